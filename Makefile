@@ -1,0 +1,53 @@
+# Everything a developer needs; `make` alone says what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export FLASK_APP := wsgi.py
+
+.PHONY: help run demo test lint format bench clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.runs ## set up what is missing and start the service on 127.0.0.1:8000
+	@$(BIN)/flask setup
+	@$(BIN)/flask db upgrade 2>/dev/null || $(BIN)/flask db upgrade
+	@exec $(BIN)/gunicorn wsgi:app
+
+demo: $(VENV)/.runs ## the service and a simulated OneSpan that sends it callbacks
+	@$(BIN)/flask setup
+	@$(BIN)/flask db upgrade 2>/dev/null || $(BIN)/flask db upgrade
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/demo.sh
+
+test: $(VENV)/.tests ## all tests, on SQLite and PostgreSQL
+	@$(BIN)/pytest -n auto
+
+lint: $(VENV)/.tests ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.tests ## let ruff write it well
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.tests ## the benchmarks, as ratios measured side by side
+	@$(BIN)/python -m benchmarks
+
+clean: ## forget the virtual environment; data in instance/ stays
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@echo "Making $(VENV) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runs: requirements.txt | $(VENV)/bin/python
+	@echo "Installing requirements.txt ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.tests: requirements-dev.txt requirements.txt | $(VENV)/bin/python
+	@echo "Installing requirements-dev.txt ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(VENV)/.runs

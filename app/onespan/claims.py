@@ -1,0 +1,200 @@
+"""Claims, and the merge that makes arrival order and repetition not matter. Pure: no clock, no database, no Flask.
+
+A claim says: of this subject, this attribute had this value at this time of OneSpan's clock. For each attribute
+we hold the newest claim of either witness, the *events* (what callbacks told) and the *snapshots* (what reading
+the REST API showed). Taking a claim keeps the larger of two by (time, weight of the value), which is a total
+order; so merging is commutative, associative and idempotent.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from app.onespan.callbacks import Callback
+from app.onespan.catalogue import STATUSES, event_type
+from app.onespan.packages import PackageReading
+
+Witness = Literal["event", "snapshot"]
+Held = tuple[str, object]  # (ISO time, value)
+Registers = Mapping[Witness, Held]
+State = Mapping[str, Mapping[str, Registers]]  # subject → attribute → what each witness said last
+
+PACKAGE = "package"
+EPOCH = "0001-01-01T00:00:00.000000+00:00"
+# A callback may be dated this much after its arrival before we stop believing its clock.
+AHEAD = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One attribute of one subject as one witness saw it. `at` is ISO 8601, UTC, with microseconds."""
+
+    subject: str
+    attribute: str
+    value: object
+    at: str
+    witness: Witness
+
+
+def signer(signer_id: str) -> str:
+    """The subject under which a signer, or a seat, is spoken of."""
+    return f"signer:{signer_id}"
+
+
+def document(document_id: str) -> str:
+    """The subject under which a document is spoken of."""
+    return f"document:{document_id}"
+
+
+def iso(moment: datetime) -> str:
+    """UTC with microseconds: fixed in width, so that texts compare as times do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def merge(state: State, claims: Iterable[Claim]) -> State:
+    """The state that knows all of these claims too; the given one stays as it was.
+
+    When they tell nothing new the very same object comes back.
+    """
+    for claim in claims:
+        held = state.get(claim.subject, {}).get(claim.attribute, {})
+        told = (claim.at, claim.value)
+        if claim.witness not in held or _newer(told, held[claim.witness]):
+            registers = {**held, claim.witness: told}
+            state = {**state, claim.subject: {**state.get(claim.subject, {}), claim.attribute: registers}}
+    return state
+
+
+def union(states: Iterable[Mapping[str, Registers]]) -> Mapping[str, Registers]:
+    """What several subjects know, when they turn out to be one."""
+    merged: State = {}
+    for attributes in states:
+        merged = merge(
+            merged,
+            (
+                Claim("", attribute, value, at, witness)
+                for attribute, registers in attributes.items()
+                for witness, (at, value) in registers.items()
+            ),
+        )
+    return merged.get("", {})
+
+
+def believed(registers: Registers) -> Held:
+    """The newest word of both witnesses; on a tie a snapshot has seen what the event told."""
+    told, shown = registers.get("event"), registers.get("snapshot")
+    if told and (not shown or told[0] > shown[0]):
+        return told
+    return shown or (EPOCH, None)
+
+
+def since(registers: Registers) -> str:
+    """From when the believed value holds, as far as we were told: the event's time where an event told it."""
+    at, value = believed(registers)
+    told = registers.get("event")
+    return told[0] if told and told[1] == value else at
+
+
+def _newer(one: Held, other: Held) -> bool:
+    """A total order, so that of two claims of one instant the same one wins whichever comes first."""
+    return one[0] > other[0] or (one[0] == other[0] and _rank(one[1]) > _rank(other[1]))
+
+
+def _rank(value: object) -> tuple[int, str]:
+    return (STATUSES.index(value) if value in STATUSES else -1), json.dumps(value, sort_keys=True)
+
+
+def told_by(callback: Callback, *, received_at: datetime) -> list[Claim]:
+    """What a callback claims.
+
+    An undated one speaks of the time it came in. One dated more than `AHEAD` after its arrival does too, lest
+    a callback dated 2099 outrank every later reading.
+    """
+    at = iso(dated(callback, received_at=received_at))
+    kind = event_type(callback.name)
+    package: dict[str, object] = {"event": True, **kind.package}
+    if kind.starts:
+        package |= {"created": at, **({"sender_id": callback.session_user} if callback.session_user else {})}
+    if callback.name == "PACKAGE_COMPLETE":
+        package["completed"] = at
+    claims = [Claim(PACKAGE, attribute, value, at, "event") for attribute, value in package.items()]
+    return claims + [
+        Claim(subject, attribute, value, at, "event")
+        for subject, attributes in _told_of_parts(callback, at).items()
+        for attribute, value in attributes.items()
+    ]
+
+
+def dated(callback: Callback, *, received_at: datetime) -> datetime:
+    """When on OneSpan's clock a callback's claims hold."""
+    if callback.happened_at is None or callback.happened_at > received_at + AHEAD:
+        return received_at
+    return callback.happened_at
+
+
+def _told_of_parts(callback: Callback, at: str) -> dict[str, dict[str, object]]:
+    """What an event claims of signers and documents. Without a `sessionUser` it is said of the package."""
+    kind = event_type(callback.name)
+    who = signer(callback.session_user) if callback.session_user else PACKAGE
+    of_signer: dict[str, object] = dict(kind.signer)
+    if kind.by_signer and callback.session_user:
+        of_signer["seen"] = True
+    told: dict[str, dict[str, object]] = {who: of_signer} if of_signer else {}
+    match callback.name:
+        case "PACKAGE_DECLINE" | "PACKAGE_OPT_OUT":
+            of_signer["reason"] = callback.message
+        case "KBA_FAILURE":
+            of_signer[f"kba_failure {at}"] = True
+        case "EMAIL_BOUNCE":
+            told[who] = {"email_bounce": callback.message or "UNKNOWN"}
+        case "PACKAGE_ATTACHMENT":
+            of_signer[f"attachment {callback.message or ''}"] = True
+        case "ROLE_REASSIGN" if new := callback.extra.get("newRoleId"):
+            told[signer(str(new))] = {"seen": True}
+        case "DOCUMENT_SIGNED" if callback.document_id:
+            told[document(callback.document_id)] = {"seen": True, f"signed {callback.session_user or ''}": at}
+    return told
+
+
+def shown_by(reading: PackageReading, *, at: datetime) -> list[Claim]:
+    """What a snapshot claims: every attribute it shows, dated `at` (a time of OneSpan's clock it surely had passed)."""
+    subjects: dict[str, dict[str, object]] = {
+        PACKAGE: {
+            "name": reading.name,
+            "type": reading.type,
+            "status": reading.status,
+            "trashed": reading.trashed,
+            "deleted": False,
+            "sender_id": reading.sender.id,
+            "sender_name": reading.sender.name,
+            "sender_email": reading.sender.email,
+            "created": reading.created,
+            "updated": reading.updated,
+            "due": reading.due,
+            "completed": reading.completed,
+            "ready": reading.ready,
+            "seats": [[seat.signer_id, seat.role_id] for seat in reading.seats],
+            "documents": [shown.id for shown in reading.documents],
+        }
+    }
+    for seat in reading.seats:
+        subjects[signer(seat.signer_id)] = {
+            "role_id": seat.role_id,
+            "order": seat.order,
+            "name": seat.name,
+            "email": seat.email,
+            "locked": seat.locked,
+            "completed": bool(seat.completed),
+            **({"kba": False, "email_bounce": None} if seat.completed else {}),
+            **{f"attachment {name}": True for name in seat.attachments},
+        }
+    for shown in reading.documents:
+        signed = {f"signed {signer_id}": moment for signer_id, moment in shown.signed.items()}
+        subjects[document(shown.id)] = {"name": shown.name, **signed}
+    return [
+        Claim(subject, attribute, value, iso(at), "snapshot")
+        for subject, attributes in subjects.items()
+        for attribute, value in attributes.items()
+    ]

@@ -1,0 +1,184 @@
+"""A package as OneSpan's REST API shows it (`GET /api/packages/{id}`, OpenAPI document 11.51), read leniently. No I/O.
+
+Unknown members, unknown values and nulls never break a reading; only a body that is no package does.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from app.errors import UnreadablePackage
+from app.onespan.callbacks import clean
+from app.onespan.values import Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A role and the person in it. A role nobody sits in yet has its own id for `signer_id`.
+
+    `completed`: all that is asked of them is signed or accepted; None where nothing is asked (yet).
+    `attachments`: names of the requirements they have met.
+    """
+
+    signer_id: str
+    role_id: str
+    order: int | None
+    name: str | None
+    email: str | None
+    locked: bool
+    completed: bool | None
+    attachments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownDocument:
+    """A document and, by signer's id, when each had signed all that is asked of them there (None: not yet)."""
+
+    id: str
+    name: str | None
+    signed: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PackageReading:
+    """What one answer of OneSpan shows of one package."""
+
+    id: str
+    name: str | None
+    type: str | None
+    status: str | None
+    trashed: bool
+    sender: Sender
+    created: str | None
+    updated: str | None
+    due: str | None
+    completed: str | None
+    autocomplete: bool
+    seats: tuple[Seat, ...]
+    documents: tuple[ShownDocument, ...]
+
+    @property
+    def ready(self) -> bool:
+        """All have signed, and the package was told not to complete by itself."""
+        asked = [seat.completed for seat in self.seats if seat.completed is not None]
+        return self.status == "SENT" and not self.autocomplete and bool(asked) and all(asked)
+
+
+def read_package(shown: object) -> PackageReading:
+    """Read the JSON of one package.
+
+    Raises `UnreadablePackage` when it is no object or has no id.
+    """
+    if not isinstance(shown, Mapping):
+        raise UnreadablePackage("it is not a JSON object")
+    package_id = _text(shown.get("id"))
+    if not package_id:
+        raise UnreadablePackage("it has no id")
+    documents = list(_objects(shown.get("documents")))
+    seats = tuple(seat for role in _objects(shown.get("roles")) for seat in _seats(role, documents))
+    holders = _holders(seats)
+    return PackageReading(
+        id=package_id,
+        name=_text(shown.get("name")),
+        type=_text(shown.get("type")),
+        status=_text(shown.get("status")),
+        trashed=shown.get("trashed") is True,
+        sender=_sender(shown.get("sender")),
+        created=_instant(shown.get("created")),
+        updated=_instant(shown.get("updated")),
+        due=_instant(shown.get("due")),
+        completed=_instant(shown.get("completed")),
+        autocomplete=shown.get("autocomplete") is not False,
+        seats=seats,
+        documents=tuple(_document(document, holders) for document in documents if _text(document.get("id"))),
+    )
+
+
+def _seats(role: Mapping[str, object], documents: Iterable[Mapping[str, object]]) -> Iterator[Seat]:
+    role_id = _text(role.get("id"))
+    approvals = [mark for document in documents for mark in _approvals(document) if mark.get("role") == role_id]
+    # The sender has a role of their own in every package; without anything to sign it is no signer's.
+    if not role_id or (role.get("type") == "SENDER" and not approvals):
+        return
+    index = role.get("index")
+    for person in list(_objects(role.get("signers"))) or [{}]:
+        yield Seat(
+            signer_id=_text(person.get("id")) or role_id,
+            role_id=role_id,
+            order=index if isinstance(index, int) else None,
+            name=_full_name(person),
+            email=_text(person.get("email")),
+            locked=role.get("locked") is True,
+            completed=_all_signed(approvals) if approvals else None,
+            attachments=tuple(
+                _text(asked.get("name")) or ""
+                for asked in _objects(role.get("attachmentRequirements"))
+                if asked.get("status") == "COMPLETE"
+            ),
+        )
+
+
+def _holders(seats: Iterable[Seat]) -> dict[str, list[str]]:
+    holders: dict[str, list[str]] = {}
+    for seat in seats:
+        holders.setdefault(seat.role_id, []).append(seat.signer_id)
+    return holders
+
+
+def _document(document: Mapping[str, object], holders: Mapping[str, list[str]]) -> ShownDocument:
+    marks: dict[str, list[Mapping[str, object]]] = {}
+    for mark in _approvals(document):
+        marks.setdefault(_text(mark.get("role")) or "", []).append(mark)
+    signed = {
+        signer_id: max(_signed_at(mark) or "" for mark in asked) if _all_signed(asked) else None
+        for role_id, asked in marks.items()
+        for signer_id in holders.get(role_id, ())
+    }
+    return ShownDocument(id=_text(document.get("id")) or "", name=_text(document.get("name")), signed=signed)
+
+
+def _approvals(document: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    return _objects(document.get("approvals"))
+
+
+def _all_signed(approvals: Iterable[Mapping[str, object]]) -> bool:
+    """Every approval that must be, is; where all are optional, at least one."""
+    asked = list(approvals)
+    must = [mark for mark in asked if mark.get("optional") is not True]
+    if must:
+        return all(_signed_at(mark) for mark in must)
+    return any(_signed_at(mark) for mark in asked)
+
+
+def _signed_at(approval: Mapping[str, object]) -> str | None:
+    return _instant(approval.get("signed")) or _instant(approval.get("accepted"))
+
+
+def _sender(shown: object) -> Sender:
+    if not isinstance(shown, Mapping):
+        return Sender()
+    return Sender(id=_text(shown.get("id")), name=_full_name(shown), email=_text(shown.get("email")))
+
+
+def _full_name(person: Mapping[str, object]) -> str | None:
+    parts = (_text(person.get("firstName")), _text(person.get("lastName")))
+    return " ".join(filter(None, parts)) or _text(person.get("name"))
+
+
+def _objects(value: object) -> Iterator[Mapping[str, object]]:
+    return (item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else iter(())
+
+
+def _text(value: object) -> str | None:
+    return clean(value) if isinstance(value, str) and value else None
+
+
+def _instant(value: object) -> str | None:
+    """A time as OneSpan shows it, as UTC with microseconds: fixed in width, so texts compare as times do."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC).isoformat(timespec="microseconds")
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,8 @@
+"""`flask simulate`."""
+
+import click
+
+
+@click.command("simulate")
+def simulate() -> None:
+    """Play OneSpan."""

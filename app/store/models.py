@@ -1,0 +1,241 @@
+"""The tables. `migrations/` builds them; a test holds both to one another."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.store.db import Moment
+
+# SQLite counts up only an INTEGER by itself.
+Serial = BigInteger().with_variant(Integer, "sqlite")
+# OneSpan's ids differ by case; SQLite compares bytes anyway, PostgreSQL is told to.
+Id = String(256).with_variant(String(256, collation="C"), "postgresql")
+
+
+class Base(DeclarativeBase):
+    """All tables of ours."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        datetime: Moment,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        bool: Boolean(create_constraint=False),
+    }
+
+
+class Journal(Base):
+    """What came in, as it came in, in order; rows are only ever added. A `callback` or a `snapshot`.
+
+    `read_at` is the time of OneSpan's clock a snapshot is dated at. `digested_at` is null until the row has
+    caused all it should; `unreadable` says why it causes nothing.
+    """
+
+    __tablename__ = "journal"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10))
+    received_at: Mapped[datetime]
+    read_at: Mapped[datetime | None]
+    key: Mapped[str | None] = mapped_column(String(40))
+    package_id: Mapped[str | None] = mapped_column(Id)
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    spool_id: Mapped[str | None] = mapped_column(String(40), unique=True)
+    unreadable: Mapped[str | None] = mapped_column(Text)
+    digested_at: Mapped[datetime | None]
+    event_id: Mapped[int | None] = mapped_column(ForeignKey("events.id"), index=True)
+
+    __table_args__ = (
+        Index(
+            "ix_journal_pending",
+            "id",
+            postgresql_where=text("digested_at IS NULL"),
+            sqlite_where=text("digested_at IS NULL"),
+        ),
+        Index("ix_journal_package_id_id", "package_id", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class Event(Base):
+    """A fact about a package, once, however often we were told. `repeats` counts the tellings after the first."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(
+        String(100, collation="C").with_variant(String(100), "sqlite"), unique=True
+    )
+    name: Mapped[str] = mapped_column(Id)
+    package_id: Mapped[str] = mapped_column(Id)
+    session_user: Mapped[str | None] = mapped_column(Id)
+    signer_id: Mapped[str | None] = mapped_column(Id)
+    document_id: Mapped[str | None] = mapped_column(Id)
+    message: Mapped[str | None] = mapped_column(Text)
+    extra: Mapped[dict[str, Any]]
+    happened_at: Mapped[datetime]
+    first_received_at: Mapped[datetime]
+    source: Mapped[str] = mapped_column(String(10))
+    repeats: Mapped[int] = mapped_column(Integer, server_default="0")
+
+    __table_args__ = (
+        Index("ix_events_package_id_id", "package_id", "id"),
+        Index("ix_events_name_id", "name", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class Package(Base):
+    """What we believe of a package, and in `state` all that was claimed of it."""
+
+    __tablename__ = "packages"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    name: Mapped[str | None] = mapped_column(Text)
+    type: Mapped[str | None] = mapped_column(String(40))
+    status: Mapped[str | None] = mapped_column(String(80))
+    status_at: Mapped[datetime | None]
+    trashed: Mapped[bool]
+    deleted: Mapped[bool]
+    sender_id: Mapped[str | None] = mapped_column(Id)
+    sender_name: Mapped[str | None] = mapped_column(Text)
+    sender_email: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime | None] = mapped_column(index=True)
+    due_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    signers_total: Mapped[int]
+    signers_completed: Mapped[int]
+    next_signers: Mapped[list[Any]]
+    last_event_at: Mapped[datetime | None]
+    read_at: Mapped[datetime | None]
+    state: Mapped[dict[str, Any]]
+
+    __table_args__ = (Index("ix_packages_status_updated_at", "status", "updated_at"),)
+
+
+class Signer(Base):
+    """A signer of a package; their id is unique within it."""
+
+    __tablename__ = "signers"
+
+    package_id: Mapped[str] = mapped_column(Id, ForeignKey("packages.id"), primary_key=True)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    role_id: Mapped[str | None] = mapped_column(Id)
+    name: Mapped[str | None] = mapped_column(Text)
+    email: Mapped[str | None] = mapped_column(Text)
+    order: Mapped[int | None]
+    status: Mapped[str] = mapped_column(String(20))
+    status_at: Mapped[datetime | None]
+    locked: Mapped[bool]
+    email_bounce: Mapped[str | None] = mapped_column(Text)
+    kba_failures: Mapped[int]
+    attachments: Mapped[list[Any]]
+
+
+class Document(Base):
+    """A document of a package; its id is unique within it. `position` is its place among them."""
+
+    __tablename__ = "documents"
+
+    package_id: Mapped[str] = mapped_column(Id, ForeignKey("packages.id"), primary_key=True)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    position: Mapped[int]
+    name: Mapped[str | None] = mapped_column(Text)
+    signed_by: Mapped[list[Any]]
+    signed_at: Mapped[datetime | None]
+
+
+class Attention(Base):
+    """An open reason to act, but for parked handlers: those are read from the dispatches."""
+
+    __tablename__ = "attention"
+
+    package_id: Mapped[str] = mapped_column(Id, ForeignKey("packages.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    reason: Mapped[str] = mapped_column(String(40))
+    since: Mapped[datetime | None]
+    who: Mapped[str | None] = mapped_column(Id)
+    detail: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (Index("ix_attention_reason_package_id", "reason", "package_id"),)
+
+
+class Change(Base):
+    """One change of one attribute: what it was, what it is, and what caused it. Ids grow in the order of commit."""
+
+    __tablename__ = "changes"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    package_id: Mapped[str] = mapped_column(Id)
+    subject: Mapped[str] = mapped_column(Text)
+    attribute: Mapped[str] = mapped_column(String(80))
+    old: Mapped[Any] = mapped_column(JSON, nullable=True)
+    new: Mapped[Any] = mapped_column(JSON, nullable=True)
+    happened_at: Mapped[datetime]
+    recorded_at: Mapped[datetime]
+    cause_kind: Mapped[str] = mapped_column(String(20))
+    cause_id: Mapped[str] = mapped_column(Id)
+
+    __table_args__ = (Index("ix_changes_package_id_id", "package_id", "id"), {"sqlite_autoincrement": True})
+
+
+class Dispatch(Base):
+    """One (event, handler) obligation. `due_at` is when it wants work; while it runs, when its lease ends.
+
+    `fence` grows whenever the row is taken or put back, so that whoever lost it cannot settle it.
+    """
+
+    __tablename__ = "dispatches"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    event_id: Mapped[int] = mapped_column(ForeignKey("events.id"))
+    package_id: Mapped[str] = mapped_column(Id)
+    handler: Mapped[str] = mapped_column(Id)
+    state: Mapped[str] = mapped_column(String(10))
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    fence: Mapped[int] = mapped_column(Integer, server_default="0")
+    due_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    error: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (
+        UniqueConstraint("event_id", "handler"),
+        Index(
+            "ix_dispatches_due",
+            "handler",
+            "due_at",
+            postgresql_where=text("state IN ('due', 'running')"),
+            sqlite_where=text("state IN ('due', 'running')"),
+        ),
+        Index(
+            "ix_dispatches_parked",
+            "package_id",
+            postgresql_where=text("state = 'parked'"),
+            sqlite_where=text("state = 'parked'"),
+        ),
+        Index("ix_dispatches_state_event_id", "state", "event_id"),
+        {"sqlite_autoincrement": True},
+    )

@@ -1,0 +1,205 @@
+"""The picture and its history: packages, signers, documents, attention, changes. Their only writer.
+
+Whoever calls this holds the pen (`db.take_pen`).
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy.engine import Connection
+
+from app.onespan.claims import State, document, signer
+from app.onespan.values import Attention as OpenReason
+from app.onespan.values import Document as DocumentValue
+from app.onespan.values import Package as PackageValue
+from app.onespan.values import Signer as SignerValue
+from app.store.db import upsert
+from app.store.models import Attention, Change, Document, Package, Signer
+
+# What each change is about; the rest of the picture follows from these, or is when and not what.
+OF_PACKAGE = ("name", "type", "status", "trashed", "deleted")
+OF_SIGNER = ("status", "name", "email", "order", "role_id", "locked", "email_bounce", "kba_failures", "attachments")
+OF_DOCUMENT = ("name", "signed_by")
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What made a change: a `callback` or a `snapshot` (journal id), a `dispatch` (its id), or a `rebuild`."""
+
+    kind: str
+    id: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class NewChange:
+    """One change still to be written."""
+
+    package_id: str
+    subject: str
+    attribute: str
+    old: object
+    new: object
+    happened_at: datetime
+    cause: Cause
+
+
+def states(connection: Connection, package_ids: Iterable[str]) -> dict[str, State]:
+    """All that is claimed of these packages; those never heard of are left out."""
+    found = select(Package.id, Package.state).where(Package.id.in_(list(package_ids)))
+    return {row.id: row.state for row in connection.execute(found)}
+
+
+def differences(
+    old: PackageValue | None, new: PackageValue, *, happened_at: datetime, cause: Cause
+) -> Iterator[NewChange]:
+    """One change for every attribute that differs; what was not there before was None."""
+    before, after = _flat(old) if old else {}, _flat(new)
+    for place in {**before, **after}:
+        was, is_ = before.get(place), after.get(place)
+        if was != is_:
+            yield NewChange(new.id, *place, was, is_, happened_at, cause)
+
+
+def _flat(package: PackageValue) -> dict[tuple[str, str], object]:
+    flat: dict[tuple[str, str], object] = {("package", name): getattr(package, name) for name in OF_PACKAGE}
+    flat["package", "due_at"] = package.due_at.isoformat() if package.due_at else None
+    flat["package", "sender_id"] = package.sender.id
+    for one in package.signers:
+        flat |= {(signer(one.id), name): _plain(getattr(one, name)) for name in OF_SIGNER}
+    for shown in package.documents:
+        flat |= {(document(shown.id), name): _plain(getattr(shown, name)) for name in OF_DOCUMENT}
+    for reason in package.attention:
+        flat[_place(reason)] = True
+    return flat
+
+
+def _place(reason: OpenReason) -> tuple[str, str]:
+    return signer(reason.who) if reason.who else "package", f"attention {reason.reason}"
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def record(connection: Connection, changes: Sequence[NewChange], *, now: datetime) -> None:
+    """Append changes to the history, in their order."""
+    if changes:
+        rows = [
+            {
+                "package_id": change.package_id,
+                "subject": change.subject,
+                "attribute": change.attribute,
+                "old": change.old,
+                "new": change.new,
+                "happened_at": change.happened_at,
+                "recorded_at": now,
+                "cause_kind": change.cause.kind,
+                "cause_id": str(change.cause.id),
+            }
+            for change in changes
+        ]
+        connection.execute(insert(Change), rows)
+
+
+def paint(
+    connection: Connection, new: Mapping[str, tuple[State, PackageValue]], old: Mapping[str, PackageValue]
+) -> None:
+    """Write what we now believe of each package, and all that is claimed of it, over what stood there before."""
+    upsert(connection, Package, [_package(state, package) for state, package in new.values()])
+    packages = [package for _, package in new.values()]
+    _write_parts(connection, Signer, [(one.id, _signers(one), _signers(old.get(one.id))) for one in packages])
+    _write_parts(connection, Document, [(one.id, _documents(one), _documents(old.get(one.id))) for one in packages])
+    _write_attention(connection, [one for one in packages if _attention_changed(one, old.get(one.id))])
+
+
+def _package(state: State, package: PackageValue) -> dict[str, Any]:
+    plain = {name: getattr(package, name) for name in _PLAIN_PACKAGE}
+    return {
+        **plain,
+        "sender_id": package.sender.id,
+        "sender_name": package.sender.name,
+        "sender_email": package.sender.email,
+        "next_signers": list(package.next_signers),
+        "state": state,
+    }
+
+
+def _signers(package: PackageValue | None) -> dict[str, dict[str, Any]]:
+    if package is None:
+        return {}
+    return {
+        one.id: {"package_id": package.id, **{name: _plain(getattr(one, name)) for name in _SIGNER}}
+        for one in package.signers
+    }
+
+
+def _documents(package: PackageValue | None) -> dict[str, dict[str, Any]]:
+    if package is None:
+        return {}
+    return {
+        one.id: {
+            "package_id": package.id,
+            "position": position,
+            **{name: _plain(getattr(one, name)) for name in _DOCUMENT},
+        }
+        for position, one in enumerate(package.documents)
+    }
+
+
+Parts = dict[str, dict[str, Any]]
+
+
+def _write_parts(
+    connection: Connection, table: type[Signer] | type[Document], changed: Iterable[tuple[str, Parts, Parts]]
+) -> None:
+    written: list[dict[str, Any]] = []
+    gone: list[dict[str, str]] = []
+    for package_id, new, old in changed:
+        written += [row for part, row in new.items() if old.get(part) != row]
+        gone += [{"package": package_id, "part": part} for part in old if part not in new]
+    upsert(connection, table, written)
+    if gone:
+        statement = delete(table).where(table.package_id == bindparam("package"), table.id == bindparam("part"))
+        connection.execute(statement, gone)
+
+
+def _attention_changed(new: PackageValue, old: PackageValue | None) -> bool:
+    return new.attention != (old.attention if old else ())
+
+
+def _write_attention(connection: Connection, packages: Sequence[PackageValue]) -> None:
+    if not packages:
+        return
+    connection.execute(delete(Attention).where(Attention.package_id.in_([one.id for one in packages])))
+    rows = [
+        {"package_id": package.id, "position": position, **dataclasses.asdict(reason)}
+        for package in packages
+        for position, reason in enumerate(package.attention)
+    ]
+    if rows:
+        connection.execute(insert(Attention), rows)
+
+
+_PLAIN_PACKAGE = (
+    "id",
+    "name",
+    "type",
+    "status",
+    "status_at",
+    "trashed",
+    "deleted",
+    "created_at",
+    "updated_at",
+    "due_at",
+    "completed_at",
+    "signers_total",
+    "signers_completed",
+    "last_event_at",
+    "read_at",
+)
+_SIGNER = tuple(field.name for field in dataclasses.fields(SignerValue))
+_DOCUMENT = tuple(field.name for field in dataclasses.fields(DocumentValue))

@@ -1,0 +1,341 @@
+"""The JSON API: what a front end, or another system, reads instead of polling OneSpan."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Annotated, Any, Literal, TypeVar
+
+from flask import Blueprint, Response, current_app, g, request
+from flask.typing import ResponseReturnValue
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+from sqlalchemy.engine import Connection
+
+from app.errors import ReceiverError, StillRunning
+from app.onespan.catalogue import wire_name
+from app.onespan.values import Package
+from app.store import ledger, picture, queries
+from app.store.db import Database, take_pen
+from app.store.queries import BadCursor, ChangeDetail, DispatchDetail, EventDetail, EventFilter, PackageFilter, Page
+from app.web.auth import authenticate
+from app.web.errors import refuse
+from app.web.openapi import Document
+
+Item = TypeVar("Item", ChangeDetail, EventDetail)
+
+LIMIT = 200  # items on a page at most
+LAST_ID = 2**63 - 1
+LOOK = 0.25  # seconds between two looks for a change while a request is held
+WAITERS = 4  # requests held at once per process; more are answered at once, so that callbacks always find a thread
+
+ATTENTION = (
+    "any",
+    "SIGNER_LOCKED",
+    "KBA_FAILURE",
+    "EMAIL_BOUNCE",
+    "READY_FOR_COMPLETION",
+    "DECLINED",
+    "EXPIRED",
+    "PARKED_HANDLER",
+)
+
+
+class NoSuchThing(ReceiverError):
+    """There is no such thing here."""
+
+
+class BadParameter(ReceiverError):
+    """A parameter is not right."""
+
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not have NUL characters")
+    return text
+
+
+def _as_utc(moment: object) -> object:
+    """A time without a zone is UTC; a plus that a URL turned into a blank is a plus again."""
+    if not isinstance(moment, str):
+        return moment
+    text = re.sub(r" (\d\d:?\d\d)$", r"+\1", moment.strip())
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z") from None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
+def _in_range(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is outside of the calendar") from None
+
+
+Word = Annotated[str, Field(max_length=256), AfterValidator(_no_nul)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_as_utc), AfterValidator(_in_range)]
+EventName = Annotated[Word, AfterValidator(wire_name)]
+
+
+class Query(BaseModel):
+    """Parameters of a list. Unknown ones are refused: a misspelt filter must not show everything."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: int = Field(50, ge=1, le=LIMIT, description="How many items at most, 1 to 200.")
+
+
+class CursorQuery(Query):
+    """Parameters of a list that is read by cursor."""
+
+    cursor: Word | None = Field(None, max_length=2000, description="`next` of the page before.")
+
+
+class PackageQuery(CursorQuery):
+    """Parameters of the list of packages."""
+
+    status: list[Word] = Field([], max_length=50, description="Only these statuses; may be repeated.")
+    trashed: bool | None = Field(None, description="Only those in the trash, or only those that are not.")
+    deleted: bool | None = Field(None, description="Only those deleted in OneSpan, or only those that are not.")
+    type: Word | None = Field(None, description="PACKAGE, TEMPLATE or LAYOUT.")
+    q: Word | None = Field(None, description="Text in the name, the id, the sender or a signer; any case.")
+    signer: Word | None = Field(None, description="A signer's id, or their e-mail address.")
+    attention: Literal[ATTENTION] | None = Field(None, description="Only with this open reason to act, or with `any`.")  # type: ignore[valid-type]
+    updated_since: Moment | None = Field(
+        None, description="Only those whose newest fact in OneSpan is this new. To follow changes read /api/changes."
+    )
+    sort: Literal[tuple(f"{sign}{key}" for key in queries.SORTS for sign in ("", "-"))] = Field(  # type: ignore[valid-type]
+        "-updated_at", description="Order; a minus for descending."
+    )
+
+
+class EventQuery(CursorQuery):
+    """Parameters of the list of events, newest first."""
+
+    package: Word | None = Field(None, description="Of this package.")
+    name: EventName | None = Field(None, description="Of this name.")
+    source: Literal["callback", "reconcile"] | None = Field(None, description="How we know.")
+    state: Literal["due", "running", "done", "parked", "discarded"] | None = Field(
+        None, description="With a dispatch in this state."
+    )
+
+
+class ChangesQuery(Query):
+    """Parameters of the feed of changes."""
+
+    after: int = Field(0, ge=0, le=LAST_ID, description="Id of the last change that is known already.")
+    wait: float = Field(0, ge=0, le=25, description="Seconds to hold the request until there is a change.")
+
+
+def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
+    database: Database,
+    *,
+    tokens: Iterable[tuple[str, str]],
+    clock: Callable[[], datetime],
+    wake: Callable[[], None],
+) -> Blueprint:
+    """The blueprint of `/api`. `wake` says that a dispatch is due."""
+    blueprint = Blueprint("api", __name__)
+    document = Document()
+    known = tuple(tokens)
+    waiters = threading.BoundedSemaphore(WAITERS)
+
+    @blueprint.before_request
+    def who_is_it() -> ResponseReturnValue | None:
+        if request.endpoint == "api.openapi":
+            return None
+        g.token = authenticate(request.headers.get("Authorization"), scheme="bearer", keys=known)
+        if g.token is None:
+            hint = "Send one of API_TOKENS as `Authorization: Bearer <token>`."
+            return refuse(401, "no_token", hint, {"WWW-Authenticate": "Bearer"})
+        return None
+
+    def get(
+        path: str, *, answer: Any, query: type[Query] | None = None, errors: tuple[int, ...] = ()
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        shape = TypeAdapter(answer)
+
+        def route(view: Callable[..., Any]) -> Callable[..., Any]:
+            document.describe("GET", path, answer=answer, query=query, errors=errors)(view)
+
+            @wraps(view)
+            def show(**place: Any) -> ResponseReturnValue:
+                asked = {"asked": _parameters(query)} if query else _no_parameters()
+                return _show(shape.dump_json(view(**place, **asked)))
+
+            blueprint.get(path.removeprefix("/api"))(show)
+            return view
+
+        return route
+
+    @get("/api/packages", answer=Page[Package], query=PackageQuery)
+    def packages(asked: PackageQuery) -> Page[Package]:
+        """Packages, as they are believed to be now."""
+        wanted = PackageFilter(**asked.model_dump(exclude={"limit", "cursor", "sort"}))
+        with database.read() as connection:
+            return queries.package_page(connection, wanted, sort=asked.sort, limit=asked.limit, cursor=asked.cursor)
+
+    @get("/api/packages/<path:package_id>/history", answer=Page[ChangeDetail], query=CursorQuery, errors=(404,))
+    def history(package_id: str, asked: CursorQuery) -> Page[ChangeDetail]:
+        """The changes of a package, oldest first, each with its cause."""
+        with database.read() as connection:
+            _package(connection, package_id)
+            after = _id_in(asked.cursor) or 0
+            items = queries.history(connection, package_id, limit=asked.limit + 1, after=after)
+        return _page(items, asked.limit)
+
+    @get("/api/packages/<path:package_id>", answer=Package, errors=(404,))
+    def package(package_id: str) -> Package:
+        """One package."""
+        with database.read() as connection:
+            return _package(connection, package_id)
+
+    @get("/api/events", answer=Page[EventDetail], query=EventQuery)
+    def events(asked: EventQuery) -> Page[EventDetail]:
+        """Facts, newest first, with the callbacks that told them and what the handlers made of them."""
+        wanted = EventFilter(**asked.model_dump(exclude={"limit", "cursor"}))
+        with database.read() as connection:
+            items = queries.event_page(connection, wanted, limit=asked.limit + 1, before=_id_in(asked.cursor))
+        return _page(items, asked.limit)
+
+    @get("/api/events/<int:event_id>", answer=EventDetail, errors=(404,))
+    def event(event_id: int) -> EventDetail:
+        """One fact."""
+        with database.read() as connection:
+            found = queries.event(connection, event_id) if event_id <= LAST_ID else None
+        if found is None:
+            raise NoSuchThing(f"no event {event_id}")
+        return found
+
+    @get("/api/changes", answer=Page[ChangeDetail], query=ChangesQuery)
+    def changes(asked: ChangesQuery) -> Page[ChangeDetail]:
+        """Every change after a given one, in order, none skipped; `next` is what to pass as `after`.
+
+        Holds the request until there is a change, up to `wait` seconds. When too many requests are held
+        already it answers at once, with no items.
+        """
+        items = _changes(database, asked)
+        if not items and asked.wait and waiters.acquire(blocking=False):
+            try:
+                items = _wait_for_changes(database, asked)
+            finally:
+                waiters.release()
+        return Page(items, str(items[-1].id) if items else None)
+
+    @blueprint.post("/dispatches/<int:dispatch_id>/replay")
+    @document.describe("POST", "/api/dispatches/<int:dispatch_id>/replay", answer=DispatchDetail, errors=(404, 409))
+    def replay(dispatch_id: int) -> ResponseReturnValue:
+        """Run a handler for an event again, with all its attempts before it."""
+        _no_parameters()
+        now = clock()
+        with database.write() as connection:
+            unparked = ledger.unparked_changes(connection, [dispatch_id], now=now) if dispatch_id <= LAST_ID else []
+            if dispatch_id > LAST_ID or ledger.replay(connection, dispatch_id, now=now) is None:
+                raise NoSuchThing(f"no dispatch {dispatch_id}")
+            if unparked:
+                take_pen(connection)
+                picture.record(connection, unparked, now=now)
+            found = queries.dispatch(connection, dispatch_id)
+        wake()
+        return _json(TypeAdapter(DispatchDetail).dump_json(found))  # type: ignore[arg-type]
+
+    @blueprint.get("/openapi.json")
+    def openapi() -> ResponseReturnValue:
+        return document.as_json()
+
+    @blueprint.errorhandler(BadParameter)
+    @blueprint.errorhandler(BadCursor)
+    def bad_parameter(error: ReceiverError) -> ResponseReturnValue:
+        message = f"cursor: {error}" if isinstance(error, BadCursor) else error.detail or str(error)
+        return refuse(400, "bad_parameter", message)
+
+    @blueprint.errorhandler(NoSuchThing)
+    def no_such_thing(error: NoSuchThing) -> ResponseReturnValue:
+        return refuse(404, "not_found", error.detail or str(error))
+
+    @blueprint.errorhandler(StillRunning)
+    def still_running(error: StillRunning) -> ResponseReturnValue:
+        return refuse(409, "still_running", str(error))
+
+    return blueprint
+
+
+def _parameters(query: type[Query]) -> Query:
+    lists = {name for name, field in query.model_fields.items() if field.annotation == list[Word] or name == "status"}
+    given: dict[str, object] = {}
+    for name, told in request.args.lists():
+        if name not in lists and len(told) > 1:
+            raise BadParameter(f"{name}: is given more than once")
+        given[name] = told if name in lists else told[0]
+    try:
+        return query.model_validate(given)
+    except ValidationError as error:
+        raise BadParameter("; ".join(map(_explain, error.errors(include_input=False)))) from None
+
+
+def _explain(problem: Any) -> str:
+    what = "is no parameter of this list" if problem["type"] == "extra_forbidden" else problem["msg"]
+    return f"{problem['loc'][0]}: {what.removeprefix('Value error, ')}"
+
+
+def _no_parameters() -> dict[str, Any]:
+    for name in request.args:
+        raise BadParameter(f"{name}: is no parameter here")
+    return {}
+
+
+def _show(body: bytes) -> ResponseReturnValue:
+    response = _json(body)
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.add_etag()
+    return response.make_conditional(request)
+
+
+def _json(body: bytes) -> Response:
+    return current_app.response_class(body, mimetype="application/json")
+
+
+def _package(connection: Connection, package_id: str) -> Package:
+    found = queries.packages(connection, [package_id]) if "\0" not in package_id else {}
+    if package_id not in found:
+        raise NoSuchThing(f"no package {package_id!r}")
+    return found[package_id]
+
+
+def _page(items: list[Item], limit: int) -> Page[Item]:
+    """The first `limit` items; one more than that says that there is a next page."""
+    return Page(items[:limit], str(items[limit - 1].id) if len(items) > limit else None)
+
+
+def _id_in(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", cursor):
+        raise BadCursor
+    return int(cursor)
+
+
+def _changes(database: Database, asked: ChangesQuery) -> list[ChangeDetail]:
+    with database.read() as connection:
+        return queries.changes(connection, after=asked.after, limit=asked.limit)
+
+
+def _wait_for_changes(database: Database, asked: ChangesQuery) -> list[ChangeDetail]:
+    deadline = time.monotonic() + asked.wait
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(LOOK, left))
+        if items := _changes(database, asked):
+            return items
+    return []

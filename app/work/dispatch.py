@@ -1,0 +1,275 @@
+"""Handlers, and the turn that runs them: settle what has ended, take what is due, start it.
+
+A handler runs in a thread of its own, outside any transaction. Each may work on a few events at once and no
+more, so that a slow or failing one takes nothing from the others.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import inspect
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.engine import Connection
+
+from app.errors import Discard, GiveUp, HandlerMistake, RetryAfter
+from app.onespan.callbacks import clean
+from app.onespan.catalogue import CATALOGUE, wire_name
+from app.onespan.values import Event, Package
+from app.store import ledger, picture, queries
+from app.store.db import Database, take_pen
+from app.store.ledger import Outcome, Taken
+
+log = structlog.get_logger()
+
+Handler = Callable[[Event, Package], object]
+Clock = Callable[[], datetime]
+
+ALL = "*"
+# How long we wait after the first, second, ... failed attempt; after the last of them the dispatch is parked.
+RETRIES = (
+    timedelta(seconds=10),
+    timedelta(minutes=1),
+    timedelta(minutes=10),
+    timedelta(hours=1),
+    timedelta(hours=6),
+)
+ATTEMPTS = len(RETRIES) + 1
+ERROR_LENGTH = 4000  # characters of a traceback worth keeping, counted from its end
+
+
+class Handlers:
+    """The developers' functions, by the events they want."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, Handler] = {}
+        self._wanted: dict[str, list[str]] = {}
+
+    def on(self, *names: str) -> Callable[[Handler], Handler]:
+        """Run the decorated function for every event of these names; `"*"` is all, unknown ones too.
+
+        The function gets the event and its package, both immutable. Its own name names it in the database, so
+        renaming it makes it another handler. Raises `HandlerMistake` on a name that is no event's.
+        """
+        for name in names:
+            if name != ALL and wire_name(name) not in CATALOGUE:
+                close = difflib.get_close_matches(name, CATALOGUE, n=1)
+                raise HandlerMistake(f"{name!r} is no event's name" + (f"; is {close[0]} meant?" if close else ""))
+        if not names:
+            raise HandlerMistake('say which event: @handlers.on("PACKAGE_COMPLETE")')
+
+        def register(function: Handler) -> Handler:
+            self._register(function)
+            for name in names:
+                wanting = self._wanted.setdefault(wire_name(name), [])
+                if function.__name__ not in wanting:
+                    wanting.append(function.__name__)
+            return function
+
+        return register
+
+    def wanting(self, name: str) -> list[str]:
+        """Names of the handlers that want an event of this name, each once."""
+        return list(dict.fromkeys([*self._wanted.get(name, ()), *self._wanted.get(ALL, ())]))
+
+    def names_wanted_by(self, handler: str) -> list[str] | None:
+        """Names of the events this handler wants; None is all."""
+        names = [name for name, wanting in self._wanted.items() if handler in wanting]
+        return None if ALL in names else names
+
+    def __iter__(self) -> Iterator[str]:
+        """The handlers' names."""
+        return iter(self._functions)
+
+    def __getitem__(self, name: str) -> Handler:
+        """The function of this name."""
+        return self._functions[name]
+
+    def _register(self, function: Handler) -> None:
+        name = function.__name__
+        if self._functions.get(name, function) is not function:
+            raise HandlerMistake(f"two functions are called {name}; give each its own name")
+        try:
+            inspect.signature(function).bind(None, None)
+        except TypeError:
+            raise HandlerMistake(f"{name} must take two arguments, the event and the package") from None
+        if inspect.iscoroutinefunction(function):
+            raise HandlerMistake(f"{name} is async; handlers are plain functions")
+        self._functions[name] = function
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one handler, with all it needs."""
+
+    taken: Taken
+    handler: Handler
+    event: Event
+    package: Package
+
+
+class Dispatcher:
+    """Runs what is due in this process. `turn` is for one thread at a time; the handlers have their own.
+
+    `threads`: how many events one handler works on at once. `lease`: how long a taken dispatch stays ours
+    unless `renew` is called. `wake` is called when a run has ended and wants to be settled.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        handlers: Handlers,
+        *,
+        clock: Clock,
+        threads: int,
+        lease: timedelta,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._handlers = handlers
+        self._clock = clock
+        self._threads = threads
+        self._lease = lease
+        self._wake = wake
+        self._running: dict[int, Taken] = {}
+        self._ended: deque[Outcome] = deque()
+        self._open = True
+        self._turning = threading.Lock()
+        self.idle = threading.Event()  # set while nothing runs here
+        self.idle.set()
+
+    def turn(self) -> bool:
+        """Settle, take, start. Returns whether there was work."""
+        with self._turning:
+            return self._turn()
+
+    def _turn(self) -> bool:
+        ended = [self._ended.popleft() for _ in range(len(self._ended))]
+        try:
+            runs = self._settle_and_take(ended)
+        except Exception:
+            self._ended.extend(ended)  # still true; the next turn tells the database
+            raise
+        for outcome in ended:
+            self._running.pop(outcome.taken.id, None)
+        self._running |= {run.taken.id: run.taken for run in runs}
+        if self._running:
+            self.idle.clear()
+        else:
+            self.idle.set()
+        for run in runs:
+            threading.Thread(target=self._run, args=(run,), name=f"handler {run.taken.handler}", daemon=True).start()
+        return bool(ended or runs)
+
+    def renew(self) -> None:
+        """Keep what still runs ours for another lease."""
+        if running := list(self._running.values()):
+            with self._database.write() as connection:
+                ledger.renew(connection, running, until=self._clock() + self._lease)
+
+    def close(self) -> None:
+        """Take nothing more; when this returns no new run begins."""
+        with self._turning:
+            self._open = False
+
+    def hand_back(self) -> int:
+        """Make due for others, at once, what has not ended here; being interrupted is no attempt. Returns how many."""
+        now = self._clock()
+        unfinished = [Outcome(taken, "due", now, "interrupted", counts=False) for taken in self._running.values()]
+        with self._database.write() as connection:
+            ledger.settle(connection, unfinished, now=now)
+        self._running.clear()
+        return len(unfinished)
+
+    def _settle_and_take(self, ended: list[Outcome]) -> list[Run]:
+        now = self._clock()
+        with self._database.read() as connection:
+            wanted = ledger.due(connection, self._room(ended), now=now) if self._open else []
+        if not ended and not wanted:
+            return []
+        with self._database.write() as connection:
+            taken = ledger.take(connection, wanted, now=now, lease=self._lease) if wanted else []
+            hopeless = [_hopeless(one, now) for one in taken if one.attempt > ATTEMPTS]
+            runs = self._prepare(connection, [one for one in taken if one.attempt <= ATTEMPTS])
+            settled = ledger.settle(connection, [*ended, *hopeless], now=now)
+            if parked := ledger.parked_changes(settled, now=now):
+                take_pen(connection)
+                picture.record(connection, parked, now=now)
+        return runs
+
+    def _room(self, ended: list[Outcome]) -> dict[str, int]:
+        busy = [taken.handler for taken in self._running.values()]
+        idle = [outcome.taken.handler for outcome in ended]
+        room = {name: self._threads - busy.count(name) + idle.count(name) for name in self._handlers}
+        return {name: places for name, places in room.items() if places > 0}
+
+    def _prepare(self, connection: Connection, taken: list[Taken]) -> list[Run]:
+        if not taken:
+            return []
+        events = queries.facts(connection, {one.event_id for one in taken})
+        packages = queries.packages(connection, {one.package_id for one in taken})
+        return [
+            Run(one, self._handlers[one.handler], _for_handler(events[one.event_id], one), packages[one.package_id])
+            for one in taken
+        ]
+
+    def _run(self, run: Run) -> None:
+        outcome = attempt(run, now=self._clock)
+        self._ended.append(outcome)
+        self._wake()
+
+
+def attempt(run: Run, *, now: Clock) -> Outcome:
+    """Run one handler for one event, whatever it does, and say how that went."""
+    told = {
+        "event_id": run.event.id,
+        "name": run.event.name,
+        "handler": run.taken.handler,
+        "attempt": run.taken.attempt,
+    }
+    try:
+        run.handler(run.event, run.package)
+    except Discard as end:
+        log.info("handler.discarded", **told)
+        return Outcome(run.taken, "discarded", now(), end.detail)
+    except GiveUp as end:
+        log.warning("handler.parked", **told)
+        return Outcome(run.taken, "parked", now(), end.detail)
+    except BaseException as error:  # noqa: BLE001  (a handler may raise anything; it ends its own run only)
+        return _failed(run, error, now=now(), told=told)
+    log.debug("handler.done", **told)
+    return Outcome(run.taken, "done", now())
+
+
+def _failed(run: Run, error: BaseException, *, now: datetime, told: Mapping[str, object]) -> Outcome:
+    text = _explain(error)
+    if run.taken.attempt >= ATTEMPTS:
+        log.warning("handler.parked", error=type(error).__name__, **told)
+        return Outcome(run.taken, "parked", now, text)
+    wait = timedelta(seconds=error.seconds) if isinstance(error, RetryAfter) else RETRIES[run.taken.attempt - 1]
+    log.warning("handler.failed", error=type(error).__name__, retry_in=wait.total_seconds(), **told)
+    return Outcome(run.taken, "due", now + wait, text)
+
+
+def _hopeless(taken: Taken, now: datetime) -> Outcome:
+    """A dispatch whose every attempt ended without a word: its process was killed, most likely by the handler."""
+    return Outcome(taken, "parked", now, f"the process died while the handler ran, {ATTEMPTS} times", counts=False)
+
+
+def _explain(error: BaseException) -> str:
+    """What went wrong in one line, then where. For the database: it may name persons, so no log line has it."""
+    lines = [f"{type(error).__name__}: {error}", "", *traceback.format_exception(error)]
+    text = "\n".join(line.rstrip("\n") for line in lines)
+    return clean(text if len(text) <= ERROR_LENGTH else f"{lines[0][:200]}\n...\n{text[-ERROR_LENGTH:]}")
+
+
+def _for_handler(event: Event, taken: Taken) -> Event:
+    """The event with a key of this handler's own; rows know facts by their fingerprint."""
+    key = hashlib.sha256(f"{event.key} {taken.handler}".encode()).hexdigest()[:32]
+    return dataclasses.replace(event, key=key)

@@ -1,0 +1,41 @@
+"""Which slow turn is offered how often. Whether it is due, the database decides.
+
+APScheduler's intervals begin anew with every process, so nothing may depend on them but how soon we look.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
+from apscheduler.schedulers.background import BackgroundScheduler
+
+log = structlog.get_logger()
+
+
+class Scheduler:
+    """Offers turns in the background. `turns` are (name, how often, what)."""
+
+    def __init__(self, *turns: tuple[str, timedelta, Callable[[], object]]) -> None:
+        self._turns = turns
+        self._scheduler: BackgroundScheduler | None = None
+
+    def start(self) -> None:
+        """Begin offering."""
+        self._scheduler = BackgroundScheduler(
+            daemon=True, timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        )
+        self._scheduler.add_listener(_log_failure, EVENT_JOB_ERROR)
+        for name, every, turn in self._turns:
+            self._scheduler.add_job(turn, "interval", seconds=every.total_seconds(), id=name)
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """End, after the turns under way."""
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=True)
+            self._scheduler = None
+
+
+def _log_failure(failure: JobExecutionEvent) -> None:
+    log.error("turn.failed", turn=failure.job_id, error=type(failure.exception).__name__)

@@ -1,0 +1,95 @@
+"""The worker: threads that take turns until told to stop."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from app.work.digest import Digest
+from app.work.dispatch import Dispatcher
+from app.work.scheduler import Scheduler
+
+log = structlog.get_logger()
+
+POLL = 0.5  # seconds between two looks for work that nobody woke us for: other processes' callbacks, retries
+BACK_OFF = 2.0  # seconds of rest after a turn that failed
+
+
+class Pump:
+    """A thread that takes one kind of turn for as long as there is work, then waits for its bell."""
+
+    def __init__(self, name: str, turn: Callable[[], bool], bell: threading.Event) -> None:
+        self._name = name
+        self._turn = turn
+        self._bell = bell
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._pump, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, *, timeout: float) -> None:
+        """End after the turn under way."""
+        self._stopped.set()
+        self._bell.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _pump(self) -> None:
+        while not self._stopped.is_set():
+            self._bell.clear()
+            try:
+                worked = self._turn()
+            except Exception as error:  # noqa: BLE001  (the next turn may do better; the thread must live)
+                log.error("turn.failed", turn=self._name, error=type(error).__name__)
+                self._stopped.wait(BACK_OFF)
+                continue
+            if not worked:
+                self._bell.wait(POLL)
+
+
+class Worker:
+    """All turns of one process: digest, dispatch, and what the scheduler offers.
+
+    Who rings `digesting` says that a callback was journaled, who rings `dispatching` that a dispatch is due or
+    that a run has ended.
+    """
+
+    def __init__(
+        self,
+        digest: Digest,
+        dispatcher: Dispatcher,
+        scheduler: Scheduler,
+        *,
+        digesting: threading.Event,
+        dispatching: threading.Event,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._scheduler = scheduler
+        self._digesting = Pump("digest", digest.turn, digesting)
+        self._dispatching = Pump("dispatch", dispatcher.turn, dispatching)
+        self._started = False
+
+    def start(self) -> None:
+        """Begin taking turns. Call it after any fork."""
+        self._started = True
+        self._digesting.start()
+        self._dispatching.start()
+        self._scheduler.start()
+        log.info("worker.started")
+
+    def stop(self, *, grace: float) -> None:
+        """Take nothing more, give running handlers `grace` seconds to end, hand back what has not. Once is enough."""
+        if not self._started:
+            return
+        self._started = False
+        deadline = time.monotonic() + grace
+        self._dispatcher.close()
+        self._digesting.stop(timeout=grace)
+        self._dispatcher.idle.wait(max(0, deadline - time.monotonic()))
+        self._dispatching.stop(timeout=5)
+        self._scheduler.stop()
+        handed_back = self._dispatcher.hand_back()
+        log.info("worker.stopped", handed_back=handed_back)

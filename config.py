@@ -1,0 +1,184 @@
+"""Every setting of the service: its name, its default, its check.
+
+A setting has one name: `DATABASE_URL` in the environment and in the settings file is `database_url` here.
+The environment wins over the settings file (`SETTINGS_FILE`, by default `instance/settings.env`).
+"""
+
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+ROOT = Path(__file__).resolve().parent
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message lists every problem and what to do about it."""
+
+
+class Key(NamedTuple):
+    """One secret that opens a door, and the name it is known by in logs and rows."""
+
+    label: str
+    secret: SecretStr
+
+
+# A label is a short word before the first "="; a base64 key that merely ends in "=" has none.
+LABELLED = re.compile(r"([A-Za-z0-9_.-]{1,40})=(.*[^=].*)", re.DOTALL)
+
+
+def read_keys(text: object) -> object:
+    """Read `new=s3cret,older` as keys, in order; blank entries are nobody's key."""
+    if not isinstance(text, str):
+        return text
+    entries = [entry.strip() for entry in text.split(",")]
+    keys: list[Key] = []
+    for entry in filter(None, entries):
+        labelled = LABELLED.fullmatch(entry)
+        label, secret = labelled.groups() if labelled else (f"key-{len(keys) + 1}", entry)
+        keys.append(Key(label, SecretStr(secret)))
+    return tuple(keys)
+
+
+Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(read_keys)]
+
+
+class Settings(BaseSettings):
+    """What the operator decided; immutable, and safe to print: secrets hide in `repr`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file_encoding="utf-8", env_ignore_empty=True)
+
+    database_url: SecretStr = Field(
+        default=SecretStr("sqlite:///instance/status.db"),
+        description="Where everything is kept: SQLite for one machine, PostgreSQL for any number.",
+    )
+    onespan_callback_keys: Keys = Field(
+        default=(),
+        description="Callback keys we believe, comma-separated, newest first; an entry may be label=key.",
+    )
+    onespan_url: str | None = Field(
+        default=None,
+        description="OneSpan Sign's address, e.g. https://sandbox.esignlive.com; without it nothing is asked.",
+    )
+    onespan_api_key: SecretStr | None = Field(default=None, description="API key for OneSpan's REST API.")
+    onespan_client_id: str | None = Field(default=None, description="Client id, instead of an API key.")
+    onespan_client_secret: SecretStr | None = Field(default=None, description="Secret of that client id.")
+    reconcile_hours: Literal[6, 12, 24] = Field(
+        default=6, description="Hours between two times of asking OneSpan what was missed: 6, 12 or 24."
+    )
+    api_tokens: Keys = Field(
+        default=(), description="Bearer tokens of the JSON API, comma-separated; an entry may be label=token."
+    )
+    dashboard_password: SecretStr | None = Field(
+        default=None, description="Login of the dashboard; without it the dashboard is closed."
+    )
+    worker: Literal["embedded", "external"] = Field(
+        default="embedded",
+        description="embedded: every gunicorn worker also works; external: only `flask worker` does.",
+    )
+    handler_threads: int = Field(
+        default=4, ge=1, le=64, description="How many events one handler may work on at once, per process."
+    )
+    handler_lease_seconds: float = Field(
+        default=60,
+        ge=1,
+        le=3600,
+        description="How long after a process dies its unfinished handler runs are taken over.",
+    )
+    spool_dir: Path = Field(
+        default=Path("instance/spool"),
+        description="Where callbacks are kept while the database is away; a durable local disk.",
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="json, or text for people.")
+
+    @field_validator("reconcile_hours", mode="before")
+    @classmethod
+    def _hours_are_a_number(cls, value: object) -> object:
+        return int(value) if isinstance(value, str) and value.strip().isdigit() else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_one_we_know(cls, value: SecretStr) -> SecretStr:
+        try:
+            url = make_url(value.get_secret_value())
+        except ArgumentError:
+            raise ValueError("is not a database URL; try sqlite:///instance/status.db") from None
+        if url.drivername in ("postgres", "postgresql"):
+            url = url.set(drivername="postgresql+psycopg")
+        if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith((":", "/", "file:")):
+            url = url.set(database=str(ROOT / url.database))
+        return SecretStr(url.render_as_string(hide_password=False))
+
+    @field_validator("onespan_url")
+    @classmethod
+    def _onespan_is_an_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
+            raise ValueError("must look like https://sandbox.esignlive.com")
+        return value.rstrip("/") if value else None
+
+    @field_validator("onespan_callback_keys", "api_tokens")
+    @classmethod
+    def _labels_are_told_apart(cls, value: tuple[Key, ...]) -> tuple[Key, ...]:
+        labels = [key.label for key in value]
+        if len(set(labels)) < len(labels):
+            raise ValueError("two entries have the same label; give each its own")
+        return value
+
+    @field_validator("spool_dir")
+    @classmethod
+    def _spool_is_below_us(cls, value: Path) -> Path:
+        return ROOT / value
+
+    @model_validator(mode="after")
+    def _client_is_whole(self) -> Self:
+        if bool(self.onespan_client_id) != bool(self.onespan_client_secret):
+            raise ValueError("ONESPAN_CLIENT_ID and ONESPAN_CLIENT_SECRET go together; set both or neither")
+        return self
+
+
+def settings_file() -> Path:
+    """Where settings are read from, beside the environment."""
+    return ROOT / os.environ.get("SETTINGS_FILE", "instance/settings.env")
+
+
+def generate_settings(file: Path) -> bool:
+    """Write a settings file with fresh secrets, readable only for us. Returns False where there is one already."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(handle, "w") as text:
+        text.write("# Secrets of this installation. README.md says what each setting means.\n")
+        for name, label in (("ONESPAN_CALLBACK_KEYS", "first="), ("API_TOKENS", "first="), ("DASHBOARD_PASSWORD", "")):
+            text.write(f"{name}={label}{secrets.token_urlsafe(24)}\n")
+        text.write("LOG_FORMAT=text\n")
+    return True
+
+
+def load_settings() -> Settings:
+    """Read the environment and the settings file.
+
+    Raises `SettingsError` with every problem at once. No value is repeated in the message: it may be a secret.
+    """
+    file = settings_file()
+    try:
+        return Settings(_env_file=file if file.is_file() else None)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = str(problem["loc"][0]).upper() if problem["loc"] else ""
+        field = Settings.model_fields.get(name.lower())
+        what = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"  {name or 'settings'}: {what}" + (f"\n    {field.description}" if field else ""))
+    return "These settings need a hand before the service can start:\n" + "\n".join(lines)

@@ -1,0 +1,34 @@
+"""How gunicorn runs the service; it reads this file by itself. Every setting can be given on its command line."""
+
+import os
+from typing import Any
+
+bind = os.environ.get("BIND", "127.0.0.1:8000")
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+worker_class = "gthread"
+threads = int(os.environ.get("WEB_THREADS", "16"))
+keepalive = 5
+graceful_timeout = 30  # handlers get 25 s of it to end
+timeout = 60
+
+
+def _worker_of(app: Any) -> Any:
+    from app import EXTENSION  # noqa: PLC0415  (gunicorn reads this file before it may load the app)
+
+    service = app.extensions[EXTENSION]
+    return service.worker if service.settings.worker == "embedded" else None
+
+
+def post_worker_init(worker: Any) -> None:
+    """Begin to work, in the process that was just forked."""
+    if taking := _worker_of(worker.wsgi):
+        taking.start()
+
+
+def worker_exit(
+    server: Any,  # noqa: ARG001  (gunicorn passes it)
+    worker: Any,
+) -> None:
+    """Finish what was taken, or hand it back."""
+    if taking := _worker_of(worker.wsgi):
+        taking.stop(grace=25)
