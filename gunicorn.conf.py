@@ -8,6 +8,7 @@ workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 worker_class = "gthread"
 threads = int(os.environ.get("WEB_THREADS", "16"))
 keepalive = 5
+control_socket_disable = True  # nothing here is managed at run time
 graceful_timeout = 30  # handlers get 25 s of it to end
 timeout = 60
 

@@ -28,7 +28,7 @@ Send a first callback, from another terminal:
 
   . {file}
   curl {address}/onespan/callback -H "Authorization: Basic ${{ONESPAN_CALLBACK_KEYS#*=}}" \\
-    -d '{{"name":"PACKAGE_ACTIVATE","packageId":"my-first-package","sessionUser":"me","createdDate":"2026-01-31T12:00:00.000Z"}}'
+    -d '{{"name":"PACKAGE_ACTIVATE","packageId":"my-first-package","createdDate":"2026-01-31T12:00:00.000Z"}}'
 
 and read what became of it:
 
