@@ -34,7 +34,7 @@ def upgrade() -> None:
     op.create_index("ix_changes_package_id_id", "changes", ["package_id", "id"], unique=False)
     op.create_table(
         "events",
-        sa.Column("id", Serial, nullable=False),
+        sa.Column("id", Serial, autoincrement=False, nullable=False),
         sa.Column(
             "fingerprint",
             sa.String(length=100, collation="C").with_variant(sa.String(length=100), "sqlite"),
@@ -53,7 +53,6 @@ def upgrade() -> None:
         sa.Column("repeats", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
         sa.UniqueConstraint("fingerprint", name=op.f("uq_events_fingerprint")),
-        sqlite_autoincrement=True,
     )
     op.create_index("ix_events_name_id", "events", ["name", "id"], unique=False)
     op.create_index("ix_events_package_id_id", "events", ["package_id", "id"], unique=False)

@@ -23,6 +23,7 @@ State = Mapping[str, Mapping[str, Registers]]  # subject → attribute → what 
 
 PACKAGE = "package"
 EPOCH = "0001-01-01T00:00:00.000000+00:00"
+NEVER: Held = (EPOCH, None)  # what is held where nobody claimed anything
 # A callback may be dated this much after its arrival before we stop believing its clock.
 AHEAD = timedelta(minutes=15)
 
@@ -87,7 +88,7 @@ def believed(registers: Registers) -> Held:
     told, shown = registers.get("event"), registers.get("snapshot")
     if told and (not shown or told[0] > shown[0]):
         return told
-    return shown or (EPOCH, None)
+    return shown or NEVER
 
 
 def since(registers: Registers) -> str:

@@ -1,29 +1,34 @@
 """From what the witnesses claim to what we believe: the picture of one package. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
-from app.onespan.claims import EPOCH, PACKAGE, Registers, State, believed, since, union
+from app.onespan.claims import EPOCH, NEVER, PACKAGE, Registers, State, believed, since, union
 from app.onespan.values import Attention, Document, Package, Sender, Signer
 
 # In these statuses nobody is asked to sign, so what hinders a signer needs no hand.
 AT_REST = frozenset({"DRAFT", "COMPLETED", "ARCHIVED", "DECLINED", "OPTED_OUT", "EXPIRED"})
 
 
-@dataclass(frozen=True, slots=True)
 class Known:
     """All that is claimed of one subject, read attribute by attribute."""
 
-    attributes: Mapping[str, Registers]
+    def __init__(self, attributes: Mapping[str, Registers]) -> None:
+        self.attributes = attributes
+        self._believed = {attribute: believed(registers) for attribute, registers in attributes.items()}
 
     def value(self, attribute: str) -> object:
         """What we believe, or None."""
-        return believed(self.attributes.get(attribute, {}))[1]
+        return self._believed.get(attribute, NEVER)[1]
 
     def at(self, attribute: str) -> str:
         """When the newest claim of it is dated; `EPOCH` when there is none."""
-        return believed(self.attributes.get(attribute, {}))[0]
+        return self._believed.get(attribute, NEVER)[0]
+
+    @property
+    def newest(self) -> str:
+        """When the newest claim of any of it is dated."""
+        return max(at for at, _ in self._believed.values())
 
     def since(self, attribute: str) -> datetime | None:
         """From when what we believe holds."""
@@ -161,7 +166,7 @@ class People:
             return self._has_left(signer_id, known)
         if not known.flag("seen") and signer_id == self.about.value("sender_id"):
             return False
-        return max(known.at(attribute) for attribute in known.attributes) > self.read_at
+        return self.read_at == EPOCH or known.newest > self.read_at
 
     def _has_left(self, signer_id: str, known: Known) -> bool:
         """Whether somebody else has the seat: the newest snapshot shows it, or an event after it told so."""

@@ -3,6 +3,7 @@
 SQLite and PostgreSQL are told at every connection what law 1 needs: a commit that returned is on the disk.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,8 +59,7 @@ class Moment(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("a time without its zone cannot be stored")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+        return value.astimezone(UTC).replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (SQLAlchemy passes it)
         """Give back UTC."""
@@ -101,12 +101,18 @@ def make_engine(url: str) -> Engine:
     if address.get_backend_name() == "sqlite":
         if address.database and address.database != ":memory:":
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(address, pool_size=10, max_overflow=30)
+        engine = create_engine(address, json_serializer=_write_json, pool_size=10, max_overflow=30)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(
-        address, pool_pre_ping=True, pool_size=10, max_overflow=30, pool_timeout=5, connect_args={"connect_timeout": 3}
+        address,
+        json_serializer=_write_json,
+        pool_pre_ping=True,
+        pool_size=10,
+        max_overflow=30,
+        pool_timeout=5,
+        connect_args={"connect_timeout": 3},
     )
     event.listen(engine, "connect", _prepare_postgresql)
     return engine
@@ -131,6 +137,10 @@ def upsert(connection: Connection, table: type[DeclarativeBase], rows: Sequence[
     insert = make(table)
     values = {name: insert.excluded[name] for name in rows[0] if name not in keys}
     connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=values), list(rows))
+
+
+def _write_json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -84,7 +84,7 @@ class Event(Base):
 
     __tablename__ = "events"
 
-    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=False)
     fingerprint: Mapped[str] = mapped_column(
         String(100, collation="C").with_variant(String(100), "sqlite"), unique=True
     )
@@ -103,7 +103,6 @@ class Event(Base):
     __table_args__ = (
         Index("ix_events_package_id_id", "package_id", "id"),
         Index("ix_events_name_id", "name", "id"),
-        {"sqlite_autoincrement": True},
     )
 
 

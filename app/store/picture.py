@@ -61,24 +61,43 @@ def differences(
     What was not there before was None. What appears with nothing in it, a flag that is down or a count of none,
     is no change.
     """
-    before, after = _flat(old) if old else {}, _flat(new)
-    for place in {**before, **after}:
-        was, is_ = before.get(place), after.get(place)
-        if was != is_ and (place in before or is_):
+    for place, was, is_ in _differences(old or PackageValue(new.id), new):
+        if was != is_ and (old is not None or is_):
             yield NewChange(new.id, *place, was, is_, happened_at, cause)
 
 
-def _flat(package: PackageValue) -> dict[tuple[str, str], object]:
-    flat: dict[tuple[str, str], object] = {("package", name): getattr(package, name) for name in OF_PACKAGE}
-    flat["package", "due_at"] = package.due_at.isoformat() if package.due_at else None
-    flat["package", "sender_id"] = package.sender.id
-    for one in package.signers:
-        flat |= {(signer(one.id), name): _plain(getattr(one, name)) for name in OF_SIGNER}
-    for shown in package.documents:
-        flat |= {(document(shown.id), name): _plain(getattr(shown, name)) for name in OF_DOCUMENT}
-    for reason in package.attention:
-        flat[_place(reason)] = True
-    return flat
+Difference = tuple[tuple[str, str], object, object]
+
+
+def _differences(old: PackageValue, new: PackageValue) -> Iterator[Difference]:
+    for name in OF_PACKAGE:
+        yield ("package", name), getattr(old, name), getattr(new, name)
+    yield ("package", "due_at"), _iso(old.due_at), _iso(new.due_at)
+    yield ("package", "sender_id"), old.sender.id, new.sender.id
+    yield from _of_parts(
+        OF_SIGNER, {signer(one.id): one for one in old.signers}, {signer(one.id): one for one in new.signers}
+    )
+    yield from _of_parts(
+        OF_DOCUMENT, {document(one.id): one for one in old.documents}, {document(one.id): one for one in new.documents}
+    )
+    before, after = set(map(_place, old.attention)), set(map(_place, new.attention))
+    for place in sorted(before ^ after):
+        yield place, True if place in before else None, True if place in after else None
+
+
+def _of_parts(names: Sequence[str], old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[Difference]:
+    for part in {**old, **new}:
+        was, is_ = old.get(part), new.get(part)
+        if was != is_:
+            for name in names:
+                value = _plain(getattr(is_, name, None))
+                # What appears with nothing in it is no change.
+                before = _plain(getattr(was, name)) if was else (None if value else value)
+                yield (part, name), before, value
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
 
 
 def _place(reason: OpenReason) -> tuple[str, str]:
