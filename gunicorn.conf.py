@@ -9,7 +9,7 @@ worker_class = "gthread"
 threads = int(os.environ.get("WEB_THREADS", "16"))
 keepalive = 5
 control_socket_disable = True  # nothing here is managed at run time
-graceful_timeout = 30  # handlers get 25 s of it to end
+graceful_timeout = 55  # a held request of the changes feed may take 25 s, then handlers get 25 s to end
 timeout = 60
 
 

@@ -21,7 +21,7 @@ from app.store.spool import Spool
 from app.web.api import api
 from app.web.errors import answer_errors
 from app.web.health import Check, health
-from app.web.receiver import BODY_LIMIT, door
+from app.web.receiver import door
 from app.work.digest import Digest
 from app.work.dispatch import Clock, Dispatcher, Handlers
 from app.work.scheduler import Scheduler
@@ -61,7 +61,6 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
             sys.exit(str(problem))
     logs.configure(settings.log_format)
     app = Flask(__name__, instance_path=str(ROOT / "instance"))
-    app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.config["ALEMBIC"] = {"script_location": str(ROOT / "migrations")}
     if handlers is None:
         handlers = import_module("app.handlers").handlers  # the developers' file, last: all it needs is there

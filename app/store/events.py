@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, func, insert, or_, select, update
+from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
+from app.store.db import insert_all
 from app.store.models import Event
 
 # Without a `createdDate` an identical callback within this time of the first is a repeat; later it is news.
@@ -96,7 +97,7 @@ def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:
         }
         for event_id, event in enumerate(new, start=last + 1)
     ]
-    connection.execute(insert(Event), rows)
+    insert_all(connection, Event, rows)
     return list(range(last + 1, last + 1 + len(new)))
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, insert, literal, select, true, union_all, update
+from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, select, true, union_all, update
 from sqlalchemy.engine import Connection
 
 from app.errors import StillRunning
+from app.store.db import insert_all
 from app.store.models import Dispatch, Event
 from app.store.picture import Cause, NewChange
 
@@ -44,8 +45,7 @@ def oblige(connection: Connection, owed: Iterable[tuple[int, str, str]], *, now:
         {"event_id": event, "package_id": package, "handler": handler, "state": "due", "due_at": now}
         for event, package, handler in owed
     ]
-    if rows:
-        connection.execute(insert(Dispatch), rows)
+    insert_all(connection, Dispatch, rows)
 
 
 def due(connection: Connection, room: Mapping[str, int], *, now: datetime) -> list[int]:

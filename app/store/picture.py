@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.engine import Connection
 
 from app.onespan.claims import State, document, signer
@@ -17,7 +17,7 @@ from app.onespan.values import Attention as OpenReason
 from app.onespan.values import Document as DocumentValue
 from app.onespan.values import Package as PackageValue
 from app.onespan.values import Signer as SignerValue
-from app.store.db import upsert
+from app.store.db import insert_all, upsert_all
 from app.store.models import Attention, Change, Document, Package, Signer
 
 # What each change is about; the rest of the picture follows from these, or is when and not what.
@@ -125,14 +125,14 @@ def record(connection: Connection, changes: Sequence[NewChange], *, now: datetim
             }
             for change in changes
         ]
-        connection.execute(insert(Change), rows)
+        insert_all(connection, Change, rows)
 
 
 def paint(
     connection: Connection, new: Mapping[str, tuple[State, PackageValue]], old: Mapping[str, PackageValue]
 ) -> None:
     """Write what we now believe of each package, and all that is claimed of it, over what stood there before."""
-    upsert(connection, Package, [_package(state, package) for state, package in new.values()])
+    upsert_all(connection, Package, [_package(state, package) for state, package in new.values()])
     packages = [package for _, package in new.values()]
     _write_parts(connection, Signer, [(one.id, _signers(one), _signers(old.get(one.id))) for one in packages])
     _write_parts(connection, Document, [(one.id, _documents(one), _documents(old.get(one.id))) for one in packages])
@@ -184,7 +184,7 @@ def _write_parts(
     for package_id, new, old in changed:
         written += [row for part, row in new.items() if old.get(part) != row]
         gone += [{"package": package_id, "part": part} for part in old if part not in new]
-    upsert(connection, table, written)
+    upsert_all(connection, table, written)
     if gone:
         statement = delete(table).where(table.package_id == bindparam("package"), table.id == bindparam("part"))
         connection.execute(statement, gone)
@@ -203,8 +203,7 @@ def _write_attention(connection: Connection, packages: Sequence[PackageValue]) -
         for package in packages
         for position, reason in enumerate(package.attention)
     ]
-    if rows:
-        connection.execute(insert(Attention), rows)
+    insert_all(connection, Attention, rows)
 
 
 _PLAIN_PACKAGE = (

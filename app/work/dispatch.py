@@ -164,7 +164,7 @@ class Dispatcher:
         else:
             self.idle.set()
         for run in runs:
-            threading.Thread(target=self._run, args=(run,), name=f"handler {run.taken.handler}", daemon=True).start()
+            self._start(run)
         return bool(ended or runs)
 
     def renew(self) -> None:
@@ -218,6 +218,14 @@ class Dispatcher:
             Run(one, self._handlers[one.handler], _for_handler(events[one.event_id], one), packages[one.package_id])
             for one in taken
         ]
+
+    def _start(self, run: Run) -> None:
+        thread = threading.Thread(target=self._run, args=(run,), name=f"handler {run.taken.handler}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the machine has no thread left for us
+            log.error("handler.not_started", handler=run.taken.handler)
+            self._ended.append(Outcome(run.taken, "due", self._clock() + RETRIES[0], "no thread", counts=False))
 
     def _run(self, run: Run) -> None:
         outcome = attempt(run, now=self._clock)
