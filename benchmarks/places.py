@@ -106,7 +106,9 @@ def served(
             **(environment or {}),
         }
         with log.open("wb") as lines:
-            server = subprocess.Popen([*command, app], cwd=folder, env=settings, stdout=lines, stderr=lines)
+            server = subprocess.Popen(
+                [*command, app], cwd=folder, env=settings, stdout=lines, stderr=lines, start_new_session=True
+            )
         try:
             _wait_for(port, server, log)
             yield port
@@ -167,9 +169,6 @@ def _answers(port: int) -> bool:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    server.send_signal(signal.SIGTERM)
-    try:
-        server.wait(15)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait(5)
+    """At once and without a word, all of it: what was answered must be there even so."""
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait(5)
