@@ -3,15 +3,19 @@
 SQLite and PostgreSQL are told at every connection what law 1 needs: a commit that returned is on the disk.
 """
 
+import fcntl
 import json
+import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     DateTime,
     Dialect,
     Engine,
@@ -77,6 +81,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine = make_engine(url)
         self._writer = self.engine.execution_options(writes=True)
+        self._turnstile = _turnstile(make_url(url))
         self._reader = self.engine
         if self.engine.dialect.name == "postgresql":
             self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ")
@@ -90,12 +95,48 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction, committed at the end. On SQLite it is the only one that writes, from its first moment."""
-        with self._writer.begin() as connection:
+        with self._turnstile, self._writer.begin() as connection:
             yield connection
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+class Turnstile:
+    """Lets the writers of one SQLite file through one at a time, across threads and processes.
+
+    SQLite would see to that by itself, but who has to wait there sleeps and tries again, up to a tenth of a
+    second at a time; here they are woken. A process that dies lets the next one through.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._threads = threading.Lock()
+        self._handle: int | None = None
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        try:
+            if self._handle is None:
+                self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._handle, fcntl.LOCK_EX)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            assert self._handle is not None
+            fcntl.flock(self._handle, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
+
+
+def _turnstile(url: URL) -> AbstractContextManager[None]:
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return nullcontext()
+    return Turnstile(Path(f"{url.database}-turn"))
 
 
 def make_engine(url: str) -> Engine:

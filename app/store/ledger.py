@@ -5,15 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, select, true, union_all, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, select, text, true, update
 from sqlalchemy.engine import Connection
 
 from app.errors import StillRunning
 from app.store.db import insert_all
-from app.store.models import Dispatch, Event
+from app.store.models import DUE, RUNNING, Dispatch, Event
 from app.store.picture import Cause, NewChange
 
-OPEN = ("due", "running")
+_DUE_OF_ONE = """
+SELECT id FROM (
+    SELECT id FROM dispatches
+    WHERE handler = :handler{place} AND state IN ('due', 'running') AND due_at <= :now
+    ORDER BY due_at LIMIT :places{place}
+) AS of{place}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +58,13 @@ def due(connection: Connection, room: Mapping[str, int], *, now: datetime) -> li
     """Ids of dispatches that want work, the longest waiting first: of each handler as many as it has room for."""
     if not room:
         return []
-    wanted = [
-        select(Dispatch.id)
-        .where(Dispatch.handler == handler, _is_due(now))
-        .order_by(Dispatch.due_at)
-        .limit(literal(places))
-        .subquery()
-        for handler, places in room.items()
-    ]
-    return list(connection.execute(union_all(*(select(one.c.id) for one in wanted))).scalars())
+    # Text, because for each handler one more select is more than SQLAlchemy puts together at every turn.
+    statement = text(" UNION ALL ".join(_DUE_OF_ONE.format(place=place) for place in range(len(room))))
+    wanted: dict[str, object] = {"now": now}
+    for place, (handler, places) in enumerate(room.items()):
+        wanted |= {f"handler{place}": handler, f"places{place}": places}
+    moment = bindparam("now", type_=Dispatch.due_at.type)
+    return list(connection.execute(statement.bindparams(moment), wanted).scalars())
 
 
 def take(connection: Connection, ids: Sequence[int], *, now: datetime, lease: timedelta) -> list[Taken]:
@@ -225,7 +229,7 @@ def _parking(package_id: str, handler: str, dispatch: int, *, parked: bool, now:
 
 
 def _is_due(now: datetime) -> ColumnElement[bool]:
-    return and_(Dispatch.state.in_(OPEN), Dispatch.due_at <= now)
+    return and_(Dispatch.state.in_((DUE, RUNNING)), Dispatch.due_at <= now)
 
 
 def _is_ours(taken: Taken) -> ColumnElement[bool]:

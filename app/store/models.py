@@ -7,6 +7,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -199,6 +201,12 @@ class Change(Base):
     cause_id: Mapped[str] = mapped_column(Id)
 
     __table_args__ = (Index("ix_changes_package_id_id", "package_id", "id"), {"sqlite_autoincrement": True})
+
+
+# Partial indexes serve only conditions spelt as theirs, so these stand in statements as literals, not as parameters.
+DUE: ColumnElement[str] = literal_column("'due'")
+RUNNING: ColumnElement[str] = literal_column("'running'")
+PARKED: ColumnElement[str] = literal_column("'parked'")
 
 
 class Dispatch(Base):

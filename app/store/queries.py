@@ -26,7 +26,7 @@ from sqlalchemy.engine import Connection
 from app.errors import ReceiverError
 from app.onespan import values
 from app.onespan.values import Package as PackageValue
-from app.store.models import Attention, Change, Dispatch, Document, Event, Journal, Package, Signer
+from app.store.models import PARKED, Attention, Change, Dispatch, Document, Event, Journal, Package, Signer
 from app.store.picture import Cause
 
 T = TypeVar("T")
@@ -278,7 +278,7 @@ def _any_has(text: str, *columns: Any) -> ColumnElement[bool]:
 
 
 def _needs(reason: str) -> ColumnElement[bool]:
-    parked = exists().where(Dispatch.package_id == Package.id, Dispatch.state == "parked")
+    parked = exists().where(Dispatch.package_id == Package.id, Dispatch.state == PARKED)
     told = exists().where(Attention.package_id == Package.id)
     if reason == ANY:
         return or_(told, parked)
@@ -296,7 +296,7 @@ def _packages(connection: Connection, rows: Sequence[AnyRow]) -> list[PackageVal
     )
     parked = _grouped(
         connection,
-        select(*_PARKED).where(Dispatch.package_id.in_(ids), Dispatch.state == "parked").order_by(Dispatch.id),
+        select(*_PARKED).where(Dispatch.package_id.in_(ids), Dispatch.state == PARKED).order_by(Dispatch.id),
     )
     return [
         PackageValue(
