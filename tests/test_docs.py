@@ -1,0 +1,224 @@
+"""What the documentation says is so: settings, commands, events, links and examples."""
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from flask.testing import FlaskClient
+
+from app.onespan.catalogue import CATALOGUE, SPELLINGS
+from app.onespan.values import Attention, Document, Event, Package, Sender, Signer
+from app.work.dispatch import Handlers
+from config import ROOT, Settings
+from tests.conftest import NOON
+
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+EVENT = re.compile(r"\b(?:PACKAGE|TEMPLATE|DOCUMENT|SIGNER|KBA|EMAIL|ROLE|COBROWSE)_[A-Z_]+\b")
+INVENTED = {"PACKAGE_LAMINATED"}  # an event of an OneSpan to come
+CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def pages() -> Any:
+    return pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def table(header: str) -> dict[str, str]:
+    """The README's table with this header: its first column and its second."""
+    _, _, rest = README.read_text("utf-8").partition(f"\n| {header} |")
+    rows = re.findall(r"^\| `([^`]+)` \| (.*?) \|", rest.partition("\n\n")[0], re.MULTILINE)
+    return dict(rows)
+
+
+def examples(page: Path) -> list[str]:
+    """The Python examples of a page."""
+    return [code for language, code in CODE.findall(page.read_text("utf-8")) if language == "python"]
+
+
+def run(code: str, handlers: Handlers) -> dict[str, Any]:
+    """Run an example as if it stood at the end of `app/handlers.py`; returns its names."""
+    names = {"handlers": handlers, "Event": Event, "Package": Package, "log": structlog.get_logger()}
+    exec(compile(code, "example", "exec"), names)
+    return names
+
+
+def test_every_setting_is_in_the_readme_with_its_default():
+    """One name everywhere: what `Settings` has is what the table says."""
+    defaults = {}
+    for name, setting in Settings.model_fields.items():
+        default = getattr(setting.default, "get_secret_value", lambda value=setting.default: value)()
+        defaults[name.upper()] = "none" if default in ((), None) else f"`{default}`"
+
+    assert table("setting") == defaults
+
+
+def test_every_variable_of_the_server_is_in_the_readme_with_its_default():
+    """What gunicorn reads from the environment is what the table says."""
+    read = re.findall(r'os\.environ\.get\("(\w+)", "([^"]+)"\)', (ROOT / "gunicorn.conf.py").read_text("utf-8"))
+    file = re.findall(r'os\.environ\.get\("(SETTINGS_FILE)", "([^"]+)"\)', (ROOT / "config.py").read_text("utf-8"))
+
+    assert table("variable") == {name: f"`{default}`" for name, default in (*read, *file)}
+
+
+def test_every_command_is_in_the_readme(app):
+    """Every command of ours, and the one of Alembic's that an operator needs."""
+    ours = {f"flask {name}" for name in app.cli.commands if name != "db"} | {"flask db upgrade"}
+
+    assert set(table("command")) == ours
+
+
+def test_the_readme_names_only_options_that_there_are(app):
+    """An option in the table of commands is one that its command takes."""
+    for name, text in table("command").items():
+        command = app.cli.commands[name.split()[1]]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", text)) <= options
+
+
+def test_every_log_line_in_the_readme_is_one_that_is_written():
+    """What operators are told to look for is what the code says."""
+    _, _, text = README.read_text("utf-8").partition("\n| sign |")
+    told = re.findall(r"`([a-z]+\.[a-z_]+)`", text.partition("\n\n")[0])
+    code = "".join(file.read_text("utf-8") for file in (ROOT / "app").rglob("*.py"))
+
+    assert told
+    assert [line for line in told if f'"{line}"' not in code] == []
+
+
+@pages()
+def test_links_lead_to_files_and_headings_that_there_are(page):
+    """No link into this project is broken."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        place = (page.parent / file).resolve() if file else page
+        assert place.exists(), target
+        if anchor:
+            assert anchor in headings(place), target
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors a page has."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pages()
+def test_events_named_in_the_documentation_are_in_the_catalogue(page):
+    """No page tells of an event in a spelling that does not work."""
+    assert set(EVENT.findall(page.read_text("utf-8"))) <= {*CATALOGUE, *SPELLINGS, *INVENTED, "DOCUMENT_", "PACKAGE_"}
+
+
+def test_all_events_are_explained():
+    """OneSpan's contract has a row for every event we know."""
+    assert set(CATALOGUE) <= set(EVENT.findall((ROOT / "docs" / "onespan.md").read_text("utf-8")))
+
+
+@pytest.mark.parametrize("value", [Event, Package, Sender, Signer, Document, Attention])
+def test_every_field_a_handler_gets_is_explained(value):
+    """What a handler can read is in docs/handlers.md."""
+    text = (ROOT / "docs" / "handlers.md").read_text("utf-8")
+
+    assert [name for name in value.__dataclass_fields__ if f"`{name}`" not in text] == []
+
+
+def test_every_address_of_the_api_is_explained(client: FlaskClient):
+    """docs/api.md tells of every path of the API's own document."""
+    text = (ROOT / "docs" / "api.md").read_text("utf-8")
+    paths = [re.sub(r"\{\w+\}", "<id>", path) for path in client.get("/api/openapi.json").json["paths"]]
+
+    assert [path for path in paths if path not in text] == []
+
+
+def test_the_tests_named_in_the_documentation_are_there():
+    """Who looks for the proof of a law finds it."""
+    tests = "".join(file.read_text("utf-8") for file in (ROOT / "tests").glob("test_*.py"))
+    named = {name for page in PAGES for name in re.findall(r"\btest_law_\d+_\w+", page.read_text("utf-8"))}
+
+    assert [name for name in named if f"def {name}(" not in tests] == []
+
+
+@pages()
+def test_python_examples_work(page, monkeypatch, tmp_path):
+    """Every example compiles, its handlers can be registered, and the tests in it pass."""
+    monkeypatch.chdir(tmp_path)
+    for code in examples(page):
+        handlers = Handlers()
+        names = run(code, handlers)
+        assert ("@handlers.on" in code) == bool(list(handlers))
+        for name, value in names.items():
+            if name.startswith("test_"):
+                value()
+
+
+@pytest.fixture
+def crm(monkeypatch) -> Iterator[Any]:
+    """A CRM on this machine that answers what `crm.status` says, and keeps the keys it was sent."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            server.keys.append(self.headers["Idempotency-Key"])
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(server.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server: Any = HTTPServer(("127.0.0.1", 0), Answer)
+    server.status, server.keys = 200, []
+    monkeypatch.setenv("CRM_URL", f"http://127.0.0.1:{server.server_port}")
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "wait"),
+    [
+        (200, "done", timedelta(0)),
+        (404, "parked", timedelta(0)),
+        (429, "due", timedelta(minutes=1)),
+        (500, "due", timedelta(seconds=10)),
+    ],
+)
+def test_the_handler_of_the_readme_does_what_its_table_says(crm, handlers, tell, work, read, status, state, wait):  # noqa: PLR0917  (pytest passes them by name)
+    """Done, parked, or due again: after a minute where it said so, after ten seconds where it failed."""
+    (code,) = examples(README)
+    run(code, handlers)
+    crm.status = status
+
+    tell("PACKAGE_COMPLETE")
+    work()
+
+    ((dispatch,),) = [event["dispatches"] for event in read("/api/events")["items"]]
+    assert (dispatch["handler"], dispatch["state"], dispatch["attempts"]) == ("mark_deal_signed", state, 1)
+    assert datetime.fromisoformat(dispatch["due_at"]) == NOON + wait
+
+
+def test_the_handler_of_the_readme_hands_over_the_same_key_again(crm, handlers, tell, work, clock):
+    """The other system can tell that it is the same fact."""
+    (code,) = examples(README)
+    run(code, handlers)
+    crm.status = 500
+    tell("PACKAGE_COMPLETE")
+    work()
+    clock.forward(timedelta(seconds=10))
+    work()
+
+    first, second = crm.keys
+    assert first == second
