@@ -1,0 +1,78 @@
+"""Carries callbacks to the service, and counts what became of them."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import requests
+
+from app.simulator import wire
+from app.simulator.packages import Event
+
+PATIENCE = 10.0  # seconds for an answer
+
+
+@dataclass
+class Tally:
+    """What became of the callbacks; `refused` counts by HTTP status."""
+
+    accepted: int = 0
+    refused: Counter[int] = field(default_factory=Counter)
+    unreachable: int = 0
+
+    @property
+    def sent(self) -> int:
+        """All of them."""
+        return self.accepted + self.refused.total() + self.unreachable
+
+    @property
+    def is_clean(self) -> bool:
+        """Every one was accepted."""
+        return self.accepted == self.sent
+
+    def __str__(self) -> str:
+        refused = ", ".join(f"{times} with {status}" for status, times in sorted(self.refused.items())) or "0"
+        return f"{self.sent} callbacks: {self.accepted} accepted, {refused} refused, {self.unreachable} unreachable"
+
+
+class Delivery:
+    """Posts callbacks one after another over one connection. As OneSpan, it sends none a second time."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.tally = Tally()
+        self._url = url
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy, and no .netrc that would put another Authorization
+        self._session.headers.clear()
+        self._session.headers.update(wire.headers(key))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._session.close()
+
+    def post(self, event: Event) -> str | None:
+        """Send one; returns None where it was accepted, otherwise what went wrong, in words."""
+        try:
+            answer = self._session.post(self._url, data=wire.body(event), timeout=PATIENCE, allow_redirects=False)
+        except requests.Timeout:
+            self.tally.unreachable += 1
+            return f"{self._url} did not answer within {PATIENCE:.0f} seconds."
+        except requests.RequestException:
+            self.tally.unreachable += 1
+            return f"Nobody answers at {self._url}. Is the service running there?"
+        if answer.ok and answer.status_code < 300:  # noqa: PLR2004
+            self.tally.accepted += 1
+            return None
+        self.tally.refused[answer.status_code] += 1
+        return f"{self._url} refused with {answer.status_code}: {_reason(answer)}"
+
+
+def _reason(answer: requests.Response) -> str:
+    """The first words of the answer; a JSON answer of the service says them in `error.message`."""
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return answer.text.strip()[:200] or "no reason given"
