@@ -8,9 +8,10 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Engine,
+    TextClause,
     TypeDecorator,
     bindparam,
     create_engine,
@@ -33,6 +35,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_SECONDS = 10  # how long a writer waits for another before it gives up
 PEN = 0x6F6E6573  # the advisory lock that whoever changes the picture holds
+
+_TAKE_PEN = text("SELECT pg_advisory_xact_lock(:pen)")
 
 POSTGRESQL_SETTINGS = (
     # Never weaker than "on": an acknowledged callback must survive a power cut.
@@ -169,39 +173,50 @@ def take_pen(connection: Connection) -> None:
     after it. So changes commit in the order of their ids, and whoever reads the feed skips none.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:pen)"), {"pen": PEN})
+        connection.execute(_TAKE_PEN, {"pen": PEN})
 
 
 def insert_all(connection: Connection, table: type[DeclarativeBase], rows: Sequence[Row]) -> None:
     """Insert many rows, in their order. All have the same columns."""
-    _put(connection, table, rows, on_conflict="")
+    _put(connection, table, rows, replace=False)
 
 
 def upsert_all(connection: Connection, table: type[DeclarativeBase], rows: Sequence[Row]) -> None:
     """Insert each row, or overwrite the one with its primary key. All have the same columns."""
-    if rows:
-        keys = [column.name for column in table.__table__.primary_key]
-        quote = connection.dialect.identifier_preparer.quote
-        sets = ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in rows[0] if name not in keys)
-        _put(connection, table, rows, on_conflict=f"ON CONFLICT ({', '.join(map(quote, keys))}) DO UPDATE SET {sets}")
+    _put(connection, table, rows, replace=True)
 
 
-def _put(connection: Connection, table: type[DeclarativeBase], rows: Sequence[Row], *, on_conflict: str) -> None:
+def _put(connection: Connection, table: type[DeclarativeBase], rows: Sequence[Row], *, replace: bool) -> None:
     """Write many rows with one statement. PostgreSQL gets them as one JSON text: a parameter each costs it far more."""
     if not rows:
         return
-    columns = table.__table__.columns
-    quote = connection.dialect.identifier_preparer.quote
-    name, names = quote(table.__tablename__), ", ".join(map(quote, rows[0]))
+    statement = _statement(connection.dialect, table, tuple(rows[0]), replace=replace)
     if connection.dialect.name == "postgresql":
-        source = f"SELECT {names} FROM json_populate_recordset(NULL::{name}, :rows)"  # noqa: S608  (names of ours)
-        put = text(f"INSERT INTO {name} ({names}) {source} {on_conflict}")
-        connection.execute(put, {"rows": json.dumps(rows, default=_write_time, separators=(",", ":"))})
+        connection.execute(statement, {"rows": json.dumps(rows, default=_write_time, separators=(",", ":"))})
     else:
-        places = ", ".join(f":{one}" for one in rows[0])
-        put = text(f"INSERT INTO {name} ({names}) VALUES ({places}) {on_conflict}")  # noqa: S608  (names of ours)
-        types = (bindparam(one, type_=columns[one].type) for one in rows[0])
-        connection.execute(put.bindparams(*types), list(rows))
+        connection.execute(statement, list(rows))
+
+
+@cache
+def _statement(
+    dialect: Dialect, table: type[DeclarativeBase], columns: tuple[str, ...], *, replace: bool
+) -> TextClause:
+    quote = dialect.identifier_preparer.quote
+    name, names = quote(table.__tablename__), ", ".join(map(quote, columns))
+    ending = _on_conflict(dialect, table, columns) if replace else ""
+    if dialect.name == "postgresql":
+        source = f"SELECT {names} FROM json_populate_recordset(NULL::{name}, :rows)"  # noqa: S608  (names of ours)
+        return text(f"INSERT INTO {name} ({names}) {source} {ending}")
+    places = ", ".join(f":{one}" for one in columns)
+    put = text(f"INSERT INTO {name} ({names}) VALUES ({places}) {ending}")  # noqa: S608  (names of ours)
+    return put.bindparams(*(bindparam(one, type_=table.__table__.columns[one].type) for one in columns))
+
+
+def _on_conflict(dialect: Dialect, table: type[DeclarativeBase], columns: Iterable[str]) -> str:
+    quote = dialect.identifier_preparer.quote
+    keys = [column.name for column in table.__table__.primary_key]
+    sets = ", ".join(f"{quote(one)} = excluded.{quote(one)}" for one in columns if one not in keys)
+    return f"ON CONFLICT ({', '.join(map(quote, keys))}) DO UPDATE SET {sets}"
 
 
 def _write_time(value: object) -> str:

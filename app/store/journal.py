@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, exists, func, insert, select, update
+from sqlalchemy import Integer, Row, bindparam, exists, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from app.store.db import Database
@@ -96,8 +96,7 @@ def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
         }
         for entry in entries
     ]
-    statement = insert(Journal).returning(Journal.id, sort_by_parameter_order=True)
-    return list(connection.execute(statement, rows).scalars())
+    return list(connection.execute(_ADD, rows).scalars())
 
 
 def holds(connection: Connection, spool_id: str) -> bool:
@@ -107,13 +106,12 @@ def holds(connection: Connection, spool_id: str) -> bool:
 
 def is_pending(connection: Connection) -> bool:
     """Whether any entry waits to be digested."""
-    return bool(connection.scalar(select(exists().where(Journal.digested_at.is_(None)))))
+    return bool(connection.scalar(_IS_PENDING))
 
 
 def pending(connection: Connection, *, limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
     """The oldest entries that wait to be digested, in order of arrival."""
-    waiting = select(*_READ).where(Journal.digested_at.is_(None)).order_by(Journal.id).limit(limit)
-    return connection.execute(waiting).all()
+    return connection.execute(_PENDING, {"limit": limit}).all()
 
 
 def of_packages(connection: Connection, package_ids: Iterable[str]) -> Iterator[Row[*tuple[Any, ...]]]:
@@ -146,13 +144,8 @@ def count_packages(connection: Connection) -> int:
 def settle(connection: Connection, told: Mapping[int, int | None], *, now: datetime) -> None:
     """Note that these entries were digested, and into which event each went."""
     if told:
-        statement = (
-            update(Journal)
-            .where(Journal.id == bindparam("entry"))
-            .values(digested_at=bindparam("now"), event_id=bindparam("event"))
-        )
         rows = [{"entry": entry, "now": now, "event": event} for entry, event in told.items()]
-        connection.execute(statement, rows)
+        connection.execute(_SETTLE, rows)
 
 
 def give_up(connection: Connection, entry: int, *, reason: str, now: datetime) -> None:
@@ -161,3 +154,14 @@ def give_up(connection: Connection, entry: int, *, reason: str, now: datetime) -
 
 
 _READ = (Journal.id, Journal.kind, Journal.received_at, Journal.read_at, Journal.package_id, Journal.body)
+# Put together once; to do so at every callback costs more than to run them.
+_ADD = insert(Journal).returning(Journal.id, sort_by_parameter_order=True)
+_IS_PENDING = select(exists().where(Journal.digested_at.is_(None)))
+_PENDING = (
+    select(*_READ).where(Journal.digested_at.is_(None)).order_by(Journal.id).limit(bindparam("limit", type_=Integer))
+)
+_SETTLE = (
+    update(Journal)
+    .where(Journal.id == bindparam("entry"))
+    .values(digested_at=bindparam("now"), event_id=bindparam("event"))
+)

@@ -3,23 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, select, text, true, update
+from sqlalchemy import ColumnElement, Select, TextClause, and_, bindparam, exists, func, select, text, true, update
 from sqlalchemy.engine import Connection
 
 from app.errors import StillRunning
 from app.store.db import insert_all
 from app.store.models import DUE, RUNNING, Dispatch, Event
 from app.store.picture import Cause, NewChange
-
-_DUE_OF_ONE = """
-SELECT id FROM (
-    SELECT id FROM dispatches
-    WHERE handler = :handler{place} AND state IN ('due', 'running') AND due_at <= :now
-    ORDER BY due_at LIMIT :places{place}
-) AS of{place}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +51,10 @@ def due(connection: Connection, room: Mapping[str, int], *, now: datetime) -> li
     """Ids of dispatches that want work, the longest waiting first: of each handler as many as it has room for."""
     if not room:
         return []
-    # Text, because for each handler one more select is more than SQLAlchemy puts together at every turn.
-    statement = text(" UNION ALL ".join(_DUE_OF_ONE.format(place=place) for place in range(len(room))))
     wanted: dict[str, object] = {"now": now}
     for place, (handler, places) in enumerate(room.items()):
         wanted |= {f"handler{place}": handler, f"places{place}": places}
-    moment = bindparam("now", type_=Dispatch.due_at.type)
-    return list(connection.execute(statement.bindparams(moment), wanted).scalars())
+    return list(connection.execute(_due(len(room)), wanted).scalars())
 
 
 def take(connection: Connection, ids: Sequence[int], *, now: datetime, lease: timedelta) -> list[Taken]:
@@ -73,21 +63,8 @@ def take(connection: Connection, ids: Sequence[int], *, now: datetime, lease: ti
     Any number of processes may call this at once: each row goes to exactly one of them. Taking counts as an
     attempt and moves `due_at` forward by the lease; if we die half-way the row simply becomes due again.
     """
-    free = (
-        select(Dispatch.id)
-        .where(Dispatch.id.in_(ids), _is_due(now))
-        .order_by(Dispatch.id)
-        .with_for_update(skip_locked=True)
-    )
-    ours = (
-        update(Dispatch)
-        .where(Dispatch.id.in_(list(connection.execute(free).scalars())))
-        .values(state="running", attempts=Dispatch.attempts + 1, fence=Dispatch.fence + 1, due_at=now + lease)
-        .returning(
-            Dispatch.id, Dispatch.event_id, Dispatch.package_id, Dispatch.handler, Dispatch.attempts, Dispatch.fence
-        )
-    )
-    return [Taken(*row) for row in connection.execute(ours)]
+    free = list(connection.execute(_FREE, {"ids": ids, "now": now}).scalars())
+    return [Taken(*row) for row in connection.execute(_TAKE, {"ids": free, "until": now + lease})]
 
 
 def settle(connection: Connection, outcomes: Iterable[Outcome], *, now: datetime) -> list[Outcome]:
@@ -95,25 +72,26 @@ def settle(connection: Connection, outcomes: Iterable[Outcome], *, now: datetime
     return [
         outcome
         for outcome in sorted(outcomes, key=lambda one: one.taken.id)
-        if connection.execute(
-            update(Dispatch)
-            .where(_is_ours(outcome.taken))
-            .values(
-                state=outcome.state,
-                due_at=outcome.due_at,
-                error=outcome.error,
-                finished_at=None if outcome.state == "due" else now,
-                attempts=outcome.taken.attempt if outcome.counts else outcome.taken.attempt - 1,
-                fence=Dispatch.fence + 1,
-            )
-        ).rowcount
+        if connection.execute(_SETTLE, _settled(outcome, now)).rowcount
     ]
+
+
+def _settled(outcome: Outcome, now: datetime) -> dict[str, object]:
+    return {
+        "ours": outcome.taken.id,
+        "held": outcome.taken.fence,
+        "state": outcome.state,
+        "due_at": outcome.due_at,
+        "error": outcome.error,
+        "finished_at": None if outcome.state == "due" else now,
+        "attempts": outcome.taken.attempt if outcome.counts else outcome.taken.attempt - 1,
+    }
 
 
 def renew(connection: Connection, running: Iterable[Taken], *, until: datetime) -> None:
     """Keep what we still work on ours until then."""
     for taken in sorted(running, key=lambda one: one.id):
-        connection.execute(update(Dispatch).where(_is_ours(taken)).values(due_at=until))
+        connection.execute(_RENEW, {"ours": taken.id, "held": taken.fence, "due_at": until})
 
 
 def replay(connection: Connection, dispatch: int, *, now: datetime) -> str | None:
@@ -228,14 +206,6 @@ def _parking(package_id: str, handler: str, dispatch: int, *, parked: bool, now:
     )
 
 
-def _is_due(now: datetime) -> ColumnElement[bool]:
-    return and_(Dispatch.state.in_((DUE, RUNNING)), Dispatch.due_at <= now)
-
-
-def _is_ours(taken: Taken) -> ColumnElement[bool]:
-    return and_(Dispatch.id == taken.id, Dispatch.fence == taken.fence, Dispatch.state == "running")
-
-
 def _afresh(now: datetime) -> dict[str, object]:
     return {
         "state": "due",
@@ -245,3 +215,47 @@ def _afresh(now: datetime) -> dict[str, object]:
         "finished_at": None,
         "error": None,
     }
+
+
+# What every turn says to the database, put together once: to do so each time costs more than to run it.
+_IS_DUE = and_(Dispatch.state.in_((DUE, RUNNING)), Dispatch.due_at <= bindparam("now"))
+_IS_OURS = and_(Dispatch.id == bindparam("ours"), Dispatch.fence == bindparam("held"), Dispatch.state == RUNNING)
+_FREE = (
+    select(Dispatch.id)
+    .where(Dispatch.id.in_(bindparam("ids", expanding=True)), _IS_DUE)
+    .order_by(Dispatch.id)
+    .with_for_update(skip_locked=True)
+)
+_TAKE = (
+    update(Dispatch)
+    .where(Dispatch.id.in_(bindparam("ids", expanding=True)))
+    .values(state="running", attempts=Dispatch.attempts + 1, fence=Dispatch.fence + 1, due_at=bindparam("until"))
+    .returning(Dispatch.id, Dispatch.event_id, Dispatch.package_id, Dispatch.handler, Dispatch.attempts, Dispatch.fence)
+)
+_SETTLE = (
+    update(Dispatch)
+    .where(_IS_OURS)
+    .values(
+        state=bindparam("state"),
+        due_at=bindparam("due_at"),
+        error=bindparam("error"),
+        finished_at=bindparam("finished_at"),
+        attempts=bindparam("attempts"),
+        fence=Dispatch.fence + 1,
+    )
+)
+_RENEW = update(Dispatch).where(_IS_OURS).values(due_at=bindparam("due_at"))
+
+
+@cache
+def _due(handlers: int) -> TextClause:
+    """The due dispatches of so many handlers: a look into the index for each, however many wait."""
+    of_one = """
+        SELECT id FROM (
+            SELECT id FROM dispatches
+            WHERE handler = :handler{place} AND state IN ('due', 'running') AND due_at <= :now
+            ORDER BY due_at LIMIT :places{place}
+        ) AS of{place}
+    """
+    statement = text(" UNION ALL ".join(of_one.format(place=place) for place in range(handlers)))
+    return statement.bindparams(bindparam("now", type_=Dispatch.due_at.type))

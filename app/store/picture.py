@@ -49,8 +49,7 @@ class NewChange:
 
 def states(connection: Connection, package_ids: Iterable[str]) -> dict[str, State]:
     """All that is claimed of these packages; those never heard of are left out."""
-    found = select(Package.id, Package.state).where(Package.id.in_(list(package_ids)))
-    return {row.id: row.state for row in connection.execute(found)}
+    return {row.id: row.state for row in connection.execute(_STATES, {"ids": list(package_ids)})}
 
 
 def differences(
@@ -206,6 +205,7 @@ def _write_attention(connection: Connection, packages: Sequence[PackageValue]) -
     insert_all(connection, Attention, rows)
 
 
+_STATES = select(Package.id, Package.state).where(Package.id.in_(bindparam("ids", expanding=True)))
 _PLAIN_PACKAGE = (
     "id",
     "name",

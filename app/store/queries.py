@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Row,
     Select,
     asc,
+    bindparam,
     desc,
     exists,
     func,
@@ -152,7 +154,7 @@ ANY = "any"
 
 def packages(connection: Connection, ids: Collection[str]) -> dict[str, PackageValue]:
     """These packages as they stand now, by id; ids that are not there are left out."""
-    rows = connection.execute(select(*_PACKAGE).where(Package.id.in_(ids))).all()
+    rows = connection.execute(_PACKAGES, {"ids": list(ids)}).all()
     return {one.id: one for one in _packages(connection, rows)}
 
 
@@ -232,7 +234,7 @@ def facts(connection: Connection, ids: Collection[int]) -> dict[int, values.Even
             session_user=row.session_user,
             extra=row.extra,
         )
-        for row in connection.execute(select(*_EVENT, Event.fingerprint).where(Event.id.in_(ids)))
+        for row in connection.execute(_FACTS, {"ids": list(ids)})
     }
 
 
@@ -289,15 +291,7 @@ def _packages(connection: Connection, rows: Sequence[AnyRow]) -> list[PackageVal
     ids = [row.id for row in rows]
     if not ids:
         return []
-    signers = _grouped(connection, select(*_SIGNER).where(Signer.package_id.in_(ids)))
-    documents = _grouped(connection, select(*_DOCUMENT).where(Document.package_id.in_(ids)).order_by(Document.position))
-    attention = _grouped(
-        connection, select(*_ATTENTION).where(Attention.package_id.in_(ids)).order_by(Attention.position)
-    )
-    parked = _grouped(
-        connection,
-        select(*_PARKED).where(Dispatch.package_id.in_(ids), Dispatch.state == PARKED).order_by(Dispatch.id),
-    )
+    signers, documents, attention, parked = (_grouped(connection, parts, ids) for parts in _PARTS)
     return [
         PackageValue(
             **{name: getattr(row, name) for name in _PLAIN},
@@ -311,9 +305,9 @@ def _packages(connection: Connection, rows: Sequence[AnyRow]) -> list[PackageVal
     ]
 
 
-def _grouped(connection: Connection, found: AnySelect) -> dict[str, list[AnyRow]]:
+def _grouped(connection: Connection, found: AnySelect, ids: list[str]) -> dict[str, list[AnyRow]]:
     groups: dict[str, list[AnyRow]] = {}
-    for row in connection.execute(found):
+    for row in connection.execute(found, {"ids": ids}):
         groups.setdefault(row.package_id, []).append(row)
     return groups
 
@@ -425,3 +419,14 @@ _DISPATCH = tuple(
     Dispatch.__table__.c[name] for name in ("id", "handler", "state", "attempts", "due_at", "finished_at", "error")
 )
 _TELLING = (Journal.id, Journal.event_id, Journal.received_at, Journal.key, Journal.body)
+
+# Put together once, for they run at every turn of the dispatcher.
+_IDS: BindParameter[str] = bindparam("ids", expanding=True)
+_FACTS = select(*_EVENT, Event.fingerprint).where(Event.id.in_(_IDS))
+_PACKAGES = select(*_PACKAGE).where(Package.id.in_(_IDS))
+_PARTS: tuple[AnySelect, ...] = (
+    select(*_SIGNER).where(Signer.package_id.in_(_IDS)),
+    select(*_DOCUMENT).where(Document.package_id.in_(_IDS)).order_by(Document.position),
+    select(*_ATTENTION).where(Attention.package_id.in_(_IDS)).order_by(Attention.position),
+    select(*_PARKED).where(Dispatch.package_id.in_(_IDS), Dispatch.state == PARKED).order_by(Dispatch.id),
+)

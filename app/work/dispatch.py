@@ -157,7 +157,8 @@ class Dispatcher:
             self._ended.extend(ended)  # still true; the next turn tells the database
             raise
         for outcome in ended:
-            self._running.pop(outcome.taken.id, None)
+            if self._running.get(outcome.taken.id) == outcome.taken:
+                del self._running[outcome.taken.id]
         self._running |= {run.taken.id: run.taken for run in runs}
         if self._running:
             self.idle.clear()
