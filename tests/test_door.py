@@ -339,6 +339,7 @@ def send(address: tuple[str, int], head: list[str], parts: list[bytes]) -> tuple
         try:
             for part in parts:
                 connection.sendall(part)
+            connection.shutdown(socket.SHUT_WR)
             received = b"".join(iter(lambda: connection.recv(65536), b""))
         except (BrokenPipeError, ConnectionResetError):  # it answered without reading to the end
             received = connection.recv(65536)
