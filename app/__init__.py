@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -14,13 +14,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.cli import commands
+from app.store import queries
 from app.store.db import Database
 from app.store.intake import Intake
 from app.store.models import Base
+from app.store.queries import Pulse
 from app.store.spool import Spool
 from app.web.api import api
 from app.web.errors import answer_errors
 from app.web.health import Check, health
+from app.web.metrics import metrics
 from app.web.receiver import door
 from app.work.digest import Digest
 from app.work.dispatch import Clock, Dispatcher, Handlers
@@ -93,9 +96,18 @@ def _open_edges(app: Flask, service: Service, alembic: Alembic, *, handlers: Han
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.digesting.set, clock=clock))
     app.register_blueprint(api(database, tokens=tokens, clock=clock, wake=service.dispatching.set), url_prefix="/api")
+    app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=lambda: len(service.spool.waiting())))
     app.register_blueprint(health(checks=_checks(app, service, alembic), notes=_notes(service)))
     for command in commands(database, service.worker, handlers=handlers, clock=clock):
         app.cli.add_command(command)
+
+
+def _pulse(database: Database, clock: Clock) -> Callable[[], Pulse]:
+    def read() -> Pulse:
+        with database.read() as connection:
+            return queries.pulse(connection, now=clock())
+
+    return read
 
 
 def _pairs(keys: Iterable[Key]) -> list[tuple[str, str]]:

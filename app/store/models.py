@@ -7,7 +7,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
-    ColumnElement,
+    ColumnClause,
     ForeignKey,
     Index,
     Integer,
@@ -204,9 +204,9 @@ class Change(Base):
 
 
 # Partial indexes serve only conditions spelt as theirs, so these stand in statements as literals, not as parameters.
-DUE: ColumnElement[str] = literal_column("'due'")
-RUNNING: ColumnElement[str] = literal_column("'running'")
-PARKED: ColumnElement[str] = literal_column("'parked'")
+DUE: ColumnClause[str] = literal_column("'due'")
+RUNNING: ColumnClause[str] = literal_column("'running'")
+PARKED: ColumnClause[str] = literal_column("'parked'")
 
 
 class Dispatch(Base):

@@ -28,7 +28,19 @@ from sqlalchemy.engine import Connection
 from app.errors import ReceiverError
 from app.onespan import values
 from app.onespan.values import Package as PackageValue
-from app.store.models import PARKED, Attention, Change, Dispatch, Document, Event, Journal, Package, Signer
+from app.store.models import (
+    DUE,
+    PARKED,
+    RUNNING,
+    Attention,
+    Change,
+    Dispatch,
+    Document,
+    Event,
+    Journal,
+    Package,
+    Signer,
+)
 from app.store.picture import Cause
 
 T = TypeVar("T")
@@ -36,6 +48,7 @@ AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
 TELLINGS_SHOWN = 20  # callbacks listed with an event; one told a thousand times has its count in `repeats`
+DWELLS = 500  # ended dispatches that the dwell is taken from
 ERROR_SHOWN = 300  # characters of a handler's error that stand in an attention
 
 
@@ -116,6 +129,20 @@ class ChangeDetail:
 
 
 @dataclass(frozen=True, slots=True)
+class Pulse:
+    """How the road flows now. Times are seconds.
+
+    `undigested` callbacks wait, the oldest for `oldest_undigested`; `dispatches` counts the open and parked ones
+    by state; `dwell` is, for the newest dispatches that ended, how long from the callback's arrival to their end.
+    """
+
+    undigested: int
+    oldest_undigested: float
+    dispatches: dict[str, int]
+    dwell: list[float]
+
+
+@dataclass(frozen=True, slots=True)
 class PackageFilter:
     """Which packages are wanted; everything given must fit."""
 
@@ -149,7 +176,7 @@ SORTS: Mapping[str, ColumnElement[Any]] = {
     "name": func.coalesce(Package.name, literal("")),
     "id": Package.__table__.c.id,
 }
-ANY = "any"
+ANY, NONE = "any", "none"
 
 
 def packages(connection: Connection, ids: Collection[str]) -> dict[str, PackageValue]:
@@ -244,6 +271,26 @@ def dispatch(connection: Connection, dispatch_id: int) -> DispatchDetail | None:
     return _dispatch(row) if row else None
 
 
+def pulse(connection: Connection, *, now: datetime) -> Pulse:
+    """How the road flows now, at a price that does not grow with what was ever kept."""
+    waiting = connection.execute(
+        select(func.count(), func.min(Journal.received_at)).where(Journal.digested_at.is_(None))
+    ).one()
+    count, oldest = waiting
+    states = {
+        state.text: connection.scalar(select(func.count()).select_from(Dispatch).where(Dispatch.state == state)) or 0
+        for state in (DUE, RUNNING, PARKED)
+    }
+    newest = select(Dispatch.finished_at, Event.first_received_at).join(Event).order_by(Dispatch.id.desc())
+    ended = connection.execute(newest.where(Dispatch.finished_at.is_not(None)).limit(DWELLS))
+    return Pulse(
+        undigested=count,
+        oldest_undigested=(now - oldest).total_seconds() if oldest else 0,
+        dispatches={state.strip("'"): number for state, number in states.items()},
+        dwell=sorted((finished - received).total_seconds() for finished, received in ended if finished),
+    )
+
+
 def _package_conditions(wanted: PackageFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [
         column == value
@@ -282,8 +329,8 @@ def _any_has(text: str, *columns: Any) -> ColumnElement[bool]:
 def _needs(reason: str) -> ColumnElement[bool]:
     parked = exists().where(Dispatch.package_id == Package.id, Dispatch.state == PARKED)
     told = exists().where(Attention.package_id == Package.id)
-    if reason == ANY:
-        return or_(told, parked)
+    if reason in (ANY, NONE):
+        return or_(told, parked) if reason == ANY else ~or_(told, parked)
     return parked if reason == "PARKED_HANDLER" else told.where(Attention.reason == reason)
 
 

@@ -41,6 +41,7 @@ WAITERS = 4  # requests held at once per process; more are answered at once, so 
 
 ATTENTION = (
     "any",
+    "none",
     "SIGNER_LOCKED",
     "KBA_FAILURE",
     "EMAIL_BOUNCE",
@@ -49,6 +50,9 @@ ATTENTION = (
     "EXPIRED",
     "PARKED_HANDLER",
 )
+
+
+Reason = Literal[ATTENTION]  # type: ignore[valid-type]
 
 
 class NoSuchThing(ReceiverError):
@@ -112,7 +116,7 @@ class PackageQuery(CursorQuery):
     type: Word | None = Field(None, description="PACKAGE, TEMPLATE or LAYOUT.")
     q: Word | None = Field(None, description="Text in the name, the id, the sender or a signer; any case.")
     signer: Word | None = Field(None, description="A signer's id, or their e-mail address.")
-    attention: Literal[ATTENTION] | None = Field(None, description="Only with this open reason to act, or with `any`.")  # type: ignore[valid-type]
+    attention: Reason | None = Field(None, description="Only with this open reason to act, with `any`, or with `none`.")
     updated_since: Moment | None = Field(
         None, description="Only those whose newest fact in OneSpan is this new. To follow changes read /api/changes."
     )

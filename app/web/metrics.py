@@ -1,0 +1,55 @@
+"""`/metrics`, for Prometheus. Read from the database at every scrape, so that each process tells the same."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from app.store.queries import Pulse
+
+QUANTILES = (0.5, 0.95, 0.99)
+
+
+def metrics(*, pulse: Callable[[], Pulse], spooled: Callable[[], int]) -> Blueprint:
+    """The blueprint of `/metrics`."""
+    blueprint = Blueprint("metrics", __name__)
+
+    @blueprint.get("/metrics")
+    def scrape() -> ResponseReturnValue:
+        """How the road flows; no names, no ids."""
+        registry = CollectorRegistry()
+        registry.register(_Figures(pulse(), spooled()))
+        return generate_latest(registry), {"Content-Type": CONTENT_TYPE_LATEST}
+
+    return blueprint
+
+
+class _Figures(Collector):
+    def __init__(self, pulse: Pulse, spooled: int) -> None:
+        self._pulse = pulse
+        self._spooled = spooled
+
+    def collect(self) -> Iterable[Metric]:
+        """Each figure under the name that it has in the logs."""
+        yield GaugeMetricFamily("callbacks_spooled", "Callbacks that wait for the database.", value=self._spooled)
+        yield GaugeMetricFamily("journal_undigested", "Entries to be digested.", value=self._pulse.undigested)
+        yield GaugeMetricFamily(
+            "journal_oldest_undigested_seconds", "How long the oldest waits.", value=self._pulse.oldest_undigested
+        )
+        states = GaugeMetricFamily("dispatches", "Handler runs that are open or parked.", labels=["state"])
+        for state, number in self._pulse.dispatches.items():
+            states.add_metric([state], number)
+        yield states
+        dwell = GaugeMetricFamily(
+            "dwell_seconds", "From a callback's arrival to its handler's end, lately.", labels=["quantile"]
+        )
+        for quantile in QUANTILES if self._pulse.dwell else ():
+            dwell.add_metric([str(quantile)], _quantile(self._pulse.dwell, quantile))
+        yield dwell
+
+
+def _quantile(rising: Sequence[float], quantile: float) -> float:
+    return rising[min(int(quantile * len(rising)), len(rising) - 1)]
