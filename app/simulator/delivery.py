@@ -75,4 +75,4 @@ def _reason(answer: requests.Response) -> str:
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, LookupError, TypeError):
-        return answer.text.strip()[:200] or "no reason given"
+        return " ".join(answer.text.split())[:200] or "no reason given"

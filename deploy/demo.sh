@@ -1,0 +1,65 @@
+#!/bin/sh
+# The service and a simulated OneSpan that calls it back three times a second, until Ctrl-C.
+# Wants flask and gunicorn on PATH and a migrated database: `make demo` sees to both.
+set -eu
+cd "$(dirname "$0")/.."
+
+settings=${SETTINGS_FILE:-instance/settings.env}
+bind=${BIND:-127.0.0.1:8000}
+address=http://127.0.0.1:${bind##*:}
+log=${DEMO_LOG:-instance/demo.log}
+deadline=$(($(date +%s) + 30)) # until then the service must answer
+service='' onespan=''
+
+fail() {
+  echo "demo: $1" >&2
+  exit 1
+}
+
+answers() {
+  python -c 'import sys, urllib.request as web
+web.build_opener(web.ProxyHandler({})).open(sys.argv[1], timeout=2)' "$address/healthz" 2>/dev/null
+}
+
+# The one that talks ends first, so that nothing it says is lost.
+stop() {
+  trap '' INT TERM
+  for process in $onespan $service; do
+    kill -TERM "$process" 2>/dev/null || true
+    wait "$process" || true
+  done
+}
+
+if answers; then
+  fail "something answers at $address already; stop it, or choose another port: BIND=127.0.0.1:8001 make demo"
+fi
+mkdir -p "$(dirname "$log")"
+trap stop EXIT
+trap 'exit 0' INT TERM # that is how a demo ends
+
+echo "Starting the service at $address; its log is $log"
+gunicorn wsgi:app >"$log" 2>&1 &
+service=$!
+until answers; do
+  if ! kill -0 "$service" 2>/dev/null || [ "$(date +%s)" -gt "$deadline" ]; then
+    tail -n 20 "$log" >&2
+    fail "the service does not answer at $address/healthz; the end of $log is above"
+  fi
+  sleep 1
+done
+
+cat <<EOF
+
+Look at the packages, from another terminal:
+
+  . $settings
+  curl -s "$address/api/packages?sort=-updated&limit=5" -H "Authorization: Bearer \${API_TOKENS#*=}"
+
+Stop with Ctrl-C.
+
+EOF
+# Settings in the environment win over the file, as they do for the service.
+[ ! -f "$settings" ] || set -- --env-file "$settings"
+flask "$@" simulate --packages 0 --rate "${DEMO_RATE:-3}" --url "$address/onespan/callback" &
+onespan=$!
+wait "$onespan"
