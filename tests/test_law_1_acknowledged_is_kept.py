@@ -44,6 +44,11 @@ class Clients:
         for thread in self._threads:
             thread.start()
 
+    def tell_more(self, many: int) -> None:
+        """Wait until so many more were acknowledged."""
+        wanted = len(self.acknowledged) + many
+        until(lambda: len(self.acknowledged) >= wanted, what="load")
+
     def stop(self) -> None:
         """End, after what is under way."""
         self._over.set()
@@ -76,8 +81,7 @@ def test_law_1_what_was_acknowledged_survives_sigkill(database_url: str, tmp_pat
         clients = Clients(web)
         try:
             for kill in range(KILLS):
-                before = len(clients.acknowledged)
-                until(lambda many=before + dice.randrange(5, 60): len(clients.acknowledged) >= many, what="load")
+                clients.tell_more(dice.randrange(5, 60))
                 if kill % 3:
                     os.kill(dice.choice(until(lambda: clients.web.children)), signal.SIGKILL)
                 else:
