@@ -6,7 +6,20 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Select, TextClause, and_, bindparam, exists, func, select, text, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    TextClause,
+    and_,
+    bindparam,
+    exists,
+    func,
+    select,
+    text,
+    true,
+    tuple_,
+    update,
+)
 from sqlalchemy.engine import Connection
 
 from app.errors import StillRunning
@@ -68,12 +81,13 @@ def take(connection: Connection, ids: Sequence[int], *, now: datetime, lease: ti
 
 
 def settle(connection: Connection, outcomes: Iterable[Outcome], *, now: datetime) -> list[Outcome]:
-    """Note how runs ended. Returns those that were still ours; who lost the fence changes nothing."""
-    return [
-        outcome
-        for outcome in sorted(outcomes, key=lambda one: one.taken.id)
-        if connection.execute(_SETTLE, _settled(outcome, now)).rowcount
-    ]
+    """Note how runs ended; who lost the fence changes nothing. Returns those that are parked by it."""
+    ended = sorted(outcomes, key=lambda one: one.taken.id)
+    done = [(one.taken.id, one.taken.fence) for one in ended if one.state == "done"]
+    if done:
+        connection.execute(_DONE, {"held": done, "now": now})
+    settled = [one for one in ended if one.state != "done" and connection.execute(_SETTLE, _settled(one, now)).rowcount]
+    return [one for one in settled if one.state == "parked"]
 
 
 def _settled(outcome: Outcome, now: datetime) -> dict[str, object]:
@@ -177,13 +191,9 @@ def _never_told(choice: Choice, names: Sequence[str] | None) -> Select[int, str]
     return found if names is None else found.where(Event.name.in_(names))
 
 
-def parked_changes(outcomes: Iterable[Outcome], *, now: datetime) -> list[NewChange]:
+def parked_changes(parked: Iterable[Outcome], *, now: datetime) -> list[NewChange]:
     """What the history says of dispatches that were parked just now."""
-    return [
-        _parking(one.taken.package_id, one.taken.handler, one.taken.id, parked=True, now=now)
-        for one in outcomes
-        if one.state == "parked"
-    ]
+    return [_parking(one.taken.package_id, one.taken.handler, one.taken.id, parked=True, now=now) for one in parked]
 
 
 def unparked_changes(connection: Connection, ids: Iterable[int], *, now: datetime) -> list[NewChange]:
@@ -243,6 +253,11 @@ _SETTLE = (
         attempts=bindparam("attempts"),
         fence=Dispatch.fence + 1,
     )
+)
+_DONE = (
+    update(Dispatch)
+    .where(tuple_(Dispatch.id, Dispatch.fence).in_(bindparam("held", expanding=True)), Dispatch.state == RUNNING)
+    .values(state="done", due_at=bindparam("now"), finished_at=bindparam("now"), error=None, fence=Dispatch.fence + 1)
 )
 _RENEW = update(Dispatch).where(_IS_OURS).values(due_at=bindparam("due_at"))
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy.engine import Connection
 
 from app.errors import Discard, GiveUp, HandlerMistake, RetryAfter
 from app.onespan.callbacks import clean
@@ -197,12 +196,10 @@ class Dispatcher:
         with self._database.write() as connection:
             taken = ledger.take(connection, wanted, now=now, lease=self._lease) if wanted else []
             hopeless = [_hopeless(one, now) for one in taken if one.attempt > ATTEMPTS]
-            runs = self._prepare(connection, [one for one in taken if one.attempt <= ATTEMPTS])
-            settled = ledger.settle(connection, [*ended, *hopeless], now=now)
-            if parked := ledger.parked_changes(settled, now=now):
+            if parked := ledger.settle(connection, [*ended, *hopeless], now=now):
                 take_pen(connection)
-                picture.record(connection, parked, now=now)
-        return runs
+                picture.record(connection, ledger.parked_changes(parked, now=now), now=now)
+        return self._prepare([one for one in taken if one.attempt <= ATTEMPTS])
 
     def _room(self, ended: list[Outcome]) -> dict[str, int]:
         busy = [taken.handler for taken in self._running.values()]
@@ -210,11 +207,12 @@ class Dispatcher:
         room = {name: self._threads - busy.count(name) + idle.count(name) for name in self._handlers}
         return {name: places for name, places in room.items() if places > 0}
 
-    def _prepare(self, connection: Connection, taken: list[Taken]) -> list[Run]:
+    def _prepare(self, taken: list[Taken]) -> list[Run]:
         if not taken:
             return []
-        events = queries.facts(connection, {one.event_id for one in taken})
-        packages = queries.packages(connection, {one.package_id for one in taken})
+        with self._database.read() as connection:
+            events = queries.facts(connection, {one.event_id for one in taken})
+            packages = queries.packages(connection, {one.package_id for one in taken})
         return [
             Run(one, self._handlers[one.handler], _for_handler(events[one.event_id], one), packages[one.package_id])
             for one in taken
