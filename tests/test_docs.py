@@ -146,6 +146,17 @@ def test_the_tests_named_in_the_documentation_are_there():
     assert [name for name in named if f"def {name}(" not in tests] == []
 
 
+def test_every_law_in_the_documentation_has_tests():
+    """A promise is one only when a test holds us to it."""
+    tests = "".join(file.read_text("utf-8") for file in (ROOT / "tests").glob("test_*.py"))
+    laws = re.findall(
+        r"^### \d+\. .* \(`(test_law_\d+_)\*`\)$", (ROOT / "docs/architecture.md").read_text("utf-8"), re.M
+    )
+
+    assert len(laws) == 10
+    assert [law for law in laws if f"def {law}" not in tests] == []
+
+
 @pages()
 def test_python_examples_work(page, monkeypatch, tmp_path):
     """Every example compiles, its handlers can be registered, and the tests in it pass."""
