@@ -150,7 +150,7 @@ def test_every_law_in_the_documentation_has_tests():
     """A promise is one only when a test holds us to it."""
     tests = "".join(file.read_text("utf-8") for file in (ROOT / "tests").glob("test_*.py"))
     laws = re.findall(
-        r"^### \d+\. .* \(`(test_law_\d+_)\*`\)$", (ROOT / "docs/architecture.md").read_text("utf-8"), re.M
+        r"^### \d+\. .* \(`(test_law_\d+_)\*`\)$", (ROOT / "docs/architecture.md").read_text("utf-8"), re.MULTILINE
     )
 
     assert len(laws) == 10
