@@ -92,6 +92,17 @@ def test_every_log_line_in_the_readme_is_one_that_is_written():
     assert [line for line in told if f'"{line}"' not in code] == []
 
 
+def test_every_figure_in_the_readme_is_told_and_every_told_one_is_there(client: FlaskClient, tell, work):
+    """What Prometheus can be told to watch is what there is."""
+    tell("PACKAGE_COMPLETE")
+    work()
+
+    answer = client.get("/metrics")
+
+    assert answer.status_code == 200
+    assert set(re.findall(r"^# TYPE (\w+)", answer.text, re.MULTILINE)) == set(table("figure"))
+
+
 @pages()
 def test_links_lead_to_files_and_headings_that_there_are(page):
     """No link into this project is broken."""
