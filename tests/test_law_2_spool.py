@@ -1,0 +1,304 @@
+"""Law 2, behind the door: what the database cannot take goes to the spool, and what neither takes is refused."""
+
+# ruff: noqa: PLR0917  (fixtures come by their names)
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url, select
+
+from app import EXTENSION, Service, create_app
+from app.store import journal
+from app.store.models import Journal
+from app.work.dispatch import Handlers
+from config import Settings
+from tests.conftest import NOON
+from tests.processes import Site, callback, until
+
+BODY = callback("PACKAGE_COMPLETE", package="pkg-1")
+
+
+@contextmanager
+def away(database_url: str, *services: Service) -> Iterator[None]:
+    """Take the database away: SQLite's file cannot be opened, PostgreSQL lets nobody in."""
+    if database_url.startswith("sqlite"):
+        file = Path(make_url(database_url).database or "")
+        hidden = file.with_suffix(".hidden")
+        for service in services:
+            service.database.close()
+        file.rename(hidden)
+        file.mkdir()
+        yield
+        file.rmdir()
+        hidden.rename(file)
+        return
+    name = make_url(database_url).database
+    with psycopg.connect(_maintenance(database_url), autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        yield
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+def _maintenance(database_url: str) -> str:
+    url = make_url(database_url).set(drivername="postgresql", database="postgres")
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def database_is_away(database_url: str, service: Service) -> Callable[[], AbstractContextManager[None]]:
+    """Take the database away for a while."""
+    return lambda: away(database_url, service)
+
+
+@pytest.fixture
+def spooled(settings: Settings) -> Callable[[], list[Path]]:
+    """The files in the spool, by their names."""
+    return lambda: sorted(settings.spool_dir.glob("*"))
+
+
+@pytest.fixture
+def journaled(service: Service) -> Callable[[], list[Any]]:
+    """The rows of the journal."""
+
+    def journaled() -> list[Any]:
+        with service.database.read() as connection:
+            return list(connection.execute(select(*Journal.__table__.c).order_by(Journal.id)))
+
+    return journaled
+
+
+@pytest.fixture
+def other(settings: Settings) -> Iterator[Service]:
+    """Another process of the same installation, with the same spool."""
+    service = create_app(settings, handlers=Handlers()).extensions[EXTENSION]
+    yield service
+    service.database.close()
+
+
+def test_law_2_without_its_database_the_door_spools(database_is_away, post, client, spooled):
+    """OneSpan is thanked, the file is ours alone to read, and `/readyz` says what to do."""
+    with database_is_away():
+        answer = post(BODY)
+        ready = client.get("/readyz")
+        alive = client.get("/healthz")
+
+        assert (answer.status_code, answer.json) == (200, {"callback": None})
+        (file,) = spooled()
+        assert file.suffix == ".json"
+        assert ready.status_code == 503
+        assert "check DATABASE_URL" in str(ready.json["reasons"])
+        assert "1 callbacks wait" in str(ready.json["notes"])
+        assert alive.status_code == 200
+
+
+def test_law_11_what_is_spooled_is_for_us_alone(database_is_away, post, spooled, settings: Settings):
+    """The file and its folder name people; whoever else is on this machine reads neither."""
+    settings.spool_dir.mkdir(mode=0o755)
+    with database_is_away():
+        post(BODY)
+
+    (file,) = spooled()
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_law_2_what_was_spooled_is_journaled_once(
+    database_is_away, post, spooled, journaled, service, clock, client, work, read
+):
+    """With its own bytes, and the time when it came in; a second look at the spool adds nothing."""
+    with database_is_away():
+        post(BODY)
+        copy = shutil.copy(spooled()[0], spooled()[0].with_suffix(".copy"))
+    clock.forward(timedelta(hours=3))
+    kept = spooled()[1]
+    service.intake.drain()
+    shutil.move(copy, kept)  # as if we had died between the commit and the unlink
+    drained = service.intake.drain()
+
+    assert drained == 1
+    (row,) = journaled()
+    assert (row.body, row.received_at, row.key, row.package_id) == (BODY, NOON, "test", "pkg-1")
+    assert spooled() == []
+    assert client.get("/readyz").json["status"] == "ready"
+    work()
+    (event,) = read("/api/events")["items"]
+    assert event["first_received_at"] == "2026-03-02T12:00:00Z"
+
+
+def test_law_2_two_processes_drain_one_spool(database_is_away, post, spooled, journaled, service, other, clock):
+    """Both see the same files at the same time; each callback is journaled once, and none is lost."""
+    with database_is_away():
+        for number in range(20):
+            post(callback("PACKAGE_COMPLETE", package=f"pkg-{number}"))
+    start = threading.Barrier(4)
+
+    def drain(intake: Any) -> None:
+        start.wait(10)
+        intake.drain()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(drain, [service.intake, other.intake] * 2))
+
+    assert sorted(row.package_id for row in journaled()) == sorted(f"pkg-{number}" for number in range(20))
+    assert spooled() == []
+
+
+def test_law_2_one_spool_file_goes_in_once_whoever_brings_it(service, spooled, journaled):
+    """Several threads of one process with the same file in hand: one row, not none and not two."""
+    start = threading.Barrier(4)
+
+    def drain(_: int) -> None:
+        start.wait(10)
+        service.intake.drain()
+
+    for number in range(10):
+        service.spool.keep(journal.Entry("callback", NOON, BODY, "test", f"pkg-{number}"))
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(drain, range(4)))
+
+    assert [row.package_id for row in journaled()] == [f"pkg-{number}" for number in range(10)]
+    assert spooled() == []
+
+
+def test_law_2_while_the_database_is_away_the_spool_keeps_all(database_is_away, post, spooled, service, journaled):
+    """Looking at the spool too early loses nothing."""
+    with database_is_away():
+        post(BODY)
+        with contextlib.suppress(Exception):
+            service.intake.drain()
+        assert len(spooled()) == 1
+
+    service.intake.drain()
+    assert [row.body for row in journaled()] == [BODY]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"received_at": "2026-03-02T12:00:00", "key": "k", "package_id": "p", "unreadable": null, "body": "e30="}',
+        b'{"received_at": 5, "key": "k", "package_id": "p", "unreadable": null, "body": "e30="}',
+        b'{"received_at": "2026-03-02T12:00:00+00:00", "key": {}, "package_id": "p", "unreadable": null, "body": ""}',
+    ],
+    ids=["empty", "cut off", "no object", "null", "no text", "no zone", "no time", "no label"],
+)
+def test_law_2_a_damaged_file_is_set_aside(text, database_is_away, post, spooled, service, journaled, settings, client):
+    """It is kept for a person to look at, who is told; what lies behind it goes on."""
+    settings.spool_dir.mkdir(parents=True)
+    (settings.spool_dir / "0.json").write_bytes(text)
+    with database_is_away():
+        post(BODY)
+
+    with contextlib.suppress(Exception):
+        service.intake.drain()
+
+    assert [row.body for row in journaled()] == [BODY]
+    assert [file.read_bytes() for file in spooled()] == [text]
+    assert "damaged" in str(client.get("/readyz").json["notes"])
+
+
+def test_law_2_what_neither_takes_is_refused(database_url, settings: Settings, handlers, clock, tmp_path):
+    """503 and when to come again; never a thank-you for what is lost."""
+    file = tmp_path / "no-folder"
+    file.touch()
+    app = create_app(settings.model_copy(update={"spool_dir": file / "spool"}), handlers=handlers, clock=clock)
+    service = app.extensions[EXTENSION]
+
+    with away(database_url, service):
+        answer = app.test_client().post(
+            "/onespan/callback", data=BODY, headers={"Authorization": "Basic the-callback-key"}
+        )
+    service.database.close()
+
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.json["error"]["code"] == "not_kept"
+
+
+def test_law_2_what_cannot_be_read_is_spooled_too(database_is_away, post, spooled, service, journaled):
+    """A form we cannot read is refused all the same, and kept with the reason."""
+    with database_is_away():
+        answer = post(b'{"name": 7}')
+    service.intake.drain()
+
+    assert answer.status_code == 400
+    (row,) = journaled()
+    assert (row.body, row.package_id) == (b'{"name": 7}', None)
+    assert row.unreadable
+
+
+def test_law_2_a_locked_database_is_not_waited_for_without_end(service, post, spooled, database_url):
+    """Somebody holds every lock there is: the door gives up after a while and spools."""
+    with service.database.write() as connection:
+        if database_url.startswith("postgresql"):
+            connection.exec_driver_sql("LOCK TABLE journal IN ACCESS EXCLUSIVE MODE")
+        answer = post(BODY)
+
+    assert (answer.status_code, answer.json) == (200, {"callback": None})
+    assert len(spooled()) == 1
+    service.intake.drain()
+    with service.database.read() as connection:
+        assert journal.is_pending(connection)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_law_2_a_door_of_its_own_brings_in_what_it_spooled(database_url: str, tmp_path: Path):
+    """A real server goes away under load and comes back: gunicorn alone, without any worker, journals all of it."""
+    with Site(tmp_path, database_url, WORKER="external") as site:
+        web = site.gunicorn(workers=2)
+        with away(database_url):
+            told = [web.tell("PACKAGE_ACTIVATE", package=f"pkg-{number}") for number in range(10)]
+            assert told == [None] * 10
+            assert len(site.spooled()) == 10
+            status, answer = web.ask("GET", "/readyz", headers={})
+            assert status == 503
+            assert "10 callbacks wait" in str(json.loads(answer)["notes"])
+
+        until(lambda: site.spooled() == [], seconds=15, what="the spool is drained")
+        assert web.tell("PACKAGE_ACTIVATE", package="pkg-10") is not None
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_law_2_killed_while_draining_nothing_is_lost_or_doubled(database_url: str, tmp_path: Path):
+    """SIGKILL at any moment between reading a spool file, its commit and its unlinking."""
+    with Site(tmp_path, database_url, WORKER="external") as site:
+        web = site.gunicorn(workers=1)
+        service = create_app(
+            Settings(database_url=database_url, spool_dir=site.folder / "spool"), handlers=Handlers()
+        ).extensions[EXTENSION]
+        for number in range(300):
+            service.spool.keep(
+                journal.Entry(
+                    "callback", NOON, callback("PACKAGE_ACTIVATE", package=f"pkg-{number}"), "test", f"pkg-{number}"
+                )
+            )
+        for _ in range(3):
+            many = len(site.spooled())
+            worker = site.worker()
+            until(lambda before=many: len(site.spooled()) < before or not site.spooled(), what="it drains")
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.wait()
+        site.worker()
+        until(lambda: site.spooled() == [], what="the spool is drained")
+
+        with service.database.read() as connection:
+            told = list(connection.scalars(select(Journal.package_id)))
+        service.database.close()
+        assert sorted(told) == sorted(f"pkg-{number}" for number in range(300))
+        assert web.answers()
