@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 from flask import Flask, Response, jsonify
 from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
 log = structlog.get_logger()
@@ -30,6 +31,11 @@ def answer_errors(app: Flask) -> None:
         code = HTTPStatus(status).phrase.lower().replace(" ", "_")
         kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
         return refuse(status, code, error.description or HTTPStatus(status).description, kept)
+
+    @app.errorhandler(OperationalError)
+    def database_away(error: OperationalError) -> ResponseReturnValue:
+        log.error("database.unavailable", error=type(error.orig).__name__)
+        return refuse(503, "database_unavailable", "The database does not answer; try again.", {"Retry-After": "5"})
 
     @app.errorhandler(Exception)
     def our_fault(error: Exception) -> ResponseReturnValue:
