@@ -111,8 +111,9 @@ class _Quiet(WSGIRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nothing."""
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """The status alone; the app says the date by its own clock."""
+        self.send_response_only(code, message)
 
 
 @contextmanager
