@@ -28,12 +28,12 @@ class Way:
     def measure(self, databases: Databases, kind: str, *, seconds: float) -> "Measure":
         """Start it on a fresh database, load it, and count what it kept."""
         if not self.table:
-            with served(self.app) as port:
-                return Measure(load(port, self.path, clients=CLIENTS, warm_up=1, seconds=seconds), kept=None)
+            with served(self.app) as server:
+                return Measure(load(server, self.path, clients=CLIENTS, warm_up=1, seconds=seconds), kept=None)
         with databases.fresh(kind, owner=self.owner) as url:
             environment = {"DATABASE_URL": url, "WORKER": self.worker}
-            with served(self.app, environment=environment, configuration=self.configuration) as port:
-                answers = load(port, self.path, clients=CLIENTS, warm_up=1, seconds=seconds)
+            with served(self.app, environment=environment, configuration=self.configuration) as server:
+                answers = load(server, self.path, clients=CLIENTS, warm_up=1, seconds=seconds)
             return Measure(answers, kept=count(url, self.table))
 
 
@@ -80,7 +80,7 @@ def run(databases: Databases, *, seconds: float, rounds: int) -> bool:
         for kind in KINDS:
             for way in (TUTORIAL, DOOR, EMBEDDED):
                 measures.setdefault((kind, way.name), []).append(way.measure(databases, kind, seconds=seconds))
-    print(f"  {'':<12}{'':<15}{'req/s':>9}{'p50 ms':>9}{'p99 ms':>9}{'non-2xx':>9}   rows kept = 2xx")
+    print(f"  {'':<12}{'':<15}{'req/s':>9}{'p50 ms':>9}{'p99 ms':>9}{'cpu ms':>9}{'non-2xx':>9}   rows kept = 2xx")
     for (kind, name), all_ in measures.items():
         print(f"  {kind:<12}{name:<15}{_row(all_)}")
     met = [_judge(kind, measures) for kind in KINDS]
@@ -91,7 +91,8 @@ def _row(all_: Iterable[Measure]) -> str:
     all_ = list(all_)
     refused = sum(one.refused for one in all_)
     kept = "" if all_[0].kept is None else "yes" if all(one.all_kept for one in all_) else "NO"
-    return f"{_of(all_, 'per_second'):>9.0f}{_of(all_, 'p50'):>9.1f}{_of(all_, 'p99'):>9.1f}{refused:>9}   {kept}"
+    seen = f"{_of(all_, 'per_second'):>9.0f}{_of(all_, 'p50'):>9.1f}{_of(all_, 'p99'):>9.1f}{_of(all_, 'cpu'):>9.2f}"
+    return f"{seen}{refused:>9}   {kept}"
 
 
 def _of(all_: Iterable[Measure], what: str) -> float:

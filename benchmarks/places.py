@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -24,6 +25,19 @@ from config import ROOT, Settings
 
 START_WAIT = 20.0  # seconds a server may take to answer
 GUNICORN = ("--worker-class=gthread", "--workers=2", "--threads=16", "--keep-alive=5", "--no-control-socket")
+
+
+@dataclass(frozen=True)
+class Server:
+    """gunicorn with its workers, on a port."""
+
+    port: int
+    group: int
+
+    def cpu(self) -> float:
+        """Seconds of CPU it has used, all its processes together; NaN where the system does not tell."""
+        ticks = [_ticks(file) for file in Path("/proc").glob("[0-9]*/stat") if _group(file) == self.group]
+        return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else float("nan")
 
 
 class Databases:
@@ -91,8 +105,8 @@ def databases() -> Iterator[Databases]:
 @contextmanager
 def served(
     app: str, *, environment: Mapping[str, str] | None = None, configuration: str | None = None
-) -> Iterator[int]:
-    """Gunicorn on a free port with two workers; gives the port."""
+) -> Iterator[Server]:
+    """Gunicorn on a free port with two workers."""
     with tempfile.TemporaryDirectory(prefix="served") as folder:
         port = _free_port()
         command = [sys.executable, "-m", "gunicorn", *GUNICORN, f"--bind=127.0.0.1:{port}"]
@@ -111,17 +125,20 @@ def served(
             )
         try:
             _wait_for(port, server, log)
-            yield port
+            yield Server(port, server.pid)
         finally:
             _end(server)
 
 
-def load(port: int, path: str, *, clients: int, warm_up: float, seconds: float, rate: float | None = None) -> dict:
-    """What a client in a process of its own measured."""
-    wanted = {"port": port, "path": path, "clients": clients, "warm_up": warm_up, "seconds": seconds, "rate": rate}
+def load(server: Server, path: str, *, clients: int, warm_up: float, seconds: float, rate: float | None = None) -> dict:
+    """What a client in a process of its own measured; `cpu` is the server's, in milliseconds for each callback."""
+    wanted = {"port": server.port, "path": path, "clients": clients, "warm_up": warm_up, "seconds": seconds}
+    wanted["rate"] = rate
+    used = server.cpu()
     command = [sys.executable, "-m", "benchmarks.client", json.dumps(wanted)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=warm_up + seconds + 60)
-    return json.loads(done.stdout)
+    answers = json.loads(done.stdout)
+    return {**answers, "cpu": (server.cpu() - used) * 1000 / max(1, sum(answers["statuses"].values()))}
 
 
 def count(url: str, table: str) -> int:
@@ -166,6 +183,18 @@ def _answers(port: int) -> bool:
             return bool(probe.recv(100))
         except OSError:
             return False
+
+
+def _group(stat: Path) -> int:
+    try:
+        return int(stat.read_text().rpartition(")")[2].split()[2])
+    except OSError:
+        return -1  # it has just ended
+
+
+def _ticks(stat: Path) -> int:
+    fields = stat.read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
