@@ -149,6 +149,15 @@ def test_every_address_of_the_api_is_explained(client: FlaskClient):
     assert [path for path in paths if path not in text] == []
 
 
+def test_every_parameter_of_the_api_is_explained(client: FlaskClient):
+    """What a list can be asked is in docs/api.md."""
+    text = (ROOT / "docs" / "api.md").read_text("utf-8")
+    paths = client.get("/api/openapi.json").json["paths"]
+    asked = {one["name"] for methods in paths.values() for one in methods.get("get", {}).get("parameters", ())}
+
+    assert [name for name in asked - {"package_id", "event_id"} if not re.search(rf"\b{name}\b", text)] == []
+
+
 def test_the_tests_named_in_the_documentation_are_there():
     """Who looks for the proof of a law finds it."""
     tests = "".join(file.read_text("utf-8") for file in (ROOT / "tests").glob("test_*.py"))
