@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -243,18 +244,63 @@ def test_law_2_what_cannot_be_read_is_spooled_too(database_is_away, post, spoole
     assert row.unreadable
 
 
-def test_law_2_a_locked_database_is_not_waited_for_without_end(service, post, spooled, database_url):
-    """Somebody holds every lock there is: the door gives up after a while and spools."""
-    with service.database.write() as connection:
-        if database_url.startswith("postgresql"):
-            connection.exec_driver_sql("LOCK TABLE journal IN ACCESS EXCLUSIVE MODE")
+@contextmanager
+def locked(database_url: str) -> Iterator[None]:
+    """Another program, a backup or a migration, holds the lock that every writer needs."""
+    url = make_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        with contextlib.closing(sqlite3.connect(url.database or "", isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+        return
+    with psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
+        connection.execute("LOCK TABLE journal IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def test_law_2_a_locked_database_is_not_waited_for_without_end(database_url, service, post, spooled, journaled):
+    """The door gives up after a while, thanks and spools."""
+    with locked(database_url):
         answer = post(BODY)
 
     assert (answer.status_code, answer.json) == (200, {"callback": None})
-    assert len(spooled()) == 1
     service.intake.drain()
-    with service.database.read() as connection:
-        assert journal.is_pending(connection)
+    assert [row.body for row in journaled()] == [BODY]
+    assert spooled() == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_law_2_a_neighbour_that_stalls_is_not_waited_for_without_end(database_url, service, post):
+    """A thread that stalls inside its transaction keeps no callback from being kept."""
+    go_on = threading.Event()
+
+    def stall() -> None:
+        with service.database.write():
+            go_on.wait(60)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(stall)
+        told = pool.submit(post, BODY)
+        try:
+            answer = told.result(25)
+        finally:
+            go_on.set()
+
+    assert (answer.status_code, answer.json) == (200, {"callback": None})
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_law_2_whatever_keeps_us_from_the_database_is_spooled(database_url, service, post, spooled):
+    """A file beside the database that somebody else owns is no reason to lose a callback."""
+    for file in Path(make_url(database_url).database or "").parent.glob("status.db-*"):
+        service.database.close()
+        file.unlink(missing_ok=True)
+    Path(f"{make_url(database_url).database}-turn").mkdir()
+
+    answer = post(BODY)
+
+    assert (answer.status_code, answer.json) == (200, {"callback": None})
+    assert len(spooled()) == 1
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -424,15 +424,13 @@ def test_law_7_who_lost_the_lease_changes_nothing(tell, turn, handlers, service,
     with service.database.write() as connection:
         (alive,) = ledger.take(connection, [1], now=clock.now, lease=LEASE)
         ledger.renew(connection, [dead], until=NOON + timedelta(days=9))
-        late = ledger.settle(connection, [Outcome(dead, "parked", clock.now, "late")], now=clock.now)
+        ledger.settle(connection, [Outcome(dead, "parked", clock.now, "late")], now=clock.now)
     row = _row(service.database)
     with service.database.write() as connection:
-        settled = ledger.settle(connection, [Outcome(alive, "done", clock.now)], now=clock.now)
+        ledger.settle(connection, [Outcome(alive, "done", clock.now)], now=clock.now)
         ledger.settle(connection, [Outcome(alive, "due", clock.now, "twice")], now=clock.now)
 
-    assert late == []
     assert (row.state, row.attempts, row.error, row.due_at) == ("running", 2, None, clock.now + LEASE)
-    assert len(settled) == 1
     assert _row(service.database).state == "done"
 
 
