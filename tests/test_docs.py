@@ -17,7 +17,7 @@ from app.onespan.catalogue import CATALOGUE, SPELLINGS
 from app.onespan.values import Attention, Document, Event, Package, Sender, Signer
 from app.work.dispatch import Handlers
 from config import ROOT, Settings
-from tests.conftest import NOON
+from tests.conftest import NOON, TOKEN
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -101,6 +101,16 @@ def test_every_figure_in_the_readme_is_told_and_every_told_one_is_there(client: 
 
     assert answer.status_code == 200
     assert set(re.findall(r"^# TYPE (\w+)", answer.text, re.MULTILINE)) == set(table("figure"))
+
+
+def test_addresses_that_the_demo_shows_are_answered(client: FlaskClient):
+    """What one is told to copy works."""
+    shown = re.findall(r"\$address(/api/[^\"\s]*)", (ROOT / "deploy" / "demo.sh").read_text("utf-8"))
+
+    answers = [client.get(path, headers={"Authorization": f"Bearer {TOKEN}"}) for path in shown]
+
+    assert shown
+    assert [answer.text for answer in answers if answer.status_code != 200] == []
 
 
 @pages()
