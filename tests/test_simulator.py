@@ -2,9 +2,11 @@
 
 import ast
 import json
+import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,7 +34,7 @@ from app.simulator.command import simulate
 from app.simulator.delivery import Delivery
 from app.simulator.packages import CONSENT, Act, Event, Impossible, Package, perform
 from app.simulator.server import answering, api
-from tests.conftest import ADA, CLEO, HOUR, KEY, NOON, Clock
+from tests.conftest import ADA, CLEO, HOUR, KEY, NOON, TOKEN, Clock
 
 SEEDS = range(12)
 PACKAGES = 40  # of each seed
@@ -680,6 +682,56 @@ def test_the_command_serves_rest_and_ends_when_told():
     assert listing["count"] > 0
 
 
+@on_sqlite
+def test_the_demo_shows_packages_and_ends_when_told(database_url: str, tmp_path: Path):
+    """`make demo` starts the service and has it called back; Ctrl-C ends both, and that is a success."""
+    address = f"127.0.0.1:{free_port()}"
+    (tmp_path / "settings.env").write_text(f"ONESPAN_CALLBACK_KEYS=first={KEY}\nAPI_TOKENS=first={TOKEN}\n")
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "SETTINGS_FILE": str(tmp_path / "settings.env"),
+        "DATABASE_URL": database_url,
+        "SPOOL_DIR": str(tmp_path / "spool"),
+        "DEMO_LOG": str(tmp_path / "demo.log"),
+        "DEMO_RATE": "50",
+        "BIND": address,
+        "WEB_CONCURRENCY": "1",
+    }
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        process = subprocess.Popen(["sh", "deploy/demo.sh"], cwd=ROOT, env=environment, stdout=file, stderr=file)
+    try:
+        wait_until(lambda: packages_known(address) > 2)
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    finally:
+        process.terminate()
+
+    assert process.returncode == 0
+    assert f'curl -s "http://{address}/api/packages' in output.read_text()
+    assert re.search(r"(\d+) callbacks: \1 accepted, 0 refused, 0 unreachable\.\n$", output.read_text())
+    assert packages_known(address) == 0
+
+
+def test_the_demo_leaves_alone_what_runs_there_already():
+    """It would show somebody else's packages."""
+    other = Flask("other")
+    other.add_url_rule("/healthz", view_func=lambda: "fine")
+    with serving(other) as url:
+        answer = subprocess.run(
+            ["sh", "deploy/demo.sh"],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "BIND": url.split("/")[2]},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert answer.returncode == 1
+    assert "BIND=" in answer.stderr
+
+
 def test_the_simulator_knows_nothing_of_ours_but_the_catalogue():
     """It can only talk to the service as OneSpan does, over HTTP."""
     for file in (ROOT / "app" / "simulator").glob("*.py"):
@@ -743,6 +795,23 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.01)
+
+
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def packages_known(address: str) -> int:
+    """How many packages a service shows; 0 where none answers yet."""
+    try:
+        answer = requests.get(
+            f"http://{address}/api/packages", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10
+        )
+    except requests.ConnectionError:
+        return 0
+    return len(answer.json()["items"])
 
 
 @contextmanager

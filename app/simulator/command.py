@@ -1,6 +1,7 @@
 """`flask simulate`: a OneSpan to develop against."""
 
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -159,7 +160,8 @@ class _Progress:
         """Renew it."""
         line = f"{len(self._account.packages())} packages, {self._account.ended} ended; {self._delivery.tally}"
         if self._live:
-            click.echo(f"\r\033[K{line}", nl=False, err=True)
+            width = shutil.get_terminal_size().columns - 1  # a line that breaks cannot be renewed
+            click.echo(f"\r\033[K{line[:width]}", nl=False, err=True)
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + LINE_EVERY
             click.echo(line, err=True)
