@@ -1,0 +1,323 @@
+"""The commands: each does one thing, says what it did, and its exit code tells success."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import click
+import pytest
+from click.testing import Result
+from flask import Flask
+from flask.cli import FlaskGroup
+from sqlalchemy import make_url, select, text
+
+from app.errors import GiveUp
+from app.onespan.values import Event, Package
+from app.store.models import Dispatch, Journal
+from app.store.models import Event as EventRow
+from app.work.dispatch import Handlers
+from tests.conftest import ADA, BEN, HOUR, NOON
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+OURS = ("setup", "worker", "replay", "rebuild", "simulate")
+
+
+@pytest.fixture
+def handlers() -> Handlers:
+    """One handler that files, one that gives up on those who decline, and one that sees all."""
+    handlers = Handlers()
+
+    @handlers.on("PACKAGE_COMPLETE", "PACKAGE_READY_FOR_COMPLETE")
+    def file_documents(event: Event, package: Package) -> None: ...
+
+    @handlers.on("PACKAGE_DECLINE")
+    def call_ben(event: Event, package: Package) -> None:
+        raise GiveUp("Ben does not answer")
+
+    @handlers.on("*")
+    def archive(event: Event, package: Package) -> None: ...
+
+    return handlers
+
+
+@pytest.fixture
+def flask(app: Flask) -> Callable[..., Result]:
+    """Run `flask` with these words."""
+
+    def flask(*words: str) -> Result:
+        return app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app), words)
+
+    return flask
+
+
+@pytest.fixture
+def past(tell: Any, work: Any) -> None:
+    """Four events of two packages, three hours apart, all handled but one."""
+    tell("PACKAGE_ACTIVATE", package="one", happened_at=NOON - 9 * HOUR, sessionUser=ADA)
+    tell("PACKAGE_READY_FOR_COMPLETION", package="one", happened_at=NOON - 6 * HOUR)
+    tell("PACKAGE_COMPLETE", package="one", happened_at=NOON - 3 * HOUR, sessionUser=ADA)
+    tell("PACKAGE_DECLINE", package="two", happened_at=NOON, sessionUser=BEN, message="too dear")
+    work()
+
+
+@pytest.fixture
+def runs(service: Any) -> Callable[[], dict[tuple[str, str, str], str]]:
+    """Every dispatch: its package, event and handler, and its state."""
+
+    def runs() -> dict[tuple[str, str, str], str]:
+        found = select(EventRow.package_id, EventRow.name, Dispatch.handler, Dispatch.state).join(
+            EventRow, EventRow.id == Dispatch.event_id
+        )
+        with service.database.read() as connection:
+            return {(row.package_id, row.name, row.handler): row.state for row in connection.execute(found)}
+
+    return runs
+
+
+CHOICES = [
+    (["--event", "PACKAGE_COMPLETE"], 2),
+    (["--event", "PACKAGE_READY_FOR_COMPLETE"], 2),
+    (["--event", "PACKAGE_READY_FOR_COMPLETION"], 2),
+    (["--event", "PACKAGE_EXPIRE"], 0),
+    (["--event", "PACKAGE_HATCHED"], 0),
+    (["--handler", "archive"], 4),
+    (["--handler", "call_ben"], 1),
+    (["--package", "one"], 5),
+    (["--package", "ONE"], 0),
+    (["--state", "parked"], 1),
+    (["--state", "done"], 6),
+    (["--state", "due"], 0),
+    (["--state", "discarded"], 0),
+    (["--since", "2026-03-02T09:00:00Z"], 4),
+    (["--since", "2026-03-02T09:00:00"], 4),
+    (["--since", "2026-03-02T10:00:00+01:00"], 4),
+    (["--since", "2026-03-02T09:00:00.001Z"], 2),
+    (["--since", "2026-03-02"], 7),
+    (["--until", "2026-03-02T09:00:00Z"], 3),
+    (["--until", "2026-03-02"], 0),
+    (["--since", "2026-03-02T06:00:00Z", "--until", "2026-03-02T09:00:00Z"], 2),
+    (["--package", "one", "--handler", "archive", "--since", "2026-03-02T06:00:00Z", "--state", "done"], 2),
+]
+
+
+@on_sqlite
+def test_a_dry_run_counts_and_changes_nothing(past, flask, runs):
+    """By event, handler, package, state and time, alone and together."""
+    before = runs()
+
+    for words, count in CHOICES:
+        done = flask("replay", *words, "--dry-run")
+        assert done.exit_code == 0, done.output
+        assert f"{count} runs would be made due." in done.output, words
+
+    assert runs() == before
+
+
+def test_what_was_counted_is_run_again(past, flask, runs, work, read):
+    """With all attempts before it; what was parked closes its attention until it is parked again."""
+    done = flask("replay", "--package", "two")
+
+    assert (done.exit_code, "2 runs are due now." in done.output) == (0, True)
+    assert {run for run, state in runs().items() if state == "due"} == {
+        ("two", "PACKAGE_DECLINE", "call_ben"),
+        ("two", "PACKAGE_DECLINE", "archive"),
+    }
+    assert [one["reason"] for one in read("/api/packages/two")["attention"]] == ["DECLINED"]
+    work()
+    assert set(runs().values()) == {"done", "parked"}
+    (event,) = read("/api/events", package="two")["items"]
+    assert {one["attempts"] for one in event["dispatches"]} == {1}
+
+
+def test_each_choice_makes_due_what_it_counts(past, flask, runs, work, service):
+    """On both databases; what runs right now is left alone."""
+    for words, count in (CHOICES[2], CHOICES[8], CHOICES[9], CHOICES[13], CHOICES[18], CHOICES[21]):
+        done = flask("replay", *words)
+        assert f"{count} runs are due now." in done.output, words
+        assert list(runs().values()).count("due") == count
+        work()
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE dispatches SET state = 'running' WHERE handler = 'archive'"))
+
+    done = flask("replay", "--package", "one")
+
+    assert "2 runs are due now." in done.output
+    assert list(runs().values()).count("running") == 4
+
+
+def test_a_new_handler_catches_up(past, flask, runs, handlers, work):
+    """`--missing` runs it for what it was never told of, and only for what it wants."""
+
+    @handlers.on("PACKAGE_COMPLETE", "PACKAGE_DECLINE")
+    def newcomer(event: Event, package: Package) -> None: ...
+
+    counted = flask("replay", "--handler", "newcomer", "--missing", "--dry-run")
+    before = runs()
+    some = flask("replay", "--handler", "newcomer", "--missing", "--package", "two")
+    rest = flask("replay", "--handler", "newcomer", "--missing")
+    again = flask("replay", "--handler", "newcomer", "--missing")
+    work()
+
+    assert "2 runs would be made due." in counted.output
+    assert not any(handler == "newcomer" for _, _, handler in before)
+    assert ["1 runs are due now." in some.output, "1 runs are due now." in rest.output] == [True, True]
+    assert "0 runs are due now." in again.output
+    assert {(package, name) for package, name, handler in runs() if handler == "newcomer"} == {
+        ("one", "PACKAGE_COMPLETE"),
+        ("two", "PACKAGE_DECLINE"),
+    }
+    assert {state for (_, _, handler), state in runs().items() if handler == "newcomer"} == {"done"}
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "Say which"),
+        (["--dry-run"], "Say which"),
+        (["--missing"], "Say which"),
+        (["--missing", "--package", "one"], "--handler"),
+        (["--missing", "--handler", "archive", "--state", "done"], "--state"),
+        (["--handler", "nobody"], "archive"),
+        (["--state", "running"], "parked"),
+        (["--since", "yesterday"], "2026-01-31"),
+        (["--until", "2026-02-30"], "2026-01-31"),
+        (["--colour", "blue"], "--colour"),
+        (["one"], "one"),
+    ],
+    ids=str,
+)
+def test_what_is_not_clear_is_refused_with_a_hint(past, flask, runs, words, said):
+    """Exit code 2, as every command line does, and nothing changed."""
+    before = runs()
+
+    refused = flask("replay", *words)
+
+    assert refused.exit_code == 2, refused.output
+    assert said in refused.output
+    assert runs() == before
+
+
+@on_sqlite
+def test_an_unknown_event_is_taken_with_a_note(tell, work, flask):
+    """It may be one that OneSpan has added since."""
+    tell("PACKAGE_HATCHED")
+    work()
+
+    done = flask("replay", "--event", "PACKAGE_HATCHED", "--dry-run")
+
+    assert done.exit_code == 0
+    assert "PACKAGE_HATCHED is none of the" in done.output
+    assert "1 runs would" in done.output
+
+
+def test_law_8_rebuild_finds_no_difference_and_mends_one(past, flask, service, read):
+    """Exit code 1 when --check finds any; without it the picture is what the journal says."""
+    clean = flask("rebuild", "--check")
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE packages SET status = 'SENT' WHERE id = 'two'"))
+    found = flask("rebuild", "--check")
+    still = read("/api/packages/two")["status"]
+    mended = flask("rebuild")
+    again = flask("rebuild", "--check")
+
+    assert (clean.exit_code, "2 packages, 0 differences." in clean.output) == (0, True)
+    assert (found.exit_code, "two package status" in found.output, still) == (1, True, "SENT")
+    assert (mended.exit_code, "mended" in mended.output) == (0, True)
+    assert (again.exit_code, read("/api/packages/two")["status"]) == (0, "DECLINED")
+
+
+@on_sqlite
+def test_rebuild_runs_no_handler(past, flask, service, runs, read):
+    """What it mends is known already."""
+    before = runs()
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE packages SET status = 'SENT'"))
+
+    flask("rebuild")
+
+    assert runs() == before
+    history = read("/api/packages/two/history")["items"]
+    assert {one["cause"]["kind"] for one in history} == {"callback", "dispatch", "rebuild"}
+
+
+@on_sqlite
+def test_setup_writes_secrets_once_and_prints_none(flask, tmp_path, monkeypatch, database_url):
+    """And says where everything is."""
+    file = tmp_path / "fresh" / "settings.env"
+    monkeypatch.setenv("SETTINGS_FILE", str(file))
+    monkeypatch.setenv("DATABASE_URL", "postgresql://cleo:canary@db.example/status")
+
+    first, second = flask("setup"), flask("setup")
+
+    assert (first.exit_code, second.exit_code) == (0, 0), first.output
+    assert "made just now" in first.output
+    assert "made just now" not in second.output
+    secrets = re.findall(r"=(?:first=)?(\S{30,})$", file.read_text(), flags=re.MULTILINE)
+    assert len(secrets) == 3
+    for shown in (first.output, second.output):
+        assert not [one for one in (*secrets, "canary") if one in shown]
+        for place in (str(file), "/onespan/callback", "/api/openapi.json", "handlers.py", "db.example"):
+            assert place in shown
+    assert make_url(database_url).database
+
+
+@on_sqlite
+def test_law_11_setup_hides_a_password_wherever_it_stands_in_the_url(flask, tmp_path, monkeypatch):
+    """libpq takes it among the parameters too."""
+    monkeypatch.setenv("SETTINGS_FILE", str(tmp_path / "settings.env"))
+    monkeypatch.setenv("DATABASE_URL", "postgresql://db.example/status?user=cleo&password=canary")
+
+    assert "canary" not in flask("setup").output
+
+
+def commands(group: click.Group, *names: str) -> list[tuple[str, click.Command]]:
+    """All commands below, with the words that call them."""
+    context = click.Context(group)
+    found: list[tuple[str, click.Command]] = []
+    for name in names or group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command, name
+        inner = [(f"{name} {one}", it) for one, it in commands(command)] if isinstance(command, click.Group) else []
+        found += [(name, command), *inner]
+    return found
+
+
+@on_sqlite
+def test_every_command_and_option_of_ours_has_a_help_text(app: Flask, flask):
+    """`--help` is where people look."""
+    ours = [(name, one) for name, one in commands(app.cli) if not name.startswith("db")]
+
+    assert set(OURS) <= {name for name, _ in ours}
+    for name, command in ours:
+        assert command.help, name
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, (name, option.name)
+        shown = flask(*name.split(), "--help")
+        assert (shown.exit_code, "Usage:" in shown.output) == (0, True)
+        assert "Args:" not in shown.output
+
+
+@on_sqlite
+def test_the_migrations_are_flask_db(flask, service):
+    """`flask db upgrade` on a database that is up to date changes nothing and succeeds."""
+    done = flask("db", "upgrade")
+
+    assert done.exit_code == 0, done.output
+    with service.database.read() as connection:
+        assert connection.execute(select(Journal)).all() == []
+
+
+@on_sqlite
+def test_a_replay_of_many_goes_in_chunks(tell, work, flask, runs):
+    """More than one transaction holds, all of it once, with its progress in plain lines."""
+    for number in range(260):
+        tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
+    work()
+
+    done = flask("replay", "--event", "PACKAGE_COMPLETE")
+
+    assert "520 runs are due now." in done.output
+    assert set(runs().values()) == {"due"}
+    assert re.search(r"Making due: \d+ of 520", done.output)
