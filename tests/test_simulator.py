@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import re
-import shlex
 import signal
 import socket
 import subprocess
@@ -40,6 +39,7 @@ SEEDS = range(12)
 PACKAGES = 40  # of each seed
 SECOND = timedelta(seconds=1)
 API_KEY = "the-api-key"
+AUTHORIZED = {"Authorization": f"Basic {API_KEY}"}
 ROOT = Path(__file__).parent.parent
 
 # What the command does is the same whatever the service keeps its rows in.
@@ -552,7 +552,7 @@ def test_rest_tells_the_signing_status(lives):
 def test_rest_answers_carry_onespans_time():
     """The `Date` header is what a reader measures the difference of clocks by."""
     with answering(api(lived(5), api_key=API_KEY, clock=Clock()), port=0) as address:
-        answer = requests.get(f"{address}/api/packages", headers={"Authorization": f"Basic {API_KEY}"}, timeout=10)
+        answer = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10)
 
     assert answer.headers["Date"] == "Mon, 02 Mar 2026 12:00:00 GMT"
     assert answer.headers["Content-Type"] == "application/json; esl-api-version=11"
@@ -657,29 +657,41 @@ def test_the_command_goes_on_when_the_service_was_away_for_a_while():
 
 def test_the_command_serves_rest_and_ends_when_told():
     """`--packages 0` goes on until Ctrl-C; then it says what became of it and exits with 0."""
-    arguments = shlex.split(f"--packages 0 --rate 200 --key {KEY} --serve 0 --api-key {API_KEY} --url")
-    with listening() as heard:
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from app.simulator.command import simulate; simulate()", *arguments, heard.url],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            wait_until(lambda: len(heard.requests) > 20)
-            said = next(line for line in process.stderr if "REST" in line)
-            address = re.search(r"http://[\d.:]+\d", said)[0]
-            headers = {"Authorization": f"Basic {API_KEY}"}
-            listing = requests.get(f"{address}/api/packages", headers=headers, timeout=10).json()
-            process.send_signal(signal.SIGINT)
-            stdout, stderr = process.communicate(timeout=30)
-        finally:
-            process.kill()
+    with (
+        listening() as heard,
+        playing("--packages", "0", "--rate", "200", "--serve", "0", "--url", heard.url) as process,
+    ):
+        address = address_in(process)
+        wait_until(lambda: len(heard.requests) > 20)
+        count = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10).json()["count"]
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
 
+    assert count > 0
     assert process.returncode == 0, stderr
     assert f"{len(heard.requests)} accepted, 0 refused, 0 unreachable." in stdout
-    assert listing["count"] > 0
+
+
+def test_the_command_answers_on_when_asked_to():
+    """With `--keep-serving` what became of the packages can be read until Ctrl-C."""
+    arguments = ("--packages", "3", "--seed", "1", "--rate", "10000", "--serve", "0", "--keep-serving")
+    with listening() as heard, playing(*arguments, "--url", heard.url) as process:
+        address = address_in(process)
+        next(line for line in process.stderr if "still answering" in line)
+        answer = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+    assert answer.status_code == 200
+    assert process.returncode == 0
+
+
+def test_the_command_keeps_serving_only_what_it_serves():
+    """Options that go together are said to."""
+    result = run("--key", KEY, "--keep-serving")
+
+    assert result.exit_code == 2
+    assert "--keep-serving goes with --serve" in result.stderr
 
 
 @on_sqlite
@@ -774,7 +786,7 @@ def account_of(packages: list[Package]) -> Account:
 def read(account: Account, path: str, *, status: int = 200, **query: Any) -> Any:
     """Read from the simulated REST API, with the key."""
     client = api(account, api_key=API_KEY, clock=Clock()).test_client()
-    answer = client.get(path, query_string=query, headers={"Authorization": f"Basic {API_KEY}"})
+    answer = client.get(path, query_string=query, headers=AUTHORIZED)
     assert answer.status_code == status, answer.text
     return answer.json
 
@@ -787,6 +799,30 @@ def listed(account: Account, **query: Any) -> list[str]:
 def run(*arguments: str, env: dict[str, str | None] | None = None) -> Any:
     """`flask simulate`, quick."""
     return CliRunner().invoke(simulate, ["--rate", "10000", *arguments], env=env)
+
+
+@contextmanager
+def playing(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command as a process of its own."""
+    code = "from app.simulator.command import simulate; simulate()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "--key", KEY, "--api-key", API_KEY, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def address_in(process: subprocess.Popen[str]) -> str:
+    """Where it says that its REST API answers."""
+    said = next(line for line in process.stderr if "REST" in line)
+    return re.search(r"http://[\d.:]+\d", said)[0]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
