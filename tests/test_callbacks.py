@@ -283,8 +283,7 @@ def test_any_members_beside_the_two_that_must_be_are_read_or_refused(more, packa
 def _read_or_refused(body: bytes) -> None:
     try:
         told = read_callback(body)
-    except UnreadableCallback as refused:
-        assert str(refused)
+    except UnreadableCallback:
         return
     assert len(told.fingerprint) == 64
     for text in (told.name, told.package_id, told.session_user, told.message, json.dumps(told.extra)):
