@@ -144,16 +144,6 @@ class Web(Process):
         assert status == 200, answer
         return json.loads(answer)
 
-    def ask_quietly(self, path: str) -> None:
-        """GET from the JSON API and do not mind what comes of it."""
-        with contextlib.suppress(*TRANSPORT):
-            self.ask("GET", path, headers={"Authorization": f"Bearer {TOKEN}"}, seconds=40)
-
-    def connections(self) -> int:
-        """How many connections to it are open, by what Linux tells."""
-        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        return len([row for row in rows if row[1].endswith(f":{self.port:04X}") and row[3] == "01"])
-
     def answers(self) -> bool:
         """Whether it takes requests."""
         with contextlib.suppress(*TRANSPORT):

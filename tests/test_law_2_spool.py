@@ -328,13 +328,13 @@ def test_law_2_killed_while_draining_nothing_is_lost_or_doubled(database_url: st
         service = create_app(
             Settings(database_url=database_url, spool_dir=site.folder / "spool"), handlers=Handlers()
         ).extensions[EXTENSION]
-        for number in range(300):
+        for number in range(120):
             service.spool.keep(
                 journal.Entry(
                     "callback", NOON, callback("PACKAGE_ACTIVATE", package=f"pkg-{number}"), "test", f"pkg-{number}"
                 )
             )
-        for _ in range(3):
+        for _ in range(2):
             many = len(site.spooled())
             worker = site.worker()
             until(lambda before=many: len(site.spooled()) < before or not site.spooled(), what="it drains")
@@ -346,5 +346,5 @@ def test_law_2_killed_while_draining_nothing_is_lost_or_doubled(database_url: st
         with service.database.read() as connection:
             told = list(connection.scalars(select(Journal.package_id)))
         service.database.close()
-        assert sorted(told) == sorted(f"pkg-{number}" for number in range(300))
+        assert sorted(told) == sorted(f"pkg-{number}" for number in range(120))
         assert web.answers()

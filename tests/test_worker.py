@@ -171,6 +171,13 @@ def test_a_turn_that_fails_does_not_end_the_worker(database_url, handlers, worki
     until(lambda: seen == ["pkg-1", "pkg-2"], what="the spooled callback caused its run")
 
 
+def test_a_worker_stops_while_the_database_is_away(database_url, service):
+    """It has nothing to hand back and says no more than that."""
+    service.worker.start()
+    with away(database_url, service):
+        service.worker.stop(grace=1)
+
+
 def test_sigterm_lets_gunicorn_and_worker_end_what_runs(database_url: str, tmp_path: Path):
     """Handlers under way are settled as done, nothing new begins, and the exit code says that all is well."""
     with Site(tmp_path, database_url, handlers=HANDLERS, HANDLER_THREADS="1") as site:
@@ -228,21 +235,6 @@ def test_ctrl_c_ends_a_worker(database_url: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_reader_that_waits_does_not_eat_the_grace(database_url: str, tmp_path: Path):
-    """Whoever holds a request open is let go at SIGTERM, so that handlers have all of their time to end."""
-    with Site(tmp_path, database_url) as site:
-        web = site.gunicorn(workers=1)
-        reader = threading.Thread(target=lambda: web.ask_quietly("/api/changes?wait=25"))
-        reader.start()
-        until(lambda: web.connections() > 0, what="the reader waits")
-        begun = time.monotonic()
-
-        assert _stops(web) == 0
-        assert time.monotonic() - begun < 10
-        reader.join(40)
-
-
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_wrong_setting_ends_gunicorn_with_its_reason(database_url: str, tmp_path: Path):
     """It says what is wrong and ends; it does not try again for ever, and shows no traceback."""
     with Site(tmp_path, database_url, RECONCILE_HOURS="7") as site:
@@ -252,15 +244,6 @@ def test_a_wrong_setting_ends_gunicorn_with_its_reason(database_url: str, tmp_pa
         assert web.wait() != 0
         assert "RECONCILE_HOURS: Input should be 6, 12 or 24" in web.said()
         assert "Traceback" not in web.said()
-
-
-def _done(web: Web) -> int:
-    return len(web.read("/api/events?state=done")["items"])
-
-
-def _stops(process: Process) -> int:
-    process.terminate()
-    return process.wait()
 
 
 def test_nothing_is_left_waiting_when_all_is_done(handlers, working, tell, service):
@@ -273,3 +256,12 @@ def test_nothing_is_left_waiting_when_all_is_done(handlers, working, tell, servi
             return len(connection.execute(select(Journal.id).where(Journal.digested_at.is_(None))).all())
 
     until(lambda: not waiting(), what="all is digested")
+
+
+def _done(web: Web) -> int:
+    return len(web.read("/api/events?state=done")["items"])
+
+
+def _stops(process: Process) -> int:
+    process.terminate()
+    return process.wait()
