@@ -14,6 +14,7 @@ run: $(VENV)/.runs ## set up what is missing and start the service on 127.0.0.1:
 	@$(BIN)/flask db upgrade 2>/dev/null || $(BIN)/flask db upgrade
 	@exec $(BIN)/gunicorn wsgi:app
 
+demo: export DATABASE_URL := sqlite:///instance/demo.db
 demo: $(VENV)/.runs ## the service and a simulated OneSpan that sends it callbacks
 	@$(BIN)/flask setup
 	@$(BIN)/flask db upgrade 2>/dev/null || $(BIN)/flask db upgrade

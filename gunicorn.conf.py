@@ -13,17 +13,19 @@ graceful_timeout = 55  # a held request of the changes feed may take 25 s, then 
 timeout = 60
 
 
-def _worker_of(app: Any) -> Any:
+def _service_of(app: Any) -> Any:
     from app import EXTENSION  # noqa: PLC0415  (gunicorn reads this file before it may load the app)
 
-    service = app.extensions[EXTENSION]
-    return service.worker if service.settings.worker == "embedded" else None
+    return app.extensions[EXTENSION]
 
 
 def post_worker_init(worker: Any) -> None:
-    """Begin to work, in the process that was just forked."""
-    if taking := _worker_of(worker.wsgi):
-        taking.start()
+    """Begin to work, in the process that was just forked; with WORKER=external only what each process must."""
+    service = _service_of(worker.wsgi)
+    if service.settings.worker == "embedded":
+        service.worker.start()
+    else:
+        service.worker.start_upkeep()
 
 
 def worker_exit(
@@ -31,5 +33,5 @@ def worker_exit(
     worker: Any,
 ) -> None:
     """Finish what was taken, or hand it back."""
-    if taking := _worker_of(worker.wsgi):
-        taking.stop(grace=25)
+    if app := getattr(worker, "wsgi", None):  # there is none when it could not be loaded
+        _service_of(app).worker.stop(grace=25)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 
-from alembic.util import CommandError
 from flask import Flask
 from flask_alembic import Alembic
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,6 +18,7 @@ from app.store.db import Database
 from app.store.intake import Intake
 from app.store.models import Base
 from app.store.queries import Pulse
+from app.store.schema import is_behind
 from app.store.spool import Spool
 from app.web.api import api
 from app.web.errors import answer_errors
@@ -31,7 +31,9 @@ from app.work.scheduler import Scheduler
 from app.work.worker import Worker
 from config import ROOT, Key, Settings, SettingsError, load_settings
 
+NOT_LOADED = 4  # the exit code at which gunicorn stops, where at others it would try again for ever
 SPOOL_LOOK = timedelta(seconds=5)  # how often we look whether spooled callbacks can be journaled
+MIGRATIONS = ROOT / "migrations"
 EXTENSION = "onespan_receiver"
 
 
@@ -61,17 +63,18 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
         try:
             settings = load_settings()
         except SettingsError as problem:
-            sys.exit(str(problem))
+            print(problem, file=sys.stderr)  # noqa: T201  (there is no log yet)
+            sys.exit(NOT_LOADED)
     logs.configure(settings.log_format)
     app = Flask(__name__, instance_path=str(ROOT / "instance"))
-    app.config["ALEMBIC"] = {"script_location": str(ROOT / "migrations")}
+    app.config["ALEMBIC"] = {"script_location": str(MIGRATIONS)}
     if handlers is None:
         handlers = import_module("app.handlers").handlers  # the developers' file, last: all it needs is there
         assert isinstance(handlers, Handlers), "app/handlers.py must have `handlers = Handlers()`"
     service = _assemble(settings, handlers, clock)
     app.extensions[EXTENSION] = service
-    alembic = Alembic(app, engines=service.database.engine, metadatas=Base.metadata, run_mkdir=False)
-    _open_edges(app, service, alembic, handlers=handlers, clock=clock)
+    Alembic(app, engines=service.database.engine, metadatas=Base.metadata, run_mkdir=False)
+    _open_edges(app, service, handlers=handlers, clock=clock)
     return app
 
 
@@ -90,14 +93,14 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
     return Service(settings, database, spool, intake, digest, dispatcher, worker, digesting, dispatching)
 
 
-def _open_edges(app: Flask, service: Service, alembic: Alembic, *, handlers: Handlers, clock: Clock) -> None:
+def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Clock) -> None:
     settings, database = service.settings, service.database
     answer_errors(app)
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.digesting.set, clock=clock))
     app.register_blueprint(api(database, tokens=tokens, clock=clock, wake=service.dispatching.set), url_prefix="/api")
     app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=lambda: len(service.spool.waiting())))
-    app.register_blueprint(health(checks=_checks(app, service, alembic), notes=_notes(service)))
+    app.register_blueprint(health(checks=_checks(service), notes=_notes(service)))
     for command in commands(database, service.worker, handlers=handlers, clock=clock):
         app.cli.add_command(command)
 
@@ -114,15 +117,12 @@ def _pairs(keys: Iterable[Key]) -> list[tuple[str, str]]:
     return [(key.label, key.secret.get_secret_value()) for key in keys]
 
 
-def _checks(app: Flask, service: Service, alembic: Alembic) -> list[Check]:
+def _checks(service: Service) -> list[Check]:
     """What makes us unready."""
 
     def database_is_there() -> str | None:
         try:
-            with app.app_context():
-                behind = alembic.needs_upgrade()
-        except CommandError:
-            return None  # a newer version has migrated it while this one still runs
+            behind = is_behind(service.database, MIGRATIONS)
         except SQLAlchemyError:
             return "The database does not answer: check DATABASE_URL and that it runs. Callbacks go to the spool."
         return "The database is not at this version: run `flask db upgrade`." if behind else None

@@ -53,7 +53,7 @@ cat <<EOF
 Look at the packages, from another terminal:
 
   . $settings
-  curl -s "$address/api/packages?sort=-updated&limit=5" -H "Authorization: Bearer \${API_TOKENS#*=}"
+  curl -s "$address/api/packages?sort=-updated_at&limit=5" -H "Authorization: Bearer \${API_TOKENS#*=}"
 
 Stop with Ctrl-C.
 

@@ -149,6 +149,7 @@ def make_engine(url: str) -> Engine:
     if address.get_backend_name() == "sqlite":
         if address.database and address.database != ":memory:":
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(address.database).touch(mode=0o600)  # it will name people
         engine = create_engine(address, json_serializer=_write_json, pool_size=10, max_overflow=30)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -215,11 +215,6 @@ def changes(connection: Connection, *, after: int, limit: int) -> list[ChangeDet
     return [_change(row) for row in connection.execute(found)]
 
 
-def last_change(connection: Connection) -> int:
-    """The id of the newest change; 0 before the first."""
-    return connection.scalar(select(func.max(Change.id))) or 0
-
-
 def event(connection: Connection, event_id: int) -> EventDetail | None:
     """One event, or None."""
     rows = connection.execute(select(*_EVENT).where(Event.id == event_id)).all()
@@ -278,7 +273,7 @@ def pulse(connection: Connection, *, now: datetime) -> Pulse:
     ).one()
     count, oldest = waiting
     states = {
-        state.text: connection.scalar(select(func.count()).select_from(Dispatch).where(Dispatch.state == state)) or 0
+        state.name: connection.scalar(select(func.count()).select_from(Dispatch).where(Dispatch.state == state)) or 0
         for state in (DUE, RUNNING, PARKED)
     }
     newest = select(Dispatch.finished_at, Event.first_received_at).join(Event).order_by(Dispatch.id.desc())

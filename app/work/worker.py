@@ -74,11 +74,15 @@ class Worker:
 
     def start(self) -> None:
         """Begin taking turns. Call it after any fork."""
-        self._started = True
+        self.start_upkeep()
         self._digesting.start()
         self._dispatching.start()
-        self._scheduler.start()
         log.info("worker.started")
+
+    def start_upkeep(self) -> None:
+        """Begin only with what the scheduler offers, in a process that leaves the work to others."""
+        self._started = True
+        self._scheduler.start()
 
     def stop(self, *, grace: float) -> None:
         """Take nothing more, give running handlers `grace` seconds to end, hand back what has not. Once is enough."""
