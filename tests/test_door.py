@@ -4,12 +4,14 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
 from sqlalchemy import select, text
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.serving import make_server
 
 from app import EXTENSION, Service, create_app
@@ -309,6 +311,24 @@ def test_law_2_an_unreadable_callback_is_spooled_with_its_reason(service, post, 
     (row,) = journal()
     assert_refused(answer, 400, "unreadable_callback")
     assert (bytes(row.body), row.key, row.unreadable) == (b"{}", "test", "there is no name")
+
+
+def test_law_1_a_spooled_callback_is_forgotten_only_when_the_journal_has_it(service, post, journal):
+    """A journal that refuses a row has not taken it, whatever its reason."""
+    first, second = BODY, BODY + b" "
+    post(first)
+    with service.database.write() as connection:
+        connection.execute(text("CREATE UNIQUE INDEX refuses ON journal (key)"))
+
+    spooled = post(second)
+    with suppress(SQLAlchemyError):
+        service.intake.drain()
+    with service.database.write() as connection:
+        connection.execute(text("DROP INDEX refuses"))
+    service.intake.drain()
+
+    assert (spooled.status_code, spooled.json) == (200, {"callback": None})
+    assert [bytes(row.body) for row in journal()] == [first, second]
 
 
 def test_law_11_the_journal_keeps_no_authorization_header(service, post, tell, work):
