@@ -29,10 +29,10 @@ from tests.strategies import LATER, Facts
 
 Telling = JSON | tuple[JSON, datetime]  # a callback's body, or a snapshot and its date
 
-PURE = settings(deadline=None, print_blob=True, max_examples=150)
+PURE = settings(deadline=None, print_blob=True, max_examples=200)
 # The fixtures are made once for all examples; each example speaks of packages of its own.
 STORED = settings(
-    deadline=None, print_blob=True, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, print_blob=True, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 # What is claimed is of no concern to merging: few places, few times, values of every kind.
