@@ -87,11 +87,10 @@ def _differences(old: PackageValue, new: PackageValue) -> Iterator[Difference]:
 def _of_parts(names: Sequence[str], old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[Difference]:
     for part in {**old, **new}:
         was, is_ = old.get(part), new.get(part)
-        if was != is_:
-            for name in names:
-                value = _plain(getattr(is_, name, None))
-                # What appears with nothing in it is no change.
-                before = _plain(getattr(was, name)) if was else (None if value else value)
+        for name in names if was != is_ else ():
+            before, value = _plain(getattr(was, name, None)), _plain(getattr(is_, name, None))
+            # What comes or goes with nothing in it is no change.
+            if (was and is_) or before or value:
                 yield (part, name), before, value
 
 

@@ -1,0 +1,149 @@
+"""Events and what became of them: changes, dispatches, and how the road flows now."""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, bindparam, exists, func, select
+from sqlalchemy.engine import Connection
+
+from app.onespan import values
+from app.store.models import DUE, PARKED, RUNNING, Change, Dispatch, Event, Journal
+from app.store.picture import Cause
+from app.store.queries.shown import ChangeDetail, DispatchDetail, EventDetail, EventFilter, Pulse, Telling
+
+AnyRow = Row[*tuple[Any, ...]]
+AnySelect = Select[*tuple[Any, ...]]
+
+TELLINGS_SHOWN = 20  # callbacks listed with an event; one told a thousand times has its count in `repeats`
+DWELLS = 500  # ended dispatches that the dwell is taken from
+
+
+def history(connection: Connection, package_id: str, *, limit: int, after: int) -> list[ChangeDetail]:
+    """The changes of one package after the one with this id, oldest first."""
+    found = select(*_CHANGE).where(Change.package_id == package_id, Change.id > after).order_by(Change.id).limit(limit)
+    return [_change(row) for row in connection.execute(found)]
+
+
+def changes(connection: Connection, *, after: int, limit: int) -> list[ChangeDetail]:
+    """All changes after the one with this id, in the order in which they were made; none is ever skipped."""
+    found = select(*_CHANGE).where(Change.id > after).order_by(Change.id).limit(limit)
+    return [_change(row) for row in connection.execute(found)]
+
+
+def event(connection: Connection, event_id: int) -> EventDetail | None:
+    """One event, or None."""
+    rows = connection.execute(select(*_EVENT).where(Event.id == event_id)).all()
+    return next(iter(_events(connection, rows)), None)
+
+
+def event_page(connection: Connection, wanted: EventFilter, *, limit: int, before: int | None) -> list[EventDetail]:
+    """Events older than the one with this id, newest first."""
+    conditions: list[ColumnElement[bool]] = [
+        column == value
+        for column, value in (
+            (Event.package_id, wanted.package),
+            (Event.name, wanted.name),
+            (Event.source, wanted.source),
+        )
+        if value is not None
+    ]
+    if before is not None:
+        conditions.append(Event.id < before)
+    if wanted.state is not None:
+        conditions.append(exists().where(Dispatch.event_id == Event.id, Dispatch.state == wanted.state))
+    rows = connection.execute(select(*_EVENT).where(*conditions).order_by(Event.id.desc()).limit(limit)).all()
+    return _events(connection, rows)
+
+
+def facts(connection: Connection, ids: Collection[int]) -> dict[int, values.Event]:
+    """Events as handlers see them, by id; `key` is the fact's fingerprint."""
+    return {
+        row.id: values.Event(
+            id=row.id,
+            name=row.name,
+            package_id=row.package_id,
+            signer_id=row.signer_id,
+            document_id=row.document_id,
+            message=row.message,
+            happened_at=row.happened_at,
+            source=row.source,
+            key=row.fingerprint,
+            session_user=row.session_user,
+            extra=row.extra,
+        )
+        for row in connection.execute(_FACTS, {"ids": list(ids)})
+    }
+
+
+def dispatch(connection: Connection, dispatch_id: int) -> DispatchDetail | None:
+    """One dispatch, or None."""
+    row = connection.execute(select(*_DISPATCH).where(Dispatch.id == dispatch_id)).one_or_none()
+    return _dispatch(row) if row else None
+
+
+def pulse(connection: Connection, *, now: datetime) -> Pulse:
+    """How the road flows now, at a price that does not grow with what was ever kept."""
+    waiting = connection.execute(
+        select(func.count(), func.min(Journal.received_at)).where(Journal.digested_at.is_(None))
+    ).one()
+    count, oldest = waiting
+    states = {
+        state.name: connection.scalar(select(func.count()).select_from(Dispatch).where(Dispatch.state == state)) or 0
+        for state in (DUE, RUNNING, PARKED)
+    }
+    newest = select(Dispatch.finished_at, Event.first_received_at).join(Event).order_by(Dispatch.id.desc())
+    ended = connection.execute(newest.where(Dispatch.finished_at.is_not(None)).limit(DWELLS))
+    return Pulse(
+        undigested=count,
+        oldest_undigested=(now - oldest).total_seconds() if oldest else 0,
+        dispatches={state.strip("'"): number for state, number in states.items()},
+        dwell=sorted((finished - received).total_seconds() for finished, received in ended if finished),
+    )
+
+
+def _change(row: AnyRow) -> ChangeDetail:
+    told = row._asdict()
+    kind, cause_id = told["cause_kind"], told["cause_id"]
+    return ChangeDetail(
+        **{name: told[name] for name in told if name not in ("cause_kind", "cause_id")},
+        cause=Cause(kind, int(cause_id) if kind in ("callback", "snapshot", "dispatch") else cause_id),
+    )
+
+
+def _events(connection: Connection, rows: Sequence[AnyRow]) -> list[EventDetail]:
+    ids = [row.id for row in rows]
+    if not ids:
+        return []
+    told: dict[int, list[Telling]] = {}
+    for row in connection.execute(_tellings(ids)):
+        body = row.body.decode("utf-8", "replace")
+        told.setdefault(row.event_id, []).append(Telling(row.id, row.received_at, row.key, body))
+    owed: dict[int, list[DispatchDetail]] = {}
+    for row in connection.execute(
+        select(*_DISPATCH, Dispatch.event_id).where(Dispatch.event_id.in_(ids)).order_by(Dispatch.id)
+    ):
+        owed.setdefault(row.event_id, []).append(_dispatch(row))
+    return [
+        EventDetail(**row._asdict(), callbacks=told.get(row.id, []), dispatches=owed.get(row.id, [])) for row in rows
+    ]
+
+
+def _tellings(ids: Iterable[int]) -> AnySelect:
+    place = func.row_number().over(partition_by=Journal.event_id, order_by=Journal.id).label("place")
+    numbered = select(*_TELLING, place).where(Journal.event_id.in_(ids)).subquery()
+    return select(numbered).where(numbered.c.place <= TELLINGS_SHOWN).order_by(numbered.c.id)
+
+
+def _dispatch(row: AnyRow) -> DispatchDetail:
+    return DispatchDetail(row.id, row.handler, row.state, row.attempts, row.due_at, row.finished_at, row.error)
+
+
+_CHANGE = tuple(Change.__table__.c)
+_EVENT = tuple(column for column in Event.__table__.c if column.name != "fingerprint")
+_DISPATCH = tuple(
+    Dispatch.__table__.c[name] for name in ("id", "handler", "state", "attempts", "due_at", "finished_at", "error")
+)
+_TELLING = (Journal.id, Journal.event_id, Journal.received_at, Journal.key, Journal.body)
+# Put together once, for it runs at every turn of the dispatcher.
+_FACTS = select(*_EVENT, Event.fingerprint).where(Event.id.in_(bindparam("ids", expanding=True)))

@@ -1,0 +1,125 @@
+"""What the reads give: shapes that the JSON API and the pages show as they are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from app.errors import ReceiverError
+from app.store.picture import Cause
+
+T = TypeVar("T")
+
+
+class BadCursor(ReceiverError):
+    """The cursor is not one this list gave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some items of a list, and the cursor that leads to the next ones; None at the end."""
+
+    items: list[T]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """One callback that told a fact. `key` is the label of the key it came with; `body` is what it said."""
+
+    id: int
+    received_at: datetime
+    key: str | None
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchDetail:
+    """What a handler owes an event. `due_at` is when it runs next, or while it runs when its lease ends.
+
+    `state`: due, running, done, parked or discarded.
+    """
+
+    id: int
+    handler: str
+    state: str
+    attempts: int
+    due_at: datetime
+    finished_at: datetime | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventDetail:
+    """A fact, with the callbacks that told it and what its handlers made of it.
+
+    `repeats` counts the tellings after the first; of very many, only the first ones are in `callbacks`.
+    """
+
+    id: int
+    name: str
+    package_id: str
+    signer_id: str | None
+    document_id: str | None
+    message: str | None
+    happened_at: datetime
+    first_received_at: datetime
+    source: str
+    repeats: int
+    session_user: str | None
+    extra: dict[str, Any]
+    callbacks: list[Telling]
+    dispatches: list[DispatchDetail]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeDetail:
+    """One change and its cause. `subject` is `package`, `signer:<id>`, `document:<id>` or `handler:<name>`."""
+
+    id: int
+    package_id: str
+    subject: str
+    attribute: str
+    old: Any
+    new: Any
+    happened_at: datetime
+    recorded_at: datetime
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """How the road flows now. Times are seconds.
+
+    `undigested` callbacks wait, the oldest for `oldest_undigested`; `dispatches` counts the open and parked ones
+    by state; `dwell` is, for the newest dispatches that ended, how long from the callback's arrival to their end.
+    """
+
+    undigested: int
+    oldest_undigested: float
+    dispatches: dict[str, int]
+    dwell: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class PackageFilter:
+    """Which packages are wanted; everything given must fit."""
+
+    status: Sequence[str] = ()
+    trashed: bool | None = None
+    deleted: bool | None = None
+    type: str | None = None
+    q: str | None = None
+    signer: str | None = None
+    attention: str | None = None
+    updated_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events are wanted; everything given must fit. `state` is that of any of their dispatches."""
+
+    package: str | None = None
+    name: str | None = None
+    source: str | None = None
+    state: str | None = None

@@ -1,0 +1,139 @@
+"""What the JSON API's requests may ask for, and how it is checked: a bad parameter is named."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from werkzeug.datastructures import MultiDict
+
+from app.errors import ReceiverError
+from app.onespan.catalogue import wire_name
+from app.store import queries
+
+LIMIT = 200  # items on a page at most
+LAST_ID = 2**63 - 1
+ATTENTION = (
+    "any",
+    "none",
+    "SIGNER_LOCKED",
+    "KBA_FAILURE",
+    "EMAIL_BOUNCE",
+    "READY_FOR_COMPLETION",
+    "DECLINED",
+    "EXPIRED",
+    "PARKED_HANDLER",
+)
+
+
+Reason = Literal[ATTENTION]  # type: ignore[valid-type]
+
+
+class BadParameter(ReceiverError):
+    """A parameter is not right."""
+
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not have NUL characters")
+    return text
+
+
+def _as_utc(moment: object) -> object:
+    """A time without a zone is UTC; a plus that a URL turned into a blank is a plus again."""
+    if not isinstance(moment, str):
+        return moment
+    text = re.sub(r" (\d\d:?\d\d)$", r"+\1", moment.strip())
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z") from None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
+def _in_range(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is outside of the calendar") from None
+
+
+Word = Annotated[str, Field(max_length=256), AfterValidator(_no_nul)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_as_utc), AfterValidator(_in_range)]
+EventName = Annotated[Word, AfterValidator(wire_name)]
+
+
+class Query(BaseModel):
+    """Parameters of a list. Unknown ones are refused: a misspelt filter must not show everything."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: int = Field(50, ge=1, le=LIMIT, description="How many items at most, 1 to 200.")
+
+
+class CursorQuery(Query):
+    """Parameters of a list that is read by cursor."""
+
+    cursor: Word | None = Field(None, max_length=2000, description="`next` of the page before.")
+
+
+class PackageQuery(CursorQuery):
+    """Parameters of the list of packages."""
+
+    status: list[Word] = Field([], max_length=50, description="Only these statuses; may be repeated.")
+    trashed: bool | None = Field(None, description="Only those in the trash, or only those that are not.")
+    deleted: bool | None = Field(None, description="Only those deleted in OneSpan, or only those that are not.")
+    type: Word | None = Field(None, description="PACKAGE, TEMPLATE or LAYOUT.")
+    q: Word | None = Field(None, description="Text in the name, the id, the sender or a signer; any case.")
+    signer: Word | None = Field(None, description="A signer's id, or their e-mail address.")
+    attention: Reason | None = Field(None, description="Only with this open reason to act, with `any`, or with `none`.")
+    updated_since: Moment | None = Field(
+        None, description="Only those whose newest fact in OneSpan is this new. To follow changes read /api/changes."
+    )
+    sort: Literal[tuple(f"{sign}{key}" for key in queries.SORTS for sign in ("", "-"))] = Field(  # type: ignore[valid-type]
+        "-updated_at", description="Order; a minus for descending."
+    )
+
+
+class EventQuery(CursorQuery):
+    """Parameters of the list of events, newest first."""
+
+    package: Word | None = Field(None, description="Of this package.")
+    name: EventName | None = Field(None, description="Of this name.")
+    source: Literal["callback", "reconcile"] | None = Field(None, description="How we know.")
+    state: Literal["due", "running", "done", "parked", "discarded"] | None = Field(
+        None, description="With a dispatch in this state."
+    )
+
+
+class ChangesQuery(Query):
+    """Parameters of the feed of changes."""
+
+    after: int = Field(0, ge=0, le=LAST_ID, description="Id of the last change that is known already.")
+    wait: float = Field(0, ge=0, le=25, description="Seconds to hold the request until there is a change.")
+
+
+def read_parameters(query: type[Query], given: MultiDict[str, str]) -> Query:
+    """The query parameters of a request. Raises `BadParameter`, which names the one that is not right."""
+    lists = {name for name, field in query.model_fields.items() if field.annotation == list[Word] or name == "status"}
+    values: dict[str, object] = {}
+    for name, told in given.lists():
+        if name not in lists and len(told) > 1:
+            raise BadParameter(f"{name}: is given more than once")
+        values[name] = told if name in lists else told[0]
+    try:
+        return query.model_validate(values)
+    except ValidationError as error:
+        raise BadParameter("; ".join(map(_explain, error.errors(include_input=False)))) from None
+
+
+def _explain(problem: Any) -> str:
+    what = "is no parameter of this list" if problem["type"] == "extra_forbidden" else problem["msg"]
+    return f"{problem['loc'][0]}: {what.removeprefix('Value error, ')}"
+
+
+def no_parameters(given: MultiDict[str, str]) -> dict[str, Any]:
+    """Nothing. Raises `BadParameter` when there is one all the same."""
+    for name in given:
+        raise BadParameter(f"{name}: is no parameter here")
+    return {}
