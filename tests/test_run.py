@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 from tests.conftest import _administer
 from tests.processes import BIN, BOOT, ROOT, Site, Web, until
 
-# A callback as a listener saw it, with its headers; only the host, the path and the key are those of this service.
+# A callback as it came in somewhere, with its headers; only the host, the path and the key are those of this service.
 CAPTURED = (
     "POST {path} HTTP/1.1\r\n"
     "Host: {host}\r\n"
