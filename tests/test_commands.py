@@ -264,7 +264,7 @@ def test_setup_writes_secrets_once_and_prints_none(flask, tmp_path, monkeypatch,
 
 @on_sqlite
 def test_law_11_setup_hides_a_password_wherever_it_stands_in_the_url(flask, tmp_path, monkeypatch):
-    """libpq takes it among the parameters too."""
+    """Libpq takes it among the parameters too."""
     monkeypatch.setenv("SETTINGS_FILE", str(tmp_path / "settings.env"))
     monkeypatch.setenv("DATABASE_URL", "postgresql://db.example/status?user=cleo&password=canary")
 
