@@ -67,6 +67,7 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
             sys.exit(NOT_LOADED)
     logs.configure(settings.log_format)
     app = Flask(__name__, instance_path=str(ROOT / "instance"))
+    app.url_map.merge_slashes = False  # an id may have two in a row
     app.config["ALEMBIC"] = {"script_location": str(MIGRATIONS)}
     if handlers is None:
         handlers = import_module("app.handlers").handlers  # the developers' file, last: all it needs is there

@@ -232,6 +232,8 @@ def _write_json(value: object) -> str:
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     assert isinstance(connection, sqlite3.Connection)
     connection.isolation_level = None  # we say BEGIN ourselves
+    # SQLite's own knows only ASCII; a search for "éco" must find "École".
+    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
     for setting in SQLITE_SETTINGS:
         connection.execute(setting)
 

@@ -95,7 +95,7 @@ def _of_parts(names: Sequence[str], old: Mapping[str, object], new: Mapping[str,
 
 
 def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+    return moment.isoformat().replace("+00:00", "Z") if moment else None
 
 
 def _place(reason: OpenReason) -> tuple[str, str]:

@@ -59,6 +59,7 @@ def _in_range(moment: datetime) -> datetime:
 
 
 Word = Annotated[str, Field(max_length=256), AfterValidator(_no_nul)]
+Cursor = Annotated[str, Field(max_length=4000)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_as_utc), AfterValidator(_in_range)]
 EventName = Annotated[Word, AfterValidator(wire_name)]
 
@@ -74,7 +75,7 @@ class Query(BaseModel):
 class CursorQuery(Query):
     """Parameters of a list that is read by cursor."""
 
-    cursor: Word | None = Field(None, max_length=2000, description="`next` of the page before.")
+    cursor: Cursor | None = Field(None, description="`next` of the page before.")
 
 
 class PackageQuery(CursorQuery):

@@ -33,6 +33,7 @@ AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
 ERROR_SHOWN = 300  # characters of a handler's error that stand in an attention
+NAME_SORTED = 100  # characters of a name that its place in the order depends on; a cursor must fit a URL
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 # What packages can be sorted by; what is not known yet counts as the smallest.
 SORTS: Mapping[str, ColumnElement[Any]] = {
@@ -40,7 +41,7 @@ SORTS: Mapping[str, ColumnElement[Any]] = {
     "created_at": func.coalesce(Package.created_at, literal(LONG_AGO, Package.created_at.type)),
     "due_at": func.coalesce(Package.due_at, literal(LONG_AGO, Package.due_at.type)),
     "status_at": func.coalesce(Package.status_at, literal(LONG_AGO, Package.status_at.type)),
-    "name": func.coalesce(Package.name, literal("")),
+    "name": func.coalesce(func.substr(Package.name, 1, NAME_SORTED), literal("")),
     "id": Package.__table__.c.id,
 }
 ANY, NONE = "any", "none"
@@ -60,8 +61,7 @@ def package_page(
     found = select(*_PACKAGE, key.label("sorted_by")).where(*_package_conditions(wanted))
     if cursor is not None:
         value, package_id = _read_cursor(cursor, sort)
-        place = (literal(value, key.type), literal(package_id))
-        here = tuple_(key, Package.id)
+        here, place = tuple_(key, Package.id), tuple_(literal(value, key.type), literal(package_id))
         found = found.where(here < place if falling else here > place)
     order = desc if falling else asc
     rows = connection.execute(found.order_by(order(key), order(Package.id)).limit(limit + 1)).all()
@@ -164,7 +164,8 @@ def _parked(row: AnyRow) -> values.Attention:
 
 def _write_cursor(sort: str, value: object, last_id: str) -> str:
     told = value.isoformat() if isinstance(value, datetime) else value
-    return base64.urlsafe_b64encode(json.dumps([sort, told, last_id]).encode()).decode().rstrip("=")
+    text = json.dumps([sort, told, last_id], ensure_ascii=False)
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def _read_cursor(cursor: str, sort: str) -> tuple[object, str]:
@@ -173,8 +174,9 @@ def _read_cursor(cursor: str, sort: str) -> tuple[object, str]:
         made_for, value, last_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         if made_for != sort or not isinstance(value, str) or not isinstance(last_id, str) or "\0" in value + last_id:
             raise BadCursor
-        return (datetime.fromisoformat(value) if sort.endswith("_at") else value), last_id
-    except (ValueError, TypeError, binascii.Error):
+        (value + last_id).encode()  # half of a surrogate pair is in no cursor of ours
+        return (datetime.fromisoformat(value).astimezone(UTC) if sort.endswith("_at") else value), last_id
+    except (OverflowError, ValueError, TypeError, binascii.Error):
         raise BadCursor from None
 
 
