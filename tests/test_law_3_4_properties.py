@@ -248,7 +248,7 @@ def _values_of(package: Package) -> dict[tuple[str, str], Any]:
     values: dict[tuple[str, str], Any] = {
         ("package", name): getattr(package, name) for name in ("name", "type", "status", "trashed", "deleted")
     }
-    values["package", "due_at"] = package.due_at.isoformat() if package.due_at else None
+    values["package", "due_at"] = package.due_at.isoformat().replace("+00:00", "Z") if package.due_at else None
     values["package", "sender_id"] = package.sender.id
     for one in package.signers:
         for name in ("status", "name", "email", "order", "role_id", "locked", "email_bounce", "kba_failures"):
