@@ -148,4 +148,8 @@ def _notes(service: Service) -> list[Check]:
         waiting = len(service.spool.waiting())
         return f"{waiting} callbacks wait in the spool for the database." if waiting else None
 
-    return [nothing_is_asked, spooled]
+    def damaged() -> str | None:
+        files = service.spool.damaged()
+        return f"{len(files)} damaged files were set aside in the spool: see what they hold." if files else None
+
+    return [nothing_is_asked, spooled, damaged]

@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -30,10 +31,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import TimeoutError  # noqa: A004  (a database error to all above)
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_SECONDS = 10  # how long a writer waits for another before it gives up
+NUDGE = 0.001  # seconds between two tries to pass the turnstile that another process holds
+STALLED = "another writer of the SQLite file does not come to an end"
 PEN = 0x6F6E6573  # the advisory lock that whoever changes the picture holds
 
 _TAKE_PEN = text("SELECT pg_advisory_xact_lock(:pen)")
@@ -47,6 +51,14 @@ POSTGRESQL_SETTINGS = (
     "SET idle_in_transaction_session_timeout = '60s'",
     f"SET lock_timeout = '{BUSY_SECONDS}s'",
 )
+# A server that is gone without a word is noticed within seconds.
+POSTGRESQL_CONNECTION = {
+    "connect_timeout": 3,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 SQLITE_SETTINGS = (
     f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}",
     "PRAGMA journal_mode = WAL",
@@ -110,8 +122,9 @@ class Database:
 class Turnstile:
     """Lets the writers of one SQLite file through one at a time, across threads and processes.
 
-    SQLite would see to that by itself, but who has to wait there sleeps and tries again, up to a tenth of a
-    second at a time; here they are woken. A process that dies lets the next one through.
+    SQLite would see to that by itself, but who has to wait there sleeps for up to a tenth of a second at a time;
+    here it is a millisecond. A process that dies lets the next one through. Raises `sqlalchemy.exc.TimeoutError`
+    after `BUSY_SECONDS`.
     """
 
     def __init__(self, file: Path) -> None:
@@ -120,14 +133,25 @@ class Turnstile:
         self._handle: int | None = None
 
     def __enter__(self) -> None:
-        self._threads.acquire()
+        if not self._threads.acquire(timeout=BUSY_SECONDS):
+            raise TimeoutError(STALLED)
         try:
-            if self._handle is None:
-                self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._handle, fcntl.LOCK_EX)
+            self._pass()
         except BaseException:
             self._threads.release()
             raise
+
+    def _pass(self) -> None:
+        if self._handle is None:
+            self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                return fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(STALLED) from None
+                time.sleep(NUDGE)
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -161,7 +185,7 @@ def make_engine(url: str) -> Engine:
         pool_size=10,
         max_overflow=30,
         pool_timeout=5,
-        connect_args={"connect_timeout": 3},
+        connect_args=POSTGRESQL_CONNECTION,
     )
     event.listen(engine, "connect", _prepare_postgresql)
     return engine

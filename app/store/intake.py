@@ -1,7 +1,7 @@
 """Where a callback is made durable: in the journal, or in the spool while the database is away."""
 
 import structlog
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from app.errors import NothingTakesIt
 from app.store import journal
@@ -27,7 +27,7 @@ class Intake:
         """
         try:
             return self._journal.keep(entry)
-        except SQLAlchemyError as problem:
+        except Exception as problem:  # noqa: BLE001  (whatever it is, the spool may still take it)
             log.error("journal.unavailable", error=type(problem).__name__)
         try:
             spool_id = self._spool.keep(entry)
@@ -46,10 +46,9 @@ class Intake:
 
     def _journal_once(self, entry: Entry) -> None:
         assert entry.spool_id
-        with self._database.read() as connection:
-            if journal.holds(connection, entry.spool_id):
-                return
         try:
-            self._journal.keep(entry)
+            with self._database.write() as connection:
+                if not journal.holds(connection, entry.spool_id):
+                    journal.add(connection, [entry])
         except IntegrityError:
             return  # another process drained the same file just now

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from operator import eq, ge, lt
 from typing import Literal
 
 from sqlalchemy import (
@@ -70,6 +71,15 @@ def due(connection: Connection, room: Mapping[str, int], *, now: datetime) -> li
     return list(connection.execute(_due(len(room)), wanted).scalars())
 
 
+def survivor(connection: Connection, handlers: Iterable[str], *, now: datetime) -> list[int]:
+    """At most one dispatch that was running at two deaths of a process or more, the longest waiting.
+
+    Any of them may be what the process died of. `due` leaves them out: whoever runs one runs no other beside it,
+    so that the guilty one uses up its own attempts and nobody else's.
+    """
+    return list(connection.execute(_SURVIVOR, {"handlers": list(handlers), "now": now}).scalars())
+
+
 def take(connection: Connection, ids: Sequence[int], *, now: datetime, lease: timedelta) -> list[Taken]:
     """Take these dispatches for ourselves, but for those somebody else took meanwhile.
 
@@ -108,18 +118,20 @@ def renew(connection: Connection, running: Iterable[Taken], *, until: datetime) 
         connection.execute(_RENEW, {"ours": taken.id, "held": taken.fence, "due_at": until})
 
 
-def replay(connection: Connection, dispatch: int, *, now: datetime) -> str | None:
-    """Make one dispatch due again, with all its attempts before it. Returns the state it was in; None: there is none.
+def replay(connection: Connection, dispatch: int, *, now: datetime) -> list[NewChange] | None:
+    """Make one dispatch due again, with all its attempts before it. Returns what the history must say of that.
 
-    Raises `StillRunning` while it runs.
+    None: there is no such dispatch. Raises `StillRunning` while it runs.
     """
-    row = connection.execute(select(Dispatch.state).where(Dispatch.id == dispatch).with_for_update()).one_or_none()
+    found = select(Dispatch.state, Dispatch.due_at).where(Dispatch.id == dispatch).with_for_update()
+    row = connection.execute(found).one_or_none()
     if row is None:
         return None
-    if row.state == "running":
+    if row.state == "running" and row.due_at > now:
         raise StillRunning
+    changes = unparked_changes(connection, [dispatch], now=now)
     connection.execute(update(Dispatch).where(Dispatch.id == dispatch).values(_afresh(now)))
-    return str(row.state)
+    return changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +148,12 @@ class Choice:
     def of_events(self) -> ColumnElement[bool]:
         """The condition on the events."""
         wanted = [
-            (self.event_name, Event.name == self.event_name),
-            (self.package, Event.package_id == self.package),
-            (self.since, Event.happened_at >= self.since),
-            (self.until, Event.happened_at < self.until),
+            (self.event_name, Event.name, eq),
+            (self.package, Event.package_id, eq),
+            (self.since, Event.happened_at, ge),
+            (self.until, Event.happened_at, lt),
         ]
-        return and_(true(), *(condition for given, condition in wanted if given is not None))
+        return and_(true(), *(compare(column, given) for given, column, compare in wanted if given is not None))
 
 
 def chosen(choice: Choice) -> Select[int]:
@@ -236,6 +248,17 @@ _FREE = (
     .order_by(Dispatch.id)
     .with_for_update(skip_locked=True)
 )
+_SURVIVOR = (
+    select(Dispatch.id)
+    .where(
+        Dispatch.handler.in_(bindparam("handlers", expanding=True)),
+        _IS_DUE,
+        Dispatch.state == "running",
+        Dispatch.attempts > 1,
+    )
+    .order_by(Dispatch.due_at)
+    .limit(1)
+)
 _TAKE = (
     update(Dispatch)
     .where(Dispatch.id.in_(bindparam("ids", expanding=True)))
@@ -269,6 +292,7 @@ def _due(handlers: int) -> TextClause:
         SELECT id FROM (
             SELECT id FROM dispatches
             WHERE handler = :handler{place} AND state IN ('due', 'running') AND due_at <= :now
+            AND NOT (state = 'running' AND attempts > 1)
             ORDER BY due_at LIMIT :places{place}
         ) AS of{place}
     """

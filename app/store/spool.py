@@ -8,7 +8,11 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import structlog
+
 from app.store.journal import Entry
+
+log = structlog.get_logger()
 
 
 class Spool:
@@ -19,20 +23,29 @@ class Spool:
 
     def keep(self, entry: Entry) -> str:
         """Write one entry and return the id it is spooled under. Raises `OSError` when the disk does not take it."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._folder.is_dir():
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _sync(self._folder.parent)
         spool_id = uuid.uuid4().hex
         unfinished = self._folder / f"{spool_id}.part"
-        with unfinished.open("xb") as file:
-            file.write(_write(entry))
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(self._folder / f"{spool_id}.json")
-        self._sync()
+        try:
+            with open(unfinished, "xb", opener=_for_us_alone) as file:
+                file.write(_write(entry))
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.rename(self._folder / f"{spool_id}.json")
+        finally:
+            unfinished.unlink(missing_ok=True)
+        _sync(self._folder)
         return spool_id
 
     def waiting(self) -> list[Path]:
         """The files that wait to be journaled."""
         return sorted(self._folder.glob("*.json")) if self._folder.is_dir() else []
+
+    def damaged(self) -> list[Path]:
+        """The files that were set aside: nobody can read them without help."""
+        return sorted(self._folder.glob("*.damaged")) if self._folder.is_dir() else []
 
     def drain(self, journal: Callable[[Entry], None]) -> int:
         """Hand every waiting entry to `journal`, and forget those it took. Returns how many.
@@ -47,18 +60,25 @@ class Spool:
                 continue  # another process was quicker
             except (ValueError, KeyError, TypeError):
                 file.rename(file.with_suffix(".damaged"))
+                log.error("spool.damaged", file=file.stem)
                 continue
             journal(entry)
             file.unlink(missing_ok=True)
             taken += 1
         return taken
 
-    def _sync(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _for_us_alone(file: str, flags: int) -> int:
+    return os.open(file, flags, 0o600)
 
 
 def _write(entry: Entry) -> bytes:
@@ -75,6 +95,10 @@ def _write(entry: Entry) -> bytes:
 
 def _read(spool_id: str, text: bytes) -> Entry:
     kept = json.loads(text)
+    if not isinstance(kept["received_at"], str) or datetime.fromisoformat(kept["received_at"]).tzinfo is None:
+        raise ValueError("no time")
+    if any(not isinstance(kept[name], str | None) for name in ("key", "package_id", "unreadable")):
+        raise ValueError("no text")
     return Entry(
         kind="callback",
         received_at=datetime.fromisoformat(kept["received_at"]),

@@ -145,8 +145,8 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
         no_parameters(request.args)
         now = clock()
         with database.write() as connection:
-            unparked = ledger.unparked_changes(connection, [dispatch_id], now=now) if dispatch_id <= LAST_ID else []
-            if dispatch_id > LAST_ID or ledger.replay(connection, dispatch_id, now=now) is None:
+            unparked = ledger.replay(connection, dispatch_id, now=now) if dispatch_id <= LAST_ID else None
+            if unparked is None:
                 raise NoSuchThing(f"no dispatch {dispatch_id}")
             if unparked:
                 take_pen(connection)

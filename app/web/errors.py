@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 from flask import Flask, Response, jsonify
 from flask.typing import ResponseReturnValue
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, TimeoutError  # noqa: A004  (of waiting for a connection)
 from werkzeug.exceptions import HTTPException
 
 log = structlog.get_logger()
@@ -33,8 +33,9 @@ def answer_errors(app: Flask) -> None:
         return refuse(status, code, error.description or HTTPStatus(status).description, kept)
 
     @app.errorhandler(OperationalError)
-    def database_away(error: OperationalError) -> ResponseReturnValue:
-        log.error("database.unavailable", error=type(error.orig).__name__)
+    @app.errorhandler(TimeoutError)
+    def database_away(error: OperationalError | TimeoutError) -> ResponseReturnValue:
+        log.error("database.unavailable", error=type(error).__name__)
         return refuse(503, "database_unavailable", "The database does not answer; try again.", {"Retry-After": "5"})
 
     @app.errorhandler(Exception)

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError  # noqa: A004
 
 from app.onespan import claims
 from app.onespan.callbacks import Callback, read_callback
@@ -115,7 +115,7 @@ class Digest:
                 return False
         try:
             took = self._batch(limit)
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError, TimeoutError):
             raise  # the database is away or busy; no row is at fault
         except Exception as error:  # noqa: BLE001  (any mistake of ours about one row)
             if limit > 1:

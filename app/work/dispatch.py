@@ -4,6 +4,7 @@ A handler runs in a thread of its own, outside any transaction. Each may work on
 more, so that a slow or failing one takes nothing from the others.
 """
 
+import copy
 import dataclasses
 import difflib
 import hashlib
@@ -14,8 +15,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 import structlog
+from sqlalchemy.engine import Connection
 
 from app.errors import Discard, GiveUp, HandlerMistake, RetryAfter
 from app.onespan.callbacks import clean
@@ -139,6 +142,7 @@ class Dispatcher:
         self._running: dict[int, Taken] = {}
         self._ended: deque[Outcome] = deque()
         self._open = True
+        self._survivor: int | None = None  # taken after two deaths: one at a time
         self._turning = threading.Lock()
         self.idle = threading.Event()  # set while nothing runs here
         self.idle.set()
@@ -169,9 +173,10 @@ class Dispatcher:
 
     def renew(self) -> None:
         """Keep what still runs ours for another lease."""
-        if running := list(self._running.values()):
-            with self._database.write() as connection:
-                ledger.renew(connection, running, until=self._clock() + self._lease)
+        with self._turning:  # a turn settles rows in an order of its own; two at once could wait for one another
+            if running := list(self._running.values()):
+                with self._database.write() as connection:
+                    ledger.renew(connection, running, until=self._clock() + self._lease)
 
     def close(self) -> None:
         """Take nothing more; when this returns no new run begins."""
@@ -180,26 +185,47 @@ class Dispatcher:
 
     def hand_back(self) -> int:
         """Make due for others, at once, what has not ended here; being interrupted is no attempt. Returns how many."""
-        now = self._clock()
-        unfinished = [Outcome(taken, "due", now, "interrupted", counts=False) for taken in self._running.values()]
-        with self._database.write() as connection:
-            ledger.settle(connection, unfinished, now=now)
-        self._running.clear()
+        with self._turning:
+            now = self._clock()
+            ended = [self._ended.popleft() for _ in range(len(self._ended))]
+            known = {outcome.taken.id for outcome in ended}
+            unfinished = [
+                Outcome(taken, "due", now, "interrupted", counts=False)
+                for taken in self._running.values()
+                if taken.id not in known
+            ]
+            if ended or unfinished:
+                with self._database.write() as connection:
+                    self._settle(connection, [*ended, *unfinished], now=now)
+            self._running.clear()
         return len(unfinished)
 
     def _settle_and_take(self, ended: list[Outcome]) -> list[Run]:
         now = self._clock()
         with self._database.read() as connection:
-            wanted = ledger.due(connection, self._room(ended), now=now) if self._open else []
+            wanted = self._wanted(connection, ended, now=now) if self._open else []
         if not ended and not wanted:
             return []
         with self._database.write() as connection:
             taken = ledger.take(connection, wanted, now=now, lease=self._lease) if wanted else []
             hopeless = [_hopeless(one, now) for one in taken if one.attempt > ATTEMPTS]
-            if parked := ledger.settle(connection, [*ended, *hopeless], now=now):
-                take_pen(connection)
-                picture.record(connection, ledger.parked_changes(parked, now=now), now=now)
+            self._settle(connection, [*ended, *hopeless], now=now)
         return self._prepare([one for one in taken if one.attempt <= ATTEMPTS])
+
+    def _wanted(self, connection: Connection, ended: list[Outcome], *, now: datetime) -> list[int]:
+        """What to take; never what runs or ran here and was not settled yet, even if its lease has ended."""
+        room = self._room(ended)
+        wanted = ledger.due(connection, room, now=now)
+        if self._survivor not in self._running:
+            survivors = [one for one in ledger.survivor(connection, room, now=now) if one not in self._running]
+            self._survivor = survivors[0] if survivors else None
+            wanted += survivors
+        return [one for one in wanted if one not in self._running]
+
+    def _settle(self, connection: Connection, outcomes: list[Outcome], *, now: datetime) -> None:
+        if parked := ledger.settle(connection, outcomes, now=now):
+            take_pen(connection)
+            picture.record(connection, ledger.parked_changes(parked, now=now), now=now)
 
     def _room(self, ended: list[Outcome]) -> dict[str, int]:
         busy = [taken.handler for taken in self._running.values()]
@@ -244,10 +270,10 @@ def attempt(run: Run, *, now: Clock) -> Outcome:
         run.handler(run.event, run.package)
     except Discard as end:
         log.info("handler.discarded", **told)
-        return Outcome(run.taken, "discarded", now(), end.detail)
+        return Outcome(run.taken, "discarded", now(), _text(end.detail))
     except GiveUp as end:
         log.warning("handler.parked", **told)
-        return Outcome(run.taken, "parked", now(), end.detail)
+        return Outcome(run.taken, "parked", now(), _text(end.detail))
     except BaseException as error:  # noqa: BLE001  (a handler may raise anything; it ends its own run only)
         return _failed(run, error, now=now(), told=told)
     log.debug("handler.done", **told)
@@ -271,12 +297,20 @@ def _hopeless(taken: Taken, now: datetime) -> Outcome:
 
 def _explain(error: BaseException) -> str:
     """What went wrong in one line, then where. For the database: it may name persons, so no log line has it."""
-    lines = [f"{type(error).__name__}: {error}", "", *traceback.format_exception(error)]
+    lines = [f"{type(error).__name__}: {_text(error)}", "", *traceback.format_exception(error)]
     text = "\n".join(line.rstrip("\n") for line in lines)
     return clean(text if len(text) <= ERROR_LENGTH else f"{lines[0][:200]}\n...\n{text[-ERROR_LENGTH:]}")
+
+
+def _text(said: object) -> str:
+    """What a handler said, as text that every database takes."""
+    try:
+        return clean(str(said))
+    except Exception:  # noqa: BLE001  (an exception may be unable to say what it is)
+        return f"a {type(said).__name__} that cannot be shown"
 
 
 def _for_handler(event: Event, taken: Taken) -> Event:
     """The event with a key of this handler's own; rows know facts by their fingerprint."""
     key = hashlib.sha256(f"{event.key} {taken.handler}".encode()).hexdigest()[:32]
-    return dataclasses.replace(event, key=key)
+    return dataclasses.replace(event, key=key, extra=MappingProxyType(copy.deepcopy(dict(event.extra))))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher
@@ -94,6 +95,10 @@ class Worker:
         self._digesting.stop(timeout=grace)
         self._dispatcher.idle.wait(max(0, deadline - time.monotonic()))
         self._dispatching.stop(timeout=5)
+        try:
+            handed_back = self._dispatcher.hand_back()
+        except SQLAlchemyError as error:  # the leases end by themselves
+            log.error("worker.stopped", error=type(error).__name__)
+        else:
+            log.info("worker.stopped", handed_back=handed_back)
         self._scheduler.stop()
-        handed_back = self._dispatcher.hand_back()
-        log.info("worker.stopped", handed_back=handed_back)
