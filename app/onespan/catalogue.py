@@ -105,7 +105,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
             EventType(
                 "SIGNER_COMPLETE",
                 "a signer has signed everything asked of them",
-                signer={**SIGNING, "completed": True},
+                signer={**SIGNING, "done": True},
                 by_signer=True,
             ),
             EventType(

@@ -103,8 +103,8 @@ def _newer(one: Held, other: Held) -> bool:
     return one[0] > other[0] or (one[0] == other[0] and _rank(one[1]) > _rank(other[1]))
 
 
-def _rank(value: object) -> tuple[int, str]:
-    return (STATUSES.index(value) if value in STATUSES else -1), json.dumps(value, sort_keys=True)
+def _rank(value: object) -> tuple[bool, int, str]:
+    return value is not None, (STATUSES.index(value) if value in STATUSES else -1), json.dumps(value, sort_keys=True)
 
 
 def told_by(callback: Callback, *, received_at: datetime) -> list[Claim]:
@@ -180,14 +180,18 @@ def shown_by(reading: PackageReading, *, at: datetime) -> list[Claim]:
             "documents": [shown.id for shown in reading.documents],
         }
     }
+    subjects[PACKAGE] = {
+        name: value for name, value in subjects[PACKAGE].items() if _says(name, value, whole=reading.whole)
+    }
     for seat in reading.seats:
         subjects[signer(seat.signer_id)] = {
             "role_id": seat.role_id,
+            **({"person": True} if seat.taken else {}),  # an empty seat goes by its role's id until it is taken
             "order": seat.order,
             "name": seat.name,
             "email": seat.email,
             "locked": seat.locked,
-            "completed": bool(seat.completed),
+            "done": bool(seat.completed),
             **({"kba": False, "email_bounce": None} if seat.completed else {}),
             **{f"attachment {name}": True for name in seat.attachments},
         }
@@ -199,3 +203,10 @@ def shown_by(reading: PackageReading, *, at: datetime) -> list[Claim]:
         for subject, attributes in subjects.items()
         for attribute, value in attributes.items()
     ]
+
+
+def _says(attribute: str, value: object, *, whole: bool) -> bool:
+    """Whether a reading claims this. Of a whole package no due date is none; what else is not there is not shown."""
+    if whole:
+        return value is not None or attribute in ("due", "completed")
+    return attribute == "deleted" or (bool(value) and attribute not in ("seats", "documents"))

@@ -28,6 +28,7 @@ class Seat:
     locked: bool
     completed: bool | None
     attachments: tuple[str, ...]
+    taken: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class ShownDocument:
 
 @dataclass(frozen=True, slots=True)
 class PackageReading:
-    """What one answer of OneSpan shows of one package."""
+    """What one answer of OneSpan shows of one package. Not `whole`: an item of a list may leave out the parts."""
 
     id: str
     name: str | None
@@ -56,6 +57,7 @@ class PackageReading:
     autocomplete: bool
     seats: tuple[Seat, ...]
     documents: tuple[ShownDocument, ...]
+    whole: bool = True
 
     @property
     def ready(self) -> bool:
@@ -91,6 +93,7 @@ def read_package(shown: object) -> PackageReading:
         autocomplete=shown.get("autocomplete") is not False,
         seats=seats,
         documents=tuple(_document(document, holders) for document in documents if _text(document.get("id"))),
+        whole=isinstance(shown.get("roles"), list) and isinstance(shown.get("documents"), list),
     )
 
 
@@ -115,6 +118,7 @@ def _seats(role: Mapping[str, object], documents: Iterable[Mapping[str, object]]
                 for asked in _objects(role.get("attachmentRequirements"))
                 if asked.get("status") == "COMPLETE"
             ),
+            taken=bool(person),
         )
 
 

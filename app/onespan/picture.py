@@ -128,10 +128,16 @@ class People:
         self.seated = {
             subject.removeprefix("signer:")
             for subject, attributes in state.items()
-            if subject.startswith("signer:") and "role_id" in attributes
+            if subject.startswith("signer:") and "person" in attributes
         }
+        self.sat = {role_id: one for _, one, role_id in sorted(self._sat(state))}
         self.read_at = about.at("seats")
         self.known = self._gather(state)
+
+    def _sat(self, state: State) -> Iterable[tuple[str, str, str]]:
+        for one in self.seated:
+            at, role_id = believed(state[f"signer:{one}"]["role_id"])
+            yield at, one, str(role_id)
 
     def _gather(self, state: State) -> dict[str, Known]:
         told: dict[str, list[Mapping[str, Registers]]] = {}
@@ -144,7 +150,7 @@ class People:
         """The signer whom an id means: a signer's own, or the one in the seat of that role."""
         if told_id in self.seats or told_id in self.seated:
             return told_id
-        return self.holders.get(told_id, told_id)
+        return self.holders.get(told_id) or self.sat.get(told_id, told_id)
 
     def signers(self) -> list[Signer]:
         """Everybody who signs or has left their seat, in signing order."""
@@ -171,7 +177,7 @@ class People:
     def _has_left(self, signer_id: str, known: Known) -> bool:
         """Whether somebody else has the seat: the newest snapshot shows it, or an event after it told so."""
         if signer_id in self.seats:
-            return known.flag("reassigned") and known.at("reassigned") >= self.read_at
+            return known.flag("reassigned") and known.at("reassigned") > self.read_at
         return known.flag("reassigned") or known.value("role_id") in self.holders
 
     def _signer(self, signer_id: str, known: Known) -> Signer:
@@ -191,14 +197,18 @@ class People:
             attachments=tuple(name for name, _ in known.named("attachment")),
         )
 
+    def ended(self, known: Known, how: str, status: str) -> bool:
+        """Whether it is they who ended the package so, and it was not sent again since."""
+        step = self.about.attributes.get("status", {}).get("event", NEVER)
+        return self.about.value("status") == status and known.flag(how) and known.at(how) >= step[0]
+
     def _status(self, signer_id: str, known: Known) -> tuple[str, datetime | None]:
         """The first of these that holds. Who declined is pending again when the package was sent anew."""
-        ended = self.about.value("status")
         for attribute, status, holds in (
             ("reassigned", "REASSIGNED", self._has_left(signer_id, known)),
-            ("completed", "COMPLETED", known.flag("completed")),
-            ("declined", "DECLINED", known.flag("declined") and ended == "DECLINED"),
-            ("opted_out", "OPTED_OUT", known.flag("opted_out") and ended == "OPTED_OUT"),
+            ("done", "COMPLETED", known.flag("done")),
+            ("declined", "DECLINED", self.ended(known, "declined", "DECLINED")),
+            ("opted_out", "OPTED_OUT", self.ended(known, "opted_out", "OPTED_OUT")),
             ("locked", "LOCKED", known.flag("locked")),
         ):
             if holds:
@@ -264,7 +274,11 @@ def _hindrances(known: Known, who: str | None) -> Iterable[Attention]:
 def _ended(about: Known, people: People, status: str) -> Iterable[Attention]:
     who, reason = None, about.text("reason")
     if status == "DECLINED":
-        declined = [(known.at("declined"), one) for one, known in people.known.items() if known.flag("declined")]
+        declined = [
+            (known.at("declined"), one)
+            for one, known in people.known.items()
+            if people.ended(known, "declined", "DECLINED")
+        ]
         who = max(declined)[1] if declined else None
         reason = people.known[who].text("reason") if who else reason
     yield Attention(status, _status_since(about), who, reason)

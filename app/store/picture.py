@@ -61,7 +61,7 @@ def differences(
     is no change.
     """
     for place, was, is_ in _differences(old or PackageValue(new.id), new):
-        if was != is_ and (old is not None or is_):
+        if was != is_:
             yield NewChange(new.id, *place, was, is_, happened_at, cause)
 
 
@@ -90,7 +90,7 @@ def _of_parts(names: Sequence[str], old: Mapping[str, object], new: Mapping[str,
         for name in names if was != is_ else ():
             before, value = _plain(getattr(was, name, None)), _plain(getattr(is_, name, None))
             # What comes or goes with nothing in it is no change.
-            if (was and is_) or before or value:
+            if (was and is_) or before or value or name == "order":  # the first place in the order is 0
                 yield (part, name), before, value
 
 
