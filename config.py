@@ -8,9 +8,9 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -31,6 +31,8 @@ class Key(NamedTuple):
 
 # A label is a short word before the first "="; a base64 key that merely ends in "=" has none.
 LABELLED = re.compile(r"([A-Za-z0-9_.-]{1,40})=(.*[^=].*)", re.DOTALL)
+LABEL_ONLY = re.compile(r"[A-Za-z0-9_.-]{1,40}=+")
+BASE64_AT_LEAST = 12  # characters from which on `abc...=` is taken for a padded key
 
 
 def read_keys(text: object) -> object:
@@ -41,8 +43,10 @@ def read_keys(text: object) -> object:
     keys: list[Key] = []
     for entry in filter(None, entries):
         labelled = LABELLED.fullmatch(entry)
+        if not labelled and LABEL_ONLY.fullmatch(entry) and (len(entry) % 4 or len(entry) < BASE64_AT_LEAST):
+            raise ValueError("has a label without a key; say label=key")
         label, secret = labelled.groups() if labelled else (f"key-{len(keys) + 1}", entry)
-        keys.append(Key(label, SecretStr(secret)))
+        keys.append(Key(label.strip(), SecretStr(secret.strip())))
     return tuple(keys)
 
 
@@ -68,7 +72,9 @@ class Settings(BaseSettings):
     )
     onespan_api_key: SecretStr | None = Field(default=None, description="API key for OneSpan's REST API.")
     onespan_client_id: str | None = Field(default=None, description="Client id, instead of an API key.")
-    onespan_client_secret: SecretStr | None = Field(default=None, description="Secret of that client id.")
+    onespan_client_secret: SecretStr | None = Field(
+        default=None, validate_default=True, description="Secret of that client id."
+    )
     reconcile_hours: Literal[6, 12, 24] = Field(
         default=6, description="Hours between two times of asking OneSpan what was missed: 6, 12 or 24."
     )
@@ -107,7 +113,7 @@ class Settings(BaseSettings):
     def _database_is_one_we_know(cls, value: SecretStr) -> SecretStr:
         try:
             url = make_url(value.get_secret_value())
-        except ArgumentError:
+        except (ArgumentError, ValueError):
             raise ValueError("is not a database URL; try sqlite:///instance/status.db") from None
         if url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername="postgresql+psycopg")
@@ -118,8 +124,8 @@ class Settings(BaseSettings):
     @field_validator("onespan_url")
     @classmethod
     def _onespan_is_an_address(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
-            raise ValueError("must look like https://sandbox.esignlive.com")
+        if value is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError("must look like https://sandbox.esignlive.com, without a user or password")
         return value.rstrip("/") if value else None
 
     @field_validator("onespan_callback_keys", "api_tokens")
@@ -135,11 +141,12 @@ class Settings(BaseSettings):
     def _spool_is_below_us(cls, value: Path) -> Path:
         return ROOT / value
 
-    @model_validator(mode="after")
-    def _client_is_whole(self) -> Self:
-        if bool(self.onespan_client_id) != bool(self.onespan_client_secret):
-            raise ValueError("ONESPAN_CLIENT_ID and ONESPAN_CLIENT_SECRET go together; set both or neither")
-        return self
+    @field_validator("onespan_client_secret")
+    @classmethod
+    def _client_is_whole(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if bool(value) != bool(info.data.get("onespan_client_id")):
+            raise ValueError("goes together with ONESPAN_CLIENT_ID; set both or neither")
+        return value
 
 
 def settings_file() -> Path:

@@ -20,7 +20,7 @@ from app.store.models import Base
 from app.store.queries import Pulse
 from app.store.schema import is_behind
 from app.store.spool import Spool
-from app.web.api import api
+from app.web.api import AnyId, api
 from app.web.errors import answer_errors
 from app.web.health import Check, health
 from app.web.metrics import metrics
@@ -68,6 +68,7 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
     logs.configure(settings.log_format)
     app = Flask(__name__, instance_path=str(ROOT / "instance"))
     app.url_map.merge_slashes = False  # an id may have two in a row
+    app.url_map.converters["id"] = AnyId
     app.config["ALEMBIC"] = {"script_location": str(MIGRATIONS)}
     if handlers is None:
         handlers = import_module("app.handlers").handlers  # the developers' file, last: all it needs is there

@@ -20,6 +20,7 @@ from app.store.ledger import Choice
 from app.work import rebuild as rebuilding
 from app.work import replay as replaying
 from app.work.dispatch import Clock, Handlers
+from app.work.rebuild import Difference
 from app.work.worker import Worker
 from config import ROOT, generate_settings, load_settings, settings_file
 
@@ -34,6 +35,7 @@ and read what became of it:
 
   curl {address}/api/packages/my-first-package -H "Authorization: Bearer ${{API_TOKENS#*=}}"
 """
+PERSONAL = ("name", "email")
 SHOWN = 50  # differences printed one by one; the rest is counted
 GRACE = 25.0  # seconds that running handlers get to end before they are handed back
 
@@ -58,7 +60,7 @@ def _setup() -> Command:
         settings = load_settings()
         address = f"http://{os.environ.get('BIND', '127.0.0.1:8000')}"
         click.echo(f"Settings   {file}{' (made just now, with fresh secrets)' if made else ''}")
-        click.echo(f"Database   {make_url(settings.database_url.get_secret_value())!r}")
+        click.echo(f"Database   {make_url(settings.database_url.get_secret_value()).set(query={})!r}")
         click.echo(f"Handlers   {ROOT / 'app' / 'handlers.py'}")
         click.echo(f"Callbacks  {address}/onespan/callback")
         click.echo(f"JSON API   {address}/api/openapi.json")
@@ -174,12 +176,19 @@ def _rebuild(database: Database, clock: Clock) -> Command:
             for one in rebuilding.rebuild(database, clock=clock, write=not check, progress=advance):
                 found += 1
                 if found <= SHOWN:
-                    click.echo(f"{one.package_id} {one.subject} {one.attribute}: {one.stored!r} -> {one.derived!r}")
+                    click.echo(_difference(one))
         click.echo(f"{total} packages, {found} differences{'' if check or not found else ', mended'}.")
         if check and found:
             sys.exit(1)
 
     return command
+
+
+def _difference(one: Difference) -> str:
+    """One line, without what names a person."""
+    hidden = one.subject != "package" and one.attribute in PERSONAL
+    values = " differs" if hidden else f": {one.stored!r} -> {one.derived!r}"
+    return f"{one.package_id} {one.subject} {one.attribute}{values}"
 
 
 @contextmanager

@@ -1,11 +1,28 @@
 """Log lines: `noun.participle` and data beside it, never inside. No secret, no signer's e-mail, ever."""
 
+import io
 import logging
 import sys
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
+
+
+class _Patient(io.TextIOBase):
+    """Standard error, or nowhere when it is gone: a line that cannot be written must not end the work it tells of."""
+
+    def write(self, text: str) -> int:
+        """Write if that is possible."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if that is possible."""
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def configure(form: Literal["json", "text"]) -> None:
@@ -23,6 +40,6 @@ def configure(form: Literal["json", "text"]) -> None:
             last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Patient())),
         cache_logger_on_first_use=False,
     )

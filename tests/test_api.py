@@ -796,7 +796,7 @@ def test_only_what_is_there_and_does_not_run_is_replayed(service, client, ask, l
     headers = {"Authorization": f"Bearer {TOKEN}"}
     document = client.get("/api/openapi.json").json
     with service.database.write() as connection:
-        connection.execute(text("UPDATE dispatches SET state = 'running'"))
+        connection.execute(text("UPDATE dispatches SET state = 'running', due_at = '2999-01-01 00:00:00.000000'"))
     before = ask("/api/events").json
 
     answers = {

@@ -167,6 +167,14 @@ def _turnstile(url: URL) -> AbstractContextManager[None]:
     return Turnstile(Path(f"{url.database}-turn"))
 
 
+def _write_json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+# Parameters are hidden: an error's text would quote a row, and with it a person.
+ENGINE: Mapping[str, Any] = {"json_serializer": _write_json, "hide_parameters": True}
+
+
 def make_engine(url: str) -> Engine:
     """An engine whose every connection keeps law 1."""
     address = make_url(url)
@@ -174,13 +182,13 @@ def make_engine(url: str) -> Engine:
         if address.database and address.database != ":memory:":
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
             Path(address.database).touch(mode=0o600)  # it will name people
-        engine = create_engine(address, json_serializer=_write_json, pool_size=10, max_overflow=30)
+        engine = create_engine(address, **ENGINE, pool_size=10, max_overflow=30)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(
         address,
-        json_serializer=_write_json,
+        **ENGINE,
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=30,
@@ -247,10 +255,6 @@ def _on_conflict(dialect: Dialect, table: type[DeclarativeBase], columns: Iterab
 def _write_time(value: object) -> str:
     assert isinstance(value, datetime), value
     return value.isoformat()
-
-
-def _write_json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -51,4 +51,6 @@ class Intake:
                 if not journal.holds(connection, entry.spool_id):
                     journal.add(connection, [entry])
         except IntegrityError:
-            return  # another process drained the same file just now
+            with self._database.read() as connection:
+                if not journal.holds(connection, entry.spool_id):
+                    raise  # something else is wrong; otherwise another process drained the same file just now

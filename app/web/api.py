@@ -12,6 +12,7 @@ from flask import Blueprint, Response, current_app, g, request
 from flask.typing import ResponseReturnValue
 from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
+from werkzeug.routing import PathConverter
 
 from app.errors import ReceiverError, StillRunning
 from app.onespan.values import Package
@@ -37,6 +38,13 @@ Item = TypeVar("Item", ChangeDetail, EventDetail)
 
 LOOK = 0.25  # seconds between two looks for a change while a request is held
 WAITERS = 4  # requests held at once per process; more are answered at once, so that callbacks always find a thread
+
+
+class AnyId(PathConverter):
+    """An id in a path: any text, slashes too, even at its start."""
+
+    regex = ".+?"
+    part_isolating = False
 
 
 class NoSuchThing(ReceiverError):
@@ -91,7 +99,7 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
         with database.read() as connection:
             return queries.package_page(connection, wanted, sort=asked.sort, limit=asked.limit, cursor=asked.cursor)
 
-    @get("/api/packages/<path:package_id>/history", answer=Page[ChangeDetail], query=CursorQuery, errors=(404,))
+    @get("/api/packages/<id:package_id>/history", answer=Page[ChangeDetail], query=CursorQuery, errors=(404,))
     def history(package_id: str, asked: CursorQuery) -> Page[ChangeDetail]:
         """The changes of a package, oldest first, each with its cause."""
         with database.read() as connection:
@@ -100,7 +108,7 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
             items = queries.history(connection, package_id, limit=asked.limit + 1, after=after)
         return _page(items, asked.limit)
 
-    @get("/api/packages/<path:package_id>", answer=Package, errors=(404,))
+    @get("/api/packages/<id:package_id>", answer=Package, errors=(404,))
     def package(package_id: str) -> Package:
         """One package."""
         with database.read() as connection:

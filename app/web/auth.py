@@ -13,7 +13,7 @@ def authenticate(authorization: str | None, *, scheme: str, keys: Iterable[tuple
     nobody comes in.
     """
     said, _, told = (authorization or "").partition(" ")
-    given = _digest(told.strip().encode("latin-1", "replace"))  # WSGI gives a header's bytes as latin-1
+    given = _digest(told.encode("latin-1", "replace").strip())  # WSGI gives a header's bytes as latin-1
     fitting = [label for label, key in keys if hmac.compare_digest(given, _digest(key.encode())) and key]
     return fitting[0] if fitting and said.lower() == scheme else None
 

@@ -28,7 +28,7 @@ def answer_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> ResponseReturnValue:
         status = error.code or 500
-        code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+        code = error.name.lower().replace(" ", "_")
         kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
         return refuse(status, code, error.description or HTTPStatus(status).description, kept)
 

@@ -43,6 +43,7 @@ RETRIES = (
     timedelta(hours=6),
 )
 ATTEMPTS = len(RETRIES) + 1
+NOT_PLAIN = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 ERROR_LENGTH = 4000  # characters of a traceback worth keeping, counted from its end
 
 
@@ -59,12 +60,12 @@ class Handlers:
         The function gets the event and its package, both immutable. Its own name names it in the database, so
         renaming it makes it another handler. Raises `HandlerMistake` on a name that is no event's.
         """
+        if not names or not all(isinstance(name, str) for name in names):
+            raise HandlerMistake('say which event: @handlers.on("PACKAGE_COMPLETE")')
         for name in names:
             if name != ALL and wire_name(name) not in CATALOGUE:
-                close = difflib.get_close_matches(name, CATALOGUE, n=1)
+                close = difflib.get_close_matches(name.upper(), CATALOGUE, n=1)
                 raise HandlerMistake(f"{name!r} is no event's name" + (f"; is {close[0]} meant?" if close else ""))
-        if not names:
-            raise HandlerMistake('say which event: @handlers.on("PACKAGE_COMPLETE")')
 
         def register(function: Handler) -> Handler:
             self._register(function)
@@ -94,15 +95,17 @@ class Handlers:
         return self._functions[name]
 
     def _register(self, function: Handler) -> None:
-        name = function.__name__
+        name = getattr(function, "__name__", None)
+        if name is None:
+            raise HandlerMistake(f"{function!r} has no name of its own; write it with def")
         if self._functions.get(name, function) is not function:
             raise HandlerMistake(f"two functions are called {name}; give each its own name")
         try:
             inspect.signature(function).bind(None, None)
         except TypeError:
             raise HandlerMistake(f"{name} must take two arguments, the event and the package") from None
-        if inspect.iscoroutinefunction(function):
-            raise HandlerMistake(f"{name} is async; handlers are plain functions")
+        if any(is_other(function) for is_other in NOT_PLAIN):
+            raise HandlerMistake(f"{name} is async or yields; handlers are plain functions, or they would never run")
         self._functions[name] = function
 
 

@@ -1,7 +1,7 @@
 """Derive the picture again from the journal, to check it or to mend it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from sqlalchemy.engine import Connection
 
@@ -16,6 +16,7 @@ from app.store.picture import Cause, NewChange
 from app.work.digest import read
 from app.work.dispatch import Clock
 
+PERSONAL = ("sender", "signers")
 CHUNK = 200  # packages in one transaction
 
 
@@ -68,7 +69,7 @@ def _chunk(connection: Connection, ids: list[str], *, clock: Clock, write: bool)
         picture.record(connection, changes, now=now)
     yield from map(_difference, changes)
     for one in sorted(differing - {change.package_id for change in changes}):
-        yield Difference(one, "package", "details", _details(stored.get(one)), _details(derived[one]))
+        yield Difference(one, "package", "details", *_details(stored.get(one), derived[one]))
 
 
 def _states(connection: Connection, ids: Iterable[str]) -> dict[str, State]:
@@ -92,5 +93,10 @@ def _difference(change: NewChange) -> Difference:
     return Difference(change.package_id, change.subject, change.attribute, change.old, change.new)
 
 
-def _details(package: Package | None) -> str | None:
-    return None if package is None else str(package)
+def _details(stored: Package | None, derived: Package) -> tuple[str, str]:
+    """The fields that differ, as they are stored and as they are derived; persons only by the field's name."""
+    names = [one.name for one in fields(Package) if getattr(stored, one.name, None) != getattr(derived, one.name)]
+    return tuple(
+        " ".join(name if name in PERSONAL else f"{name}={getattr(package, name, None)}" for name in names)
+        for package in (stored, derived)
+    )  # type: ignore[return-value]

@@ -168,6 +168,13 @@ def _write_cursor(sort: str, value: object, last_id: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
+def _instant(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise BadCursor
+    return moment.astimezone(UTC)
+
+
 def _read_cursor(cursor: str, sort: str) -> tuple[object, str]:
     try:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
@@ -175,8 +182,8 @@ def _read_cursor(cursor: str, sort: str) -> tuple[object, str]:
         if made_for != sort or not isinstance(value, str) or not isinstance(last_id, str) or "\0" in value + last_id:
             raise BadCursor
         (value + last_id).encode()  # half of a surrogate pair is in no cursor of ours
-        return (datetime.fromisoformat(value).astimezone(UTC) if sort.endswith("_at") else value), last_id
-    except (OverflowError, ValueError, TypeError, binascii.Error):
+        return (_instant(value) if sort.endswith("_at") else value), last_id
+    except (OverflowError, RecursionError, ValueError, TypeError, binascii.Error):
         raise BadCursor from None
 
 
