@@ -13,16 +13,19 @@ from structlog.typing import Processor
 class _Patient(io.TextIOBase):
     """Standard error, or nowhere when it is gone: a line that cannot be written must not end the work it tells of."""
 
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
     def write(self, text: str) -> int:
         """Write if that is possible."""
         with suppress(OSError, ValueError):
-            sys.stderr.write(text)
+            self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Flush if that is possible."""
         with suppress(OSError, ValueError):
-            sys.stderr.flush()
+            self._stream.flush()
 
 
 def configure(form: Literal["json", "text"]) -> None:
@@ -40,6 +43,6 @@ def configure(form: Literal["json", "text"]) -> None:
             last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Patient())),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Patient(sys.stderr))),
         cache_logger_on_first_use=False,
     )
