@@ -16,7 +16,7 @@ from app.store.db import Database
 from app.store.models import Journal
 from tests.processes import TRANSPORT, Site, Web, callback, until
 
-KILLS = 10  # on each database; every fourth is of the whole group, the others of one worker
+KILLS = 20  # on each database; every fifth is of the whole group, the others of one worker
 CLIENTS = 4
 HANDLERS = '''
 @handlers.on("PACKAGE_ACTIVATE")
@@ -80,9 +80,9 @@ def test_law_1_what_was_acknowledged_survives_sigkill(database_url: str, tmp_pat
         web = site.gunicorn()
         clients = Clients(web)
         try:
-            for kill in range(KILLS):
+            for kill in range(1, KILLS + 1):
                 clients.tell_more(dice.randrange(5, 60))
-                if kill % 4:
+                if kill % 5:
                     os.kill(dice.choice(until(lambda: clients.web.children)), signal.SIGKILL)
                 else:
                     clients.web.kill()
