@@ -2,6 +2,8 @@
 
 import math
 
+LONGEST_WAIT = 30 * 24 * 3600  # seconds that a handler can put itself off
+
 
 class ReceiverError(Exception):
     """Something went wrong in the receiver."""
@@ -28,6 +30,10 @@ class NothingTakesIt(ReceiverError):
     """Neither the database nor the spool can take the callback."""
 
 
+class EntryRefused(ReceiverError):
+    """The database does not take a spooled entry as it is."""
+
+
 class HandlerMistake(ReceiverError):
     """A handler in app/handlers.py cannot be registered."""
 
@@ -37,24 +43,19 @@ class StillRunning(ReceiverError):
 
 
 class RetryAfter(ReceiverError):
-    """Raised by a handler: run me again after so many seconds."""
+    """The handler asks to be run again later."""
 
     def __init__(self, seconds: float, reason: str | None = None) -> None:
+        seconds = float(seconds)
         if not math.isfinite(seconds) or seconds < 0:
             raise ValueError(f"RetryAfter takes seconds from now, not {seconds}")
         super().__init__(reason)
-        self.seconds = min(seconds, 30 * 24 * 3600)
+        self.seconds = min(seconds, LONGEST_WAIT)
 
 
 class GiveUp(ReceiverError):
-    """Raised by a handler: trying again cannot help, park me for a person."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    """The handler says that trying again cannot help: a person has to look."""
 
 
 class Discard(ReceiverError):
-    """Raised by a handler: there is nothing to do here, end it quietly."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    """The handler says that there is nothing to do."""

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -19,10 +20,13 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import make_url, select
+from sqlalchemy.exc import IntegrityError
 
 from app import EXTENSION, Service, create_app
 from app.store import journal
+from app.store.journal import Entry
 from app.store.models import Journal
+from app.store.spool import Spool
 from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import NOON
@@ -101,7 +105,7 @@ def test_law_2_without_its_database_the_door_spools(database_is_away, post, clie
         assert file.suffix == ".json"
         assert ready.status_code == 503
         assert "check DATABASE_URL" in str(ready.json["reasons"])
-        assert "1 callbacks wait" in str(ready.json["notes"])
+        assert "Callbacks waiting in the spool for the database: 1." in ready.json["notes"]
         assert alive.status_code == 200
 
 
@@ -211,7 +215,7 @@ def test_law_2_a_damaged_file_is_set_aside(text, database_is_away, post, spooled
 
     assert [row.body for row in journaled()] == [BODY]
     assert [file.read_bytes() for file in spooled()] == [text]
-    assert "damaged" in str(client.get("/readyz").json["notes"])
+    assert "Damaged" in str(client.get("/readyz").json["notes"])
 
 
 def test_law_2_what_neither_takes_is_refused(database_url, settings: Settings, handlers, clock, tmp_path):
@@ -259,13 +263,42 @@ def locked(database_url: str) -> Iterator[None]:
 
 
 def test_law_2_a_locked_database_is_not_waited_for_without_end(database_url, service, post, spooled, journaled):
-    """The door gives up after a while, thanks and spools."""
+    """The door gives up after a while, thanks and spools; what was written late after all is there once."""
     with locked(database_url):
         answer = post(BODY)
 
     assert (answer.status_code, answer.json) == (200, {"callback": None})
+    until(journaled, what="the late write")
     service.intake.drain()
     assert [row.body for row in journaled()] == [BODY]
+    assert spooled() == []
+
+
+def test_law_2_a_database_that_hangs_delays_one_callback_and_not_the_next(service, post, spooled, journaled):
+    """Who finds it hanging goes to the spool at once, so that threads do not run out."""
+    go_on, answers = threading.Event(), service.database.write
+
+    @contextmanager
+    def hanging() -> Iterator[Any]:
+        go_on.wait(60)
+        with answers() as connection:
+            yield connection
+
+    service.database.write = hanging
+    try:
+        first = post(BODY)
+        began = time.monotonic()
+        rest = [post(BODY.replace(b"pkg-1", b"pkg-%d" % number)) for number in range(2, 22)]
+        took = time.monotonic() - began
+    finally:
+        go_on.set()
+    service.database.write = answers
+
+    assert {(one.status_code, one.json["callback"]) for one in (first, *rest)} == {(200, None)}
+    assert took < 1
+    until(journaled, what="the late write of the first")
+    service.intake.drain()
+    assert len(journaled()) == 21
     assert spooled() == []
 
 
@@ -314,7 +347,7 @@ def test_law_2_a_door_of_its_own_brings_in_what_it_spooled(database_url: str, tm
             assert len(site.spooled()) == 10
             status, answer = web.ask("GET", "/readyz", headers={})
             assert status == 503
-            assert "10 callbacks wait" in str(json.loads(answer)["notes"])
+            assert "Callbacks waiting in the spool for the database: 10." in json.loads(answer)["notes"]
 
         until(lambda: site.spooled() == [], seconds=15, what="the spool is drained")
         assert web.tell("PACKAGE_ACTIVATE", package="pkg-10") is not None
@@ -348,3 +381,92 @@ def test_law_2_killed_while_draining_nothing_is_lost_or_doubled(database_url: st
         service.database.close()
         assert sorted(told) == sorted(f"pkg-{number}" for number in range(120))
         assert web.answers()
+
+
+def test_law_2_a_file_that_the_database_refuses_delays_nobody(
+    database_is_away, post, spooled, service, journaled, clock
+):
+    """It stays for a person to look at; what cannot be opened stays, too."""
+    with database_is_away():
+        for number in range(3):
+            post(callback("PACKAGE_COMPLETE", package=f"pkg-{number}"))
+            clock.forward(timedelta(seconds=1))
+    first, second, _ = spooled()
+    told = json.loads(first.read_bytes())
+    first.write_text(json.dumps({**told, "key": "k" * 300}))  # PostgreSQL's column is shorter
+    second.unlink()
+    second.mkdir()
+
+    service.intake.drain()
+
+    assert "pkg-2" in {json.loads(row.body)["packageId"] for row in journaled()}
+    assert second in spooled()
+    assert (first in spooled()) == (service.database.engine.dialect.name == "postgresql")
+
+
+def test_law_3_what_was_spooled_enters_in_the_order_it_came(database_is_away, post, service, journaled, clock):
+    """Undated callbacks are told apart by when they came."""
+    undated = b'{"name": "PACKAGE_TRASH", "packageId": "pkg-1"}'
+    with database_is_away():
+        for number in range(12):
+            post(undated.replace(b"pkg-1", b"pkg-%d" % number))
+            clock.forward(timedelta(minutes=4))
+
+    service.intake.drain()
+
+    assert [json.loads(row.body)["packageId"] for row in journaled()] == [f"pkg-{number}" for number in range(12)]
+
+
+def test_law_1_a_spooled_callback_is_on_the_disk_before_it_has_its_name(database_is_away, post, spooled, monkeypatch):
+    """The file is synced, then named, then its folder is synced; and those of folders that were made."""
+    told: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def noted_sync(handle: int) -> None:
+        told.append(f"sync {Path(f'/proc/self/fd/{handle}').readlink().suffix or 'folder'}")
+        sync(handle)
+
+    def noted_rename(self: Path, target: Path) -> Path:
+        told.append("name")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "rename", noted_rename)
+    with database_is_away():
+        told.clear()
+        post(BODY)
+        when_answered = list(told)
+
+    assert when_answered == ["sync folder", "sync .part", "name", "sync folder"]
+    assert [file.suffix for file in spooled()] == [".json"]
+
+
+def test_law_1_every_folder_that_is_made_for_the_spool_is_synced(tmp_path, monkeypatch):
+    """A name that is not on the disk leads nowhere after a power cut."""
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+
+    Spool(tmp_path / "a" / "b" / "c").probe()
+
+    assert synced == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")]
+
+
+def test_law_2_one_entry_that_is_refused_costs_no_other_its_place(service, settings):
+    """Many share a commit; what is wrong with one is that one's."""
+    good = [Entry("callback", NOON, b"{}", package_id=f"pkg-{number}") for number in range(5)]
+    bad = Entry("callback", NOON, None, package_id="pkg-bad")  # type: ignore[arg-type]  (no row is without a body)
+    writer = journal.Writer(service.database)
+    futures: list[Any] = []
+
+    with ThreadPoolExecutor(6) as pool, service.database.write():  # all gather while this one writes
+        futures += [pool.submit(writer.keep, entry) for entry in (*good, bad)]
+        time.sleep(0.2)
+
+    assert len({future.result(10) for future in futures[:5]}) == 5
+    assert isinstance(futures[5].exception(10), IntegrityError)

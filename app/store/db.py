@@ -26,12 +26,14 @@ from sqlalchemy import (
     bindparam,
     create_engine,
     event,
+    func,
     make_url,
+    select,
     text,
 )
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import TimeoutError  # noqa: A004  (a database error to all above)
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, TimeoutError  # noqa: A004  (a database error to all)
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -114,6 +116,12 @@ class Database:
         with self._turnstile, self._writer.begin() as connection:
             yield connection
 
+    def now(self) -> datetime:
+        """The database's clock; for SQLite it is this machine's."""
+        with self.read() as connection:
+            moment: datetime = connection.execute(select(func.now(type_=Moment))).scalar_one()
+        return moment
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
@@ -174,6 +182,8 @@ def _write_json(value: object) -> str:
 # Parameters are hidden: an error's text would quote a row, and with it a person.
 ENGINE: Mapping[str, Any] = {"json_serializer": _write_json, "hide_parameters": True}
 
+POOL: Mapping[str, Any] = {"pool_size": 10, "max_overflow": 30, "pool_timeout": 5}
+
 
 def make_engine(url: str) -> Engine:
     """An engine whose every connection keeps law 1."""
@@ -182,21 +192,26 @@ def make_engine(url: str) -> Engine:
         if address.database and address.database != ":memory:":
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
             Path(address.database).touch(mode=0o600)  # it will name people
-        engine = create_engine(address, **ENGINE, pool_size=10, max_overflow=30)
+        engine = create_engine(address, **ENGINE, **POOL)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(
         address,
         **ENGINE,
+        **POOL,
         pool_pre_ping=True,
-        pool_size=10,
-        max_overflow=30,
-        pool_timeout=5,
         connect_args=POSTGRESQL_CONNECTION,
     )
     event.listen(engine, "connect", _prepare_postgresql)
     return engine
+
+
+def blames_a_row(error: Exception) -> bool:
+    """Whether what a row says may be at fault: not for a database that is away, busy, full or of another version."""
+    if isinstance(error, DBAPIError):
+        return isinstance(error, DataError | IntegrityError)
+    return not isinstance(error, TimeoutError | OSError)
 
 
 def take_pen(connection: Connection) -> None:

@@ -1,11 +1,10 @@
 """Where a callback is made durable: in the journal, or in the spool while the database is away."""
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 
-from app.errors import NothingTakesIt
+from app.errors import EntryRefused, NothingTakesIt
 from app.store import journal
-from app.store.db import Database
+from app.store.db import Database, blames_a_row
 from app.store.journal import Entry, Writer
 from app.store.spool import Spool
 
@@ -45,12 +44,13 @@ class Intake:
         return taken
 
     def _journal_once(self, entry: Entry) -> None:
-        assert entry.spool_id
         try:
             with self._database.write() as connection:
-                if not journal.holds(connection, entry.spool_id):
+                if not journal.holds(connection, entry):
                     journal.add(connection, [entry])
-        except IntegrityError:
+        except Exception as error:
+            if not blames_a_row(error):
+                raise
             with self._database.read() as connection:
-                if not journal.holds(connection, entry.spool_id):
-                    raise  # something else is wrong; otherwise another process drained the same file just now
+                if not journal.holds(connection, entry):  # else another process drained the same file just now
+                    raise EntryRefused(type(error).__name__) from None

@@ -1,19 +1,24 @@
 """The journal: what came in, as it came in. The only writer of its table."""
 
 import threading
-from collections import deque
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from sqlalchemy import Integer, Row, bindparam, exists, func, insert, select, update
+from sqlalchemy import Integer, Row, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from app.store.db import Database
-from app.store.models import Journal
+from app.store.db import Database, blames_a_row
+from app.store.models import Event, Journal
 
 CHUNK = 500  # journal rows held in memory at once while all are walked
+PATIENCE = 5.0  # seconds a callback waits for the database before it goes to the spool
+SET_ASIDE = "it could not be digested"  # how the reason begins of an entry that was readable at the door
+IDLE = 5.0  # seconds after which a thread that has nothing to write ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,53 +35,75 @@ class Entry:
     spool_id: str | None = None
 
 
-class _Ticket:
-    """An entry on its way in: then its id, or why it could not be written."""
-
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        self.id: int | None = None
-        self.error: Exception | None = None
-
-
 class Writer:
     """Writes entries for many threads at once, sharing one commit among all that wait for it.
 
-    A commit waits for the disk. The first thread to get the pen writes everybody's entry; the others find
-    theirs written when their turn comes.
+    A commit waits for the disk, so a thread of our own writes what has gathered meanwhile. Nobody waits for it without
+    end: where the database hangs, an entry that was given up may still be written later, and is then a repeat.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, patience: float = PATIENCE) -> None:
         self._database = database
-        self._waiting: deque[_Ticket] = deque()
-        self._pen = threading.Lock()
+        self._patience = patience
+        self._waiting: SimpleQueue[tuple[Entry, Future[int]]] = SimpleQueue()
+        self._beginning = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._writing_since: float | None = None
 
     def keep(self, entry: Entry) -> int:
         """Write one entry and return its id; when this returns the entry is durable.
 
-        Raises what the database raises when it is not.
+        Raises what the database raises when it is not, and `TimeoutError` when it says nothing for too long.
         """
-        ticket = _Ticket(entry)
-        self._waiting.append(ticket)
-        with self._pen:
-            if ticket.id is None and ticket.error is None:
-                self._write_all_waiting()
-        if ticket.error is not None:
-            raise ticket.error
-        assert ticket.id is not None
-        return ticket.id
+        since = self._writing_since
+        if since is not None and time.monotonic() - since > self._patience:
+            raise TimeoutError("the database hangs")
+        written: Future[int] = Future()
+        self._waiting.put((entry, written))
+        self._begin()
+        try:
+            return written.result(self._patience)
+        except TimeoutError:
+            written.cancel()
+            raise
 
-    def _write_all_waiting(self) -> None:
-        tickets = [self._waiting.popleft() for _ in range(len(self._waiting))]
+    def _begin(self) -> None:
+        with self._beginning:
+            if self._thread is None or not self._thread.is_alive():  # no thread lives through a fork
+                self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
+                self._thread.start()
+
+    def _write(self) -> None:
+        while True:
+            try:
+                gathered = [self._waiting.get(timeout=IDLE)]
+            except Empty:
+                with self._beginning:
+                    if self._waiting.empty():
+                        self._thread = None
+                        return
+                continue
+            while not self._waiting.empty():
+                gathered.append(self._waiting.get())
+            self._write_all([one for one in gathered if one[1].set_running_or_notify_cancel()])
+
+    def _write_all(self, gathered: Sequence[tuple[Entry, Future[int]]]) -> None:
+        self._writing_since = time.monotonic()
         try:
             with self._database.write() as connection:
-                ids = add(connection, [ticket.entry for ticket in tickets])
+                ids = add(connection, [entry for entry, _ in gathered])
         except Exception as error:  # noqa: BLE001  (whatever it is, each waiting thread must hear of it)
-            for ticket in tickets:
-                ticket.error = error
+            if len(gathered) > 1 and blames_a_row(error):
+                for one in gathered:  # none shall suffer for another
+                    self._write_all([one])
+                return
+            for _, written in gathered:
+                written.set_exception(error)
         else:
-            for ticket, new_id in zip(tickets, ids, strict=True):
-                ticket.id = new_id
+            for (_, written), new_id in zip(gathered, ids, strict=True):
+                written.set_result(new_id)
+        finally:
+            self._writing_since = None
 
 
 def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
@@ -99,9 +126,14 @@ def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
     return list(connection.execute(_ADD, rows).scalars())
 
 
-def holds(connection: Connection, spool_id: str) -> bool:
-    """Whether the entry that was spooled under this id is in the journal already."""
-    return bool(connection.scalar(select(exists().where(Journal.spool_id == spool_id))))
+def holds(connection: Connection, spooled: Entry) -> bool:
+    """Whether a spooled entry is in the journal already: it was drained before, or written late after all."""
+    late = and_(
+        Journal.package_id == spooled.package_id,
+        Journal.received_at == spooled.received_at,
+        Journal.body == spooled.body,
+    )
+    return bool(connection.scalar(select(exists().where(or_(Journal.spool_id == spooled.spool_id, late)))))
 
 
 def is_pending(connection: Connection) -> bool:
@@ -115,9 +147,13 @@ def pending(connection: Connection, *, limit: int) -> Sequence[Row[*tuple[Any, .
 
 
 def of_packages(connection: Connection, package_ids: Iterable[str]) -> Iterator[Row[*tuple[Any, ...]]]:
-    """All entries about these packages that were digested, in order of arrival."""
+    """All entries about these packages that were digested, in order of arrival, each with the event it told.
+
+    `first_received_at` is when the event's first telling came in.
+    """
     wanted = (
-        select(*_READ)
+        select(*_READ, Journal.event_id, Event.first_received_at)
+        .outerjoin(Event, Event.id == Journal.event_id)
         .where(Journal.package_id.in_(package_ids), Journal.unreadable.is_(None), Journal.digested_at.is_not(None))
         .order_by(Journal.id)
     )
@@ -148,11 +184,22 @@ def settle(connection: Connection, told: Mapping[int, int | None], *, now: datet
         connection.execute(_SETTLE, rows)
 
 
+def count_set_aside(connection: Connection) -> int:
+    """How many entries could not be digested."""
+    return connection.scalar(select(func.count()).select_from(Journal).where(_IS_SET_ASIDE)) or 0
+
+
+def take_back(connection: Connection) -> int:
+    """Let entries that could not be digested wait for it again. Returns how many."""
+    return connection.execute(update(Journal).where(_IS_SET_ASIDE).values(digested_at=None, unreadable=None)).rowcount
+
+
 def give_up(connection: Connection, entry: int, *, reason: str, now: datetime) -> None:
     """Note that an entry can cause nothing, and why."""
     connection.execute(update(Journal).where(Journal.id == entry).values(digested_at=now, unreadable=reason))
 
 
+_IS_SET_ASIDE = Journal.unreadable.startswith(SET_ASIDE)
 _READ = (Journal.id, Journal.kind, Journal.received_at, Journal.read_at, Journal.package_id, Journal.body)
 # Put together once; to do so at every callback costs more than to run them.
 _ADD = insert(Journal).returning(Journal.id, sort_by_parameter_order=True)

@@ -4,34 +4,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from operator import eq, ge, lt
 from typing import Literal
 
 from sqlalchemy import (
-    ColumnElement,
-    Select,
     TextClause,
     and_,
     bindparam,
-    exists,
     func,
     select,
     text,
-    true,
     tuple_,
     update,
 )
 from sqlalchemy.engine import Connection
 
 from app.errors import StillRunning
-from app.store.db import insert_all
-from app.store.models import DUE, RUNNING, Dispatch, Event
+from app.store.db import insert_all, take_pen
+from app.store.models import DUE, PARKED, RUNNING, Dispatch
 from app.store.picture import Cause, NewChange
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A dispatch that is ours until its lease ends; `attempt` counts this one. Who holds `fence` settles it."""
+    """A dispatch that is ours until its lease ends; `attempt` counts this one. Who holds `fence` settles it.
+
+    `error` is what became of the attempt before, where it said anything.
+    """
 
     id: int
     event_id: int
@@ -39,6 +37,7 @@ class Taken:
     handler: str
     attempt: int
     fence: int
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +71,10 @@ def due(connection: Connection, room: Mapping[str, int], *, now: datetime) -> li
 
 
 def survivor(connection: Connection, handlers: Iterable[str], *, now: datetime) -> list[int]:
-    """At most one dispatch that was running at two deaths of a process or more, the longest waiting.
+    """At most one dispatch whose process died while it ran, and not for its first attempt; the longest waiting.
 
-    Any of them may be what the process died of. `due` leaves them out: whoever runs one runs no other beside it,
-    so that the guilty one uses up its own attempts and nobody else's.
+    Any of them may be what the process died of. `due` leaves them out: whoever runs one begins no other until it has
+    lived for a while, so that the guilty one uses up its own attempts and nobody else's.
     """
     return list(connection.execute(_SURVIVOR, {"handlers": list(handlers), "now": now}).scalars())
 
@@ -121,7 +120,7 @@ def renew(connection: Connection, running: Iterable[Taken], *, until: datetime) 
 def replay(connection: Connection, dispatch: int, *, now: datetime) -> list[NewChange] | None:
     """Make one dispatch due again, with all its attempts before it. Returns what the history must say of that.
 
-    None: there is no such dispatch. Raises `StillRunning` while it runs.
+    None: there is no such dispatch. Raises `StillRunning` while it runs. Takes the pen if the history says anything.
     """
     found = select(Dispatch.state, Dispatch.due_at).where(Dispatch.id == dispatch).with_for_update()
     row = connection.execute(found).one_or_none()
@@ -134,89 +133,51 @@ def replay(connection: Connection, dispatch: int, *, now: datetime) -> list[NewC
     return changes
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which dispatches are meant. Everything given must fit; times are OneSpan's (`happened_at`), UTC."""
-
-    event_name: str | None = None
-    handler: str | None = None
-    state: str | None = None
-    package: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-    def of_events(self) -> ColumnElement[bool]:
-        """The condition on the events."""
-        wanted = [
-            (self.event_name, Event.name, eq),
-            (self.package, Event.package_id, eq),
-            (self.since, Event.happened_at, ge),
-            (self.until, Event.happened_at, lt),
-        ]
-        return and_(true(), *(compare(column, given) for given, column, compare in wanted if given is not None))
-
-
-def chosen(choice: Choice) -> Select[int]:
-    """Ids of the chosen dispatches that do not run right now."""
-    found = select(Dispatch.id).join(Event).where(choice.of_events(), Dispatch.state != "running")
-    if choice.handler:
-        found = found.where(Dispatch.handler == choice.handler)
-    return found.where(Dispatch.state == choice.state) if choice.state else found
-
-
-def count(connection: Connection, choice: Choice) -> int:
-    """How many dispatches are chosen."""
-    return connection.scalar(select(func.count()).select_from(chosen(choice).subquery())) or 0
-
-
-def next_chosen(connection: Connection, choice: Choice, *, after: int, limit: int) -> list[int]:
-    """The next chosen dispatches, in order of their ids."""
-    return list(
-        connection.execute(
-            chosen(choice).where(Dispatch.id > after).order_by(Dispatch.id).limit(limit).with_for_update(of=Dispatch)
-        ).scalars()
-    )
-
-
 def make_due(connection: Connection, ids: Sequence[int], *, now: datetime) -> int:
     """Make these dispatches due again, with all their attempts before them. Returns how many it did."""
     statement = update(Dispatch).where(Dispatch.id.in_(ids), Dispatch.state != "running").values(_afresh(now))
     return connection.execute(statement).rowcount
 
 
-def never_told(
-    connection: Connection, choice: Choice, *, names: Sequence[str] | None, after: int, limit: int
-) -> list[tuple[int, str]]:
-    """(id, package id) of the next chosen events the chosen handler has no dispatch for. `names`: those it wants."""
-    found = _never_told(choice, names).where(Event.id > after).order_by(Event.id).limit(limit)
-    return [(row.id, row.package_id) for row in connection.execute(found)]
-
-
-def count_never_told(connection: Connection, choice: Choice, *, names: Sequence[str] | None) -> int:
-    """How many those are."""
-    return connection.scalar(select(func.count()).select_from(_never_told(choice, names).subquery())) or 0
-
-
-def _never_told(choice: Choice, names: Sequence[str] | None) -> Select[int, str]:
-    told = exists().where(Dispatch.event_id == Event.id, Dispatch.handler == choice.handler)
-    found = select(Event.id, Event.package_id).where(choice.of_events(), ~told)
-    return found if names is None else found.where(Event.name.in_(names))
-
-
-def parked_changes(parked: Iterable[Outcome], *, now: datetime) -> list[NewChange]:
-    """What the history says of dispatches that were parked just now."""
-    return [_parking(one.taken.package_id, one.taken.handler, one.taken.id, parked=True, now=now) for one in parked]
+def parked_changes(connection: Connection, parked: Iterable[Outcome], *, now: datetime) -> list[NewChange]:
+    """What the history says of dispatches that were parked just now. Takes the pen."""
+    places = [(one.taken.package_id, one.taken.handler, one.taken.id) for one in parked]
+    return _parking(connection, places, parked=True, now=now)
 
 
 def unparked_changes(connection: Connection, ids: Iterable[int], *, now: datetime) -> list[NewChange]:
-    """What the history will say once these dispatches, as far as they are parked, are due again."""
-    parked = select(Dispatch.id, Dispatch.package_id, Dispatch.handler).where(
+    """What the history will say once these dispatches, as far as they are parked, are due again.
+
+    Takes the pen if it says anything.
+    """
+    parked = select(Dispatch.package_id, Dispatch.handler, Dispatch.id).where(
         Dispatch.id.in_(list(ids)), Dispatch.state == "parked"
     )
-    return [_parking(row.package_id, row.handler, row.id, parked=False, now=now) for row in connection.execute(parked)]
+    places = [(row.package_id, row.handler, row.id) for row in connection.execute(parked)]
+    return _parking(connection, places, parked=False, now=now) if places else []
 
 
-def _parking(package_id: str, handler: str, dispatch: int, *, parked: bool, now: datetime) -> NewChange:
+def _parking(
+    connection: Connection, places: Iterable[tuple[str, str, int]], *, parked: bool, now: datetime
+) -> list[NewChange]:
+    """A change for each package and handler of which the first dispatch is parked, or the last no longer."""
+    take_pen(connection)
+    touched: dict[tuple[str, str], list[int]] = {}
+    for package_id, handler, dispatch in places:
+        touched.setdefault((package_id, handler), []).append(dispatch)
+    here = (Dispatch.package_id, Dispatch.handler)
+    found = select(*here, func.count()).where(
+        Dispatch.package_id.in_({package_id for package_id, _ in touched}), Dispatch.state == PARKED
+    )
+    there = {(package_id, handler): count for package_id, handler, count in connection.execute(found.group_by(*here))}
+    return [
+        _parked_or_not(*place, ids[0], parked=parked, now=now)
+        for place, ids in touched.items()
+        if there.get(place) == len(ids)  # nobody else's was or will be parked there
+    ]
+
+
+def _parked_or_not(package_id: str, handler: str, dispatch: int, *, parked: bool, now: datetime) -> NewChange:
     return NewChange(
         package_id=package_id,
         subject=f"handler:{handler}",
@@ -259,11 +220,14 @@ _SURVIVOR = (
     .order_by(Dispatch.due_at)
     .limit(1)
 )
+_TAKEN = tuple(
+    Dispatch.__table__.c[name] for name in ("id", "event_id", "package_id", "handler", "attempts", "fence", "error")
+)
 _TAKE = (
     update(Dispatch)
     .where(Dispatch.id.in_(bindparam("ids", expanding=True)))
     .values(state="running", attempts=Dispatch.attempts + 1, fence=Dispatch.fence + 1, due_at=bindparam("until"))
-    .returning(Dispatch.id, Dispatch.event_id, Dispatch.package_id, Dispatch.handler, Dispatch.attempts, Dispatch.fence)
+    .returning(*_TAKEN)
 )
 _SETTLE = (
     update(Dispatch)

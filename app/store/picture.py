@@ -52,6 +52,19 @@ def states(connection: Connection, package_ids: Iterable[str]) -> dict[str, Stat
     return {row.id: row.state for row in connection.execute(_STATES, {"ids": list(package_ids)})}
 
 
+def packages_after(connection: Connection, package_id: str, *, limit: int) -> list[str]:
+    """The ids of the next stored packages, in their own order."""
+    found = select(Package.id).where(Package.id > package_id).order_by(Package.id).limit(limit)
+    return list(connection.execute(found).scalars())
+
+
+def erase(connection: Connection, package_ids: Iterable[str]) -> None:
+    """Forget packages that nobody ever told of."""
+    for table in (Signer, Document, Attention):
+        connection.execute(delete(table).where(table.package_id.in_(package_ids)))
+    connection.execute(delete(Package).where(Package.id.in_(package_ids)))
+
+
 def differences(
     old: PackageValue | None, new: PackageValue, *, happened_at: datetime, cause: Cause
 ) -> Iterator[NewChange]:

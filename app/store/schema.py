@@ -10,7 +10,7 @@ from app.store.db import Database
 
 def is_behind(database: Database, migrations: Path) -> bool:
     """Whether migrations are missing. One that a newer version has migrated further serves us too."""
-    scripts = ScriptDirectory(str(migrations))
+    scripts = ScriptDirectory(str(migrations), version_locations=[str(migrations)])
     known = {script.revision for script in scripts.walk_revisions()}
     with database.read() as connection:
         if not inspect(connection).has_table("alembic_version"):

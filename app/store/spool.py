@@ -3,13 +3,15 @@
 import base64
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
+from app.errors import EntryRefused
 from app.store.journal import Entry
 
 log = structlog.get_logger()
@@ -23,10 +25,8 @@ class Spool:
 
     def keep(self, entry: Entry) -> str:
         """Write one entry and return the id it is spooled under. Raises `OSError` when the disk does not take it."""
-        if not self._folder.is_dir():
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _sync(self._folder.parent)
-        spool_id = uuid.uuid4().hex
+        self._make_folder()
+        spool_id = f"{entry.received_at:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:18]}"  # so names sort as they came in
         unfinished = self._folder / f"{spool_id}.part"
         try:
             with open(unfinished, "xb", opener=_for_us_alone) as file:
@@ -39,6 +39,15 @@ class Spool:
         _sync(self._folder)
         return spool_id
 
+    def probe(self) -> None:
+        """Raise `OSError` when the disk would not take an entry."""
+        self._make_folder()
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            file.write(b"?")
+
+    def _make_folder(self) -> None:
+        _make_durably(self._folder)
+
     def waiting(self) -> list[Path]:
         """The files that wait to be journaled."""
         return sorted(self._folder.glob("*.json")) if self._folder.is_dir() else []
@@ -50,22 +59,33 @@ class Spool:
     def drain(self, journal: Callable[[Entry], None]) -> int:
         """Hand every waiting entry to `journal`, and forget those it took. Returns how many.
 
-        If we die between the two the entry is handed over again, with the same `spool_id`.
+        If we die between the two the entry is handed over again, with the same `spool_id`. A file that cannot be
+        read is set aside, and one that `journal` raises `EntryRefused` for stays; neither keeps another waiting.
         """
-        taken = 0
-        for file in self.waiting():
-            try:
-                entry = _read(file.stem, file.read_bytes())
-            except FileNotFoundError:
-                continue  # another process was quicker
-            except (ValueError, KeyError, TypeError):
-                file.rename(file.with_suffix(".damaged"))
-                log.error("spool.damaged", file=file.stem)
-                continue
-            journal(entry)
-            file.unlink(missing_ok=True)
-            taken += 1
-        return taken
+        return sum(self._drain_one(file, journal) for file in self.waiting())
+
+    def _drain_one(self, file: Path, journal: Callable[[Entry], None]) -> bool:
+        try:
+            journal(_read(file.stem, file.read_bytes()))
+        except FileNotFoundError:
+            return False  # another process was quicker
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as problem:
+            file.rename(file.with_suffix(".damaged"))
+            log.error("spool.damaged", file=file.stem, error=type(problem).__name__)
+            return False
+        except (EntryRefused, OSError) as problem:
+            log.error("spool.refused", file=file.stem, error=type(problem).__name__)
+            return False
+        file.unlink(missing_ok=True)
+        return True
+
+
+def _make_durably(folder: Path) -> None:
+    """Make a folder that is not there, and sync its name; and so for those above it."""
+    if not folder.is_dir():
+        _make_durably(folder.parent)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        _sync(folder.parent)
 
 
 def _sync(folder: Path) -> None:
@@ -95,13 +115,14 @@ def _write(entry: Entry) -> bytes:
 
 def _read(spool_id: str, text: bytes) -> Entry:
     kept = json.loads(text)
-    if not isinstance(kept["received_at"], str) or datetime.fromisoformat(kept["received_at"]).tzinfo is None:
+    received_at = datetime.fromisoformat(kept["received_at"])
+    if received_at.tzinfo is None:
         raise ValueError("no time")
     if any(not isinstance(kept[name], str | None) for name in ("key", "package_id", "unreadable")):
         raise ValueError("no text")
     return Entry(
         kind="callback",
-        received_at=datetime.fromisoformat(kept["received_at"]),
+        received_at=received_at.astimezone(UTC),
         body=base64.b64decode(kept["body"]),
         key=kept["key"],
         package_id=kept["package_id"],

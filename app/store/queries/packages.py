@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -86,8 +87,8 @@ def _package_conditions(wanted: PackageFilter) -> list[ColumnElement[bool]]:
         conditions.append(Package.updated_at >= wanted.updated_since)
     if wanted.q:
         conditions.append(_mentions(wanted.q))
-    if wanted.signer:
-        signed = or_(Signer.id == wanted.signer, func.lower(Signer.email) == wanted.signer.lower())
+    if wanted.signer is not None:
+        signed = or_(Signer.id == wanted.signer, func.lower(Signer.email) == func.lower(literal(wanted.signer)))
         conditions.append(exists().where(Signer.package_id == Package.id, signed))
     if wanted.attention:
         conditions.append(_needs(wanted.attention))
@@ -102,7 +103,9 @@ def _mentions(text: str) -> ColumnElement[bool]:
 
 
 def _any_has(text: str, *columns: Any) -> ColumnElement[bool]:
-    return or_(*(func.lower(column).contains(text.lower(), autoescape=True) for column in columns))
+    # The database lowers both: another's idea of lower case may differ, for a Greek sigma or a Turkish i.
+    part = func.lower(literal("%" + re.sub(r"([%_/])", r"/\1", text) + "%"))
+    return or_(*(func.lower(column).like(part, escape="/") for column in columns))
 
 
 def _needs(reason: str) -> ColumnElement[bool]:
@@ -159,7 +162,9 @@ def _reason(row: AnyRow) -> values.Attention:
 
 
 def _parked(row: AnyRow) -> values.Attention:
-    return values.Attention("PARKED_HANDLER", row.finished_at, row.handler, (row.error or "")[:ERROR_SHOWN] or None)
+    return values.Attention(
+        "PARKED_HANDLER", row.finished_at, row.handler, (row.error or "").partition("\n")[0][:ERROR_SHOWN] or None
+    )
 
 
 def _write_cursor(sort: str, value: object, last_id: str) -> str:
