@@ -17,7 +17,9 @@ JSON = Mapping[str, Any]
 SAME_FACT = timedelta(minutes=5)
 AHEAD = timedelta(minutes=15)
 LIFE = ("DRAFT", "SENT", "EXPIRED", "DECLINED", "OPTED_OUT", "COMPLETED", "ARCHIVED")
-AT_REST = {"DRAFT", "EXPIRED", "DECLINED", "OPTED_OUT", "COMPLETED", "ARCHIVED"}  # nobody is asked to sign
+ARKHINEO = {f"ARCHIVAL_{step}" for step in ("PENDING", "VALIDATING", "INTERVENTION_REQUIRED", "COMPLETED")}
+AT_REST = {"DRAFT", "EXPIRED", "DECLINED", "OPTED_OUT", "COMPLETED", "ARCHIVED"} | ARKHINEO  # nobody is asked to sign
+LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 STEPS = {
     "PACKAGE_CREATE": "DRAFT",
     "TEMPLATE_CREATE": "DRAFT",
@@ -29,15 +31,15 @@ STEPS = {
     "PACKAGE_EXPIRE": "EXPIRED",
     "PACKAGE_ARCHIVE": "ARCHIVED",
 }
-HERE = {"locked": False, "bounce": None, "kba": False}  # who signs is there, and nothing keeps them from it
+HERE = {"locked": False, "bounce": None, "kba": False}  # who signs or declines is there, and nothing keeps them from it
 HEARD = {
     "DOCUMENT_SIGNED": HERE,
     "PACKAGE_ATTACHMENT": HERE,
     "SIGNER_COMPLETE": {**HERE, "complete": True},
     "SIGNER_LOCKED": {"locked": True},
     "KBA_FAILURE": {"kba": True},
-    "PACKAGE_DECLINE": {"package_decline": True},
-    "PACKAGE_OPT_OUT": {"package_opt_out": True},
+    "PACKAGE_DECLINE": {**HERE, "package_decline": True},
+    "PACKAGE_OPT_OUT": {**HERE, "package_opt_out": True},
 }
 BY_SIGNER = set(HEARD)
 PACKAGE = ("package", "")
@@ -166,8 +168,8 @@ class Story:
                 self.kba_failures.setdefault(who or "", set()).add(self.at)
             case "EMAIL_BOUNCE":
                 self.note(thing, bounce=message or "UNKNOWN")
-            case "PACKAGE_ATTACHMENT":
-                self.uploads.setdefault(who or "", set()).add(message or "")
+            case "PACKAGE_ATTACHMENT" if message:
+                self.uploads.setdefault(who or "", set()).add(message)
             case "PACKAGE_DECLINE" | "PACKAGE_OPT_OUT":
                 self.note(thing, reason=message)
             case "ROLE_REASSIGN":
@@ -176,7 +178,7 @@ class Story:
 
     def _hear_of_successor(self, told_id: str | None) -> None:
         if told_id:
-            self.note(("person", self.person(told_id)), signs=True)
+            self.note(("person", self.person(told_id)), signs=True, left=None)
             self.spoken_of[self.person(told_id)] = self.at
 
     def look(self, shown: JSON) -> None:
@@ -199,8 +201,14 @@ class Story:
             ready=shown["status"] == "SENT" and not shown["autocomplete"] and bool(signing) and all(signing),
             documents=[document["id"] for document in shown["documents"]],
         )
+        if not any(role["locked"] for role in _signing_roles(shown)):
+            self.note(PACKAGE, locked=False)
+        if signing and all(signing):
+            self.note(PACKAGE, kba=False, bounce=None)
         for role in _signing_roles(shown):
             self._look_at_role(shown, role)
+            for someone in role["signers"] or [{"id": role["id"]}]:
+                self._look_who_ended_it(shown, self.person(someone["id"]))
         for document in shown["documents"]:
             self.note(("document", document["id"]), name=document["name"])
 
@@ -209,9 +217,11 @@ class Story:
         for someone in role["signers"] or [{"id": role["id"]}]:
             thing = ("person", self.person(someone["id"]))
             complete = bool(marks) and _has_signed(marks)
+            if marks:
+                self.note(thing, complete=complete)
             self.note(thing, role=role["id"], order=role["index"], email=someone.get("email"))
             self.note(thing, name=f"{someone['firstName']} {someone['lastName']}" if "firstName" in someone else None)
-            self.note(thing, locked=role["locked"], complete=complete)
+            self.note(thing, locked=role["locked"])
             if complete:
                 self.note(thing, kba=False, bounce=None)
             for asked in role["attachmentRequirements"]:
@@ -221,6 +231,16 @@ class Story:
                 if there := [mark for mark in document["approvals"] if mark["role"] == role["id"]]:
                     signed_at = max(filter(None, map(_mark, there)), default=None) if _has_signed(there) else None
                     self.note(("document", document["id"]), **{f"signed {thing[1]}": signed_at})
+
+    def _look_who_ended_it(self, shown: JSON, who: str) -> None:
+        """The newest message of a declined package is from who declined; otherwise nobody has."""
+        thing, how = ("person", who), {"DECLINED": "package_decline", "OPTED_OUT": "package_opt_out"}
+        if shown["status"] not in how:
+            self.note(thing, package_decline=False, package_opt_out=False)
+        elif shown["messages"]:
+            newest = max(shown["messages"], key=lambda one: one["created"])
+            theirs = newest["from"]["id"] == who
+            self.note(thing, **{how[shown["status"]]: theirs}, **({"reason": newest["content"]} if theirs else {}))
 
     def picture(self) -> dict[str, Any]:
         """What to believe, in the end."""
@@ -284,7 +304,11 @@ class Story:
         """Whether they ended it as it stands: not so when it was sent again since."""
         place = (("person", one), how)
         ended = self.says(PACKAGE, "status") == STEPS[how.upper()]
-        return ended and place in self.told_at and self.told_at[place] >= self.told_at[PACKAGE, "status"]
+        return bool(ended and self.words.get(place) and self._since_the_last_step(place))
+
+    def _since_the_last_step(self, place: tuple[tuple[str, str], str]) -> bool:
+        stamped, _ = self.stamps.get(place, (LONG_AGO, EVENT))
+        return stamped >= self.told_at.get((PACKAGE, "status"), LONG_AGO)
 
     def _signers(self) -> list[dict[str, Any]]:
         people = self.seated_now | self.ever_seated | set(self.spoken_of)
@@ -333,7 +357,7 @@ class Story:
         if status == "DECLINED":
             return [("DECLINED", *self._who_declined())]
         if status == "EXPIRED":
-            return [("EXPIRED", None, self.says(PACKAGE, "reason"))]
+            return [("EXPIRED", None, None)]
         if not self._is_active():
             return []
         pending = [one["id"] for one in signers if one["status"] in ("PENDING", "LOCKED")]
@@ -350,12 +374,13 @@ class Story:
     def _who_declined(self) -> tuple[str | None, str | None]:
         people = {who for (_, who), name in self.words if name == "package_decline" and who}
         declined = [
-            (self.told_at[("person", one), "package_decline"], one)
+            (self.stamps[("person", one), "package_decline"][0], one)
             for one in people
             if self._ended_it(one, "package_decline")
         ]
         who = max(declined)[1] if declined else None
-        return who, self.says(("person", who) if who else PACKAGE, "reason")
+        thing = ("person", who) if who else PACKAGE
+        return who, self.says(thing, "reason") if self._since_the_last_step((thing, "reason")) else None
 
     def _hindrances(self, thing: tuple[str, str], who: str | None) -> list[tuple[str, str | None, str | None]]:
         bounce = self.says(thing, "bounce")

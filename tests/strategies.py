@@ -109,8 +109,25 @@ def snapshots(draw: st.DrawFn) -> tuple[JSON, datetime]:
         "due": _text(draw(st.sampled_from((None, LATER)))),
         "updated": _text(at),
         "completed": _text(at) if ended else None,
+        "messages": draw(_messages),
     }
     return package(status, **members), at
+
+
+_messages = st.lists(
+    st.builds(
+        lambda minutes, who, content: {
+            "created": _text(NOON + minutes * MINUTE),
+            "from": {"id": who},
+            "content": content,
+        },
+        st.integers(0, 6),
+        st.sampled_from((ADA, BEN, DAN)),
+        st.sampled_from(("too expensive", "not mine")),
+    ),
+    max_size=2,
+    unique_by=lambda one: one["created"],
+)
 
 
 def _maybe(seat: tuple[str, str | None]) -> st.SearchStrategy[list[tuple[str, str | None]]]:

@@ -289,3 +289,21 @@ def _read_or_refused(body: bytes) -> None:
     for text in (told.name, told.package_id, told.session_user, told.message, json.dumps(told.extra)):
         assert "\0" not in (text or "")
         (text or "").encode()
+
+
+@pytest.mark.parametrize("date", ["2026-03-02t12:00:00z", " 2026-03-02T12:00:00.000Z ", "2026-03-02T13:00:00+01:00"])
+def test_a_date_may_be_spelt_in_any_way_the_standard_has(date):
+    """RFC 3339 takes small letters; a person may have put a blank."""
+    told = read_callback(json.dumps({"name": "PACKAGE_TRASH", "packageId": "p", "createdDate": date}).encode())
+
+    assert told.happened_at == NOON
+
+
+def test_members_that_become_one_when_cleaned_are_the_same_in_any_order():
+    """A fingerprint is of what is said, not of how."""
+    members = {"name": "PACKAGE_TRASH", "packageId": "p", "a\x00": 1, "a\ufffd": 2}
+    turned = dict(reversed(members.items()))
+
+    first, second = (read_callback(json.dumps(one).encode()) for one in (members, turned))
+
+    assert first.fingerprint == second.fingerprint

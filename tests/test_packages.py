@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from app.errors import UnreadablePackage
 from app.onespan.packages import PackageReading, Seat, read_package
 from app.onespan.values import Sender
+from app.store import journal
+from app.store.journal import Entry
 from tests import fixtures
 from tests.conftest import ADA, BEN, CLEO, NOON
 from tests.fixtures import CONSENT, CONTRACT, ROLE_OF, approval, document, package, role, sent_to
@@ -145,14 +147,14 @@ def test_nulls_and_nonsense_count_as_not_shown():
         name=None,
         type=None,
         status=None,
-        trashed=False,
+        trashed=None,
         sender=Sender(),
         created=None,
         updated=None,
         due=None,
         completed=None,
-        autocomplete=True,
-        seats=(Seat(A, A, None, None, None, False, None, ()),),  # noqa: FBT003
+        autocomplete=None,
+        seats=(Seat(A, A, None, None, None, None, None, (), taken=False),),
         documents=shown.documents,
     )
     assert [(one.id, one.signed) for one in shown.documents] == [(CONTRACT, {})]
@@ -213,3 +215,28 @@ def test_any_json_is_read_or_refused(value):
         return
     assert shown.id
     assert "\0" not in repr((shown.name, shown.status, shown.seats))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"type": "T" * 41},
+        {"status": "S" * 81},
+        {"sender": {"id": "s" * 300}},
+        {"roles": [{"id": "r" * 300, "signers": [{"id": ADA}]}]},
+        {"roles": [{"id": A, "index": True, "signers": [{"id": "s" * 300}]}]},
+        {"roles": [{"id": A, "index": 10**30, "signers": [{"id": ADA}]}]},
+        {"roles": [{"id": A, "index": 2**31, "signers": [{"id": ADA}]}]},
+        {"documents": [{"id": "d" * 300, "name": "n" * 5000}]},
+        {"name": "n" * 5000, "messages": [{"from": {"id": "f" * 300}, "content": "c" * 5000}], "status": "DECLINED"},
+    ],
+)
+def test_law_10_an_odd_value_costs_no_reading(odd, service, read):
+    """What no column holds is not shown; all else is believed."""
+    shown = {"id": "pkg-1", "name": "Lease", "status": "SENT", "trashed": True, "roles": [], "documents": [], **odd}
+    with service.database.write() as connection:
+        entry = Entry("snapshot", NOON, json.dumps(shown).encode(), package_id="pkg-1", read_at=NOON)
+        journal.add(connection, [entry])
+    service.digest.turn()
+
+    assert read("/api/packages/pkg-1")["trashed"] is True

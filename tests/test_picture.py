@@ -378,6 +378,93 @@ def test_a_package_nobody_told_anything_about_is_blank():
     assert derive("pkg-1", {}) == Package("pkg-1")
 
 
+def test_a_seat_handed_over_and_back_is_the_first_ones_again():
+    """Ada to Ben, and Ben to Ada: without a reading and after one."""
+    there = event("ROLE_REASSIGN", 1, sessionUser=ADA, newRoleId=BEN)
+    back = event("ROLE_REASSIGN", 2, sessionUser=BEN, newRoleId=ADA)
+
+    assert statuses(believe(there, back)) == {ADA: "PENDING", BEN: "REASSIGNED"}
+    assert statuses(believe((sent_to(ADA), at(0)), there, back)) == {ADA: "PENDING", BEN: "REASSIGNED"}
+    assert statuses(believe(there, back, event("SIGNER_COMPLETE", 3, sessionUser=ADA)))[ADA] == "COMPLETED"
+
+
+@pytest.mark.parametrize("name", ["SIGNER_LOCKED", "KBA_FAILURE", "EMAIL_BOUNCE"])
+def test_what_was_told_of_nobody_in_particular_closes_when_all_have_signed(name):
+    """A reading that shows it of nobody."""
+    told = event(name, 1, sessionUser=None, message="BOUNCE" if name == "EMAIL_BOUNCE" else None)
+    signed = sent_to(ADA, BEN, signed={ADA: at(2), BEN: at(2)})
+
+    assert reasons(believe((sent_to(ADA, BEN), at(0)), told)) == [(name, None)]
+    assert (name, None) not in reasons(believe((sent_to(ADA, BEN), at(0)), told, (signed, at(3))))
+
+
+def test_a_reason_belongs_to_the_decline_it_was_given_for():
+    """Not to an expiry after it, and not to a decline that only a reading shows."""
+    declined = event("PACKAGE_DECLINE", 1, sessionUser=None, message="too dear")
+    again = event("PACKAGE_ACTIVATE", 2)
+
+    assert believe(declined, again, event("PACKAGE_EXPIRE", 3)).attention == (Attention("EXPIRED", at(3)),)
+    (reason,) = believe(declined, again, (package("DECLINED"), at(3))).attention
+    assert (reason.who, reason.detail) == (None, None)
+
+
+def test_who_declined_is_read_from_the_newest_message():
+    """A reading alone tells who, and why; whoever declined before is not blamed again."""
+    first = event("PACKAGE_DECLINE", 1, sessionUser=ADA, message="too dear")
+    seen_sent = (sent_to(ADA, BEN), at(2))
+    messages = [
+        {"created": at(1).isoformat(), "from": {"id": ADA}, "content": "too dear"},
+        {"created": at(3).isoformat(), "from": {"id": BEN}, "content": "wrong name"},
+    ]
+    seen_declined = (sent_to(ADA, BEN, status="DECLINED", messages=messages), at(4))
+
+    believed = believe(first, seen_sent, seen_declined)
+
+    assert statuses(believed) == {ADA: "PENDING", BEN: "DECLINED"}
+    assert [(one.reason, one.who, one.detail) for one in believed.attention] == [("DECLINED", BEN, "wrong name")]
+
+
+def test_who_declines_was_in_reach():
+    """What hindered them is no hindrance when the package is sent again."""
+    believed = believe(
+        event("PACKAGE_ACTIVATE", 0),
+        event("EMAIL_BOUNCE", 1, sessionUser=BEN, message="OOTO"),
+        event("KBA_FAILURE", 1, sessionUser=BEN),
+        event("PACKAGE_DECLINE", 2, sessionUser=BEN),
+        event("PACKAGE_ACTIVATE", 3),
+    )
+
+    assert believed.attention == ()
+
+
+def test_a_package_in_an_external_archive_needs_no_hand():
+    """Arkhineo's statuses come after COMPLETED."""
+    bounce = event("EMAIL_BOUNCE", 1, sessionUser=None, message="BOUNCE")
+
+    assert reasons(believe(bounce, (package("ARCHIVAL_PENDING"), at(2)))) == []
+
+
+@pytest.mark.parametrize(
+    ("without", "status"),
+    [
+        ({"documents": None}, "COMPLETED"),  # as in a list
+        ({"roles": [{**role(ADA, index=1), "locked": None}]}, "LOCKED"),
+        ({"documents": [document("contract")]}, "COMPLETED"),  # nothing is asked of her
+    ],
+)
+def test_a_reading_claims_only_what_it_shows(without, status):
+    """Ada is locked and complete, as far as was told; what is not shown of that stays."""
+    shown = (sent_to(ADA, **without), at(2))
+    believed = believe(event("SIGNER_COMPLETE", 0, sessionUser=ADA), event("SIGNER_LOCKED", 1, sessionUser=ADA), shown)
+
+    assert statuses(believed) == {ADA: status}
+
+
+def test_an_attachment_without_a_name_is_none():
+    """There is nothing to show."""
+    assert believe(event("PACKAGE_ATTACHMENT", 0, sessionUser=ADA)).signers[0].attachments == ()
+
+
 def test_law_3_an_undated_callback_told_again_soon_is_not_news(tell, picture, clock):
     """The bounce is old news when it is told again: Ada has signed since."""
     tell("EMAIL_BOUNCE", happened_at=None, sessionUser=ADA, message="BOUNCE")

@@ -75,7 +75,7 @@ def read_callback(body: bytes) -> Callback:
         document_id=_text(members.get("documentId")),
         message=clean(str(message)) if message else None,
         happened_at=_instant(members.get("createdDate")),
-        extra={clean(k): _cleaned(v) for k, v in members.items() if k not in KNOWN and k != "@class"},
+        extra={clean(k): _cleaned(v) for k, v in sorted(members.items()) if k not in KNOWN and k != "@class"},
     )
 
 
@@ -153,7 +153,7 @@ def _instant(value: object) -> datetime | None:
     if not value:
         return None
     try:
-        moment = datetime.fromisoformat(str(value))
+        moment = datetime.fromisoformat(str(value).strip().upper())  # RFC 3339 takes a z for a Z
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UnreadableCallback("createdDate is not a date") from None

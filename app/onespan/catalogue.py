@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-# A signer who signs is there, in reach and not locked out, whatever we were told before.
+# A signer who signs or declines is there, in reach and not locked out, whatever we were told before.
 SIGNING = {"locked": False, "email_bounce": None, "kba": False}
 
 
@@ -67,7 +67,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "PACKAGE_DECLINE",
                 "a signer declined, and with them the package",
                 package=_status("DECLINED"),
-                signer={"declined": True},
+                signer={**SIGNING, "declined": True},
                 carries=("message",),
                 by_signer=True,
             ),
@@ -75,7 +75,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "PACKAGE_OPT_OUT",
                 "a signer opted out of signing electronically",
                 package=_status("OPTED_OUT"),
-                signer={"opted_out": True},
+                signer={**SIGNING, "opted_out": True},
                 carries=("message",),
                 by_signer=True,
             ),

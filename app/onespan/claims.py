@@ -150,10 +150,10 @@ def _told_of_parts(callback: Callback, at: str) -> dict[str, dict[str, object]]:
             of_signer[f"kba_failure {at}"] = True
         case "EMAIL_BOUNCE":
             told[who] = {"email_bounce": callback.message or "UNKNOWN"}
-        case "PACKAGE_ATTACHMENT":
-            of_signer[f"attachment {callback.message or ''}"] = True
+        case "PACKAGE_ATTACHMENT" if callback.message:
+            of_signer[f"attachment {callback.message}"] = True
         case "ROLE_REASSIGN" if new := callback.extra.get("newRoleId"):
-            told[signer(str(new))] = {"seen": True}
+            told[signer(str(new))] = {"seen": True, "reassigned": False}
         case "DOCUMENT_SIGNED" if callback.document_id:
             told[document(callback.document_id)] = {"seen": True, f"signed {callback.session_user or ''}": at}
     return told
@@ -178,24 +178,28 @@ def shown_by(reading: PackageReading, *, at: datetime) -> list[Claim]:
             "ready": reading.ready,
             "seats": [[seat.signer_id, seat.role_id] for seat in reading.seats],
             "documents": [shown.id for shown in reading.documents],
+            # What was told of nobody in particular is over when it holds for nobody.
+            **({} if any(seat.locked is not False for seat in reading.seats) else {"locked": False}),
+            **({"kba": False, "email_bounce": None} if reading.all_signed else {}),
         }
     }
     subjects[PACKAGE] = {
         name: value for name, value in subjects[PACKAGE].items() if _says(name, value, whole=reading.whole)
     }
-    for seat in reading.seats:
+    for seat in reading.seats if reading.whole else ():
         subjects[signer(seat.signer_id)] = {
             "role_id": seat.role_id,
             **({"person": True} if seat.taken else {}),  # an empty seat goes by its role's id until it is taken
             "order": seat.order,
             "name": seat.name,
             "email": seat.email,
-            "locked": seat.locked,
-            "done": bool(seat.completed),
+            **({} if seat.locked is None else {"locked": seat.locked}),
+            **({} if seat.completed is None else {"done": seat.completed}),
             **({"kba": False, "email_bounce": None} if seat.completed else {}),
+            **_ended_by(seat.signer_id, reading),
             **{f"attachment {name}": True for name in seat.attachments},
         }
-    for shown in reading.documents:
+    for shown in reading.documents if reading.whole else ():
         signed = {f"signed {signer_id}": moment for signer_id, moment in shown.signed.items()}
         subjects[document(shown.id)] = {"name": shown.name, **signed}
     return [
@@ -205,8 +209,20 @@ def shown_by(reading: PackageReading, *, at: datetime) -> list[Claim]:
     ]
 
 
+def _ended_by(signer_id: str, reading: PackageReading) -> dict[str, object]:
+    """Whether it is they who declined or opted out; while a package stands otherwise, nobody has."""
+    ended = {"DECLINED": "declined", "OPTED_OUT": "opted_out"}.get(reading.status or "")
+    if ended is None:
+        return {"declined": False, "opted_out": False}
+    if reading.ended_by is None:
+        return {}
+    if reading.ended_by.signer_id != signer_id:
+        return {ended: False}
+    return {ended: True, "reason": reading.ended_by.reason}
+
+
 def _says(attribute: str, value: object, *, whole: bool) -> bool:
     """Whether a reading claims this. Of a whole package no due date is none; what else is not there is not shown."""
     if whole:
-        return value is not None or attribute in ("due", "completed")
+        return value is not None or attribute in ("due", "completed", "email_bounce")
     return attribute == "deleted" or (bool(value) and attribute not in ("seats", "documents"))

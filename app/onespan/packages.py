@@ -16,8 +16,8 @@ from app.onespan.values import Sender
 class Seat:
     """A role and the person in it. A role nobody sits in yet has its own id for `signer_id`.
 
-    `completed`: all that is asked of them is signed or accepted; None where nothing is asked (yet).
-    `attachments`: names of the requirements they have met.
+    `completed`: all that is asked of them is signed or accepted; None where nothing is asked (yet), or not shown.
+    `locked` is None where it is not shown. `attachments`: names of the requirements they have met.
     """
 
     signer_id: str
@@ -25,7 +25,7 @@ class Seat:
     order: int | None
     name: str | None
     email: str | None
-    locked: bool
+    locked: bool | None
     completed: bool | None
     attachments: tuple[str, ...]
     taken: bool = True
@@ -41,29 +41,48 @@ class ShownDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedBy:
+    """Who declined, or opted out, and why: the newest message of a package that stands so."""
+
+    signer_id: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class PackageReading:
-    """What one answer of OneSpan shows of one package. Not `whole`: an item of a list may leave out the parts."""
+    """What one answer of OneSpan shows of one package; None is what it does not show.
+
+    Not `whole`: an item of a list may leave out the parts.
+    """
 
     id: str
     name: str | None
     type: str | None
     status: str | None
-    trashed: bool
+    trashed: bool | None
     sender: Sender
     created: str | None
     updated: str | None
     due: str | None
     completed: str | None
-    autocomplete: bool
+    autocomplete: bool | None
     seats: tuple[Seat, ...]
     documents: tuple[ShownDocument, ...]
+    ended_by: EndedBy | None = None
     whole: bool = True
 
     @property
-    def ready(self) -> bool:
-        """All have signed, and the package was told not to complete by itself."""
+    def all_signed(self) -> bool:
+        """Everybody who is asked for anything has signed it all, and somebody is."""
         asked = [seat.completed for seat in self.seats if seat.completed is not None]
-        return self.status == "SENT" and not self.autocomplete and bool(asked) and all(asked)
+        return bool(asked) and all(asked)
+
+    @property
+    def ready(self) -> bool | None:
+        """All have signed, and the package was told not to complete by itself."""
+        if self.status != "SENT" or not self.all_signed:
+            return False
+        return None if self.autocomplete is None else not self.autocomplete
 
 
 def read_package(shown: object) -> PackageReading:
@@ -73,7 +92,7 @@ def read_package(shown: object) -> PackageReading:
     """
     if not isinstance(shown, Mapping):
         raise UnreadablePackage("it is not a JSON object")
-    package_id = _text(shown.get("id"))
+    package_id = _id(shown)
     if not package_id:
         raise UnreadablePackage("it has no id")
     documents = list(_objects(shown.get("documents")))
@@ -82,23 +101,24 @@ def read_package(shown: object) -> PackageReading:
     return PackageReading(
         id=package_id,
         name=_text(shown.get("name")),
-        type=_text(shown.get("type")),
-        status=_text(shown.get("status")),
-        trashed=shown.get("trashed") is True,
+        type=_text(shown.get("type"), most=40),
+        status=_text(shown.get("status"), most=80),
+        trashed=_flag(shown.get("trashed")),
         sender=_sender(shown.get("sender")),
         created=_instant(shown.get("created")),
         updated=_instant(shown.get("updated")),
         due=_instant(shown.get("due")),
         completed=_instant(shown.get("completed")),
-        autocomplete=shown.get("autocomplete") is not False,
+        autocomplete=_flag(shown.get("autocomplete")),
         seats=seats,
-        documents=tuple(_document(document, holders) for document in documents if _text(document.get("id"))),
+        documents=tuple(_document(document, holders) for document in documents if _id(document)),
+        ended_by=_ended_by(shown) if shown.get("status") in ("DECLINED", "OPTED_OUT") else None,
         whole=isinstance(shown.get("roles"), list) and isinstance(shown.get("documents"), list),
     )
 
 
 def _seats(role: Mapping[str, object], documents: Iterable[Mapping[str, object]]) -> Iterator[Seat]:
-    role_id = _text(role.get("id"))
+    role_id = _id(role)
     approvals = [mark for document in documents for mark in _approvals(document) if mark.get("role") == role_id]
     # The sender has a role of their own in every package; without anything to sign it is no signer's.
     if not role_id or (role.get("type") == "SENDER" and not approvals):
@@ -106,19 +126,19 @@ def _seats(role: Mapping[str, object], documents: Iterable[Mapping[str, object]]
     index = role.get("index")
     for person in list(_objects(role.get("signers"))) or [{}]:
         yield Seat(
-            signer_id=_text(person.get("id")) or role_id,
+            signer_id=_id(person) or role_id,
             role_id=role_id,
-            order=index if isinstance(index, int) else None,
+            order=index if isinstance(index, int) and not isinstance(index, bool) and abs(index) < 2**31 else None,
             name=_full_name(person),
             email=_text(person.get("email")),
-            locked=role.get("locked") is True,
+            locked=_flag(role.get("locked")),
             completed=_all_signed(approvals) if approvals else None,
             attachments=tuple(
                 _text(asked.get("name")) or ""
                 for asked in _objects(role.get("attachmentRequirements"))
                 if asked.get("status") == "COMPLETE"
             ),
-            taken=bool(person),
+            taken=bool(_id(person)),
         )
 
 
@@ -138,7 +158,7 @@ def _document(document: Mapping[str, object], holders: Mapping[str, list[str]]) 
         for role_id, asked in marks.items()
         for signer_id in holders.get(role_id, ())
     }
-    return ShownDocument(id=_text(document.get("id")) or "", name=_text(document.get("name")), signed=signed)
+    return ShownDocument(id=_id(document) or "", name=_text(document.get("name")), signed=signed)
 
 
 def _approvals(document: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
@@ -158,10 +178,18 @@ def _signed_at(approval: Mapping[str, object]) -> str | None:
     return _instant(approval.get("signed")) or _instant(approval.get("accepted"))
 
 
+def _ended_by(shown: Mapping[str, object]) -> EndedBy | None:
+    """OneSpan's page on reasons for declining reads them from the messages; in which order these stand, nobody says."""
+    newest = max(_objects(shown.get("messages")), key=lambda one: _instant(one.get("created")) or "", default=None)
+    by = newest.get("from") if newest else None
+    signer_id = _id(by) if isinstance(by, Mapping) else None
+    return EndedBy(signer_id, _text(newest.get("content"))) if newest and signer_id else None
+
+
 def _sender(shown: object) -> Sender:
     if not isinstance(shown, Mapping):
         return Sender()
-    return Sender(id=_text(shown.get("id")), name=_full_name(shown), email=_text(shown.get("email")))
+    return Sender(id=_id(shown), name=_full_name(shown), email=_text(shown.get("email")))
 
 
 def _full_name(person: Mapping[str, object]) -> str | None:
@@ -173,8 +201,17 @@ def _objects(value: object) -> Iterator[Mapping[str, object]]:
     return (item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else iter(())
 
 
-def _text(value: object) -> str | None:
-    return clean(value) if isinstance(value, str) and value else None
+def _id(thing: Mapping[str, object]) -> str | None:
+    """What is longer than any id of OneSpan's is none."""
+    return _text(thing.get("id"), most=256)
+
+
+def _text(value: object, *, most: int | None = None) -> str | None:
+    return clean(value) if isinstance(value, str) and 0 < len(value) <= (most or len(value)) else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _instant(value: object) -> str | None:

@@ -6,8 +6,14 @@ from datetime import datetime
 from app.onespan.claims import EPOCH, NEVER, PACKAGE, Registers, State, believed, since, union
 from app.onespan.values import Attention, Document, Package, Sender, Signer
 
-# In these statuses nobody is asked to sign, so what hinders a signer needs no hand.
-AT_REST = frozenset({"DRAFT", "COMPLETED", "ARCHIVED", "DECLINED", "OPTED_OUT", "EXPIRED"})
+# In these statuses nobody is asked to sign, so what hinders a signer needs no hand. The last four are those of
+# accounts that archive with Arkhineo (OneSpan's guide to external archiving); they come after COMPLETED.
+AT_REST = frozenset(
+    {
+        *("DRAFT", "COMPLETED", "ARCHIVED", "DECLINED", "OPTED_OUT", "EXPIRED"),
+        *("ARCHIVAL_PENDING", "ARCHIVAL_VALIDATING", "ARCHIVAL_INTERVENTION_REQUIRED", "ARCHIVAL_COMPLETED"),
+    }
+)
 
 
 class Known:
@@ -197,10 +203,14 @@ class People:
             attachments=tuple(name for name, _ in known.named("attachment")),
         )
 
+    @property
+    def stepped_at(self) -> str:
+        """When the newest status step was told."""
+        return self.about.attributes.get("status", {}).get("event", NEVER)[0]
+
     def ended(self, known: Known, how: str, status: str) -> bool:
         """Whether it is they who ended the package so, and it was not sent again since."""
-        step = self.about.attributes.get("status", {}).get("event", NEVER)
-        return self.about.value("status") == status and known.flag(how) and known.at(how) >= step[0]
+        return self.about.value("status") == status and known.flag(how) and known.at(how) >= self.stepped_at
 
     def _status(self, signer_id: str, known: Known) -> tuple[str, datetime | None]:
         """The first of these that holds. Who declined is pending again when the package was sent anew."""
@@ -272,7 +282,7 @@ def _hindrances(known: Known, who: str | None) -> Iterable[Attention]:
 
 
 def _ended(about: Known, people: People, status: str) -> Iterable[Attention]:
-    who, reason = None, about.text("reason")
+    who, reason = None, None
     if status == "DECLINED":
         declined = [
             (known.at("declined"), one)
@@ -280,5 +290,6 @@ def _ended(about: Known, people: People, status: str) -> Iterable[Attention]:
             if people.ended(known, "declined", "DECLINED")
         ]
         who = max(declined)[1] if declined else None
-        reason = people.known[who].text("reason") if who else reason
+        told = people.known[who] if who else about
+        reason = told.text("reason") if told.at("reason") >= people.stepped_at else None
     yield Attention(status, _status_since(about), who, reason)
