@@ -2,9 +2,14 @@
 
 # ruff: noqa: PLR0917  (fixtures come by their names)
 
+import dataclasses
+import functools
+import json
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,11 +17,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
 
 from app import EXTENSION, Service, create_app
 from app.errors import Discard, GiveUp, RetryAfter
 from app.onespan.values import Event, Package
-from app.store import ledger
+from app.store import ledger, queries
 from app.store.db import Database
 from app.store.ledger import Outcome
 from app.store.models import Dispatch
@@ -256,7 +262,7 @@ def test_law_7_replay_begins_anew(by, tell, work, handlers, clock, dispatch, rep
             assert replay() == 200
         else:
             answer = runner.invoke(args=["replay", "--handler", "fail"])
-            assert (answer.exit_code, answer.stdout) == (0, "1 runs are due now.\n")
+            assert (answer.exit_code, answer.stdout) == (0, "Due now: 1 run.\n")
 
     tell("PACKAGE_COMPLETE")
     work()
@@ -315,6 +321,230 @@ def test_law_7_the_parked_show_on_their_package_and_in_the_feed(tell, work, hand
         ("attention PARKED_HANDLER", None, True, cause),
         ("attention PARKED_HANDLER", True, None, cause),
     ]
+
+
+class CrmSaysNo(GiveUp):
+    """A developer's own, which does not begin as ours does."""
+
+    def __init__(self, deal: int) -> None:
+        self.deal = deal
+
+
+class Later(RetryAfter):
+    """The same."""
+
+    def __init__(self) -> None:
+        self.seconds = float("nan")
+
+
+class Deadly(Exception):
+    """An exception whose text ends the thread that asks for it."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+async def hold_on(*_: object) -> None:
+    """A coroutine, which nobody awaits."""
+
+
+def raising(error: BaseException) -> Callable[..., object]:
+    """A function that raises it."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'hold_on' was never awaited")
+@pytest.mark.parametrize(
+    ("handle", "state", "wait", "said"),
+    [
+        (raising(RetryAfter(Decimal(5))), "due", 5 * SECOND, "The handler asks to be run again later"),
+        (raising(RetryAfter(7, "the CRM sleeps")), "due", 7 * SECOND, "the CRM sleeps"),
+        (raising(Later()), "due", 10 * SECOND, "Later"),
+        (raising(CrmSaysNo(7)), "parked", 0 * SECOND, "7"),
+        (raising(GiveUp("")), "parked", 0 * SECOND, "The handler says that trying again cannot help"),
+        (raising(GiveUp("x" * 5_000_000)), "parked", 0 * SECOND, "x" * 4000),
+        (raising(Deadly()), "due", 10 * SECOND, "Deadly: a Deadly that cannot be shown"),
+        (raising(SyntaxError("x", ("f", 1, "oops", "text"))), "due", 10 * SECOND, "SyntaxError: x"),
+        (lambda *_: hold_on(), "due", 10 * SECOND, "TypeError: the handler is async"),
+    ],
+)
+def test_law_7_no_end_of_a_handler_is_lost(handle, state, wait, said, tell, work, handlers, dispatch, clock, capsys):
+    """However it ends, its place is free again and its row says what is next."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> object:
+        return handle(event, package)
+
+    tell("PACKAGE_COMPLETE")
+    work()
+
+    assert dispatch()["state"] == state
+    assert dispatch()["error"].startswith(said)
+    assert len(dispatch()["error"]) < 10_000
+    if state == "due":
+        assert dispatch()["due_at"] == (clock.now + wait).isoformat().replace("+00:00", "Z")
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_law_7_what_a_handler_gets_can_be_copied_and_sent(tell, work, handlers):
+    """To a queue, a file, another process."""
+    copies = []
+
+    @handlers.on("COBROWSE_REQUEST")
+    def send(event: Event, package: Package) -> None:
+        copies.append((dataclasses.asdict(event), pickle.loads(pickle.dumps(event)) == event, json.dumps(event.extra)))
+
+    tell("COBROWSE_REQUEST", phone="1", selectedSupportBusinessHours=["Morning"])
+    work()
+
+    ((fields, same, extra),) = copies
+    assert fields["extra"] == json.loads(extra) == {"phone": "1", "selectedSupportBusinessHours": ["Morning"]}
+    assert same
+
+
+def test_law_7_what_a_handler_does_to_the_extra_stays_its_own(tell, work, handlers):
+    """The lists in it are copies."""
+    seen = []
+
+    def look(event: Event, package: Package) -> None:
+        hours = event.extra["selectedSupportBusinessHours"]
+        hours.append("Evening")
+        seen.append(len(hours))
+
+    for name in ("first", "second"):
+        one = functools.partial(look)
+        one.__name__ = name
+        handlers.on("COBROWSE_REQUEST")(one)
+    tell("COBROWSE_REQUEST", selectedSupportBusinessHours=["Morning"])
+    work()
+
+    assert seen == [2, 2]
+
+
+def test_law_7_a_run_that_could_not_begin_is_no_attempt(
+    tell, turn, work, handlers, service, clock, dispatch, monkeypatch
+):
+    """The database went away between taking it and reading its event: nobody ran, nobody is to blame."""
+    runs = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> None:
+        runs.append(event.key)
+
+    tell("PACKAGE_COMPLETE")
+    with monkeypatch.context() as broken:
+        broken.setattr(queries, "facts", raising(OperationalError("SELECT", {}, Exception("gone"))))
+        for _ in range(9):
+            with pytest.raises(OperationalError):
+                turn()
+            service.dispatcher.turn()
+            clock.forward(MINUTE)
+    work()
+
+    assert (dispatch()["state"], dispatch()["attempts"], len(runs)) == ("done", 1, 1)
+
+
+def test_law_7_how_a_run_ended_is_told_when_the_database_is_back(
+    tell, turn, work, handlers, service, dispatch, monkeypatch
+):
+    """A turn that fails forgets nothing."""
+    runs = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> None:
+        runs.append(event.key)
+
+    tell("PACKAGE_COMPLETE")
+    turn()
+    service.dispatcher.quiet.wait(PATIENCE)
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger, "settle", raising(OperationalError("UPDATE", {}, Exception("gone"))))
+        with pytest.raises(OperationalError):
+            service.dispatcher.turn()
+    work()
+
+    assert (dispatch()["state"], len(runs)) == ("done", 1)
+
+
+def test_law_7_a_hung_survivor_is_not_suspected_for_ever(tell, turn, handlers, service, hang, clock, dispatch):
+    """Two that lived through a death are run one at a time, until the first has shown that it kills nobody."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def hung(event: Event, package: Package) -> None:
+        hang()
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def well(event: Event, package: Package) -> None: ...
+
+    tell("PACKAGE_COMPLETE")
+    service.digest.turn()
+    for _ in range(2):  # two processes take both, and die
+        with service.database.write() as connection:
+            ledger.take(connection, [1, 2], now=clock.now, lease=LEASE)
+        clock.forward(LEASE)
+    service.dispatcher.turn()
+    assert hang.started.acquire(timeout=PATIENCE)
+    service.dispatcher.turn()
+    assert (dispatch("hung")["attempts"], dispatch("well")["attempts"]) == (3, 2)
+
+    clock.forward(LEASE)
+    service.dispatcher.renew()
+    service.dispatcher.turn()
+    assert dispatch("well")["attempts"] == 2
+    clock.forward(LEASE)
+    service.dispatcher.turn()
+    assert dispatch("well")["attempts"] == 3
+
+
+def test_law_7_the_reason_before_the_last_death_is_kept(tell, work, handlers, service, clock, dispatch):
+    """Five failures and then a death: both are said."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> None:
+        raise ConnectionError("the CRM is away")
+
+    tell("PACKAGE_COMPLETE")
+    for wait in TABLE:
+        work()
+        clock.forward(wait)
+    with service.database.write() as connection:
+        ledger.take(connection, [1], now=clock.now, lease=LEASE)
+    clock.forward(LEASE)
+    work()
+
+    assert dispatch()["state"] == "parked"
+    assert dispatch()["error"].startswith("the process died during attempt 6; before that: ConnectionError: the CRM")
+
+
+def test_law_8_parked_is_closed_when_the_last_is_replayed(tell, work, handlers, read, client):
+    """Two runs of one handler for one package: the feed opens the reason once and closes it once."""
+
+    @handlers.on("*")
+    def fail(event: Event, package: Package) -> None:
+        raise GiveUp("no")
+
+    for name in ("PACKAGE_COMPLETE", "PACKAGE_ARCHIVE"):
+        tell(name)
+        work()
+
+    def history() -> list[Any]:
+        changes = read("/api/packages/pkg-1/history")["items"]
+        return [one["new"] for one in changes if one["subject"] == "handler:fail"]
+
+    def replay(dispatch: int) -> None:
+        client.post(f"/api/dispatches/{dispatch}/replay", headers={"Authorization": f"Bearer {TOKEN}"})
+
+    assert history() == [True]
+    replay(1)
+    assert history() == [True]
+    replay(2)
+    assert history() == [True, None]
+    work()
+    assert history() == [True, None, True]
 
 
 def test_law_7_one_handler_of_an_event_does_not_repeat_the_other(tell, work, handlers, clock):

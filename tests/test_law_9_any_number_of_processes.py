@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.engine import Connection
 
+from app.errors import GiveUp
 from app.onespan.values import Event, Package
-from app.store import ledger
+from app.store import ledger, picture
 from app.store.db import Database
 from app.store.models import Change, Dispatch
-from tests.conftest import HOUR
+from tests.conftest import HOUR, TOKEN
 from tests.processes import Site, Web, callback, until
 
 FACTS = 150  # each is told twice
@@ -170,3 +172,45 @@ def _ask(url: str, question) -> list[int]:
             return list(connection.scalars(question))
     finally:
         database.close()
+
+
+@on_postgresql
+def test_law_9_who_changes_the_picture_holds_the_pen(tell, work, service, handlers, client, runner, monkeypatch):  # noqa: PLR0917
+    """Whatever way the history is written, nobody else writes it meanwhile, so its ids are in the order of commit."""
+    written: list[bool] = []
+    record, paint = picture.record, picture.paint
+    held = text("SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted")
+
+    def noted(write: Any) -> Any:
+        def with_note(connection: Connection, changes: Any, *more: Any, **named: Any) -> None:
+            if changes:
+                written.append(bool(connection.scalar(held)))
+            write(connection, changes, *more, **named)
+
+        return with_note
+
+    monkeypatch.setattr(picture, "record", noted(record))
+    monkeypatch.setattr(picture, "paint", noted(paint))
+
+    @handlers.on("*")
+    def fail(event: Event, package: Package) -> None:
+        raise GiveUp("no")
+
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    ways = {
+        "digest, and parking": lambda: tell("PACKAGE_ACTIVATE"),
+        "replay by the API": lambda: client.post("/api/dispatches/1/replay", headers=bearer),
+        "replay by command": lambda: runner.invoke(args=["replay", "--state", "parked"]),
+        "rebuild": lambda: (_spoil(service), runner.invoke(args=["rebuild"])),
+    }
+    for way, go in ways.items():
+        before = len(written)
+        go()
+        work()
+        assert len(written) > before, way
+    assert all(written)
+
+
+def _spoil(service: Any) -> None:
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE packages SET status = 'DRAFT'"))

@@ -12,8 +12,9 @@ from typing import Any
 
 import structlog
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError  # noqa: A004
+from sqlalchemy.exc import DBAPIError
 
+from app.logs import what_and_where
 from app.onespan import claims
 from app.onespan.callbacks import Callback, read_callback
 from app.onespan.claims import Claim, State
@@ -21,10 +22,12 @@ from app.onespan.packages import PackageReading, read_package
 from app.onespan.picture import derive
 from app.onespan.values import Package
 from app.store import events, journal, ledger, picture
-from app.store.db import Database, take_pen
+from app.store.db import Database, blames_a_row, take_pen
 from app.store.events import Facts, NewEvent
+from app.store.journal import SET_ASIDE
 from app.store.picture import Cause, NewChange
-from app.work.dispatch import Clock, Handlers
+from app.work.attempt import Clock
+from app.work.dispatch import Handlers
 
 log = structlog.get_logger()
 
@@ -115,13 +118,12 @@ class Digest:
                 return False
         try:
             took = self._batch(limit)
-        except (OperationalError, InterfaceError, TimeoutError):
-            raise  # the database is away or busy; no row is at fault
-        except Exception as error:  # noqa: BLE001  (any mistake of ours about one row)
+        except Exception as error:
+            if not blames_a_row(error):
+                raise
             if limit > 1:
                 return self.turn(limit=limit // 2)
-            self._set_aside(error)
-            took = 1
+            took = self._one()
         if took:
             self._wake()
         return bool(took)
@@ -136,13 +138,22 @@ class Digest:
             log.info("journal.digested", rows=len(rows))
         return len(rows)
 
-    def _set_aside(self, error: Exception) -> None:
+    def _one(self) -> int:
+        """Digest the next row alone, or set it aside: exactly the one that was tried."""
+        now = self._clock()
         with self._database.write() as connection:
             take_pen(connection)
-            for row in journal.pending(connection, limit=1):
-                reason = f"it could not be digested: {_name(error)}"
-                journal.give_up(connection, row.id, reason=reason, now=self._clock())
-                log.error("journal.set_aside", journal_id=row.id, error=_name(error))
+            rows = journal.pending(connection, limit=1)
+            for row in rows:
+                try:
+                    with connection.begin_nested():
+                        digest(connection, rows, handlers=self._handlers, now=now)
+                except Exception as error:
+                    if not blames_a_row(error):
+                        raise
+                    journal.give_up(connection, row.id, reason=f"{SET_ASIDE}: {_name(error)}", now=now)
+                    log.error("journal.set_aside", journal_id=row.id, **what_and_where(error))
+        return len(rows)
 
 
 def digest(connection: Connection, rows: Sequence[Any], *, handlers: Handlers, now: datetime) -> None:

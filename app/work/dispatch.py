@@ -10,41 +10,29 @@ import difflib
 import hashlib
 import inspect
 import threading
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from types import MappingProxyType
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.util import immutabledict
 
-from app.errors import Discard, GiveUp, HandlerMistake, RetryAfter
-from app.onespan.callbacks import clean
+from app.errors import HandlerMistake
 from app.onespan.catalogue import CATALOGUE, wire_name
-from app.onespan.values import Event, Package
+from app.onespan.values import Event
 from app.store import ledger, picture, queries
-from app.store.db import Database, take_pen
+from app.store.db import Database
 from app.store.ledger import Outcome, Taken
+from app.work.attempt import ATTEMPTS, RETRIES, Clock, Handler, Run, attempt, hopeless
 
 log = structlog.get_logger()
 
-Handler = Callable[[Event, Package], object]
-Clock = Callable[[], datetime]
 
 ALL = "*"
-# How long we wait after the first, second, ... failed attempt; after the last of them the dispatch is parked.
-RETRIES = (
-    timedelta(seconds=10),
-    timedelta(minutes=1),
-    timedelta(minutes=10),
-    timedelta(hours=1),
-    timedelta(hours=6),
-)
-ATTEMPTS = len(RETRIES) + 1
+SUSPICION = 2  # leases that a run must live before it is no longer suspected of killing processes
 NOT_PLAIN = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-ERROR_LENGTH = 4000  # characters of a traceback worth keeping, counted from its end
 
 
 class Handlers:
@@ -109,16 +97,6 @@ class Handlers:
         self._functions[name] = function
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of one handler, with all it needs."""
-
-    taken: Taken
-    handler: Handler
-    event: Event
-    package: Package
-
-
 class Dispatcher:
     """Runs what is due in this process. `turn` is for one thread at a time; the handlers have their own.
 
@@ -137,7 +115,7 @@ class Dispatcher:
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
-        self._handlers = handlers
+        self.handlers = handlers
         self._clock = clock
         self._threads = threads
         self._lease = lease
@@ -145,9 +123,14 @@ class Dispatcher:
         self._running: dict[int, Taken] = {}
         self._ended: deque[Outcome] = deque()
         self._open = True
-        self._survivor: int | None = None  # taken after two deaths: one at a time
+        self._survivor: int | None = None  # under suspicion: one at a time ...
+        self._suspected_until = datetime.min.replace(tzinfo=UTC)  # ... until it has shown that it kills nobody
         self._turning = threading.Lock()
-        self.idle = threading.Event()  # set while nothing runs here
+        self._counting = threading.Lock()
+        self._threads_alive = 0
+        self.quiet = threading.Event()  # set while no handler runs here
+        self.idle = threading.Event()  # set while, besides, all that ran here is settled
+        self.quiet.set()
         self.idle.set()
 
     def turn(self) -> bool:
@@ -211,109 +194,75 @@ class Dispatcher:
             return []
         with self._database.write() as connection:
             taken = ledger.take(connection, wanted, now=now, lease=self._lease) if wanted else []
-            hopeless = [_hopeless(one, now) for one in taken if one.attempt > ATTEMPTS]
-            self._settle(connection, [*ended, *hopeless], now=now)
+            dead = [hopeless(one, now) for one in taken if one.attempt > ATTEMPTS]
+            self._settle(connection, [*ended, *dead], now=now)
         return self._prepare([one for one in taken if one.attempt <= ATTEMPTS])
 
     def _wanted(self, connection: Connection, ended: list[Outcome], *, now: datetime) -> list[int]:
         """What to take; never what runs or ran here and was not settled yet, even if its lease has ended."""
         room = self._room(ended)
         wanted = ledger.due(connection, room, now=now)
-        if self._survivor not in self._running:
+        if self._survivor not in self._running or now >= self._suspected_until:
             survivors = [one for one in ledger.survivor(connection, room, now=now) if one not in self._running]
             self._survivor = survivors[0] if survivors else None
+            self._suspected_until = now + SUSPICION * self._lease
             wanted += survivors
         return [one for one in wanted if one not in self._running]
 
     def _settle(self, connection: Connection, outcomes: list[Outcome], *, now: datetime) -> None:
         if parked := ledger.settle(connection, outcomes, now=now):
-            take_pen(connection)
-            picture.record(connection, ledger.parked_changes(parked, now=now), now=now)
+            picture.record(connection, ledger.parked_changes(connection, parked, now=now), now=now)
 
     def _room(self, ended: list[Outcome]) -> dict[str, int]:
         busy = [taken.handler for taken in self._running.values()]
         idle = [outcome.taken.handler for outcome in ended]
-        room = {name: self._threads - busy.count(name) + idle.count(name) for name in self._handlers}
+        room = {name: self._threads - busy.count(name) + idle.count(name) for name in self.handlers}
         return {name: places for name, places in room.items() if places > 0}
 
     def _prepare(self, taken: list[Taken]) -> list[Run]:
         if not taken:
             return []
-        with self._database.read() as connection:
-            events = queries.facts(connection, {one.event_id for one in taken})
-            packages = queries.packages(connection, {one.package_id for one in taken})
+        try:
+            with self._database.read() as connection:
+                events = queries.facts(connection, {one.event_id for one in taken})
+                packages = queries.packages(connection, {one.package_id for one in taken})
+        except SQLAlchemyError:
+            self._running |= {one.id: one for one in taken}
+            self._ended.extend(self._not_begun(one, "the database was away") for one in taken)
+            raise
         return [
-            Run(one, self._handlers[one.handler], _for_handler(events[one.event_id], one), packages[one.package_id])
+            Run(one, self.handlers[one.handler], _for_handler(events[one.event_id], one), packages[one.package_id])
             for one in taken
         ]
 
     def _start(self, run: Run) -> None:
         thread = threading.Thread(target=self._run, args=(run,), name=f"handler {run.taken.handler}", daemon=True)
+        self._one_thread_more(1)
         try:
             thread.start()
         except RuntimeError:  # the machine has no thread left for us
+            self._one_thread_more(-1)
             log.error("handler.not_started", handler=run.taken.handler)
-            self._ended.append(Outcome(run.taken, "due", self._clock() + RETRIES[0], "no thread", counts=False))
+            self._ended.append(self._not_begun(run.taken, "the machine had no thread left"))
+
+    def _not_begun(self, taken: Taken, why: str) -> Outcome:
+        return Outcome(taken, "due", self._clock() + RETRIES[0], why, counts=False)
 
     def _run(self, run: Run) -> None:
-        outcome = attempt(run, now=self._clock)
-        self._ended.append(outcome)
+        self._ended.append(attempt(run, now=self._clock))
+        self._one_thread_more(-1)
         self._wake()
 
-
-def attempt(run: Run, *, now: Clock) -> Outcome:
-    """Run one handler for one event, whatever it does, and say how that went."""
-    told = {
-        "event_id": run.event.id,
-        "name": run.event.name,
-        "handler": run.taken.handler,
-        "attempt": run.taken.attempt,
-    }
-    try:
-        run.handler(run.event, run.package)
-    except Discard as end:
-        log.info("handler.discarded", **told)
-        return Outcome(run.taken, "discarded", now(), _text(end.detail))
-    except GiveUp as end:
-        log.warning("handler.parked", **told)
-        return Outcome(run.taken, "parked", now(), _text(end.detail))
-    except BaseException as error:  # noqa: BLE001  (a handler may raise anything; it ends its own run only)
-        return _failed(run, error, now=now(), told=told)
-    log.debug("handler.done", **told)
-    return Outcome(run.taken, "done", now())
-
-
-def _failed(run: Run, error: BaseException, *, now: datetime, told: Mapping[str, object]) -> Outcome:
-    text = _explain(error)
-    if run.taken.attempt >= ATTEMPTS:
-        log.warning("handler.parked", error=type(error).__name__, **told)
-        return Outcome(run.taken, "parked", now, text)
-    wait = timedelta(seconds=error.seconds) if isinstance(error, RetryAfter) else RETRIES[run.taken.attempt - 1]
-    log.warning("handler.failed", error=type(error).__name__, retry_in=wait.total_seconds(), **told)
-    return Outcome(run.taken, "due", now + wait, text)
-
-
-def _hopeless(taken: Taken, now: datetime) -> Outcome:
-    """A dispatch whose every attempt ended without a word: its process was killed, most likely by the handler."""
-    return Outcome(taken, "parked", now, f"the process died while the handler ran, {ATTEMPTS} times", counts=False)
-
-
-def _explain(error: BaseException) -> str:
-    """What went wrong in one line, then where. For the database: it may name persons, so no log line has it."""
-    lines = [f"{type(error).__name__}: {_text(error)}", "", *traceback.format_exception(error)]
-    text = "\n".join(line.rstrip("\n") for line in lines)
-    return clean(text if len(text) <= ERROR_LENGTH else f"{lines[0][:200]}\n...\n{text[-ERROR_LENGTH:]}")
-
-
-def _text(said: object) -> str:
-    """What a handler said, as text that every database takes."""
-    try:
-        return clean(str(said))
-    except Exception:  # noqa: BLE001  (an exception may be unable to say what it is)
-        return f"a {type(said).__name__} that cannot be shown"
+    def _one_thread_more(self, more: int) -> None:
+        with self._counting:
+            self._threads_alive += more
+            if self._threads_alive:
+                self.quiet.clear()
+            else:
+                self.quiet.set()
 
 
 def _for_handler(event: Event, taken: Taken) -> Event:
     """The event with a key of this handler's own; rows know facts by their fingerprint."""
     key = hashlib.sha256(f"{event.key} {taken.handler}".encode()).hexdigest()[:32]
-    return dataclasses.replace(event, key=key, extra=MappingProxyType(copy.deepcopy(dict(event.extra))))
+    return dataclasses.replace(event, key=key, extra=immutabledict(copy.deepcopy(dict(event.extra))))

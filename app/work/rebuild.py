@@ -1,5 +1,6 @@
 """Derive the picture again from the journal, to check it or to mend it."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
@@ -11,10 +12,9 @@ from app.onespan.picture import derive
 from app.onespan.values import Package
 from app.store import journal, picture, queries
 from app.store.db import Database, take_pen
-from app.store.events import Facts
 from app.store.picture import Cause, NewChange
+from app.work.attempt import Clock
 from app.work.digest import read
-from app.work.dispatch import Clock
 
 PERSONAL = ("sender", "signers")
 CHUNK = 200  # packages in one transaction
@@ -44,13 +44,20 @@ def rebuild(
         with database.write() if write else database.read() as connection:
             if write:
                 take_pen(connection)
-            ids = journal.packages_after(connection, last, limit=CHUNK)
+            ids = _ids_after(connection, last)
             found = list(_chunk(connection, ids, clock=clock, write=write))
         if not ids:
             return
         yield from found
         progress(len(ids))
         last = ids[-1]
+
+
+def _ids_after(connection: Connection, last: str) -> list[str]:
+    """The next ids of packages that the journal speaks of, or that are stored."""
+    told = journal.packages_after(connection, last, limit=CHUNK)
+    stored = picture.packages_after(connection, last, limit=CHUNK)
+    return sorted({*told, *stored}, key=str.encode)[:CHUNK]  # as the databases sort them: by their bytes
 
 
 def _chunk(connection: Connection, ids: list[str], *, clock: Clock, write: bool) -> Iterator[Difference]:
@@ -63,23 +70,32 @@ def _chunk(connection: Connection, ids: list[str], *, clock: Clock, write: bool)
         for one, package in derived.items()
         for change in picture.differences(stored.get(one), package, happened_at=now, cause=Cause("rebuild", "journal"))
     ]
-    differing = {one for one, package in derived.items() if stored.get(one) != package}
-    if write and differing:
+    claimed = picture.states(connection, ids)
+    of_no_cause = stored.keys() - derived.keys()
+    told_otherwise = {one for one in derived if _plain(claimed.get(one)) != _plain(states[one])}
+    differing = told_otherwise | {one for one, package in derived.items() if stored.get(one) != package}
+    if write:
         picture.paint(connection, {one: (states[one], derived[one]) for one in differing}, stored)
         picture.record(connection, changes, now=now)
+        picture.erase(connection, of_no_cause)
     yield from map(_difference, changes)
     for one in sorted(differing - {change.package_id for change in changes}):
-        yield Difference(one, "package", "details", *_details(stored.get(one), derived[one]))
+        yield Difference(one, "package", *_details(stored.get(one), derived[one]))
+    for one in sorted(of_no_cause):
+        yield Difference(one, "package", "row", "stored", "of no cause")
 
 
 def _states(connection: Connection, ids: Iterable[str]) -> dict[str, State]:
     """What the journal's digested rows claim of these packages, each fact once."""
     states: dict[str, State] = {}
-    facts = Facts()
+    seen: set[int] = set()
     for row in journal.of_packages(connection, ids):
         told = read(row)
-        if told.callback and facts.recognise(told.callback, received_at=told.received_at)[1]:
-            continue
+        if row.event_id is not None:
+            if row.event_id in seen:
+                continue
+            seen.add(row.event_id)
+            told = replace(told, received_at=row.first_received_at)  # commits may have passed each other
         states[told.package_id] = claims.merge(states.get(told.package_id, {}), told.claims)
     return states
 
@@ -93,10 +109,17 @@ def _difference(change: NewChange) -> Difference:
     return Difference(change.package_id, change.subject, change.attribute, change.old, change.new)
 
 
-def _details(stored: Package | None, derived: Package) -> tuple[str, str]:
-    """The fields that differ, as they are stored and as they are derived; persons only by the field's name."""
+def _plain(state: State | None) -> str:
+    return json.dumps(state, sort_keys=True)
+
+
+def _details(stored: Package | None, derived: Package) -> tuple[str, str, str]:
+    """What differs, as it is stored and as it is derived; persons only by the field's name."""
+    if stored == derived:
+        return "claims", "as stored", "as the journal has them"
     names = [one.name for one in fields(Package) if getattr(stored, one.name, None) != getattr(derived, one.name)]
-    return tuple(
+    was, is_ = (
         " ".join(name if name in PERSONAL else f"{name}={getattr(package, name, None)}" for name in names)
         for package in (stored, derived)
-    )  # type: ignore[return-value]
+    )
+    return "details", was, is_

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from sqlalchemy.engine import Connection
 
-from app.store import ledger, picture
-from app.store.db import Database, take_pen
-from app.store.ledger import Choice
+from app.store import choice, ledger, picture
+from app.store.choice import Choice
+from app.store.db import Database
 from app.work.dispatch import Handlers
 
 CHUNK = 500  # rows in one transaction
@@ -35,16 +35,14 @@ class Again(Work):
 
     def count(self, connection: Connection) -> int:
         """How many there are."""
-        return ledger.count(connection, self.choice)
+        return choice.count(connection, self.choice)
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
         """Make the next ones due."""
-        ids = ledger.next_chosen(connection, self.choice, after=after, limit=CHUNK)
+        ids = choice.next_chosen(connection, self.choice, after=after, limit=CHUNK)
         unparked = ledger.unparked_changes(connection, ids, now=now)
         made = ledger.make_due(connection, ids, now=now)
-        if unparked:
-            take_pen(connection)
-            picture.record(connection, unparked, now=now)
+        picture.record(connection, unparked, now=now)
         return made, ids[-1] if ids else None
 
 
@@ -57,12 +55,12 @@ class Missing(Work):
 
     def count(self, connection: Connection) -> int:
         """How many there are."""
-        return ledger.count_never_told(connection, self.choice, names=self._names())
+        return choice.count_never_told(connection, self.choice, names=self._names())
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
         """Make the next ones due."""
         assert self.choice.handler
-        events = ledger.never_told(connection, self.choice, names=self._names(), after=after, limit=CHUNK)
+        events = choice.never_told(connection, self.choice, names=self._names(), after=after, limit=CHUNK)
         ledger.oblige(connection, ((event, package, self.choice.handler) for event, package in events), now=now)
         return len(events), events[-1][0] if events else None
 

@@ -10,6 +10,8 @@ import structlog
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from app.logs import what_and_where
+
 log = structlog.get_logger()
 
 
@@ -38,4 +40,4 @@ class Scheduler:
 
 
 def _log_failure(failure: JobExecutionEvent) -> None:
-    log.error("turn.failed", turn=failure.job_id, error=type(failure.exception).__name__)
+    log.error("turn.failed", turn=failure.job_id, **what_and_where(failure.exception))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.logs import what_and_where
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher
 from app.work.scheduler import Scheduler
@@ -44,7 +45,7 @@ class Pump:
             try:
                 worked = self._turn()
             except Exception as error:  # noqa: BLE001  (the next turn may do better; the thread must live)
-                log.error("turn.failed", turn=self._name, error=type(error).__name__)
+                log.error("turn.failed", turn=self._name, **what_and_where(error))
                 self._stopped.wait(BACK_OFF)
                 continue
             if not worked:
@@ -93,7 +94,7 @@ class Worker:
         deadline = time.monotonic() + grace
         self._dispatcher.close()
         self._digesting.stop(timeout=grace)
-        self._dispatcher.idle.wait(max(0, deadline - time.monotonic()))
+        self._dispatcher.quiet.wait(max(0, deadline - time.monotonic()))
         self._dispatching.stop(timeout=5)
         try:
             handed_back = self._dispatcher.hand_back()
