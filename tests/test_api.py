@@ -887,3 +887,55 @@ def test_an_event_told_a_thousand_times_has_its_count_and_its_first_callbacks(te
     (event,) = ask("/api/events").json["items"]
     assert event["repeats"] == 29
     assert [one["id"] for one in event["callbacks"]] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("name", ["ΠΑΠΑΔΟΠΟΥΛΟΣ", "İstanbul", "Straße", "100 %_/\\"])
+def test_a_name_is_found_by_its_very_text(name, service, read):
+    """Whatever the database takes for lower case."""
+    snapshot = {"id": "pkg-1", "name": name, "status": "SENT", "roles": [], "documents": []}
+    with service.database.write() as connection:
+        entry = Entry("snapshot", NOON, json.dumps(snapshot).encode(), package_id="pkg-1", read_at=NOON)
+        journal.add(connection, [entry])
+    service.digest.turn()
+
+    assert [one["name"] for one in read("/api/packages", q=name)["items"]] == [name]
+    assert read("/api/packages", q=name + "!")["items"] == []
+
+
+@pytest.mark.parametrize("package", ["a\nb", "line\r\n", "/", "a//b/"])
+def test_any_id_that_the_door_takes_can_be_read(package, tell, picture, client):
+    """Line breaks and slashes too."""
+    tell("PACKAGE_CREATE", package=package)
+    picture(package)
+
+    answer = client.get(f"/api/packages/{quote(package, safe='')}", headers={"Authorization": f"Bearer {TOKEN}"})
+
+    assert (answer.status_code, answer.json["id"]) == (200, package)
+
+
+def test_no_condition_but_one_is_answered(client, tell, picture):
+    """If-Match is for those who write."""
+    tell("PACKAGE_CREATE")
+    picture("pkg-1")
+
+    answer = client.get("/api/packages/pkg-1", headers={"Authorization": f"Bearer {TOKEN}", "If-Match": '"other"'})
+
+    assert (answer.status_code, answer.json["id"]) == (200, "pkg-1")
+
+
+def test_every_answer_of_the_api_is_in_its_document(client):
+    """Also those that are no success."""
+    paths = client.get("/api/openapi.json").json["paths"]
+
+    for methods in paths.values():
+        for operation in methods.values():
+            assert {"200", "400", "401", "500", "503"} <= operation["responses"].keys()
+
+
+def test_no_signer_is_nobodys(read, tell, picture):
+    """An empty filter is not the same as none."""
+    tell("SIGNER_COMPLETE", sessionUser=ADA)
+    picture("pkg-1")
+
+    assert read("/api/packages", signer="")["items"] == []
+    assert len(read("/api/packages", signer=ADA)["items"]) == 1

@@ -17,7 +17,7 @@ from werkzeug.routing import PathConverter
 from app.errors import ReceiverError, StillRunning
 from app.onespan.values import Package
 from app.store import ledger, picture, queries
-from app.store.db import Database, take_pen
+from app.store.db import Database
 from app.store.queries import BadCursor, ChangeDetail, DispatchDetail, EventDetail, EventFilter, PackageFilter, Page
 from app.web.auth import authenticate
 from app.web.errors import refuse
@@ -37,13 +37,12 @@ from app.web.parameters import (
 Item = TypeVar("Item", ChangeDetail, EventDetail)
 
 LOOK = 0.25  # seconds between two looks for a change while a request is held
-WAITERS = 4  # requests held at once per process; more are answered at once, so that callbacks always find a thread
 
 
 class AnyId(PathConverter):
-    """An id in a path: any text, slashes too, even at its start."""
+    """An id in a path: any text, with slashes and line breaks, even at its start."""
 
-    regex = ".+?"
+    regex = r"[\s\S]+?"
     part_isolating = False
 
 
@@ -57,12 +56,13 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
     tokens: Iterable[tuple[str, str]],
     clock: Callable[[], datetime],
     wake: Callable[[], None],
+    waiters: int,
 ) -> Blueprint:
-    """The blueprint of `/api`. `wake` says that a dispatch is due."""
+    """The blueprint of `/api`. `wake` says that a dispatch is due; so many `waiters` of the feed are held at once."""
     blueprint = Blueprint("api", __name__)
     document = Document()
     known = tuple(tokens)
-    waiters = threading.BoundedSemaphore(WAITERS)
+    places = threading.BoundedSemaphore(waiters)
 
     @blueprint.before_request
     def who_is_it() -> ResponseReturnValue | None:
@@ -139,11 +139,11 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
         already it answers at once, with no items.
         """
         items = _changes(database, asked)
-        if not items and asked.wait and waiters.acquire(blocking=False):
+        if not items and asked.wait and places.acquire(blocking=False):
             try:
                 items = _wait_for_changes(database, asked)
             finally:
-                waiters.release()
+                places.release()
         return Page(items, str(items[-1].id) if items else None)
 
     @blueprint.post("/dispatches/<int:dispatch_id>/replay")
@@ -156,9 +156,7 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
             unparked = ledger.replay(connection, dispatch_id, now=now) if dispatch_id <= LAST_ID else None
             if unparked is None:
                 raise NoSuchThing(f"no dispatch {dispatch_id}")
-            if unparked:
-                take_pen(connection)
-                picture.record(connection, unparked, now=now)
+            picture.record(connection, unparked, now=now)
             found = queries.dispatch(connection, dispatch_id)
         wake()
         return _json(TypeAdapter(DispatchDetail).dump_json(found))  # type: ignore[arg-type]
@@ -188,11 +186,16 @@ def _show(body: bytes) -> ResponseReturnValue:
     response = _json(body)
     response.headers["Cache-Control"] = "private, no-cache"
     response.add_etag()
-    return response.make_conditional(request)
+    if request.if_none_match.contains_weak(response.get_etag()[0] or ""):
+        response.status_code = 304
+        response.set_data(b"")
+        response.headers.pop("Content-Length", None)
+        response.headers.pop("Content-Type", None)
+    return response
 
 
 def _json(body: bytes) -> Response:
-    return current_app.response_class(body, mimetype="application/json")
+    return current_app.response_class(body + b"\n", mimetype="application/json")
 
 
 def _package(connection: Connection, package_id: str) -> Package:

@@ -1,15 +1,15 @@
 """Errors as every edge says them: `{"error": {"code", "message"}}` and the right status."""
 
-import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from pathlib import Path
 
 import structlog
 from flask import Flask, Response, jsonify
 from flask.typing import ResponseReturnValue
-from sqlalchemy.exc import OperationalError, TimeoutError  # noqa: A004  (of waiting for a connection)
+from sqlalchemy.exc import OperationalError, ProgrammingError, TimeoutError  # noqa: A004  (of waiting for a connection)
 from werkzeug.exceptions import HTTPException
+
+from app.logs import what_and_where
 
 log = structlog.get_logger()
 
@@ -22,8 +22,8 @@ def refuse(status: int, code: str, message: str, headers: Mapping[str, str] | No
     return response
 
 
-def answer_errors(app: Flask) -> None:
-    """Let every error of this app be JSON, and none of them tell secrets."""
+def answer_errors(app: Flask, *, is_behind: Callable[[], bool]) -> None:
+    """Let every error of this app be JSON, and none of them tell secrets. `is_behind`: migrations are missing."""
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> ResponseReturnValue:
@@ -38,10 +38,14 @@ def answer_errors(app: Flask) -> None:
         log.error("database.unavailable", error=type(error).__name__)
         return refuse(503, "database_unavailable", "The database does not answer; try again.", {"Retry-After": "5"})
 
+    @app.errorhandler(ProgrammingError)
+    def database_of_another_time(error: ProgrammingError) -> ResponseReturnValue:
+        if not is_behind():
+            return our_fault(error)
+        log.error("database.behind")
+        return refuse(503, "database_behind", "The database is not at this version: run `flask db upgrade`.")
+
     @app.errorhandler(Exception)
     def our_fault(error: Exception) -> ResponseReturnValue:
-        # Only where, not what: an error's text may quote a row, and with it a person or a key.
-        frames = traceback.extract_tb(error.__traceback__)[-5:]
-        where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
-        log.error("request.failed", error=type(error).__name__, where=where)
+        log.error("request.failed", **what_and_where(error))
         return refuse(500, "our_fault", "Something went wrong here. It is logged; nothing was changed.")

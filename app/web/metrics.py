@@ -13,8 +13,8 @@ from app.store.queries import Pulse
 QUANTILES = (0.5, 0.95, 0.99)
 
 
-def metrics(*, pulse: Callable[[], Pulse], spooled: Callable[[], int]) -> Blueprint:
-    """The blueprint of `/metrics`."""
+def metrics(*, pulse: Callable[[], Pulse | None], spooled: Callable[[], int]) -> Blueprint:
+    """The blueprint of `/metrics`. `pulse` is None while the database does not answer."""
     blueprint = Blueprint("metrics", __name__)
 
     @blueprint.get("/metrics")
@@ -28,27 +28,33 @@ def metrics(*, pulse: Callable[[], Pulse], spooled: Callable[[], int]) -> Bluepr
 
 
 class _Figures(Collector):
-    def __init__(self, pulse: Pulse, spooled: int) -> None:
+    def __init__(self, pulse: Pulse | None, spooled: int) -> None:
         self._pulse = pulse
         self._spooled = spooled
 
     def collect(self) -> Iterable[Metric]:
         """Each figure under the name that it has in the logs."""
         yield GaugeMetricFamily("callbacks_spooled", "Callbacks that wait for the database.", value=self._spooled)
-        yield GaugeMetricFamily("journal_undigested", "Entries to be digested.", value=self._pulse.undigested)
-        yield GaugeMetricFamily(
-            "journal_oldest_undigested_seconds", "How long the oldest waits.", value=self._pulse.oldest_undigested
-        )
-        states = GaugeMetricFamily("dispatches", "Handler runs that are open or parked.", labels=["state"])
-        for state, number in self._pulse.dispatches.items():
-            states.add_metric([state], number)
-        yield states
-        dwell = GaugeMetricFamily(
-            "dwell_seconds", "From a callback's arrival to its handler's end, lately.", labels=["quantile"]
-        )
-        for quantile in QUANTILES if self._pulse.dwell else ():
-            dwell.add_metric([str(quantile)], _quantile(self._pulse.dwell, quantile))
-        yield dwell
+        yield GaugeMetricFamily("database_up", "Whether the database answers.", value=self._pulse is not None)
+        if self._pulse is not None:
+            yield from _figures_of(self._pulse)
+
+
+def _figures_of(pulse: Pulse) -> Iterable[Metric]:
+    yield GaugeMetricFamily("journal_undigested", "Entries to be digested.", value=pulse.undigested)
+    yield GaugeMetricFamily(
+        "journal_oldest_undigested_seconds", "How long the oldest waits.", value=pulse.oldest_undigested
+    )
+    states = GaugeMetricFamily("dispatches", "Handler runs that are open or parked.", labels=["state"])
+    for state, number in pulse.dispatches.items():
+        states.add_metric([state], number)
+    yield states
+    dwell = GaugeMetricFamily(
+        "dwell_seconds", "From a callback's arrival to its handler's end, lately.", labels=["quantile"]
+    )
+    for quantile in QUANTILES if pulse.dwell else ():
+        dwell.add_metric([str(quantile)], _quantile(pulse.dwell, quantile))
+    yield dwell
 
 
 def _quantile(rising: Sequence[float], quantile: float) -> float:

@@ -16,7 +16,10 @@ ERRORS = {
     401: "No valid bearer token.",
     404: "There is no such thing.",
     409: "Not now; the message says why.",
+    500: "Something went wrong here.",
+    503: "The database does not answer, or too many ask at once; try again after `Retry-After` seconds.",
 }
+ALWAYS = (400, 500, 503)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,7 @@ class Document:
 
         def note(view: Callable[..., Any]) -> Callable[..., Any]:
             summary = " ".join((view.__doc__ or "").split())
-            known = (400,) if query else ()
-            told = (*known, *((401,) if bearer else ()), *errors)
+            told = (*ALWAYS, *((401,) if bearer else ()), *errors)
             self.endpoints.append(Endpoint(method, path, summary, query, answer, told, bearer))
             return view
 

@@ -6,7 +6,7 @@ from datetime import datetime
 import structlog
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from app.errors import NothingTakesIt, NotOneSpan, UnreadableCallback
 from app.onespan.callbacks import read_callback
@@ -66,7 +66,12 @@ def door(
 def _body() -> bytes:
     """The request's body. A chunked one is cut at the limit without a word, so we ask for one byte more."""
     request.max_content_length = BODY_LIMIT + 1
-    body = request.get_data(cache=False)
+    try:
+        body = request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception:  # noqa: BLE001  (the server's own error for chunks that are none)
+        raise BadRequest("The body cannot be read to its end.") from None
     if len(body) > BODY_LIMIT:
         raise RequestEntityTooLarge
     return body
