@@ -16,7 +16,7 @@ run: $(VENV)/.runs ## set up what is missing and start the service on 127.0.0.1:
 
 demo: export DATABASE_URL := sqlite:///instance/demo.db
 demo: $(VENV)/.runs ## the service and a simulated OneSpan that sends it callbacks
-	@$(BIN)/flask setup
+	@$(BIN)/flask setup >/dev/null
 	@$(BIN)/flask db upgrade 2>/dev/null || $(BIN)/flask db upgrade
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/demo.sh
 

@@ -4,12 +4,15 @@ A setting has one name: `DATABASE_URL` in the environment and in the settings fi
 The environment wins over the settings file (`SETTINGS_FILE`, by default `instance/settings.env`).
 """
 
+import difflib
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
+from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
@@ -32,7 +35,7 @@ class Key(NamedTuple):
 # A label is a short word before the first "="; a base64 key that merely ends in "=" has none.
 LABELLED = re.compile(r"([A-Za-z0-9_.-]{1,40})=(.*[^=].*)", re.DOTALL)
 LABEL_ONLY = re.compile(r"[A-Za-z0-9_.-]{1,40}=+")
-BASE64_AT_LEAST = 12  # characters from which on `abc...=` is taken for a padded key
+BASE64_AT_LEAST = 20  # characters from which on `abc...=` is taken for a padded key
 
 
 def read_keys(text: object) -> object:
@@ -46,6 +49,8 @@ def read_keys(text: object) -> object:
         if not labelled and LABEL_ONLY.fullmatch(entry) and (len(entry) % 4 or len(entry) < BASE64_AT_LEAST):
             raise ValueError("has a label without a key; say label=key")
         label, secret = labelled.groups() if labelled else (f"key-{len(keys) + 1}", entry)
+        if not secret.isprintable():  # half of a surrogate pair, too: bytes of the environment that are no text
+            raise ValueError("has a key with characters that no header can carry")
         keys.append(Key(label.strip(), SecretStr(secret.strip())))
     return tuple(keys)
 
@@ -102,6 +107,21 @@ class Settings(BaseSettings):
         description="Where callbacks are kept while the database is away; a durable local disk.",
     )
     log_format: Literal["json", "text"] = Field(default="json", description="json, or text for people.")
+    bind: str = Field(
+        default="127.0.0.1:8000", description="Where gunicorn listens: address:port, or unix:/path/of/a/socket."
+    )
+    web_concurrency: int = Field(default=2, ge=1, le=64, description="Processes of gunicorn.")
+    web_threads: int = Field(
+        default=16, ge=4, le=256, description="Requests that each process answers at once; some are kept for callbacks."
+    )
+
+    @property
+    def address(self) -> str:
+        """Where a person on this machine reaches the service."""
+        host, _, port = self.bind.rpartition(":")
+        if self.bind.startswith("unix:"):
+            return "http://localhost"
+        return f"http://{host if host not in ('', '0.0.0.0', '[::]') else '127.0.0.1'}:{port}"  # noqa: S104
 
     @field_validator("reconcile_hours", mode="before")
     @classmethod
@@ -115,11 +135,22 @@ class Settings(BaseSettings):
             url = make_url(value.get_secret_value())
         except (ArgumentError, ValueError):
             raise ValueError("is not a database URL; try sqlite:///instance/status.db") from None
-        if url.drivername in ("postgres", "postgresql"):
+        if url.drivername.partition("+")[0] in ("postgres", "postgresql"):
             url = url.set(drivername="postgresql+psycopg")
-        if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith((":", "/", "file:")):
+        if url.get_backend_name() not in ("sqlite", "postgresql"):
+            raise ValueError("must be a sqlite:/// or a postgresql:// URL; other databases do not work")
+        if url.get_backend_name() == "sqlite" and (not url.database or url.database.startswith((":", "file:"))):
+            raise ValueError("must name a file, such as sqlite:///instance/status.db; one in memory forgets all")
+        if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith("/"):
             url = url.set(database=str(ROOT / url.database))
         return SecretStr(url.render_as_string(hide_password=False))
+
+    @field_validator("bind")
+    @classmethod
+    def _bind_is_a_place(cls, value: str) -> str:
+        if not re.fullmatch(r"unix:.+|(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]*):[0-9]{1,5}", value):
+            raise ValueError("must look like 127.0.0.1:8000, [::1]:8000 or unix:/run/onespan.sock")
+        return value
 
     @field_validator("onespan_url")
     @classmethod
@@ -175,17 +206,43 @@ def load_settings() -> Settings:
     Raises `SettingsError` with every problem at once. No value is repeated in the message: it may be a secret.
     """
     file = settings_file()
+    problems = []
     try:
-        return Settings(_env_file=file if file.is_file() else None)
+        if file.is_file():
+            problems += _misspelt(dotenv_values(file))
+        settings = Settings(_env_file=file if file.is_file() else None)
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from None
+        problems += _problems(error)
+    except OSError as error:
+        problems += [f"  SETTINGS_FILE: {file} cannot be read: {error.strerror}"]
+    if problems:
+        raise SettingsError("\n".join(["These settings need a hand before the service can start:", *problems]))
+    return settings
 
 
-def _explain(error: ValidationError) -> str:
+def require_settings_file() -> None:
+    """Raise `SettingsError` where `SETTINGS_FILE` names a file that is not there: its settings would be missed."""
+    file = settings_file()
+    if "SETTINGS_FILE" in os.environ and (not file.exists() or file.is_dir()):
+        raise SettingsError(f"SETTINGS_FILE: there is no file {file}. `flask setup` writes one with fresh secrets.")
+
+
+def _problems(error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         name = str(problem["loc"][0]).upper() if problem["loc"] else ""
         field = Settings.model_fields.get(name.lower())
         what = problem["msg"].removeprefix("Value error, ")
         lines.append(f"  {name or 'settings'}: {what}" + (f"\n    {field.description}" if field else ""))
-    return "These settings need a hand before the service can start:\n" + "\n".join(lines)
+    return lines
+
+
+def _misspelt(names: Iterable[str]) -> list[str]:
+    """The file may have other programs' variables in it, but a name that is nearly one of ours is a mistake."""
+    ours = [name.upper() for name in Settings.model_fields]
+    close = {name: difflib.get_close_matches(name.upper(), ours, n=1, cutoff=0.85) for name in names}
+    return [
+        f"  {name}: is no setting; is {near[0]} meant?"
+        for name, near in close.items()
+        if near and near[0] != name.upper()
+    ]

@@ -1,12 +1,20 @@
 """How gunicorn runs the service; it reads this file by itself. Every setting can be given on its command line."""
 
-import os
+import sys
 from typing import Any
 
-bind = os.environ.get("BIND", "127.0.0.1:8000")
-workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+from config import SettingsError, load_settings, require_settings_file
+
+try:
+    require_settings_file()
+    _settings = load_settings()
+except SettingsError as problem:
+    sys.exit(str(problem))
+
+bind = _settings.bind
+workers = _settings.web_concurrency
 worker_class = "gthread"
-threads = int(os.environ.get("WEB_THREADS", "16"))
+threads = _settings.web_threads
 keepalive = 5
 control_socket_disable = True  # nothing here is managed at run time
 graceful_timeout = 55  # a held request of the changes feed may take 25 s, then handlers get 25 s to end

@@ -2,17 +2,20 @@
 
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
 
 from flask import Flask
 from flask_alembic import Alembic
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
-from app.cli import commands
+from app.cli import commands, with_database
 from app.store import queries
 from app.store.db import Database
 from app.store.intake import Intake
@@ -24,15 +27,18 @@ from app.web.api import AnyId, api
 from app.web.errors import answer_errors
 from app.web.health import Check, health
 from app.web.metrics import metrics
+from app.web.places import keep_places_for_callbacks
 from app.web.receiver import door
+from app.work.attempt import Clock
 from app.work.digest import Digest
-from app.work.dispatch import Clock, Dispatcher, Handlers
+from app.work.dispatch import Dispatcher, Handlers
 from app.work.scheduler import Scheduler
 from app.work.worker import Worker
 from config import ROOT, Key, Settings, SettingsError, load_settings
 
 NOT_LOADED = 4  # the exit code at which gunicorn stops, where at others it would try again for ever
 SPOOL_LOOK = timedelta(seconds=5)  # how often we look whether spooled callbacks can be journaled
+CLOCKS_AGREE = 10  # seconds
 MIGRATIONS = ROOT / "migrations"
 EXTENSION = "onespan_receiver"
 
@@ -63,16 +69,14 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
         try:
             settings = load_settings()
         except SettingsError as problem:
-            print(problem, file=sys.stderr)  # noqa: T201  (there is no log yet)
-            sys.exit(NOT_LOADED)
+            _stop(problem)
     logs.configure(settings.log_format)
     app = Flask(__name__, instance_path=str(ROOT / "instance"))
     app.url_map.merge_slashes = False  # an id may have two in a row
     app.url_map.converters["id"] = AnyId
     app.config["ALEMBIC"] = {"script_location": str(MIGRATIONS)}
     if handlers is None:
-        handlers = import_module("app.handlers").handlers  # the developers' file, last: all it needs is there
-        assert isinstance(handlers, Handlers), "app/handlers.py must have `handlers = Handlers()`"
+        handlers = _load_handlers()
     service = _assemble(settings, handlers, clock)
     app.extensions[EXTENSION] = service
     Alembic(app, engines=service.database.engine, metadatas=Base.metadata, run_mkdir=False)
@@ -80,8 +84,35 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
     return app
 
 
+def _stop(problem: object) -> NoReturn:
+    """End the process before there is a log, with what to do and without a traceback."""
+    print(problem, file=sys.stderr)  # noqa: T201
+    sys.exit(NOT_LOADED)
+
+
+def _load_handlers() -> Handlers:
+    """The developers' file, last: all it needs is there."""
+    try:
+        handlers = import_module("app.handlers").handlers
+    except Exception as mistake:  # noqa: BLE001  (it is theirs, and may have any mistake in it)
+        place = traceback.extract_tb(mistake.__traceback__)[-1]
+        named = next((one for one in traceback.extract_tb(mistake.__traceback__) if _is_theirs(one)), place)
+        what = "".join(traceback.format_exception_only(mistake)).strip()
+        _stop(f"app/handlers.py cannot be loaded, see line {named.lineno}:\n{what}")
+    if not isinstance(handlers, Handlers):
+        _stop("app/handlers.py must have `handlers = Handlers()`, as it came.")
+    return handlers
+
+
+def _is_theirs(place: traceback.FrameSummary) -> bool:
+    return Path(place.filename) == Path(__file__).with_name("handlers.py")
+
+
 def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
-    database = Database(settings.database_url.get_secret_value())
+    try:
+        database = Database(settings.database_url.get_secret_value())
+    except OSError as problem:
+        _stop(f"DATABASE_URL: {problem.filename} cannot be made or opened: {problem.strerror}")
     spool = Spool(settings.spool_dir)
     intake = Intake(database, spool)
     lease = timedelta(seconds=settings.handler_lease_seconds)
@@ -97,20 +128,28 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
 
 def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Clock) -> None:
     settings, database = service.settings, service.database
-    answer_errors(app)
+    answer_errors(app, is_behind=lambda: is_behind(database, MIGRATIONS))
+    keep_places_for_callbacks(app, threads=settings.web_threads, door="door.receive")
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.digesting.set, clock=clock))
-    app.register_blueprint(api(database, tokens=tokens, clock=clock, wake=service.dispatching.set), url_prefix="/api")
+    waiters = max(1, settings.web_threads // 4)
+    read = api(database, tokens=tokens, clock=clock, wake=service.dispatching.set, waiters=waiters)
+    app.register_blueprint(read, url_prefix="/api")
     app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=lambda: len(service.spool.waiting())))
-    app.register_blueprint(health(checks=_checks(service), notes=_notes(service)))
-    for command in commands(database, service.worker, handlers=handlers, clock=clock):
+    readiness, *_ = checks = _checks(service)
+    app.register_blueprint(health(checks=checks, notes=_notes(service, clock)))
+    for command in commands(database, service.worker, handlers=handlers, clock=clock, readiness=readiness):
         app.cli.add_command(command)
+    with_database(app.cli.commands["db"])
 
 
-def _pulse(database: Database, clock: Clock) -> Callable[[], Pulse]:
-    def read() -> Pulse:
-        with database.read() as connection:
-            return queries.pulse(connection, now=clock())
+def _pulse(database: Database, clock: Clock) -> Callable[[], Pulse | None]:
+    def read() -> Pulse | None:
+        try:
+            with database.read() as connection:
+                return queries.pulse(connection, now=clock())
+        except SQLAlchemyError:
+            return None
 
     return read
 
@@ -137,20 +176,35 @@ def _checks(service: Service) -> list[Check]:
     return [database_is_there, somebody_may_call]
 
 
-def _notes(service: Service) -> list[Check]:
+def _notes(service: Service, clock: Clock) -> list[Check]:
     """What an operator should know."""
 
     def nothing_is_asked() -> str | None:
-        if service.settings.onespan_url:
+        why = "" if service.settings.onespan_url else "ONESPAN_URL is not set, and "
+        return f"Nothing is asked of OneSpan: {why}this version only listens, so what callbacks miss stays missed."
+
+    def clocks_differ() -> str | None:
+        try:
+            ahead = (clock() - service.database.now()).total_seconds()
+        except SQLAlchemyError:
             return None
-        return "ONESPAN_URL is not set: nothing is asked of OneSpan, so what callbacks miss stays missed."
+        if abs(ahead) < CLOCKS_AGREE:
+            return None
+        return f"This machine's clock is {ahead:+.0f} s from the database's: leases need them to agree; check NTP."
+
+    def spool_takes_nothing() -> str | None:
+        try:
+            service.spool.probe()
+        except OSError as problem:
+            return f"SPOOL_DIR takes nothing ({problem.strerror}): while the database is away, callbacks are refused."
+        return None
 
     def spooled() -> str | None:
         waiting = len(service.spool.waiting())
-        return f"{waiting} callbacks wait in the spool for the database." if waiting else None
+        return f"Callbacks waiting in the spool for the database: {waiting}." if waiting else None
 
     def damaged() -> str | None:
         files = service.spool.damaged()
-        return f"{len(files)} damaged files were set aside in the spool: see what they hold." if files else None
+        return f"Damaged files set aside in the spool: {len(files)}. See what they hold." if files else None
 
-    return [nothing_is_asked, spooled, damaged]
+    return [nothing_is_asked, clocks_differ, spool_takes_nothing, spooled, damaged]

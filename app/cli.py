@@ -1,28 +1,30 @@
 """The commands: `flask setup`, `worker`, `replay`, `rebuild`, `simulate`. Each parses and calls one function."""
 
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 from click import Command
 from sqlalchemy import make_url
+from sqlalchemy.exc import OperationalError
 
 from app.onespan.catalogue import CATALOGUE, wire_name
 from app.simulator.command import simulate
 from app.store import journal
+from app.store.choice import Choice
 from app.store.db import Database
-from app.store.ledger import Choice
 from app.work import rebuild as rebuilding
 from app.work import replay as replaying
-from app.work.dispatch import Clock, Handlers
+from app.work.attempt import Clock
+from app.work.dispatch import Handlers
 from app.work.rebuild import Difference
 from app.work.worker import Worker
-from config import ROOT, generate_settings, load_settings, settings_file
+from config import ROOT, SettingsError, generate_settings, load_settings, require_settings_file, settings_file
 
 FIRST_CALLBACK = """
 Send a first callback, from another terminal:
@@ -40,15 +42,45 @@ SHOWN = 50  # differences printed one by one; the rest is counted
 GRACE = 25.0  # seconds that running handlers get to end before they are handed back
 
 
-def commands(database: Database, worker: Worker, *, handlers: Handlers, clock: Clock) -> list[Command]:
-    """All commands of this service, but for `flask db`."""
+Check = Callable[[], str | None]
+
+
+def commands(
+    database: Database, worker: Worker, *, handlers: Handlers, clock: Clock, readiness: Check
+) -> list[Command]:
+    """All commands of this service, but for `flask db`. `readiness` says what is wrong with the database."""
     return [
         _setup(),
-        _worker(worker),
-        _replay(database, handlers, clock),
-        _rebuild(database, clock),
+        with_database(_worker(worker, readiness)),
+        with_database(_replay(database, handlers, clock), readiness),
+        with_database(_rebuild(database, clock), readiness),
         simulate,
     ]
+
+
+def with_database(command: Command, readiness: Check = lambda: None) -> Command:
+    """The same command; where its settings file or its database is not as it must be it says so, and exits with 2."""
+    run = command.invoke
+
+    def invoke(context: click.Context) -> Any:
+        try:
+            require_settings_file()
+            if problem := readiness():
+                raise Unusable(problem)
+            return run(context)
+        except SettingsError as problem:
+            raise Unusable(str(problem)) from None
+        except OperationalError as error:
+            raise Unusable(f"The database does not answer: {str(error.orig).strip()}") from None
+
+    command.invoke = invoke  # type: ignore[method-assign, assignment]
+    return command
+
+
+class Unusable(click.ClickException):
+    """What a command needs is not there."""
+
+    exit_code = 2
 
 
 def _setup() -> Command:
@@ -58,7 +90,7 @@ def _setup() -> Command:
         file = settings_file()
         made = generate_settings(file)
         settings = load_settings()
-        address = f"http://{os.environ.get('BIND', '127.0.0.1:8000')}"
+        address = settings.address
         click.echo(f"Settings   {file}{' (made just now, with fresh secrets)' if made else ''}")
         click.echo(f"Database   {make_url(settings.database_url.get_secret_value()).set(query={})!r}")
         click.echo(f"Handlers   {ROOT / 'app' / 'handlers.py'}")
@@ -70,7 +102,7 @@ def _setup() -> Command:
     return command
 
 
-def _worker(worker: Worker) -> Command:
+def _worker(worker: Worker, readiness: Check) -> Command:
     @click.command("worker")
     def command() -> None:
         """Digest callbacks and run handlers until told to stop (SIGTERM or Ctrl-C).
@@ -83,6 +115,8 @@ def _worker(worker: Worker) -> Command:
             signal.signal(number, lambda *_: stop.set())
         worker.start()
         click.echo("Working. Stop with Ctrl-C.", err=True)
+        if problem := readiness():
+            click.echo(f"{problem} Until then there is nothing to do.", err=True)
         stop.wait()
         worker.stop(grace=GRACE)
 
@@ -100,7 +134,10 @@ class _Moment(click.ParamType[datetime]):
             moment = datetime.fromisoformat(str(value))
         except ValueError:
             self.fail(f"{value!r} is no time; say 2026-01-31 or 2026-01-31T12:00:00Z.", param, ctx)
-        return moment.replace(tzinfo=moment.tzinfo or UTC)
+        try:
+            return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+        except OverflowError:
+            self.fail(f"{value!r} is outside of the calendar.", param, ctx)
 
 
 def _event_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -127,6 +164,7 @@ def _replay(database: Database, handlers: Handlers, clock: Clock) -> Command:
     @click.option("--since", type=_Moment(), help="Only events that happened at this time (UTC) or later.")
     @click.option("--until", type=_Moment(), help="Only events that happened before this time (UTC).")
     @click.option("--missing", is_flag=True, help="Instead: run --handler for the events that it was never told of.")
+    @click.option("--set-aside", is_flag=True, help="Instead: digest callbacks again that could not be digested.")
     @click.option("--dry-run", is_flag=True, help="Only count.")
     def command(  # noqa: PLR0917  (click passes them by name)
         event_name: str | None,
@@ -137,6 +175,7 @@ def _replay(database: Database, handlers: Handlers, clock: Clock) -> Command:
         until: datetime | None,
         *,
         missing: bool,
+        set_aside: bool,
         dry_run: bool,
     ) -> None:
         """Run handlers again for events of the past, each with all its attempts before it.
@@ -144,6 +183,11 @@ def _replay(database: Database, handlers: Handlers, clock: Clock) -> Command:
         At least one of the options must say which. What runs right now is left alone.
         """
         choice = Choice(event_name, handler, state, package, since, until)
+        if set_aside:
+            if choice != Choice() or missing:
+                raise click.UsageError("--set-aside goes with --dry-run only.")
+            _digest_again(database, dry_run=dry_run)
+            return
         if choice == Choice():
             raise click.UsageError("Say which: --event, --handler, --package, --state, --since or --until.")
         if missing and (handler is None or state is not None):
@@ -152,18 +196,32 @@ def _replay(database: Database, handlers: Handlers, clock: Clock) -> Command:
         with database.read() as connection:
             total = work.count(connection)
         if dry_run:
-            click.echo(f"{total} runs would be made due.")
+            click.echo(f"{_counted(total, 'run')} would be made due.")
             return
         with _progress("Making due", total) as advance:
             made = replaying.replay(database, work, now=clock(), progress=advance)
-        click.echo(f"{made} runs are due now.")
+        click.echo(f"Due now: {_counted(made, 'run')}.")
 
     return command
 
 
+def _digest_again(database: Database, *, dry_run: bool) -> None:
+    with database.read() if dry_run else database.write() as connection:
+        found = journal.count_set_aside(connection) if dry_run else journal.take_back(connection)
+    click.echo(f"{_counted(found, 'callback')} {'would wait' if dry_run else 'waiting'} to be digested again.")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _rebuild(database: Database, clock: Clock) -> Command:
     @click.command("rebuild")
-    @click.option("--check", is_flag=True, help="Change nothing; exit with 1 when there is any difference.")
+    @click.option(
+        "--check",
+        is_flag=True,
+        help="Change nothing; exit with 1 when there is any difference, 2 when it could not look.",
+    )
     def command(*, check: bool) -> None:
         """Derive the packages, signers and documents again from the journal.
 
@@ -177,7 +235,8 @@ def _rebuild(database: Database, clock: Clock) -> Command:
                 found += 1
                 if found <= SHOWN:
                     click.echo(_difference(one))
-        click.echo(f"{total} packages, {found} differences{'' if check or not found else ', mended'}.")
+        mended = "" if check or not found else ", mended"
+        click.echo(f"{_counted(total, 'package')}, {_counted(found, 'difference')}{mended}.")
         if check and found:
             sys.exit(1)
 

@@ -154,7 +154,7 @@ def _bare_environment() -> dict[str, str]:
     """Nothing that this machine has set for the service."""
     return {
         **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ},
-        "SETTINGS_FILE": "/nonexistent/settings.env",
+        "SETTINGS_FILE": os.devnull,
     }
 
 

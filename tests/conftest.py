@@ -30,7 +30,7 @@ os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 # No test may depend on what the machine it runs on has set, or on an installation beside it.
 for name in ("DATABASE_URL", "ONESPAN_CALLBACK_KEYS", "ONESPAN_URL", "API_TOKENS", "DASHBOARD_PASSWORD", "WORKER"):
     os.environ.pop(name, None)
-os.environ["SETTINGS_FILE"] = "/nonexistent/settings.env"
+os.environ["SETTINGS_FILE"] = os.devnull
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

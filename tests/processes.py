@@ -165,7 +165,7 @@ class Site:
             **os.environ,
             "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}",
             "FLASK_APP": "service",
-            "SETTINGS_FILE": str(self.folder / "none.env"),
+            "SETTINGS_FILE": os.devnull,
             "DATABASE_URL": database_url,
             "ONESPAN_CALLBACK_KEYS": f"test={KEY}",
             "API_TOKENS": f"test={TOKEN}",

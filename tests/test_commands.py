@@ -11,11 +11,13 @@ from flask import Flask
 from flask.cli import FlaskGroup
 from sqlalchemy import make_url, select, text
 
+from app import EXTENSION, create_app
 from app.errors import GiveUp
 from app.onespan.values import Event, Package
 from app.store.models import Dispatch, Journal
 from app.store.models import Event as EventRow
 from app.work.dispatch import Handlers
+from config import Settings
 from tests.conftest import ADA, BEN, HOUR, NOON
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -108,7 +110,7 @@ def test_a_dry_run_counts_and_changes_nothing(past, flask, runs):
     for words, count in CHOICES:
         done = flask("replay", *words, "--dry-run")
         assert done.exit_code == 0, done.output
-        assert f"{count} runs would be made due." in done.output, words
+        assert f"{count} run{'' if count == 1 else 's'} would be made due." in done.output, words
 
     assert runs() == before
 
@@ -117,7 +119,7 @@ def test_what_was_counted_is_run_again(past, flask, runs, work, read):
     """With all attempts before it; what was parked closes its attention until it is parked again."""
     done = flask("replay", "--package", "two")
 
-    assert (done.exit_code, "2 runs are due now." in done.output) == (0, True)
+    assert (done.exit_code, "Due now: 2 runs." in done.output) == (0, True)
     assert {run for run, state in runs().items() if state == "due"} == {
         ("two", "PACKAGE_DECLINE", "call_ben"),
         ("two", "PACKAGE_DECLINE", "archive"),
@@ -133,7 +135,7 @@ def test_each_choice_makes_due_what_it_counts(past, flask, runs, work, service):
     """On both databases; what runs right now is left alone."""
     for words, count in (CHOICES[2], CHOICES[8], CHOICES[9], CHOICES[13], CHOICES[18], CHOICES[21]):
         done = flask("replay", *words)
-        assert f"{count} runs are due now." in done.output, words
+        assert f"Due now: {count} run{'' if count == 1 else 's'}." in done.output, words
         assert list(runs().values()).count("due") == count
         work()
     with service.database.write() as connection:
@@ -141,7 +143,7 @@ def test_each_choice_makes_due_what_it_counts(past, flask, runs, work, service):
 
     done = flask("replay", "--package", "one")
 
-    assert "2 runs are due now." in done.output
+    assert "Due now: 2 runs." in done.output
     assert list(runs().values()).count("running") == 4
 
 
@@ -160,8 +162,8 @@ def test_a_new_handler_catches_up(past, flask, runs, handlers, work):
 
     assert "2 runs would be made due." in counted.output
     assert not any(handler == "newcomer" for _, _, handler in before)
-    assert ["1 runs are due now." in some.output, "1 runs are due now." in rest.output] == [True, True]
-    assert "0 runs are due now." in again.output
+    assert ["Due now: 1 run." in some.output, "Due now: 1 run." in rest.output] == [True, True]
+    assert "Due now: 0 runs." in again.output
     assert {(package, name) for package, name, handler in runs() if handler == "newcomer"} == {
         ("one", "PACKAGE_COMPLETE"),
         ("two", "PACKAGE_DECLINE"),
@@ -208,7 +210,7 @@ def test_an_unknown_event_is_taken_with_a_note(tell, work, flask):
 
     assert done.exit_code == 0
     assert "PACKAGE_HATCHED is none of the" in done.output
-    assert "1 runs would" in done.output
+    assert "1 run would" in done.output
 
 
 def test_law_8_rebuild_finds_no_difference_and_mends_one(past, flask, service, read):
@@ -318,6 +320,45 @@ def test_a_replay_of_many_goes_in_chunks(tell, work, flask, runs):
 
     done = flask("replay", "--event", "PACKAGE_COMPLETE")
 
-    assert "520 runs are due now." in done.output
+    assert "Due now: 520 runs." in done.output
     assert set(runs().values()) == {"due"}
     assert re.search(r"Making due: \d+ of 520", done.output)
+
+
+@pytest.mark.parametrize(
+    "words", [("replay", "--state", "parked"), ("replay", "--set-aside"), ("rebuild", "--check"), ("rebuild",)]
+)
+@pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:1/nothing", "sqlite:///{folder}/empty.db"])
+def test_a_command_without_its_database_says_so(url, words, tmp_path):
+    """With an exit code of its own, in one sentence, with what to do."""
+    settings = Settings(database_url=url.format(folder=tmp_path), spool_dir=tmp_path / "spool")
+    app = create_app(settings, handlers=Handlers())
+
+    result = app.test_cli_runner().invoke(args=list(words))
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: The database ")
+    assert "DATABASE_URL" in result.stderr or "flask db upgrade" in result.stderr
+    assert len(result.stderr.splitlines()) < 4
+    app.extensions[EXTENSION].database.close()
+
+
+def test_migrating_without_a_database_says_so(tmp_path):
+    """A hundred lines of libraries help nobody."""
+    settings = Settings(database_url="postgresql://nobody@127.0.0.1:1/nothing", spool_dir=tmp_path / "spool")
+    app = create_app(settings, handlers=Handlers())
+
+    result = app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app), ["db", "upgrade"])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: The database does not answer")
+    app.extensions[EXTENSION].database.close()
+
+
+@on_sqlite
+@pytest.mark.parametrize("option", ["--since=0001-01-01T00:00:00+14:00", "--until=9999-12-31T23:00:00-10:00"])
+def test_a_time_outside_of_the_calendar_is_refused(flask, option):
+    """Not with a traceback."""
+    done = flask("replay", option, "--dry-run")
+
+    assert (done.exit_code, "outside of the calendar" in done.output) == (2, True)

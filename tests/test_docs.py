@@ -59,14 +59,6 @@ def test_every_setting_is_in_the_readme_with_its_default():
     assert table("setting") == defaults
 
 
-def test_every_variable_of_the_server_is_in_the_readme_with_its_default():
-    """What gunicorn reads from the environment is what the table says."""
-    read = re.findall(r'os\.environ\.get\("(\w+)", "([^"]+)"\)', (ROOT / "gunicorn.conf.py").read_text("utf-8"))
-    file = re.findall(r'os\.environ\.get\("(SETTINGS_FILE)", "([^"]+)"\)', (ROOT / "config.py").read_text("utf-8"))
-
-    assert table("variable") == {name: f"`{default}`" for name, default in (*read, *file)}
-
-
 def test_every_command_is_in_the_readme(app):
     """Every command of ours, and the one of Alembic's that an operator needs."""
     ours = {f"flask {name}" for name in app.cli.commands if name != "db"} | {"flask db upgrade"}

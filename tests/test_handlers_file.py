@@ -17,9 +17,13 @@ from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import ADA, NOON, Clock
 
+STUBS = inspect.getsource(developers_file).count("    note(event, package)\n")
+AS_IT_CAME = len(list(developers_file.handlers)) == STUBS
+of_the_file_as_it_came = pytest.mark.skipif(not AS_IT_CAME, reason="app/handlers.py is yours now, and so are its tests")
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
+@of_the_file_as_it_came
 def test_there_is_one_documented_stub_for_every_event_and_one_for_all():
     """What a developer finds: nothing to look up, nothing to invent."""
     stubs = developers_file.handlers
@@ -36,6 +40,7 @@ def test_there_is_one_documented_stub_for_every_event_and_one_for_all():
         assert list(inspect.signature(stubs[one]).parameters) == ["event", "package"]
 
 
+@of_the_file_as_it_came
 @on_sqlite
 def test_law_11_the_stubs_log_no_person_and_fail_on_nothing(settings, capsys):
     """Every event through the file as it is, with a person in every member."""
@@ -223,5 +228,5 @@ def test_a_registered_function_stays_what_it_was(tmp_path):
 
     assert answer(None, None) == 42  # type: ignore[arg-type]
     app = create_app(Settings(database_url=f"sqlite:///{tmp_path}/status.db", spool_dir=tmp_path))
-    assert "package_completed" in developers_file.handlers
+    assert list(app.extensions[EXTENSION].dispatcher.handlers) == list(developers_file.handlers)
     app.extensions[EXTENSION].database.close()
