@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
@@ -19,6 +18,7 @@ CHUNK = 500  # journal rows held in memory at once while all are walked
 PATIENCE = 5.0  # seconds a callback waits for the database before it goes to the spool
 SET_ASIDE = "it could not be digested"  # how the reason begins of an entry that was readable at the door
 IDLE = 5.0  # seconds after which a thread that has nothing to write ends
+GATHER = 0.001  # seconds between two commits: the more callbacks share one, the less each costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,20 @@ class Entry:
     spool_id: str | None = None
 
 
+class _Ticket:
+    """An entry on its way in: then its id, or why it could not be written."""
+
+    __slots__ = ("done", "entry", "error", "given_up", "id")
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.id: int | None = None
+        self.error: Exception | None = None
+        self.given_up = False
+        self.done = threading.Lock()  # held until it is written
+        self.done.acquire()
+
+
 class Writer:
     """Writes entries for many threads at once, sharing one commit among all that wait for it.
 
@@ -45,7 +59,7 @@ class Writer:
     def __init__(self, database: Database, *, patience: float = PATIENCE) -> None:
         self._database = database
         self._patience = patience
-        self._waiting: SimpleQueue[tuple[Entry, Future[int]]] = SimpleQueue()
+        self._waiting: SimpleQueue[_Ticket] = SimpleQueue()
         self._beginning = threading.Lock()
         self._thread: threading.Thread | None = None
         self._writing_since: float | None = None
@@ -58,14 +72,16 @@ class Writer:
         since = self._writing_since
         if since is not None and time.monotonic() - since > self._patience:
             raise TimeoutError("the database hangs")
-        written: Future[int] = Future()
-        self._waiting.put((entry, written))
+        ticket = _Ticket(entry)
+        self._waiting.put(ticket)
         self._begin()
-        try:
-            return written.result(self._patience)
-        except TimeoutError:
-            written.cancel()
-            raise
+        if not ticket.done.acquire(timeout=self._patience):
+            ticket.given_up = True
+            raise TimeoutError("the database says nothing")
+        if ticket.error is not None:
+            raise ticket.error
+        assert ticket.id is not None
+        return ticket.id
 
     def _begin(self) -> None:
         with self._beginning:
@@ -85,23 +101,26 @@ class Writer:
                 continue
             while not self._waiting.empty():
                 gathered.append(self._waiting.get())
-            self._write_all([one for one in gathered if one[1].set_running_or_notify_cancel()])
+            self._write_all([ticket for ticket in gathered if not ticket.given_up])
+            time.sleep(GATHER)
 
-    def _write_all(self, gathered: Sequence[tuple[Entry, Future[int]]]) -> None:
+    def _write_all(self, gathered: Sequence[_Ticket]) -> None:
         self._writing_since = time.monotonic()
         try:
             with self._database.write() as connection:
-                ids = add(connection, [entry for entry, _ in gathered])
+                ids = add(connection, [ticket.entry for ticket in gathered])
         except Exception as error:  # noqa: BLE001  (whatever it is, each waiting thread must hear of it)
             if len(gathered) > 1 and blames_a_row(error):
                 for one in gathered:  # none shall suffer for another
                     self._write_all([one])
                 return
-            for _, written in gathered:
-                written.set_exception(error)
+            for ticket in gathered:
+                ticket.error = error
+                ticket.done.release()
         else:
-            for (_, written), new_id in zip(gathered, ids, strict=True):
-                written.set_result(new_id)
+            for ticket, new_id in zip(gathered, ids, strict=True):
+                ticket.id = new_id
+                ticket.done.release()
         finally:
             self._writing_since = None
 
