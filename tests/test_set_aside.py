@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, text
 
 from app.onespan.values import Event, Package
-from app.store import journal
+from app.store import journal, ledger
 from app.store.db import blames_a_row
 from app.store.journal import SET_ASIDE, Entry
 from app.store.models import Journal
@@ -106,3 +106,28 @@ def test_what_was_set_aside_can_be_digested_again(tell, service, work, read, rea
     assert reasons() == {}
     assert read("/api/packages/pkg-1")["status"] == "DRAFT"
     assert runner.invoke(args=["replay", "--set-aside", "--event", "PACKAGE_CREATE"]).exit_code == 2
+
+
+def test_what_a_bad_row_had_written_is_undone(tell, service, work, read, reasons, handlers, monkeypatch):
+    """It failed at its last step: nothing of it stays but the reason."""
+
+    @handlers.on("*")
+    def look(event: Event, package: Package) -> None: ...
+
+    oblige = ledger.oblige
+
+    def failing(connection: Any, owed: Any, *, now: Any) -> None:
+        wanted = list(owed)
+        if any(package == "bad" for _, package, _ in wanted):
+            raise ZeroDivisionError
+        oblige(connection, wanted, now=now)
+
+    monkeypatch.setattr(ledger, "oblige", failing)
+    tell("PACKAGE_CREATE", package="first")
+    tell("PACKAGE_CREATE", package="bad")
+    tell("PACKAGE_CREATE", package="last")
+    work()
+
+    assert list(reasons()) == ["bad"]
+    assert {one["package_id"] for one in read("/api/events")["items"]} == {"first", "last"}
+    assert {one["id"] for one in read("/api/packages")["items"]} == {"first", "last"}
