@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from app.simulator import ids, people
+from app.simulator.oddities import NOTHING_ODD, Rates, befalls
 from app.simulator.packages import CONSENT, Approval, Attachment, Document, Package, Role
 from app.simulator.people import Person
 
@@ -18,20 +19,20 @@ TEMPLATES, ORDERED, BY_HAND, SENDER_SIGNS, ATTACHED, ONE_ID = 0.06, 0.5, 0.2, 0.
 DUE, ASKED = 0.5, 0.7  # ... has a package a due date, does a further document ask a signer
 
 
-def draft(dice: Random, senders: Sequence[Person], *, now: datetime) -> Package:
-    """A package as somebody has just made it, or a template."""
+def draft(dice: Random, senders: Sequence[Person], *, now: datetime, odd: Rates = NOTHING_ODD) -> Package:
+    """A package as somebody has just made it, or a template, or a layout."""
     sender = dice.choice(senders)
-    is_template = dice.random() < TEMPLATES
+    kind = "TEMPLATE" if dice.random() < TEMPLATES else "LAYOUT" if befalls(dice, odd, "layout") else "PACKAGE"
     roles = _roles(dice, sender)
     subject = dice.choice(SUBJECTS)
     documents = _documents(dice, subject, roles)
-    if is_template:
+    if kind != "PACKAGE":
         roles = [role if role.is_sender else replace(role, person=None) for role in roles]
-    last_name = next((role.person.last_name for role in roles if role.person and not role.is_sender), "template")
+    last_name = next((role.person.last_name for role in roles if role.person and not role.is_sender), kind.lower())
     return Package(
         id=ids.package_id(dice),
         name=f"{subject}, {last_name}",
-        type="TEMPLATE" if is_template else "PACKAGE",
+        type=kind,
         sender=sender,
         roles=tuple(roles),
         documents=tuple(documents),

@@ -8,8 +8,11 @@ from itertools import groupby
 from random import Random
 from types import MappingProxyType
 
-from app.simulator import ids, people
+from app.simulator import ids, oddities, people
+from app.simulator.acts import with_signer
+from app.simulator.oddities import NOTHING_ODD, Rates
 from app.simulator.packages import Act, Package
+from app.simulator.quirks import USUAL, Quirks
 
 Acts = list[Act]
 Story = Callable[[Random, Package], Acts]
@@ -53,12 +56,16 @@ AFTERWARDS: Mapping[str, Sequence[tuple[tuple[Act, ...], int]]] = MappingProxyTy
 )
 
 
-def life(dice: Random, package: Package) -> Acts:
+def life(dice: Random, package: Package, *, odd: Rates = NOTHING_ODD, quirks: Quirks = USUAL) -> Acts:
     """All that will be done to a package, from its making to its end."""
-    if package.type == "TEMPLATE":
-        return [CREATE, *_afterwards(dice, "template")]
+    if package.type != "PACKAGE":
+        return oddities.ended(dice, [CREATE, *_afterwards(dice, "template")], rates=odd, quirks=quirks)
+    more = oddities.one_more(dice, odd)
     story = dice.choices(list(STORIES), list(STORIES.values()))[0]
-    return [CREATE, *story(dice, package)]
+    acts = [CREATE, *story(dice, with_signer(package, more) if more else package)]
+    acts = oddities.changed(dice, package, acts, rates=odd)
+    acts = oddities.ended(dice, oddities.sent_with(acts, more) if more else acts, rates=odd, quirks=quirks)
+    return [oddities.handed_over(package, act, quirks=quirks) for act in acts]
 
 
 def _signed(dice: Random, package: Package) -> Acts:
