@@ -1,6 +1,7 @@
 """Carries callbacks to the service, and counts what became of them."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -8,7 +9,7 @@ from typing import Self
 import requests
 
 from app.simulator import wire
-from app.simulator.packages import Event
+from app.simulator.account import Registration
 
 PATIENCE = 10.0  # seconds for an answer
 
@@ -39,13 +40,14 @@ class Tally:
 class Delivery:
     """Posts callbacks one after another over one connection. As OneSpan, it sends none a second time."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, *, registered: Callable[[], Registration | None] = lambda: None) -> None:
+        """`url` and `key` count where nothing is registered."""
         self.tally = Tally()
-        self._url = url
+        self._usual = (url, key)
+        self._registered = registered
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy, and no .netrc that would put another Authorization
         self._session.headers.clear()
-        self._session.headers.update(wire.headers(key))
 
     def __enter__(self) -> Self:
         return self
@@ -53,21 +55,25 @@ class Delivery:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._session.close()
 
-    def post(self, event: Event) -> str | None:
+    def post(self, body: bytes) -> str | None:
         """Send one; returns None where it was accepted, otherwise what went wrong, in words."""
+        registration = self._registered()
+        url, key = (registration.url, registration.key) if registration else self._usual
         try:
-            answer = self._session.post(self._url, data=wire.body(event), timeout=PATIENCE, allow_redirects=False)
+            answer = self._session.post(
+                url, data=body, headers=wire.headers(key), timeout=PATIENCE, allow_redirects=False
+            )
         except requests.Timeout:
             self.tally.unreachable += 1
-            return f"{self._url} did not answer within {PATIENCE:.0f} seconds."
+            return f"{url} did not answer within {PATIENCE:.0f} seconds."
         except requests.RequestException:
             self.tally.unreachable += 1
-            return f"Nobody answers at {self._url}. Is the service running there?"
+            return f"Nobody answers at {url}. Is the service running there?"
         if answer.ok and answer.status_code < 300:  # noqa: PLR2004
             self.tally.accepted += 1
             return None
         self.tally.refused[answer.status_code] += 1
-        return f"{self._url} refused with {answer.status_code}: {_reason(answer)}"
+        return f"{url} refused with {answer.status_code}: {_reason(answer)}"
 
 
 def _reason(answer: requests.Response) -> str:

@@ -9,23 +9,29 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from app.simulator.packages import Event
+from app.simulator.quirks import USUAL, Quirks
 
 JAVA_CLASS = "com.silanis.esl.packages.event.ESLProcessEvent"
+READY = "PACKAGE_READY_FOR_COMPLETE"
 
 
-def body(event: Event) -> bytes:
+def body(event: Event, *, quirks: Quirks = USUAL) -> bytes:
     """The callback's body, UTF-8."""
     members = {
         "@class": JAVA_CLASS,
-        "name": event.name,
+        "name": quirks.ready_name if event.name == READY else event.name,
         "sessionUser": event.session_user,
         "packageId": event.package_id,
-        "message": event.message,
-        "documentId": event.document_id,
-        "createdDate": timestamp(event.at),
+        **_unless_unused({"message": event.message, "documentId": event.document_id}, quirks),
+        **({"createdDate": timestamp(event.at)} if event.at else {}),
         **event.more,
     }
     return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def by_hand(sent: bytes) -> bytes:
+    """The same callback as somebody posts it again who copied it from a mail: other white space, other escapes."""
+    return json.dumps(json.loads(sent), indent=2).encode()
 
 
 def headers(key: str) -> Mapping[str, str]:
@@ -41,3 +47,9 @@ def headers(key: str) -> Mapping[str, str]:
 def timestamp(moment: datetime) -> str:
     """A time as OneSpan writes it: UTC, milliseconds, `Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _unless_unused(members: Mapping[str, str | None], quirks: Quirks) -> Mapping[str, str | None]:
+    if quirks.unused_fields == "null":
+        return members
+    return {name: value for name, value in members.items() if value is not None}
