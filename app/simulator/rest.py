@@ -3,14 +3,16 @@
 No real answer is public, so this is made from the schema: members without a value are left out, none is null.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 from app.simulator.packages import Approval, Document, Message, Package, Role
 from app.simulator.people import Person
 from app.simulator.wire import timestamp
 
 Shown = dict[str, object]
+PARTS = frozenset({"roles", "documents", "messages"})
 
 
 def package(one: Package) -> Shown:
@@ -34,10 +36,25 @@ def package(one: Package) -> Shown:
         "bulkSendable": False,
         "data": {},
         "sender": _sender(one),
-        "roles": [_role(role, one) for role in one.roles],
+        "roles": roles(one),
         "documents": [_document(document, place, one) for place, document in enumerate(one.documents)],
         "messages": [_message(message, one.sender) for message in one.messages],
     }
+
+
+def summary(one: Package) -> Shown:
+    """A `Package` without its parts, as an item of a list may be."""
+    return {name: value for name, value in package(one).items() if name not in PARTS}
+
+
+def only_id(one: Package) -> Shown:
+    """What `fields=id` leaves of it."""
+    return {"id": one.id}
+
+
+def roles(one: Package) -> list[Shown]:
+    """The `Role`s of a package."""
+    return [_role(role, one) for role in one.roles]
 
 
 def signing_status(one: Package, approvals: Iterable[Approval]) -> str:
@@ -145,3 +162,7 @@ def _message(message: Message, to: Person) -> Shown:
 
 def _times(**moments: datetime | None) -> Shown:
     return {name: timestamp(moment) for name, moment in moments.items() if moment}
+
+
+# How an item of the list is shown, by the quirk `list_items`.
+ITEMS: Mapping[str, Callable[[Package], Shown]] = MappingProxyType({"whole": package, "summary": summary})

@@ -1,109 +1,142 @@
-"""The REST API of a simulated account, as far as it is read: packages, their list, their signing status."""
+"""The REST API of a simulated account, as a WSGI app, with the faults of a bad day; and a server for it."""
 
-import hmac
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
+from random import Random
 from wsgiref.handlers import format_date_time
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from app.simulator import listing, rest
+from app.simulator import acting, entrance, reading, rest
 from app.simulator.account import Account
+from app.simulator.desk import BadRequest, Desk, NotFound
+from app.simulator.faults import PAGE, REFUSALS, SPOILS, Faults
+from app.simulator.gate import CLIENT_ID, CLIENT_SECRET, Forbidden, Gate, Unauthorized
 from app.simulator.listing import BadQuery
-from app.simulator.packages import Approval, Package
+from app.simulator.packages import Event, Impossible
 
 JSON = "application/json; esl-api-version=11"
+OPEN = frozenset({"/apitoken/clientApp/accessToken", "/oauth2/token"})  # who has no token yet may ask here
+
+# How what goes wrong is answered: the status, the key of the error, the message.
+REFUSED: dict[type[Exception], tuple[int, str, str]] = {
+    Unauthorized: (401, "unauthorized", "The credentials are not of this account."),
+    Forbidden: (403, "forbidden.noPermission", "You do not have permission to see that."),
+    NotFound: (404, "notFound", "The specified resource was not found."),
+    BadQuery: (400, "validation", "The parameter {} has a value it cannot have."),
+    BadRequest: (400, "validation", "Of the request {} cannot be read."),
+    Impossible: (422, "unprocessableEntity", "That cannot be done: {}."),
+}
 
 
-class NotFound(Exception):
-    """There is no such thing in this account, or no more."""
+class Cut(ConnectionError):
+    """The connection ends here."""
 
 
-def api(account: Account, *, api_key: str, clock: Callable[[], datetime]) -> Flask:
-    """The WSGI app. Answers only who sends `Authorization: Basic <api_key>`."""
+def api(
+    account: Account,
+    *,
+    api_key: str,
+    clock: Callable[[], datetime],
+    client_id: str = CLIENT_ID,
+    client_secret: str = CLIENT_SECRET,
+    faults: Faults | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    tell: Callable[[Iterable[Event]], None] = lambda _: None,
+) -> Flask:
+    """The WSGI app. Answers only who shows an API key (`api_key` is the owner's) or a token of this account.
+
+    `tell` is given the events of what callers do by hand, `sleep` the seconds by which a fault delays an answer.
+    """
     app = Flask("simulated-onespan", static_folder=None)
-    _guard(app, api_key, clock)
-
-    @app.get("/api/packages")
-    def packages() -> ResponseReturnValue:
-        """A page of the packages in a folder."""
-        count, page = listing.choose(account.packages(), request.args)
-        ids_only = request.args.get("fields") == "id"
-        return {"count": count, "results": [{"id": one.id} if ids_only else rest.package(one) for one in page]}
-
-    @app.get("/api/packages/<package_id>")
-    def package(package_id: str) -> ResponseReturnValue:
-        """One package."""
-        return rest.package(_there(account, package_id))
-
-    @app.get("/api/packages/<package_id>/signingStatus")
-    def signing_status(package_id: str) -> ResponseReturnValue:
-        """Whether a package is signed; only by one signer, or only in one document, where the query names one."""
-        one = _there(account, package_id)
-        asked = _asked(one, signer=request.args.get("signer"), document=request.args.get("document"))
-        return {"status": rest.signing_status(one, asked)}
-
+    desk = Desk(account, Gate(account, api_key=api_key, client_id=client_id, client_secret=client_secret), clock, tell)
+    _dated(app, clock)
+    _faulty(app, faults or Faults(Random(0)), clock=clock, sleep=sleep)
+    _guarded(app, desk)
+    for pages in (reading.routes(desk), reading.files(desk), acting.routes(desk), entrance.routes(desk)):
+        app.register_blueprint(pages)
     return app
 
 
-def _guard(app: Flask, api_key: str, clock: Callable[[], datetime]) -> None:
-    expected = f"Basic {api_key}".encode()
-
-    @app.before_request
-    def believe() -> ResponseReturnValue | None:
-        if hmac.compare_digest(request.headers.get("Authorization", "").encode(), expected):
-            return None
-        return _refuse(401, "unauthorized", "The API key is not one of this account.")
-
+def _dated(app: Flask, clock: Callable[[], datetime]) -> None:
     @app.after_request
     def date(response: Response) -> Response:
         response.headers["Date"] = format_date_time(clock().timestamp())
-        if response.status_code == 200:  # noqa: PLR2004
+        if response.status_code == 200 and response.mimetype == "application/json":  # noqa: PLR2004
             response.headers["Content-Type"] = JSON
         return response
 
-    @app.errorhandler(NotFound)
-    def not_found(_: NotFound) -> ResponseReturnValue:
-        return _refuse(404, "notFound", "The specified resource was not found.")
 
-    @app.errorhandler(BadQuery)
-    def bad_query(problem: BadQuery) -> ResponseReturnValue:
-        return _refuse(400, "validation", f"The parameter {problem} has a value it cannot have.")
+def _faulty(app: Flask, faults: Faults, *, clock: Callable[[], datetime], sleep: Callable[[float], None]) -> None:
+    @app.before_request
+    def refuse() -> ResponseReturnValue | None:
+        g.fault = faults.draw()
+        if g.fault == "slow":
+            sleep(faults.seconds())
+        return _refusal(g.fault, faults, clock()) if g.fault in REFUSALS else None
+
+    @app.after_request
+    def spoil(response: Response) -> Response:
+        if g.fault == "cut":
+            return _cut(response)
+        if g.fault in SPOILS and response.mimetype == "application/json" and response.status_code == 200:  # noqa: PLR2004
+            response.set_data(faults.spoiled(g.fault, response.get_data()))
+        if g.fault == "html":
+            response.set_data(PAGE)
+            response.content_type = "text/html"
+        return response
+
+
+def _refusal(fault: str, faults: Faults, now: datetime) -> ResponseReturnValue:
+    code, key, message = REFUSALS[fault]
+    if not key:
+        return Response(PAGE, code, content_type="text/html")
+    if fault != "429-wait":
+        return rest.error(code, key, message), code
+    seconds, as_date = faults.wait()
+    until = format_date_time((now + timedelta(seconds=seconds)).timestamp()) if as_date else str(seconds)
+    return rest.error(code, key, message), code, {"Retry-After": until}
+
+
+def _cut(response: Response) -> Response:
+    """The beginning of the answer, and then nothing: the connection is closed."""
+    parts = iter(response.response)
+    first: object = next(parts, b"")
+    raw = first if isinstance(first, bytes) else str(first).encode()
+    response.headers.setdefault("Content-Length", str(len(raw) + 1))
+    response.headers["Connection"] = "close"
+
+    def broken() -> Iterator[bytes]:
+        yield raw[: len(raw) // 2]
+        raise Cut
+
+    response.response = broken()
+    return response
+
+
+def _guarded(app: Flask, desk: Desk) -> None:
+    @app.before_request
+    def believe() -> None:
+        if request.path not in OPEN:
+            g.caller = desk.gate.caller(request.headers.get("Authorization", ""), now=desk.clock())
+
+    for kind in REFUSED:
+        app.register_error_handler(kind, _refused)
 
     @app.errorhandler(HTTPException)
     def other(problem: HTTPException) -> ResponseReturnValue:
-        return _refuse(problem.code or 500, "request", problem.name)
+        return rest.error(problem.code or 500, "request", problem.name), problem.code or 500
 
 
-def _refuse(code: int, key: str, message: str) -> ResponseReturnValue:
-    return rest.error(code, key, message), code
-
-
-def _there(account: Account, package_id: str) -> Package:
-    package = account.package(package_id)
-    if package is None or package.deleted:
-        raise NotFound
-    return package
-
-
-def _asked(one: Package, *, signer: str | None, document: str | None) -> list[Approval]:
-    role = place = None
-    if signer is not None:
-        role = _place([seat.person.id if seat.person else seat.id for seat in one.roles], signer)
-    if document is not None:
-        place = _place([paper.id for paper in one.documents], document)
-    return one.approvals(role, document=place)
-
-
-def _place(ids: list[str], wanted: str) -> int:
-    if wanted not in ids:
-        raise NotFound
-    return ids.index(wanted)
+def _refused(problem: Exception) -> ResponseReturnValue:
+    code, key, message = REFUSED[type(problem)]
+    return rest.error(code, key, message.format(problem)), code
 
 
 class _Quiet(WSGIRequestHandler):

@@ -1,0 +1,65 @@
+"""HTTP without sockets: lets a `requests.Session` of this process talk to a WSGI app, faults included."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+from wsgiref.types import WSGIApplication
+
+import requests
+from requests.adapters import BaseAdapter
+from urllib3 import HTTPResponse
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+
+class InProcess(BaseAdapter):
+    """Mount it on a session: `session.mount("http://onespan.test", InProcess(app))`.
+
+    A cut connection raises `requests.exceptions.ChunkedEncodingError`, as a real one does half-way. Waits for nothing.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        super().__init__()
+        self._app = app
+
+    def send(  # noqa: PLR0917  (requests passes them so)
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,  # noqa: FBT001, FBT002  (requests has it so)
+        timeout: float | tuple[float, float] | tuple[float, None] | None = None,
+        verify: bool | str = True,  # noqa: FBT001, FBT002
+        cert: bytes | str | tuple[bytes | str, bytes | str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Ask the app."""
+        del stream, timeout, verify, cert, proxies
+        parts, status, headers = run_wsgi_app(self._app, _environ(request))
+        answer = requests.Response()
+        answer.status_code, _, answer.reason = int(status.split()[0]), *status.partition(" ")[1:]
+        answer.headers.update(headers.items())
+        answer.raw = HTTPResponse(_whole(parts, request), headers=dict(headers.items()), preload_content=False)
+        answer.url, answer.request = str(request.url), request
+        answer.encoding = requests.utils.get_encoding_from_headers(answer.headers)
+        return answer
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _environ(request: requests.PreparedRequest) -> Any:
+    address = urlsplit(str(request.url))
+    body = request.body or b""
+    return EnvironBuilder(
+        path=address.path,
+        query_string=address.query,
+        method=request.method or "GET",
+        base_url=f"{address.scheme}://{address.netloc}/",
+        headers=list(request.headers.items()),
+        data=body if isinstance(body, (bytes, str)) else b"".join(body),
+    ).get_environ()
+
+
+def _whole(parts: Iterable[bytes], request: requests.PreparedRequest) -> bytes:
+    try:
+        return b"".join(parts)
+    except ConnectionError as problem:
+        raise requests.exceptions.ChunkedEncodingError(problem, request=request) from problem
