@@ -1,0 +1,155 @@
+"""The simulator: `flask simulate`."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+from flask import Flask
+
+from tests.conftest import KEY
+from tests.simulated import API_KEY, AUTHORIZED, ROOT, listening, on_sqlite, run, serving, wait_until
+
+
+@on_sqlite
+def test_the_command_tells_whole_lives(app: Flask):
+    """It ends by itself, says what became of the callbacks, and exits with 0."""
+    with serving(app) as url:
+        result = run("--packages", "5", "--seed", "2", "--url", url, "--key", KEY)
+
+    assert result.exit_code == 0, result.output
+    assert re.fullmatch(r"5 packages, (\d+) callbacks: \1 accepted, 0 refused, 0 unreachable\.\n", result.stdout)
+    assert "--seed 2" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "setting", ["the-callback-key", "first=the-callback-key,second=other", " , the-callback-key , old"]
+)
+def test_the_command_takes_the_first_key_of_the_setting(setting):
+    """As it stands in the service's settings, label and all."""
+    with listening() as heard:
+        result = run("--packages", "1", "--url", heard.url, env={"ONESPAN_CALLBACK_KEYS": setting})
+
+    assert result.exit_code == 0, result.output
+    assert {one.headers["authorization"] for one in heard.requests} == {f"Basic {KEY}"}
+
+
+def test_the_command_takes_a_base64_key_whole():
+    """An `=` at the end is no label's."""
+    with listening() as heard:
+        run("--packages", "1", "--url", heard.url, "--key", "c2VjcmV0IQ==")
+
+    assert heard.requests[0].headers["authorization"] == "Basic c2VjcmV0IQ=="
+
+
+@pytest.mark.parametrize("setting", [None, "", " , "])
+def test_the_command_says_how_to_give_a_key(setting):
+    """Where there is none, nothing is sent."""
+    result = run("--packages", "1", env={"ONESPAN_CALLBACK_KEYS": setting})
+
+    assert result.exit_code == 2
+    assert "flask --env-file instance/settings.env simulate" in result.stderr
+
+
+@on_sqlite
+def test_the_command_says_when_it_is_refused(app: Flask):
+    """Once, with the service's own words; it goes on, as OneSpan would, and exits with 1."""
+    with serving(app) as url:
+        result = run("--packages", "2", "--seed", "2", "--url", url, "--key", "wrong")
+
+    assert result.exit_code == 1
+    assert re.search(r"2 packages, (\d+) callbacks: 0 accepted, \1 with 401 refused, 0 unreachable", result.stdout)
+    assert result.stderr.count("refused with 401: The request carries none of our callback keys.") == 1
+    assert "wrong" not in result.output
+
+
+def test_the_command_says_when_nobody_answers():
+    """In words, at once, and exits with 1."""
+    with listening() as heard:
+        pass
+
+    result = run("--packages", "0", "--url", heard.url, "--key", KEY)
+
+    assert result.exit_code == 1
+    assert f"Nobody answers at {heard.url}. Is the service running there?" in result.stderr
+    assert "Traceback" not in result.output
+    assert "0 accepted, 0 refused, 1 unreachable" in result.stdout
+
+
+def test_the_command_goes_on_when_the_service_was_away_for_a_while():
+    """What could not be delivered is counted and not sent again."""
+    with listening(answers=[200, None, 503, 200]) as heard:
+        result = run("--packages", "1", "--seed", "0", "--url", heard.url, "--key", KEY)
+
+    names = [json.loads(one.body)["name"] for one in heard.requests]
+    assert result.exit_code == 1
+    assert f"1 packages, {len(names)} callbacks: {len(names) - 2} accepted, 1 with 503 refused, 1 unr" in result.stdout
+    assert len({one.body for one in heard.requests}) == len(names) > 4
+
+
+def test_the_command_serves_rest_and_ends_when_told():
+    """`--packages 0` goes on until Ctrl-C; then it says what became of it and exits with 0."""
+    with (
+        listening() as heard,
+        playing("--packages", "0", "--rate", "200", "--serve", "0", "--url", heard.url) as process,
+    ):
+        address = address_in(process)
+        wait_until(lambda: len(heard.requests) > 20)
+        count = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10).json()["count"]
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+
+    assert count > 0
+    assert process.returncode == 0, stderr
+    assert f"{len(heard.requests)} accepted, 0 refused, 0 unreachable." in stdout
+
+
+def test_the_command_answers_on_when_asked_to():
+    """With `--keep-serving` what became of the packages can be read until Ctrl-C."""
+    arguments = ("--packages", "3", "--seed", "1", "--rate", "10000", "--serve", "0", "--keep-serving")
+    with listening() as heard, playing(*arguments, "--url", heard.url) as process:
+        address = address_in(process)
+        next(line for line in process.stderr if "still answering" in line)
+        answer = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+    assert answer.status_code == 200
+    assert process.returncode == 0
+
+
+def test_the_command_keeps_serving_only_what_it_serves():
+    """Options that go together are said to."""
+    result = run("--key", KEY, "--keep-serving")
+
+    assert result.exit_code == 2
+    assert "--keep-serving goes with --serve" in result.stderr
+
+
+@contextmanager
+def playing(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command as a process of its own."""
+    code = "from app.simulator.command import simulate; simulate()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "--key", KEY, "--api-key", API_KEY, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def address_in(process: subprocess.Popen[str]) -> str:
+    """Where it says that its REST API answers."""
+    said = next(line for line in process.stderr if "REST" in line)
+    return re.search(r"http://[\d.:]+\d", said)[0]
