@@ -97,7 +97,7 @@ def read(account: Account, path: str, *, status: int = 200, key: str = API_KEY, 
 
 def listed(account: Account, **query: Any) -> list[str]:
     """The ids on a long page."""
-    return [one["id"] for one in read(account, "/api/packages", to=99, **query)["results"]]
+    return [one["id"] for one in read(account, "/api/packages", **{"to": 99, **query})["results"]]
 
 
 def run(*arguments: str, env: dict[str, str | None] | None = None) -> Any:
@@ -117,7 +117,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def serving(app: Flask) -> Iterator[str]:
     """The service on a free port; gives where callbacks go."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/onespan/callback"
     server.shutdown()
@@ -164,7 +164,7 @@ def listening(answers: tuple[int | None, ...] | list[int | None] = ()) -> Iterat
             """Nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield Listening(f"http://127.0.0.1:{server.server_port}/onespan/callback", requests)
     server.shutdown()

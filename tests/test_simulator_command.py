@@ -12,6 +12,9 @@ import pytest
 import requests
 from flask import Flask
 
+from app.simulator import quirks
+from app.simulator.faults import FAULTS
+from app.simulator.oddities import ODDITIES
 from tests.conftest import KEY
 from tests.simulated import API_KEY, AUTHORIZED, ROOT, listening, on_sqlite, run, serving, wait_until
 
@@ -153,3 +156,86 @@ def address_in(process: subprocess.Popen[str]) -> str:
     """Where it says that its REST API answers."""
     said = next(line for line in process.stderr if "REST" in line)
     return re.search(r"http://[\d.:]+\d", said)[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--quirk", "list_first=2"), "list_first can be 0 | 0 to 1"),
+        (("--quirk", "list_sort"), "list_sort can be honoured | ignored | ignored-with-dates"),
+        (("--quirk", "weather=fine"), "there is no quirk 'weather'; there are list_dates,"),
+        (("--fault", "503=often"), "503 needs a rate from 0 to 1, as in 503=0.1"),
+        (("--fault", "flood=1"), "there is no fault 'flood'; there are 401,"),
+        (("--odd", "flood=1"), "there is no oddity 'flood'; there are redate,"),
+        (("--fault", "503=0.6", "--fault", "500=0.6"), "must not exceed 1"),
+        (("--drop", "2"), "0<=x<=1"),
+        (("--senders", "-1"), "0<=x<=10000"),
+        (("--url", "somewhere"), "must look like http://127.0.0.1:8000/onespan/callback"),
+    ],
+    ids=" ".join,
+)
+def test_the_command_says_what_is_possible(arguments, said):
+    """Instead of taking something else for what was meant."""
+    result = run("--key", KEY, *arguments)
+
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+
+
+def test_the_command_explains_every_name_it_takes():
+    """In its help, with the defaults."""
+    text = " ".join(run("--help").output.split())
+
+    for name, values, says in quirks.described():
+        assert f"{name}={values} {says}" in text
+    for name, (rate, says) in {**FAULTS, **ODDITIES}.items():
+        assert f"{name}={rate:g} {says}" in text
+
+
+def test_the_command_lives_a_bad_day():
+    """Callbacks are lost and doubled, and it says how many; the same seed does the same."""
+    arguments = ("--packages", "8", "--seed", "3", "--bad-day", "--delay", "0", "--reorder", "0", "--drop", "0.2")
+    with listening() as heard:
+        result = run(*arguments, "--repeat", "0", "--url", heard.url, "--key", KEY)
+
+    assert result.exit_code == 0, result.output
+    dropped = int(re.search(r"(\d+) dropped, \d+ undated, 0 still on their way", result.stderr)[1])
+    assert dropped > 5
+    assert f"{len(heard.requests)} accepted, 0 refused, 0 unreachable." in result.stdout
+    assert any("createdDate" not in json.loads(one.body) for one in heard.requests)
+
+
+def test_the_same_seed_tells_the_same_on_a_bad_day():
+    """In the same bodies, but for the time of day."""
+
+    def told() -> list[str]:
+        with listening() as heard:
+            arguments = ("--packages", "3", "--seed", "5", "--drop", "0.2", "--undated", "1", "--odd", "redate=1")
+            run(*arguments, "--url", heard.url, "--key", KEY)
+        return [one.body for one in heard.requests]
+
+    assert told() == told() != []
+
+
+def test_the_command_tells_where_it_was_told_to_and_what_is_done_by_hand():
+    """A registration over REST takes the place of --url; the senders' keys are said; acts by hand are told."""
+    arguments = ("--packages", "2", "--seed", "1", "--rate", "10000", "--serve", "0", "--keep-serving")
+    with listening() as usual, listening() as other, playing(*arguments, "--url", usual.url) as process:
+        address = address_in(process)
+        key = re.search(r"API key of .* <.*>: (\S+)$", next(process.stderr))[1]
+        next(line for line in process.stderr if "still answering" in line)
+        wanted = {"url": other.url, "key": "other-key", "events": ["PACKAGE_DELETE"]}
+        requests.post(f"{address}/api/callback", json=wanted, headers=AUTHORIZED, timeout=10).raise_for_status()
+        seen = requests.get(f"{address}/api/packages", headers={"Authorization": f"Basic {key}"}, timeout=10)
+        one = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10).json()["results"][0]["id"]
+        before = len(usual.requests)
+        requests.delete(f"{address}/api/packages/{one}", headers=AUTHORIZED, timeout=10).raise_for_status()
+        wait_until(lambda: other.requests)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+    (told,) = other.requests
+    assert seen.status_code == 200
+    assert json.loads(told.body)["name"] == "PACKAGE_DELETE"
+    assert told.headers["authorization"] == "Basic other-key"
+    assert len(usual.requests) == before

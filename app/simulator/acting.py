@@ -12,7 +12,7 @@ from app.simulator.desk import BadRequest, Desk, members, place
 from app.simulator.packages import Act, Impossible, Package
 
 # What brings a package from one status to another.
-STEPS: Mapping[tuple[str, object], str] = MappingProxyType(
+STEPS: Mapping[tuple[str, str], str] = MappingProxyType(
     {
         ("DRAFT", "SENT"): "activate",
         ("DECLINED", "SENT"): "activate",
@@ -72,9 +72,9 @@ def _acts(one: Package, wanted: Mapping[str, object], *, unarchive: str) -> Iter
     due = _due(wanted.get("due"))
     status = wanted.get("status", one.status)
     if status != one.status:
-        verb = STEPS.get((one.status, status))
+        verb = STEPS.get((one.status, str(status)))
         if verb is None:
-            raise Impossible(f"no way from {one.status} to {status}")
+            raise Impossible(f"there is no way from {one.status} to {status}")
         yield Act(verb, text="" if unarchive == "none" else unarchive, due=due if verb == "extend" else None)
     if due and (one.status, status) != ("EXPIRED", "DRAFT"):
         yield Act("redate", due=due)

@@ -1,5 +1,6 @@
 """HTTP without sockets: lets a `requests.Session` of this process talk to a WSGI app, faults included."""
 
+import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,7 +37,8 @@ class InProcess(BaseAdapter):
         answer = requests.Response()
         answer.status_code, _, answer.reason = int(status.split()[0]), *status.partition(" ")[1:]
         answer.headers.update(headers.items())
-        answer.raw = HTTPResponse(_whole(parts, request), headers=dict(headers.items()), preload_content=False)
+        body = io.BufferedReader(_Parts(parts))
+        answer.raw = HTTPResponse(body, headers=dict(headers.items()), status=answer.status_code, preload_content=False)
         answer.url, answer.request = str(request.url), request
         answer.encoding = requests.utils.get_encoding_from_headers(answer.headers)
         return answer
@@ -58,8 +60,21 @@ def _environ(request: requests.PreparedRequest) -> Any:
     ).get_environ()
 
 
-def _whole(parts: Iterable[bytes], request: requests.PreparedRequest) -> bytes:
-    try:
-        return b"".join(parts)
-    except ConnectionError as problem:
-        raise requests.exceptions.ChunkedEncodingError(problem, request=request) from problem
+class _Parts(io.RawIOBase):
+    """Reads the parts of an answer one after another, as they are made."""
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        self._parts = iter(parts)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes; raises what breaks off the answer."""
+        self._rest = self._rest or next(filter(None, self._parts), b"")
+        view = memoryview(buffer)
+        taken, self._rest = self._rest[: len(view)], self._rest[len(view) :]
+        view[: len(taken)] = taken
+        return len(taken)

@@ -22,6 +22,7 @@ from app.simulator.listing import BadQuery
 from app.simulator.packages import Event, Impossible
 
 JSON = "application/json; esl-api-version=11"
+POLL = 0.05  # seconds until it is noticed that the block is left
 OPEN = frozenset({"/apitoken/clientApp/accessToken", "/oauth2/token"})  # who has no token yet may ask here
 
 # How what goes wrong is answered: the status, the key of the error, the message.
@@ -153,7 +154,7 @@ class _Quiet(WSGIRequestHandler):
 def answering(app: Flask, *, port: int) -> Iterator[str]:
     """Answer on this machine, from a thread, while the block runs; gives the address. Port 0 takes a free one."""
     server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, name="simulated-onespan", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL,), name="simulated-onespan", daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
