@@ -16,7 +16,7 @@ def test_rest_shows_all_that_the_schema_requires():
     """Packages in every condition, against the required members of OpenAPI document 11.51."""
     lives = many_steps()
     stepped = [step for step in lives if not step.before or step.before.status != step.after.status]
-    shown = [rest.package(step.after) for step in stepped[::2]]
+    shown = [rest.package(step.after) for step in stepped[::6]]
 
     assert {one["status"] for one in shown} == STATUSES
     for one in shown:
