@@ -15,14 +15,18 @@ from flask.testing import FlaskClient
 
 from app.onespan.catalogue import CATALOGUE, SPELLINGS
 from app.onespan.values import Attention, Document, Event, Package, Sender, Signer
+from app.simulator import post, quirks
+from app.simulator.command import simulate
+from app.simulator.faults import FAULTS
+from app.simulator.oddities import ODDITIES
 from app.work.dispatch import Handlers
 from config import ROOT, Settings
 from tests.conftest import NOON, TOKEN
 
-README = ROOT / "README.md"
+README, SIMULATOR = ROOT / "README.md", ROOT / "docs" / "simulator.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 EVENT = re.compile(r"\b(?:PACKAGE|TEMPLATE|DOCUMENT|SIGNER|KBA|EMAIL|ROLE|COBROWSE)_[A-Z_]+\b")
-INVENTED = {"PACKAGE_LAMINATED"}  # an event of an OneSpan to come
+INVENTED = {"PACKAGE_LAMINATED", "PACKAGE_UNARCHIVE"}  # events of an OneSpan to come
 CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -30,9 +34,9 @@ def pages() -> Any:
     return pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-def table(header: str) -> dict[str, str]:
-    """The README's table with this header: its first column and its second."""
-    _, _, rest = README.read_text("utf-8").partition(f"\n| {header} |")
+def table(header: str, page: Path = README) -> dict[str, str]:
+    """The table of a page with this header: its first column and its second."""
+    _, _, rest = page.read_text("utf-8").partition(f"\n| {header} |")
     rows = re.findall(r"^\| `([^`]+)` \| (.*?) \|", rest.partition("\n\n")[0], re.MULTILINE)
     return dict(rows)
 
@@ -158,6 +162,39 @@ def test_every_parameter_of_the_api_is_explained(client: FlaskClient):
     asked = {one["name"] for methods in paths.values() for one in methods.get("get", {}).get("parameters", ())}
 
     assert [name for name in asked - {"package_id", "event_id"} if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_every_option_of_the_simulator_is_explained_with_its_default():
+    """What `flask simulate` takes is in docs/simulator.md."""
+    defaults = {}
+    for one in simulate.params:
+        given = f"`{one.default}`" if isinstance(one.default, (int, float, str)) else "none"
+        defaults[one.opts[0]] = "off" if one.is_flag else given
+
+    assert table("option", SIMULATOR) == defaults
+
+
+@pytest.mark.parametrize(("header", "names"), [("fault", FAULTS), ("oddity", ODDITIES)])
+def test_all_that_goes_wrong_in_the_simulator_is_explained_with_its_rate(header, names):
+    """As often as docs/simulator.md says."""
+    assert table(header, SIMULATOR) == {name: f"{rate:g}" for name, (rate, _) in names.items()}
+
+
+def test_every_quirk_of_the_simulator_is_explained_with_its_values():
+    """The default comes first."""
+    told = {name: values.replace(" | ", ", ") for name, values, _ in quirks.described()}
+
+    assert table("quirk", SIMULATOR) == told
+
+
+def test_the_mishaps_of_a_bad_day_are_explained():
+    """One sentence has them all."""
+    day, text = post.BAD_DAY, SIMULATOR.read_text("utf-8")
+
+    assert day.repeat == day.delay == day.reorder
+    assert (
+        f"dropped at {day.drop}, repeated, delayed and reordered at {day.repeat} each, undated at {day.undated}" in text
+    )
 
 
 def test_the_tests_named_in_the_documentation_are_there():
