@@ -83,14 +83,14 @@ def test_what_is_dropped_is_not_there_and_the_rest_is_unharmed():
     assert carried(drop=1) == []
 
 
-def test_what_is_repeated_says_the_same_again_within_a_minute():
+def test_what_is_repeated_says_the_same_again_within_ten_seconds():
     """In the same bytes, or in those of somebody who posted it by hand."""
     times: dict[str, list[Letter]] = {}
     for one in carried(repeat=1):
         times.setdefault(json.dumps(json.loads(one.body)), []).append(one)
 
     assert {len(same) for same in times.values()} == {2, 3}
-    assert all(NOON <= one.due <= NOON + 60 * SECOND for same in times.values() for one in same)
+    assert all(NOON <= one.due <= NOON + 10 * SECOND for same in times.values() for one in same)
     assert {len({one.body for one in same}) for same in times.values()} == {1, 2}
 
 
@@ -153,7 +153,7 @@ def test_the_outbox_gives_out_what_has_arrived_and_counts_what_befell_it():
     assert outbox.next_due is None
     assert len(taken) == 200 - befallen["dropped"] + befallen["repeated"]
     assert min(befallen["dropped"], befallen["repeated"], befallen["delayed"]) > 5
-    assert now <= NOON + 160 * SECOND
+    assert now <= NOON + 110 * SECOND
 
 
 def test_only_registered_events_are_told():
@@ -166,11 +166,12 @@ def test_only_registered_events_are_told():
 
 
 def test_callbacks_go_where_they_are_registered_to():
-    """With that key; without a registration where they usually go."""
+    """With that key, or without one; where nothing is registered, where they usually go."""
     with listening() as usual, listening() as other:
-        places = iter([None, Registration(other.url, "other-key", frozenset())])
+        without_key = Registration(other.url, "", frozenset())
+        places = iter([None, Registration(other.url, "other-key", frozenset()), without_key])
         with Delivery(usual.url, KEY, registered=lambda: next(places)) as delivery:
-            assert [delivery.post(b"{}"), delivery.post(b"{}")] == [None, None]
+            assert [delivery.post(b"{}") for _ in range(3)] == [None, None, None]
 
     assert [one.headers["authorization"] for one in usual.requests] == [f"Basic {KEY}"]
-    assert [one.headers["authorization"] for one in other.requests] == ["Basic other-key"]
+    assert [one.headers.get("authorization") for one in other.requests] == ["Basic other-key", None]

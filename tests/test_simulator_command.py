@@ -199,7 +199,7 @@ def test_the_command_lives_a_bad_day():
         result = run(*arguments, "--repeat", "0", "--url", heard.url, "--key", KEY)
 
     assert result.exit_code == 0, result.output
-    dropped = int(re.search(r"(\d+) dropped, \d+ undated, 0 still on their way", result.stderr)[1])
+    dropped = int(re.search(r"(\d+) dropped, \d+ undated; 0 still on their way", result.stderr)[1])
     assert dropped > 5
     assert f"{len(heard.requests)} accepted, 0 refused, 0 unreachable." in result.stdout
     assert any("createdDate" not in json.loads(one.body) for one in heard.requests)

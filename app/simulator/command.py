@@ -85,7 +85,7 @@ def _sum_up(account: Account, outbox: Outbox, delivery: Delivery) -> None:
     click.echo(f"{len(account.packages())} packages, {delivery.tally}.")
     befallen = ", ".join(f"{times} {mishap}" for mishap, times in sorted(outbox.befallen.items()) if times)
     if befallen:
-        click.echo(f"Of these and others: {befallen}, {len(outbox)} still on their way.", err=True)
+        click.echo(f"Mishaps: {befallen}; {len(outbox)} still on their way.", err=True)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
 
@@ -58,12 +58,9 @@ class Wish:
     def mishaps(self) -> Mishaps:
         """What befalls callbacks."""
         day = post.BAD_DAY if self.bad_day else post.NO_MISHAPS
-        drop = day.drop if self.drop is None else self.drop
-        repeat = day.repeat if self.repeat is None else self.repeat
-        delay = day.delay if self.delay is None else self.delay
-        reorder = day.reorder if self.reorder is None else self.reorder
-        undated = day.undated if self.undated is None else self.undated
-        return Mishaps(drop, repeat, delay, reorder, undated, self.delay_by)
+        given = {name: getattr(self, name) for name in ("drop", "repeat", "delay", "reorder", "undated")}
+        wanted = {name: rate for name, rate in given.items() if rate is not None}
+        return replace(day, delay_by=self.delay_by, **wanted)
 
     @property
     def faults(self) -> Mapping[str, float]:

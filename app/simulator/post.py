@@ -19,7 +19,7 @@ from app.simulator.packages import Event
 from app.simulator.quirks import USUAL, Quirks
 
 OVERTAKEN = 3.0  # seconds: reordered callbacks come up to so much later, after those that happened meanwhile
-AGAIN = 60.0  # seconds within which a repeated callback comes again
+AGAIN = 10.0  # seconds within which a repeated callback comes again
 
 
 @dataclass(frozen=True, slots=True)
