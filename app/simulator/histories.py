@@ -62,7 +62,8 @@ def life(dice: Random, package: Package, *, odd: Rates = NOTHING_ODD, quirks: Qu
         return oddities.ended(dice, [CREATE, *_afterwards(dice, "template")], rates=odd, quirks=quirks)
     more = oddities.one_more(dice, odd)
     story = dice.choices(list(STORIES), list(STORIES.values()))[0]
-    acts = [CREATE, *story(dice, with_signer(package, more) if more else package)]
+    package = with_signer(package, more) if more else package
+    acts = [CREATE, *story(dice, package)]
     acts = oddities.changed(dice, package, acts, rates=odd)
     acts = oddities.ended(dice, oddities.sent_with(acts, more) if more else acts, rates=odd, quirks=quirks)
     return [oddities.handed_over(package, act, quirks=quirks) for act in acts]
