@@ -1,5 +1,6 @@
 """The commands: `flask setup`, `worker`, `replay`, `rebuild`, `simulate`. Each parses and calls one function."""
 
+import copy
 import signal
 import sys
 import threading
@@ -46,15 +47,23 @@ Check = Callable[[], str | None]
 
 
 def commands(
-    database: Database, worker: Worker, *, handlers: Handlers, clock: Clock, readiness: Check
+    database: Database,
+    worker: Worker,
+    *,
+    handlers: Handlers,
+    clock: Clock,
+    readiness: Check,
+    callback_key: str | None,
 ) -> list[Command]:
     """All commands of this service, but for `flask db`. `readiness` says what is wrong with the database."""
+    simulating = copy.copy(simulate)
+    simulating.context_settings = {"default_map": {"key": f"first={callback_key}" if callback_key else None}}
     return [
         _setup(),
         with_database(_worker(worker, readiness)),
         with_database(_replay(database, handlers, clock), readiness),
         with_database(_rebuild(database, clock), readiness),
-        simulate,
+        simulating,
     ]
 
 

@@ -34,12 +34,12 @@ def by_hand(sent: bytes) -> bytes:
     return json.dumps(json.loads(sent), indent=2).encode()
 
 
-def headers(key: str) -> Mapping[str, str]:
+def headers(key: str) -> Mapping[str, str | bytes]:
     """The callback's headers; the key goes as it is, not in base64, and without one there is no Authorization."""
     return {
         "Accept-Encoding": "gzip,deflate",
         "User-Agent": "",
-        **({"Authorization": f"Basic {key}"} if key else {}),
+        **({"Authorization": f"Basic {key}".encode()} if key else {}),
         "Content-Type": "application/json; charset=utf-8",
     }
 
