@@ -80,6 +80,10 @@ class Settings(BaseSettings):
     onespan_client_secret: SecretStr | None = Field(
         default=None, validate_default=True, description="Secret of that client id."
     )
+    onespan_auth: Literal["client-app", "oauth2"] = Field(
+        default="client-app",
+        description="Where a client id gets its tokens: client-app, or oauth2 for client credentials.",
+    )
     reconcile_hours: Literal[6, 12, 24] = Field(
         default=6, description="Hours between two times of asking OneSpan what was missed: 6, 12 or 24."
     )

@@ -1,6 +1,7 @@
 """Every error of ours. A class's docstring is its message; HTTP codes are given at the edge."""
 
 import math
+from typing import Any
 
 LONGEST_WAIT = 30 * 24 * 3600  # seconds that a handler can put itself off
 
@@ -24,6 +25,54 @@ class UnreadableCallback(ReceiverError):
 
 class UnreadablePackage(ReceiverError):
     """What OneSpan showed of a package cannot be read."""
+
+
+class OneSpanError(ReceiverError):
+    """OneSpan's REST API did not do what was asked of it."""
+
+
+class NoOneSpan(OneSpanError):
+    """There is no OneSpan to ask: set ONESPAN_URL, and ONESPAN_API_KEY or a client id with its secret."""
+
+
+class WrongAddress(OneSpanError):
+    """What answers at ONESPAN_URL is not OneSpan's API: is it the address of your region, without a path?"""
+
+
+class KeyRefused(OneSpanError):
+    """OneSpan does not take our credentials: are they of the region in ONESPAN_URL, and the kind its account takes?"""
+
+
+class NotPermitted(OneSpanError):
+    """Our credentials may not do or see this in OneSpan."""
+
+
+class NotThere(OneSpanError):
+    """OneSpan has no such thing, or none that our credentials can see. `answer` is how it said so."""
+
+    def __init__(self, detail: str | None = None, *, answer: Any = None) -> None:
+        super().__init__(detail)
+        self.answer = answer
+
+
+class RefusedByOneSpan(OneSpanError):
+    """OneSpan refuses the request."""
+
+
+class Throttled(OneSpanError):
+    """OneSpan asks us to come back later; `seconds` is how much later, where it says so."""
+
+    def __init__(self, seconds: float | None = None) -> None:
+        super().__init__(f"in {seconds:.0f} s" if seconds is not None else None)
+        self.seconds = seconds
+
+
+class OneSpanDown(OneSpanError):
+    """OneSpan does not answer, or with a fault of its own; try again later."""
+
+
+class UnreadableAnswer(OneSpanError):
+    """OneSpan's answer cannot be read."""
 
 
 class NothingTakesIt(ReceiverError):

@@ -17,6 +17,7 @@ from app.onespan.values import Event, Package
 from app.work.dispatch import Handlers
 
 handlers = Handlers()
+onespan = handlers.onespan  # OneSpan's REST API: signed documents, evidence, attachments, reminders
 log = structlog.get_logger()
 
 
