@@ -71,6 +71,11 @@ class PackageReading:
     ended_by: EndedBy | None = None
     whole: bool = True
 
+    @classmethod
+    def blank(cls, package_id: str) -> "PackageReading":
+        """A reading that shows nothing."""
+        return read_package({"id": package_id})
+
     @property
     def all_signed(self) -> bool:
         """Everybody who is asked for anything has signed it all, and somebody is."""

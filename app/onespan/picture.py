@@ -66,8 +66,8 @@ def moment(text: object) -> datetime | None:
 
 def derive(package_id: str, state: State) -> Package:
     """What to believe of a package, given all that is claimed of it."""
-    about = Known(state.get(PACKAGE, {}))
-    people = People(about, state)
+    people = People.of(state)
+    about = people.about
     signers = people.signers()
     waiting = [one for one in signers if one.status in ("PENDING", "LOCKED")]
     return Package(
@@ -139,6 +139,11 @@ class People:
         self.sat = {role_id: one for _, one, role_id in sorted(self._sat(state))}
         self.read_at = about.at("seats")
         self.known = self._gather(state)
+
+    @classmethod
+    def of(cls, state: State) -> "People":
+        """Those of the package of which all this is claimed."""
+        return cls(Known(state.get(PACKAGE, {})), state)
 
     def _sat(self, state: State) -> Iterable[tuple[str, str, str]]:
         for one in self.seated:

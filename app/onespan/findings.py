@@ -1,0 +1,295 @@
+"""What happened between two readings of a package and was never told: the difference, as events. Pure.
+
+Two readings differ; the events that callbacks told in between explain some of it. The rest are findings. Nothing is
+guessed: a status step is found only along the lifecycle that OneSpan documents, and a step for which it has no event
+(un-archiving, an expired package back in draft) is none.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+from app.onespan.catalogue import CATALOGUE
+from app.onespan.claims import EPOCH
+from app.onespan.packages import PackageReading, Seat
+
+UNBORN = ""
+# (from, to) → the event that tells this step; None: OneSpan has none, as far as is known (docs/onespan.md).
+STEPS: Mapping[tuple[str, str], str | None] = {
+    (UNBORN, "DRAFT"): "PACKAGE_CREATE",
+    ("DRAFT", "SENT"): "PACKAGE_ACTIVATE",
+    ("SENT", "DRAFT"): "PACKAGE_DEACTIVATE",
+    ("SENT", "COMPLETED"): "PACKAGE_COMPLETE",
+    ("SENT", "DECLINED"): "PACKAGE_DECLINE",
+    ("SENT", "OPTED_OUT"): "PACKAGE_OPT_OUT",
+    ("SENT", "EXPIRED"): "PACKAGE_EXPIRE",
+    ("COMPLETED", "ARCHIVED"): "PACKAGE_ARCHIVE",
+    ("DECLINED", "SENT"): "PACKAGE_ACTIVATE",
+    ("EXPIRED", "DRAFT"): None,
+    ("ARCHIVED", "COMPLETED"): None,
+}
+BORN = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # a layout is born without a word
+# Findings of one instant are told in this order.
+ORDER = (
+    "PACKAGE_CREATE",
+    "TEMPLATE_CREATE",
+    "PACKAGE_ACTIVATE",
+    "PACKAGE_DEACTIVATE",
+    "ROLE_REASSIGN",
+    "SIGNER_LOCKED",
+    "PACKAGE_ATTACHMENT",
+    "DOCUMENT_SIGNED",
+    "SIGNER_COMPLETE",
+    "PACKAGE_READY_FOR_COMPLETE",
+    "PACKAGE_COMPLETE",
+    "PACKAGE_DECLINE",
+    "PACKAGE_OPT_OUT",
+    "PACKAGE_EXPIRE",
+    "PACKAGE_ARCHIVE",
+    "PACKAGE_TRASH",
+    "PACKAGE_RESTORE",
+    "PACKAGE_DELETE",
+)
+# What no reading can show, so that no finding is ever made of it.
+NEVER_FOUND = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "DOCUMENT_VIEWED", "COBROWSE_REQUEST"})
+
+
+@dataclass(frozen=True, slots=True)
+class ToldEvent:
+    """An event that is known already. `at` is OneSpan's time; `who` is a signer's or a role's id, as it was told."""
+
+    name: str
+    at: str
+    who: str | None = None
+    document_id: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fact that no callback told. It happened in (`after`, `until`], most likely `at`; all OneSpan's time, ISO.
+
+    `dated`: the reading shows when it happened; otherwise `at` is an estimate.
+    """
+
+    name: str
+    after: str
+    until: str
+    at: str
+    signer_id: str | None = None
+    document_id: str | None = None
+    message: str | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+    dated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Two readings and what was told between them."""
+
+    before: PackageReading | None
+    after: str
+    now: PackageReading
+    until: str
+    told: tuple[ToldEvent, ...]
+
+    def is_told(self, name: str, *, who: Iterable[str] = (), document_id: str | None = None) -> bool:
+        """Whether an event of this name came between them, by one of these and about this document where given."""
+        known = tuple(who)
+        return any(
+            one.name == name
+            and (not known or one.who is None or one.who in known)
+            and (document_id is None or one.document_id == document_id)
+            for one in self.told
+        )
+
+
+def findings(
+    before: PackageReading | None, now: PackageReading, *, after: str = EPOCH, until: str, told: Iterable[ToldEvent]
+) -> list[Finding]:
+    """What happened after the reading `before` (at `after`) and until the reading `now` (at `until`) and was not told.
+
+    `told` are the events of this package in that time, in any order. In the order in which they must have happened.
+    """
+    between = sorted((one for one in told if after < one.at <= until), key=lambda one: (one.at, _rank(one.name)))
+    interval = Interval(before, after, now, until, tuple(between))
+    found = [*_steps(interval), *_trash(interval), *_of_signers(interval), *_ready(interval)]
+    return sorted(found, key=lambda one: (one.at, _rank(one.name), one.signer_id or "", one.document_id or ""))
+
+
+def _rank(name: str) -> int:
+    return ORDER.index(name) if name in ORDER else len(ORDER)
+
+
+def _steps(interval: Interval) -> Iterator[Finding]:
+    """Walk from status to status along what was told, and tell the steps that must have been taken besides."""
+    now, status, since = interval.now, _status(interval.before), interval.after
+    born = BORN.get(now.type or "")
+    for one in interval.told:
+        step = "PACKAGE_CREATE" if one.name in BORN.values() else one.name
+        arrived = CATALOGUE[one.name].package.get("status") if one.name in CATALOGUE else None
+        if not isinstance(arrived, str):
+            continue
+        if arrived != status:
+            missed = (_step(name, born, since, one.at, at=one.at, now=now) for name in _path_to_step(status, step))
+            yield from _one_after_another(missed)
+        status, since = arrived, one.at
+    missed = (
+        _step(name, born, since, interval.until, at=None, now=now) for name in _path(status, now.status or status)
+    )
+    yield from _one_after_another(missed)
+
+
+def _one_after_another(steps: Iterable[Finding | None]) -> list[Finding]:
+    """Those that have an event; none of them later than the next, whose date may be shown."""
+    found = [one for one in steps if one]
+    for place in range(len(found) - 2, -1, -1):
+        if found[place].at > found[place + 1].at:
+            found[place] = replace(found[place], at=found[place + 1].at)
+    return found
+
+
+def _step(
+    name: str | None, born: str | None, after: str, until: str, *, at: str | None, now: PackageReading
+) -> Finding | None:
+    name = born if name == "PACKAGE_CREATE" else name
+    if name is None:
+        return None
+    dates = {"PACKAGE_CREATE": now.created, "TEMPLATE_CREATE": now.created, "PACKAGE_COMPLETE": now.completed}
+    shown = dates.get(name)
+    likely = shown or (_first_signature(now) if name == "PACKAGE_ACTIVATE" else None) or now.updated
+    place = _within(likely, after, at or until)
+    found = Finding(name, after, until, place, dated=place == shown)
+    if name in ("PACKAGE_DECLINE", "PACKAGE_OPT_OUT") and now.ended_by:
+        found = replace(found, signer_id=now.ended_by.signer_id, message=now.ended_by.reason)
+    return found
+
+
+def _status(before: PackageReading | None) -> str:
+    return (before.status or UNBORN) if before else UNBORN
+
+
+@cache
+def _path(start: str, end: str) -> tuple[str | None, ...]:
+    """The events of the shortest way from one status to another; none where OneSpan documents no way."""
+    ways: deque[tuple[str, tuple[str | None, ...]]] = deque([(start, ())])
+    seen = {start}
+    while ways:
+        place, way = ways.popleft()
+        if place == end:
+            return way
+        for (here, there), event in STEPS.items():
+            if here == place and there not in seen:
+                seen.add(there)
+                ways.append((there, (*way, event)))
+    return ()
+
+
+@cache
+def _path_to_step(start: str, event: str) -> tuple[str | None, ...]:
+    """The events that must have come before this one, when the package stood so."""
+    places = [here for (here, _), told in STEPS.items() if told == event]
+    if start in places:
+        return ()
+    ways = [way for place in places if (way := _path(start, place))]
+    return min(ways, key=len, default=())
+
+
+def _trash(interval: Interval) -> Iterator[Finding]:
+    in_trash = interval.before.trashed if interval.before else False
+    since = interval.after
+    for one in interval.told:
+        if one.name in ("PACKAGE_TRASH", "PACKAGE_RESTORE"):
+            in_trash, since = one.name == "PACKAGE_TRASH", one.at
+    if interval.now.trashed != in_trash:
+        name = "PACKAGE_TRASH" if interval.now.trashed else "PACKAGE_RESTORE"
+        yield Finding(name, since, interval.until, _within(interval.now.updated, since, interval.until))
+
+
+def _of_signers(interval: Interval) -> Iterator[Finding]:
+    before = {seat.signer_id: seat for seat in interval.before.seats} if interval.before else {}
+    for seat in interval.now.seats:
+        yield from _of_seat(interval, before.get(seat.signer_id), seat)
+    yield from _handed_over(interval, before.values())
+    for document in interval.now.documents:
+        earlier = _signed_before(interval, document.id)
+        for signer_id, at in document.signed.items():
+            if at and not earlier.get(signer_id):
+                who = _ids(interval.now, signer_id)
+                if not interval.is_told("DOCUMENT_SIGNED", who=who, document_id=document.id):
+                    yield _found(interval, "DOCUMENT_SIGNED", at, signer_id=signer_id, document_id=document.id)
+
+
+def _of_seat(interval: Interval, before: Seat | None, seat: Seat) -> Iterator[Finding]:
+    who = (seat.signer_id, seat.role_id)
+    if seat.completed and not (before and before.completed) and not interval.is_told("SIGNER_COMPLETE", who=who):
+        signed = [at for one in interval.now.documents if (at := one.signed.get(seat.signer_id))]
+        yield _found(interval, "SIGNER_COMPLETE", max(signed, default=None), signer_id=seat.signer_id)
+    if seat.locked and not (before and before.locked) and not interval.is_told("SIGNER_LOCKED", who=who):
+        yield _found(interval, "SIGNER_LOCKED", None, signer_id=seat.signer_id)
+    for name in seat.attachments:
+        told = any(one.name == "PACKAGE_ATTACHMENT" and one.message == name for one in interval.told)
+        if not told and not (before and name in before.attachments):
+            yield _found(interval, "PACKAGE_ATTACHMENT", None, signer_id=seat.signer_id, message=name)
+
+
+def _handed_over(interval: Interval, before: Iterable[Seat]) -> Iterator[Finding]:
+    """Seats in which somebody else sits now."""
+    holders = {seat.role_id: seat for seat in interval.now.seats}
+    present = {seat.signer_id for seat in interval.now.seats}
+    for seat in before:
+        holder = holders.get(seat.role_id)
+        if not seat.taken or seat.signer_id in present or holder is None or not holder.taken:
+            continue
+        if not interval.is_told("ROLE_REASSIGN", who=(seat.signer_id, seat.role_id)):
+            found = _found(interval, "ROLE_REASSIGN", None, signer_id=seat.signer_id)
+            yield replace(found, extra={"newRoleId": holder.role_id})
+
+
+def _ready(interval: Interval) -> Iterator[Finding]:
+    """All have signed and the sender must complete it, or has done so since."""
+    now, was_ready = interval.now, bool(interval.before and interval.before.ready)
+    completed = now.status == "COMPLETED" and _status(interval.before) not in ("COMPLETED", "ARCHIVED")
+    by_hand = completed and not now.autocomplete and now.all_signed
+    if (now.ready or by_hand) and not was_ready and not interval.is_told("PACKAGE_READY_FOR_COMPLETE"):
+        yield _found(interval, "PACKAGE_READY_FOR_COMPLETE", _last_signature(now))
+
+
+def _found(
+    interval: Interval,
+    name: str,
+    at: str | None,
+    *,
+    signer_id: str | None = None,
+    document_id: str | None = None,
+    message: str | None = None,
+) -> Finding:
+    likely = _within(at or interval.now.updated, interval.after, interval.until)
+    return Finding(name, interval.after, interval.until, likely, signer_id, document_id, message, dated=likely == at)
+
+
+def _within(at: str | None, after: str, until: str) -> str:
+    """The time that is shown, where it fits; otherwise the end of the interval."""
+    return at if at and after < at <= until else until
+
+
+def _ids(reading: PackageReading, signer_id: str) -> tuple[str, ...]:
+    return (signer_id, *(seat.role_id for seat in reading.seats if seat.signer_id == signer_id))
+
+
+def _signed_before(interval: Interval, document_id: str) -> Mapping[str, str | None]:
+    documents = interval.before.documents if interval.before else ()
+    return next((one.signed for one in documents if one.id == document_id), {})
+
+
+def _signatures(reading: PackageReading) -> list[str]:
+    return [at for document in reading.documents for at in document.signed.values() if at]
+
+
+def _first_signature(reading: PackageReading) -> str | None:
+    return min(_signatures(reading), default=None)
+
+
+def _last_signature(reading: PackageReading) -> str | None:
+    return max(_signatures(reading), default=None)

@@ -1,0 +1,222 @@
+"""What two readings of a package tell that no callback did."""
+
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.onespan.catalogue import CATALOGUE
+from app.onespan.claims import iso
+from app.onespan.findings import NEVER_FOUND, ORDER, STEPS, Finding, ToldEvent, findings
+from app.onespan.packages import PackageReading, read_package
+from tests import strategies
+from tests.conftest import ADA, BEN, CLEO, HOUR, NOON
+from tests.fixtures import CONSENT, CONTRACT, approval, document, package, role
+
+BEFORE, NOW = iso(NOON), iso(NOON + HOUR)
+BETWEEN = iso(NOON + HOUR / 2)
+ROLE_OF_ADA = "role-of-ada"
+
+
+def shown(status: str, **members: Any) -> PackageReading:
+    """A reading of a package in which Ada signs the contract."""
+    return read_package(package(status, **members))
+
+
+def signed(*, consent: bool = False, contract: bool = False, **more: Any) -> dict[str, Any]:
+    """What a package shows when Ada has signed so much."""
+    when = NOON + HOUR / 4
+    return {
+        "roles": [role(ADA, index=1)],
+        "documents": [
+            document(CONSENT, [approval(ROLE_OF_ADA, accepted=when if consent else None)], index=0),
+            document(CONTRACT, [approval(ROLE_OF_ADA, signed=when if contract else None)], index=1),
+        ],
+        **more,
+    }
+
+
+def found(before: PackageReading | None, now: PackageReading, *told: ToldEvent) -> list[Finding]:
+    """What is found between noon and one o'clock."""
+    return findings(before, now, after=BEFORE, until=NOW, told=told)
+
+
+def names(found: list[Finding]) -> list[str]:
+    """Only what they are called."""
+    return [one.name for one in found]
+
+
+def test_two_equal_readings_find_nothing():
+    """An unchanged package never fires anything."""
+    assert found(shown("SENT", **signed(consent=True)), shown("SENT", **signed(consent=True))) == []
+
+
+def test_a_package_first_seen_completed_was_also_created_sent_and_signed():
+    """In the order in which it must have happened."""
+    now = shown("COMPLETED", **signed(consent=True, contract=True, completed=iso(NOON + HOUR / 2)))
+
+    assert names(findings(None, now, until=NOW, told=())) == [
+        "PACKAGE_CREATE",
+        "PACKAGE_ACTIVATE",
+        "DOCUMENT_SIGNED",
+        "DOCUMENT_SIGNED",
+        "SIGNER_COMPLETE",
+        "PACKAGE_COMPLETE",
+    ]
+
+
+def test_what_was_told_is_not_found():
+    """Each event explains its part of the difference."""
+    told = [
+        ToldEvent("PACKAGE_ACTIVATE", BETWEEN, CLEO),
+        ToldEvent("DOCUMENT_SIGNED", BETWEEN, ADA, CONSENT),
+        ToldEvent("SIGNER_COMPLETE", BETWEEN, ROLE_OF_ADA),
+    ]
+
+    now = shown("COMPLETED", **signed(consent=True, contract=True))
+
+    assert names(found(shown("DRAFT", **signed()), now, *told)) == ["DOCUMENT_SIGNED", "PACKAGE_COMPLETE"]
+
+
+def test_what_was_told_before_or_after_explains_nothing():
+    """It is another fact of the same name."""
+    told = [ToldEvent("PACKAGE_ACTIVATE", at, CLEO) for at in (BEFORE, iso(NOON + 2 * HOUR))]
+
+    assert names(found(shown("DRAFT"), shown("SENT"), *told)) == ["PACKAGE_ACTIVATE"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ("DRAFT", "SENT", ["PACKAGE_ACTIVATE"]),
+        ("SENT", "DRAFT", ["PACKAGE_DEACTIVATE"]),
+        ("DRAFT", "EXPIRED", ["PACKAGE_ACTIVATE", "PACKAGE_EXPIRE"]),
+        ("SENT", "OPTED_OUT", ["PACKAGE_OPT_OUT"]),
+        ("SENT", "ARCHIVED", ["PACKAGE_COMPLETE", "PACKAGE_ARCHIVE"]),
+        ("DECLINED", "SENT", ["PACKAGE_ACTIVATE"]),
+        ("DECLINED", "COMPLETED", ["PACKAGE_ACTIVATE", "PACKAGE_COMPLETE"]),
+        ("EXPIRED", "SENT", ["PACKAGE_ACTIVATE"]),
+        ("EXPIRED", "DRAFT", []),
+        ("ARCHIVED", "COMPLETED", []),
+        ("COMPLETED", "DRAFT", []),
+        ("SENT", "ARCHIVAL_PENDING", []),
+        ("ARCHIVAL_COMPLETED", "COMPLETED", []),
+    ],
+)
+def test_status_steps_are_found_along_the_lifecycle(before, now, expected):
+    """The shortest way that OneSpan documents, and only the steps that have an event."""
+    assert names(found(shown(before), shown(now))) == expected
+
+
+def test_a_step_between_two_that_were_told():
+    """Sent, declined, and sent again without a word."""
+    at = [iso(NOON + timedelta(minutes=minute)) for minute in (10, 20, 30)]
+    told = [
+        ToldEvent("PACKAGE_ACTIVATE", at[0]),
+        ToldEvent("PACKAGE_DECLINE", at[1], ADA),
+        ToldEvent("PACKAGE_COMPLETE", at[2], ADA),
+    ]
+
+    (one,) = found(shown("DRAFT"), shown("COMPLETED"), *told)
+
+    assert (one.name, one.after, one.until) == ("PACKAGE_ACTIVATE", at[1], at[2])
+
+
+def test_who_declined_and_why_stands_in_the_newest_message():
+    """Whatever order they come in."""
+    messages = [
+        {"created": iso(NOON + timedelta(minutes=9)), "content": "too dear", "from": {"id": BEN}},
+        {"created": iso(NOON - HOUR), "content": "wrong name", "from": {"id": ADA}},
+        {"created": None, "content": 7, "from": None},
+    ]
+
+    (one,) = found(shown("SENT"), shown("DECLINED", messages=messages))
+
+    assert (one.name, one.signer_id, one.message) == ("PACKAGE_DECLINE", BEN, "too dear")
+
+
+def test_trash_and_back():
+    """The last that was told counts."""
+    there, gone = shown("SENT"), shown("SENT", trashed=True)
+    trash = ToldEvent("PACKAGE_TRASH", BETWEEN)
+
+    assert names(found(there, gone)) == ["PACKAGE_TRASH"]
+    assert names(found(gone, there)) == ["PACKAGE_RESTORE"]
+    assert names(found(there, gone, trash)) == []
+    assert [(one.name, one.after) for one in found(there, there, trash)] == [("PACKAGE_RESTORE", BETWEEN)]
+
+
+def test_locked_and_uploaded():
+    """A lock and an attachment leave their mark; an unlock has no event."""
+    asked = {"id": "1", "name": "passport", "required": True}
+    free = shown("SENT", roles=[role(ADA, attachmentRequirements=[{**asked, "status": "INCOMPLETE"}])])
+    caught = shown("SENT", roles=[role(ADA, locked=True, attachmentRequirements=[{**asked, "status": "COMPLETE"}])])
+
+    assert [(one.name, one.signer_id, one.message) for one in found(free, caught)] == [
+        ("SIGNER_LOCKED", ADA, None),
+        ("PACKAGE_ATTACHMENT", ADA, "passport"),
+    ]
+    assert names(found(caught, shown("SENT", roles=[role(ADA)]))) == []
+
+
+def test_a_seat_that_was_handed_over():
+    """The former signer is whom it is about."""
+    ada, ben = shown("SENT", roles=[role(ADA, "role-1")]), shown("SENT", roles=[role(BEN, "role-1")])
+
+    (one,) = found(ada, ben)
+
+    assert (one.name, one.signer_id, one.extra) == ("ROLE_REASSIGN", ADA, {"newRoleId": "role-1"})
+    assert found(ada, ben, ToldEvent("ROLE_REASSIGN", BETWEEN, "role-1")) == []
+
+
+def test_ready_for_its_sender():
+    """Also when the sender has completed it meanwhile."""
+    open_, done = signed(autocomplete=False), signed(consent=True, contract=True, autocomplete=False)
+
+    assert names(found(shown("SENT", **open_), shown("SENT", **done)))[-1] == "PACKAGE_READY_FOR_COMPLETE"
+    assert names(found(shown("SENT", **open_), shown("COMPLETED", **done)))[-2:] == [
+        "PACKAGE_READY_FOR_COMPLETE",
+        "PACKAGE_COMPLETE",
+    ]
+
+
+def test_templates_are_created_as_templates_and_layouts_without_a_word():
+    """OneSpan has no event for a layout."""
+    created = {"created": iso(NOON)}
+
+    assert names(findings(None, shown("DRAFT", type="TEMPLATE", **created), until=NOW, told=())) == ["TEMPLATE_CREATE"]
+    assert names(findings(None, shown("DRAFT", type="LAYOUT", **created), until=NOW, told=())) == []
+
+
+def test_every_event_is_found_or_named_as_one_that_never_is():
+    """Nothing is forgotten: the two lists are the catalogue."""
+    assert set(ORDER) | NEVER_FOUND == set(CATALOGUE)
+    assert not set(ORDER) & NEVER_FOUND
+    assert {event for event in STEPS.values() if event} <= set(ORDER)
+
+
+@settings(max_examples=300, deadline=None)
+@given(strategies.snapshots(), strategies.snapshots(), st.data())
+def test_what_is_found_explains_itself(first, second, data):
+    """Told what was found, one finds nothing more; and all of it lies between the two readings, in order."""
+    before, now = read_package(first[0]), read_package(second[0])
+    told = [
+        ToldEvent(
+            data.draw(strategies.names), iso(NOON + timedelta(minutes=minute)), data.draw(st.sampled_from((ADA, BEN)))
+        )
+        for minute in data.draw(st.lists(st.integers(1, 59), max_size=4, unique=True))
+    ]
+
+    first_time = found(before, now, *told)
+    again = found(before, now, *told, *map(_as_told, first_time))
+
+    assert names(again) == []
+    assert all(BEFORE <= one.after < one.at <= one.until <= NOW for one in first_time)
+    assert all(a.at <= b.at for a, b in pairwise(first_time))
+
+
+def _as_told(one: Finding) -> ToldEvent:
+    return ToldEvent(one.name, one.at, one.signer_id, one.document_id, one.message)
