@@ -1,13 +1,16 @@
 """Events: each fact once. The only writer of their table."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Self
 
 from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
+from app.onespan.claims import iso
+from app.onespan.findings import ToldEvent
 from app.store.db import insert_all
 from app.store.models import Event
 
@@ -17,13 +20,53 @@ SAME_FACT = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """A fact that no row tells yet."""
+    """A fact that no row tells yet, in the words of a callback.
+
+    `found` is when it happened, after and until, where a reading found it and no callback told it.
+    """
 
     fingerprint: str
     callback: Callback
     happened_at: datetime
     received_at: datetime
-    source: str = "callback"
+    found: tuple[datetime, datetime] | None = None
+
+    @property
+    def source(self) -> str:
+        """How we know."""
+        return "reconcile" if self.found else "callback"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An event that a reading found and no callback has told."""
+
+    id: int
+    package_id: str
+    name: str
+    signer_id: str | None
+    document_id: str | None
+    message: str | None
+    extra: Mapping[str, object]
+    after: datetime
+    until: datetime
+
+    @classmethod
+    def of(cls, event_id: int, event: NewEvent) -> Self:
+        """What this new event is while no callback has told it."""
+        said, (after, until) = event.callback, event.found or (event.happened_at, event.happened_at)
+        who, extra = said.session_user, said.extra
+        return cls(event_id, said.package_id, said.name, who, said.document_id, said.message, extra, after, until)
+
+    def is_told_by(self, callback: Callback, *, who: Collection[object], happened_at: datetime | None) -> bool:
+        """Whether a callback, by one who is called `who`, tells this very fact. An undated one may."""
+        return (
+            callback.name == self.name
+            and callback.package_id == self.package_id
+            and (happened_at is None or self.after < happened_at <= self.until)
+            and callback.document_id in (None, self.document_id)
+            and (self.signer_id is None or callback.session_user is None or self.signer_id in who)
+        )
 
 
 class Facts:
@@ -63,16 +106,41 @@ def known(connection: Connection, told: Iterable[tuple[Callback, datetime]]) -> 
     near = []
     for callback, received_at in told:
         if callback.happened_at is None:
-            earliest, latest = received_at - SAME_FACT, received_at + SAME_FACT
-            near.append(
-                Event.fingerprint.between(
-                    _undated(callback.fingerprint, earliest), _undated(callback.fingerprint, latest)
-                )
-            )
+            earliest = _undated(callback.fingerprint, received_at - SAME_FACT)
+            latest = _undated(callback.fingerprint, received_at + SAME_FACT)
+            near += [place.between(earliest, latest) for place in (Event.fingerprint, Event.confirmation)]
         else:
             exact.append(callback.fingerprint)
-    found = select(Event.fingerprint, Event.id).where(or_(Event.fingerprint.in_(exact), *near))
-    return {row.fingerprint: row.id for row in connection.execute(found)}
+    known = or_(Event.fingerprint.in_(exact), Event.confirmation.in_(exact), *near)
+    found = select(Event.fingerprint, Event.confirmation, Event.id).where(known)
+    return {place: row.id for row in connection.execute(found) for place in row[:2] if place}
+
+
+def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[Finding]:
+    """What was found in these packages and no callback has told yet, in the order in which it was found."""
+    places = (Event.id, Event.package_id, Event.name, Event.signer_id, Event.document_id, Event.message)
+    found = select(*places, Event.extra, Event.found_after, Event.found_until).where(
+        Event.package_id.in_(package_ids), Event.source == "reconcile", Event.confirmation.is_(None)
+    )
+    return [Finding(*row) for row in connection.execute(found.order_by(Event.id))]
+
+
+def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
+    """Note by which callback, its fingerprint, these events were told after all."""
+    for event, fingerprint in confirmed.items():
+        connection.execute(update(Event).where(Event.id == event).values(confirmation=fingerprint))
+
+
+def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[ToldEvent]:
+    """The events of a package that happened after this time."""
+    places = (Event.name, Event.happened_at, Event.session_user, Event.signer_id, Event.document_id, Event.message)
+    found = select(*places).where(Event.package_id == package_id)
+    if after is not None:
+        found = found.where(Event.happened_at > after)
+    return [
+        ToldEvent(row.name, iso(row.happened_at), row.session_user or row.signer_id, row.document_id, row.message)
+        for row in connection.execute(found)
+    ]
 
 
 def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:
@@ -94,6 +162,8 @@ def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:
             "happened_at": event.happened_at,
             "first_received_at": event.received_at,
             "source": event.source,
+            "found_after": event.found[0] if event.found else None,
+            "found_until": event.found[1] if event.found else None,
         }
         for event_id, event in enumerate(new, start=last + 1)
     ]

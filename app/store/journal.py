@@ -32,6 +32,7 @@ class Entry:
     package_id: str | None = None
     unreadable: str | None = None
     read_at: datetime | None = None
+    answered_at: datetime | None = None
     spool_id: str | None = None
 
 
@@ -132,6 +133,7 @@ def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
             "kind": entry.kind,
             "received_at": entry.received_at,
             "read_at": entry.read_at,
+            "answered_at": entry.answered_at,
             "key": entry.key,
             "package_id": entry.package_id,
             "body": entry.body,
@@ -171,12 +173,30 @@ def of_packages(connection: Connection, package_ids: Iterable[str]) -> Iterator[
     `first_received_at` is when the event's first telling came in.
     """
     wanted = (
-        select(*_READ, Journal.event_id, Event.first_received_at)
+        select(*_READ, Journal.event_id, Event.first_received_at, Event.source)
         .outerjoin(Event, Event.id == Journal.event_id)
         .where(Journal.package_id.in_(package_ids), Journal.unreadable.is_(None), Journal.digested_at.is_not(None))
         .order_by(Journal.id)
     )
     yield from connection.execute(wanted.execution_options(yield_per=CHUNK))
+
+
+def last_reading(connection: Connection, package_id: str, *, before: int | None = None) -> Row[*tuple[Any, ...]] | None:
+    """The newest digested snapshot of a package, by OneSpan's clock; of those with smaller ids than `before`."""
+    found = select(*_READ, Journal.key).where(
+        Journal.package_id == package_id,
+        Journal.kind == "snapshot",
+        Journal.digested_at.is_not(None),
+        Journal.unreadable.is_(None),
+    )
+    if before is not None:
+        found = found.where(Journal.id < before)
+    return connection.execute(found.order_by(Journal.read_at.desc(), Journal.id.desc()).limit(1)).first()
+
+
+def began_at(connection: Connection) -> datetime | None:
+    """When the first entry came in: what happened before was nobody's to tell us."""
+    return connection.scalar(select(Journal.received_at).order_by(Journal.id).limit(1))
 
 
 def packages_after(connection: Connection, package_id: str, *, limit: int) -> list[str]:
@@ -219,7 +239,9 @@ def give_up(connection: Connection, entry: int, *, reason: str, now: datetime) -
 
 
 _IS_SET_ASIDE = Journal.unreadable.startswith(SET_ASIDE)
-_READ = (Journal.id, Journal.kind, Journal.received_at, Journal.read_at, Journal.package_id, Journal.body)
+_READ = tuple(
+    Journal.__table__.c[name] for name in ("id", "kind", "received_at", "read_at", "answered_at", "package_id", "body")
+)
 # Put together once; to do so at every callback costs more than to run them.
 _ADD = insert(Journal).returning(Journal.id, sort_by_parameter_order=True)
 _IS_PENDING = select(exists().where(Journal.digested_at.is_(None)))

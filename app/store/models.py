@@ -49,10 +49,12 @@ class Base(DeclarativeBase):
 
 
 class Journal(Base):
-    """What came in, as it came in, in order; rows are only ever added. A `callback` or a `snapshot`.
+    """What came in, as it came in, in order; rows are only ever added. A `callback`, a `snapshot` or an `absence`.
 
-    `read_at` is the time of OneSpan's clock a snapshot is dated at. `digested_at` is null until the row has
-    caused all it should; `unreadable` says why it causes nothing.
+    `read_at` is the time of OneSpan's clock a snapshot is dated at: all until then is in it; nothing after
+    `answered_at` is. An absence is a 404 for a package that was there. `key` is the label of the callback key, or
+    the name of the credentials that read. `digested_at` is null until the row has caused all it should;
+    `unreadable` says why it causes nothing.
     """
 
     __tablename__ = "journal"
@@ -61,6 +63,7 @@ class Journal(Base):
     kind: Mapped[str] = mapped_column(String(10))
     received_at: Mapped[datetime]
     read_at: Mapped[datetime | None]
+    answered_at: Mapped[datetime | None]
     key: Mapped[str | None] = mapped_column(String(40))
     package_id: Mapped[str | None] = mapped_column(Id)
     body: Mapped[bytes] = mapped_column(LargeBinary)
@@ -82,7 +85,11 @@ class Journal(Base):
 
 
 class Event(Base):
-    """A fact about a package, once, however often we were told. `repeats` counts the tellings after the first."""
+    """A fact about a package, once, however often we were told. `repeats` counts the tellings after the first.
+
+    One that a reading found (`source` is `reconcile`) happened after `found_after` and not after `found_until`;
+    `confirmation` is the fingerprint of the callback that told it after all.
+    """
 
     __tablename__ = "events"
 
@@ -101,8 +108,12 @@ class Event(Base):
     first_received_at: Mapped[datetime]
     source: Mapped[str] = mapped_column(String(10))
     repeats: Mapped[int] = mapped_column(Integer, server_default="0")
+    found_after: Mapped[datetime | None]
+    found_until: Mapped[datetime | None]
+    confirmation: Mapped[str | None] = mapped_column(String(100, collation="C").with_variant(String(100), "sqlite"))
 
     __table_args__ = (
+        Index("ix_events_confirmation", "confirmation", unique=True),
         Index("ix_events_package_id_id", "package_id", "id"),
         Index("ix_events_name_id", "name", "id"),
     )
@@ -246,3 +257,19 @@ class Dispatch(Base):
         Index("ix_dispatches_state_event_id", "state", "event_id"),
         {"sqlite_autoincrement": True},
     )
+
+
+class Read(Base):
+    """A package that OneSpan is to be asked for. `due_at` is from when; while somebody asks, when their lease ends.
+
+    `wanted_at` is when the newest reason came up: what is read from before then is not enough.
+    """
+
+    __tablename__ = "reads"
+
+    package_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    reason: Mapped[str] = mapped_column(String(40))
+    wanted_at: Mapped[datetime]
+    due_at: Mapped[datetime] = mapped_column(index=True)
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    fence: Mapped[int] = mapped_column(Integer, server_default="0")

@@ -140,7 +140,8 @@ def _dispatch(row: AnyRow) -> DispatchDetail:
 
 
 _CHANGE = tuple(Change.__table__.c)
-_EVENT = tuple(column for column in Event.__table__.c if column.name != "fingerprint")
+_INNER = ("fingerprint", "confirmation", "found_after", "found_until")  # how tellings are told apart
+_EVENT = tuple(column for column in Event.__table__.c if column.name not in _INNER)
 _DISPATCH = tuple(
     Dispatch.__table__.c[name] for name in ("id", "handler", "state", "attempts", "due_at", "finished_at", "error")
 )

@@ -1,0 +1,72 @@
+"""Which packages OneSpan is to be asked for. The only writer of their table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import bindparam, delete, select, text, update
+from sqlalchemy.engine import Connection
+
+from app.store.models import Read
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A package that is ours to ask for until the lease ends. `attempt` counts this one."""
+
+    package_id: str
+    attempt: int
+    fence: int
+
+
+def want(connection: Connection, wanted: Mapping[str, str], *, now: datetime, patience: timedelta) -> None:
+    """Ask for these packages, each for a reason, once `patience` has passed; what is wanted already is not put off."""
+    if wanted:
+        rows = [
+            {"package_id": package_id, "reason": reason, "wanted_at": now, "due_at": now + patience}
+            for package_id, reason in sorted(wanted.items())
+        ]
+        connection.execute(_WANT, rows)
+
+
+def due(connection: Connection, *, now: datetime, limit: int) -> list[str]:
+    """Ids of packages that are to be asked for, the longest waiting first."""
+    found = select(Read.package_id).where(Read.due_at <= now).order_by(Read.due_at).limit(limit)
+    return list(connection.execute(found).scalars())
+
+
+def take(connection: Connection, package_ids: Sequence[str], *, now: datetime, lease: timedelta) -> list[Wanted]:
+    """Take these for ourselves, but for those somebody else took meanwhile: each goes to one taker at a time."""
+    free = select(Read.package_id).where(Read.package_id.in_(package_ids), Read.due_at <= now)
+    ids = list(connection.execute(free.order_by(Read.package_id).with_for_update(skip_locked=True)).scalars())
+    taken = (
+        update(Read)
+        .where(Read.package_id.in_(ids))
+        .values(attempts=Read.attempts + 1, fence=Read.fence + 1, due_at=now + lease)
+        .returning(Read.package_id, Read.attempts, Read.fence)
+    )
+    return [Wanted(*row) for row in connection.execute(taken)]
+
+
+def settle(connection: Connection, wanted: Wanted, *, began_at: datetime, again_at: datetime) -> None:
+    """Note that it was read; where it was wanted anew since we began it is read again, at `again_at`."""
+    ours = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
+    connection.execute(delete(Read).where(*ours, Read.wanted_at <= began_at))
+    connection.execute(update(Read).where(*ours).values(due_at=again_at, attempts=0, fence=Read.fence + 1))
+
+
+def put_off(connection: Connection, wanted: Wanted, *, until: datetime) -> None:
+    """Note that it could not be read, and when to try again."""
+    ours = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
+    connection.execute(update(Read).where(*ours).values(due_at=until, fence=Read.fence + 1))
+
+
+def drop(connection: Connection, wanted: Wanted) -> None:
+    """Note that there is nothing to read."""
+    connection.execute(delete(Read).where(Read.package_id == wanted.package_id, Read.fence == wanted.fence))
+
+
+_WANT = text(
+    """INSERT INTO reads (package_id, reason, wanted_at, due_at) VALUES (:package_id, :reason, :wanted_at, :due_at)
+    ON CONFLICT (package_id) DO UPDATE SET reason = excluded.reason, wanted_at = excluded.wanted_at"""
+).bindparams(bindparam("wanted_at", type_=Read.wanted_at.type), bindparam("due_at", type_=Read.due_at.type))
