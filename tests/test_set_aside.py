@@ -13,6 +13,7 @@ from app.store import journal, ledger
 from app.store.db import blames_a_row
 from app.store.journal import SET_ASIDE, Entry
 from app.store.models import Journal
+from app.work import batch
 from app.work import digest as digesting
 from tests.conftest import NOON
 
@@ -93,7 +94,7 @@ def test_what_was_set_aside_can_be_digested_again(tell, service, work, read, rea
     """After the repair, with one command; what was unreadable at the door stays so."""
     tell("PACKAGE_CREATE", package="pkg-1")
     with monkeypatch.context() as broken:
-        broken.setattr(digesting, "read", lambda _: 1 / 0)
+        broken.setattr(batch, "read", lambda _: 1 / 0)
         service.digest.turn()
     assert "ZeroDivisionError" in reasons()["pkg-1"]
 

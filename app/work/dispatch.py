@@ -21,6 +21,7 @@ from sqlalchemy.util import immutabledict
 
 from app.errors import HandlerMistake
 from app.onespan.catalogue import CATALOGUE, wire_name
+from app.onespan.client import OneSpan
 from app.onespan.values import Event
 from app.store import ledger, picture, queries
 from app.store.db import Database
@@ -36,9 +37,10 @@ NOT_PLAIN = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.i
 
 
 class Handlers:
-    """The developers' functions, by the events they want."""
+    """The developers' functions, by the events they want. `onespan` is OneSpan's REST API, for them to use."""
 
     def __init__(self) -> None:
+        self.onespan = OneSpan()
         self._functions: dict[str, Handler] = {}
         self._wanted: dict[str, list[str]] = {}
 

@@ -14,7 +14,7 @@ from app.store import journal, picture, queries
 from app.store.db import Database, take_pen
 from app.store.picture import Cause, NewChange
 from app.work.attempt import Clock
-from app.work.digest import read
+from app.work.told import read
 
 PERSONAL = ("sender", "signers")
 CHUNK = 200  # packages in one transaction
@@ -95,7 +95,8 @@ def _states(connection: Connection, ids: Iterable[str]) -> dict[str, State]:
             if row.event_id in seen:
                 continue
             seen.add(row.event_id)
-            told = replace(told, received_at=row.first_received_at)  # commits may have passed each other
+            if row.source == "callback":  # commits may have passed each other
+                told = replace(told, received_at=row.first_received_at)
         states[told.package_id] = claims.merge(states.get(told.package_id, {}), told.claims)
     return states
 

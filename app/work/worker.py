@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.logs import what_and_where
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher
+from app.work.refresh import Refresh
 from app.work.scheduler import Scheduler
 
 log = structlog.get_logger()
@@ -53,7 +54,7 @@ class Pump:
 
 
 class Worker:
-    """All turns of one process: digest, dispatch, and what the scheduler offers.
+    """All turns of one process: digest, dispatch, refresh, and what the scheduler offers.
 
     Who rings `digesting` says that a callback was journaled, who rings `dispatching` that a dispatch is due or
     that a run has ended.
@@ -63,6 +64,7 @@ class Worker:
         self,
         digest: Digest,
         dispatcher: Dispatcher,
+        refresh: Refresh,
         scheduler: Scheduler,
         *,
         digesting: threading.Event,
@@ -70,6 +72,7 @@ class Worker:
     ) -> None:
         self._dispatcher = dispatcher
         self._scheduler = scheduler
+        self._reading = Pump("refresh", refresh.turn, threading.Event())
         self._digesting = Pump("digest", digest.turn, digesting)
         self._dispatching = Pump("dispatch", dispatcher.turn, dispatching)
         self._started = False
@@ -79,6 +82,7 @@ class Worker:
         self.start_upkeep()
         self._digesting.start()
         self._dispatching.start()
+        self._reading.start()
         log.info("worker.started")
 
     def start_upkeep(self) -> None:
@@ -93,6 +97,7 @@ class Worker:
         self._started = False
         deadline = time.monotonic() + grace
         self._dispatcher.close()
+        self._reading.stop(timeout=0)  # a read may take long; what it was about to tell is read again
         self._digesting.stop(timeout=grace)
         self._dispatcher.quiet.wait(max(0, deadline - time.monotonic()))
         self._dispatching.stop(timeout=5)

@@ -1,0 +1,163 @@
+"""What a batch of journal rows causes: events, changes of the picture, runs that are owed, packages to be read."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from app.onespan import claims
+from app.onespan.callbacks import Callback
+from app.onespan.claims import State
+from app.onespan.packages import PackageReading
+from app.onespan.picture import People, derive
+from app.onespan.surprise import surprise
+from app.onespan.values import Package
+from app.store import events, journal, ledger, picture, reads
+from app.store.events import Facts, Finding, NewEvent
+from app.store.picture import NewChange
+from app.work.dispatch import Handlers
+from app.work.finding import Reading, found_by, gone
+from app.work.told import Told, read
+
+READ_SOON = timedelta(seconds=2)  # a surprise seldom comes alone; so long the others have to come
+
+
+@dataclass
+class Canvas:
+    """The packages a batch touches: what was believed at its start, and what is now."""
+
+    states: dict[str, State]
+    before: dict[str, Package] = field(default_factory=dict)
+    now: dict[str, Package] = field(default_factory=dict)
+    changes: list[NewChange] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.before = {one: derive(one, state) for one, state in self.states.items()}
+        self.now = dict(self.before)
+
+    def take(self, told: Told) -> None:
+        """Merge what was told and note what it changed."""
+        package_id = told.package_id
+        old_state = self.states.get(package_id, {})
+        state = claims.merge(old_state, told.claims)
+        if state is old_state:
+            return
+        old, new = self.now.get(package_id), derive(package_id, state)
+        self.states[package_id], self.now[package_id] = state, new
+        self.changes += picture.differences(old, new, happened_at=told.happened_at, cause=told.cause)
+
+    def changed(self) -> dict[str, tuple[State, Package]]:
+        """What is to be written."""
+        return {one: (self.states[one], new) for one, new in self.now.items() if new is not self.before.get(one)}
+
+
+class Batch:
+    """Lets journal rows cause all that they should, in their order. The caller holds the pen."""
+
+    def __init__(self, connection: Connection, rows: Sequence[Any], *, handlers: Handlers, now: datetime) -> None:
+        self._connection = connection
+        self._handlers = handlers
+        self._now = now
+        self._told = [read(row) for row in rows]
+        packages = {one.package_id for one in self._told}
+        callbacks = [(one.callback, one.received_at) for one in self._told if one.callback]
+        self._ids = events.known(connection, callbacks)
+        self._facts = Facts(self._ids)
+        self._canvas = Canvas(picture.states(connection, packages))
+        self._unconfirmed = events.unconfirmed(connection, packages)
+        self._readings: dict[str, Reading | None] = {}
+        self._fingerprints: dict[int, str] = {}
+        self._new: list[NewEvent] = []
+        self._repeats: list[str] = []
+        self._confirmed: dict[int, str] = {}
+        self._owed: list[tuple[int, str, str]] = []
+        self._wanted: dict[str, str] = {}
+
+    def digest(self, *, asks: bool) -> None:
+        """All of it; with `asks` packages that surprise us are to be read."""
+        for one in self._told:
+            if one.callback:
+                self._hear(one, one.callback)
+            else:
+                self._look(one)
+        self._add_new()
+        self._write(asks=asks)
+
+    def _hear(self, one: Told, callback: Callback) -> None:
+        fingerprint, repeat = self._facts.recognise(callback, received_at=one.received_at)
+        self._fingerprints[one.id] = fingerprint
+        if repeat:
+            self._repeats.append(fingerprint)
+            return
+        before = self._canvas.now.get(one.package_id)
+        if found := self._found_before(one, callback):
+            self._unconfirmed.remove(found)
+            self._confirmed[found.id] = fingerprint
+            self._ids[fingerprint] = found.id
+        else:
+            self._new.append(NewEvent(fingerprint, callback, callback.happened_at or one.received_at, one.received_at))
+        self._canvas.take(one)
+        after = self._canvas.now[one.package_id]
+        if not found and (reason := surprise(callback, before=before, after=after)):
+            self._wanted.setdefault(one.package_id, reason)
+
+    def _found_before(self, one: Told, callback: Callback) -> Finding | None:
+        """The fact that a reading found and this callback now tells."""
+        who = {callback.session_user, callback.extra.get("newRoleId")}
+        if callback.session_user and (state := self._canvas.states.get(one.package_id)):
+            who.add(People.of(state).person(callback.session_user))
+        at = one.happened_at if callback.happened_at else None
+        return next((found for found in self._unconfirmed if found.is_told_by(callback, who=who, happened_at=at)), None)
+
+    def _look(self, one: Told) -> None:
+        self._add_new()  # what was told up to here counts as told
+        before = self._last_reading(one)
+        told = events.of_package(self._connection, one.package_id, after=before.read_at if before else None)
+        shown = one.reading or (before.shown if before else PackageReading.blank(one.package_id))
+        assert one.read_at
+        assert one.answered_at
+        reading = Reading(one.id, one.received_at, one.read_at, one.answered_at, shown)
+        if one.reading is None:
+            self._new += gone(reading, before=before, told=told)
+        else:
+            began_at = journal.began_at(self._connection)
+            self._new += found_by(reading, before=before, told=told, began_at=began_at)
+            if before is None or before.read_at <= reading.read_at:
+                self._readings[one.package_id] = reading
+        self._add_new()
+        self._canvas.take(one)
+
+    def _last_reading(self, one: Told) -> Reading | None:
+        if one.package_id not in self._readings:
+            row = journal.last_reading(self._connection, one.package_id)
+            last = read(row) if row else None
+            self._readings[one.package_id] = (
+                Reading(last.id, last.received_at, last.read_at, last.answered_at, last.reading)
+                if last and last.reading and last.read_at and last.answered_at
+                else None
+            )
+        return self._readings[one.package_id]
+
+    def _add_new(self) -> None:
+        for event_id, event in zip(events.add(self._connection, self._new), self._new, strict=True):
+            self._ids[event.fingerprint] = event_id
+            package_id, name = event.callback.package_id, event.callback.name
+            self._owed += [(event_id, package_id, handler) for handler in self._handlers.wanting(name)]
+            if event.found:
+                self._unconfirmed.append(Finding.of(event_id, event))
+        self._new = []
+
+    def _write(self, *, asks: bool) -> None:
+        connection, now = self._connection, self._now
+        events.count_repeats(connection, {self._ids[one]: times for one, times in Counter(self._repeats).items()})
+        events.confirm(connection, self._confirmed)
+        picture.paint(connection, self._canvas.changed(), self._canvas.before)
+        picture.record(connection, self._canvas.changes, now=now)
+        ledger.oblige(connection, self._owed, now=now)
+        if asks:
+            reads.want(connection, self._wanted, now=now, patience=READ_SOON)
+        told = {one.id: self._ids.get(self._fingerprints.get(one.id, "")) for one in self._told}
+        journal.settle(connection, told, now=now)

@@ -1,0 +1,110 @@
+"""The turn that reads packages that surprised us, one after another, and writes down what OneSpan showed."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, Throttled, UnreadableAnswer
+from app.onespan.client import Answer, OneSpan
+from app.store import journal, reads
+from app.store.db import Database
+from app.store.journal import Entry
+from app.store.reads import Wanted
+from app.work.attempt import Clock
+
+log = structlog.get_logger()
+
+AT_ONCE = 4  # packages taken in one turn, so that others have the rest
+LEASE = timedelta(minutes=5)  # longer than a read with all its tries may take
+SOON = timedelta(seconds=2)  # until a package is read again that was wanted anew meanwhile
+# How long we wait after the first, second, ... read that failed; then always as long as the last.
+WAITS = (
+    timedelta(seconds=10),
+    timedelta(minutes=1),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+)
+
+
+class Refresh:
+    """Asks OneSpan for the packages that are wanted. Any number of processes may; of each package one at a time does.
+
+    A read that began before its package was wanted anew is not the last: it is read again. So no callback is undone
+    by a reading that had not seen it, and none that it surprised us with is left unexplained.
+    """
+
+    def __init__(
+        self, database: Database, onespan: OneSpan, *, clock: Clock, wake: Callable[[], None] = lambda: None
+    ) -> None:
+        self._database = database
+        self._onespan = onespan
+        self._clock = clock
+        self._wake = wake
+        self._pause_until: datetime | None = None
+
+    def turn(self) -> bool:
+        """Read a few packages that are due, and wake the digest. Returns whether there was work."""
+        now = self._clock()
+        if not self._onespan.is_connected or (self._pause_until and now < self._pause_until):
+            return False
+        with self._database.read() as connection:
+            due = reads.due(connection, now=now, limit=AT_ONCE)
+        if not due:
+            return False
+        with self._database.write() as connection:
+            taken = reads.take(connection, due, now=now, lease=LEASE)
+        for wanted in taken:
+            self._read(wanted)
+        return bool(taken)
+
+    def _read(self, wanted: Wanted) -> None:
+        began_at = self._clock()
+        try:
+            answer = self._onespan.package(wanted.package_id)
+        except OneSpanError as problem:
+            self._not_read(wanted, problem, began_at=began_at)
+        else:
+            self._pause_until = None
+            self._keep(wanted, answer, kind="snapshot", began_at=began_at)
+
+    def _keep(self, wanted: Wanted, answer: Answer, *, kind: str, began_at: datetime) -> None:
+        """Journal what was shown, and note that it was read, in one transaction."""
+        now = self._clock()
+        entry = Entry(
+            kind,
+            now,
+            answer.body,
+            key=self._onespan.name,
+            package_id=wanted.package_id,
+            read_at=answer.read_at,
+            answered_at=answer.answered_at,
+        )
+        with self._database.write() as connection:
+            journal.add(connection, [entry])
+            reads.settle(connection, wanted, began_at=began_at, again_at=now + SOON)
+        log.info("package.read", package_id=wanted.package_id, kind=kind)
+        self._wake()
+
+    def _not_read(self, wanted: Wanted, problem: OneSpanError, *, began_at: datetime) -> None:
+        if isinstance(problem, NotThere) and problem.answer and self._was_read(wanted.package_id):
+            self._keep(wanted, problem.answer, kind="absence", began_at=began_at)
+            return
+        log.warning("package.not_read", package_id=wanted.package_id, error=type(problem).__name__)
+        hopeless = isinstance(problem, NotThere | NotPermitted | RefusedByOneSpan)
+        wait = WAITS[min(wanted.attempt, len(WAITS)) - 1]
+        if isinstance(problem, Throttled) and problem.seconds:
+            wait = max(wait, timedelta(seconds=problem.seconds))
+        if not hopeless and not isinstance(problem, UnreadableAnswer):
+            self._pause_until = self._clock() + wait  # it is not about this package
+        with self._database.write() as connection:
+            if hopeless:
+                reads.drop(connection, wanted)
+            else:
+                reads.put_off(connection, wanted, until=self._clock() + wait)
+
+    def _was_read(self, package_id: str) -> bool:
+        """Whether these very credentials have read this package: only then is a 404 a deletion."""
+        with self._database.read() as connection:
+            last = journal.last_reading(connection, package_id)
+        return last is not None and last.key == self._onespan.name
