@@ -12,10 +12,12 @@ from typing import NoReturn
 
 from flask import Flask
 from flask_alembic import Alembic
+from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.cli import commands, with_database
+from app.onespan.access import Connection, connection_to
 from app.store import queries
 from app.store.db import Database
 from app.store.intake import Intake
@@ -24,21 +26,22 @@ from app.store.queries import Pulse
 from app.store.schema import is_behind
 from app.store.spool import Spool
 from app.web.api import AnyId, api
+from app.web.checks import must_be, to_know
 from app.web.errors import answer_errors
-from app.web.health import Check, health
+from app.web.health import health
 from app.web.metrics import metrics
 from app.web.places import keep_places_for_callbacks
 from app.web.receiver import door
 from app.work.attempt import Clock
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher, Handlers
+from app.work.refresh import Refresh
 from app.work.scheduler import Scheduler
 from app.work.worker import Worker
 from config import ROOT, Key, Settings, SettingsError, load_settings
 
 NOT_LOADED = 4  # the exit code at which gunicorn stops, where at others it would try again for ever
 SPOOL_LOOK = timedelta(seconds=5)  # how often we look whether spooled callbacks can be journaled
-CLOCKS_AGREE = 10  # seconds
 MIGRATIONS = ROOT / "migrations"
 EXTENSION = "onespan_receiver"
 
@@ -53,6 +56,7 @@ class Service:
     intake: Intake
     digest: Digest
     dispatcher: Dispatcher
+    refresh: Refresh
     worker: Worker
     digesting: threading.Event
     dispatching: threading.Event
@@ -77,6 +81,7 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
     app.config["ALEMBIC"] = {"script_location": str(MIGRATIONS)}
     if handlers is None:
         handlers = _load_handlers()
+    handlers.onespan.connect(_connection(settings))
     service = _assemble(settings, handlers, clock)
     app.extensions[EXTENSION] = service
     Alembic(app, engines=service.database.engine, metadatas=Base.metadata, run_mkdir=False)
@@ -117,13 +122,40 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
     intake = Intake(database, spool)
     lease = timedelta(seconds=settings.handler_lease_seconds)
     digesting, dispatching = threading.Event(), threading.Event()
-    digest = Digest(database, handlers, clock=clock, wake=dispatching.set)
+    asks = handlers.onespan.is_connected
+    digest = Digest(database, handlers, clock=clock, wake=dispatching.set, asks=asks)
+    refresh = Refresh(database, handlers.onespan, clock=clock, wake=digesting.set)
     dispatcher = Dispatcher(
         database, handlers, clock=clock, threads=settings.handler_threads, lease=lease, wake=dispatching.set
     )
     scheduler = Scheduler(("renew", lease / 3, dispatcher.renew), ("drain", SPOOL_LOOK, intake.drain))
-    worker = Worker(digest, dispatcher, scheduler, digesting=digesting, dispatching=dispatching)
-    return Service(settings, database, spool, intake, digest, dispatcher, worker, digesting, dispatching)
+    worker = Worker(digest, dispatcher, refresh, scheduler, digesting=digesting, dispatching=dispatching)
+    return Service(settings, database, spool, intake, digest, dispatcher, refresh, worker, digesting, dispatching)
+
+
+def _asked(settings: Settings, handlers: Handlers) -> str | None:
+    """Why nothing is asked of OneSpan; None where it can be."""
+    if handlers.onespan.is_connected:
+        return None
+    if settings.onespan_url:
+        return "set ONESPAN_API_KEY, or a client id with its secret"
+    return "ONESPAN_URL is not set, so what callbacks miss stays missed"
+
+
+def _connection(settings: Settings) -> Connection | None:
+    if settings.onespan_url is None:
+        return None
+    return connection_to(
+        settings.onespan_url,
+        api_key=_secret(settings.onespan_api_key),
+        client_id=settings.onespan_client_id,
+        secret=_secret(settings.onespan_client_secret),
+        flow=settings.onespan_auth,
+    )
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value else None
 
 
 def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Clock) -> None:
@@ -136,9 +168,17 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     read = api(database, tokens=tokens, clock=clock, wake=service.dispatching.set, waiters=waiters)
     app.register_blueprint(read, url_prefix="/api")
     app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=lambda: len(service.spool.waiting())))
-    readiness, *_ = checks = _checks(service)
-    app.register_blueprint(health(checks=checks, notes=_notes(service, clock)))
-    for command in commands(database, service.worker, handlers=handlers, clock=clock, readiness=readiness):
+    readiness, *_ = checks = must_be(database, migrations=MIGRATIONS, has_keys=bool(keys))
+    asked = _asked(settings, handlers)
+    app.register_blueprint(health(checks=checks, notes=to_know(database, service.spool, clock=clock, asked=asked)))
+    for command in commands(
+        database,
+        service.worker,
+        handlers=handlers,
+        clock=clock,
+        readiness=readiness,
+        callback_key=keys[0][1] if keys else None,
+    ):
         app.cli.add_command(command)
     with_database(app.cli.commands["db"])
 
@@ -156,55 +196,3 @@ def _pulse(database: Database, clock: Clock) -> Callable[[], Pulse | None]:
 
 def _pairs(keys: Iterable[Key]) -> list[tuple[str, str]]:
     return [(key.label, key.secret.get_secret_value()) for key in keys]
-
-
-def _checks(service: Service) -> list[Check]:
-    """What makes us unready."""
-
-    def database_is_there() -> str | None:
-        try:
-            behind = is_behind(service.database, MIGRATIONS)
-        except SQLAlchemyError:
-            return "The database does not answer: check DATABASE_URL and that it runs. Callbacks go to the spool."
-        return "The database is not at this version: run `flask db upgrade`." if behind else None
-
-    def somebody_may_call() -> str | None:
-        if service.settings.onespan_callback_keys:
-            return None
-        return "No callback is believed: set ONESPAN_CALLBACK_KEYS to the key that OneSpan has."
-
-    return [database_is_there, somebody_may_call]
-
-
-def _notes(service: Service, clock: Clock) -> list[Check]:
-    """What an operator should know."""
-
-    def nothing_is_asked() -> str | None:
-        why = "" if service.settings.onespan_url else "ONESPAN_URL is not set, and "
-        return f"Nothing is asked of OneSpan: {why}this version only listens, so what callbacks miss stays missed."
-
-    def clocks_differ() -> str | None:
-        try:
-            ahead = (clock() - service.database.now()).total_seconds()
-        except SQLAlchemyError:
-            return None
-        if abs(ahead) < CLOCKS_AGREE:
-            return None
-        return f"This machine's clock is {ahead:+.0f} s from the database's: leases need them to agree; check NTP."
-
-    def spool_takes_nothing() -> str | None:
-        try:
-            service.spool.probe()
-        except OSError as problem:
-            return f"SPOOL_DIR takes nothing ({problem.strerror}): while the database is away, callbacks are refused."
-        return None
-
-    def spooled() -> str | None:
-        waiting = len(service.spool.waiting())
-        return f"Callbacks waiting in the spool for the database: {waiting}." if waiting else None
-
-    def damaged() -> str | None:
-        files = service.spool.damaged()
-        return f"Damaged files set aside in the spool: {len(files)}. See what they hold." if files else None
-
-    return [nothing_is_asked, clocks_differ, spool_takes_nothing, spooled, damaged]

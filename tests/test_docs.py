@@ -13,12 +13,17 @@ import pytest
 import structlog
 from flask.testing import FlaskClient
 
+from app.errors import OneSpanError
+from app.onespan.access import ApiKey, Connection
 from app.onespan.catalogue import CATALOGUE, SPELLINGS
+from app.onespan.client import OneSpan
 from app.onespan.values import Attention, Document, Event, Package, Sender, Signer
 from app.simulator import post, quirks
+from app.simulator.account import Account
 from app.simulator.command import simulate
 from app.simulator.faults import FAULTS
 from app.simulator.oddities import ODDITIES
+from app.simulator.server import answering, api
 from app.work.dispatch import Handlers
 from config import ROOT, Settings
 from tests.conftest import NOON, TOKEN
@@ -48,7 +53,8 @@ def examples(page: Path) -> list[str]:
 
 def run(code: str, handlers: Handlers) -> dict[str, Any]:
     """Run an example as if it stood at the end of `app/handlers.py`; returns its names."""
-    names = {"handlers": handlers, "Event": Event, "Package": Package, "log": structlog.get_logger()}
+    names = {"handlers": handlers, "onespan": handlers.onespan, "Event": Event, "Package": Package}
+    names["log"] = structlog.get_logger()
     exec(compile(code, "example", "exec"), names)
     return names
 
@@ -268,8 +274,7 @@ def crm(monkeypatch) -> Iterator[Any]:
 )
 def test_the_handler_of_the_readme_does_what_its_table_says(crm, handlers, tell, work, read, status, state, wait):  # noqa: PLR0917  (pytest passes them by name)
     """Done, parked, or due again: after a minute where it said so, after ten seconds where it failed."""
-    (code,) = examples(README)
-    run(code, handlers)
+    run(the_one_with("mark_deal_signed"), handlers)
     crm.status = status
 
     tell("PACKAGE_COMPLETE")
@@ -280,10 +285,44 @@ def test_the_handler_of_the_readme_does_what_its_table_says(crm, handlers, tell,
     assert datetime.fromisoformat(dispatch["due_at"]) == NOON + wait
 
 
+def the_one_with(name: str) -> str:
+    """The README's example of this function."""
+    (code,) = (code for code in examples(README) if name in code)
+    return code
+
+
+def test_the_handler_of_the_readme_files_what_was_signed(handlers, tell, work, read, monkeypatch, tmp_path):  # noqa: PLR0917  (pytest passes them by name)
+    """With a OneSpan that has the package."""
+    monkeypatch.chdir(tmp_path)
+    account = Account(5, packages=1)
+    while not account.is_over:
+        account.step(NOON)
+    (package,) = account.packages()
+    run(the_one_with("file_signed_documents"), handlers)
+
+    with answering(api(account, api_key="key", clock=lambda: NOON), port=0) as address:
+        handlers.onespan.connect(Connection(address, ApiKey("key")))
+        tell("PACKAGE_COMPLETE", package=package.id)
+        work()
+
+    ((dispatch,),) = [event["dispatches"] for event in read("/api/events")["items"]]
+    assert dispatch["state"] == "done", dispatch["error"]
+    assert sorted(file.name for file in tmp_path.glob("signed/*/*")) == ["documents.zip", "evidence.pdf"]
+
+
+def test_every_call_of_the_client_is_explained():
+    """docs/handlers.md has each, and each of its errors."""
+    text = (ROOT / "docs" / "handlers.md").read_text("utf-8")
+    calls = [name for name, value in vars(OneSpan).items() if callable(value) and not name.startswith("_")]
+    errors = [one.__name__ for one in OneSpanError.__subclasses__()]
+
+    assert [name for name in calls if name != "connect" and f"onespan.{name}(" not in text] == []
+    assert [name for name in errors if f"`{name}`" not in text] == []
+
+
 def test_the_handler_of_the_readme_hands_over_the_same_key_again(crm, handlers, tell, work, clock):
     """The other system can tell that it is the same fact."""
-    (code,) = examples(README)
-    run(code, handlers)
+    run(the_one_with("mark_deal_signed"), handlers)
     crm.status = 500
     tell("PACKAGE_COMPLETE")
     work()
