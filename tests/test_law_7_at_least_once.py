@@ -390,6 +390,20 @@ def test_law_7_no_end_of_a_handler_is_lost(handle, state, wait, said, tell, work
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("returned", [42, "text", [1], object()])
+def test_law_7_what_a_handler_returns_is_of_no_concern(returned, tell, work, handlers, dispatch):
+    """It is done."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> object:
+        return returned
+
+    tell("PACKAGE_COMPLETE")
+    work()
+
+    assert dispatch()["state"] == "done"
+
+
 def test_law_7_what_a_handler_gets_can_be_copied_and_sent(tell, work, handlers):
     """To a queue, a file, another process."""
     copies = []
