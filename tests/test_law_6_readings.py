@@ -2,17 +2,21 @@
 
 # ruff: noqa: PLR0917  (fixtures come by their names)
 
+import json
+import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import select
 
 from app import Service
 from app.onespan.access import ApiKey, Connection
-from app.onespan.client import OneSpan
+from app.onespan.client import Answer, OneSpan
 from app.onespan.findings import NEVER_FOUND
 from app.onespan.values import Event, Package
 from app.simulator import wire
@@ -21,6 +25,8 @@ from app.simulator.acts import Act
 from app.simulator.inprocess import InProcess
 from app.simulator.packages import Event as ToldByOneSpan
 from app.simulator.server import api
+from app.store import reads
+from app.store.models import Read
 from app.work import refresh as reading
 from tests.conftest import HOUR
 
@@ -272,3 +278,35 @@ def test_what_surprises_nobody_costs_nothing(life, hear, ask, work, clock, servi
 
 def _fields(event: ToldByOneSpan) -> dict[str, Any]:
     return {name: getattr(event, name) for name in event.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("answered", [[], {}, {"id": 7}, {"id": "another", "status": "SENT"}, "text", None])
+def test_an_answer_about_something_else_is_not_believed(answered, life, hear, ask, handlers, read, service, clock):
+    """It is asked again later; the package stays as its callbacks told it, and no other appears."""
+    handlers.onespan.package = lambda _: Answer(answered, json.dumps(answered).encode(), clock.now, clock.now)
+    hear(life[-1])
+    ask()
+
+    packages = {one["id"]: one for one in read("/api/packages")["items"]}
+    assert set(packages) == {"before", life[-1].package_id}
+    assert packages[life[-1].package_id]["read_at"] is None
+    with service.database.read() as connection:
+        assert connection.scalar(select(Read.attempts).where(Read.package_id == life[-1].package_id)) >= 1
+
+
+def test_law_9_of_many_who_want_to_read_one_does(life, hear, work, service, clock):
+    """At once, on both databases."""
+    hear(life[-1])
+    work()
+    clock.forward(MINUTE)
+    start = threading.Barrier(6)
+
+    def take(_: int) -> Any:
+        start.wait(10)
+        with service.database.write() as connection:
+            return reads.take(connection, life[-1].package_id, now=clock.now, lease=MINUTE)
+
+    with ThreadPoolExecutor(6) as pool:
+        taken = [one for one in pool.map(take, range(6)) if one]
+
+    assert [(one.attempt, one.fence) for one in taken] == [(1, 1)]

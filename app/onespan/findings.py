@@ -124,7 +124,7 @@ def _rank(name: str) -> int:
 
 def _steps(interval: Interval) -> Iterator[Finding]:
     """Walk from status to status along what was told, and tell the steps that must have been taken besides."""
-    now, status, since = interval.now, _status(interval.before), interval.after
+    now, status, since = interval.now, _status(interval), interval.after
     born = BORN.get(now.type or "")
     for one in interval.told:
         step = "PACKAGE_CREATE" if one.name in BORN.values() else one.name
@@ -166,8 +166,9 @@ def _step(
     return found
 
 
-def _status(before: PackageReading | None) -> str:
-    return (before.status or UNBORN) if before else UNBORN
+def _status(interval: Interval) -> str:
+    """Where the package stood before; where that reading did not show it, nothing is known to have changed."""
+    return (interval.before.status or interval.now.status or UNBORN) if interval.before else UNBORN
 
 
 @cache
@@ -250,7 +251,7 @@ def _handed_over(interval: Interval, before: Iterable[Seat]) -> Iterator[Finding
 def _ready(interval: Interval) -> Iterator[Finding]:
     """All have signed and the sender must complete it, or has done so since."""
     now, was_ready = interval.now, bool(interval.before and interval.before.ready)
-    completed = now.status == "COMPLETED" and _status(interval.before) not in ("COMPLETED", "ARCHIVED")
+    completed = now.status == "COMPLETED" and _status(interval) not in ("COMPLETED", "ARCHIVED")
     by_hand = completed and not now.autocomplete and now.all_signed
     if (now.ready or by_hand) and not was_ready and not interval.is_told("PACKAGE_READY_FOR_COMPLETE"):
         yield _found(interval, "PACKAGE_READY_FOR_COMPLETE", _last_signature(now))

@@ -1,6 +1,6 @@
 """Which packages OneSpan is to be asked for. The only writer of their table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -35,17 +35,16 @@ def due(connection: Connection, *, now: datetime, limit: int) -> list[str]:
     return list(connection.execute(found).scalars())
 
 
-def take(connection: Connection, package_ids: Sequence[str], *, now: datetime, lease: timedelta) -> list[Wanted]:
-    """Take these for ourselves, but for those somebody else took meanwhile: each goes to one taker at a time."""
-    free = select(Read.package_id).where(Read.package_id.in_(package_ids), Read.due_at <= now)
-    ids = list(connection.execute(free.order_by(Read.package_id).with_for_update(skip_locked=True)).scalars())
+def take(connection: Connection, package_id: str, *, now: datetime, lease: timedelta) -> Wanted | None:
+    """Take this one for ourselves; None where somebody else has it. Of many who ask at once one gets it."""
     taken = (
         update(Read)
-        .where(Read.package_id.in_(ids))
+        .where(Read.package_id == package_id, Read.due_at <= now)
         .values(attempts=Read.attempts + 1, fence=Read.fence + 1, due_at=now + lease)
         .returning(Read.package_id, Read.attempts, Read.fence)
     )
-    return [Wanted(*row) for row in connection.execute(taken)]
+    row = connection.execute(taken).one_or_none()
+    return Wanted(*row) if row else None
 
 
 def settle(connection: Connection, wanted: Wanted, *, began_at: datetime, again_at: datetime) -> None:

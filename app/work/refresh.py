@@ -5,8 +5,17 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, Throttled, UnreadableAnswer
+from app.errors import (
+    NotPermitted,
+    NotThere,
+    OneSpanError,
+    RefusedByOneSpan,
+    Throttled,
+    UnreadableAnswer,
+    UnreadablePackage,
+)
 from app.onespan.client import Answer, OneSpan
+from app.onespan.packages import read_package
 from app.store import journal, reads
 from app.store.db import Database
 from app.store.journal import Entry
@@ -15,8 +24,8 @@ from app.work.attempt import Clock
 
 log = structlog.get_logger()
 
-AT_ONCE = 4  # packages taken in one turn, so that others have the rest
-LEASE = timedelta(minutes=5)  # longer than a read with all its tries may take
+LOOK = 8  # packages that are looked at in one turn; the first that nobody else has is read
+LEASE = timedelta(minutes=10)  # longer than a read with all its tries may take
 SOON = timedelta(seconds=2)  # until a package is read again that was wanted anew meanwhile
 # How long we wait after the first, second, ... read that failed; then always as long as the last.
 WAITS = (
@@ -44,24 +53,26 @@ class Refresh:
         self._pause_until: datetime | None = None
 
     def turn(self) -> bool:
-        """Read a few packages that are due, and wake the digest. Returns whether there was work."""
+        """Read one package that is due, and wake the digest. Returns whether there was work."""
         now = self._clock()
         if not self._onespan.is_connected or (self._pause_until and now < self._pause_until):
             return False
         with self._database.read() as connection:
-            due = reads.due(connection, now=now, limit=AT_ONCE)
-        if not due:
-            return False
-        with self._database.write() as connection:
-            taken = reads.take(connection, due, now=now, lease=LEASE)
-        for wanted in taken:
-            self._read(wanted)
-        return bool(taken)
+            due = reads.due(connection, now=now, limit=LOOK)
+        for package_id in due:
+            with self._database.write() as connection:
+                taken = reads.take(connection, package_id, now=now, lease=LEASE)
+            if taken:
+                self._read(taken)
+                return True
+        return False
 
     def _read(self, wanted: Wanted) -> None:
         began_at = self._clock()
         try:
             answer = self._onespan.package(wanted.package_id)
+            if _id_in(answer) != wanted.package_id:
+                raise UnreadableAnswer("it is not that package")
         except OneSpanError as problem:
             self._not_read(wanted, problem, began_at=began_at)
         else:
@@ -108,3 +119,10 @@ class Refresh:
         with self._database.read() as connection:
             last = journal.last_reading(connection, package_id)
         return last is not None and last.key == self._onespan.name
+
+
+def _id_in(answer: Answer) -> str | None:
+    try:
+        return read_package(answer.json).id
+    except UnreadablePackage:
+        return None
