@@ -220,3 +220,13 @@ def test_what_is_found_explains_itself(first, second, data):
 
 def _as_told(one: Finding) -> ToldEvent:
     return ToldEvent(one.name, one.at, one.signer_id, one.document_id, one.message)
+
+
+def test_who_takes_a_seat_has_not_done_what_was_done_in_it_before():
+    """Locks, uploads and signatures are shown of the role; whose they were was told."""
+    done = {"attachmentRequirements": [{"id": "1", "name": "passport", "required": True, "status": "COMPLETE"}]}
+    marks = [document(CONTRACT, [approval("role-1", signed=NOON - HOUR)])]
+    ada = shown("SENT", roles=[role(ADA, "role-1", locked=True, **done)], documents=marks)
+    ben = shown("SENT", roles=[role(BEN, "role-1", locked=True, **done)], documents=marks)
+
+    assert names(found(ada, ben, ToldEvent("ROLE_REASSIGN", BETWEEN, ADA, None, None))) == []

@@ -7,7 +7,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from sqlalchemy import select
 
 from app import Service
 from app.onespan.access import ApiKey, Connection
+from app.onespan.callbacks import read_callback
 from app.onespan.client import Answer, OneSpan
 from app.onespan.findings import NEVER_FOUND
 from app.onespan.values import Event, Package
@@ -26,12 +28,14 @@ from app.simulator.inprocess import InProcess
 from app.simulator.packages import Event as ToldByOneSpan
 from app.simulator.server import api
 from app.store import reads
+from app.store.events import Finding
 from app.store.models import Read
 from app.work import refresh as reading
-from tests.conftest import HOUR
+from tests.conftest import HOUR, NOON
 
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
 MINUTE = timedelta(minutes=1)
+LATE = NOON + timedelta(days=60)
 
 
 @pytest.fixture
@@ -310,3 +314,34 @@ def test_law_9_of_many_who_want_to_read_one_does(life, hear, work, service, cloc
         taken = [one for one in pool.map(take, range(6)) if one]
 
     assert [(one.attempt, one.fence) for one in taken] == [(1, 1)]
+
+
+def test_law_6_each_attachment_is_confirmed_by_its_own_callback():
+    """Two of one signer are two facts."""
+    found = Finding(1, "pkg-1", "PACKAGE_ATTACHMENT", "ada", None, "visa", {}, NOON - HOUR, NOON)
+
+    def told(message: str, **members: Any) -> bool:
+        body = {"name": "PACKAGE_ATTACHMENT", "packageId": "pkg-1", "sessionUser": "ada", "message": message, **members}
+        callback = read_callback(json.dumps(body).encode())
+        return found.is_told_by(callback, who={"ada"}, happened_at=callback.happened_at or LATE)
+
+    at = (NOON - HOUR / 2).isoformat()
+    assert told("visa", createdDate=at)
+    assert not told("passport", createdDate=at)
+    assert not told("visa")  # undated, and two months later
+
+
+def test_law_5_a_reading_from_the_future_is_dated_when_it_came(account, life, hear, ask, handlers, clock, read):
+    """One header that is wrong must not outrank every later reading."""
+    (package,) = account.packages()
+    ask_for = handlers.onespan.package
+
+    def tomorrow(package_id: str) -> Answer:
+        answer = ask_for(package_id)
+        return replace(answer, read_at=answer.read_at + 24 * HOUR, answered_at=answer.answered_at + 24 * HOUR)
+
+    handlers.onespan.package = tomorrow
+    hear(life[-1])
+    ask()
+
+    assert datetime.fromisoformat(read(f"/api/packages/{package.id}")["read_at"]) <= clock.now

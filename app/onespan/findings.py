@@ -209,14 +209,16 @@ def _trash(interval: Interval) -> Iterator[Finding]:
 
 
 def _of_signers(interval: Interval) -> Iterator[Finding]:
-    before = {seat.signer_id: seat for seat in interval.before.seats} if interval.before else {}
+    seats = interval.before.seats if interval.before else ()
+    before = {seat.signer_id: seat for seat in seats}
+    in_role = {seat.role_id: seat for seat in seats}  # locks, uploads and signatures are shown of the role
     for seat in interval.now.seats:
-        yield from _of_seat(interval, before.get(seat.signer_id), seat)
-    yield from _handed_over(interval, before.values())
+        yield from _of_seat(interval, before.get(seat.signer_id) or in_role.get(seat.role_id), seat)
+    yield from _handed_over(interval, seats)
     for document in interval.now.documents:
         earlier = _signed_before(interval, document.id)
         for signer_id, at in document.signed.items():
-            if at and not earlier.get(signer_id):
+            if at and at > interval.after and not earlier.get(signer_id):
                 who = _ids(interval.now, signer_id)
                 if not interval.is_told("DOCUMENT_SIGNED", who=who, document_id=document.id):
                     yield _found(interval, "DOCUMENT_SIGNED", at, signer_id=signer_id, document_id=document.id)

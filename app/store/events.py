@@ -58,12 +58,17 @@ class Finding:
         who, extra = said.session_user, said.extra
         return cls(event_id, said.package_id, said.name, who, said.document_id, said.message, extra, after, until)
 
-    def is_told_by(self, callback: Callback, *, who: Collection[object], happened_at: datetime | None) -> bool:
-        """Whether a callback, by one who is called `who`, tells this very fact. An undated one may."""
+    def is_told_by(self, callback: Callback, *, who: Collection[object], happened_at: datetime) -> bool:
+        """Whether a callback, by one who is called `who`, tells this very fact.
+
+        An undated one happened when it came, or not long before: a fact that was found just now may be its.
+        """
+        late = SAME_FACT if callback.happened_at is None else timedelta(0)
         return (
             callback.name == self.name
             and callback.package_id == self.package_id
-            and (happened_at is None or self.after < happened_at <= self.until)
+            and self.after < happened_at <= self.until + late
+            and (callback.name != "PACKAGE_ATTACHMENT" or callback.message == self.message)
             and callback.document_id in (None, self.document_id)
             and (self.signer_id is None or callback.session_user is None or self.signer_id in who)
         )

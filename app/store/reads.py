@@ -48,7 +48,7 @@ def take(connection: Connection, package_id: str, *, now: datetime, lease: timed
 
 
 def settle(connection: Connection, wanted: Wanted, *, began_at: datetime, again_at: datetime) -> None:
-    """Note that it was read; where it was wanted anew since we began it is read again, at `again_at`."""
+    """Note that it was read, or cannot be; where it was wanted anew since we began it is read again, at `again_at`."""
     ours = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
     connection.execute(delete(Read).where(*ours, Read.wanted_at <= began_at))
     connection.execute(update(Read).where(*ours).values(due_at=again_at, attempts=0, fence=Read.fence + 1))
@@ -58,11 +58,6 @@ def put_off(connection: Connection, wanted: Wanted, *, until: datetime) -> None:
     """Note that it could not be read, and when to try again."""
     ours = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
     connection.execute(update(Read).where(*ours).values(due_at=until, fence=Read.fence + 1))
-
-
-def drop(connection: Connection, wanted: Wanted) -> None:
-    """Note that there is nothing to read."""
-    connection.execute(delete(Read).where(Read.package_id == wanted.package_id, Read.fence == wanted.fence))
 
 
 _WANT = text(

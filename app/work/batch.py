@@ -109,7 +109,7 @@ class Batch:
         who = {callback.session_user, callback.extra.get("newRoleId")}
         if callback.session_user and (state := self._canvas.states.get(one.package_id)):
             who.add(People.of(state).person(callback.session_user))
-        at = one.happened_at if callback.happened_at else None
+        at = one.happened_at
         return next((found for found in self._unconfirmed if found.is_told_by(callback, who=who, happened_at=at)), None)
 
     def _look(self, one: Told) -> None:

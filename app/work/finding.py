@@ -43,7 +43,7 @@ def found_by(
 def gone(reading: Reading, *, before: Reading | None, told: Iterable[ToldEvent]) -> list[NewEvent]:
     """The deletion that an absence found, where nobody told of it."""
     after, until = iso(before.read_at) if before else EPOCH, iso(reading.answered_at)
-    if any(one.name == "PACKAGE_DELETE" for one in told):
+    if any(one.name == "PACKAGE_DELETE" for one in told) or (before and before.read_at >= reading.read_at):
         return []
     return [_event(Finding("PACKAGE_DELETE", after, until, iso(reading.read_at)), 0, reading)]
 

@@ -14,6 +14,7 @@ from app.errors import (
     UnreadableAnswer,
     UnreadablePackage,
 )
+from app.onespan.claims import AHEAD
 from app.onespan.client import Answer, OneSpan
 from app.onespan.packages import read_package
 from app.store import journal, reads
@@ -82,14 +83,15 @@ class Refresh:
     def _keep(self, wanted: Wanted, answer: Answer, *, kind: str, began_at: datetime) -> None:
         """Journal what was shown, and note that it was read, in one transaction."""
         now = self._clock()
+        ahead = max(timedelta(0), answer.read_at - now - AHEAD)  # a clock that is far ahead is not believed
         entry = Entry(
             kind,
             now,
             answer.body,
             key=self._onespan.name,
             package_id=wanted.package_id,
-            read_at=answer.read_at,
-            answered_at=answer.answered_at,
+            read_at=answer.read_at if not ahead else now,
+            answered_at=answer.answered_at if not ahead else now + (answer.answered_at - answer.read_at),
         )
         with self._database.write() as connection:
             journal.add(connection, [entry])
@@ -110,7 +112,7 @@ class Refresh:
             self._pause_until = self._clock() + wait  # it is not about this package
         with self._database.write() as connection:
             if hopeless:
-                reads.drop(connection, wanted)
+                reads.settle(connection, wanted, began_at=began_at, again_at=self._clock() + SOON)
             else:
                 reads.put_off(connection, wanted, until=self._clock() + wait)
 
