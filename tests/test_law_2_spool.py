@@ -457,16 +457,28 @@ def test_law_1_every_folder_that_is_made_for_the_spool_is_synced(tmp_path, monke
     assert synced == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")]
 
 
-def test_law_2_one_entry_that_is_refused_costs_no_other_its_place(service, settings):
+def test_law_2_one_entry_that_is_refused_costs_no_other_its_place(service, monkeypatch):
     """Many share a commit; what is wrong with one is that one's."""
     good = [Entry("callback", NOON, b"{}", package_id=f"pkg-{number}") for number in range(5)]
     bad = Entry("callback", NOON, None, package_id="pkg-bad")  # type: ignore[arg-type]  (no row is without a body)
     writer = journal.Writer(service.database)
     futures: list[Any] = []
 
-    with ThreadPoolExecutor(6) as pool, service.database.write():  # all gather while this one writes
-        futures += [pool.submit(writer.keep, entry) for entry in (*good, bad)]
-        time.sleep(0.2)
+    gate, write = threading.Event(), service.database.write
+
+    @contextmanager
+    def gated() -> Iterator[Any]:
+        gate.wait(10)
+        with write() as connection:
+            yield connection
+
+    monkeypatch.setattr(service.database, "write", gated)
+    with ThreadPoolExecutor(6) as pool:  # the others gather while the first one is being written
+        futures.append(pool.submit(writer.keep, good[0]))
+        until(lambda: writer._writing_since is not None, what="the first is being written")
+        futures += [pool.submit(writer.keep, entry) for entry in (*good[1:], bad)]
+        until(lambda: writer._waiting.qsize() == 5, what="the others have gathered")
+        gate.set()
 
     assert len({future.result(10) for future in futures[:5]}) == 5
     assert isinstance(futures[5].exception(10), IntegrityError)

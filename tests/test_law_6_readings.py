@@ -28,7 +28,7 @@ from app.simulator.inprocess import InProcess
 from app.simulator.packages import Event as ToldByOneSpan
 from app.simulator.server import api
 from app.store import reads
-from app.store.events import Finding
+from app.store.events import Unconfirmed
 from app.store.models import Read
 from app.work import refresh as reading
 from tests.conftest import HOUR, NOON
@@ -318,7 +318,7 @@ def test_law_9_of_many_who_want_to_read_one_does(life, hear, work, service, cloc
 
 def test_law_6_each_attachment_is_confirmed_by_its_own_callback():
     """Two of one signer are two facts."""
-    found = Finding(1, "pkg-1", "PACKAGE_ATTACHMENT", "ada", None, "visa", {}, NOON - HOUR, NOON)
+    found = Unconfirmed(1, "pkg-1", "PACKAGE_ATTACHMENT", "ada", None, "visa", {}, NOON - HOUR, NOON)
 
     def told(message: str, **members: Any) -> bool:
         body = {"name": "PACKAGE_ATTACHMENT", "packageId": "pkg-1", "sessionUser": "ada", "message": message, **members}

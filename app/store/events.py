@@ -38,7 +38,7 @@ class NewEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Unconfirmed:
     """An event that a reading found and no callback has told."""
 
     id: int
@@ -121,13 +121,13 @@ def known(connection: Connection, told: Iterable[tuple[Callback, datetime]]) -> 
     return {place: row.id for row in connection.execute(found) for place in row[:2] if place}
 
 
-def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[Finding]:
+def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[Unconfirmed]:
     """What was found in these packages and no callback has told yet, in the order in which it was found."""
     places = (Event.id, Event.package_id, Event.name, Event.signer_id, Event.document_id, Event.message)
     found = select(*places, Event.extra, Event.found_after, Event.found_until).where(
         Event.package_id.in_(package_ids), Event.source == "reconcile", Event.confirmation.is_(None)
     )
-    return [Finding(*row) for row in connection.execute(found.order_by(Event.id))]
+    return [Unconfirmed(*row) for row in connection.execute(found.order_by(Event.id))]
 
 
 def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:

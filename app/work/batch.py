@@ -16,7 +16,7 @@ from app.onespan.picture import People, derive
 from app.onespan.surprise import surprise
 from app.onespan.values import Package
 from app.store import events, journal, ledger, picture, reads
-from app.store.events import Facts, Finding, NewEvent
+from app.store.events import Facts, NewEvent, Unconfirmed
 from app.store.picture import NewChange
 from app.work.dispatch import Handlers
 from app.work.finding import Reading, found_by, gone
@@ -104,7 +104,7 @@ class Batch:
         if not found and (reason := surprise(callback, before=before, after=after)):
             self._wanted.setdefault(one.package_id, reason)
 
-    def _found_before(self, one: Told, callback: Callback) -> Finding | None:
+    def _found_before(self, one: Told, callback: Callback) -> Unconfirmed | None:
         """The fact that a reading found and this callback now tells."""
         who = {callback.session_user, callback.extra.get("newRoleId")}
         if callback.session_user and (state := self._canvas.states.get(one.package_id)):
@@ -147,7 +147,7 @@ class Batch:
             package_id, name = event.callback.package_id, event.callback.name
             self._owed += [(event_id, package_id, handler) for handler in self._handlers.wanting(name)]
             if event.found:
-                self._unconfirmed.append(Finding.of(event_id, event))
+                self._unconfirmed.append(Unconfirmed.of(event_id, event))
         self._new = []
 
     def _write(self, *, asks: bool) -> None:
