@@ -1,51 +1,24 @@
-"""The tables. `migrations/` builds them; a test holds both to one another."""
+"""The tables of the road: what came in, the facts, the picture, and what handlers owe."""
 
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
-    Boolean,
     ColumnClause,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Text,
     UniqueConstraint,
     literal_column,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
-from app.store.db import Moment
-
-# SQLite counts up only an INTEGER by itself.
-Serial = BigInteger().with_variant(Integer, "sqlite")
-# OneSpan's ids differ by case; SQLite compares bytes anyway, PostgreSQL is told to.
-Id = String(256).with_variant(String(256, collation="C"), "postgresql")
-
-
-class Base(DeclarativeBase):
-    """All tables of ours."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {
-        datetime: Moment,
-        dict[str, Any]: JSON,
-        list[Any]: JSON,
-        bool: Boolean(create_constraint=False),
-    }
+from app.store.models.base import Base, Id, Serial
 
 
 class Journal(Base):
@@ -53,8 +26,9 @@ class Journal(Base):
 
     `read_at` is the time of OneSpan's clock a snapshot is dated at: all until then is in it; nothing after
     `answered_at` is. An absence is a 404 for a package that was there. `key` is the label of the callback key, or
-    the name of the credentials that read. `digested_at` is null until the row has caused all it should;
-    `unreadable` says why it causes nothing.
+    the name of the credentials that read. `tells` is of a snapshot that an import made: `nothing`, or `all` there ever
+    was to tell; null: what is newer than our first callback. `digested_at` is null until the row has caused all it
+    should; `unreadable` says why it causes nothing.
     """
 
     __tablename__ = "journal"
@@ -67,6 +41,7 @@ class Journal(Base):
     key: Mapped[str | None] = mapped_column(String(40))
     package_id: Mapped[str | None] = mapped_column(Id)
     body: Mapped[bytes] = mapped_column(LargeBinary)
+    tells: Mapped[str | None] = mapped_column(String(10))
     spool_id: Mapped[str | None] = mapped_column(String(40), unique=True)
     unreadable: Mapped[str | None] = mapped_column(Text)
     digested_at: Mapped[datetime | None]
@@ -116,6 +91,12 @@ class Event(Base):
         Index("ix_events_confirmation", "confirmation", unique=True),
         Index("ix_events_package_id_id", "package_id", "id"),
         Index("ix_events_name_id", "name", "id"),
+        Index(
+            "ix_events_found",
+            "first_received_at",
+            postgresql_where=text("source = 'reconcile'"),
+            sqlite_where=text("source = 'reconcile'"),
+        ),
     )
 
 
@@ -257,19 +238,3 @@ class Dispatch(Base):
         Index("ix_dispatches_state_event_id", "state", "event_id"),
         {"sqlite_autoincrement": True},
     )
-
-
-class Read(Base):
-    """A package that OneSpan is to be asked for. `due_at` is from when; while somebody asks, when their lease ends.
-
-    `wanted_at` is when the newest reason came up: what is read from before then is not enough.
-    """
-
-    __tablename__ = "reads"
-
-    package_id: Mapped[str] = mapped_column(Id, primary_key=True)
-    reason: Mapped[str] = mapped_column(String(40))
-    wanted_at: Mapped[datetime]
-    due_at: Mapped[datetime] = mapped_column(index=True)
-    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
-    fence: Mapped[int] = mapped_column(Integer, server_default="0")

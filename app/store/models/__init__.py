@@ -1,0 +1,39 @@
+"""The tables. `migrations/` builds them; a test holds both to one another."""
+
+from app.store.models.asking import Missed, Outage, Process, Read, Request, Run, Sighting
+from app.store.models.base import Base
+from app.store.models.road import (
+    DUE,
+    PARKED,
+    RUNNING,
+    Attention,
+    Change,
+    Dispatch,
+    Document,
+    Event,
+    Journal,
+    Package,
+    Signer,
+)
+
+__all__ = [
+    "DUE",
+    "PARKED",
+    "RUNNING",
+    "Attention",
+    "Base",
+    "Change",
+    "Dispatch",
+    "Document",
+    "Event",
+    "Journal",
+    "Missed",
+    "Outage",
+    "Package",
+    "Process",
+    "Read",
+    "Request",
+    "Run",
+    "Sighting",
+    "Signer",
+]

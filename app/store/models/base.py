@@ -1,0 +1,33 @@
+"""What all tables share."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Boolean, Integer, MetaData, String
+from sqlalchemy.orm import DeclarativeBase
+
+from app.store.db import Moment
+
+# SQLite counts up only an INTEGER by itself.
+Serial = BigInteger().with_variant(Integer, "sqlite")
+# OneSpan's ids differ by case; SQLite compares bytes anyway, PostgreSQL is told to.
+Id = String(256).with_variant(String(256, collation="C"), "postgresql")
+
+
+class Base(DeclarativeBase):
+    """All tables of ours."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        datetime: Moment,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        bool: Boolean(create_constraint=False),
+    }
