@@ -75,6 +75,10 @@ class UnreadableAnswer(OneSpanError):
     """OneSpan's answer cannot be read."""
 
 
+class UnsteadyList(OneSpanError):
+    """OneSpan's list of packages does not add up."""
+
+
 class NothingTakesIt(ReceiverError):
     """Neither the database nor the spool can take the callback."""
 

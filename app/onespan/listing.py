@@ -1,0 +1,213 @@
+"""A walk through a folder of OneSpan's list (`GET /api/packages`), safe against all that its sources leave open. Pure.
+
+The list is paged by numbers that shift while it moves, and nobody says whether they begin at 0 or 1, how large a page
+may be, whether `count` counts all or the page, or whether the dates and the order that were asked for are honoured.
+So every page is judged by what is on it: what it shares with the pages before, how it is ordered, what it counts.
+
+Where the newest come first and all are counted, nothing can be skipped that had not just been changed: who comes
+anew or is changed stands at the front, which only repeats; who leaves lowers the count, and so many places we step
+back. Otherwise each page must share a package with those before it, or we step back until it does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from app.errors import UnreadableAnswer, UnreadablePackage, UnsteadyList
+from app.onespan.packages import PackageReading, read_package
+
+PAGE = 100  # packages asked for at once; more is not documented
+STEP_BACK = 50  # places we go back where a page shares nothing with those before it
+PASSES = 5  # times we go through one folder before we come back later
+AHEAD = timedelta(days=1)  # the window's end lies in the future, lest it cut off what changes meanwhile
+
+# The folders there are: the list has no trash and no templates in it unless it is asked for them.
+FOLDERS: tuple[Mapping[str, str], ...] = (
+    {},
+    {"query": "trashed"},
+    {"type": "TEMPLATE"},
+    {"type": "TEMPLATE", "query": "trashed"},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A package of the list, read and as it came."""
+
+    reading: PackageReading
+    shown: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """A page: how many it says there are, how many rows it has, and those of them that are packages."""
+
+    count: int | None
+    rows: int
+    items: tuple[Item, ...]
+
+    @property
+    def unreadable(self) -> int:
+        """Rows that are no packages."""
+        return self.rows - len(self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a walk through a folder has come, and what it has learned of the list; plain values, so it can be kept.
+
+    The next page begins at `offset`. `count`, `rows`, `head`, `tail` and `low` (its oldest `updated`) are of the page
+    before. `seen` packages were new to this walk, `fresh` of them in this pass through the folder, in which the count
+    fell by `gone`. `counts`: the list counts all and not the page; `falls`: the newest come first; `straight`: the
+    next page is to repeat nothing.
+    """
+
+    offset: int = 0
+    count: int | None = None
+    rows: int = 0
+    head: str | None = None
+    tail: str | None = None
+    low: str | None = None
+    seen: int = 0
+    fresh: int = 0
+    gone: int = 0
+    unreadable: int = 0
+    passes: int = 0
+    counts: bool = False
+    falls: bool = True
+    straight: bool = False
+
+
+def question(
+    folder: Mapping[str, str], place: Place, *, since: datetime | None, now: datetime, ids_only: bool = False
+) -> dict[str, str | int]:
+    """The parameters that ask for the page at a place, of what was updated `since` then.
+
+    The dates go by both names they are known by (`lastUpdated…` in the OpenAPI document, the others in the SDKs).
+    """
+    asked: dict[str, str | int] = {**folder, "from": place.offset, "to": place.offset + PAGE - 1}
+    if ids_only:
+        return {**asked, "fields": "id", "sort": "created", "dir": "asc"}
+    if since is not None:
+        first, last = _stamp(since), _stamp(now + AHEAD)
+        asked |= {"lastUpdatedStartDate": first, "lastUpdatedEndDate": last, "startDate": first, "endDate": last}
+    return {**asked, "sort": "updated", "dir": "desc"}
+
+
+def read_page(answer: object) -> ListPage:
+    """Read `{"count", "results"}`. Raises `UnreadableAnswer` where there are no results; a row that is no package is
+    counted and left out.
+    """
+    results = answer.get("results") if isinstance(answer, Mapping) else None
+    if not isinstance(results, list):
+        raise UnreadableAnswer("it is no list of packages")
+    assert isinstance(answer, Mapping)
+    count = answer.get("count")
+    known = count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
+    return ListPage(known, len(results), tuple(filter(None, map(_item, results))))
+
+
+def onward(place: Place, page: ListPage, *, new: int, since: str | None) -> Place | None:
+    """Where to go on after a page that had `new` packages on it that this walk had not seen; None: all is seen.
+
+    `since` is when the window begins (ISO), where there is one. Raises `UnsteadyList` where the list never adds up.
+    """
+    same = (place.head, place.tail, place.rows) == (_head(page), _tail(page), page.rows)
+    if same and page.rows > 1 and place.offset > 2:  # noqa: PLR2004  (two of two rows may stand on two pages)
+        raise UnsteadyList("it shows the same page again and again")
+    here = _learned(place, page, new=new)
+    if place.straight and not (here.counts and here.falls):
+        return _again(here)  # what we trusted in does not hold
+    if back := _perhaps_skipped(place, here, page, new=new):
+        return replace(here, offset=max(0, place.offset - back))
+    if since and here.falls and here.low and here.low < since:
+        return None
+    if _is_end(place, here, page, new=new):
+        return None if _is_all(here) else _again(here)
+    return _further(place, here, page)
+
+
+def _learned(place: Place, page: ListPage, *, new: int) -> Place:
+    updates = [item.reading.updated for item in page.items]
+    ordered = [place.low, *updates] if place.low and place.offset else updates
+    falls = all(a and b and a >= b for a, b in zip(ordered, ordered[1:], strict=False)) and None not in updates
+    return replace(
+        place,
+        count=place.count if page.count is None else page.count,
+        rows=page.rows,
+        head=_head(page),
+        tail=_tail(page),
+        low=updates[-1] if updates else place.low,
+        seen=place.seen + new,
+        fresh=place.fresh + new,
+        gone=place.gone + (max(0, (place.count or 0) - (page.count or 0)) if place.counts and page.count else 0),
+        unreadable=max(place.unreadable, page.unreadable) if place.offset == 0 else place.unreadable + page.unreadable,
+        counts=place.counts or (page.count or 0) > page.rows,
+        falls=place.falls and falls,
+    )
+
+
+def _perhaps_skipped(place: Place, here: Place, page: ListPage, *, new: int) -> int:
+    """How many places before this page may have been skipped."""
+    if place.straight:
+        return here.gone - place.gone
+    return STEP_BACK if place.offset and new == page.rows > 0 else 0
+
+
+def _is_end(place: Place, here: Place, page: ListPage, *, new: int) -> bool:
+    """Whether this pass has come to its end."""
+    if page.rows == 0 or (here.counts and here.seen >= (here.count or 0) + here.gone):
+        return True
+    if place.passes and here.falls:
+        return new == 0  # what was changed meanwhile stands at the front
+    if here.counts:
+        return place.offset + page.rows > (here.count or 0)
+    return page.rows == 1 and new == 0 and place.rows > 1  # only what the page before ended with
+
+
+def _is_all(here: Place) -> bool:
+    """Whether, at the end of a pass, all was seen. Raises `UnsteadyList` where more passes would not help."""
+    if here.counts and here.seen + here.unreadable >= (here.count or 0):
+        return True
+    if not here.counts and (here.falls or here.fresh == 0):
+        return True
+    if here.passes and (here.fresh == 0 or here.passes >= PASSES):
+        raise UnsteadyList("it shows fewer packages than it counts")
+    return False
+
+
+def _again(here: Place) -> Place:
+    """From the start of the folder, with what was learned."""
+    return Place(
+        seen=here.seen,
+        unreadable=here.unreadable,
+        passes=here.passes + 1,
+        counts=here.counts,
+        falls=here.falls,
+        count=here.count,
+    )
+
+
+def _further(place: Place, here: Place, page: ListPage) -> Place:
+    straight = here.counts and here.falls
+    repeated = 0 if straight else min(1, page.rows - 1)
+    return replace(here, offset=place.offset + page.rows - repeated, straight=straight)
+
+
+def _item(shown: object) -> Item | None:
+    try:
+        return Item(read_package(shown), shown) if isinstance(shown, Mapping) else None
+    except UnreadablePackage:
+        return None
+
+
+def _head(page: ListPage) -> str | None:
+    return page.items[0].reading.id if page.items else None
+
+
+def _tail(page: ListPage) -> str | None:
+    return page.items[-1].reading.id if page.items else None
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
