@@ -12,6 +12,7 @@ back. Otherwise each page must share a package with those before it, or we step 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from app.errors import UnreadableAnswer, UnreadablePackage, UnsteadyList
 from app.onespan.packages import PackageReading, read_package
@@ -56,25 +57,28 @@ class ListPage:
 class Place:
     """How far a walk through a folder has come, and what it has learned of the list; plain values, so it can be kept.
 
-    The next page begins at `offset`. `count`, `rows`, `head`, `tail` and `low` (its oldest `updated`) are of the page
-    before. `seen` packages were new to this walk, `fresh` of them in this pass through the folder, in which the count
-    fell by `gone`. `counts`: the list counts all and not the page; `falls`: the newest come first; `straight`: the
-    next page is to repeat nothing.
+    The next page begins at `offset`; it is part of the walk's pass number `passes`. `count`, `rows`, `head`, `tail`
+    and `low` (its oldest `updated`) are of the page before; where that one was `void` it does not count as seen.
+    In this pass `seen` packages were shown, so many rows were `unreadable`, and the count fell by `gone`; the pass
+    before had shown `seen_before`. `counts`: the list counts all and not the page; `falls`: the newest come first,
+    and stood at `top` when we began; `straight`: the next page is to repeat nothing.
     """
 
     offset: int = 0
+    passes: int = 0
     count: int | None = None
     rows: int = 0
     head: str | None = None
     tail: str | None = None
     low: str | None = None
+    void: bool = False
     seen: int = 0
-    fresh: int = 0
-    gone: int = 0
     unreadable: int = 0
-    passes: int = 0
+    gone: int = 0
+    seen_before: int | None = None
     counts: bool = False
     falls: bool = True
+    top: str | None = None
     straight: bool = False
 
 
@@ -95,8 +99,9 @@ def question(
 
 
 def read_page(answer: object) -> ListPage:
-    """Read `{"count", "results"}`. Raises `UnreadableAnswer` where there are no results; a row that is no package is
-    counted and left out.
+    """Read `{"count", "results"}`; a row that is no package is counted and left out.
+
+    Raises `UnreadableAnswer` where there are no results.
     """
     results = answer.get("results") if isinstance(answer, Mapping) else None
     if not isinstance(results, list):
@@ -108,29 +113,32 @@ def read_page(answer: object) -> ListPage:
 
 
 def onward(place: Place, page: ListPage, *, new: int, since: str | None) -> Place | None:
-    """Where to go on after a page that had `new` packages on it that this walk had not seen; None: all is seen.
+    """Where to go on after a page that had `new` packages on it which this pass had not shown; None: all is seen.
 
     `since` is when the window begins (ISO), where there is one. Raises `UnsteadyList` where the list never adds up.
     """
     same = (place.head, place.tail, place.rows) == (_head(page), _tail(page), page.rows)
-    if same and page.rows > 1 and place.offset > 2:  # noqa: PLR2004  (two of two rows may stand on two pages)
+    if same and page.rows > 1 and place.offset > 2 and not place.void:  # noqa: PLR2004  (two rows may stand on two pages)
         raise UnsteadyList("it shows the same page again and again")
     here = _learned(place, page, new=new)
     if place.straight and not (here.counts and here.falls):
         return _again(here)  # what we trusted in does not hold
     if back := _perhaps_skipped(place, here, page, new=new):
-        return replace(here, offset=max(0, place.offset - back))
+        return replace(here, offset=max(0, place.offset - back), seen=place.seen, void=True)
     if since and here.falls and here.low and here.low < since:
-        return None
+        return None  # what comes after is older still
     if _is_end(place, here, page, new=new):
         return None if _is_all(here) else _again(here)
-    return _further(place, here, page)
+    repeated = 0 if (straight := here.counts and here.falls) else min(1, page.rows - 1)
+    return replace(here, offset=place.offset + page.rows - repeated, straight=straight)
 
 
 def _learned(place: Place, page: ListPage, *, new: int) -> Place:
     updates = [item.reading.updated for item in page.items]
-    ordered = [place.low, *updates] if place.low and place.offset else updates
-    falls = all(a and b and a >= b for a, b in zip(ordered, ordered[1:], strict=False)) and None not in updates
+    # A page may begin with some of the page before, but it ends with older ones.
+    ends = [place.low, *updates[-1:]] if place.low and place.offset else updates[-1:]
+    falls = all(a and b and a >= b for a, b in (*pairwise(updates), *pairwise(ends))) and None not in updates
+    fell = max(0, (place.count or 0) - page.count) if place.counts and page.count is not None else 0
     return replace(
         place,
         count=place.count if page.count is None else page.count,
@@ -138,12 +146,13 @@ def _learned(place: Place, page: ListPage, *, new: int) -> Place:
         head=_head(page),
         tail=_tail(page),
         low=updates[-1] if updates else place.low,
+        void=False,
         seen=place.seen + new,
-        fresh=place.fresh + new,
-        gone=place.gone + (max(0, (place.count or 0) - (page.count or 0)) if place.counts and page.count else 0),
-        unreadable=max(place.unreadable, page.unreadable) if place.offset == 0 else place.unreadable + page.unreadable,
+        unreadable=place.unreadable + page.unreadable,
+        gone=place.gone + fell,
         counts=place.counts or (page.count or 0) > page.rows,
         falls=place.falls and falls,
+        top=place.top if place.passes or place.offset else max(filter(None, updates), default=None),
     )
 
 
@@ -151,15 +160,18 @@ def _perhaps_skipped(place: Place, here: Place, page: ListPage, *, new: int) -> 
     """How many places before this page may have been skipped."""
     if place.straight:
         return here.gone - place.gone
-    return STEP_BACK if place.offset and new == page.rows > 0 else 0
+    shares_nothing = new == page.rows if page.rows else place.rows > 1
+    return STEP_BACK if place.offset and shares_nothing else 0
 
 
 def _is_end(place: Place, here: Place, page: ListPage, *, new: int) -> bool:
     """Whether this pass has come to its end."""
-    if page.rows == 0 or (here.counts and here.seen >= (here.count or 0) + here.gone):
+    if page.rows == 0:
         return True
-    if place.passes and here.falls:
-        return new == 0  # what was changed meanwhile stands at the front
+    if here.falls and here.low:
+        is_past_the_new = here.passes > 0 and here.low < (here.top or "")
+        if is_past_the_new or (here.counts and here.seen >= (here.count or 0) and not here.gone):
+            return True
     if here.counts:
         return place.offset + page.rows > (here.count or 0)
     return page.rows == 1 and new == 0 and place.rows > 1  # only what the page before ended with
@@ -169,9 +181,11 @@ def _is_all(here: Place) -> bool:
     """Whether, at the end of a pass, all was seen. Raises `UnsteadyList` where more passes would not help."""
     if here.counts and here.seen + here.unreadable >= (here.count or 0):
         return True
-    if not here.counts and (here.falls or here.fresh == 0):
+    if here.falls and (here.passes or not here.counts):
+        return True  # whoever was changed meanwhile stood at the front
+    if not here.counts and here.seen == here.seen_before:
         return True
-    if here.passes and (here.fresh == 0 or here.passes >= PASSES):
+    if here.passes >= PASSES:
         raise UnsteadyList("it shows fewer packages than it counts")
     return False
 
@@ -179,19 +193,13 @@ def _is_all(here: Place) -> bool:
 def _again(here: Place) -> Place:
     """From the start of the folder, with what was learned."""
     return Place(
-        seen=here.seen,
-        unreadable=here.unreadable,
         passes=here.passes + 1,
+        count=here.count,
+        seen_before=here.seen,
         counts=here.counts,
         falls=here.falls,
-        count=here.count,
+        top=here.top,
     )
-
-
-def _further(place: Place, here: Place, page: ListPage) -> Place:
-    straight = here.counts and here.falls
-    repeated = 0 if straight else min(1, page.rows - 1)
-    return replace(here, offset=place.offset + page.rows - repeated, straight=straight)
 
 
 def _item(shown: object) -> Item | None:
