@@ -87,6 +87,18 @@ class Settings(BaseSettings):
     reconcile_hours: Literal[6, 12, 24] = Field(
         default=6, description="Hours between two times of asking OneSpan what was missed: 6, 12 or 24."
     )
+    onespan_requests_per_minute: int = Field(
+        default=300,
+        ge=5,
+        le=100_000,
+        description="Requests of OneSpan a minute, by all processes; reconciles leave a fifth to single reads.",
+    )
+    missed_grace_minutes: int = Field(
+        default=60,
+        ge=1,
+        le=10_000,
+        description="How long a callback may still come for a fact that a reading found, before it counts as missed.",
+    )
     api_tokens: Keys = Field(
         default=(), description="Bearer tokens of the JSON API, comma-separated; an entry may be label=token."
     )

@@ -30,6 +30,7 @@ def _service_of(app: Any) -> Any:
 def post_worker_init(worker: Any) -> None:
     """Begin to work, in the process that was just forked; with WORKER=external only what each process must."""
     service = _service_of(worker.wsgi)
+    service.presence.open_door()
     if service.settings.worker == "embedded":
         service.worker.start()
     else:

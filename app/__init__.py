@@ -1,7 +1,6 @@
 """The receiver behind OneSpan Sign. `create_app` is the one place that knows every piece."""
 
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from app import logs
 from app.cli import commands, with_database
 from app.onespan.access import Connection, connection_to
 from app.store import queries
+from app.store.budget import Budget
 from app.store.db import Database
 from app.store.intake import Intake
 from app.store.models import Base
@@ -35,13 +35,18 @@ from app.web.receiver import door
 from app.work.attempt import Clock
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher, Handlers
+from app.work.reconcile import Reconcile
 from app.work.refresh import Refresh
 from app.work.scheduler import Scheduler
-from app.work.worker import Worker
+from app.work.watch import Presence, Watch
+from app.work.worker import Bells, Worker
 from config import ROOT, Key, Settings, SettingsError, load_settings
 
 NOT_LOADED = 4  # the exit code at which gunicorn stops, where at others it would try again for ever
 SPOOL_LOOK = timedelta(seconds=5)  # how often we look whether spooled callbacks can be journaled
+RECONCILE_LOOK = timedelta(seconds=5)  # how often we look whether OneSpan is to be asked what changed
+WATCH_LOOK = timedelta(minutes=1)  # how often we look whether callbacks are missing
+HEARTBEAT = timedelta(seconds=15)  # how often each process says that it is there
 MIGRATIONS = ROOT / "migrations"
 EXTENSION = "onespan_receiver"
 
@@ -57,9 +62,11 @@ class Service:
     digest: Digest
     dispatcher: Dispatcher
     refresh: Refresh
+    reconcile: Reconcile
+    watch: Watch
+    presence: Presence
     worker: Worker
-    digesting: threading.Event
-    dispatching: threading.Event
+    bells: Bells
 
 
 def utc_now() -> datetime:
@@ -121,16 +128,43 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
     spool = Spool(settings.spool_dir)
     intake = Intake(database, spool)
     lease = timedelta(seconds=settings.handler_lease_seconds)
-    digesting, dispatching = threading.Event(), threading.Event()
+    bells, presence = Bells(), Presence(database, clock=clock)
+    budget = Budget(settings.onespan_requests_per_minute)
     asks = handlers.onespan.is_connected
-    digest = Digest(database, handlers, clock=clock, wake=dispatching.set, asks=asks)
-    refresh = Refresh(database, handlers.onespan, clock=clock, wake=digesting.set)
-    dispatcher = Dispatcher(
-        database, handlers, clock=clock, threads=settings.handler_threads, lease=lease, wake=dispatching.set
+    digest = Digest(database, handlers, clock=clock, wake=bells.dispatching.set, asks=asks)
+    refresh = Refresh(database, handlers.onespan, clock=clock, budget=budget, wake=bells.digesting.set)
+    reconcile = Reconcile(
+        database,
+        handlers.onespan,
+        clock=clock,
+        every=timedelta(hours=settings.reconcile_hours),
+        budget=budget,
+        process=presence.name,
+        wake=bells.digesting.set,
     )
-    scheduler = Scheduler(("renew", lease / 3, dispatcher.renew), ("drain", SPOOL_LOOK, intake.drain))
-    worker = Worker(digest, dispatcher, refresh, scheduler, digesting=digesting, dispatching=dispatching)
-    return Service(settings, database, spool, intake, digest, dispatcher, refresh, worker, digesting, dispatching)
+    watch = Watch(database, clock=clock, grace=timedelta(minutes=settings.missed_grace_minutes))
+    dispatcher = Dispatcher(
+        database, handlers, clock=clock, threads=settings.handler_threads, lease=lease, wake=bells.dispatching.set
+    )
+    scheduler = Scheduler(
+        ("renew", lease / 3, dispatcher.renew),
+        ("drain", SPOOL_LOOK, intake.drain),
+        ("beat", HEARTBEAT, presence.beat),
+        ("watch", WATCH_LOOK, watch.turn),
+        ("reconcile", RECONCILE_LOOK, bells.reconciling.set),
+    )
+    worker = Worker(
+        digest,
+        dispatcher,
+        refresh=refresh,
+        reconcile=reconcile,
+        scheduler=scheduler,
+        presence=presence,
+        bells=bells,
+    )
+    return Service(
+        settings, database, spool, intake, digest, dispatcher, refresh, reconcile, watch, presence, worker, bells
+    )
 
 
 def _asked(settings: Settings, handlers: Handlers) -> str | None:
@@ -163,9 +197,9 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     answer_errors(app, is_behind=lambda: is_behind(database, MIGRATIONS))
     keep_places_for_callbacks(app, threads=settings.web_threads, door="door.receive")
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
-    app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.digesting.set, clock=clock))
+    app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.bells.digesting.set, clock=clock))
     waiters = max(1, settings.web_threads // 4)
-    read = api(database, tokens=tokens, clock=clock, wake=service.dispatching.set, waiters=waiters)
+    read = api(database, tokens=tokens, clock=clock, wake=service.bells.dispatching.set, waiters=waiters)
     app.register_blueprint(read, url_prefix="/api")
     app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=lambda: len(service.spool.waiting())))
     readiness, *_ = checks = must_be(database, migrations=MIGRATIONS, has_keys=bool(keys))

@@ -189,8 +189,8 @@ def work(service: Service) -> Callable[[], None]:
             if not digested and not dispatched:
                 if service.dispatcher.idle.is_set():
                     return
-                service.dispatching.wait(10)  # a handler is running; it rings when it ends
-                service.dispatching.clear()
+                service.bells.dispatching.wait(10)  # a handler is running; it rings when it ends
+                service.bells.dispatching.clear()
         raise AssertionError("there is always more to do")
 
     return work

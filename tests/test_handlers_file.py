@@ -62,7 +62,7 @@ def test_law_11_the_stubs_log_no_person_and_fail_on_nothing(settings, capsys):
     for _ in range(200):
         if not service.digest.turn() | service.dispatcher.turn() and service.dispatcher.idle.is_set():
             break
-        service.dispatching.wait(0.2)
+        service.bells.dispatching.wait(0.2)
     listed = client.get("/api/events", headers={"Authorization": "Bearer the-api-token"}).json["items"]
     service.database.close()
 

@@ -74,7 +74,7 @@ def settings(database_url: str, tmp_path: Path, stream: io.StringIO) -> Settings
     return Settings(
         database_url=url.render_as_string(hide_password=False),
         onespan_callback_keys=f"test={KEY}",
-        onespan_url="https://sandbox.esignlive.com",
+        onespan_url="http://127.0.0.1:9",
         onespan_api_key=API_KEY,
         api_tokens=f"test={TOKEN}",
         dashboard_password=PASSWORD,

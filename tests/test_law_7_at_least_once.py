@@ -102,8 +102,8 @@ def ends(service: Service, turn: Callable[[], None], dispatch: Callable[..., dic
             turn()
             if dispatch(handler)["state"] == state:
                 return
-            service.dispatching.wait(0.1)
-            service.dispatching.clear()
+            service.bells.dispatching.wait(0.1)
+            service.bells.dispatching.clear()
         raise AssertionError(f"{handler} is {dispatch(handler)}")
 
     return ends
@@ -762,7 +762,7 @@ def test_law_7_a_run_that_succeeded_while_its_lease_ended_is_done(tell, turn, ha
 
     tell("PACKAGE_COMPLETE")
     turn()
-    assert service.dispatching.wait(PATIENCE)
+    assert service.bells.dispatching.wait(PATIENCE)
     until(lambda: runs and service.dispatcher._ended, what="it has ended")
     clock.forward(10 * LEASE)
     for _ in range(3):

@@ -145,9 +145,9 @@ def test_what_ended_at_the_last_moment_is_not_run_again(handlers, service, tell,
 
     tell("PACKAGE_COMPLETE")
     service.digest.turn()
-    service.dispatching.clear()
+    service.bells.dispatching.clear()
     service.dispatcher.turn()
-    assert service.dispatching.wait(PATIENCE)
+    assert service.bells.dispatching.wait(PATIENCE)
     service.dispatcher.close()
     service.dispatcher.hand_back()
 

@@ -98,6 +98,22 @@ def since(registers: Registers) -> str:
     return told[0] if told and told[1] == value else at
 
 
+def agrees(state: State, claims: Iterable[Claim]) -> bool:
+    """Whether a snapshot with these claims would tell nothing: the last one showed the same, and it is believed."""
+    for claim in claims:
+        registers = state.get(claim.subject, {}).get(claim.attribute, {})
+        shown = registers.get("snapshot")
+        if shown is None or shown[1] != claim.value or believed(registers)[1] != claim.value:
+            return False
+    return True
+
+
+def newest(state: State, witness: Witness) -> str:
+    """When, on OneSpan's clock, this witness last spoke of the package."""
+    attribute = "event" if witness == "event" else "deleted"
+    return state.get(PACKAGE, {}).get(attribute, {}).get(witness, NEVER)[0]
+
+
 def _newer(one: Held, other: Held) -> bool:
     """A total order, so that of two claims of one instant the same one wins whichever comes first."""
     return one[0] > other[0] or (one[0] == other[0] and _rank(one[1]) > _rank(other[1]))

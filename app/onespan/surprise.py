@@ -9,10 +9,11 @@ CONSENT = "default-consent"
 WAITING = ("PENDING", "LOCKED")
 
 
-def surprise(callback: Callback, *, before: Package | None, after: Package) -> str | None:
+def surprise(callback: Callback, *, before: Package | None, after: Package, late: bool = False) -> str | None:
     """Why a callback wants its package to be read, in one word; None where it told all there is.
 
-    `before` and `after` are the package as it was believed to be before and after the callback.
+    `before` and `after` are the package as it was believed to be before and after the callback. `late`: it changed
+    what a list has shown since, and found to be as believed.
     """
     reasons = {
         "unknown": before is None or before.read_at is None,
@@ -20,6 +21,7 @@ def surprise(callback: Callback, *, before: Package | None, after: Package) -> s
         "step": _is_no_step(callback, before, after),
         "signer": not _knows_signer(callback, before),
         "document": not _knows_document(callback, before),
+        "late": late,
         "open signers": after.status == "COMPLETED" and any(one.status in WAITING for one in after.signers),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)

@@ -1,14 +1,20 @@
 """Where a callback is made durable: in the journal, or in the spool while the database is away."""
 
+from collections import deque
+from datetime import datetime
+
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import EntryRefused, NothingTakesIt
-from app.store import journal
+from app.store import journal, outages
 from app.store.db import Database, blames_a_row
 from app.store.journal import Entry, Writer
 from app.store.spool import Spool
 
 log = structlog.get_logger()
+
+REMEMBERED = 10_000  # callbacks of one outage that count for when it began and ended
 
 
 class Intake:
@@ -18,6 +24,8 @@ class Intake:
         self._database = database
         self._spool = spool
         self._journal = Writer(database)
+        self._refused: deque[datetime] = deque(maxlen=REMEMBERED)
+        self._drained: deque[datetime] = deque(maxlen=REMEMBERED)
 
     def keep(self, entry: Entry) -> int | None:
         """Make an entry durable. Returns its journal id, or None where it went to the spool.
@@ -32,22 +40,36 @@ class Intake:
             spool_id = self._spool.keep(entry)
         except OSError as problem:
             log.error("spool.unavailable", error=type(problem).__name__)
+            self._refused.append(entry.received_at)
             raise NothingTakesIt from None
         log.warning("callback.spooled", spool_id=spool_id)
         return None
 
     def drain(self) -> int:
-        """Journal what was spooled, once the database is back. Returns how many."""
+        """Journal what was spooled, once the database is back, and note the outage. Returns how many."""
         taken = self._spool.drain(self._journal_once) if self._spool.waiting() else 0
         if taken:
             log.info("spool.drained", callbacks=taken)
+        self._note(outages.SPOOLED, self._drained)
+        self._note(outages.REFUSED, self._refused)
         return taken
+
+    def _note(self, kind: str, when: deque[datetime]) -> None:
+        if not when:
+            return
+        try:
+            with self._database.write() as connection:
+                outages.note(connection, kind, began_at=min(when), ended_at=max(when))
+        except SQLAlchemyError:
+            return  # it is still away, and this is looked at again soon
+        when.clear()
 
     def _journal_once(self, entry: Entry) -> None:
         try:
             with self._database.write() as connection:
                 if not journal.holds(connection, entry):
                     journal.add(connection, [entry])
+            self._drained.append(entry.received_at)
         except Exception as error:
             if not blames_a_row(error):
                 raise

@@ -33,6 +33,7 @@ class Entry:
     unreadable: str | None = None
     read_at: datetime | None = None
     answered_at: datetime | None = None
+    tells: str | None = None
     spool_id: str | None = None
 
 
@@ -128,6 +129,8 @@ class Writer:
 
 def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
     """Insert entries and return their ids, in their order."""
+    if not entries:
+        return []
     rows = [
         {
             "kind": entry.kind,
@@ -136,6 +139,7 @@ def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
             "answered_at": entry.answered_at,
             "key": entry.key,
             "package_id": entry.package_id,
+            "tells": entry.tells,
             "body": entry.body,
             "spool_id": entry.spool_id,
             "unreadable": entry.unreadable,
@@ -194,6 +198,18 @@ def last_reading(connection: Connection, package_id: str, *, before: int | None 
     return connection.execute(found.order_by(Journal.read_at.desc(), Journal.id.desc()).limit(1)).first()
 
 
+def told_of(connection: Connection, package_ids: Iterable[str]) -> set[str]:
+    """Which of these packages any callback spoke of."""
+    found = select(Journal.package_id).where(Journal.package_id.in_(package_ids), Journal.kind == "callback").distinct()
+    return {one for one in connection.execute(found).scalars() if one is not None}
+
+
+def is_reading_pending(connection: Connection) -> bool:
+    """Whether anything that was read waits to be digested."""
+    waits = exists().where(Journal.digested_at.is_(None), Journal.kind != "callback")
+    return bool(connection.scalar(select(waits)))
+
+
 def began_at(connection: Connection) -> datetime | None:
     """When the first entry came in: what happened before was nobody's to tell us."""
     return connection.scalar(select(Journal.received_at).order_by(Journal.id).limit(1))
@@ -240,7 +256,8 @@ def give_up(connection: Connection, entry: int, *, reason: str, now: datetime) -
 
 _IS_SET_ASIDE = Journal.unreadable.startswith(SET_ASIDE)
 _READ = tuple(
-    Journal.__table__.c[name] for name in ("id", "kind", "received_at", "read_at", "answered_at", "package_id", "body")
+    Journal.__table__.c[name]
+    for name in ("id", "kind", "received_at", "read_at", "answered_at", "package_id", "tells", "body")
 )
 # Put together once; to do so at every callback costs more than to run them.
 _ADD = insert(Journal).returning(Journal.id, sort_by_parameter_order=True)

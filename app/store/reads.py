@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, delete, select, text, update
+from sqlalchemy import bindparam, delete, exists, func, or_, select, text, update
 from sqlalchemy.engine import Connection
 
 from app.store.models import Read
@@ -17,22 +17,47 @@ class Wanted:
     package_id: str
     attempt: int
     fence: int
+    rank: int
+    tells: str | None
 
 
-def want(connection: Connection, wanted: Mapping[str, str], *, now: datetime, patience: timedelta) -> None:
-    """Ask for these packages, each for a reason, once `patience` has passed; what is wanted already is not put off."""
+SURPRISED, RECONCILING = 0, 1  # ranks: who was surprised is served first
+
+
+def want(
+    connection: Connection,
+    wanted: Mapping[str, str],
+    *,
+    now: datetime,
+    patience: timedelta = timedelta(0),
+    rank: int = SURPRISED,
+    tells: str | None = None,
+) -> None:
+    """Ask for these packages, each for a reason, once `patience` has passed; what is wanted already is not put off.
+
+    Of two ranks the more urgent counts. What an import would keep silent about is told where somebody else asks, too.
+    """
     if wanted:
-        rows = [
-            {"package_id": package_id, "reason": reason, "wanted_at": now, "due_at": now + patience}
-            for package_id, reason in sorted(wanted.items())
-        ]
+        common = {"wanted_at": now, "due_at": now + patience, "rank": rank, "tells": tells}
+        rows = [{"package_id": package_id, "reason": reason, **common} for package_id, reason in sorted(wanted.items())]
         connection.execute(_WANT, rows)
 
 
-def due(connection: Connection, *, now: datetime, limit: int) -> list[str]:
-    """Ids of packages that are to be asked for, the longest waiting first."""
-    found = select(Read.package_id).where(Read.due_at <= now).order_by(Read.due_at).limit(limit)
-    return list(connection.execute(found).scalars())
+def due(connection: Connection, *, now: datetime, limit: int) -> list[tuple[str, int]]:
+    """Packages that are to be asked for, each with its rank: the most urgent first, then the longest waiting."""
+    found = select(Read.package_id, Read.rank).where(Read.due_at <= now).order_by(Read.rank, Read.due_at).limit(limit)
+    return [(row.package_id, row.rank) for row in connection.execute(found)]
+
+
+def count_failed(connection: Connection, error: str) -> int:
+    """How many are still to be read whose last try met this error."""
+    return connection.scalar(select(func.count()).select_from(Read).where(Read.error == error)) or 0
+
+
+def is_open(connection: Connection, *, wanted_by: datetime, skipping: str) -> bool:
+    """Whether any that was wanted by then is still to be read, but for those whose last try met the error to skip."""
+    tried = or_(Read.error.is_(None), Read.error != skipping)
+    return bool(connection.scalar(select(exists().where(Read.wanted_at <= wanted_by, tried))))
 
 
 def take(connection: Connection, package_id: str, *, now: datetime, lease: timedelta) -> Wanted | None:
@@ -41,7 +66,7 @@ def take(connection: Connection, package_id: str, *, now: datetime, lease: timed
         update(Read)
         .where(Read.package_id == package_id, Read.due_at <= now)
         .values(attempts=Read.attempts + 1, fence=Read.fence + 1, due_at=now + lease)
-        .returning(Read.package_id, Read.attempts, Read.fence)
+        .returning(Read.package_id, Read.attempts, Read.fence, Read.rank, Read.tells)
     )
     row = connection.execute(taken).one_or_none()
     return Wanted(*row) if row else None
@@ -54,13 +79,16 @@ def settle(connection: Connection, wanted: Wanted, *, began_at: datetime, again_
     connection.execute(update(Read).where(*ours).values(due_at=again_at, attempts=0, fence=Read.fence + 1))
 
 
-def put_off(connection: Connection, wanted: Wanted, *, until: datetime) -> None:
-    """Note that it could not be read, and when to try again."""
+def put_off(connection: Connection, wanted: Wanted, *, until: datetime, error: str) -> None:
+    """Note that it could not be read, what it met, and when to try again."""
     ours = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
-    connection.execute(update(Read).where(*ours).values(due_at=until, fence=Read.fence + 1))
+    connection.execute(update(Read).where(*ours).values(due_at=until, error=error, fence=Read.fence + 1))
 
 
 _WANT = text(
-    """INSERT INTO reads (package_id, reason, wanted_at, due_at) VALUES (:package_id, :reason, :wanted_at, :due_at)
-    ON CONFLICT (package_id) DO UPDATE SET reason = excluded.reason, wanted_at = excluded.wanted_at"""
+    """INSERT INTO reads (package_id, reason, wanted_at, due_at, rank, tells)
+    VALUES (:package_id, :reason, :wanted_at, :due_at, :rank, :tells)
+    ON CONFLICT (package_id) DO UPDATE SET reason = excluded.reason, wanted_at = excluded.wanted_at, error = NULL,
+    rank = CASE WHEN excluded.rank < reads.rank THEN excluded.rank ELSE reads.rank END,
+    tells = CASE WHEN reads.tells = 'nothing' THEN excluded.tells ELSE reads.tells END"""
 ).bindparams(bindparam("wanted_at", type_=Read.wanted_at.type), bindparam("due_at", type_=Read.due_at.type))

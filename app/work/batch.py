@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -15,13 +15,14 @@ from app.onespan.packages import PackageReading
 from app.onespan.picture import People, derive
 from app.onespan.surprise import surprise
 from app.onespan.values import Package
-from app.store import events, journal, ledger, picture, reads
+from app.store import events, journal, ledger, missed, picture, reads, sightings
 from app.store.events import Facts, NewEvent, Unconfirmed
 from app.store.picture import NewChange
 from app.work.dispatch import Handlers
-from app.work.finding import Reading, found_by, gone
+from app.work.finding import ALL, Reading, found_by, gone
 from app.work.told import Told, read
 
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 READ_SOON = timedelta(seconds=2)  # a surprise seldom comes alone; so long the others have to come
 
 
@@ -38,16 +39,18 @@ class Canvas:
         self.before = {one: derive(one, state) for one, state in self.states.items()}
         self.now = dict(self.before)
 
-    def take(self, told: Told) -> None:
-        """Merge what was told and note what it changed."""
+    def take(self, told: Told) -> bool:
+        """Merge what was told and note what it changed. Returns whether anything did."""
         package_id = told.package_id
         old_state = self.states.get(package_id, {})
         state = claims.merge(old_state, told.claims)
         if state is old_state:
-            return
+            return False
         old, new = self.now.get(package_id), derive(package_id, state)
         self.states[package_id], self.now[package_id] = state, new
-        self.changes += picture.differences(old, new, happened_at=told.happened_at, cause=told.cause)
+        changes = list(picture.differences(old, new, happened_at=told.happened_at, cause=told.cause))
+        self.changes += changes
+        return bool(changes)
 
     def changed(self) -> dict[str, tuple[State, Package]]:
         """What is to be written."""
@@ -68,6 +71,7 @@ class Batch:
         self._facts = Facts(self._ids)
         self._canvas = Canvas(picture.states(connection, packages))
         self._unconfirmed = events.unconfirmed(connection, packages)
+        self._seen_at = sightings.seen_at(connection, packages)
         self._readings: dict[str, Reading | None] = {}
         self._fingerprints: dict[int, str] = {}
         self._new: list[NewEvent] = []
@@ -99,9 +103,10 @@ class Batch:
             self._ids[fingerprint] = found.id
         else:
             self._new.append(NewEvent(fingerprint, callback, callback.happened_at or one.received_at, one.received_at))
-        self._canvas.take(one)
+        changed = self._canvas.take(one)
         after = self._canvas.now[one.package_id]
-        if not found and (reason := surprise(callback, before=before, after=after)):
+        late = changed and one.happened_at <= self._seen_at.get(one.package_id, LONG_AGO)
+        if not found and (reason := surprise(callback, before=before, after=after, late=late)):
             self._wanted.setdefault(one.package_id, reason)
 
     def _found_before(self, one: Told, callback: Callback) -> Unconfirmed | None:
@@ -114,16 +119,16 @@ class Batch:
 
     def _look(self, one: Told) -> None:
         self._add_new()  # what was told up to here counts as told
-        before = self._last_reading(one)
+        before = self._last_reading(one) if one.tells != ALL else None
         told = events.of_package(self._connection, one.package_id, after=before.read_at if before else None)
         shown = one.reading or (before.shown if before else PackageReading.blank(one.package_id))
         assert one.read_at
         assert one.answered_at
-        reading = Reading(one.id, one.received_at, one.read_at, one.answered_at, shown)
+        reading = Reading(one.id, one.received_at, one.read_at, one.answered_at, shown, one.tells)
         if one.reading is None:
             self._new += gone(reading, before=before, told=told)
         else:
-            began_at = journal.began_at(self._connection)
+            began_at = journal.began_at(self._connection) if one.tells != ALL else None
             self._new += found_by(reading, before=before, told=told, began_at=began_at)
             if before is None or before.read_at <= reading.read_at:
                 self._readings[one.package_id] = reading
@@ -154,6 +159,7 @@ class Batch:
         connection, now = self._connection, self._now
         events.count_repeats(connection, {self._ids[one]: times for one, times in Counter(self._repeats).items()})
         events.confirm(connection, self._confirmed)
+        missed.told(connection, self._confirmed, now=now)
         picture.paint(connection, self._canvas.changed(), self._canvas.before)
         picture.record(connection, self._canvas.changes, now=now)
         ledger.oblige(connection, self._owed, now=now)

@@ -10,6 +10,8 @@ from app.onespan.findings import Finding, ToldEvent, findings
 from app.onespan.packages import PackageReading
 from app.store.events import NewEvent
 
+NOTHING, ALL = "nothing", "all"  # what a reading that an import made is to tell
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -20,6 +22,7 @@ class Reading:
     read_at: datetime
     answered_at: datetime
     shown: PackageReading
+    tells: str | None = None
 
 
 def found_by(
@@ -28,9 +31,10 @@ def found_by(
     """What happened since the reading before and was not told, as events.
 
     `began_at` is when we began to listen: what happened before then was nobody's to tell us, and of a package that
-    is older than that a first reading finds only what it shows the time of.
+    is older than that a first reading finds only what it shows the time of. An import tells nothing, or all there is;
+    then there is no reading before, and no time before we listened.
     """
-    if not reading.shown.whole or (before and before.read_at >= reading.read_at):
+    if not reading.shown.whole or reading.tells == NOTHING or (before and before.read_at >= reading.read_at):
         return []
     after, began = iso(before.read_at) if before else EPOCH, iso(began_at) if began_at else EPOCH
     found = findings(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy.engine import Connection
 
 from app.errors import (
     NotPermitted,
@@ -14,27 +15,21 @@ from app.errors import (
     UnreadableAnswer,
     UnreadablePackage,
 )
-from app.onespan.claims import AHEAD
 from app.onespan.client import Answer, OneSpan
 from app.onespan.packages import read_package
-from app.store import journal, reads
+from app.store import journal, outages, reads, sightings
+from app.store.budget import Budget
 from app.store.db import Database
-from app.store.journal import Entry
 from app.store.reads import Wanted
 from app.work.attempt import Clock
+from app.work.witness import entry, wait_after
 
 log = structlog.get_logger()
 
 LOOK = 8  # packages that are looked at in one turn; the first that nobody else has is read
 LEASE = timedelta(minutes=10)  # longer than a read with all its tries may take
 SOON = timedelta(seconds=2)  # until a package is read again that was wanted anew meanwhile
-# How long we wait after the first, second, ... read that failed; then always as long as the last.
-WAITS = (
-    timedelta(seconds=10),
-    timedelta(minutes=1),
-    timedelta(minutes=5),
-    timedelta(minutes=30),
-)
+UNREACHABLE = timedelta(minutes=1)  # from when on it is an outage that OneSpan does not answer
 
 
 class Refresh:
@@ -45,13 +40,21 @@ class Refresh:
     """
 
     def __init__(
-        self, database: Database, onespan: OneSpan, *, clock: Clock, wake: Callable[[], None] = lambda: None
+        self,
+        database: Database,
+        onespan: OneSpan,
+        *,
+        clock: Clock,
+        budget: Budget,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
+        self._budget = budget
         self._database = database
         self._onespan = onespan
         self._clock = clock
         self._wake = wake
         self._pause_until: datetime | None = None
+        self._down_since: datetime | None = None
 
     def turn(self) -> bool:
         """Read one package that is due, and wake the digest. Returns whether there was work."""
@@ -59,10 +62,15 @@ class Refresh:
         if not self._onespan.is_connected or (self._pause_until and now < self._pause_until):
             return False
         with self._database.read() as connection:
+            has_room = self._budget.has_room(connection, now=now)
             due = reads.due(connection, now=now, limit=LOOK)
-        for package_id in due:
+        for package_id, rank in due:
+            if rank == reads.RECONCILING and not has_room:
+                return False
             with self._database.write() as connection:
                 taken = reads.take(connection, package_id, now=now, lease=LEASE)
+                if taken:
+                    self._budget.spend(connection, now=now)
             if taken:
                 self._read(taken)
                 return True
@@ -77,50 +85,50 @@ class Refresh:
         except OneSpanError as problem:
             self._not_read(wanted, problem, began_at=began_at)
         else:
-            self._pause_until = None
             self._keep(wanted, answer, kind="snapshot", began_at=began_at)
 
     def _keep(self, wanted: Wanted, answer: Answer, *, kind: str, began_at: datetime) -> None:
         """Journal what was shown, and note that it was read, in one transaction."""
         now = self._clock()
-        ahead = max(timedelta(0), answer.read_at - now - AHEAD)  # a clock that is far ahead is not believed
-        entry = Entry(
-            kind,
-            now,
-            answer.body,
-            key=self._onespan.name,
-            package_id=wanted.package_id,
-            read_at=answer.read_at if not ahead else now,
-            answered_at=answer.answered_at if not ahead else now + (answer.answered_at - answer.read_at),
-        )
+        key = self._onespan.name
+        shown = entry(answer, wanted.package_id, now=now, key=key, kind=kind, tells=wanted.tells)
         with self._database.write() as connection:
-            journal.add(connection, [entry])
+            journal.add(connection, [shown])
             reads.settle(connection, wanted, began_at=began_at, again_at=now + SOON)
+            self._answers_again(connection, now)
         log.info("package.read", package_id=wanted.package_id, kind=kind)
         self._wake()
+
+    def _answers_again(self, connection: Connection, now: datetime) -> None:
+        """OneSpan answers; where it had not for a while, that was an outage."""
+        if self._down_since and now - self._down_since >= UNREACHABLE:
+            outages.note(connection, outages.UNREACHABLE, began_at=self._down_since, ended_at=now)
+        self._pause_until = self._down_since = None
 
     def _not_read(self, wanted: Wanted, problem: OneSpanError, *, began_at: datetime) -> None:
         if isinstance(problem, NotThere) and problem.answer and self._was_read(wanted.package_id):
             self._keep(wanted, problem.answer, kind="absence", began_at=began_at)
             return
         log.warning("package.not_read", package_id=wanted.package_id, error=type(problem).__name__)
-        hopeless = isinstance(problem, NotThere | NotPermitted | RefusedByOneSpan)
-        wait = WAITS[min(wanted.attempt, len(WAITS)) - 1]
+        now, wait = self._clock(), wait_after(wanted.attempt)
         if isinstance(problem, Throttled) and problem.seconds:
             wait = max(wait, timedelta(seconds=problem.seconds))
-        if not hopeless and not isinstance(problem, UnreadableAnswer):
-            self._pause_until = self._clock() + wait  # it is not about this package
         with self._database.write() as connection:
-            if hopeless:
-                reads.settle(connection, wanted, began_at=began_at, again_at=self._clock() + SOON)
-            else:
-                reads.put_off(connection, wanted, until=self._clock() + wait)
+            if isinstance(problem, NotThere | NotPermitted | RefusedByOneSpan):
+                sightings.refused(connection, wanted.package_id, now=now)
+                reads.settle(connection, wanted, began_at=began_at, again_at=now + SOON)
+                return
+            reads.put_off(connection, wanted, until=now + wait, error=type(problem).__name__)
+        if not isinstance(problem, UnreadableAnswer):  # else it is about this package alone
+            self._pause_until = now + wait
+            self._down_since = self._down_since or began_at
 
     def _was_read(self, package_id: str) -> bool:
         """Whether these very credentials have read this package: only then is a 404 a deletion."""
         with self._database.read() as connection:
             last = journal.last_reading(connection, package_id)
-        return last is not None and last.key == self._onespan.name
+            listed = sightings.was_seen(connection, package_id, key=self._onespan.name)
+        return listed or (last is not None and last.key == self._onespan.name)
 
 
 def _id_in(answer: Answer) -> str | None:

@@ -23,6 +23,7 @@ class Told:
     reading: PackageReading | None = None
     read_at: datetime | None = None
     answered_at: datetime | None = None
+    tells: str | None = None
 
     @property
     def claims(self) -> list[Claim]:
@@ -57,4 +58,5 @@ def read(row: Any) -> Told:
     if row.kind == "absence":
         return Told(row.id, row.received_at, row.package_id, read_at=row.read_at, answered_at=answered_at)
     shown = read_package(json.loads(row.body))
-    return Told(row.id, row.received_at, shown.id, reading=shown, read_at=row.read_at, answered_at=answered_at)
+    when = {"read_at": row.read_at, "answered_at": answered_at}
+    return Told(row.id, row.received_at, shown.id, reading=shown, tells=row.tells, **when)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,19 +11,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.logs import what_and_where
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher
+from app.work.reconcile import Reconcile
 from app.work.refresh import Refresh
 from app.work.scheduler import Scheduler
+from app.work.watch import Presence
 
 log = structlog.get_logger()
 
 POLL = 0.5  # seconds between two looks for work that nobody woke us for: other processes' callbacks, retries
+OFFERED = 60.0  # the same for what the scheduler offers by itself
 BACK_OFF = 2.0  # seconds of rest after a turn that failed
 
 
 class Pump:
     """A thread that takes one kind of turn for as long as there is work, then waits for its bell."""
 
-    def __init__(self, name: str, turn: Callable[[], bool], bell: threading.Event) -> None:
+    def __init__(self, name: str, turn: Callable[[], bool], bell: threading.Event, *, poll: float = POLL) -> None:
+        self._poll = poll
         self._name = name
         self._turn = turn
         self._bell = bell
@@ -50,31 +55,43 @@ class Pump:
                 self._stopped.wait(BACK_OFF)
                 continue
             if not worked:
-                self._bell.wait(POLL)
+                self._bell.wait(self._poll)
+
+
+@dataclass(frozen=True, slots=True)
+class Bells:
+    """Who rings says what there is to do.
+
+    `digesting`: something was journaled; `dispatching`: a dispatch is due, or has ended; `reconciling`: it is time to
+    look whether OneSpan is to be asked.
+    """
+
+    digesting: threading.Event = field(default_factory=threading.Event)
+    dispatching: threading.Event = field(default_factory=threading.Event)
+    reconciling: threading.Event = field(default_factory=threading.Event)
 
 
 class Worker:
-    """All turns of one process: digest, dispatch, refresh, and what the scheduler offers.
-
-    Who rings `digesting` says that a callback was journaled, who rings `dispatching` that a dispatch is due or
-    that a run has ended.
-    """
+    """All turns of one process: digest, dispatch, refresh, reconcile, and what the scheduler offers."""
 
     def __init__(
         self,
         digest: Digest,
         dispatcher: Dispatcher,
-        refresh: Refresh,
-        scheduler: Scheduler,
         *,
-        digesting: threading.Event,
-        dispatching: threading.Event,
+        refresh: Refresh,
+        reconcile: Reconcile,
+        scheduler: Scheduler,
+        presence: Presence,
+        bells: Bells,
     ) -> None:
         self._dispatcher = dispatcher
         self._scheduler = scheduler
+        self._presence = presence
         self._reading = Pump("refresh", refresh.turn, threading.Event())
-        self._digesting = Pump("digest", digest.turn, digesting)
-        self._dispatching = Pump("dispatch", dispatcher.turn, dispatching)
+        self._reconciling = Pump("reconcile", reconcile.turn, bells.reconciling, poll=OFFERED)
+        self._digesting = Pump("digest", digest.turn, bells.digesting)
+        self._dispatching = Pump("dispatch", dispatcher.turn, bells.dispatching)
         self._started = False
 
     def start(self) -> None:
@@ -83,12 +100,20 @@ class Worker:
         self._digesting.start()
         self._dispatching.start()
         self._reading.start()
+        self._reconciling.start()
         log.info("worker.started")
 
     def start_upkeep(self) -> None:
         """Begin only with what the scheduler offers, in a process that leaves the work to others."""
         self._started = True
+        self._greet()
         self._scheduler.start()
+
+    def _greet(self) -> None:
+        try:
+            self._presence.beat()
+        except SQLAlchemyError as error:  # the scheduler says it again
+            log.error("process.unseen", error=type(error).__name__)
 
     def stop(self, *, grace: float) -> None:
         """Take nothing more, give running handlers `grace` seconds to end, hand back what has not. Once is enough."""
@@ -97,12 +122,14 @@ class Worker:
         self._started = False
         deadline = time.monotonic() + grace
         self._dispatcher.close()
-        self._reading.stop(timeout=0)  # a read may take long; what it was about to tell is read again
+        for asking in (self._reading, self._reconciling):
+            asking.stop(timeout=0)  # OneSpan may take long; what it was about to tell is asked again
         self._digesting.stop(timeout=grace)
         self._dispatcher.quiet.wait(max(0, deadline - time.monotonic()))
         self._dispatching.stop(timeout=5)
         try:
             handed_back = self._dispatcher.hand_back()
+            self._presence.say_goodbye()
         except SQLAlchemyError as error:  # the leases end by themselves
             log.error("worker.stopped", error=type(error).__name__)
         else:

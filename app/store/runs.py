@@ -1,0 +1,166 @@
+"""The run ledger: when OneSpan was asked what changed, by whom, and how far that has come. Their only writer."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import exists, func, insert, or_, select, update
+from sqlalchemy.engine import Connection
+
+from app.onespan.listing import Place
+from app.store.models import Process, Run
+from app.store.outages import LIVELY
+
+RECONCILE, SWEEP, BACKFILL = "reconcile", "sweep", "backfill"
+RUNNING, DONE = "running", "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run has come to: the leg of its way and the place there; after the last leg, the packages `after` one.
+
+    `walked_at` is when the list was through, our time: what is still to be read was wanted by then.
+    """
+
+    leg: int = 0
+    place: Place = field(default_factory=Place)
+    after: str = ""
+    walked_at: str | None = None
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> "Progress":
+        """What the ledger kept."""
+        return cls(**{**kept, "place": Place(**kept.get("place", {}))})
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a step of a run did: requests made, packages shown, of them changed, asked for singly, unreadable."""
+
+    requests: int = 0
+    shown: int = 0
+    changed: int = 0
+    asked: int = 0
+    unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TakenRun:
+    """A run that is ours until its lease ends; who holds `fence` may take it further."""
+
+    id: int
+    kind: str
+    fires: bool
+    since: datetime | None
+    until: datetime | None
+    began_at: datetime
+    attempts: int
+    fence: int
+    progress: Progress
+
+
+def running(connection: Connection) -> int | None:
+    """The id of the run that is under way, or None."""
+    return connection.scalar(select(Run.id).where(Run.state == RUNNING))
+
+
+def last_began(connection: Connection, *kinds: str) -> datetime | None:
+    """When the newest run began, of these kinds where they are given."""
+    found = select(func.max(Run.began_at, type_=Run.began_at.type))
+    return connection.scalar(found.where(Run.kind.in_(kinds)) if kinds else found)
+
+
+def last_done(connection: Connection, *kinds: str) -> datetime | None:
+    """When the newest run that came to its end began, of these kinds."""
+    found = select(func.max(Run.began_at, type_=Run.began_at.type))
+    return connection.scalar(found.where(Run.kind.in_(kinds), Run.state == DONE))
+
+
+def watermark(connection: Connection) -> datetime | None:
+    """Up to when, on OneSpan's clock, all changes are known: runs that are not done do not count."""
+    return connection.scalar(select(func.max(Run.until, type_=Run.until.type)).where(Run.state == DONE))
+
+
+def begin(
+    connection: Connection, *, kind: str, reason: str, since: datetime | None, fires: bool, now: datetime
+) -> int | None:
+    """Write down that a run begins. Returns its id, or None where one is under way: there is one at a time."""
+    if running(connection) is not None:
+        return None
+    row = {
+        "kind": kind,
+        "reason": reason,
+        "state": RUNNING,
+        "fires": fires,
+        "since": since,
+        "began_at": now,
+        "due_at": now,
+        "progress": dataclasses.asdict(Progress()),
+    }
+    return connection.scalar(insert(Run).values(row).returning(Run.id))
+
+
+def take(connection: Connection, *, now: datetime, lease: timedelta, process: str) -> TakenRun | None:
+    """Take the run that is under way for ourselves, where nobody has it and it does not wait.
+
+    Somebody who was not seen for a while has it no more. Taking counts as an attempt; `advance` begins the count anew.
+    """
+    gone = exists().where(
+        Process.name == Run.process, or_(Process.stopped_at.is_not(None), Process.seen_at < now - LIVELY)
+    )
+    taken = (
+        update(Run)
+        .where(Run.state == RUNNING, or_(Run.due_at <= now, gone))
+        .values(fence=Run.fence + 1, attempts=Run.attempts + 1, due_at=now + lease, process=process)
+        .returning(*_TAKEN)
+    )
+    row = connection.execute(taken).one_or_none()
+    return TakenRun(**{**row._asdict(), "progress": Progress.of(row.progress)}) if row else None
+
+
+def advance(
+    connection: Connection, run: TakenRun, progress: Progress, *, did: Tally, until: datetime | None, due_at: datetime
+) -> bool:
+    """Note how far a run has come. Returns False where it is ours no more: then nothing of this may be committed."""
+    counted = {name: getattr(Run, name) + more for name, more in dataclasses.asdict(did).items()}
+    moved = {"progress": dataclasses.asdict(progress), "until": until, "due_at": due_at, "process": None}
+    return _settle(connection, run, **counted, **moved, attempts=0, error=None)
+
+
+def put_off(connection: Connection, run: TakenRun, *, until: datetime, error: str, progress: Progress) -> None:
+    """Note that it cannot go on now, and from when on it may."""
+    kept = dataclasses.asdict(progress)
+    _settle(connection, run, due_at=until, error=error, progress=kept, process=None)
+
+
+def wait(connection: Connection, run: TakenRun, *, until: datetime) -> None:
+    """Note that it has to wait for others, which is no failure."""
+    _settle(connection, run, due_at=until, attempts=run.attempts - 1, process=None)
+
+
+def finish(connection: Connection, run: TakenRun, *, now: datetime, until: datetime | None, unreadable: int) -> bool:
+    """Note that a run is done, up to when it makes all known, and how many packages it left unread."""
+    left = Run.unreadable + unreadable
+    ended = {"state": DONE, "finished_at": now, "due_at": now}
+    return _settle(connection, run, **ended, until=until, error=None, unreadable=left)
+
+
+def _settle(connection: Connection, run: TakenRun, **values: Any) -> bool:
+    """Only whoever took it last may."""
+    ours = update(Run).where(Run.id == run.id, Run.fence == run.fence, Run.state == RUNNING)
+    return bool(connection.execute(ours.values(values)).rowcount)
+
+
+_TAKEN = (
+    Run.id,
+    Run.kind,
+    Run.fires,
+    Run.since,
+    Run.until,
+    Run.began_at,
+    Run.attempts,
+    Run.fence,
+    Run.progress,
+)

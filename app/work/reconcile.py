@@ -1,0 +1,276 @@
+"""The turn that asks OneSpan what changed: one page of its list at a time, each committed with where to go on.
+
+APScheduler offers it, the run ledger decides. There is one run at a time in the fleet, and any process may take its
+next step, so a run that lost its process goes on at the last committed page. What a page shows that is not as we
+believe becomes a snapshot on the same road as all else, or is asked for singly; what agrees costs nothing further.
+Only when the whole window is through, all that it made us ask is answered, and all answers are digested, the run is
+done, and its `until` becomes the watermark from which the next one goes back a day.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.engine import Connection
+
+from app.errors import OneSpanError, Throttled, UnreadableAnswer, UnsteadyList
+from app.onespan import claims
+from app.onespan.claims import iso
+from app.onespan.client import Answer, OneSpan
+from app.onespan.listing import FOLDERS, Item, ListPage, Place, onward, question, read_page
+from app.store import journal, outages, picture, reads, runs, sightings
+from app.store.budget import Budget, next_minute
+from app.store.db import Database, take_pen
+from app.store.journal import Entry
+from app.store.runs import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
+from app.work.attempt import Clock
+from app.work.finding import ALL, NOTHING
+from app.work.witness import SETTLE, can_be_believed, listed, wait_after
+
+log = structlog.get_logger()
+
+LEASE = timedelta(minutes=10)  # longer than one request with all its tries may take
+OVERLAP = timedelta(days=1)  # how far a window goes back behind the watermark: the list's dates may mean whole days
+SWEEP_EVERY = timedelta(days=7)  # how often all ids are listed, to find what fell out of every window
+SOON = timedelta(seconds=1)  # until we look again whether what was asked for has come
+CHUNK = 100  # packages asked for singly in one step
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One folder to walk through, in the run's window; or all its ids."""
+
+    folder: Mapping[str, str]
+    ids_only: bool = False
+
+
+WINDOWS = tuple(Leg(folder) for folder in FOLDERS)
+LEGS: Mapping[str, tuple[Leg, ...]] = {
+    RECONCILE: WINDOWS,
+    SWEEP: (*WINDOWS, *(Leg(folder, ids_only=True) for folder in FOLDERS)),
+    BACKFILL: WINDOWS,  # its window goes back to the beginning
+}
+
+
+class NotOurs(Exception):
+    """Somebody else has taken the run over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person wants of a run: to go back to `since` rather than to the watermark, to import all, to fire."""
+
+    since: datetime | None = None
+    backfill: bool = False
+    fires: bool = False
+
+
+class Reconcile:
+    """Asks OneSpan what changed. Any number of processes may offer turns; one at a time does."""
+
+    def __init__(
+        self,
+        database: Database,
+        onespan: OneSpan,
+        *,
+        clock: Clock,
+        every: timedelta,
+        budget: Budget,
+        process: str,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._onespan = onespan
+        self._clock = clock
+        self._every = every
+        self._budget = budget
+        self._process = process
+        self._wake = wake
+
+    def begin(self, asked: Asked) -> int | None:
+        """Write down that a run begins, because a person asks. Returns its id; None where one is under way."""
+        now = self._clock()
+        with self._database.write() as connection:
+            imports = asked.backfill or (asked.since is None and _never_imported(connection))
+            kind, since = (BACKFILL, None) if imports else (RECONCILE, asked.since or _window(connection))
+            return runs.begin(connection, kind=kind, reason="asked", since=since, fires=asked.fires, now=now)
+
+    def turn(self) -> bool:
+        """Begin a run that is due, or take the one that is under way a step further. Returns whether there was work."""
+        if not self._onespan.is_connected:
+            return False
+        now = self._clock()
+        with self._database.read() as connection:
+            under_way, why = runs.running(connection), self._why(connection, now)
+        if under_way is None and why is None:
+            return False
+        with self._database.write() as connection:
+            if why and runs.running(connection) is None:
+                self._begin(connection, now=now)
+            run = runs.take(connection, now=now, lease=LEASE, process=self._process)
+        try:
+            return run is not None and self._step(run)
+        except NotOurs:
+            return False
+
+    def _why(self, connection: Connection, now: datetime) -> str | None:
+        """Why a run is due; None where none is."""
+        last, outage = runs.last_began(connection), outages.last_end(connection)
+        if last is None:
+            return "first"
+        if now >= last + self._every:
+            return "interval"
+        return "outage" if outage and outage > last else None
+
+    def _begin(self, connection: Connection, *, now: datetime) -> None:
+        why = self._why(connection, now)  # again: another process may have begun, and even ended, one meanwhile
+        if why is None:
+            return
+        kind, since = BACKFILL, None
+        if not _never_imported(connection):
+            swept = runs.last_done(connection, SWEEP, BACKFILL)
+            kind = RECONCILE if swept and now < swept + SWEEP_EVERY else SWEEP
+            since = _window(connection)
+        run_id = runs.begin(connection, kind=kind, reason=why, since=since, fires=False, now=now)
+        log.info("reconcile.began", run=run_id, kind=kind, reason=why)
+
+    def _step(self, run: TakenRun) -> bool:
+        if run.progress.leg < len(LEGS[run.kind]):
+            return self._walk(run)
+        if run.progress.walked_at is None:
+            return self._ask(run)
+        return self._close(run)
+
+    def _walk(self, run: TakenRun) -> bool:
+        """Ask for the next page, and commit what it shows together with where to go on."""
+        now, leg, place = self._clock(), LEGS[run.kind][run.progress.leg], run.progress.place
+        with self._database.write() as connection:
+            if not self._budget.has_room(connection, now=now):
+                runs.wait(connection, run, until=next_minute(now))
+                return False
+            self._budget.spend(connection, now=now)
+        try:
+            since = None if leg.ids_only else run.since
+            answer = self._onespan.packages(**question(leg.folder, place, since=since, now=now, ids_only=leg.ids_only))
+            self._keep(run, answer, read_page(answer.json), since=since)
+        except OneSpanError as problem:
+            self._put_off(run, problem)
+            return False
+        self._wake()
+        return True
+
+    def _keep(self, run: TakenRun, answer: Answer, page: ListPage, *, since: datetime | None) -> None:
+        here = run.progress
+        walk, ids = _walk_number(run.id, here), {item.reading.id for item in page.items}
+        with self._database.write() as connection:
+            take_pen(connection)
+            new = ids - sightings.walked(connection, ids, walk=walk)
+            to = onward(here.place, page, new=len(new), since=iso(since) if since else None)
+            unheard = _unheard(connection, run, ids)
+            entries, wanted = self._news(connection, run, page.items, answer, unheard=unheard)
+            journal.add(connection, entries)
+            self._want(connection, run, wanted, unheard=unheard)
+            if not (to and to.void):
+                sightings.note(connection, ids, walk=walk, at=answer.read_at, key=self._onespan.name)
+            did = Tally(1, len(page.items), len(entries), len(wanted), page.unreadable)
+            self._advance(
+                connection, run, replace(here, place=to) if to else Progress(here.leg + 1), did=did, at=answer
+            )
+        log.info("reconcile.page", run=run.id, leg=here.leg, offset=here.place.offset, shown=page.rows)
+
+    def _news(
+        self, connection: Connection, run: TakenRun, items: Sequence[Item], answer: Answer, *, unheard: set[str]
+    ) -> tuple[list[Entry], dict[str, str]]:
+        """What of a page is not as we believe: as snapshots, and what has to be asked for singly, each for a reason."""
+        states = picture.states(connection, [item.reading.id for item in items])
+        entries, wanted = [], {}
+        for item in items:
+            reading, state = item.reading, states.get(item.reading.id, {})
+            if not run.fires and claims.agrees(state, claims.shown_by(reading, at=answer.read_at)):
+                continue
+            if can_be_believed(item, state, answer):
+                tells = ALL if run.fires else NOTHING if reading.id in unheard else None
+                entries.append(listed(answer, item, now=self._clock(), key=self._onespan.name, tells=tells))
+            else:
+                wanted[reading.id] = "drift" if state else "unlisted"
+        return entries, wanted
+
+    def _want(self, connection: Connection, run: TakenRun, wanted: Mapping[str, str], *, unheard: set[str]) -> None:
+        now, silent = self._clock(), {one: why for one, why in wanted.items() if one in unheard and not run.fires}
+        others = {one: why for one, why in wanted.items() if one not in silent}
+        reads.want(connection, silent, now=now, rank=reads.RECONCILING, tells=NOTHING)
+        reads.want(connection, others, now=now, rank=reads.RECONCILING, tells=ALL if run.fires else None)
+
+    def _ask(self, run: TakenRun) -> bool:
+        """Ask for packages that we hold and the list did not show: one by one, for not to be listed is no deletion."""
+        here, now = run.progress, self._clock()
+        first = _walk_number(run.id, Progress())
+        with self._database.write() as connection:
+            since = None if run.kind == SWEEP else run.since
+            missing = sightings.not_shown(
+                connection, walks=(first, first + WALKS - 1), since=since, after=here.after, limit=CHUNK
+            )
+            reads.want(connection, dict.fromkeys(missing, "not listed"), now=now, rank=reads.RECONCILING)
+            done = len(missing) < CHUNK
+            to = replace(here, after=missing[-1] if missing else here.after, walked_at=iso(now) if done else None)
+            self._advance(connection, run, to, did=Tally(asked=len(missing)))
+        return True
+
+    def _close(self, run: TakenRun) -> bool:
+        """End the run once all that it asked for is answered, and digested."""
+        now, walked_at = self._clock(), datetime.fromisoformat(run.progress.walked_at or "")
+        hopeless = UnreadableAnswer.__name__
+        with self._database.write() as connection:
+            waits = reads.is_open(connection, wanted_by=walked_at, skipping=hopeless)
+            if waits or journal.is_reading_pending(connection):
+                runs.wait(connection, run, until=now + SOON)
+                return False
+            known = runs.watermark(connection)
+            leaves_a_gap = run.since is not None and (known is None or run.since > known)
+            until, unreadable = (None if leaves_a_gap else run.until), reads.count_failed(connection, hopeless)
+            runs.finish(connection, run, now=now, until=until, unreadable=unreadable)
+        log.info("reconcile.done", run=run.id, seconds=round((now - run.began_at).total_seconds(), 1))
+        return True
+
+    def _advance(
+        self, connection: Connection, run: TakenRun, to: Progress, *, did: Tally, at: Answer | None = None
+    ) -> None:
+        """Commit how far it has come, and let go of it: whoever looks next takes the next step."""
+        until = run.until or (at.read_at - SETTLE if at else None)
+        if not runs.advance(connection, run, to, did=did, until=until, due_at=self._clock()):
+            raise NotOurs
+
+    def _put_off(self, run: TakenRun, problem: OneSpanError) -> None:
+        """Come back later, to where we were; to a list that did not add up from its beginning."""
+        wait = wait_after(run.attempts)
+        if isinstance(problem, Throttled) and problem.seconds:
+            wait = max(wait, timedelta(seconds=problem.seconds))
+        progress = replace(run.progress, place=Place()) if isinstance(problem, UnsteadyList) else run.progress
+        with self._database.write() as connection:
+            runs.put_off(connection, run, until=self._clock() + wait, error=str(problem), progress=progress)
+        log.warning("reconcile.waits", run=run.id, error=type(problem).__name__, seconds=wait.total_seconds())
+
+
+WALKS = 1000  # numbers of walks that one run may use
+
+
+def _walk_number(run_id: int, here: Progress) -> int:
+    """Each pass through each folder of each run has its own."""
+    return run_id * WALKS + here.leg * 10 + here.place.passes
+
+
+def _never_imported(connection: Connection) -> bool:
+    return runs.last_done(connection, BACKFILL) is None
+
+
+def _unheard(connection: Connection, run: TakenRun, package_ids: Collection[str]) -> set[str]:
+    """Of whom nobody told us before the first import of the account: of these it tells nothing."""
+    if run.kind != BACKFILL or not _never_imported(connection):
+        return set()
+    return set(package_ids) - journal.told_of(connection, package_ids)
+
+
+def _window(connection: Connection) -> datetime | None:
+    known = runs.watermark(connection)
+    return known - OVERLAP if known else None

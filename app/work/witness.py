@@ -1,0 +1,67 @@
+"""From an answer of OneSpan to the journal: dated so that it claims no more than was seen."""
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from app.onespan import claims
+from app.onespan.claims import AHEAD, State, iso
+from app.onespan.client import Answer
+from app.onespan.listing import Item
+from app.store.journal import Entry
+
+SETTLE = timedelta(minutes=10)  # how late OneSpan's list may be in showing a change
+# How long we wait after the first, second, ... failure; then always as long as the last.
+WAITS = (
+    timedelta(seconds=10),
+    timedelta(minutes=1),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+)
+
+
+def wait_after(attempt: int) -> timedelta:
+    """How long to wait after the failure of this attempt, counted from 1."""
+    return WAITS[min(max(attempt, 1), len(WAITS)) - 1]
+
+
+def entry(
+    answer: Answer, package_id: str, *, now: datetime, key: str | None, kind: str = "snapshot", tells: str | None = None
+) -> Entry:
+    """What a package's own answer shows, or that it is there no more. A clock that is far ahead is not believed."""
+    ahead = max(timedelta(0), answer.read_at - now - AHEAD)
+    return Entry(
+        kind,
+        now,
+        answer.body,
+        key=key,
+        package_id=package_id,
+        tells=tells,
+        read_at=answer.read_at if not ahead else now,
+        answered_at=answer.answered_at if not ahead else now + (answer.answered_at - answer.read_at),
+    )
+
+
+def listed(answer: Answer, item: Item, *, now: datetime, key: str | None, tells: str | None) -> Entry:
+    """What a row of the list shows of its package."""
+    body = json.dumps(item.shown, separators=(",", ":")).encode()
+    at = _listed_at(answer, item.reading.updated)
+    return replace(entry(answer, item.reading.id, now=now, key=key, tells=tells), body=body, read_at=at)
+
+
+def can_be_believed(item: Item, state: State, answer: Answer) -> bool:
+    """Whether a row may speak for its package: it is whole, and as new as all that we know of it otherwise.
+
+    The list may be late, and then shows what was before a callback, or before a reading.
+    """
+    updated = item.reading.updated
+    if updated is None or not item.reading.whole:
+        return False
+    newer_than_read = iso(_listed_at(answer, updated)) > claims.newest(state, "snapshot")
+    return updated >= claims.newest(state, "event") and newer_than_read
+
+
+def _listed_at(answer: Answer, updated: str | None) -> datetime:
+    """From when on a row surely holds: the list may be late, but a row is not older than its own `updated`."""
+    settled = answer.read_at - SETTLE
+    return min(answer.read_at, max(settled, datetime.fromisoformat(updated) if updated else settled))

@@ -1,0 +1,190 @@
+"""A whole world in one process: an account at OneSpan, its post, and the service, on one clock."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from flask.testing import FlaskCliRunner
+
+from app import Service
+from app.onespan.values import Event, Package
+from app.simulator import wire
+from app.simulator.account import Account
+from app.simulator.acts import Act
+from app.simulator.faults import Faults
+from app.simulator.inprocess import InProcess
+from app.simulator.packages import Package as TruePackage
+from app.simulator.quirks import USUAL, Quirks
+from app.simulator.server import api
+from app.store import queries
+from app.work.dispatch import Handlers
+from app.work.reconcile import Asked
+from tests.conftest import Clock
+
+ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+TURNS = 5_000  # more than any test needs; so that none runs for ever
+
+
+class World:
+    """What there is, and ways to let things happen in it. `told` counts what the handler for all events was told."""
+
+    def __init__(
+        self,
+        service: Service,
+        post: Callable[[bytes], Any],
+        *,
+        handlers: Handlers,
+        clock: Clock,
+        account: Account | None = None,
+        faults: Faults | None = None,
+    ) -> None:
+        self.service, self.clock, self.handlers, self._post = service, clock, handlers, post
+        self.told: dict[str, Counter[str]] = {}
+        self.happened: dict[str, Counter[str]] = {}
+        self.asked: list[str] = []
+        self.account = account or Account(1, packages=0)
+        self.connect(self.account, faults)
+
+        @handlers.on("*")
+        def see(event: Event, package: Package) -> None:
+            self.told.setdefault(event.package_id, Counter())[event.name] += 1
+
+    def connect(self, account: Account, faults: Faults | None = None) -> None:
+        """From now on this account is OneSpan."""
+        self.account = account
+        app = api(account, api_key=API_KEY, clock=self.clock, faults=faults, sleep=lambda _: None)
+
+        def counted(environ: Any, start: Any) -> Any:
+            self.asked.append(f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}")
+            return app(environ, start)
+
+        self.handlers.onespan._session.mount(ADDRESS, InProcess(counted))
+
+    def step(self) -> list[bytes]:
+        """Let one thing happen at OneSpan, a minute later; what it tells of it."""
+        self.clock.forward(MINUTE)
+        return self._noted(self.account.step(self.clock.now))
+
+    def act(self, package_id: str, verb: str, **more: Any) -> list[bytes]:
+        """Let somebody do something by hand, a minute later; what OneSpan tells of it."""
+        self.clock.forward(MINUTE)
+        return self._noted(self.account.act(package_id, Act(verb, **more), now=self.clock.now))
+
+    def _noted(self, events: Any) -> list[bytes]:
+        for event in events:
+            self.happened.setdefault(event.package_id, Counter())[event.name] += 1
+        return [wire.body(event) for event in events]
+
+    def post(self, *bodies: bytes) -> None:
+        """These callbacks come in."""
+        for body in bodies:
+            assert self._post(body).status_code == 200
+
+    def live(self, *, drop: float, dice: Random) -> list[bytes]:
+        """All that is still before the account happens; returns the callbacks that were lost."""
+        lost = []
+        while not self.account.is_over:
+            for body in self.step():
+                if dice.random() < drop:
+                    lost.append(body)
+                else:
+                    self.post(body)
+        return lost
+
+    def settle(self) -> None:
+        """Digest, run handlers and read what is wanted, until there is nothing left to do."""
+        for _ in range(TURNS):
+            self.clock.forward(3 * SECOND)
+            service = self.service
+            if not any([service.digest.turn(), service.dispatcher.turn(), service.refresh.turn()]):
+                assert service.dispatcher.quiet.wait(10)
+                if not service.dispatcher.turn():
+                    return
+        raise AssertionError("there is always more to do")
+
+    def reconcile(self, asked: Asked | None = None) -> None:
+        """Let a run begin, if it is asked for or due, and go on to its end."""
+        if asked is not None:
+            self.service.reconcile.begin(asked)
+        for _ in range(TURNS):
+            worked = self.service.reconcile.turn()
+            self.settle()
+            if not worked and not self.is_reconciling():
+                return
+        raise AssertionError("the run never ends")
+
+    def is_reconciling(self) -> bool:
+        """Whether a run is under way."""
+        from app.store import runs  # noqa: PLC0415
+
+        with self.service.database.read() as connection:
+            return runs.running(connection) is not None
+
+    def picture(self, package_id: str) -> Package | None:
+        """What is believed of it."""
+        with self.service.database.read() as connection:
+            return queries.packages(connection, [package_id]).get(package_id)
+
+    def differences(self) -> list[str]:
+        """Where the picture is not OneSpan's truth."""
+        return [one for truth in self.account.packages() for one in differences(truth, self.picture(truth.id))]
+
+
+def differences(truth: TruePackage, believed: Package | None) -> list[str]:
+    """What of a package is not believed as it is."""
+    if believed is None:
+        return [] if truth.deleted else [f"{truth.id}: not known"]
+    if truth.deleted:
+        never_read = believed.read_at is None  # then a 404 proves nothing (law 10)
+        return [] if believed.deleted or never_read else [f"{truth.id}: not known to be deleted"]
+    people = {role.person.id: role for role in truth.roles if role.person and _is_asked(truth, role)}
+    current = {one.id: one for one in believed.signers if one.status != "REASSIGNED"}
+    pairs: list[tuple[str, object, object]] = [
+        ("status", truth.status, believed.status),
+        ("name", truth.name, believed.name),
+        ("type", truth.type, believed.type),
+        ("trashed", truth.trashed, believed.trashed),
+        ("deleted", truth.deleted, believed.deleted),
+        ("sender", truth.sender.id, believed.sender.id),
+        ("due", truth.due, believed.due_at),
+        ("completed", truth.completed, believed.completed_at),
+        ("documents", [one.id for one in truth.documents], [one.id for one in believed.documents]),
+        ("signers", sorted(people), sorted(one for one in current if current[one].name)),
+    ]
+    for signer_id, role in people.items():
+        if signer_id in current:
+            pairs += [
+                (f"{signer_id} locked", role.locked, current[signer_id].locked),
+                (f"{signer_id} order", role.index, current[signer_id].order),
+                (f"{signer_id} role", role.id, current[signer_id].role_id),
+                (f"{signer_id} completed", _has_signed(truth, role), current[signer_id].status == "COMPLETED"),
+            ]
+    return [f"{truth.id} {what}: {is_!r}, believed {was!r}" for what, is_, was in pairs if is_ != was]
+
+
+def _approvals(truth: TruePackage, role: Any) -> list[Any]:
+    place = truth.roles.index(role)
+    return [one for document in truth.documents for one in document.approvals if one.role == place]
+
+
+def _is_asked(truth: TruePackage, role: Any) -> bool:
+    return not role.is_sender or bool(_approvals(truth, role))
+
+
+def _has_signed(truth: TruePackage, role: Any) -> bool:
+    approvals = _approvals(truth, role)
+    return bool(approvals) and all(one.at for one in approvals)
+
+
+def midnight(moment: datetime) -> datetime:
+    """The beginning of its day."""
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+__all__ = ["USUAL", "Quirks", "World", "differences"]
+
+
+Runner = FlaskCliRunner
