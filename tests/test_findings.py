@@ -282,6 +282,14 @@ def test_who_is_shown_in_a_role_of_another_id_has_done_nothing():
     assert found(shared(ADA, BEN, done=True), shared(ADA, BEN, done=True, role_id="role-3")) == []
 
 
+@pytest.mark.parametrize("now", [(ADA,), (ADA, "dan"), ("dan",)])
+def test_what_was_told_of_who_has_left_the_role_since_is_not_found_of_those_who_stay(now):
+    """Ben did it, and then his seat was handed over or taken away."""
+    told = [ToldEvent(name, BETWEEN, BEN, CONTRACT, "passport") for name in OF_A_ROLE]
+
+    assert not set(names(found(shared(ADA, BEN, done=False), shared(*now, done=True), *told))) & set(OF_A_ROLE)
+
+
 def test_one_of_two_in_a_role_hands_over_their_seat():
     """Who it was can be seen; the other stays."""
     (one,) = found(shared(ADA, BEN, done=False), shared(ADA, "dan", done=False))

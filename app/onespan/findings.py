@@ -216,7 +216,7 @@ def _of_signers(interval: Interval) -> Iterator[Finding]:
     for seat in interval.now.seats:
         roles.setdefault(seat.role_id, []).append(seat)
     for role_id, (seat, *others) in roles.items():
-        who = (role_id, *(one.signer_id for one in (seat, *others)))
+        who = (role_id, *(one.signer_id for one in (seat, *others, *seats) if one.role_id == role_id))
         earlier = next((before[one] for one in who if one in before), None)
         yield from _of_role(interval, earlier, seat, who=who, signer_id=role_id if others else seat.signer_id)
     yield from _handed_over(interval, seats)
@@ -225,7 +225,7 @@ def _of_signers(interval: Interval) -> Iterator[Finding]:
 def _of_role(
     interval: Interval, before: Seat | None, now: Seat, *, who: tuple[str, ...], signer_id: str
 ) -> Iterator[Finding]:
-    """What a role did, whoever of its people (`who`, its own id among them) it was; each seat in it shows the same."""
+    """What a role did, by any of its people, now or before (`who`, with its own id); each seat in it shows the same."""
     signed = {one.id: at for one in interval.now.documents if (at := one.signed.get(now.role_id))}
     for document_id, at in signed.items():
         is_new = at > interval.after and not (before and _signed_before(interval, document_id).get(before.role_id))
