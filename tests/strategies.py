@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from app.onespan.catalogue import CATALOGUE
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON
-from tests.fixtures import CONSENT, CONTRACT, JSON, approval, callback, document, package, role
+from tests.fixtures import CONSENT, CONTRACT, JSON, approval, callback, document, package, person, role
 
-DAN = "dan-who-takes-over"
+DAN, EVE = "dan-who-takes-over", "eve-who-may-sign-too"
 ROLE_A, ROLE_B, ROLE_C, ROLE_OF_SENDER = "role-a", "role-b", "role-c", "role-of-sender"
 LATER = NOON + 2 * HOUR  # when all that is drawn here has happened
 MINUTE = timedelta(minutes=1)
@@ -30,7 +30,7 @@ STATUSES = (
     "ARCHIVED",
     "ARCHIVAL_PENDING",
 )
-PEOPLE = (ADA, BEN, DAN, CLEO, ROLE_A, ROLE_B, ROLE_C, None)
+PEOPLE = (ADA, BEN, DAN, EVE, CLEO, ROLE_A, ROLE_B, ROLE_C, None)
 SUCCESSORS = (ROLE_C, DAN, None)
 
 times = st.integers(0, 6).map(lambda minutes: NOON + minutes * MINUTE)
@@ -93,6 +93,8 @@ def snapshots(draw: st.DrawFn) -> tuple[JSON, datetime]:
     role_of_ben = draw(st.sampled_from((ROLE_B, BEN)))  # with the SDKs' custom ids a seat is called like its signer
     seats = [(ROLE_A, in_a), *draw(_maybe((role_of_ben, BEN))), *draw(_maybe((ROLE_C, in_c)))]
     roles = [_role(draw, role_id, who) for role_id, who in seats]
+    if in_a and draw(st.booleans()):
+        roles[0]["signers"].append(person(EVE))  # both sign for one role
     if draw(st.booleans()):
         roles.append(role(CLEO, ROLE_OF_SENDER, index=0, type="SENDER"))
     documents = [

@@ -14,7 +14,7 @@ from app.onespan.findings import NEVER_FOUND, ORDER, STEPS, Finding, ToldEvent, 
 from app.onespan.packages import PackageReading, read_package
 from tests import strategies
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON
-from tests.fixtures import CONSENT, CONTRACT, approval, document, package, role
+from tests.fixtures import CONSENT, CONTRACT, approval, document, package, person, role
 
 BEFORE, NOW = iso(NOON), iso(NOON + HOUR)
 BETWEEN = iso(NOON + HOUR / 2)
@@ -230,3 +230,68 @@ def test_who_takes_a_seat_has_not_done_what_was_done_in_it_before():
     ben = shown("SENT", roles=[role(BEN, "role-1", locked=True, **done)], documents=marks)
 
     assert names(found(ada, ben, ToldEvent("ROLE_REASSIGN", BETWEEN, ADA, None, None))) == []
+
+
+def shared(*people: str, done: bool, role_id: str = "role-1") -> PackageReading:
+    """A role in which these sit, and what is shown of it: nothing, or all that can be; and Cleo's, who does nothing."""
+    marks = [approval(role_id, signed=NOON + HOUR / 4 if done else None), approval("role-2")]
+    passport = {"id": "1", "name": "passport", "required": True, "status": "COMPLETE" if done else "INCOMPLETE"}
+    members = {"signers": [person(one) for one in people], "locked": done, "attachmentRequirements": [passport]}
+    roles = [role(None, role_id, **members), role(CLEO, "role-2", index=2)]
+    return shown("SENT", roles=roles, documents=[document(CONTRACT, marks)])
+
+
+OF_A_ROLE = ("DOCUMENT_SIGNED", "SIGNER_COMPLETE", "PACKAGE_ATTACHMENT", "SIGNER_LOCKED")
+
+
+def test_what_one_of_two_in_a_role_did_is_found_once_and_of_the_role():
+    """A reading shows that the role has signed, and not which of its people."""
+    result = found(shared(ADA, BEN, done=False), shared(ADA, BEN, done=True))
+
+    assert sorted((one.name, one.signer_id) for one in result) == sorted((name, "role-1") for name in OF_A_ROLE)
+
+
+@pytest.mark.parametrize("who", [ADA, BEN, "role-1"])
+@pytest.mark.parametrize("name", OF_A_ROLE)
+def test_whoever_of_a_role_was_told_of_explains_what_it_shows(name, who):
+    """By either of its people, or by its own id."""
+    told = ToldEvent(name, BETWEEN, who, CONTRACT, "passport")
+
+    result = found(shared(ADA, BEN, done=False), shared(ADA, BEN, done=True), told)
+
+    assert sorted(names(result)) == sorted(set(OF_A_ROLE) - {name})
+
+
+def test_who_sits_in_another_role_explains_nothing():
+    """What Cleo did is another fact."""
+    told = [ToldEvent(name, BETWEEN, CLEO, CONTRACT) for name in OF_A_ROLE]
+
+    result = found(shared(ADA, BEN, done=False), shared(ADA, BEN, done=True), *told)
+
+    assert sorted(names(result)) == sorted(OF_A_ROLE)
+
+
+@pytest.mark.parametrize(("before", "now"), [((ADA,), (ADA, BEN)), ((ADA, BEN), (BEN,)), ((ADA, BEN), (BEN, ADA))])
+def test_who_joins_or_leaves_a_role_has_done_nothing(before, now):
+    """What was shown of the role before is shown of it still."""
+    assert not set(names(found(shared(*before, done=True), shared(*now, done=True)))) & set(OF_A_ROLE)
+
+
+def test_who_is_shown_in_a_role_of_another_id_has_done_nothing():
+    """They are known by their own."""
+    assert found(shared(ADA, BEN, done=True), shared(ADA, BEN, done=True, role_id="role-3")) == []
+
+
+@pytest.mark.parametrize("now", [(ADA,), (ADA, "dan"), ("dan",)])
+def test_what_was_told_of_who_has_left_the_role_since_is_not_found_of_those_who_stay(now):
+    """Ben did it, and then his seat was handed over or taken away."""
+    told = [ToldEvent(name, BETWEEN, BEN, CONTRACT, "passport") for name in OF_A_ROLE]
+
+    assert not set(names(found(shared(ADA, BEN, done=False), shared(*now, done=True), *told))) & set(OF_A_ROLE)
+
+
+def test_one_of_two_in_a_role_hands_over_their_seat():
+    """Who it was can be seen; the other stays."""
+    (one,) = found(shared(ADA, BEN, done=False), shared(ADA, "dan", done=False))
+
+    assert (one.name, one.signer_id, one.extra) == ("ROLE_REASSIGN", BEN, {"newRoleId": "role-1"})

@@ -44,7 +44,7 @@ def test_a_package_out_for_signature_is_read():
     assert (ben.signer_id, ben.order, ben.locked, ben.completed) == (BEN, 2, True, False)
     assert (nobody.signer_id, nobody.name, nobody.completed) == ("role-of-a-witness", None, None)
     assert [one.id for one in shown.documents] == [CONSENT, CONTRACT, "appendix"]
-    assert shown.documents[1].signed == {ADA: "2026-03-02T12:03:00.000000+00:00", BEN: None}
+    assert shown.documents[1].signed == {A: "2026-03-02T12:03:00.000000+00:00", B: None}
 
 
 def test_a_completed_package_is_read():
@@ -91,7 +91,7 @@ def test_a_document_is_signed_when_the_last_of_its_marks_is():
 
     (shown,) = read_package(package(roles=[role(ADA)], documents=[document(CONTRACT, marks)])).documents
 
-    assert shown.signed == {ADA: "2026-03-02T12:01:00.000000+00:00"}
+    assert shown.signed == {A: "2026-03-02T12:01:00.000000+00:00"}
 
 
 def test_an_empty_seat_goes_by_its_role():

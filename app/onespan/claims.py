@@ -216,7 +216,8 @@ def shown_by(reading: PackageReading, *, at: datetime) -> list[Claim]:
             **{f"attachment {name}": True for name in seat.attachments},
         }
     for shown in reading.documents if reading.whole else ():
-        signed = {f"signed {signer_id}": moment for signer_id, moment in shown.signed.items()}
+        signing = [seat for seat in reading.seats if seat.role_id in shown.signed]
+        signed = {f"signed {seat.signer_id}": shown.signed[seat.role_id] for seat in signing}
         subjects[document(shown.id)] = {"name": shown.name, **signed}
     return [
         Claim(subject, attribute, value, iso(at), "snapshot")

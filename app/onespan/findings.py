@@ -70,7 +70,8 @@ class ToldEvent:
 class Finding:
     """A fact that no callback told. It happened in (`after`, `until`], most likely `at`; all OneSpan's time, ISO.
 
-    `dated`: the reading shows when it happened; otherwise `at` is an estimate.
+    `dated`: the reading shows when it happened; otherwise `at` is an estimate. `signer_id` is the role's id where
+    several sit in it: a reading shows what was done by one of them, and not by whom.
     """
 
     name: str
@@ -210,31 +211,34 @@ def _trash(interval: Interval) -> Iterator[Finding]:
 
 def _of_signers(interval: Interval) -> Iterator[Finding]:
     seats = interval.before.seats if interval.before else ()
-    before = {seat.signer_id: seat for seat in seats}
-    in_role = {seat.role_id: seat for seat in seats}  # locks, uploads and signatures are shown of the role
+    before = {name: seat for seat in seats for name in (seat.signer_id, seat.role_id)}
+    roles: dict[str, list[Seat]] = {}
     for seat in interval.now.seats:
-        yield from _of_seat(interval, before.get(seat.signer_id) or in_role.get(seat.role_id), seat)
+        roles.setdefault(seat.role_id, []).append(seat)
+    for role_id, (seat, *others) in roles.items():
+        who = (role_id, *(one.signer_id for one in (seat, *others, *seats) if one.role_id == role_id))
+        earlier = next((before[one] for one in who if one in before), None)
+        yield from _of_role(interval, earlier, seat, who=who, signer_id=role_id if others else seat.signer_id)
     yield from _handed_over(interval, seats)
-    for document in interval.now.documents:
-        earlier = _signed_before(interval, document.id)
-        for signer_id, at in document.signed.items():
-            if at and at > interval.after and not earlier.get(signer_id):
-                who = _ids(interval.now, signer_id)
-                if not interval.is_told("DOCUMENT_SIGNED", who=who, document_id=document.id):
-                    yield _found(interval, "DOCUMENT_SIGNED", at, signer_id=signer_id, document_id=document.id)
 
 
-def _of_seat(interval: Interval, before: Seat | None, seat: Seat) -> Iterator[Finding]:
-    who = (seat.signer_id, seat.role_id)
-    if seat.completed and not (before and before.completed) and not interval.is_told("SIGNER_COMPLETE", who=who):
-        signed = [at for one in interval.now.documents if (at := one.signed.get(seat.signer_id))]
-        yield _found(interval, "SIGNER_COMPLETE", max(signed, default=None), signer_id=seat.signer_id)
-    if seat.locked and not (before and before.locked) and not interval.is_told("SIGNER_LOCKED", who=who):
-        yield _found(interval, "SIGNER_LOCKED", None, signer_id=seat.signer_id)
-    for name in seat.attachments:
+def _of_role(
+    interval: Interval, before: Seat | None, now: Seat, *, who: tuple[str, ...], signer_id: str
+) -> Iterator[Finding]:
+    """What a role did, by any of its people, now or before (`who`, with its own id); each seat in it shows the same."""
+    signed = {one.id: at for one in interval.now.documents if (at := one.signed.get(now.role_id))}
+    for document_id, at in signed.items():
+        is_new = at > interval.after and not (before and _signed_before(interval, document_id).get(before.role_id))
+        if is_new and not interval.is_told("DOCUMENT_SIGNED", who=who, document_id=document_id):
+            yield _found(interval, "DOCUMENT_SIGNED", at, signer_id=signer_id, document_id=document_id)
+    if now.completed and not (before and before.completed) and not interval.is_told("SIGNER_COMPLETE", who=who):
+        yield _found(interval, "SIGNER_COMPLETE", max(signed.values(), default=None), signer_id=signer_id)
+    if now.locked and not (before and before.locked) and not interval.is_told("SIGNER_LOCKED", who=who):
+        yield _found(interval, "SIGNER_LOCKED", None, signer_id=signer_id)
+    for name in now.attachments:
         told = any(one.name == "PACKAGE_ATTACHMENT" and one.message == name for one in interval.told)
         if not told and not (before and name in before.attachments):
-            yield _found(interval, "PACKAGE_ATTACHMENT", None, signer_id=seat.signer_id, message=name)
+            yield _found(interval, "PACKAGE_ATTACHMENT", None, signer_id=signer_id, message=name)
 
 
 def _handed_over(interval: Interval, before: Iterable[Seat]) -> Iterator[Finding]:
@@ -275,10 +279,6 @@ def _found(
 def _within(at: str | None, after: str, until: str) -> str:
     """The time that is shown, where it fits; otherwise the end of the interval."""
     return at if at and after < at <= until else until
-
-
-def _ids(reading: PackageReading, signer_id: str) -> tuple[str, ...]:
-    return (signer_id, *(seat.role_id for seat in reading.seats if seat.signer_id == signer_id))
 
 
 def _signed_before(interval: Interval, document_id: str) -> Mapping[str, str | None]:

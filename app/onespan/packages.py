@@ -33,7 +33,7 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class ShownDocument:
-    """A document and, by signer's id, when each had signed all that is asked of them there (None: not yet)."""
+    """A document and, by role's id, when each had signed all that is asked of it there (None: not yet)."""
 
     id: str
     name: str | None
@@ -102,7 +102,6 @@ def read_package(shown: object) -> PackageReading:
         raise UnreadablePackage("it has no id")
     documents = list(_objects(shown.get("documents")))
     seats = tuple(seat for role in _objects(shown.get("roles")) for seat in _seats(role, documents))
-    holders = _holders(seats)
     return PackageReading(
         id=package_id,
         name=_text(shown.get("name")),
@@ -116,7 +115,7 @@ def read_package(shown: object) -> PackageReading:
         completed=_instant(shown.get("completed")),
         autocomplete=_flag(shown.get("autocomplete")),
         seats=seats,
-        documents=tuple(_document(document, holders) for document in documents if _id(document)),
+        documents=tuple(_document(document) for document in documents if _id(document)),
         ended_by=_ended_by(shown) if shown.get("status") in ("DECLINED", "OPTED_OUT") else None,
         whole=isinstance(shown.get("roles"), list) and isinstance(shown.get("documents"), list),
     )
@@ -147,21 +146,13 @@ def _seats(role: Mapping[str, object], documents: Iterable[Mapping[str, object]]
         )
 
 
-def _holders(seats: Iterable[Seat]) -> dict[str, list[str]]:
-    holders: dict[str, list[str]] = {}
-    for seat in seats:
-        holders.setdefault(seat.role_id, []).append(seat.signer_id)
-    return holders
-
-
-def _document(document: Mapping[str, object], holders: Mapping[str, list[str]]) -> ShownDocument:
+def _document(document: Mapping[str, object]) -> ShownDocument:
     marks: dict[str, list[Mapping[str, object]]] = {}
     for mark in _approvals(document):
         marks.setdefault(_text(mark.get("role")) or "", []).append(mark)
     signed = {
-        signer_id: max(_signed_at(mark) or "" for mark in asked) if _all_signed(asked) else None
+        role_id: max(_signed_at(mark) or "" for mark in asked) if _all_signed(asked) else None
         for role_id, asked in marks.items()
-        for signer_id in holders.get(role_id, ())
     }
     return ShownDocument(id=_id(document) or "", name=_text(document.get("name")), signed=signed)
 

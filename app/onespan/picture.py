@@ -126,17 +126,16 @@ class People:
 
     def __init__(self, about: Known, state: State) -> None:
         self.about = about
-        self.seats: dict[str, str] = {}
         shown = about.value("seats")
-        for signer_id, role_id in shown if isinstance(shown, list) else ():
-            self.seats[signer_id] = role_id
+        self.seats: dict[str, str] = dict(shown) if isinstance(shown, list) else {}
         self.holders = {role_id: signer_id for signer_id, role_id in reversed(self.seats.items())}
         self.seated = {
             subject.removeprefix("signer:")
             for subject, attributes in state.items()
             if subject.startswith("signer:") and "person" in attributes
         }
-        self.sat = {role_id: one for _, one, role_id in sorted(self._sat(state))}
+        self.roles = {one: role_id for _, one, role_id in sorted(self._sat(state))}
+        self.sat = {role_id: one for one, role_id in self.roles.items()}
         self.read_at = about.at("seats")
         self.known = self._gather(state)
 

@@ -11,8 +11,8 @@ class Event:
 
     `key` is the same for every run of one handler for one fact: hand it to whatever must not happen twice.
     `source`: `callback` or `reconcile`, how we know. `session_user` is who caused it in OneSpan, sender or signer;
-    `signer_id` is the same where OneSpan's documentation says that it is a signer. `extra` holds what else the
-    callback carried (`newRoleId`, `phone`, ...). Times are UTC.
+    `signer_id` is the same where OneSpan's documentation says that it is a signer, by their own id or by their role's.
+    `extra` holds what else the callback carried (`newRoleId`, `phone`, ...). Times are UTC.
     """
 
     id: int

@@ -113,7 +113,9 @@ class Batch:
         """The fact that a reading found and this callback now tells."""
         who = {callback.session_user, callback.extra.get("newRoleId")}
         if callback.session_user and (state := self._canvas.states.get(one.package_id)):
-            who.add(People.of(state).person(callback.session_user))
+            people = People.of(state)
+            person = people.person(callback.session_user)
+            who |= {person, people.roles.get(person)}
         at = one.happened_at
         return next((found for found in self._unconfirmed if found.is_told_by(callback, who=who, happened_at=at)), None)
 
