@@ -17,6 +17,7 @@ from sqlalchemy import make_url, text
 
 from app import EXTENSION, Service, create_app
 from app.errors import Discard, GiveUp, RetryAfter
+from app.onespan.client import OneSpan
 from app.onespan.values import Event, Package
 from app.work.dispatch import Handlers
 from app.work.scheduler import Scheduler
@@ -33,6 +34,7 @@ BROKEN = ("packages", "events", "dispatches", "changes")  # tables that are take
 def handlers() -> Handlers:
     """Handlers that fail in every way, each naming a person."""
     handlers = Handlers()
+    handlers.onespan = OneSpan(backoff=0)
 
     @handlers.on("*")
     def breaks(event: Event, package: Package) -> None:

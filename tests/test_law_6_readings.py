@@ -30,7 +30,7 @@ from app.simulator.server import api
 from app.store import reads
 from app.store.events import Unconfirmed
 from app.store.models import Read
-from app.work import refresh as reading
+from app.work import witness
 from tests.conftest import HOUR, NOON
 
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
@@ -229,7 +229,7 @@ def test_a_onespan_that_is_down_is_asked_again_with_patience(
     assert 2 < asked < 8
 
     handlers.onespan.connect(Connection(ADDRESS, ApiKey(API_KEY)))
-    clock.forward(reading.WAITS[-1])
+    clock.forward(witness.WAITS[-1])
     ask()
     assert read(f"/api/packages/{package.id}")["name"] == package.name
 

@@ -1,5 +1,6 @@
 """Where a callback is made durable: in the journal, or in the spool while the database is away."""
 
+import threading
 from collections import deque
 from datetime import datetime
 
@@ -24,6 +25,7 @@ class Intake:
         self._database = database
         self._spool = spool
         self._journal = Writer(database)
+        self._noting = threading.Lock()
         self._refused: deque[datetime] = deque(maxlen=REMEMBERED)
         self._drained: deque[datetime] = deque(maxlen=REMEMBERED)
 
@@ -55,14 +57,15 @@ class Intake:
         return taken
 
     def _note(self, kind: str, when: deque[datetime]) -> None:
-        if not when:
-            return
-        try:
-            with self._database.write() as connection:
-                outages.note(connection, kind, began_at=min(when), ended_at=max(when))
-        except SQLAlchemyError:
-            return  # it is still away, and this is looked at again soon
-        when.clear()
+        with self._noting:
+            if not when:
+                return
+            try:
+                with self._database.write() as connection:
+                    outages.note(connection, kind, began_at=min(when), ended_at=max(when))
+            except SQLAlchemyError:
+                return  # it is still away, and this is looked at again soon
+            when.clear()
 
     def _journal_once(self, entry: Entry) -> None:
         try:

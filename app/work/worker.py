@@ -123,7 +123,7 @@ class Worker:
         deadline = time.monotonic() + grace
         self._dispatcher.close()
         for asking in (self._reading, self._reconciling):
-            asking.stop(timeout=0)  # OneSpan may take long; what it was about to tell is asked again
+            asking.stop(timeout=1)  # OneSpan may take long; what it was about to tell is asked again
         self._digesting.stop(timeout=grace)
         self._dispatcher.quiet.wait(max(0, deadline - time.monotonic()))
         self._dispatching.stop(timeout=5)
