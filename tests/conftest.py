@@ -28,8 +28,8 @@ from config import Settings
 # The PostgreSQL wheel asks for it, and says so in a warning when it is missing.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 # No test may depend on what the machine it runs on has set, or on an installation beside it.
-for name in ("DATABASE_URL", "ONESPAN_CALLBACK_KEYS", "ONESPAN_URL", "API_TOKENS", "DASHBOARD_PASSWORD", "WORKER"):
-    os.environ.pop(name, None)
+for name in Settings.model_fields:
+    os.environ.pop(name.upper(), None)
 os.environ["SETTINGS_FILE"] = os.devnull
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
