@@ -1,13 +1,14 @@
 """The commands, one module for each family: they parse, call one function, and say what came of it."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 from click import Command
 from sqlalchemy.exc import OperationalError
 
+from app.checks import Check
 from app.cli.rebuild import rebuild_command
 from app.cli.replay import replay_command
 from app.cli.setup import setup_command
@@ -18,31 +19,31 @@ from app.store.db import Database
 from app.work.attempt import Clock
 from app.work.dispatch import Handlers
 from app.work.worker import Worker
-from config import SettingsError, require_settings_file
-
-Check = Callable[[], str | None]
+from config import Key, Settings, SettingsError, require_settings_file
 
 
 def commands(
+    settings: Settings,
+    handlers: Handlers,
+    *,
     database: Database,
     worker: Worker,
-    *,
-    handlers: Handlers,
     clock: Clock,
-    readiness: Check,
-    callback_key: str | None,
+    must_be: Sequence[Check],
+    to_know: Sequence[Check],
 ) -> list[Command]:
-    """All commands of this service, but for `flask db`. `readiness` says what is wrong with the database."""
+    """All commands of this service, but for `flask db`. The checks are those of `/readyz`, the database's first."""
+    readiness = must_be[0].problem
     return [
         setup_command(),
         with_database(worker_command(worker, readiness)),
         with_database(replay_command(database, handlers, clock), readiness),
         with_database(rebuild_command(database, clock), readiness),
-        _simulate_command(callback_key),
+        _simulate_command(settings.onespan_callback_keys),
     ]
 
 
-def with_database(command: Command, readiness: Check = lambda: None) -> Command:
+def with_database(command: Command, readiness: Callable[[], str | None] = lambda: None) -> Command:
     """The same command; where its settings file or its database is not as it must be it says so, and exits with 2."""
     run = command.invoke
 
@@ -61,8 +62,9 @@ def with_database(command: Command, readiness: Check = lambda: None) -> Command:
     return command
 
 
-def _simulate_command(callback_key: str | None) -> Command:
-    """The simulator's, which by default posts with our key."""
+def _simulate_command(keys: Sequence[Key]) -> Command:
+    """The simulator's, which by default posts with our newest key."""
     command = copy.copy(simulate)
-    command.context_settings = {"default_map": {"key": f"first={callback_key}" if callback_key else None}}
+    newest = f"first={keys[0].secret.get_secret_value()}" if keys else None
+    command.context_settings = {"default_map": {"key": newest}}
     return command
