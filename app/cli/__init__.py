@@ -9,11 +9,13 @@ from click import Command
 from sqlalchemy.exc import OperationalError
 
 from app.checks import Check
+from app.cli.callback import callback_group
 from app.cli.rebuild import rebuild_command
 from app.cli.replay import replay_command
 from app.cli.setup import setup_command
 from app.cli.terminal import Unusable
 from app.cli.worker import worker_command
+from app.errors import OneSpanError
 from app.simulator.command import simulate
 from app.store.db import Database
 from app.work.attempt import Clock
@@ -39,12 +41,13 @@ def commands(
         with_database(worker_command(worker, readiness)),
         with_database(replay_command(database, handlers, clock), readiness),
         with_database(rebuild_command(database, clock), readiness),
+        with_database(callback_group(settings, handlers)),
         _simulate_command(settings.onespan_callback_keys),
     ]
 
 
 def with_database(command: Command, readiness: Callable[[], str | None] = lambda: None) -> Command:
-    """The same command; where its settings file or its database is not as it must be it says so, and exits with 2."""
+    """The same command; where its settings file, its database or OneSpan is not there it says so, and exits with 2."""
     run = command.invoke
 
     def invoke(context: click.Context) -> Any:
@@ -53,7 +56,7 @@ def with_database(command: Command, readiness: Callable[[], str | None] = lambda
             if problem := readiness():
                 raise Unusable(problem)
             return run(context)
-        except SettingsError as problem:
+        except (SettingsError, OneSpanError) as problem:
             raise Unusable(str(problem)) from None
         except OperationalError as error:
             raise Unusable(f"The database does not answer: {str(error.orig).strip()}") from None

@@ -1,11 +1,17 @@
-"""What the commands share: a time as a parameter, the bar of progress, and how it is said that something is missing."""
+"""What the commands share: a time as a parameter, the bar of progress, how it is said what is well and what is not."""
 
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Literal
 
 import click
+
+Mark = Literal["ok", "warn", "FAIL"]
+COLOURS: Mapping[Mark, str] = {"ok": "green", "warn": "yellow", "FAIL": "red"}
 
 
 class Unusable(click.ClickException):
@@ -52,3 +58,26 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
             click.echo(f"{label}: {done} of {total}", err=True)
 
     yield advance
+
+
+def beside(head: str, says: str) -> str:
+    """Both on one line; on a terminal what is too long for it is wrapped beside the head."""
+    return textwrap.fill(
+        says,
+        shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def judge(mark: Mark, about: str, says: str) -> None:
+    """Say how something is. On a terminal the mark has a colour."""
+    line = beside(f"{mark:4}  {about:13}  ", says)
+    click.echo(click.style(mark, fg=COLOURS[mark]) + line[len(mark) :])
+
+
+def can_ask() -> bool:
+    """Whether there is somebody to answer."""
+    return sys.stdin.isatty()
