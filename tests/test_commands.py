@@ -28,6 +28,7 @@ OURS = (
     "callback show",
     "callback register",
     "callback check",
+    "doctor",
     "simulate",
 )
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.checks import Check
 from app.cli.callback import callback_group
+from app.cli.doctor import doctor_command
 from app.cli.rebuild import rebuild_command
 from app.cli.replay import replay_command
 from app.cli.setup import setup_command
@@ -42,6 +43,7 @@ def commands(
         with_database(replay_command(database, handlers, clock), readiness),
         with_database(rebuild_command(database, clock), readiness),
         with_database(callback_group(settings, handlers)),
+        doctor_command(settings, handlers, database=database, clock=clock, must_be=must_be, to_know=to_know),
         _simulate_command(settings.onespan_callback_keys),
     ]
 
