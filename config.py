@@ -36,6 +36,7 @@ class Key(NamedTuple):
 LABELLED = re.compile(r"([A-Za-z0-9_.-]{1,40})=(.*[^=].*)", re.DOTALL)
 LABEL_ONLY = re.compile(r"[A-Za-z0-9_.-]{1,40}=+")
 BASE64_AT_LEAST = 20  # characters from which on `abc...=` is taken for a padded key
+CALLBACK_URL = re.compile(r"https?://[^\s/?#@]+/[^\s?#]+(\?[^\s#]*)?")
 
 
 def read_keys(text: object) -> object:
@@ -58,6 +59,13 @@ def read_keys(text: object) -> object:
 Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(read_keys)]
 
 
+def read_callback_url(text: str) -> str:
+    """The same, if OneSpan can call it. Raises `ValueError` where it has no path, or a user, password or fragment."""
+    if not CALLBACK_URL.fullmatch(text) or not text.isprintable():
+        raise ValueError("must look like https://sign.example.com/onespan/callback, without a user or password")
+    return text
+
+
 class Settings(BaseSettings):
     """What the operator decided; immutable, and safe to print: secrets hide in `repr`."""
 
@@ -70,6 +78,10 @@ class Settings(BaseSettings):
     onespan_callback_keys: Keys = Field(
         default=(),
         description="Callback keys we believe, comma-separated, newest first; an entry may be label=key.",
+    )
+    callback_url: str | None = Field(
+        default=None,
+        description="The public address OneSpan shall call, e.g. https://sign.example.com/onespan/callback.",
     )
     onespan_url: str | None = Field(
         default=None,
@@ -174,6 +186,11 @@ class Settings(BaseSettings):
         if value is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
             raise ValueError("must look like https://sandbox.esignlive.com, without a user or password")
         return value.rstrip("/") if value else None
+
+    @field_validator("callback_url")
+    @classmethod
+    def _callback_url_can_be_called(cls, value: str | None) -> str | None:
+        return read_callback_url(value.strip()) if value is not None else None
 
     @field_validator("onespan_callback_keys", "api_tokens")
     @classmethod

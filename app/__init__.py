@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
+from app.checks import must_be, to_know
 from app.cli import commands, with_database
 from app.onespan.access import Connection, connection_to
 from app.store import queries
@@ -26,7 +27,6 @@ from app.store.queries import Pulse
 from app.store.schema import is_behind
 from app.store.spool import Spool
 from app.web.api import AnyId, api
-from app.web.checks import must_be, to_know
 from app.web.errors import answer_errors
 from app.web.health import health
 from app.web.metrics import metrics
@@ -202,16 +202,11 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     read = api(database, tokens=tokens, clock=clock, wake=service.bells.dispatching.set, waiters=waiters)
     app.register_blueprint(read, url_prefix="/api")
     app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=lambda: len(service.spool.waiting())))
-    readiness, *_ = checks = must_be(database, migrations=MIGRATIONS, has_keys=bool(keys))
-    asked = _asked(settings, handlers)
-    app.register_blueprint(health(checks=checks, notes=to_know(database, service.spool, clock=clock, asked=asked)))
+    needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
+    notes = to_know(database, service.spool, clock=clock, asked=_asked(settings, handlers))
+    app.register_blueprint(health(checks=needed, notes=notes))
     for command in commands(
-        database,
-        service.worker,
-        handlers=handlers,
-        clock=clock,
-        readiness=readiness,
-        callback_key=keys[0][1] if keys else None,
+        settings, handlers, database=database, worker=service.worker, clock=clock, must_be=needed, to_know=notes
     ):
         app.cli.add_command(command)
     with_database(app.cli.commands["db"])

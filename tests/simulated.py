@@ -10,6 +10,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
+from wsgiref.types import WSGIApplication
 
 import pytest
 from click.testing import CliRunner
@@ -17,8 +18,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
+from app.onespan.client import OneSpan
 from app.simulator.account import Account
 from app.simulator.command import simulate
+from app.simulator.inprocess import InProcess
 from app.simulator.packages import Event, Package
 from app.simulator.server import api
 from tests.conftest import NOON, Clock
@@ -27,6 +30,7 @@ SEEDS = range(8)
 PACKAGES = 40  # of each seed
 SECOND = timedelta(seconds=1)
 API_KEY = "the-api-key"
+ADDRESS = "http://onespan.test"  # where nobody is but a simulated account, without a socket
 AUTHORIZED = {"Authorization": f"Basic {API_KEY}"}
 ROOT = Path(__file__).parent.parent
 
@@ -89,6 +93,11 @@ def account_of(packages: Iterable[Package], **more: Any) -> Account:
 def client_of(account: Account, *, clock: Callable[[], datetime] | None = None, **more: Any) -> FlaskClient:
     """HTTP without a network to the simulated REST API."""
     return api(account, api_key=API_KEY, clock=clock or Clock(), **more).test_client()
+
+
+def connect(onespan: OneSpan, app: WSGIApplication) -> None:
+    """Let a client that asks `ADDRESS` talk to this."""
+    onespan._session.mount(ADDRESS, InProcess(app))
 
 
 def read(account: Account, path: str, *, status: int = 200, key: str = API_KEY, **query: Any) -> Any:

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import Result
 from flask import Flask
 from flask.cli import FlaskGroup
 from sqlalchemy import make_url, select, text
@@ -21,7 +20,17 @@ from config import Settings
 from tests.conftest import ADA, BEN, HOUR, NOON
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-OURS = ("setup", "worker", "replay", "rebuild", "simulate")
+OURS = (
+    "setup",
+    "worker",
+    "replay",
+    "rebuild",
+    "callback show",
+    "callback register",
+    "callback check",
+    "doctor",
+    "simulate",
+)
 
 
 @pytest.fixture
@@ -40,16 +49,6 @@ def handlers() -> Handlers:
     def archive(event: Event, package: Package) -> None: ...
 
     return handlers
-
-
-@pytest.fixture
-def flask(app: Flask) -> Callable[..., Result]:
-    """Run `flask` with these words."""
-
-    def flask(*words: str) -> Result:
-        return app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app), words)
-
-    return flask
 
 
 @pytest.fixture

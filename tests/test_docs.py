@@ -69,9 +69,18 @@ def test_every_setting_is_in_the_readme_with_its_default():
     assert table("setting") == defaults
 
 
+def commands(group: Any, *words: str) -> dict[str, Any]:
+    """Every command of a group and of those in it, by the words that call it."""
+    found = {}
+    for name, command in group.commands.items():
+        called = " ".join((*words, name))
+        found |= commands(command, *words, name) if hasattr(command, "commands") else {called: command}
+    return found
+
+
 def test_every_command_is_in_the_readme(app):
     """Every command of ours, and the one of Alembic's that an operator needs."""
-    ours = {f"flask {name}" for name in app.cli.commands if name != "db"} | {"flask db upgrade"}
+    ours = {f"flask {name}" for name in commands(app.cli) if not name.startswith("db ")} | {"flask db upgrade"}
 
     assert set(table("command")) == ours
 
@@ -79,7 +88,7 @@ def test_every_command_is_in_the_readme(app):
 def test_the_readme_names_only_options_that_there_are(app):
     """An option in the table of commands is one that its command takes."""
     for name, text in table("command").items():
-        command = app.cli.commands[name.split()[1]]
+        command = commands(app.cli)[name.removeprefix("flask ")]
         options = {option for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", text)) <= options
 

@@ -191,6 +191,43 @@ def test_law_11_an_address_with_a_password_in_it_is_refused_or_hidden(load):
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "https://sign.example.com/onespan/callback",
+        "https://gateway.example.com/eu/onespan?tenant=7",
+        "http://127.0.0.1:8000/onespan/callback",
+        "https://[2001:db8::1]/callback",
+    ],
+)
+def test_the_address_to_be_called_is_taken_as_it_is(load, url):
+    """A proxy may give it any path."""
+    assert load(CALLBACK_URL=f" {url} ").callback_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "canary.example.com/onespan/callback",
+        "ftp://canary.example.com/onespan/callback",
+        "https://canary.example.com",
+        "https://canary.example.com/",
+        "https://cleo:canary@sign.example.com/onespan/callback",
+        "https://canary@sign.example.com/onespan/callback",
+        "https://sign.example.com/onespan/callback#canary",
+        "https://sign.example.com/onespan canary",
+        "https://sign.example.com/canary\x1b[2J",
+    ],
+)
+def test_an_address_that_onespan_could_not_call_is_refused(load, url):
+    """One without a path is a forgotten path; a password in it would be shown in OneSpan's pages."""
+    said = problems(load, CALLBACK_URL=url)
+
+    assert "CALLBACK_URL" in said
+    assert "https://sign.example.com/onespan/callback" in said
+    assert "canary" not in said
+
+
+@pytest.mark.parametrize(
     ("text", "keys"),
     [
         ("one", [("key-1", "one")]),

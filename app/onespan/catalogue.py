@@ -5,6 +5,7 @@ Names are OneSpan's wire spelling. Sources: the event tables of OneSpan's callba
 11.51, and `NotificationEvent` in its Java and .NET SDKs. `docs/onespan.md` says which source has which name.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -144,6 +145,10 @@ ABOUT_SIGNER = frozenset(
 # The SDKs' constant for it ends in -ION, the wire does not (NotificationEvent in both SDKs); both mean one event.
 SPELLINGS = MappingProxyType({"PACKAGE_READY_FOR_COMPLETION": "PACKAGE_READY_FOR_COMPLETE"})
 
+# Named by OneSpan's documentation, but not by the `Callback.events` enum of its OpenAPI document 11.51: whether they
+# can be registered by the API, nobody says.
+UNPUBLISHED = frozenset({"DOCUMENT_VIEWED", "COBROWSE_REQUEST"})
+
 # Statuses in the order of a package's life; it breaks ties between claims of one and the same instant.
 STATUSES = ("DRAFT", "SENT", "EXPIRED", "DECLINED", "OPTED_OUT", "COMPLETED", "ARCHIVED")
 
@@ -153,6 +158,11 @@ UNKNOWN = EventType("", "an event this version does not know")
 def wire_name(name: str) -> str:
     """The one spelling under which an event is kept, whichever came in."""
     return SPELLINGS.get(name, name)
+
+
+def nearest_name(name: str) -> str | None:
+    """The event that is probably meant by a name that is none's."""
+    return next(iter(difflib.get_close_matches(name.upper(), CATALOGUE, n=1)), None)
 
 
 def event_type(name: str) -> EventType:

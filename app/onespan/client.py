@@ -4,7 +4,7 @@ Paths are those of the published OpenAPI document 11.51. Every call may raise wh
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,7 @@ from app.onespan.transport import (
     faults_explained,
     new_session,
     read_json,
+    read_json_if_any,
     reason,
 )
 
@@ -112,16 +113,25 @@ class OneSpan:
         self._tell(f"/api/packages/{_part(package_id)}/roles/{_part(role_id)}/notifications")
 
     def callback(self) -> Answer:
-        """The registered callback: `{"url", "key", "events"}`, the key in clear (`GET /api/callback`)."""
-        return self._get("/api/callback")
+        """The registered callback: `{"url", "key", "events"}`, the key in clear (`GET /api/callback`).
+
+        How OneSpan says that there is none is not documented: expect `{}`, nulls, None, and `NotThere`.
+        """
+        return self._get("/api/callback", read=read_json_if_any)
 
     def register_callback(self, *, url: str, key: str, events: list[str]) -> None:
         """Register a callback in place of the one before (`POST /api/callback`)."""
         self._tell("/api/callback", {"url": url, "key": key, "events": events})
 
-    def _get(self, path: str, *, query: Mapping[str, str | int] | None = None) -> Answer:
+    def _get(
+        self,
+        path: str,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        read: Callable[[requests.Response], Any] = read_json,
+    ) -> Answer:
         with self._asked("GET", path, params=query) as answer:
-            return Answer(read_json(answer), answer.content, *_looked(answer))
+            return Answer(read(answer), answer.content, *_looked(answer))
 
     def _tell(self, path: str, what: object = None) -> None:
         with self._asked("POST", path, json={} if what is None else what) as answer:

@@ -99,6 +99,11 @@ def read_json(answer: requests.Response) -> Any:
         raise UnreadableAnswer("it is not JSON") from None
 
 
+def read_json_if_any(answer: requests.Response) -> Any:
+    """The answer's JSON, None where there is nothing in it. Raises as `read_json` does."""
+    return read_json(answer) if answer.content.strip() else None
+
+
 def wait_asked(headers: Mapping[str, str]) -> float | None:
     """`Retry-After` in seconds, given as a number or as a date; None where there is none, or nothing one can read."""
     told = headers.get("Retry-After")

@@ -1,17 +1,19 @@
 """What operators ask: are you alive, are you ready?"""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import SQLAlchemyError
 
-Check = Callable[[], str | None]
+from app.checks import Check
 
 
 def health(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
     """The blueprint of `/healthz` and `/readyz`.
 
-    A check returns what is wrong and what to do, or None. Those of `checks` make us unready; `notes` are only said.
+    Those of `checks` make us unready; `notes` are only said.
     """
     blueprint = Blueprint("health", __name__)
     needed, mentioned = tuple(checks), tuple(notes)
@@ -24,7 +26,7 @@ def health(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
     @blueprint.get("/readyz")
     def readyz() -> ResponseReturnValue:
         """Callbacks can be taken and kept; 503 and the reasons where not."""
-        reasons, said = _failing(needed), _failing(mentioned)
+        reasons, said = list(_failing(needed)), list(_failing(mentioned))
         if reasons:
             return {"status": "not ready", "reasons": reasons, "notes": said}, 503
         return {"status": "ready", "reasons": [], "notes": said}
@@ -32,5 +34,8 @@ def health(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
     return blueprint
 
 
-def _failing(checks: Iterable[Check]) -> list[str]:
-    return [problem for check in checks if (problem := check())]
+def _failing(checks: Iterable[Check]) -> Iterator[str]:
+    for check in checks:
+        with suppress(SQLAlchemyError):  # the check of the database itself says so
+            if problem := check.problem():
+                yield problem

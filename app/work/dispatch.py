@@ -6,7 +6,6 @@ more, so that a slow or failing one takes nothing from the others.
 
 import copy
 import dataclasses
-import difflib
 import hashlib
 import inspect
 import threading
@@ -20,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import immutabledict
 
 from app.errors import HandlerMistake
-from app.onespan.catalogue import CATALOGUE, wire_name
+from app.onespan.catalogue import CATALOGUE, nearest_name, wire_name
 from app.onespan.client import OneSpan
 from app.onespan.values import Event
 from app.store import ledger, picture, queries
@@ -54,8 +53,8 @@ class Handlers:
             raise HandlerMistake('say which event: @handlers.on("PACKAGE_COMPLETE")')
         for name in names:
             if name != ALL and wire_name(name) not in CATALOGUE:
-                close = difflib.get_close_matches(name.upper(), CATALOGUE, n=1)
-                raise HandlerMistake(f"{name!r} is no event's name" + (f"; is {close[0]} meant?" if close else ""))
+                near = nearest_name(name)
+                raise HandlerMistake(f"{name!r} is no event's name" + (f"; is {near} meant?" if near else ""))
 
         def register(function: Handler) -> Handler:
             self._register(function)

@@ -1,0 +1,75 @@
+"""The commands, one module for each family: they parse, call one function, and say what came of it."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+from click import Command
+from sqlalchemy.exc import OperationalError
+
+from app.checks import Check
+from app.cli.callback import callback_group
+from app.cli.doctor import doctor_command
+from app.cli.rebuild import rebuild_command
+from app.cli.replay import replay_command
+from app.cli.setup import setup_command
+from app.cli.terminal import Unusable
+from app.cli.worker import worker_command
+from app.errors import OneSpanError
+from app.simulator.command import simulate
+from app.store.db import Database
+from app.work.attempt import Clock
+from app.work.dispatch import Handlers
+from app.work.worker import Worker
+from config import Key, Settings, SettingsError, require_settings_file
+
+
+def commands(
+    settings: Settings,
+    handlers: Handlers,
+    *,
+    database: Database,
+    worker: Worker,
+    clock: Clock,
+    must_be: Sequence[Check],
+    to_know: Sequence[Check],
+) -> list[Command]:
+    """All commands of this service, but for `flask db`. The checks are those of `/readyz`, the database's first."""
+    readiness = must_be[0].problem
+    return [
+        setup_command(),
+        with_database(worker_command(worker, readiness)),
+        with_database(replay_command(database, handlers, clock), readiness),
+        with_database(rebuild_command(database, clock), readiness),
+        with_database(callback_group(settings, handlers)),
+        doctor_command(settings, handlers, database=database, clock=clock, must_be=must_be, to_know=to_know),
+        _simulate_command(settings.onespan_callback_keys),
+    ]
+
+
+def with_database(command: Command, readiness: Callable[[], str | None] = lambda: None) -> Command:
+    """The same command; where its settings file, its database or OneSpan is not there it says so, and exits with 2."""
+    run = command.invoke
+
+    def invoke(context: click.Context) -> Any:
+        try:
+            require_settings_file()
+            if problem := readiness():
+                raise Unusable(problem)
+            return run(context)
+        except (SettingsError, OneSpanError) as problem:
+            raise Unusable(str(problem)) from None
+        except OperationalError as error:
+            raise Unusable(f"The database does not answer: {str(error.orig).strip()}") from None
+
+    command.invoke = invoke  # type: ignore[method-assign, assignment]
+    return command
+
+
+def _simulate_command(keys: Sequence[Key]) -> Command:
+    """The simulator's, which by default posts with our newest key."""
+    command = copy.copy(simulate)
+    newest = f"first={keys[0].secret.get_secret_value()}" if keys else None
+    command.context_settings = {"default_map": {"key": newest}}
+    return command

@@ -1,0 +1,40 @@
+"""`flask setup`: settings with fresh secrets, and where everything is."""
+
+import click
+from click import Command
+from sqlalchemy import make_url
+
+from config import ROOT, generate_settings, load_settings, settings_file
+
+FIRST_CALLBACK = """
+Send a first callback, from another terminal:
+
+  . {file}
+  curl {address}/onespan/callback -H "Authorization: Basic ${{ONESPAN_CALLBACK_KEYS#*=}}" \\
+    -d '{{"name":"PACKAGE_ACTIVATE","packageId":"my-first-package","createdDate":"2026-01-31T12:00:00.000Z"}}'
+
+and read what became of it:
+
+  curl {address}/api/packages/my-first-package -H "Authorization: Bearer ${{API_TOKENS#*=}}"
+"""
+
+
+def setup_command() -> Command:
+    """The command."""
+
+    @click.command("setup")
+    def command() -> None:
+        """Write instance/settings.env with fresh secrets, where there is none, and say where everything is."""
+        file = settings_file()
+        made = generate_settings(file)
+        settings = load_settings()
+        address = settings.address
+        click.echo(f"Settings   {file}{' (made just now, with fresh secrets)' if made else ''}")
+        click.echo(f"Database   {make_url(settings.database_url.get_secret_value()).set(query={})!r}")
+        click.echo(f"Handlers   {ROOT / 'app' / 'handlers.py'}")
+        click.echo(f"Callbacks  {address}/onespan/callback")
+        click.echo(f"JSON API   {address}/api/openapi.json")
+        click.echo(f"Health     {address}/readyz")
+        click.echo(FIRST_CALLBACK.format(file=file, address=address))
+
+    return command
