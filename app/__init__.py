@@ -27,6 +27,7 @@ from app.store.queries import Pulse
 from app.store.schema import is_behind
 from app.store.spool import Spool
 from app.web.api import AnyId, api
+from app.web.asking import Begin
 from app.web.errors import answer_errors
 from app.web.health import health
 from app.web.metrics import metrics
@@ -35,7 +36,7 @@ from app.web.receiver import door
 from app.work.attempt import Clock
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher, Handlers
-from app.work.reconcile import Reconcile
+from app.work.reconcile import Asked, Reconcile
 from app.work.refresh import Refresh
 from app.work.scheduler import Scheduler
 from app.work.watch import Presence, Watch
@@ -199,7 +200,15 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.bells.digesting.set, clock=clock))
     waiters = max(1, settings.web_threads // 4)
-    read = api(database, tokens=tokens, clock=clock, wake=service.bells.dispatching.set, waiters=waiters)
+    read = api(
+        database,
+        tokens=tokens,
+        clock=clock,
+        wake=service.bells.dispatching.set,
+        begin=_begin(service),
+        is_connected=lambda: handlers.onespan.is_connected,
+        waiters=waiters,
+    )
     app.register_blueprint(read, url_prefix="/api")
     app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=lambda: len(service.spool.waiting())))
     needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
@@ -210,6 +219,15 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     ):
         app.cli.add_command(command)
     with_database(app.cli.commands["db"])
+
+
+def _begin(service: Service) -> Begin:
+    def begin(*, since: datetime | None, backfill: bool, fires: bool) -> int | None:
+        run = service.reconcile.begin(Asked(since, backfill, fires))
+        service.bells.reconciling.set()
+        return run
+
+    return begin
 
 
 def _pulse(database: Database, clock: Clock) -> Callable[[], Pulse | None]:

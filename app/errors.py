@@ -91,6 +91,10 @@ class HandlerMistake(ReceiverError):
     """A handler in app/handlers.py cannot be registered."""
 
 
+class UnderWay(ReceiverError):
+    """A reconcile is under way; wait for its end."""
+
+
 class StillRunning(ReceiverError):
     """The dispatch is running now; replay it when it has ended."""
 

@@ -1,41 +1,28 @@
 """The JSON API: what a front end, or another system, reads instead of polling OneSpan."""
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from functools import wraps
-from typing import Any, TypeVar
 
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, g, request
 from flask.typing import ResponseReturnValue
-from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
 from werkzeug.routing import PathConverter
 
-from app.errors import ReceiverError, StillRunning
+from app.errors import NoOneSpan, ReceiverError, StillRunning, UnderWay
 from app.onespan.values import Package
 from app.store import ledger, picture, queries
 from app.store.db import Database
 from app.store.queries import BadCursor, ChangeDetail, DispatchDetail, EventDetail, EventFilter, PackageFilter, Page
+from app.web import asking
+from app.web.asking import Begin
 from app.web.auth import authenticate
+from app.web.endpoints import Endpoints, NoSuchThing, id_in, page_of
 from app.web.errors import refuse
-from app.web.openapi import Document
-from app.web.parameters import (
-    LAST_ID,
-    BadParameter,
-    ChangesQuery,
-    CursorQuery,
-    EventQuery,
-    PackageQuery,
-    Query,
-    no_parameters,
-    read_parameters,
-)
+from app.web.parameters import LAST_ID, BadParameter, ChangesQuery, CursorQuery, EventQuery, PackageQuery
 
-Item = TypeVar("Item", ChangeDetail, EventDetail)
-
+NOT_NOW = {StillRunning: "still_running", UnderWay: "under_way", NoOneSpan: "no_onespan"}
 LOOK = 0.25  # seconds between two looks for a change while a request is held
 
 
@@ -46,21 +33,23 @@ class AnyId(PathConverter):
     part_isolating = False
 
 
-class NoSuchThing(ReceiverError):
-    """There is no such thing here."""
-
-
 def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
     database: Database,
     *,
     tokens: Iterable[tuple[str, str]],
     clock: Callable[[], datetime],
     wake: Callable[[], None],
+    begin: Begin,
+    is_connected: Callable[[], bool],
     waiters: int,
 ) -> Blueprint:
-    """The blueprint of `/api`. `wake` says that a dispatch is due; so many `waiters` of the feed are held at once."""
+    """The blueprint of `/api`.
+
+    `wake` says that a dispatch is due; `begin` lets a reconcile begin, where OneSpan `is_connected`. So many `waiters`
+    of the feed are held at once.
+    """
     blueprint = Blueprint("api", __name__)
-    document = Document()
+    endpoints = Endpoints(blueprint)
     known = tuple(tokens)
     places = threading.BoundedSemaphore(waiters)
 
@@ -74,23 +63,7 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
             return refuse(401, "no_token", hint, {"WWW-Authenticate": "Bearer"})
         return None
 
-    def get(
-        path: str, *, answer: Any, query: type[Query] | None = None, errors: tuple[int, ...] = ()
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        shape = TypeAdapter(answer)
-
-        def route(view: Callable[..., Any]) -> Callable[..., Any]:
-            document.describe("GET", path, answer=answer, query=query, errors=errors)(view)
-
-            @wraps(view)
-            def show(**place: Any) -> ResponseReturnValue:
-                asked = {"asked": read_parameters(query, request.args)} if query else no_parameters(request.args)
-                return _show(shape.dump_json(view(**place, **asked)))
-
-            blueprint.get(path.removeprefix("/api"))(show)
-            return view
-
-        return route
+    get, post = endpoints.get, endpoints.post
 
     @get("/api/packages", answer=Page[Package], query=PackageQuery)
     def packages(asked: PackageQuery) -> Page[Package]:
@@ -104,9 +77,9 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
         """The changes of a package, oldest first, each with its cause."""
         with database.read() as connection:
             _package(connection, package_id)
-            after = _id_in(asked.cursor) or 0
+            after = id_in(asked.cursor) or 0
             items = queries.history(connection, package_id, limit=asked.limit + 1, after=after)
-        return _page(items, asked.limit)
+        return page_of(items, asked.limit)
 
     @get("/api/packages/<id:package_id>", answer=Package, errors=(404,))
     def package(package_id: str) -> Package:
@@ -119,8 +92,8 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
         """Facts, newest first, with the callbacks that told them and what the handlers made of them."""
         wanted = EventFilter(**asked.model_dump(exclude={"limit", "cursor"}))
         with database.read() as connection:
-            items = queries.event_page(connection, wanted, limit=asked.limit + 1, before=_id_in(asked.cursor))
-        return _page(items, asked.limit)
+            items = queries.event_page(connection, wanted, limit=asked.limit + 1, before=id_in(asked.cursor))
+        return page_of(items, asked.limit)
 
     @get("/api/events/<int:event_id>", answer=EventDetail, errors=(404,))
     def event(event_id: int) -> EventDetail:
@@ -146,11 +119,9 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
                 places.release()
         return Page(items, str(items[-1].id) if items else None)
 
-    @blueprint.post("/dispatches/<int:dispatch_id>/replay")
-    @document.describe("POST", "/api/dispatches/<int:dispatch_id>/replay", answer=DispatchDetail, errors=(404, 409))
-    def replay(dispatch_id: int) -> ResponseReturnValue:
+    @post("/api/dispatches/<int:dispatch_id>/replay", answer=DispatchDetail, errors=(404, 409))
+    def replay(dispatch_id: int) -> DispatchDetail | None:
         """Run a handler for an event again, with all its attempts before it."""
-        no_parameters(request.args)
         now = clock()
         with database.write() as connection:
             unparked = ledger.replay(connection, dispatch_id, now=now) if dispatch_id <= LAST_ID else None
@@ -159,11 +130,13 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
             picture.record(connection, unparked, now=now)
             found = queries.dispatch(connection, dispatch_id)
         wake()
-        return _json(TypeAdapter(DispatchDetail).dump_json(found))  # type: ignore[arg-type]
+        return found
+
+    asking.add_views(endpoints, database, begin=begin, is_connected=is_connected, clock=clock)
 
     @blueprint.get("/openapi.json")
     def openapi() -> ResponseReturnValue:
-        return document.as_json()
+        return endpoints.document.as_json()
 
     @blueprint.errorhandler(BadParameter)
     @blueprint.errorhandler(BadCursor)
@@ -176,26 +149,12 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
         return refuse(404, "not_found", error.detail or str(error))
 
     @blueprint.errorhandler(StillRunning)
-    def still_running(error: StillRunning) -> ResponseReturnValue:
-        return refuse(409, "still_running", str(error))
+    @blueprint.errorhandler(UnderWay)
+    @blueprint.errorhandler(NoOneSpan)
+    def not_now(error: ReceiverError) -> ResponseReturnValue:
+        return refuse(409, NOT_NOW[type(error)], str(error))
 
     return blueprint
-
-
-def _show(body: bytes) -> ResponseReturnValue:
-    response = _json(body)
-    response.headers["Cache-Control"] = "private, no-cache"
-    response.add_etag()
-    if request.if_none_match.contains_weak(response.get_etag()[0] or ""):
-        response.status_code = 304
-        response.set_data(b"")
-        response.headers.pop("Content-Length", None)
-        response.headers.pop("Content-Type", None)
-    return response
-
-
-def _json(body: bytes) -> Response:
-    return current_app.response_class(body + b"\n", mimetype="application/json")
 
 
 def _package(connection: Connection, package_id: str) -> Package:
@@ -203,19 +162,6 @@ def _package(connection: Connection, package_id: str) -> Package:
     if package_id not in found:
         raise NoSuchThing(f"no package {package_id!r}")
     return found[package_id]
-
-
-def _page(items: list[Item], limit: int) -> Page[Item]:
-    """The first `limit` items; one more than that says that there is a next page."""
-    return Page(items[:limit], str(items[limit - 1].id) if len(items) > limit else None)
-
-
-def _id_in(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", cursor):
-        raise BadCursor
-    return int(cursor)
 
 
 def _changes(database: Database, asked: ChangesQuery) -> list[ChangeDetail]:

@@ -24,12 +24,13 @@ ALWAYS = (400, 500, 503)
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method and path: its query parameters, what it answers, and with which errors."""
+    """One method and path: its query parameters and its body, what it answers, and with which errors."""
 
     method: str
     path: str
     summary: str
     query: type[BaseModel] | None
+    body: type[BaseModel] | None
     answer: Any
     errors: tuple[int, ...]
     bearer: bool
@@ -48,6 +49,7 @@ class Document:
         *,
         answer: Any,
         query: type[BaseModel] | None = None,
+        body: type[BaseModel] | None = None,
         errors: tuple[int, ...] = (),
         bearer: bool = True,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -56,7 +58,7 @@ class Document:
         def note(view: Callable[..., Any]) -> Callable[..., Any]:
             summary = " ".join((view.__doc__ or "").split())
             told = (*ALWAYS, *((401,) if bearer else ()), *errors)
-            self.endpoints.append(Endpoint(method, path, summary, query, answer, told, bearer))
+            self.endpoints.append(Endpoint(method, path, summary, query, body, answer, told, bearer))
             return view
 
         return note
@@ -108,6 +110,9 @@ def _operation(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
             **{str(status): _error(status) for status in endpoint.errors},
         },
     }
+    if endpoint.body:
+        schema = _taken(endpoint.body, schemas)
+        operation["requestBody"] = {"required": False, "content": {"application/json": {"schema": schema}}}
     if endpoint.bearer:
         operation["security"] = [{"bearer": []}]
     if endpoint.bearer and endpoint.method == "GET":
@@ -137,6 +142,12 @@ def _query_parameters(query: type[BaseModel] | None, schemas: dict[str, Any]) ->
         {"name": name, "in": "query", "description": schema.pop("description", ""), "schema": schema}
         for name, schema in described["properties"].items()
     ]
+
+
+def _taken(body: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
+    schema = body.model_json_schema(ref_template=REFERENCE)
+    schemas.update(schema.pop("$defs", {}))
+    return schema
 
 
 def _schema(answer: Any, schemas: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from werkzeug.datastructures import MultiDict
@@ -26,6 +26,8 @@ ATTENTION = (
 )
 
 
+Given = TypeVar("Given", bound=BaseModel)
+Body = TypeVar("Body", bound=BaseModel)
 Reason = Literal[ATTENTION]  # type: ignore[valid-type]
 
 
@@ -107,6 +109,33 @@ class EventQuery(CursorQuery):
     )
 
 
+class MissedQuery(CursorQuery):
+    """Parameters of the list of missed facts, newest first."""
+
+    package: Word | None = Field(None, description="Of this package.")
+    name: EventName | None = Field(None, description="Of this name.")
+    cause: Literal["down", "refused", "never told", "no trace"] | None = Field(None, description="Likely cause.")
+    told: bool | None = Field(None, description="Only those that a callback told in the end, or only the others.")
+
+
+class DeliveryQuery(BaseModel):
+    """Parameters of the delivery rate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    days: int = Field(30, ge=1, le=366, description="Of so many days, today included (UTC).")
+
+
+class ReconcileRequest(BaseModel):
+    """What a run is to do: without anything, what is due."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    since: Moment | None = Field(None, description="Go back to this time rather than to the last run.")
+    backfill: bool = Field(default=False, description="Walk through the whole account.")
+    fire: bool = Field(default=False, description="Tell handlers all there ever was to tell, and nobody told.")
+
+
 class ChangesQuery(Query):
     """Parameters of the feed of changes."""
 
@@ -114,7 +143,15 @@ class ChangesQuery(Query):
     wait: float = Field(0, ge=0, le=25, description="Seconds to hold the request until there is a change.")
 
 
-def read_parameters(query: type[Query], given: MultiDict[str, str]) -> Query:
+def read_body(shape: type[Body], body: bytes) -> Body:
+    """The JSON of a request, all of which may be left out. Raises `BadParameter`."""
+    try:
+        return shape.model_validate_json(body) if body.strip() else shape()
+    except ValidationError as error:
+        raise BadParameter("; ".join(map(_explain, error.errors(include_input=False)))) from None
+
+
+def read_parameters(query: type[Given], given: MultiDict[str, str]) -> Given:
     """The query parameters of a request. Raises `BadParameter`, which names the one that is not right."""
     lists = {name for name, field in query.model_fields.items() if field.annotation == list[Word] or name == "status"}
     values: dict[str, object] = {}
@@ -129,7 +166,9 @@ def read_parameters(query: type[Query], given: MultiDict[str, str]) -> Query:
 
 
 def _explain(problem: Any) -> str:
-    what = "is no parameter of this list" if problem["type"] == "extra_forbidden" else problem["msg"]
+    if not problem["loc"]:
+        return f"the body: {problem['msg']}"
+    what = "is no parameter here" if problem["type"] == "extra_forbidden" else problem["msg"]
     return f"{problem['loc'][0]}: {what.removeprefix('Value error, ')}"
 
 

@@ -91,6 +91,7 @@ class Event(Base):
         Index("ix_events_confirmation", "confirmation", unique=True),
         Index("ix_events_package_id_id", "package_id", "id"),
         Index("ix_events_name_id", "name", "id"),
+        Index("ix_events_happened_at_name", "happened_at", "name"),
         Index(
             "ix_events_found",
             "first_received_at",
