@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import logs
 from app.checks import must_be, to_know
 from app.cli import commands, with_database
+from app.cli.reconcile import Turns
 from app.onespan.access import Connection, connection_to
 from app.store import queries
 from app.store.budget import Budget
@@ -214,8 +215,16 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
     notes = to_know(database, service.spool, clock=clock, asked=_asked(settings, handlers))
     app.register_blueprint(health(checks=needed, notes=notes))
+    turns = Turns(service.reconcile, service.refresh, service.digest, service.presence)
     for command in commands(
-        settings, handlers, database=database, worker=service.worker, clock=clock, must_be=needed, to_know=notes
+        settings,
+        handlers,
+        database=database,
+        worker=service.worker,
+        turns=turns,
+        clock=clock,
+        must_be=needed,
+        to_know=notes,
     ):
         app.cli.add_command(command)
     with_database(app.cli.commands["db"])

@@ -273,13 +273,15 @@ class Story:
         return self.says(PACKAGE, "status") not in AT_REST and not closed
 
     def _is_signer(self, one: str) -> bool:
-        """The newest snapshot shows them, or they left the seat it showed; or events after it say they sign."""
+        """The newest snapshot shows them, or they left their seat; or events after it say they sign."""
         if one in self.seated_now:
             return True
         if one in self.ever_seated:
             return self._has_left(one)
         if not self.says(("person", one), "signs") and one == self.says(PACKAGE, "sender"):
             return False
+        if one in self.spoken_of and self.says(("person", one), "left") is not None:
+            return True
         return one in self.spoken_of and (self.read_at is None or self.spoken_of[one] > self.read_at)
 
     def _has_left(self, one: str) -> bool:

@@ -320,6 +320,16 @@ def test_a_reassignment_is_the_same_whichever_id_told_it(told_id):
     assert believed.signers_total == 1
 
 
+def test_who_left_before_anybody_read_who_sat_there_is_kept():
+    """The first reading was after it, and shows Dan alone."""
+    believed = believe(
+        event("ROLE_REASSIGN", 1, sessionUser=ADA, newRoleId="role-of-dan"),
+        (package(roles=[role(DAN, "role-of-dan")]), at(2)),
+    )
+
+    assert statuses(believed) == {ADA: "REASSIGNED", DAN: "PENDING"}
+
+
 def test_a_seat_that_a_snapshot_shows_with_somebody_else_was_reassigned():
     """The callback was lost."""
     believed = believe((sent_to(ADA), at(0)), (package(roles=[role(DAN, A)]), at(1)))

@@ -12,6 +12,7 @@ from app.checks import Check
 from app.cli.callback import callback_group
 from app.cli.doctor import doctor_command
 from app.cli.rebuild import rebuild_command
+from app.cli.reconcile import Turns, reconcile_command
 from app.cli.replay import replay_command
 from app.cli.setup import setup_command
 from app.cli.terminal import Unusable
@@ -31,6 +32,7 @@ def commands(
     *,
     database: Database,
     worker: Worker,
+    turns: Turns,
     clock: Clock,
     must_be: Sequence[Check],
     to_know: Sequence[Check],
@@ -42,6 +44,7 @@ def commands(
         with_database(worker_command(worker, readiness)),
         with_database(replay_command(database, handlers, clock), readiness),
         with_database(rebuild_command(database, clock), readiness),
+        with_database(reconcile_command(database, handlers.onespan, turns, clock), readiness),
         with_database(callback_group(settings, handlers)),
         doctor_command(settings, handlers, database=database, clock=clock, must_be=must_be, to_know=to_know),
         _simulate_command(settings.onespan_callback_keys),

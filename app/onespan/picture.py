@@ -182,6 +182,8 @@ class People:
             return self._has_left(signer_id, known)
         if not known.flag("seen") and signer_id == self.about.value("sender_id"):
             return False
+        if known.flag("reassigned"):
+            return True  # they had left before anybody read who sat there
         return self.read_at == EPOCH or known.newest > self.read_at
 
     def _has_left(self, signer_id: str, known: Known) -> bool:

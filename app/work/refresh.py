@@ -22,7 +22,7 @@ from app.store.budget import Budget
 from app.store.db import Database
 from app.store.reads import Wanted
 from app.work.attempt import Clock
-from app.work.witness import entry, wait_after
+from app.work.witness import entry, wait_after, was_read
 
 log = structlog.get_logger()
 
@@ -106,7 +106,9 @@ class Refresh:
         self._pause_until = self._down_since = None
 
     def _not_read(self, wanted: Wanted, problem: OneSpanError, *, began_at: datetime) -> None:
-        if isinstance(problem, NotThere) and problem.answer and self._was_read(wanted.package_id):
+        with self._database.read() as connection:
+            known = was_read(connection, wanted.package_id, key=self._onespan.name)
+        if isinstance(problem, NotThere) and problem.answer and known:
             self._keep(wanted, problem.answer, kind="absence", began_at=began_at)
             return
         log.warning("package.not_read", package_id=wanted.package_id, error=type(problem).__name__)
@@ -122,13 +124,6 @@ class Refresh:
         if not isinstance(problem, UnreadableAnswer):  # else it is about this package alone
             self._pause_until = now + wait
             self._down_since = self._down_since or began_at
-
-    def _was_read(self, package_id: str) -> bool:
-        """Whether these very credentials have read this package: only then is a 404 a deletion."""
-        with self._database.read() as connection:
-            last = journal.last_reading(connection, package_id)
-            listed = sightings.was_seen(connection, package_id, key=self._onespan.name)
-        return listed or (last is not None and last.key == self._onespan.name)
 
 
 def _id_in(answer: Answer) -> str | None:

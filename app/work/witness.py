@@ -4,10 +4,13 @@ import json
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from sqlalchemy.engine import Connection
+
 from app.onespan import claims
 from app.onespan.claims import AHEAD, State, iso
 from app.onespan.client import Answer
 from app.onespan.listing import Item
+from app.store import journal, sightings
 from app.store.journal import Entry
 
 SETTLE = timedelta(minutes=10)  # how late OneSpan's list may be in showing a change
@@ -59,6 +62,12 @@ def can_be_believed(item: Item, state: State, answer: Answer) -> bool:
         return False
     newer_than_read = iso(_listed_at(answer, updated)) > claims.newest(state, "snapshot")
     return updated >= claims.newest(state, "event") and newer_than_read
+
+
+def was_read(connection: Connection, package_id: str, *, key: str | None) -> bool:
+    """Whether these very credentials have read this package, or saw it in the list: only then a 404 is a deletion."""
+    last = journal.last_reading(connection, package_id)
+    return (last is not None and last.key == key) or sightings.was_seen(connection, package_id, key=key)
 
 
 def _listed_at(answer: Answer, updated: str | None) -> datetime:
