@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.store import queries
 from app.store.db import Database
 from app.store.schema import is_behind
 from app.store.spool import Spool
@@ -75,12 +76,30 @@ def to_know(database: Database, spool: Spool, *, clock: Callable[[], datetime], 
         return f"Nothing is asked of OneSpan: {asked}." if asked else None
 
     return [
+        *_of_reconciles(database),
         Check("clock", clocks_differ, "agrees with the database's"),
         Check("spool", spool_takes_nothing, "takes callbacks while the database is away"),
         Check("spool", spooled),
         Check("spool", damaged),
         Check("OneSpan", nothing_is_asked),
     ]
+
+
+def _of_reconciles(database: Database) -> list[Check]:
+    def reconcile_waits() -> str | None:
+        with database.read() as connection:
+            waits = queries.waiting(connection)
+        return f"A reconcile (since {waits[0]:%Y-%m-%d %H:%M} UTC) waits: {waits[1]}." if waits else None
+
+    def nobody_calls() -> str | None:
+        with database.read() as connection:
+            silent = queries.silence(connection)
+        if silent is None:
+            return None
+        since = f"since {silent.since:%Y-%m-%d %H:%M} UTC" if silent.since else "ever"
+        return f"No callback has come {since}, but {silent.missed} facts were found by asking. {silent.advice}"
+
+    return [Check("callbacks", nobody_calls), Check("reconcile", reconcile_waits)]
 
 
 def _place(url: URL) -> str:

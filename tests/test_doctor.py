@@ -125,7 +125,7 @@ def test_without_the_database_it_says_so_and_goes_on(doctor_of):
 
     assert result.exit_code == 1
     assert "DATABASE_URL" in lines(result, "FAIL")["database"]
-    assert set(wrong(result)) == {"database", "journal", "clock", "set aside", "handler runs"}
+    assert set(wrong(result)) == {"database", "journal", "callbacks", "reconcile", "clock", "set aside", "handler runs"}
     assert {"spool", "OneSpan", "registration"} <= set(lines(result, "ok"))
     assert "canary" not in result.output
 

@@ -18,7 +18,7 @@ from app.simulator.inprocess import InProcess
 from app.simulator.packages import Package as TruePackage
 from app.simulator.quirks import USUAL, Quirks
 from app.simulator.server import api
-from app.store import queries
+from app.store import queries, runs
 from app.work.dispatch import Handlers
 from app.work.reconcile import Asked
 from tests.conftest import Clock
@@ -118,8 +118,6 @@ class World:
 
     def is_reconciling(self) -> bool:
         """Whether a run is under way."""
-        from app.store import runs  # noqa: PLC0415
-
         with self.service.database.read() as connection:
             return runs.running(connection) is not None
 

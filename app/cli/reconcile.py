@@ -27,6 +27,7 @@ PERSONAL = ("name", "email", "sender_id")
 SHOWN = 50  # differences printed one by one; the rest is counted
 LOOK = 0.2  # seconds between two looks, while there is nothing to do for us
 PATIENCE = 600.0  # seconds without any progress after which we leave the run to the service
+LONG = timedelta(seconds=90)  # a wait that we leave to the service
 LINE = 5.0  # seconds between two lines of progress, where there is no terminal
 
 
@@ -109,7 +110,7 @@ def _run(database: Database, turns: Turns, clock: Clock, asked: Asked) -> None:
             run_id = queries.run_page(connection, limit=1, before=None)[0].id
         click.echo(f"Reconcile {run_id} is under way already; going on with it.", err=True)
     with _line() as say, _present(turns.presence, clock) as beat:
-        run = _drive(database, turns, run_id, say=say, beat=beat)
+        run = _drive(database, turns, run_id, clock=clock, say=say, beat=beat)
     click.echo(_summary(run))
     if run.state != "done":
         click.echo("It goes on by itself where the service runs, or with the next `flask reconcile`.", err=True)
@@ -117,7 +118,13 @@ def _run(database: Database, turns: Turns, clock: Clock, asked: Asked) -> None:
 
 
 def _drive(
-    database: Database, turns: Turns, run_id: int, *, say: Callable[[str], None], beat: Callable[[], None]
+    database: Database,
+    turns: Turns,
+    run_id: int,
+    *,
+    clock: Clock,
+    say: Callable[[str], None],
+    beat: Callable[[], None],
 ) -> RunDetail:
     """Take turns until the run is done, waits for what may take long, or does not get on."""
     deadline = time.monotonic() + PATIENCE
@@ -127,10 +134,11 @@ def _drive(
         with database.read() as connection:
             run = queries.run(connection, run_id)
         assert run
-        say(_so_far(run))
+        say(f"{_so_far(run)}{f'; waits: {run.error}' if run.error else ''}")
         if worked:
             deadline = time.monotonic() + PATIENCE
-        if run.state == "done" or run.error or time.monotonic() > deadline:
+        waits_long = run.error and run.due_at - clock() > LONG
+        if run.state == "done" or waits_long or time.monotonic() > deadline:
             return run
         if not worked:
             time.sleep(LOOK)

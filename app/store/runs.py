@@ -10,6 +10,7 @@ from sqlalchemy import exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.listing import Place
+from app.store.db import take_pen
 from app.store.models import Process, Run
 from app.store.outages import LIVELY
 
@@ -87,6 +88,7 @@ def begin(
     connection: Connection, *, kind: str, reason: str, since: datetime | None, fires: bool, now: datetime
 ) -> int | None:
     """Write down that a run begins. Returns its id, or None where one is under way: there is one at a time."""
+    take_pen(connection)  # so that of two who look at once one begins
     if running(connection) is not None:
         return None
     row = {

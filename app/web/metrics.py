@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from app.store.queries import Pulse
 
+CAUSES = ("down", "refused", "never told", "no trace")
 QUANTILES = (0.5, 0.95, 0.99)
 
 
@@ -49,6 +50,17 @@ def _figures_of(pulse: Pulse) -> Iterable[Metric]:
     for state, number in pulse.dispatches.items():
         states.add_metric([state], number)
     yield states
+    missed = GaugeMetricFamily(
+        "callbacks_missed", "Facts of the last 30 days that no callback told, by likely cause.", labels=["cause"]
+    )
+    for cause in CAUSES:
+        missed.add_metric([cause], pulse.missed.get(cause, 0))
+    yield missed
+    yield GaugeMetricFamily("callbacks_silent", "Facts are found, and no callback comes.", value=pulse.is_silent)
+    if pulse.reconciled is not None:
+        yield GaugeMetricFamily(
+            "reconcile_age_seconds", "How long ago the last reconcile ended.", value=pulse.reconciled
+        )
     dwell = GaugeMetricFamily(
         "dwell_seconds", "From a callback's arrival to its handler's end, lately.", labels=["quantile"]
     )

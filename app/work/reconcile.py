@@ -124,6 +124,7 @@ class Reconcile:
         return "outage" if outage and outage > last else None
 
     def _begin(self, connection: Connection, *, now: datetime) -> None:
+        take_pen(connection)
         why = self._why(connection, now)  # again: another process may have begun, and even ended, one meanwhile
         if why is None:
             return

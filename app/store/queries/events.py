@@ -1,7 +1,7 @@
 """Events and what became of them: changes, dispatches, and how the road flows now."""
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, bindparam, exists, func, select
@@ -10,12 +10,14 @@ from sqlalchemy.engine import Connection
 from app.onespan import values
 from app.store.models import DUE, PARKED, RUNNING, Change, Dispatch, Event, Journal
 from app.store.picture import Cause
+from app.store.queries.reconciles import last_done, missed_by_cause, silence
 from app.store.queries.shown import ChangeDetail, DispatchDetail, EventDetail, EventFilter, Pulse, Telling
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
 TELLINGS_SHOWN = 20  # callbacks listed with an event; one told a thousand times has its count in `repeats`
+MISSED_SHOWN = timedelta(days=30)
 DWELLS = 500  # ended dispatches that the dwell is taken from
 
 
@@ -98,6 +100,9 @@ def pulse(connection: Connection, *, now: datetime) -> Pulse:
         undigested=count,
         oldest_undigested=(now - oldest).total_seconds() if oldest else 0,
         dispatches={state.strip("'"): number for state, number in states.items()},
+        missed=missed_by_cause(connection, since=now - MISSED_SHOWN),
+        is_silent=silence(connection) is not None,
+        reconciled=(now - last).total_seconds() if (last := last_done(connection)) else None,
         dwell=sorted((finished - received).total_seconds() for finished, received in ended if finished),
     )
 
