@@ -172,9 +172,11 @@ class Reconcile:
             entries, wanted = self._news(connection, run, page.items, answer, unheard=unheard)
             journal.add(connection, entries)
             self._want(connection, run, wanted, unheard=unheard)
-            if not (to and to.void):
+            if to and to.void:
+                new = set()
+            else:
                 sightings.note(connection, ids, walk=walk, at=answer.read_at, key=self._onespan.name)
-            did = Tally(1, len(page.items), len(entries), len(wanted), page.unreadable)
+            did = Tally(1, len(new), len(entries), len(wanted), page.unreadable)
             self._advance(
                 connection, run, replace(here, place=to) if to else Progress(here.leg + 1), did=did, at=answer
             )
