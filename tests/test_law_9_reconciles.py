@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -115,7 +116,7 @@ def test_law_9_one_reconcile_per_interval_whatever_is_killed(
 
         runs = runs_of(database)
         assert [one.reason for one in runs] == ["first", *["interval"] * (INTERVALS - 1)]
-        apart = [later.began_at - one.began_at for one, later in zip(runs, runs[1:], strict=False)]
+        apart = [later.began_at - one.began_at for one, later in pairwise(runs)]
         assert all(timedelta(hours=HOURS) <= one < timedelta(hours=HOURS + 1) for one in apart), apart
     finally:
         for process in site.processes:

@@ -36,7 +36,7 @@ def faults():
 
 
 @pytest.fixture
-def world(service, post, handlers, clock, faults, monkeypatch):
+def world(service, post, handlers, clock, faults, monkeypatch):  # noqa: PLR0917
     """An account of forty packages that we have not asked for yet. While a command waits, the clock goes on."""
     monkeypatch.setattr("app.cli.reconcile.time.sleep", lambda seconds: clock.forward(timedelta(seconds=seconds)))
     world = World(service, post, handlers=handlers, clock=clock)
