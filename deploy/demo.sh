@@ -1,5 +1,6 @@
 #!/bin/sh
-# The service and a simulated OneSpan that calls it back three times a second, until Ctrl-C.
+# The service and a simulated OneSpan that calls it back three times a second, and answers it, until Ctrl-C.
+# One callback in twenty is lost: the service finds out by asking.
 # Wants flask and gunicorn on PATH and a migrated database: `make demo` sees to both.
 set -eu
 cd "$(dirname "$0")/.."
@@ -37,6 +38,10 @@ mkdir -p "$(dirname "$log")"
 trap stop EXIT
 trap 'exit 0' INT TERM # that is how a demo ends
 
+# Never the OneSpan of the settings: it knows nothing of these packages.
+port=$(python -c 'import socket; one = socket.create_server(("127.0.0.1", 0)); print(one.getsockname()[1])')
+export ONESPAN_URL="http://127.0.0.1:$port" ONESPAN_API_KEY=simulated-api-key ONESPAN_CLIENT_ID='' ONESPAN_CLIENT_SECRET=''
+
 echo "Starting the service at $address; its log is $log"
 gunicorn wsgi:app >"$log" 2>&1 &
 service=$!
@@ -55,11 +60,17 @@ Look at the packages, from another terminal:
   . $settings
   curl -s "$address/api/packages?sort=-updated_at&limit=5" -H "Authorization: Bearer \${API_TOKENS#*=}"
 
+What callbacks never told is found when OneSpan is asked; ask now, and see what was found:
+
+  curl -s -X POST "$address/api/reconciles" -H "Authorization: Bearer \${API_TOKENS#*=}"
+  curl -s "$address/api/events?source=reconcile&limit=5" -H "Authorization: Bearer \${API_TOKENS#*=}"
+
 Stop with Ctrl-C.
 
 EOF
 # Settings in the environment win over the file, as they do for the service.
 [ ! -f "$settings" ] || set -- --env-file "$settings"
-flask "$@" simulate --packages 0 --rate "${DEMO_RATE:-3}" --url "$address/onespan/callback" &
+flask "$@" simulate --packages 0 --rate "${DEMO_RATE:-3}" --drop 0.05 --url "$address/onespan/callback" \
+  --serve "$port" --api-key "$ONESPAN_API_KEY" &
 onespan=$!
 wait "$onespan"
