@@ -145,7 +145,7 @@ def _dispatch(row: AnyRow) -> DispatchDetail:
 
 
 _CHANGE = tuple(Change.__table__.c)
-_INNER = ("fingerprint", "confirmation", "found_after", "found_until")  # how tellings are told apart
+_INNER = ("fingerprint", "confirmation")  # how tellings are told apart
 _EVENT = tuple(column for column in Event.__table__.c if column.name not in _INNER)
 _DISPATCH = tuple(
     Dispatch.__table__.c[name] for name in ("id", "handler", "state", "attempts", "due_at", "finished_at", "error")

@@ -53,7 +53,8 @@ class DispatchDetail:
 class EventDetail:
     """A fact, with the callbacks that told it and what its handlers made of it.
 
-    `repeats` counts the tellings after the first; of very many, only the first ones are in `callbacks`.
+    `repeats` counts the tellings after the first; of very many, only the first ones are in `callbacks`. One that a
+    reading found happened after `found_after` and not after `found_until`; `happened_at` is then the likeliest time.
     """
 
     id: int
@@ -66,6 +67,8 @@ class EventDetail:
     first_received_at: datetime
     source: str
     repeats: int
+    found_after: datetime | None
+    found_until: datetime | None
     session_user: str | None
     extra: dict[str, Any]
     callbacks: list[Telling]
