@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, delete, exists, func, or_, select, text, update
+from sqlalchemy import bindparam, delete, func, or_, select, text, update
 from sqlalchemy.engine import Connection
 
 from app.store.models import Read
@@ -54,10 +54,13 @@ def count_failed(connection: Connection, error: str) -> int:
     return connection.scalar(select(func.count()).select_from(Read).where(Read.error == error)) or 0
 
 
-def is_open(connection: Connection, *, wanted_by: datetime, skipping: str) -> bool:
-    """Whether any that was wanted by then is still to be read, but for those whose last try met the error to skip."""
+def still_open(connection: Connection, *, wanted_by: datetime, skipping: str) -> list[str | None]:
+    """What hinders the reads that were wanted by then: the errors of their last tries, None for one not tried yet.
+
+    Without those whose last try met the error to skip. Empty where nothing is to be waited for.
+    """
     tried = or_(Read.error.is_(None), Read.error != skipping)
-    return bool(connection.scalar(select(exists().where(Read.wanted_at <= wanted_by, tried))))
+    return list(connection.execute(select(Read.error).where(Read.wanted_at <= wanted_by, tried).distinct()).scalars())
 
 
 def take(connection: Connection, package_id: str, *, now: datetime, lease: timedelta) -> Wanted | None:

@@ -137,9 +137,9 @@ def put_off(connection: Connection, run: TakenRun, *, until: datetime, error: st
     _settle(connection, run, due_at=until, error=error, progress=kept, process=None)
 
 
-def wait(connection: Connection, run: TakenRun, *, until: datetime) -> None:
-    """Note that it has to wait for others, which is no failure."""
-    _settle(connection, run, due_at=until, attempts=run.attempts - 1, process=None)
+def wait(connection: Connection, run: TakenRun, *, until: datetime, error: str | None) -> None:
+    """Note that it has to wait for others, which is no failure of its own; `error` is what these met."""
+    _settle(connection, run, due_at=until, attempts=run.attempts - 1, error=error, process=None)
 
 
 def finish(connection: Connection, run: TakenRun, *, now: datetime, until: datetime | None, unreadable: int) -> bool:

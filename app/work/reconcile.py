@@ -34,6 +34,7 @@ LEASE = timedelta(minutes=10)  # longer than one request with all its tries may 
 OVERLAP = timedelta(days=1)  # how far a window goes back behind the watermark: the list's dates may mean whole days
 SWEEP_EVERY = timedelta(days=7)  # how often all ids are listed, to find what fell out of every window
 SOON = timedelta(seconds=1)  # until we look again whether what was asked for has come
+CANNOT_READ = "packages that changed cannot be read now"
 CHUNK = 100  # packages asked for singly in one step
 
 
@@ -148,7 +149,7 @@ class Reconcile:
         now, leg, place = self._clock(), LEGS[run.kind][run.progress.leg], run.progress.place
         with self._database.write() as connection:
             if not self._budget.has_room(connection, now=now):
-                runs.wait(connection, run, until=next_minute(now))
+                runs.wait(connection, run, until=next_minute(now), error=None)
                 return False
             self._budget.spend(connection, now=now)
         try:
@@ -225,9 +226,10 @@ class Reconcile:
         now, walked_at = self._clock(), datetime.fromisoformat(run.progress.walked_at or "")
         hopeless = UnreadableAnswer.__name__
         with self._database.write() as connection:
-            waits = reads.is_open(connection, wanted_by=walked_at, skipping=hopeless)
-            if waits or journal.is_reading_pending(connection):
-                runs.wait(connection, run, until=now + SOON)
+            hindrances = reads.still_open(connection, wanted_by=walked_at, skipping=hopeless)
+            if hindrances or journal.is_reading_pending(connection):
+                errors = ", ".join(sorted(filter(None, hindrances)))
+                runs.wait(connection, run, until=now + SOON, error=f"{CANNOT_READ}: {errors}" if errors else None)
                 return False
             known = runs.watermark(connection)
             leaves_a_gap = run.since is not None and (known is None or run.since > known)

@@ -117,8 +117,8 @@ class Refresh:
             wait = max(wait, timedelta(seconds=problem.seconds))
         with self._database.write() as connection:
             if isinstance(problem, NotThere | NotPermitted | RefusedByOneSpan):
-                sightings.refused(connection, wanted.package_id, now=now)
                 reads.settle(connection, wanted, began_at=began_at, again_at=now + SOON)
+                sightings.refused(connection, wanted.package_id, now=now)  # after: a reconcile locks in this order
                 return
             reads.put_off(connection, wanted, until=now + wait, error=type(problem).__name__)
         if not isinstance(problem, UnreadableAnswer):  # else it is about this package alone
