@@ -128,6 +128,15 @@ def test_a_list_that_does_not_page_is_not_believed():
         walk(shown)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 250])
+def test_a_list_that_knows_no_pages_is_believed_where_it_shows_all_that_it_counts(size):
+    """Whatever is asked for, it shows everything."""
+    shown = List(size, largest=10**6)
+    shown.page = lambda asked, page=shown.page: page({"from": 0, "to": 10**6})
+
+    assert walk(shown) == {name for name, _ in shown.rows}
+
+
 def test_rows_that_are_no_packages_do_not_hold_up_the_walk():
     """They are counted, and left out."""
     shown = List(150)

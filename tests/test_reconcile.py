@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy import func, select
 
 from app import EXTENSION, Service, create_app
-from app.errors import UnreadableAnswer
+from app.errors import NotPermitted, UnreadableAnswer
 from app.onespan.client import OneSpan
 from app.simulator.account import Account
 from app.simulator.faults import Faults
@@ -447,6 +447,27 @@ class TestOutages:
         world.reconcile()
         assert world.differences() == []
         assert ledger(world.service)[-1].error is None
+
+    def test_a_folder_that_is_refused_holds_up_no_other(self, world, clock, monkeypatch):
+        """Templates may need a right of their own; the packages are known all the same."""
+        account = populated(1, 30, now=clock.now - DAY)
+        world.connect(account)
+        ask = world.handlers.onespan.packages
+
+        def refused(**query: object) -> object:
+            if "type" in query:
+                raise NotPermitted("403")
+            return ask(**query)
+
+        monkeypatch.setattr(world.handlers.onespan, "packages", refused)
+        world.service.reconcile.begin(Asked(backfill=True))
+        for _ in range(20):
+            world.service.reconcile.turn()
+            world.settle()
+            clock.forward(HOUR)
+
+        assert ledger(world.service)[-1].state == "done"
+        assert [one for one in world.differences() if "not known" not in one] == []
 
     def test_a_spool_that_was_drained_is_an_outage(self, service, client, clock, monkeypatch):
         """The database was away; what came then was kept, but who knows."""

@@ -118,8 +118,10 @@ def onward(place: Place, page: ListPage, *, new: int, since: str | None) -> Plac
     `since` is when the window begins (ISO), where there is one. Raises `UnsteadyList` where the list never adds up.
     """
     same = (place.head, place.tail, place.rows) == (_head(page), _tail(page), page.rows)
-    if same and page.rows > 1 and place.offset > 2 and not place.void:  # noqa: PLR2004  (two rows may stand on two pages)
-        raise UnsteadyList("it shows the same page again and again")
+    if same and page.rows and place.offset > 2 and not place.void:  # noqa: PLR2004  (two rows may stand on two pages)
+        if page.count != page.rows:
+            raise UnsteadyList("it shows the same page again and again")
+        return None  # it knows no pages, and this is all it has
     here = _learned(place, page, new=new)
     if place.straight and not (here.counts and here.falls):
         return _again(here)  # what we trusted in does not hold

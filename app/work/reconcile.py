@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.engine import Connection
 
-from app.errors import OneSpanError, Throttled, UnreadableAnswer, UnsteadyList
+from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, Throttled, UnreadableAnswer, UnsteadyList
 from app.onespan import claims
 from app.onespan.claims import iso
 from app.onespan.client import Answer, OneSpan
@@ -34,6 +34,8 @@ LEASE = timedelta(minutes=10)  # longer than one request with all its tries may 
 OVERLAP = timedelta(days=1)  # how far a window goes back behind the watermark: the list's dates may mean whole days
 SWEEP_EVERY = timedelta(days=7)  # how often all ids are listed, to find what fell out of every window
 SOON = timedelta(seconds=1)  # until we look again whether what was asked for has come
+STUBBORN = 3  # times a folder is refused us, but for the first, until we go on without it
+REFUSALS = (RefusedByOneSpan, NotPermitted, NotThere)
 CANNOT_READ = "packages that changed cannot be read now"
 CHUNK = 100  # packages asked for singly in one step
 
@@ -252,6 +254,9 @@ class Reconcile:
         if isinstance(problem, Throttled) and problem.seconds:
             wait = max(wait, timedelta(seconds=problem.seconds))
         progress = replace(run.progress, place=Place()) if isinstance(problem, UnsteadyList) else run.progress
+        if isinstance(problem, REFUSALS) and run.progress.leg > 0 and run.attempts >= STUBBORN:
+            progress, wait = Progress(run.progress.leg + 1), timedelta(0)  # the others are not held up by one folder
+            log.error("reconcile.folder_refused", run=run.id, leg=run.progress.leg, error=type(problem).__name__)
         with self._database.write() as connection:
             runs.put_off(connection, run, until=self._clock() + wait, error=str(problem), progress=progress)
         log.warning("reconcile.waits", run=run.id, error=type(problem).__name__, seconds=wait.total_seconds())
