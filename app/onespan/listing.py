@@ -19,6 +19,7 @@ from app.onespan.packages import PackageReading, read_package
 
 PAGE = 100  # packages asked for at once; more is not documented
 STEP_BACK = 50  # places we go back where a page shares nothing with those before it
+UNMOVED = 8  # pages alike in a row after which it is the list that does not page, and not chance
 PASSES = 5  # times we go through one folder before we come back later
 AHEAD = timedelta(days=1)  # the window's end lies in the future, lest it cut off what changes meanwhile
 
@@ -58,7 +59,8 @@ class Place:
     """How far a walk through a folder has come, and what it has learned of the list; plain values, so it can be kept.
 
     The next page begins at `offset`; it is part of the walk's pass number `passes`. `count`, `rows`, `head`, `tail`
-    and `low` (its oldest `updated`) are of the page before; where that one was `void` it does not count as seen.
+    and `low` (its oldest `updated`) are of the page before; where that one was `void` it does not count as seen, and
+    `same` pages before it were just like it.
     In this pass `seen` packages were shown, so many rows were `unreadable`, and the count fell by `gone`; the pass
     before had shown `seen_before`. `counts`: the list counts all and not the page; `falls`: the newest come first,
     and stood at `top` when we began; `straight`: the next page is to repeat nothing.
@@ -72,6 +74,7 @@ class Place:
     tail: str | None = None
     low: str | None = None
     void: bool = False
+    same: int = 0
     seen: int = 0
     unreadable: int = 0
     gone: int = 0
@@ -117,12 +120,11 @@ def onward(place: Place, page: ListPage, *, new: int, since: str | None) -> Plac
 
     `since` is when the window begins (ISO), where there is one. Raises `UnsteadyList` where the list never adds up.
     """
-    same = (place.head, place.tail, place.rows) == (_head(page), _tail(page), page.rows)
-    if same and page.rows and place.offset > 2 and not place.void:  # noqa: PLR2004  (two rows may stand on two pages)
-        if page.count != page.rows:
-            raise UnsteadyList("it shows the same page again and again")
-        return None  # it knows no pages, and this is all it has
     here = _learned(place, page, new=new)
+    if here.same and place.offset > 2 and page.count != page.rows:  # noqa: PLR2004  (two rows may stand on two pages)
+        raise UnsteadyList("it shows the same page again and again")
+    if here.same == UNMOVED:
+        return None  # it knows no pages, and this is all it has
     if place.straight and not (here.counts and here.falls):
         return _again(here)  # what we trusted in does not hold
     if back := _perhaps_skipped(place, here, page, new=new):
@@ -149,6 +151,7 @@ def _learned(place: Place, page: ListPage, *, new: int) -> Place:
         tail=_tail(page),
         low=updates[-1] if updates else place.low,
         void=False,
+        same=place.same + 1 if _is_same(place, page) else 0,
         seen=place.seen + new,
         unreadable=place.unreadable + page.unreadable,
         gone=place.gone + fell,
@@ -156,6 +159,11 @@ def _learned(place: Place, page: ListPage, *, new: int) -> Place:
         falls=place.falls and falls,
         top=place.top if place.passes or place.offset else max(filter(None, updates), default=None),
     )
+
+
+def _is_same(place: Place, page: ListPage) -> bool:
+    before = (place.rows, place.head, place.tail)
+    return page.rows > 0 and place.offset > 0 and before == (page.rows, _head(page), _tail(page))
 
 
 def _perhaps_skipped(place: Place, here: Place, page: ListPage, *, new: int) -> int:
