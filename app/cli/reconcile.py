@@ -89,6 +89,7 @@ def _check(database: Database, onespan: OneSpan, clock: Clock, *, since: datetim
                 say("")
                 click.echo(_drift(drift))
     asked = f"{counted(checker.packages, 'package')} in {counted(checker.requests, 'request')}"
+    asked += f", {checker.unreadable} of them unreadable" if checker.unreadable else ""
     click.echo(f"{asked}: {counted(found, 'difference') if found else 'all as OneSpan has it'}.")
     if found:
         sys.exit(1)

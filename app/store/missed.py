@@ -10,6 +10,7 @@ from app.store import outages
 from app.store.models import Event, Journal, Missed
 
 NEVER_TOLD, NO_TRACE = "never told", "no trace"
+LATEST = timedelta(days=7)  # how long after it came in a reading may still be digested, and find something
 NEAR = timedelta(minutes=1)  # a callback comes within so much of its fact
 
 
@@ -32,7 +33,7 @@ def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int)
             Event.first_received_at <= now - grace,
             Event.happened_at > began,
             ~exists().where(Missed.event_id == Event.id),
-            *((Event.first_received_at >= last,) if last else ()),
+            *((Event.first_received_at >= last - LATEST,) if last else ()),
         )
         .order_by(Event.first_received_at)
         .limit(limit)

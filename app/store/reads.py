@@ -49,9 +49,10 @@ def due(connection: Connection, *, now: datetime, limit: int) -> list[tuple[str,
     return [(row.package_id, row.rank) for row in connection.execute(found)]
 
 
-def count_failed(connection: Connection, error: str) -> int:
-    """How many are still to be read whose last try met this error."""
-    return connection.scalar(select(func.count()).select_from(Read).where(Read.error == error)) or 0
+def count_failed(connection: Connection, error: str, *, wanted_by: datetime) -> int:
+    """How many that a reconcile wanted by then are still to be read, because their last try met this error."""
+    ours = (Read.error == error, Read.rank == RECONCILING, Read.wanted_at <= wanted_by)
+    return connection.scalar(select(func.count()).select_from(Read).where(*ours)) or 0
 
 
 def still_open(connection: Connection, *, wanted_by: datetime, skipping: str) -> list[str | None]:
@@ -93,5 +94,5 @@ _WANT = text(
     VALUES (:package_id, :reason, :wanted_at, :due_at, :rank, :tells)
     ON CONFLICT (package_id) DO UPDATE SET reason = excluded.reason, wanted_at = excluded.wanted_at, error = NULL,
     rank = CASE WHEN excluded.rank < reads.rank THEN excluded.rank ELSE reads.rank END,
-    tells = CASE WHEN reads.tells = 'nothing' THEN excluded.tells ELSE reads.tells END"""
+    tells = CASE WHEN excluded.tells = 'all' OR reads.tells = 'nothing' THEN excluded.tells ELSE reads.tells END"""
 ).bindparams(bindparam("wanted_at", type_=Read.wanted_at.type), bindparam("due_at", type_=Read.due_at.type))

@@ -22,18 +22,25 @@ RUNNING, DONE = "running", "done"
 class Progress:
     """Where a run has come to: the leg of its way and the place there; after the last leg, the packages `after` one.
 
-    `walked_at` is when the list was through, our time: what is still to be read was wanted by then.
+    This leg was `refused` so many times. `walked_at` is when the list was through, our time: what is still to be read
+    was wanted by then.
     """
 
     leg: int = 0
     place: Place = field(default_factory=Place)
+    refused: int = 0
     after: str = ""
     walked_at: str | None = None
 
     @classmethod
     def of(cls, kept: Mapping[str, Any]) -> "Progress":
-        """What the ledger kept."""
-        return cls(**{**kept, "place": Place(**kept.get("place", {}))})
+        """What the ledger kept; another version of us may have kept other things."""
+        return cls(**{**_known(cls, kept), "place": Place(**_known(Place, kept.get("place", {})))})
+
+
+def _known(kind: type, kept: Mapping[str, Any]) -> dict[str, Any]:
+    names = {one.name for one in dataclasses.fields(kind)}
+    return {name: value for name, value in kept.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,12 @@ def seen_at(connection: Connection, package_ids: Collection[str]) -> dict[str, d
     return {row.package_id: row.seen_at for row in connection.execute(found)}
 
 
+def refused_since(connection: Connection, package_ids: Collection[str], *, since: datetime) -> set[str]:
+    """Which of these were asked for and denied us since then."""
+    found = select(Sighting.package_id).where(Sighting.package_id.in_(package_ids), Sighting.refused_at >= since)
+    return set(connection.execute(found).scalars())
+
+
 def was_seen(connection: Connection, package_id: str, *, key: str | None) -> bool:
     """Whether these very credentials saw it in the list."""
     found = select(Sighting.key).where(Sighting.package_id == package_id, Sighting.seen_at.is_not(None))
@@ -63,6 +69,29 @@ def not_shown(
     )
     if since is not None:
         found = found.where(Package.updated_at >= since)
+    return list(connection.execute(found).scalars())
+
+
+def overdue(connection: Connection, *, now: datetime, limit: int) -> list[str]:
+    """Packages out for signature whose time is over, and that nobody has looked at since: they may have expired.
+
+    Whether expiry moves `updated`, so that the list would show it, nobody says.
+    """
+    looked = or_(Package.read_at > Package.due_at, Sighting.seen_at > Package.due_at)
+    found = (
+        select(Package.id)
+        .outerjoin(Sighting, Sighting.package_id == Package.id)
+        .where(
+            Package.status == "SENT",
+            Package.due_at < now,
+            Package.trashed.is_(False),
+            Package.deleted.is_(False),
+            or_(looked.is_(None), looked.is_(False)),
+            or_(Sighting.refused_at.is_(None), Sighting.refused_at < Package.due_at),
+        )
+        .order_by(Package.due_at)
+        .limit(limit)
+    )
     return list(connection.execute(found).scalars())
 
 

@@ -2,9 +2,18 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from werkzeug.datastructures import MultiDict
 
 from app.errors import ReceiverError
@@ -135,6 +144,12 @@ class ReconcileRequest(BaseModel):
     backfill: bool = Field(default=False, description="Walk through the whole account.")
     fire: bool = Field(default=False, description="Tell handlers all there ever was to tell, and nobody told.")
 
+    @model_validator(mode="after")
+    def _goes_back_to_one_time(self) -> Self:
+        if self.since is not None and self.backfill:
+            raise ValueError("since and backfill exclude each other: the backfill goes back to the beginning")
+        return self
+
 
 class ChangesQuery(Query):
     """Parameters of the feed of changes."""
@@ -167,7 +182,7 @@ def read_parameters(query: type[Given], given: MultiDict[str, str]) -> Given:
 
 def _explain(problem: Any) -> str:
     if not problem["loc"]:
-        return f"the body: {problem['msg']}"
+        return f"the body: {problem['msg'].removeprefix('Value error, ')}"
     what = "is no parameter here" if problem["type"] == "extra_forbidden" else problem["msg"]
     return f"{problem['loc'][0]}: {what.removeprefix('Value error, ')}"
 

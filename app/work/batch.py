@@ -23,6 +23,7 @@ from app.work.finding import ALL, Reading, found_by, gone
 from app.work.told import Told, read
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
+DENIED = timedelta(hours=1)  # for so long nobody asks again for a package that was denied us
 READ_SOON = timedelta(seconds=2)  # a surprise seldom comes alone; so long the others have to come
 
 
@@ -72,6 +73,7 @@ class Batch:
         self._canvas = Canvas(picture.states(connection, packages))
         self._unconfirmed = events.unconfirmed(connection, packages)
         self._seen_at = sightings.seen_at(connection, packages)
+        self._denied = sightings.refused_since(connection, packages, since=now - DENIED)
         self._readings: dict[str, Reading | None] = {}
         self._fingerprints: dict[int, str] = {}
         self._new: list[NewEvent] = []
@@ -102,11 +104,12 @@ class Batch:
             self._confirmed[found.id] = fingerprint
             self._ids[fingerprint] = found.id
         else:
-            self._new.append(NewEvent(fingerprint, callback, callback.happened_at or one.received_at, one.received_at))
+            self._new.append(NewEvent(fingerprint, callback, one.happened_at, one.received_at))
         changed = self._canvas.take(one)
         after = self._canvas.now[one.package_id]
         late = changed and one.happened_at <= self._seen_at.get(one.package_id, LONG_AGO)
-        if not found and (reason := surprise(callback, before=before, after=after, late=late)):
+        reason = None if found else surprise(callback, before=before, after=after, late=late)
+        if reason and one.package_id not in self._denied:
             self._wanted.setdefault(one.package_id, reason)
 
     def _found_before(self, one: Told, callback: Callback) -> Unconfirmed | None:

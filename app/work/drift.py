@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.errors import NotPermitted, NotThere
+from app.errors import NotPermitted, NotThere, UnreadableAnswer, UnreadablePackage
 from app.onespan import claims
 from app.onespan.claims import State, iso
 from app.onespan.client import Answer, OneSpan
@@ -43,6 +43,7 @@ class Checker:
         self._progress = progress
         self._seen: set[str] = set()
         self.requests = 0
+        self.unreadable = 0
 
     @property
     def packages(self) -> int:
@@ -119,6 +120,8 @@ class Checker:
                 yield Drift(package_id, "package", "deleted", False, True)  # noqa: FBT003
         except NotPermitted:
             return  # which says nothing of it
+        except (UnreadableAnswer, UnreadablePackage):
+            self.unreadable += 1
 
 
 def _differences(state: State, shown: PackageReading, answer: Answer) -> Iterator[Drift]:

@@ -37,6 +37,7 @@ SOON = timedelta(seconds=1)  # until we look again whether what was asked for ha
 STUBBORN = 3  # times a folder is refused us, but for the first, until we go on without it
 REFUSALS = (RefusedByOneSpan, NotPermitted, NotThere)
 CANNOT_READ = "packages that changed cannot be read now"
+OVERDUE = 1000  # of those that must have expired, at most, in one run
 CHUNK = 100  # packages asked for singly in one step
 
 
@@ -97,7 +98,10 @@ class Reconcile:
         with self._database.write() as connection:
             imports = asked.backfill or (asked.since is None and _never_imported(connection))
             kind, since = (BACKFILL, None) if imports else (RECONCILE, asked.since or _window(connection))
-            return runs.begin(connection, kind=kind, reason="asked", since=since, fires=asked.fires, now=now)
+            run = runs.begin(connection, kind=kind, reason="asked", since=since, fires=asked.fires, now=now)
+        if run is not None:
+            log.info("reconcile.began", run=run, kind=kind, reason="asked")
+        return run
 
     def turn(self) -> bool:
         """Begin a run that is due, or take the one that is under way a step further. Returns whether there was work."""
@@ -217,10 +221,13 @@ class Reconcile:
             missing = sightings.not_shown(
                 connection, walks=(first, first + WALKS - 1), since=since, after=here.after, limit=CHUNK
             )
-            reads.want(connection, dict.fromkeys(missing, "not listed"), now=now, rank=reads.RECONCILING)
+            wanted = dict.fromkeys(missing, "not listed")
+            if not here.after:
+                wanted |= dict.fromkeys(sightings.overdue(connection, now=now, limit=OVERDUE), "overdue")
+            reads.want(connection, wanted, now=now, rank=reads.RECONCILING)
             done = len(missing) < CHUNK
             to = replace(here, after=missing[-1] if missing else here.after, walked_at=iso(now) if done else None)
-            self._advance(connection, run, to, did=Tally(asked=len(missing)))
+            self._advance(connection, run, to, did=Tally(asked=len(wanted)))
         return True
 
     def _close(self, run: TakenRun) -> bool:
@@ -235,7 +242,10 @@ class Reconcile:
                 return False
             known = runs.watermark(connection)
             leaves_a_gap = run.since is not None and (known is None or run.since > known)
-            until, unreadable = (None if leaves_a_gap else run.until), reads.count_failed(connection, hopeless)
+            until, unreadable = (
+                (None if leaves_a_gap else run.until),
+                reads.count_failed(connection, hopeless, wanted_by=walked_at),
+            )
             runs.finish(connection, run, now=now, until=until, unreadable=unreadable)
         log.info("reconcile.done", run=run.id, seconds=round((now - run.began_at).total_seconds(), 1))
         return True
@@ -254,9 +264,11 @@ class Reconcile:
         if isinstance(problem, Throttled) and problem.seconds:
             wait = max(wait, timedelta(seconds=problem.seconds))
         progress = replace(run.progress, place=Place()) if isinstance(problem, UnsteadyList) else run.progress
-        if isinstance(problem, REFUSALS) and run.progress.leg > 0 and run.attempts >= STUBBORN:
-            progress, wait = Progress(run.progress.leg + 1), timedelta(0)  # the others are not held up by one folder
-            log.error("reconcile.folder_refused", run=run.id, leg=run.progress.leg, error=type(problem).__name__)
+        if isinstance(problem, REFUSALS):
+            progress = replace(progress, refused=progress.refused + 1)
+        if progress.refused >= STUBBORN and progress.leg > 0:
+            log.error("reconcile.folder_refused", run=run.id, leg=progress.leg, error=type(problem).__name__)
+            progress, wait = Progress(progress.leg + 1), timedelta(0)  # the others are not held up by one folder
         with self._database.write() as connection:
             runs.put_off(connection, run, until=self._clock() + wait, error=str(problem), progress=progress)
         log.warning("reconcile.waits", run=run.id, error=type(problem).__name__, seconds=wait.total_seconds())

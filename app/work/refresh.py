@@ -118,6 +118,7 @@ class Refresh:
         with self._database.write() as connection:
             if isinstance(problem, NotThere | NotPermitted | RefusedByOneSpan):
                 reads.settle(connection, wanted, began_at=began_at, again_at=now + SOON)
+                self._answers_again(connection, now)
                 sightings.refused(connection, wanted.package_id, now=now)  # after: a reconcile locks in this order
                 return
             reads.put_off(connection, wanted, until=now + wait, error=type(problem).__name__)
