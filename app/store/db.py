@@ -175,8 +175,7 @@ def _turnstile(url: URL) -> AbstractContextManager[None]:
     return Turnstile(Path(f"{url.database}-turn"))
 
 
-def _write_json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+_write_json = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` would make one for each value
 
 
 # Parameters are hidden: an error's text would quote a row, and with it a person.
