@@ -1,6 +1,7 @@
 """The commands: `flask setup`, `worker`, `replay`, `rebuild`, `simulate`. Each parses and calls one function."""
 
 import copy
+import gc
 import signal
 import sys
 import threading
@@ -122,6 +123,7 @@ def _worker(worker: Worker, readiness: Check) -> Command:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        gc.freeze()  # as in gunicorn.conf.py
         worker.start()
         click.echo("Working. Stop with Ctrl-C.", err=True)
         if problem := readiness():
