@@ -1,5 +1,6 @@
 """How gunicorn runs the service; it reads this file by itself. Every setting can be given on its command line."""
 
+import gc
 import sys
 from typing import Any
 
@@ -29,6 +30,7 @@ def _service_of(app: Any) -> Any:
 
 def post_worker_init(worker: Any) -> None:
     """Begin to work, in the process that was just forked; with WORKER=external only what each process must."""
+    gc.freeze()  # what is loaded by now stays: spare the collector from looking through it again and again
     service = _service_of(worker.wsgi)
     service.presence.open_door()
     if service.settings.worker == "embedded":

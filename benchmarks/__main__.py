@@ -1,4 +1,4 @@
-"""The benchmarks: `python -m benchmarks [--quick] [--only door|digest|latency]`.
+"""The benchmarks: `python -m benchmarks [--quick | --full] [--only door|digest|latency|reconcile|lives]`.
 
 Everything is measured side by side on this machine, so the ratios say more than the figures. Nothing leaves the
 loopback, everything lies in folders that go away.
@@ -16,30 +16,36 @@ import time
 import psycopg
 import structlog
 
-from benchmarks import digest, door, latency
+from benchmarks import digest, door, latency, lives, reconcile
 from benchmarks.places import Databases, databases
+
+SIZES = (1_000, 10_000, 100_000)  # packages to reconcile; the last only where all is wanted
 
 
 def main() -> None:
     """Measure, print, and say what was missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="short and rough: does it all still run?")
-    parser.add_argument("--only", choices=["door", "digest", "latency"])
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--quick", action="store_true", help="short and rough: does it all still run?")
+    length.add_argument("--full", action="store_true", help="reconcile 100,000 packages, too: some ten minutes more")
+    parser.add_argument("--only", choices=["door", "digest", "latency", "reconcile", "lives"])
     wanted = parser.parse_args()
     began = time.monotonic()
     logging.disable(logging.INFO)
     with databases() as made:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
         print(_machine(made))
-        met = _measure(made, quick=wanted.quick, only=wanted.only)
+        met = _measure(made, quick=wanted.quick, full=wanted.full, only=wanted.only)
     print(f"\n{'All aims met.' if met else 'Some aims MISSED.'} It took {time.monotonic() - began:.0f} s.")
 
 
-def _measure(made: Databases, *, quick: bool, only: str | None) -> bool:
+def _measure(made: Databases, *, quick: bool, full: bool, only: str | None) -> bool:
     plans = {
         "door": lambda: door.run(made, seconds=1.5 if quick else 4, rounds=1 if quick else 3),
         "digest": lambda: digest.run(made, many=2_000 if quick else 20_000),
         "latency": lambda: latency.run(made, seconds=3 if quick else 10),
+        "reconcile": lambda: reconcile.run(made, sizes=(200, 1_000) if quick else SIZES if full else SIZES[:-1]),
+        "lives": lambda: lives.run(made, many=30 if quick else 200),
     }
     met = [plan() for name, plan in plans.items() if only in (None, name)]
     return all(met)

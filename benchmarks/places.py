@@ -141,6 +141,43 @@ def load(server: Server, path: str, *, clients: int, warm_up: float, seconds: fl
     return {**answers, "cpu": (server.cpu() - used) * 1000 / max(1, sum(answers["statuses"].values()))}
 
 
+class Companion:
+    """A process of its own, `python -m module given`, that says a JSON line at its start and after each it is told."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.said = self._hear()
+
+    def ask(self, **wanted: object) -> dict:
+        """Tell it what is wanted; what it says then."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(wanted) + "\n")
+        self._process.stdin.flush()
+        return self._hear()
+
+    def _hear(self) -> dict:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._process.args} has ended")
+        return json.loads(line)
+
+
+@contextmanager
+def companion(module: str, **given: object) -> Iterator[Companion]:
+    """It ends when it is told nothing more."""
+    command = [sys.executable, "-m", module, json.dumps(given)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=_bare_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield Companion(process)
+        finally:
+            assert process.stdin
+            process.stdin.close()
+            process.terminate()
+
+
 def count(url: str, table: str) -> int:
     """How many rows there are."""
     engine = create_engine(url)

@@ -17,10 +17,11 @@ from sqlalchemy import select
 
 from app import Service
 from app.onespan.access import ApiKey, Connection
-from app.onespan.callbacks import read_callback
+from app.onespan.callbacks import Callback, read_callback
 from app.onespan.client import Answer, OneSpan
 from app.onespan.findings import NEVER_FOUND
-from app.onespan.values import Event, Package
+from app.onespan.surprise import surprise
+from app.onespan.values import Event, Package, Signer
 from app.simulator import wire
 from app.simulator.account import Account
 from app.simulator.acts import Act
@@ -278,6 +279,23 @@ def test_what_surprises_nobody_costs_nothing(life, hear, ask, work, clock, servi
     clock.forward(MINUTE)
 
     assert service.refresh.turn() is False
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "trashed", "asked_for"),
+    [
+        ("PACKAGE_RESTORE", None, True, None),
+        ("PACKAGE_RESTORE", None, False, "structure"),  # so it is not the trash that it came back from
+        ("PACKAGE_ATTACHMENT", "passport", False, None),
+        ("PACKAGE_ATTACHMENT", None, False, "structure"),
+    ],
+)
+def test_a_callback_that_tells_all_there_is_surprises_nobody(name, message, trashed, asked_for):
+    """Of a package that was read, by a signer whom it has."""
+    told = Callback(name, "pkg-1", "ada", None, message, NOON, {})
+    known = Package("pkg-1", status="SENT", trashed=trashed, signers=(Signer("ada"),), read_at=NOON - HOUR)
+
+    assert surprise(told, before=known, after=replace(known, trashed=False)) == asked_for
 
 
 def _fields(event: ToldByOneSpan) -> dict[str, Any]:

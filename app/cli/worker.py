@@ -1,5 +1,6 @@
 """`flask worker`: take turns until told to stop."""
 
+import gc
 import signal
 import threading
 from collections.abc import Callable
@@ -25,6 +26,7 @@ def worker_command(worker: Worker, readiness: Callable[[], str | None]) -> Comma
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        gc.freeze()  # as in gunicorn.conf.py
         worker.start()
         click.echo("Working. Stop with Ctrl-C.", err=True)
         if problem := readiness():

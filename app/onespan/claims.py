@@ -59,13 +59,15 @@ def merge(state: State, claims: Iterable[Claim]) -> State:
 
     When they tell nothing new the very same object comes back.
     """
+    changed: dict[str, dict[str, Registers]] = {}
     for claim in claims:
-        held = state.get(claim.subject, {}).get(claim.attribute, {})
-        told = (claim.at, claim.value)
+        attributes = changed.get(claim.subject) or state.get(claim.subject, {})
+        held, told = attributes.get(claim.attribute, {}), (claim.at, claim.value)
         if claim.witness not in held or _newer(told, held[claim.witness]):
-            registers = {**held, claim.witness: told}
-            state = {**state, claim.subject: {**state.get(claim.subject, {}), claim.attribute: registers}}
-    return state
+            if claim.subject not in changed:
+                changed[claim.subject] = {**attributes}
+            changed[claim.subject][claim.attribute] = {**held, claim.witness: told}
+    return {**state, **changed} if changed else state
 
 
 def union(states: Iterable[Mapping[str, Registers]]) -> Mapping[str, Registers]:
@@ -219,8 +221,9 @@ def shown_by(reading: PackageReading, *, at: datetime) -> list[Claim]:
         signing = [seat for seat in reading.seats if seat.role_id in shown.signed]
         signed = {f"signed {seat.signer_id}": shown.signed[seat.role_id] for seat in signing}
         subjects[document(shown.id)] = {"name": shown.name, **signed}
+    when = iso(at)
     return [
-        Claim(subject, attribute, value, iso(at), "snapshot")
+        Claim(subject, attribute, value, when, "snapshot")
         for subject, attributes in subjects.items()
         for attribute, value in attributes.items()
     ]

@@ -1,5 +1,7 @@
 """What makes us ask OneSpan: a callback that does not fit what we know, or that tells less than we need. Pure."""
 
+from collections.abc import Callable, Mapping
+
 from app.onespan.callbacks import Callback
 from app.onespan.catalogue import event_type
 from app.onespan.findings import STEPS
@@ -7,6 +9,11 @@ from app.onespan.values import Package
 
 CONSENT = "default-consent"
 WAITING = ("PENDING", "LOCKED")
+# Structural events that need no asking where this holds: then the callback has told all that a reading would show.
+TELLS_ALL: Mapping[str, Callable[[Callback, Package | None], bool]] = {
+    "PACKAGE_ATTACHMENT": lambda callback, _: bool(callback.message),
+    "PACKAGE_RESTORE": lambda _, before: bool(before and before.trashed),
+}
 
 
 def surprise(callback: Callback, *, before: Package | None, after: Package, late: bool = False) -> str | None:
@@ -17,7 +24,7 @@ def surprise(callback: Callback, *, before: Package | None, after: Package, late
     """
     reasons = {
         "unknown": before is None or before.read_at is None,
-        "structure": event_type(callback.name).surprises,
+        "structure": event_type(callback.name).surprises and not _tells_all(callback, before),
         "step": _is_no_step(callback, before, after),
         "signer": not _knows_signer(callback, before),
         "document": not _knows_document(callback, before),
@@ -25,6 +32,11 @@ def surprise(callback: Callback, *, before: Package | None, after: Package, late
         "open signers": after.status == "COMPLETED" and any(one.status in WAITING for one in after.signers),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _tells_all(callback: Callback, before: Package | None) -> bool:
+    holds = TELLS_ALL.get(callback.name)
+    return holds is not None and holds(callback, before)
 
 
 def _is_no_step(callback: Callback, before: Package | None, after: Package) -> bool:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -19,7 +20,7 @@ from app.store import events, journal, ledger, missed, picture, reads, sightings
 from app.store.events import Facts, NewEvent, Unconfirmed
 from app.store.picture import NewChange
 from app.work.dispatch import Handlers
-from app.work.finding import ALL, Reading, found_by, gone
+from app.work.finding import ALL, NOTHING, Reading, found_by, gone
 from app.work.told import Told, read
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -74,7 +75,8 @@ class Batch:
         self._unconfirmed = events.unconfirmed(connection, packages)
         self._seen_at = sightings.seen_at(connection, packages)
         self._denied = sightings.refused_since(connection, packages, since=now - DENIED)
-        self._readings: dict[str, Reading | None] = {}
+        self._before: dict[str, list[Reading]] = {}
+        self._seen: dict[str, list[Reading]] = {}
         self._fingerprints: dict[int, str] = {}
         self._new: list[NewEvent] = []
         self._repeats: list[str] = []
@@ -124,32 +126,33 @@ class Batch:
 
     def _look(self, one: Told) -> None:
         self._add_new()  # what was told up to here counts as told
-        before = self._last_reading(one) if one.tells != ALL else None
-        told = events.of_package(self._connection, one.package_id, after=before.read_at if before else None)
-        shown = one.reading or (before.shown if before else PackageReading.blank(one.package_id))
-        assert one.read_at
-        assert one.answered_at
-        reading = Reading(one.id, one.received_at, one.read_at, one.answered_at, shown, one.tells)
-        if one.reading is None:
-            self._new += gone(reading, before=before, told=told)
-        else:
-            began_at = journal.began_at(self._connection) if one.tells != ALL else None
-            self._new += found_by(reading, before=before, told=told, began_at=began_at)
-            if before is None or before.read_at <= reading.read_at:
-                self._readings[one.package_id] = reading
-        self._add_new()
+        if one.reading is None or one.tells != NOTHING:
+            self._new += self._found(one)
+            self._add_new()
+        if one.reading:
+            self._seen.setdefault(one.package_id, []).append(_reading(one, one.reading))
         self._canvas.take(one)
 
-    def _last_reading(self, one: Told) -> Reading | None:
-        if one.package_id not in self._readings:
-            row = journal.last_reading(self._connection, one.package_id)
+    def _found(self, one: Told) -> list[NewEvent]:
+        before = self._last_reading(one.package_id) if one.tells != ALL else None
+        told = events.of_package(self._connection, one.package_id, after=before.read_at if before else None)
+        if one.reading is None:
+            return gone(_reading(one, PackageReading.blank(one.package_id)), before=before, told=told)
+        began_at = self._began_at if one.tells != ALL else None
+        return found_by(_reading(one, one.reading), before=before, told=told, began_at=began_at)
+
+    def _last_reading(self, package_id: str) -> Reading | None:
+        """The newest by OneSpan's clock, of those in the journal and those seen in this batch."""
+        if package_id not in self._before:
+            row = journal.last_reading(self._connection, package_id)
             last = read(row) if row else None
-            self._readings[one.package_id] = (
-                Reading(last.id, last.received_at, last.read_at, last.answered_at, last.reading)
-                if last and last.reading and last.read_at and last.answered_at
-                else None
-            )
-        return self._readings[one.package_id]
+            self._before[package_id] = [_reading(last, last.reading)] if last and last.reading else []
+        known = [*self._before[package_id], *self._seen.get(package_id, ())]
+        return max(known, key=lambda one: (one.read_at, one.journal_id), default=None)
+
+    @cached_property
+    def _began_at(self) -> datetime | None:
+        return journal.began_at(self._connection)
 
     def _add_new(self) -> None:
         for event_id, event in zip(events.add(self._connection, self._new), self._new, strict=True):
@@ -172,3 +175,9 @@ class Batch:
             reads.want(connection, self._wanted, now=now, patience=READ_SOON)
         told = {one.id: self._ids.get(self._fingerprints.get(one.id, "")) for one in self._told}
         journal.settle(connection, told, now=now)
+
+
+def _reading(told: Told, shown: PackageReading) -> Reading:
+    assert told.read_at
+    assert told.answered_at
+    return Reading(told.id, told.received_at, told.read_at, told.answered_at, shown, told.tells)

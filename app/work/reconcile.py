@@ -21,7 +21,7 @@ from app.onespan.client import Answer, OneSpan
 from app.onespan.listing import FOLDERS, Item, ListPage, Place, onward, question, read_page
 from app.store import journal, outages, picture, reads, runs, sightings
 from app.store.budget import Budget, next_minute
-from app.store.db import Database, take_pen
+from app.store.db import Database, plan_anew, take_pen
 from app.store.journal import Entry
 from app.store.runs import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
 from app.work.attempt import Clock
@@ -172,6 +172,7 @@ class Reconcile:
         here = run.progress
         walk, ids = _walk_number(run.id, here), {item.reading.id for item in page.items}
         with self._database.write() as connection:
+            plan_anew(connection)
             take_pen(connection)
             new = ids - sightings.walked(connection, ids, walk=walk)
             to = onward(here.place, page, new=len(new), since=iso(since) if since else None)
