@@ -111,6 +111,15 @@ def test_whatever_the_list_leaves_open_who_stands_still_is_seen(size, first, lar
     assert still <= seen
 
 
+def test_a_page_that_is_smaller_than_others_were_is_the_last():
+    """This OneSpan has shown a hundred at once before, so that it shows thirty means that there are thirty."""
+    shown = List(30)
+    page = read_page(shown.page(question({}, Place(), since=None, now=NOON)))
+
+    assert onward(Place(largest=100), page, new=30, since=None) is None
+    assert onward(Place(), page, new=30, since=None), "it may be a small page of a larger list"
+
+
 def test_a_list_that_ignores_the_dates_is_left_where_the_window_ends():
     """The newest come first, so what comes after an older one is older still."""
     shown = List(1000)

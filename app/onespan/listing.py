@@ -63,7 +63,8 @@ class Place:
     `same` pages before it were just like it.
     In this pass `seen` packages were shown, so many rows were `unreadable`, and the count fell by `gone`; the pass
     before had shown `seen_before`. `counts`: the list counts all and not the page; `falls`: the newest come first,
-    and stood at `top` when we began; `straight`: the next page is to repeat nothing.
+    and stood at `top` when we began; `straight`: the next page is to repeat nothing. The `largest` page of any folder
+    had so many rows: so many this OneSpan shows at once, where there are so many.
     """
 
     offset: int = 0
@@ -83,6 +84,7 @@ class Place:
     falls: bool = True
     top: str | None = None
     straight: bool = False
+    largest: int = 0
 
 
 def question(
@@ -157,6 +159,7 @@ def _learned(place: Place, page: ListPage, *, new: int) -> Place:
         gone=place.gone + fell,
         counts=place.counts or (page.count or 0) > page.rows,
         falls=place.falls and falls,
+        largest=max(place.largest, page.rows),
         top=place.top if place.passes or place.offset else max(filter(None, updates), default=None),
     )
 
@@ -184,6 +187,8 @@ def _is_end(place: Place, here: Place, page: ListPage, *, new: int) -> bool:
             return True
     if here.counts:
         return place.offset + page.rows > (here.count or 0)
+    if page.rows < place.largest - 1:  # less one: where rows count from 1, a first page from 0 has one less
+        return True
     return page.rows == 1 and new == 0 and place.rows > 1  # only what the page before ended with
 
 
@@ -209,6 +214,7 @@ def _again(here: Place) -> Place:
         counts=here.counts,
         falls=here.falls,
         top=here.top,
+        largest=here.largest,
     )
 
 

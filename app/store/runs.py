@@ -106,9 +106,15 @@ def begin(
         "since": since,
         "began_at": now,
         "due_at": now,
-        "progress": dataclasses.asdict(Progress()),
+        "progress": dataclasses.asdict(Progress(place=Place(largest=_largest_page(connection)))),
     }
     return connection.scalar(insert(Run).values(row).returning(Run.id))
+
+
+def _largest_page(connection: Connection) -> int:
+    """As the last run has learned."""
+    kept = connection.scalar(select(Run.progress).order_by(Run.id.desc()).limit(1))
+    return Progress.of(kept).place.largest if kept else 0
 
 
 def take(connection: Connection, *, now: datetime, lease: timedelta, process: str) -> TakenRun | None:

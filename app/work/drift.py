@@ -52,15 +52,16 @@ class Checker:
 
     def drift(self, *, since: datetime | None) -> Iterator[Drift]:
         """All there is; of what was updated since a time, where one is given. Raises what is below `OneSpanError`."""
+        largest = 0
         for folder in FOLDERS:
-            place: Place | None = Place()
+            place: Place | None = Place(largest=largest)
             shown: dict[int, set[str]] = {}  # by pass
             while place is not None:
                 self.requests += 1
                 answer = self._onespan.packages(**question(folder, place, since=since, now=self._clock()))
                 page = read_page(answer.json)
                 yield from self._of_page(page, answer)
-                place = self._onward(place, page, shown, since=since)
+                place, largest = self._onward(place, page, shown, since=since), max(largest, page.rows)
         yield from self._of_the_others(since=since)
 
     def _onward(

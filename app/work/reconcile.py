@@ -185,9 +185,9 @@ class Reconcile:
             else:
                 sightings.note(connection, ids, walk=walk, at=answer.read_at, key=self._onespan.name)
             did = Tally(1, len(new), len(entries), len(wanted), page.unreadable)
-            self._advance(
-                connection, run, replace(here, place=to) if to else Progress(here.leg + 1), did=did, at=answer
-            )
+            largest = max(here.place.largest, page.rows)
+            on = replace(here, place=to) if to else Progress(here.leg + 1, Place(largest=largest))
+            self._advance(connection, run, on, did=did, at=answer)
         log.info("reconcile.page", run=run.id, leg=here.leg, offset=here.place.offset, shown=page.rows)
 
     def _news(
@@ -264,12 +264,17 @@ class Reconcile:
         wait = wait_after(run.attempts)
         if isinstance(problem, Throttled) and problem.seconds:
             wait = max(wait, timedelta(seconds=problem.seconds))
-        progress = replace(run.progress, place=Place()) if isinstance(problem, UnsteadyList) else run.progress
+        progress = run.progress
+        if isinstance(problem, UnsteadyList):
+            progress = replace(progress, place=Place(largest=progress.place.largest))
         if isinstance(problem, REFUSALS):
             progress = replace(progress, refused=progress.refused + 1)
         if progress.refused >= STUBBORN and progress.leg > 0:
             log.error("reconcile.folder_refused", run=run.id, leg=progress.leg, error=type(problem).__name__)
-            progress, wait = Progress(progress.leg + 1), timedelta(0)  # the others are not held up by one folder
+            progress, wait = (
+                Progress(progress.leg + 1, Place(largest=progress.place.largest)),
+                timedelta(0),
+            )  # the others are not held up by one folder
         with self._database.write() as connection:
             runs.put_off(connection, run, until=self._clock() + wait, error=str(problem), progress=progress)
         log.warning("reconcile.waits", run=run.id, error=type(problem).__name__, seconds=wait.total_seconds())
