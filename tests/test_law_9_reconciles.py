@@ -21,7 +21,7 @@ from app.store.db import Database
 from app.store.models import Run
 from tests.processes import Process, Site, until
 
-INTERVALS = 10
+INTERVALS = 7
 HOURS = 6
 LATENCY = 0.1  # seconds that OneSpan takes for an answer
 SERVICE = """

@@ -103,7 +103,7 @@ def held(world: World, number: int, *, quirks: Quirks | None = None, faults: Fau
 class TestLaw5:
     """The truth wins."""
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", [1])
     @pytest.mark.parametrize("drop", [0.3, 1.0])
     @pytest.mark.parametrize("items", ["whole", "summary"])
     def test_law_5_after_a_reconcile_the_picture_is_the_truth(self, world, runner, items, drop, seed):
@@ -187,7 +187,7 @@ class TestLaw5:
 class TestLaw6:
     """Every fact once to every handler."""
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", range(2))
     def test_law_6_what_reading_found_and_callbacks_tell_late_is_told_once(self, world, seed):
         """All of ten lives is found, then all of it comes by callback."""
         world.connect(Account(seed, packages=10))
@@ -265,7 +265,7 @@ class TestLaw6:
     @pytest.mark.parametrize("items", ["whole", "summary"])
     def test_an_unchanged_account_costs_a_request_per_hundred_packages(self, world, items):
         """And none for any of them alone, whether its rows are whole or not."""
-        account = held(world, 450, quirks=Quirks(list_items=items))
+        account = held(world, 230, quirks=Quirks(list_items=items))
         world.asked.clear()
         world.reconcile(Asked(backfill=True))
         folders = Counter((one.type, one.trashed) for one in account.packages() if not one.deleted)
