@@ -46,3 +46,15 @@ def test_law_5_after_a_reconcile_the_picture_is_the_truth(world, runner, drop, s
 
     assert world.differences() == []
     assert runner.invoke(args=["rebuild", "--check"]).exit_code == 0
+
+
+def test_law_6_who_imported_an_empty_account_has_listened_since(service, post, handlers, clock):
+    """Though no callback has ever come: the first one may be the one that was lost."""
+    world = World(service, post, handlers=handlers, clock=clock)
+    world.reconcile()
+    world.connect(Account(0, packages=1))
+    world.step()
+    world.clock.forward(6 * HOUR)
+    world.reconcile()
+
+    assert world.told == world.happened

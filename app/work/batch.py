@@ -15,7 +15,7 @@ from app.onespan.packages import PackageReading
 from app.onespan.picture import People, derive
 from app.onespan.surprise import surprise
 from app.onespan.values import Package
-from app.store import events, journal, ledger, missed, picture, reads, sightings
+from app.store import events, journal, ledger, missed, picture, reads, runs, sightings
 from app.store.events import Facts, NewEvent, Unconfirmed
 from app.store.picture import NewChange
 from app.work.dispatch import Handlers
@@ -130,12 +130,17 @@ class Batch:
         if one.reading is None:
             self._new += gone(reading, before=before, told=told)
         else:
-            began_at = journal.began_at(self._connection) if one.tells != ALL else None
+            began_at = self._began_at() if one.tells != ALL else None
             self._new += found_by(reading, before=before, told=told, began_at=began_at)
             if before is None or before.read_at <= reading.read_at:
                 self._readings[one.package_id] = reading
         self._add_new()
         self._canvas.take(one)
+
+    def _began_at(self) -> datetime | None:
+        """When we began to listen: at the first import, even if it found an empty account, or before it."""
+        began = (journal.began_at(self._connection), runs.first_import(self._connection))
+        return min(filter(None, began), default=None)
 
     def _last_reading(self, one: Told) -> Reading | None:
         if one.package_id not in self._readings:
