@@ -2,7 +2,7 @@
 
 from app.onespan.callbacks import Callback
 from app.onespan.catalogue import event_type
-from app.onespan.findings import STEPS
+from app.onespan.lifecycle import STEPS
 from app.onespan.values import Package
 
 CONSENT = "default-consent"
