@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export FLASK_APP := wsgi.py
 
-.PHONY: help run demo test lint format bench clean
+.PHONY: help run demo test prove lint format bench clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ demo: $(VENV)/.runs ## the service and a simulated OneSpan that sends it callbac
 
 test: $(VENV)/.tests ## all tests, on SQLite and PostgreSQL
 	@$(BIN)/pytest -n auto
+
+prove: export SETTINGS_FILE := /dev/null
+prove: $(VENV)/.tests ## random schedules against the reconciler until you stop it, or for PROVE_SECONDS
+	@$(BIN)/python -m tests.prove $(if $(PROVE_SECONDS),--seconds $(PROVE_SECONDS))
 
 lint: $(VENV)/.tests ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,23 @@ class Clock:
         self.now += by
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the random schedules went through, in every process."""
+    passed = terminalreporter.getreports("passed")
+    counts = [Counter(told) for one in passed for name, told in one.user_properties if name == "schedules"]
+    if total := sum(counts, Counter()):
+        terminalreporter.write_line(", ".join(f"{many} {what}" for what, many in total.items()))
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
+    """A PostgreSQL server, with a migrated database `template`."""
+    with postgresql_server() as url:
+        yield url
+
+
+@contextmanager
+def postgresql_server() -> Iterator[str]:
     """A PostgreSQL server of our own, with a migrated database `template`.
 
     `POSTGRESQL_VERSION` may be 16 or 18; `POSTGRESQL_SOCKETS` may name the socket folder of a server that runs
@@ -67,7 +84,7 @@ def postgresql() -> Iterator[str]:
         url = make_url(f"postgresql+psycopg://postgres@/postgres?host={sockets}")
         _administer(url, "DROP DATABASE IF EXISTS template")
         _administer(url, "CREATE DATABASE template")
-        _migrate(url.set(database="template").render_as_string(hide_password=False))
+        migrate(url.set(database="template").render_as_string(hide_password=False))
         yield url.render_as_string(hide_password=False)
         return
     version = int(os.environ.get("POSTGRESQL_VERSION", "18"))
@@ -76,7 +93,7 @@ def postgresql() -> Iterator[str]:
     )
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     _administer(url, "CREATE DATABASE template")
-    _migrate(url.set(database="template").render_as_string(hide_password=False))
+    migrate(url.set(database="template").render_as_string(hide_password=False))
     yield url.render_as_string(hide_password=False)
     server.cleanup()
 
@@ -85,7 +102,7 @@ def postgresql() -> Iterator[str]:
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated, empty SQLite file."""
     file = tmp_path_factory.mktemp("sqlite") / "template.db"
-    _migrate(f"sqlite:///{file}")
+    migrate(f"sqlite:///{file}")
     return file
 
 
@@ -243,7 +260,7 @@ def _administer(url: Any, statement: str) -> None:
         connection.execute(statement)
 
 
-def _migrate(url: str) -> None:
+def migrate(url: str) -> None:
     app = create_app(Settings(database_url=url), handlers=Handlers())
     with app.app_context():
         app.extensions["alembic"].upgrade()

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from app.onespan.catalogue import CATALOGUE
 from app.onespan.claims import iso
-from app.onespan.findings import NEVER_FOUND, ORDER, STEPS, Finding, ToldEvent, findings
+from app.onespan.findings import NEVER_FOUND, ORDER, Finding, ToldEvent, findings
+from app.onespan.lifecycle import STEPS
 from app.onespan.packages import PackageReading, read_package
 from tests import strategies
-from tests.conftest import ADA, BEN, CLEO, HOUR, NOON
+from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, onespan_time
 from tests.fixtures import CONSENT, CONTRACT, approval, document, package, person, role
 
 BEFORE, NOW = iso(NOON), iso(NOON + HOUR)
@@ -147,6 +148,44 @@ def test_trash_and_back():
     assert names(found(gone, there)) == ["PACKAGE_RESTORE"]
     assert names(found(there, gone, trash)) == []
     assert [(one.name, one.after) for one in found(there, there, trash)] == [("PACKAGE_RESTORE", BETWEEN)]
+
+
+def test_what_happened_while_onespan_looked_may_not_be_shown_yet():
+    """It is told to have happened before the answer came, and perhaps after OneSpan looked."""
+    there, at = shown("SENT"), {"after": BEFORE, "seen": BETWEEN, "until": NOW}
+    later = iso(NOON + 2 * HOUR / 3)
+
+    for name in ("PACKAGE_EXPIRE", "PACKAGE_DEACTIVATE", "PACKAGE_TRASH"):
+        assert findings(there, there, **at, told=[ToldEvent(name, later)]) == []
+    # What must have come before it was missed all the same.
+    (one,) = findings(shown("DRAFT"), shown("DRAFT"), **at, told=[ToldEvent("PACKAGE_EXPIRE", later)])
+    assert one.name == "PACKAGE_ACTIVATE"
+    # Nobody knows better when it happened than that it was shown.
+    (one,) = findings(there, shown("EXPIRED"), **at, told=())
+    assert one.at == BETWEEN
+
+
+def test_a_draft_with_another_due_date_was_taken_back_or_has_expired_so_neither_is_found():
+    """An expired package becomes a draft again when it is given more time, and no event tells of that."""
+    due, later = onespan_time(NOON + HOUR), onespan_time(NOON + 24 * HOUR)
+
+    assert names(found(shown("SENT", due=due), shown("DRAFT", due=due))) == ["PACKAGE_DEACTIVATE"]
+    assert names(found(shown("SENT", due=due), shown("DRAFT"))) == ["PACKAGE_DEACTIVATE"]
+    assert names(found(shown("SENT", due=due), shown("DRAFT", due=later))) == []
+    assert names(found(shown("DECLINED", due=due), shown("DRAFT", due=later))) == ["PACKAGE_ACTIVATE"]
+
+
+def test_two_upload_what_is_called_the_same():
+    """What was told of one explains nothing of the other."""
+    asked = {"id": "1", "name": "passport", "required": True}
+    before, now = (
+        shown("SENT", roles=[role(one, attachmentRequirements=[{**asked, "status": status}]) for one in (ADA, BEN)])
+        for status in ("INCOMPLETE", "COMPLETE")
+    )
+
+    (one,) = found(before, now, ToldEvent("PACKAGE_ATTACHMENT", BETWEEN, ADA, message="passport"))
+
+    assert one.signer_id == BEN
 
 
 def test_locked_and_uploaded():

@@ -216,6 +216,17 @@ class TestLaw6:
         assert (run.kind, run.reason, run.state, run.shown) == ("backfill", "first", "done", run.shown)
         assert run.changed >= 100
 
+    def test_law_6_who_imported_an_empty_account_has_listened_since(self, service, post, handlers, clock):
+        """Though no callback has ever come: the first one may be the one that was lost."""
+        world = World(service, post, handlers=handlers, clock=clock)
+        world.reconcile()
+        world.connect(Account(0, packages=1))
+        world.step()
+        clock.forward(SIX_HOURS)
+        world.reconcile()
+
+        assert world.told == world.happened
+
     def test_law_6_what_is_lost_after_the_import_is_told(self, world, clock):
         """A package that was imported goes on."""
         account = held(world, 30)

@@ -15,13 +15,13 @@ from app.simulator.account import Account
 from app.simulator.acts import Act
 from app.simulator.faults import Faults
 from app.simulator.inprocess import InProcess
-from app.simulator.packages import Package as TruePackage
 from app.simulator.quirks import USUAL, Quirks
 from app.simulator.server import api
 from app.store import queries, runs
 from app.work.dispatch import Handlers
 from app.work.reconcile import Asked
 from tests.conftest import Clock
+from tests.truth import differences
 
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -129,52 +129,6 @@ class World:
     def differences(self) -> list[str]:
         """Where the picture is not OneSpan's truth."""
         return [one for truth in self.account.packages() for one in differences(truth, self.picture(truth.id))]
-
-
-def differences(truth: TruePackage, believed: Package | None) -> list[str]:
-    """What of a package is not believed as it is."""
-    if believed is None:
-        return [] if truth.deleted else [f"{truth.id}: not known"]
-    if truth.deleted:
-        never_read = believed.read_at is None  # then a 404 proves nothing (law 10)
-        return [] if believed.deleted or never_read else [f"{truth.id}: not known to be deleted"]
-    people = {role.person.id: role for role in truth.roles if role.person and _is_asked(truth, role)}
-    current = {one.id: one for one in believed.signers if one.status != "REASSIGNED"}
-    pairs: list[tuple[str, object, object]] = [
-        ("status", truth.status, believed.status),
-        ("name", truth.name, believed.name),
-        ("type", truth.type, believed.type),
-        ("trashed", truth.trashed, believed.trashed),
-        ("deleted", truth.deleted, believed.deleted),
-        ("sender", truth.sender.id, believed.sender.id),
-        ("due", truth.due, believed.due_at),
-        ("completed", truth.completed, believed.completed_at),
-        ("documents", [one.id for one in truth.documents], [one.id for one in believed.documents]),
-        ("signers", sorted(people), sorted(one for one in current if current[one].name)),
-    ]
-    for signer_id, role in people.items():
-        if signer_id in current:
-            pairs += [
-                (f"{signer_id} locked", role.locked, current[signer_id].locked),
-                (f"{signer_id} order", role.index, current[signer_id].order),
-                (f"{signer_id} role", role.id, current[signer_id].role_id),
-                (f"{signer_id} completed", _has_signed(truth, role), current[signer_id].status == "COMPLETED"),
-            ]
-    return [f"{truth.id} {what}: {is_!r}, believed {was!r}" for what, is_, was in pairs if is_ != was]
-
-
-def _approvals(truth: TruePackage, role: Any) -> list[Any]:
-    place = truth.roles.index(role)
-    return [one for document in truth.documents for one in document.approvals if one.role == place]
-
-
-def _is_asked(truth: TruePackage, role: Any) -> bool:
-    return not role.is_sender or bool(_approvals(truth, role))
-
-
-def _has_signed(truth: TruePackage, role: Any) -> bool:
-    approvals = _approvals(truth, role)
-    return bool(approvals) and all(one.at for one in approvals)
 
 
 def midnight(moment: datetime) -> datetime:

@@ -5,31 +5,13 @@ guessed: a status step is found only along the lifecycle that OneSpan documents,
 (un-archiving, an expired package back in draft) is none.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 
-from app.onespan.catalogue import CATALOGUE
 from app.onespan.claims import EPOCH
+from app.onespan.lifecycle import BORN, UNBORN, arrived_by, path, path_to_step
 from app.onespan.packages import PackageReading, Seat
 
-UNBORN = ""
-# (from, to) → the event that tells this step; None: OneSpan has none, as far as is known (docs/onespan.md).
-STEPS: Mapping[tuple[str, str], str | None] = {
-    (UNBORN, "DRAFT"): "PACKAGE_CREATE",
-    ("DRAFT", "SENT"): "PACKAGE_ACTIVATE",
-    ("SENT", "DRAFT"): "PACKAGE_DEACTIVATE",
-    ("SENT", "COMPLETED"): "PACKAGE_COMPLETE",
-    ("SENT", "DECLINED"): "PACKAGE_DECLINE",
-    ("SENT", "OPTED_OUT"): "PACKAGE_OPT_OUT",
-    ("SENT", "EXPIRED"): "PACKAGE_EXPIRE",
-    ("COMPLETED", "ARCHIVED"): "PACKAGE_ARCHIVE",
-    ("DECLINED", "SENT"): "PACKAGE_ACTIVATE",
-    ("EXPIRED", "DRAFT"): None,
-    ("ARCHIVED", "COMPLETED"): None,
-}
-BORN = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # a layout is born without a word
 # Findings of one instant are told in this order.
 ORDER = (
     "PACKAGE_CREATE",
@@ -87,11 +69,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Two readings and what was told between them."""
+    """Two readings and what was told between them.
+
+    What happened by `seen` is in the newer one; what happened from then `until` its answer came may be.
+    """
 
     before: PackageReading | None
     after: str
     now: PackageReading
+    seen: str
     until: str
     told: tuple[ToldEvent, ...]
 
@@ -107,14 +93,22 @@ class Interval:
 
 
 def findings(
-    before: PackageReading | None, now: PackageReading, *, after: str = EPOCH, until: str, told: Iterable[ToldEvent]
+    before: PackageReading | None,
+    now: PackageReading,
+    *,
+    after: str = EPOCH,
+    seen: str | None = None,
+    until: str,
+    told: Iterable[ToldEvent],
 ) -> list[Finding]:
-    """What happened after the reading `before` (at `after`) and until the reading `now` (at `until`) and was not told.
+    """What happened after the reading `before` (at `after`) and until the reading `now` and was not told.
 
-    `told` are the events of this package in that time, in any order. In the order in which they must have happened.
+    OneSpan looked between `seen` (`until`, where that is not known better) and `until`, so of what is told to have
+    happened in between it may have shown nothing yet. `told` are the events of this package in that time, in any
+    order. In the order in which they must have happened.
     """
     between = sorted((one for one in told if after < one.at <= until), key=lambda one: (one.at, _rank(one.name)))
-    interval = Interval(before, after, now, until, tuple(between))
+    interval = Interval(before, after, now, max(after, seen or until), until, tuple(between))
     found = [*_steps(interval), *_trash(interval), *_of_signers(interval), *_ready(interval)]
     return sorted(found, key=lambda one: (one.at, _rank(one.name), one.signer_id or "", one.document_id or ""))
 
@@ -127,19 +121,21 @@ def _steps(interval: Interval) -> Iterator[Finding]:
     """Walk from status to status along what was told, and tell the steps that must have been taken besides."""
     now, status, since = interval.now, _status(interval), interval.after
     born = BORN.get(now.type or "")
+    perhaps_seen = {status}  # one of these was the newest when OneSpan looked
     for one in interval.told:
-        step = "PACKAGE_CREATE" if one.name in BORN.values() else one.name
-        arrived = CATALOGUE[one.name].package.get("status") if one.name in CATALOGUE else None
-        if not isinstance(arrived, str):
+        arrived = arrived_by(one.name)
+        if arrived is None:
             continue
-        if arrived != status:
-            missed = (_step(name, born, since, one.at, at=one.at, now=now) for name in _path_to_step(status, step))
-            yield from _one_after_another(missed)
+        step = "PACKAGE_CREATE" if one.name in BORN.values() else one.name
+        way = path_to_step(status, step) if arrived != status else ()
+        yield from _one_after_another(_step(name, born, since, one.at, at=one.at, now=now) for name in way)
+        passed = {arrived, *filter(None, map(arrived_by, way))}
+        perhaps_seen = {arrived} if one.at <= interval.seen else perhaps_seen | passed
         status, since = arrived, one.at
-    missed = (
-        _step(name, born, since, interval.until, at=None, now=now) for name in _path(status, now.status or status)
-    )
-    yield from _one_after_another(missed)
+    way = () if now.status in perhaps_seen else path(status, now.status or status)
+    if way and way[-1] == "PACKAGE_DEACTIVATE" and not _was_taken_back(interval):
+        way = way[:-1]
+    yield from _one_after_another(_step(name, born, since, interval.until, at=interval.seen, now=now) for name in way)
 
 
 def _one_after_another(steps: Iterable[Finding | None]) -> list[Finding]:
@@ -151,8 +147,13 @@ def _one_after_another(steps: Iterable[Finding | None]) -> list[Finding]:
     return found
 
 
+def _was_taken_back(interval: Interval) -> bool:
+    """Whether one that was out and is a draft cannot have expired meanwhile: then it would have another due date."""
+    return interval.now.due is None or bool(interval.before and interval.before.due == interval.now.due)
+
+
 def _step(
-    name: str | None, born: str | None, after: str, until: str, *, at: str | None, now: PackageReading
+    name: str | None, born: str | None, after: str, until: str, *, at: str, now: PackageReading
 ) -> Finding | None:
     name = born if name == "PACKAGE_CREATE" else name
     if name is None:
@@ -160,7 +161,7 @@ def _step(
     dates = {"PACKAGE_CREATE": now.created, "TEMPLATE_CREATE": now.created, "PACKAGE_COMPLETE": now.completed}
     shown = dates.get(name)
     likely = shown or (_first_signature(now) if name == "PACKAGE_ACTIVATE" else None) or now.updated
-    place = _within(likely, after, at or until)
+    place = _within(likely, after, until, otherwise=at)
     found = Finding(name, after, until, place, dated=place == shown)
     if name in ("PACKAGE_DECLINE", "PACKAGE_OPT_OUT") and now.ended_by:
         found = replace(found, signer_id=now.ended_by.signer_id, message=now.ended_by.reason)
@@ -172,41 +173,17 @@ def _status(interval: Interval) -> str:
     return (interval.before.status or interval.now.status or UNBORN) if interval.before else UNBORN
 
 
-@cache
-def _path(start: str, end: str) -> tuple[str | None, ...]:
-    """The events of the shortest way from one status to another; none where OneSpan documents no way."""
-    ways: deque[tuple[str, tuple[str | None, ...]]] = deque([(start, ())])
-    seen = {start}
-    while ways:
-        place, way = ways.popleft()
-        if place == end:
-            return way
-        for (here, there), event in STEPS.items():
-            if here == place and there not in seen:
-                seen.add(there)
-                ways.append((there, (*way, event)))
-    return ()
-
-
-@cache
-def _path_to_step(start: str, event: str) -> tuple[str | None, ...]:
-    """The events that must have come before this one, when the package stood so."""
-    places = [here for (here, _), told in STEPS.items() if told == event]
-    if start in places:
-        return ()
-    ways = [way for place in places if (way := _path(start, place))]
-    return min(ways, key=len, default=())
-
-
 def _trash(interval: Interval) -> Iterator[Finding]:
     in_trash = interval.before.trashed if interval.before else False
-    since = interval.after
+    perhaps_seen, since = {in_trash}, interval.after
     for one in interval.told:
         if one.name in ("PACKAGE_TRASH", "PACKAGE_RESTORE"):
             in_trash, since = one.name == "PACKAGE_TRASH", one.at
-    if interval.now.trashed != in_trash:
+            perhaps_seen = {in_trash} if one.at <= interval.seen else {in_trash, not in_trash}
+    if interval.now.trashed not in perhaps_seen:
         name = "PACKAGE_TRASH" if interval.now.trashed else "PACKAGE_RESTORE"
-        yield Finding(name, since, interval.until, _within(interval.now.updated, since, interval.until))
+        likely = _within(interval.now.updated, since, interval.until, otherwise=interval.seen)
+        yield Finding(name, since, interval.until, likely)
 
 
 def _of_signers(interval: Interval) -> Iterator[Finding]:
@@ -235,8 +212,12 @@ def _of_role(
         yield _found(interval, "SIGNER_COMPLETE", max(signed.values(), default=None), signer_id=signer_id)
     if now.locked and not (before and before.locked) and not interval.is_told("SIGNER_LOCKED", who=who):
         yield _found(interval, "SIGNER_LOCKED", None, signer_id=signer_id)
+    others = {name for seat in interval.now.seats if seat.role_id not in who for name in (seat.signer_id, seat.role_id)}
     for name in now.attachments:
-        told = any(one.name == "PACKAGE_ATTACHMENT" and one.message == name for one in interval.told)
+        # Two may be asked for the same; what was told of nobody who sits elsewhere may be of who sat here before.
+        told = any(
+            one.name == "PACKAGE_ATTACHMENT" and one.message == name and one.who not in others for one in interval.told
+        )
         if not told and not (before and name in before.attachments):
             yield _found(interval, "PACKAGE_ATTACHMENT", None, signer_id=signer_id, message=name)
 
@@ -272,13 +253,13 @@ def _found(
     document_id: str | None = None,
     message: str | None = None,
 ) -> Finding:
-    likely = _within(at or interval.now.updated, interval.after, interval.until)
+    likely = _within(at or interval.now.updated, interval.after, interval.until, otherwise=interval.seen)
     return Finding(name, interval.after, interval.until, likely, signer_id, document_id, message, dated=likely == at)
 
 
-def _within(at: str | None, after: str, until: str) -> str:
-    """The time that is shown, where it fits; otherwise the end of the interval."""
-    return at if at and after < at <= until else until
+def _within(at: str | None, after: str, until: str, *, otherwise: str) -> str:
+    """The time that is shown, where it fits in between; otherwise the other one, or else the end."""
+    return next((one for one in (at, otherwise) if one and after < one <= until), until)
 
 
 def _signed_before(interval: Interval, document_id: str) -> Mapping[str, str | None]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from app.onespan.callbacks import Callback
 from app.onespan.catalogue import event_type
-from app.onespan.findings import STEPS
+from app.onespan.lifecycle import STEPS
 from app.onespan.values import Package
 
 CONSENT = "default-consent"

@@ -86,6 +86,12 @@ def last_done(connection: Connection, *kinds: str) -> datetime | None:
     return connection.scalar(found.where(Run.kind.in_(kinds), Run.state == DONE))
 
 
+def first_import(connection: Connection) -> datetime | None:
+    """When the first import began that came to its end."""
+    found = select(func.min(Run.began_at, type_=Run.began_at.type))
+    return connection.scalar(found.where(Run.kind == BACKFILL, Run.state == DONE))
+
+
 def watermark(connection: Connection) -> datetime | None:
     """Up to when, on OneSpan's clock, all changes are known: runs that are not done do not count."""
     return connection.scalar(select(func.max(Run.until, type_=Run.until.type)).where(Run.state == DONE))

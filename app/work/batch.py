@@ -16,7 +16,7 @@ from app.onespan.packages import PackageReading
 from app.onespan.picture import People, derive
 from app.onespan.surprise import surprise
 from app.onespan.values import Package
-from app.store import events, journal, ledger, missed, picture, reads, sightings
+from app.store import events, journal, ledger, missed, picture, reads, runs, sightings
 from app.store.events import Facts, NewEvent, Unconfirmed
 from app.store.picture import NewChange
 from app.work.dispatch import Handlers
@@ -152,7 +152,9 @@ class Batch:
 
     @cached_property
     def _began_at(self) -> datetime | None:
-        return journal.began_at(self._connection)
+        """When we began to listen: at the first import, even if it found an empty account, or before it."""
+        began = (journal.began_at(self._connection), runs.first_import(self._connection))
+        return min(filter(None, began), default=None)
 
     def _add_new(self) -> None:
         for event_id, event in zip(events.add(self._connection, self._new), self._new, strict=True):

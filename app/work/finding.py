@@ -37,9 +37,8 @@ def found_by(
     if not reading.shown.whole or reading.tells == NOTHING or (before and before.read_at >= reading.read_at):
         return []
     after, began = iso(before.read_at) if before else EPOCH, iso(began_at) if began_at else EPOCH
-    found = findings(
-        before.shown if before else None, reading.shown, after=after, until=iso(reading.answered_at), told=told
-    )
+    seen, until = iso(reading.read_at), iso(reading.answered_at)
+    found = findings(before.shown if before else None, reading.shown, after=after, seen=seen, until=until, told=told)
     ours = [one for one in found if one.at > began and (before or _is_new(reading.shown, began) or one.dated)]
     return [_event(one, place, reading) for place, one in enumerate(ours)]
 
