@@ -74,13 +74,18 @@ def _copies(
 
 
 def _copy(dice: Random, one: Package, shift: timedelta, *, sender: Person) -> Package:
+    roles = tuple(_seat(dice, role, sender) for role in one.roles)
+    now_sits = {was.person: role.person for was, role in zip(one.roles, roles, strict=True) if was.person}
     return replace(
         one,
         id=ids.package_id(dice),
         sender=sender,
-        roles=tuple(_seat(dice, role, sender) for role in one.roles),
+        roles=roles,
         documents=tuple(_later(document, shift) for document in one.documents),
-        messages=tuple(replace(message, at=message.at + shift) for message in one.messages),
+        messages=tuple(
+            replace(message, at=message.at + shift, by=now_sits.get(message.by) or message.by)
+            for message in one.messages
+        ),
         created=one.created + shift,
         updated=one.updated + shift,
         due=one.due and one.due + shift,
