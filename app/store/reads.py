@@ -1,6 +1,6 @@
 """Which packages OneSpan is to be asked for. The only writer of their table."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,6 +15,7 @@ class Wanted:
     """A package that is ours to ask for until the lease ends. `attempt` counts this one."""
 
     package_id: str
+    wanted_at: datetime
     attempt: int
     fence: int
     rank: int
@@ -35,6 +36,8 @@ def want(
 ) -> None:
     """Ask for these packages, each for a reason, once `patience` has passed; what is wanted already is not put off.
 
+    What could not be read waits no longer, for there is a new reason to try.
+
     Of two ranks the more urgent counts. What an import would keep silent about is told where somebody else asks, too.
     """
     if wanted:
@@ -49,33 +52,39 @@ def due(connection: Connection, *, now: datetime, limit: int) -> list[tuple[str,
     return [(row.package_id, row.rank) for row in connection.execute(found)]
 
 
-def count_failed(connection: Connection, error: str) -> int:
-    """How many are still to be read whose last try met this error."""
-    return connection.scalar(select(func.count()).select_from(Read).where(Read.error == error)) or 0
+def count_failed(connection: Connection, errors: Collection[str]) -> int:
+    """How many are still to be read whose last try met one of these errors."""
+    return connection.scalar(select(func.count()).select_from(Read).where(Read.error.in_(errors))) or 0
 
 
-def is_open(connection: Connection, *, wanted_by: datetime, skipping: str) -> bool:
-    """Whether any that was wanted by then is still to be read, but for those whose last try met the error to skip."""
-    tried = or_(Read.error.is_(None), Read.error != skipping)
+def is_open(connection: Connection, *, wanted_by: datetime, skipping: Collection[str]) -> bool:
+    """Whether any that was wanted by then is still to be read, but for those whose last try met an error to skip."""
+    tried = or_(Read.error.is_(None), Read.error.not_in(skipping))
     return bool(connection.scalar(select(exists().where(Read.wanted_at <= wanted_by, tried))))
 
 
 def take(connection: Connection, package_id: str, *, now: datetime, lease: timedelta) -> Wanted | None:
-    """Take this one for ourselves; None where somebody else has it. Of many who ask at once one gets it."""
+    """Take this one for ourselves; None where somebody else has it. Of many who ask at once one gets it.
+
+    Where an error is noted it waits, and is nobody's.
+    """
     taken = (
         update(Read)
         .where(Read.package_id == package_id, Read.due_at <= now)
-        .values(attempts=Read.attempts + 1, fence=Read.fence + 1, due_at=now + lease)
-        .returning(Read.package_id, Read.attempts, Read.fence, Read.rank, Read.tells)
+        .values(attempts=Read.attempts + 1, fence=Read.fence + 1, due_at=now + lease, error=None)
+        .returning(Read.package_id, Read.wanted_at, Read.attempts, Read.fence, Read.rank, Read.tells)
     )
     row = connection.execute(taken).one_or_none()
     return Wanted(*row) if row else None
 
 
-def settle(connection: Connection, wanted: Wanted, *, began_at: datetime, again_at: datetime) -> None:
-    """Note that it was read, or cannot be; where it was wanted anew since we began it is read again, at `again_at`."""
+def settle(connection: Connection, wanted: Wanted, *, again_at: datetime) -> None:
+    """Note that it was read, or cannot be; where it was wanted anew since we took it is read again, at `again_at`.
+
+    Whoever wants it may have another clock than we, so any change of `wanted_at` counts, be it to an earlier time.
+    """
     ours = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
-    connection.execute(delete(Read).where(*ours, Read.wanted_at <= began_at))
+    connection.execute(delete(Read).where(*ours, Read.wanted_at == wanted.wanted_at))
     connection.execute(update(Read).where(*ours).values(due_at=again_at, attempts=0, fence=Read.fence + 1))
 
 
@@ -89,6 +98,7 @@ _WANT = text(
     """INSERT INTO reads (package_id, reason, wanted_at, due_at, rank, tells)
     VALUES (:package_id, :reason, :wanted_at, :due_at, :rank, :tells)
     ON CONFLICT (package_id) DO UPDATE SET reason = excluded.reason, wanted_at = excluded.wanted_at, error = NULL,
+    due_at = CASE WHEN reads.error IS NULL OR reads.due_at < excluded.due_at THEN reads.due_at ELSE excluded.due_at END,
     rank = CASE WHEN excluded.rank < reads.rank THEN excluded.rank ELSE reads.rank END,
     tells = CASE WHEN reads.tells = 'nothing' THEN excluded.tells ELSE reads.tells END"""
 ).bindparams(bindparam("wanted_at", type_=Read.wanted_at.type), bindparam("due_at", type_=Read.due_at.type))

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.engine import Connection
 
-from app.errors import OneSpanError, Throttled, UnreadableAnswer, UnsteadyList
+from app.errors import OneSpanError, Throttled, UnsteadyList
 from app.onespan import claims
 from app.onespan.claims import iso
 from app.onespan.client import Answer, OneSpan
@@ -26,7 +26,7 @@ from app.store.journal import Entry
 from app.store.runs import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
 from app.work.attempt import Clock
 from app.work.finding import ALL, NOTHING
-from app.work.witness import SETTLE, can_be_believed, listed, wait_after
+from app.work.witness import HOPELESS, SETTLE, can_be_believed, listed, wait_after
 
 log = structlog.get_logger()
 
@@ -220,15 +220,14 @@ class Reconcile:
     def _close(self, run: TakenRun) -> bool:
         """End the run once all that it asked for is answered, and digested."""
         now, walked_at = self._clock(), datetime.fromisoformat(run.progress.walked_at or "")
-        hopeless = UnreadableAnswer.__name__
         with self._database.write() as connection:
-            waits = reads.is_open(connection, wanted_by=walked_at, skipping=hopeless)
+            waits = reads.is_open(connection, wanted_by=walked_at, skipping=HOPELESS)
             if waits or journal.is_reading_pending(connection):
                 runs.wait(connection, run, until=now + SOON)
                 return False
             known = runs.watermark(connection)
             leaves_a_gap = run.since is not None and (known is None or run.since > known)
-            until, unreadable = (None if leaves_a_gap else run.until), reads.count_failed(connection, hopeless)
+            until, unreadable = (None if leaves_a_gap else run.until), reads.count_failed(connection, HOPELESS)
             runs.finish(connection, run, now=now, until=until, unreadable=unreadable)
         log.info("reconcile.done", run=run.id, seconds=round((now - run.began_at).total_seconds(), 1))
         return True

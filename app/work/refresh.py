@@ -22,7 +22,7 @@ from app.store.budget import Budget
 from app.store.db import Database
 from app.store.reads import Wanted
 from app.work.attempt import Clock
-from app.work.witness import entry, wait_after
+from app.work.witness import DENIALS, HOPELESS, entry, wait_after
 
 log = structlog.get_logger()
 
@@ -85,16 +85,16 @@ class Refresh:
         except OneSpanError as problem:
             self._not_read(wanted, problem, began_at=began_at)
         else:
-            self._keep(wanted, answer, kind="snapshot", began_at=began_at)
+            self._keep(wanted, answer, kind="snapshot")
 
-    def _keep(self, wanted: Wanted, answer: Answer, *, kind: str, began_at: datetime) -> None:
+    def _keep(self, wanted: Wanted, answer: Answer, *, kind: str) -> None:
         """Journal what was shown, and note that it was read, in one transaction."""
         now = self._clock()
         key = self._onespan.name
         shown = entry(answer, wanted.package_id, now=now, key=key, kind=kind, tells=wanted.tells)
         with self._database.write() as connection:
             journal.add(connection, [shown])
-            reads.settle(connection, wanted, began_at=began_at, again_at=now + SOON)
+            reads.settle(connection, wanted, again_at=now + SOON)
             self._answers_again(connection, now)
         log.info("package.read", package_id=wanted.package_id, kind=kind)
         self._wake()
@@ -107,24 +107,35 @@ class Refresh:
 
     def _not_read(self, wanted: Wanted, problem: OneSpanError, *, began_at: datetime) -> None:
         if isinstance(problem, NotThere) and problem.answer and self._was_read(wanted.package_id):
-            self._keep(wanted, problem.answer, kind="absence", began_at=began_at)
+            self._keep(wanted, problem.answer, kind="absence")
             return
         log.warning("package.not_read", package_id=wanted.package_id, error=type(problem).__name__)
-        now, wait = self._clock(), wait_after(wanted.attempt)
-        if isinstance(problem, Throttled) and problem.seconds:
-            wait = max(wait, timedelta(seconds=problem.seconds))
+        now, wait = self._clock(), self._wait(wanted, problem)
         with self._database.write() as connection:
-            if isinstance(problem, NotThere | NotPermitted | RefusedByOneSpan):
+            if wait is None:
                 sightings.refused(connection, wanted.package_id, now=now)
-                reads.settle(connection, wanted, began_at=began_at, again_at=now + SOON)
+                reads.settle(connection, wanted, again_at=now + SOON)
                 return
             reads.put_off(connection, wanted, until=now + wait, error=type(problem).__name__)
-        if not isinstance(problem, UnreadableAnswer):  # else it is about this package alone
+        if type(problem).__name__ not in HOPELESS:
             self._pause_until = now + wait
             self._down_since = self._down_since or began_at
 
+    def _wait(self, wanted: Wanted, problem: OneSpanError) -> timedelta | None:
+        """How long to wait until it is tried again; None where it is believed that it is not for us.
+
+        Who denies us what these very credentials have seen may do so by mistake, and for a while only.
+        """
+        if isinstance(problem, NotThere):
+            return None
+        if isinstance(problem, NotPermitted | RefusedByOneSpan):
+            tries_again = wanted.attempt <= len(DENIALS) and self._was_read(wanted.package_id)
+            return DENIALS[wanted.attempt - 1] if tries_again else None
+        asked_for = problem.seconds or 0 if isinstance(problem, Throttled) else 0
+        return max(wait_after(wanted.attempt), timedelta(seconds=asked_for))
+
     def _was_read(self, package_id: str) -> bool:
-        """Whether these very credentials have read this package: only then is a 404 a deletion."""
+        """Whether these very credentials have seen this package: only then is a 404 a deletion."""
         with self._database.read() as connection:
             last = journal.last_reading(connection, package_id)
             listed = sightings.was_seen(connection, package_id, key=self._onespan.name)
