@@ -76,7 +76,7 @@ class Mortal(Database):
 class Process:
     """One process of the service: its turns, as `create_app` puts them together. Its handlers run in their threads."""
 
-    def __init__(self, database: Database, handlers: Handlers, clock: Clock, *, budget: int) -> None:
+    def __init__(self, database: Database, handlers: Handlers, clock: Callable[[], datetime], *, budget: int) -> None:
         requests = Budget(budget)
         presence = Presence(database, clock=clock)
         self.beat = presence.beat
@@ -155,9 +155,9 @@ class Bench:
             for table in self._tables:
                 connection.execute(delete(table))
 
-    def process(self, *, budget: int) -> Process:
-        """A process of the service that starts now."""
-        return Process(self.database, self.handlers, self.clock, budget=budget)
+    def process(self, *, budget: int, drift: timedelta) -> Process:
+        """A process of the service that starts now, on a machine whose clock is ahead by so much."""
+        return Process(self.database, self.handlers, lambda: self.clock.now + drift, budget=budget)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -179,7 +179,7 @@ class Bench:
         return parts
 
     def _has_taken(self, answer: Any, **_: Any) -> Any:
-        answer.elapsed += self._took
+        answer.elapsed = self._took  # and nothing of how long it took in truth
         return answer
 
 

@@ -43,6 +43,8 @@ OF_PACKAGE = frozenset(
 class History:
     """Begins with an empty account; where it was `imported` the service has listened since before.
 
+    OneSpan's clock is ahead of ours by `skew`, that of the second process by `drift`.
+
     `told` counts for each package and fact the runs of the handler by the event's key, `happened` and `delivered` the
     facts that OneSpan told of and those whose callbacks came; `withheld` are the others. `count` counts what befell.
     """
@@ -57,6 +59,7 @@ class History:
         imported: bool,
         odd: bool,
         skew: timedelta,
+        drift: timedelta,
         budget: int,
     ) -> None:
         self.bench, self.count, self.imported = bench, count, imported
@@ -65,8 +68,8 @@ class History:
         self.account = bench.account(seed, quirks=quirks, odd=rates)
         bench.begin(self.account, skew=skew, dice=Random(seed))
         bench.sees = self._see
-        self._budget = budget
-        self.processes = [bench.process(budget=budget) for _ in range(2)]
+        self._budget, self._drifts = budget, (timedelta(0), drift)
+        self.processes = [bench.process(budget=budget, drift=one) for one in self._drifts]
         self.told: dict[str, dict[Fact, Counter[str]]] = {}
         self.happened: dict[str, Counter[Fact]] = {}
         self.delivered: dict[str, Counter[Fact]] = {}
@@ -197,7 +200,7 @@ class History:
             note(f"    process {process} dies")
             self.count["crashes"] += 1
             self.has_crashed, self.bench.meanwhile = True, None
-            self.processes[process] = self.bench.process(budget=self._budget)
+            self.processes[process] = self.bench.process(budget=self._budget, drift=self._drifts[process])
             return True
 
     def work(self, process: int = 0) -> None:

@@ -20,6 +20,8 @@ from tests.history import FATES, MINUTE, SECOND, TURNS, History
 DAY = timedelta(days=1)
 BEFALLS = ("503", "cut", "401", "403", "429", "429-wait", "500", "502", "html", "truncated", "list")
 ASKED = (Asked(), Asked(backfill=True), Asked(since=NOON), Asked(backfill=True, fires=True))
+JUST = timedelta(milliseconds=1)  # the least that a request takes, and the grain of OneSpan's times
+COURSE = 8  # minutes that a run under way is pursued for
 SECOND_RUNS = 0.3  # how often a second run follows the last
 
 quirks = st.builds(
@@ -62,6 +64,7 @@ class Schedule(RuleBasedStateMachine):
         imported=st.sampled_from((True, True, False)),
         odd=st.booleans(),
         skew=st.sampled_from((0, 2, -2, 100, -100)),
+        drift=st.sampled_from((0, 0, 1.5, -1.5)),
         budget=st.sampled_from((1000, 8)),
         packages=st.sampled_from((1, 1, 2, 3)),
         fates=fates,
@@ -73,6 +76,7 @@ class Schedule(RuleBasedStateMachine):
         self,
         *,
         skew: int,
+        drift: float,
         packages: int,
         fates: list[str],
         pause: timedelta,
@@ -81,7 +85,7 @@ class Schedule(RuleBasedStateMachine):
         **more: Any,
     ) -> None:
         """Some of its packages live already, the day may be a bad one, and somebody may be about to die."""
-        self.history = History(self.bench, self.count, skew=skew * SECOND, **more)
+        self.history = History(self.bench, self.count, skew=skew * SECOND, drift=drift * SECOND, **more)
         self.count["schedules"] += 1
         self.history.account._to_begin = packages
         self.lives_go_on(fates=fates, pause=pause, turns=[])
@@ -166,6 +170,17 @@ class Schedule(RuleBasedStateMachine):
         for _ in range(steps):
             self.turn("reconcile", process)
 
+    @rule(nap=naps, fault=st.sampled_from((None, *BEFALLS)), process=process)
+    def a_reconcile_runs_its_course(self, *, nap: timedelta, fault: str | None, process: int) -> None:
+        """On a day as it is; it may come to its end."""
+        self.bench.clock.forward(nap)
+        self.bench.faults.rates = {fault: 0.4} if fault else {}
+        self.history.guarded(lambda: self.history.processes[process].reconcile.begin(Asked()), process)
+        for _ in range(COURSE):
+            for turn in ("reconcile", "reconcile", "refresh", "digest", "dispatch"):
+                self.turn(turn, process)
+            self.bench.clock.forward(MINUTE)
+
     @rule(commits=st.integers(1, 8), after=st.booleans())
     def somebody_will_die(self, *, commits: int, after: bool) -> None:
         """At a commit, right before it or right after."""
@@ -185,7 +200,7 @@ class Schedule(RuleBasedStateMachine):
         """After OneSpan looked and before its answer is here; the other process works meanwhile."""
 
         def happens() -> None:
-            self.bench.clock.forward(takes * SECOND / 2)
+            self.bench.clock.forward(takes * SECOND / 2 + JUST)
             self.history.act(which, what, fate)
             for other in others:
                 self.turn(other, 1)

@@ -116,6 +116,12 @@ def newest(state: State, witness: Witness) -> str:
     return state.get(PACKAGE, {}).get(attribute, {}).get(witness, NEVER)[0]
 
 
+def shown_until(state: State) -> str:
+    """The newest change that a snapshot had in it, as far as it says."""
+    at = state.get(PACKAGE, {}).get("updated", {}).get("snapshot", NEVER)[1]
+    return at if isinstance(at, str) else EPOCH
+
+
 def _newer(one: Held, other: Held) -> bool:
     """A total order, so that of two claims of one instant the same one wins whichever comes first."""
     return one[0] > other[0] or (one[0] == other[0] and _rank(one[1]) > _rank(other[1]))

@@ -20,13 +20,13 @@ def surprise(callback: Callback, *, before: Package | None, after: Package, late
     """Why a callback wants its package to be read, in one word; None where it told all there is.
 
     `before` and `after` are the package as it was believed to be before and after the callback. `late`: it changed
-    what a list has shown since, and found to be as believed.
+    what OneSpan has shown since, when this had happened already.
     """
     reasons = {
         "unknown": before is None or before.read_at is None,
         "structure": event_type(callback.name).surprises and not _tells_all(callback, before),
         "step": _is_no_step(callback, before, after),
-        "signer": not _knows_signer(callback, before),
+        "signer": not _knows_signer(callback, before) or _brings_somebody(before, after),
         "document": not _knows_document(callback, before),
         "late": late,
         "open signers": after.status == "COMPLETED" and any(one.status in WAITING for one in after.signers),
@@ -55,6 +55,11 @@ def _is_no_step(callback: Callback, before: Package | None, after: Package) -> b
 def _knows_signer(callback: Callback, package: Package | None) -> bool:
     who = callback.session_user if event_type(callback.name).by_signer else None
     return who is None or any(who in (one.id, one.role_id) for one in (package.signers if package else ()))
+
+
+def _brings_somebody(before: Package | None, after: Package) -> bool:
+    """Whether somebody is a signer now of whom nobody knew."""
+    return bool({one.id for one in after.signers} - {one.id for one in (before.signers if before else ())})
 
 
 def _knows_document(callback: Callback, package: Package | None) -> bool:

@@ -1,6 +1,6 @@
 """Which packages OneSpan is to be asked for. The only writer of their table."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,6 +15,7 @@ class Wanted:
     """A package that is ours to ask for until the lease ends. `attempt` counts this one."""
 
     package_id: str
+    wanted_at: datetime
     attempt: int
     fence: int
     rank: int
@@ -35,6 +36,8 @@ def want(
 ) -> None:
     """Ask for these packages, each for a reason, once `patience` has passed; what is wanted already is not put off.
 
+    What could not be read waits no longer, for there is a new reason to try.
+
     Of two ranks the more urgent counts. What an import would keep silent about is told where somebody else asks, too.
     """
     if wanted:
@@ -49,37 +52,43 @@ def due(connection: Connection, *, now: datetime, limit: int) -> list[tuple[str,
     return [(row.package_id, row.rank) for row in connection.execute(found)]
 
 
-def count_failed(connection: Connection, error: str, *, wanted_by: datetime) -> int:
-    """How many that a reconcile wanted by then are still to be read, because their last try met this error."""
-    ours = (Read.error == error, Read.rank == RECONCILING, Read.wanted_at <= wanted_by)
+def count_failed(connection: Connection, errors: Collection[str], *, wanted_by: datetime) -> int:
+    """How many that a reconcile wanted by then are still to be read, because their last try met one of these errors."""
+    ours = (Read.error.in_(errors), Read.rank == RECONCILING, Read.wanted_at <= wanted_by)
     return connection.scalar(select(func.count()).select_from(Read).where(*ours)) or 0
 
 
-def still_open(connection: Connection, *, wanted_by: datetime, skipping: str) -> list[str | None]:
+def still_open(connection: Connection, *, wanted_by: datetime, skipping: Collection[str]) -> list[str | None]:
     """What hinders the reads that were wanted by then: the errors of their last tries, None for one not tried yet.
 
-    Without those whose last try met the error to skip. Empty where nothing is to be waited for.
+    Without those whose last try met an error to skip. Empty where nothing is to be waited for.
     """
-    tried = or_(Read.error.is_(None), Read.error != skipping)
+    tried = or_(Read.error.is_(None), Read.error.not_in(skipping))
     return list(connection.execute(select(Read.error).where(Read.wanted_at <= wanted_by, tried).distinct()).scalars())
 
 
 def take(connection: Connection, package_id: str, *, now: datetime, lease: timedelta) -> Wanted | None:
-    """Take this one for ourselves; None where somebody else has it. Of many who ask at once one gets it."""
+    """Take this one for ourselves; None where somebody else has it. Of many who ask at once one gets it.
+
+    Where an error is noted it waits, and is nobody's.
+    """
     taken = (
         update(Read)
         .where(Read.package_id == package_id, Read.due_at <= now)
-        .values(attempts=Read.attempts + 1, fence=Read.fence + 1, due_at=now + lease)
-        .returning(Read.package_id, Read.attempts, Read.fence, Read.rank, Read.tells)
+        .values(attempts=Read.attempts + 1, fence=Read.fence + 1, due_at=now + lease, error=None)
+        .returning(Read.package_id, Read.wanted_at, Read.attempts, Read.fence, Read.rank, Read.tells)
     )
     row = connection.execute(taken).one_or_none()
     return Wanted(*row) if row else None
 
 
-def settle(connection: Connection, wanted: Wanted, *, began_at: datetime, again_at: datetime) -> None:
-    """Note that it was read, or cannot be; where it was wanted anew since we began it is read again, at `again_at`."""
+def settle(connection: Connection, wanted: Wanted, *, again_at: datetime) -> None:
+    """Note that it was read, or cannot be; where it was wanted anew since we took it is read again, at `again_at`.
+
+    Whoever wants it may have another clock than we, so any change of `wanted_at` counts, be it to an earlier time.
+    """
     ours = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
-    connection.execute(delete(Read).where(*ours, Read.wanted_at <= began_at))
+    connection.execute(delete(Read).where(*ours, Read.wanted_at == wanted.wanted_at))
     connection.execute(update(Read).where(*ours).values(due_at=again_at, attempts=0, fence=Read.fence + 1))
 
 
@@ -93,6 +102,7 @@ _WANT = text(
     """INSERT INTO reads (package_id, reason, wanted_at, due_at, rank, tells)
     VALUES (:package_id, :reason, :wanted_at, :due_at, :rank, :tells)
     ON CONFLICT (package_id) DO UPDATE SET reason = excluded.reason, wanted_at = excluded.wanted_at, error = NULL,
+    due_at = CASE WHEN reads.error IS NULL OR reads.due_at < excluded.due_at THEN reads.due_at ELSE excluded.due_at END,
     rank = CASE WHEN excluded.rank < reads.rank THEN excluded.rank ELSE reads.rank END,
     tells = CASE WHEN excluded.tells = 'all' OR reads.tells = 'nothing' THEN excluded.tells ELSE reads.tells END"""
 ).bindparams(bindparam("wanted_at", type_=Read.wanted_at.type), bindparam("due_at", type_=Read.due_at.type))

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from app.onespan import claims
 from app.onespan.callbacks import Callback
-from app.onespan.claims import State
+from app.onespan.claims import State, iso
 from app.onespan.packages import PackageReading
 from app.onespan.picture import People, derive
 from app.onespan.surprise import surprise
@@ -109,10 +109,15 @@ class Batch:
             self._new.append(NewEvent(fingerprint, callback, one.happened_at, one.received_at))
         changed = self._canvas.take(one)
         after = self._canvas.now[one.package_id]
-        late = changed and one.happened_at <= self._seen_at.get(one.package_id, LONG_AGO)
+        late = changed and self._is_late(one)
         reason = None if found else surprise(callback, before=before, after=after, late=late)
         if reason and one.package_id not in self._denied:
             self._wanted.setdefault(one.package_id, reason)
+
+    def _is_late(self, one: Told) -> bool:
+        """Whether a list, or a reading, that came before it may have shown what happened since."""
+        shown = claims.shown_until(self._canvas.states[one.package_id])
+        return one.happened_at <= self._seen_at.get(one.package_id, LONG_AGO) or iso(one.happened_at) <= shown
 
     def _found_before(self, one: Told, callback: Callback) -> Unconfirmed | None:
         """The fact that a reading found and this callback now tells."""
@@ -120,7 +125,8 @@ class Batch:
         if callback.session_user and (state := self._canvas.states.get(one.package_id)):
             people = People.of(state)
             person = people.person(callback.session_user)
-            who |= {person, people.roles.get(person)}
+            sat = (one for one, role_id in people.roles.items() if role_id == callback.session_user)
+            who |= {person, people.roles.get(person), *sat}
         at = one.happened_at
         return next((found for found in self._unconfirmed if found.is_told_by(callback, who=who, happened_at=at)), None)
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.engine import Connection
 
-from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, Throttled, UnreadableAnswer, UnsteadyList
+from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, Throttled, UnsteadyList
 from app.onespan import claims
 from app.onespan.claims import iso
 from app.onespan.client import Answer, OneSpan
@@ -26,7 +26,7 @@ from app.store.journal import Entry
 from app.store.runs import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
 from app.work.attempt import Clock
 from app.work.finding import ALL, NOTHING
-from app.work.witness import SETTLE, can_be_believed, listed, wait_after
+from app.work.witness import HOPELESS, SETTLE, can_be_believed, listed, wait_after
 
 log = structlog.get_logger()
 
@@ -234,19 +234,16 @@ class Reconcile:
     def _close(self, run: TakenRun) -> bool:
         """End the run once all that it asked for is answered, and digested."""
         now, walked_at = self._clock(), datetime.fromisoformat(run.progress.walked_at or "")
-        hopeless = UnreadableAnswer.__name__
         with self._database.write() as connection:
-            hindrances = reads.still_open(connection, wanted_by=walked_at, skipping=hopeless)
+            hindrances = reads.still_open(connection, wanted_by=walked_at, skipping=HOPELESS)
             if hindrances or journal.is_reading_pending(connection):
                 errors = ", ".join(sorted(filter(None, hindrances)))
                 runs.wait(connection, run, until=now + SOON, error=f"{CANNOT_READ}: {errors}" if errors else None)
                 return False
             known = runs.watermark(connection)
             leaves_a_gap = run.since is not None and (known is None or run.since > known)
-            until, unreadable = (
-                (None if leaves_a_gap else run.until),
-                reads.count_failed(connection, hopeless, wanted_by=walked_at),
-            )
+            until = None if leaves_a_gap else run.until
+            unreadable = reads.count_failed(connection, HOPELESS, wanted_by=walked_at)
             runs.finish(connection, run, now=now, until=until, unreadable=unreadable)
         log.info("reconcile.done", run=run.id, seconds=round((now - run.began_at).total_seconds(), 1))
         return True

@@ -22,7 +22,7 @@ from app.store.budget import Budget
 from app.store.db import Database
 from app.store.reads import Wanted
 from app.work.attempt import Clock
-from app.work.witness import entry, wait_after, was_read
+from app.work.witness import DENIALS, HOPELESS, entry, wait_after, was_read
 
 log = structlog.get_logger()
 
@@ -85,16 +85,16 @@ class Refresh:
         except OneSpanError as problem:
             self._not_read(wanted, problem, began_at=began_at)
         else:
-            self._keep(wanted, answer, kind="snapshot", began_at=began_at)
+            self._keep(wanted, answer, kind="snapshot")
 
-    def _keep(self, wanted: Wanted, answer: Answer, *, kind: str, began_at: datetime) -> None:
+    def _keep(self, wanted: Wanted, answer: Answer, *, kind: str) -> None:
         """Journal what was shown, and note that it was read, in one transaction."""
         now = self._clock()
         key = self._onespan.name
         shown = entry(answer, wanted.package_id, now=now, key=key, kind=kind, tells=wanted.tells)
         with self._database.write() as connection:
             journal.add(connection, [shown])
-            reads.settle(connection, wanted, began_at=began_at, again_at=now + SOON)
+            reads.settle(connection, wanted, again_at=now + SOON)
             self._answers_again(connection, now)
         log.info("package.read", package_id=wanted.package_id, kind=kind)
         self._wake()
@@ -109,22 +109,32 @@ class Refresh:
         with self._database.read() as connection:
             known = was_read(connection, wanted.package_id, key=self._onespan.name)
         if isinstance(problem, NotThere) and problem.answer and known:
-            self._keep(wanted, problem.answer, kind="absence", began_at=began_at)
+            self._keep(wanted, problem.answer, kind="absence")
             return
         log.warning("package.not_read", package_id=wanted.package_id, error=type(problem).__name__)
-        now, wait = self._clock(), wait_after(wanted.attempt)
-        if isinstance(problem, Throttled) and problem.seconds:
-            wait = max(wait, timedelta(seconds=problem.seconds))
+        now, wait = self._clock(), self._wait(wanted, problem, known=known)
         with self._database.write() as connection:
-            if isinstance(problem, NotThere | NotPermitted | RefusedByOneSpan):
-                reads.settle(connection, wanted, began_at=began_at, again_at=now + SOON)
+            if wait is None:
+                reads.settle(connection, wanted, again_at=now + SOON)
                 self._answers_again(connection, now)
                 sightings.refused(connection, wanted.package_id, now=now)  # after: a reconcile locks in this order
                 return
             reads.put_off(connection, wanted, until=now + wait, error=type(problem).__name__)
-        if not isinstance(problem, UnreadableAnswer):  # else it is about this package alone
+        if type(problem).__name__ not in HOPELESS:
             self._pause_until = now + wait
             self._down_since = self._down_since or began_at
+
+    def _wait(self, wanted: Wanted, problem: OneSpanError, *, known: bool) -> timedelta | None:
+        """How long to wait until it is tried again; None where it is believed that it is not for us.
+
+        Who denies us what these very credentials have seen may do so by mistake, and for a while only.
+        """
+        if isinstance(problem, NotThere):
+            return None
+        if isinstance(problem, NotPermitted | RefusedByOneSpan):
+            return DENIALS[wanted.attempt - 1] if known and wanted.attempt <= len(DENIALS) else None
+        asked_for = problem.seconds or 0 if isinstance(problem, Throttled) else 0
+        return max(wait_after(wanted.attempt), timedelta(seconds=asked_for))
 
 
 def _id_in(answer: Answer) -> str | None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
+from app.errors import NotPermitted, RefusedByOneSpan, UnreadableAnswer
 from app.onespan import claims
 from app.onespan.claims import AHEAD, State, iso
 from app.onespan.client import Answer
@@ -21,6 +22,10 @@ WAITS = (
     timedelta(minutes=5),
     timedelta(minutes=30),
 )
+# The same for a package that these credentials have seen and are denied now; after the last of them they are believed.
+DENIALS = (*WAITS, *(timedelta(days=1),) * 10)
+# What is about one package alone, so that no run waits until it is over.
+HOPELESS = tuple(one.__name__ for one in (UnreadableAnswer, NotPermitted, RefusedByOneSpan))
 
 
 def wait_after(attempt: int) -> timedelta:
