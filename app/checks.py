@@ -96,8 +96,8 @@ def _of_reconciles(database: Database) -> list[Check]:
             silent = queries.silence(connection)
         if silent is None:
             return None
-        since = f"since {silent.since:%Y-%m-%d %H:%M} UTC" if silent.since else "ever"
-        return f"No callback has come {since}, but {silent.missed} facts were found by asking. {silent.advice}"
+        how = f"come since {silent.since:%Y-%m-%d %H:%M} UTC" if silent.since else "ever come"
+        return f"No callback has {how}, but {silent.missed} facts were found by asking. {silent.advice}"
 
     return [Check("callbacks", nobody_calls), Check("reconcile", reconcile_waits)]
 

@@ -134,6 +134,24 @@ def test_law_12_what_the_import_found_is_not_missed(service, post, handlers, clo
     assert read("/api/missed")["items"] == []
 
 
+def test_law_12_where_no_callback_ever_came_what_happened_since_the_import_is_missed(
+    service, post, handlers, clock, read
+):
+    """It was never registered, or the way to us is shut."""
+    world = World(service, post, handlers=handlers, clock=clock)
+    world.connect(Account(1, packages=0).hold(populated(1, 60, now=clock.now - 40 * timedelta(days=1)).packages()))
+    world.reconcile()
+    for one in [one.id for one in world.account.packages() if one.status == "COMPLETED" and not one.trashed][:3]:
+        world.act(one, "archive")
+    clock.forward(6 * HOUR)
+    world.reconcile()
+    clock.forward(2 * HOUR)
+    service.watch.turn()
+
+    assert [one["cause"] for one in read("/api/missed")["items"]] == ["never told"] * 3
+    assert read("/api/missed/rate")["silence"]["since"] is None
+
+
 def test_law_12_the_rate_is_told_by_day_and_by_name(world, miss, read, clock):
     """Two of three archivings came."""
     world.post(*miss(3)[:2])

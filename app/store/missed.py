@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from app.store import outages
+from app.store import outages, runs
 from app.store.models import Event, Journal, Missed
 
 NEVER_TOLD, NO_TRACE = "never told", "no trace"
@@ -17,11 +17,13 @@ NEAR = timedelta(minutes=1)  # a callback comes within so much of its fact
 def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int) -> int:
     """Write down what was found `grace` ago or before, and still is not confirmed. Returns how many; call it again.
 
-    What happened before the first callback came was nobody's to tell. Any number of processes may: each is noted once.
+    What happened before the first callback came, or the account was imported, was nobody's to tell. Any number of
+    processes may: each is noted once.
     """
-    began = connection.scalar(
+    called = connection.scalar(
         select(Journal.received_at).where(Journal.kind == "callback").order_by(Journal.id).limit(1)
     )
+    began = min(filter(None, (called, runs.first_import(connection))), default=None)
     if began is None:
         return 0
     last = connection.scalar(select(func.max(Missed.found_at, type_=Missed.found_at.type)))
