@@ -2,11 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from random import Random
 from typing import Any
-
-from flask.testing import FlaskCliRunner
 
 from app import Service
 from app.onespan.values import Event, Package
@@ -15,7 +13,6 @@ from app.simulator.account import Account
 from app.simulator.acts import Act
 from app.simulator.faults import Faults
 from app.simulator.inprocess import InProcess
-from app.simulator.quirks import USUAL, Quirks
 from app.simulator.server import api
 from app.store import queries, runs
 from app.work.dispatch import Handlers
@@ -129,14 +126,3 @@ class World:
     def differences(self) -> list[str]:
         """Where the picture is not OneSpan's truth."""
         return [one for truth in self.account.packages() for one in differences(truth, self.picture(truth.id))]
-
-
-def midnight(moment: datetime) -> datetime:
-    """The beginning of its day."""
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-__all__ = ["USUAL", "Quirks", "World", "differences"]
-
-
-Runner = FlaskCliRunner

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.engine import Connection
 
-from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, Throttled, UnsteadyList
+from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, UnsteadyList
 from app.onespan import claims
 from app.onespan.claims import iso
 from app.onespan.client import Answer, OneSpan
@@ -186,7 +186,7 @@ class Reconcile:
                 sightings.note(connection, ids, walk=walk, at=answer.read_at, key=self._onespan.name)
             did = Tally(1, len(new), len(entries), len(wanted), page.unreadable)
             largest = max(here.place.largest, page.rows)
-            on = replace(here, place=to) if to else Progress(here.leg + 1, Place(largest=largest))
+            on = replace(here, place=to, refused=0) if to else Progress(here.leg + 1, Place(largest=largest))
             self._advance(connection, run, on, did=did, at=answer)
         log.info("reconcile.page", run=run.id, leg=here.leg, offset=here.place.offset, shown=page.rows)
 
@@ -258,20 +258,15 @@ class Reconcile:
 
     def _put_off(self, run: TakenRun, problem: OneSpanError) -> None:
         """Come back later, to where we were; to a list that did not add up from its beginning."""
-        wait = wait_after(run.attempts)
-        if isinstance(problem, Throttled) and problem.seconds:
-            wait = max(wait, timedelta(seconds=problem.seconds))
-        progress = run.progress
+        wait, progress = wait_after(run.attempts, problem), run.progress
         if isinstance(problem, UnsteadyList):
             progress = replace(progress, place=Place(largest=progress.place.largest))
         if isinstance(problem, REFUSALS):
             progress = replace(progress, refused=progress.refused + 1)
         if progress.refused >= STUBBORN and progress.leg > 0:
             log.error("reconcile.folder_refused", run=run.id, leg=progress.leg, error=type(problem).__name__)
-            progress, wait = (
-                Progress(progress.leg + 1, Place(largest=progress.place.largest)),
-                timedelta(0),
-            )  # the others are not held up by one folder
+            progress = Progress(progress.leg + 1, Place(largest=progress.place.largest))
+            wait = timedelta(0)  # the others are not held up by one folder
         with self._database.write() as connection:
             runs.put_off(connection, run, until=self._clock() + wait, error=str(problem), progress=progress)
         log.warning("reconcile.waits", run=run.id, error=type(problem).__name__, seconds=wait.total_seconds())

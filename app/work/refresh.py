@@ -11,7 +11,6 @@ from app.errors import (
     NotThere,
     OneSpanError,
     RefusedByOneSpan,
-    Throttled,
     UnreadableAnswer,
     UnreadablePackage,
 )
@@ -133,8 +132,7 @@ class Refresh:
             return None
         if isinstance(problem, NotPermitted | RefusedByOneSpan):
             return DENIALS[wanted.attempt - 1] if known and wanted.attempt <= len(DENIALS) else None
-        asked_for = problem.seconds or 0 if isinstance(problem, Throttled) else 0
-        return max(wait_after(wanted.attempt), timedelta(seconds=asked_for))
+        return wait_after(wanted.attempt, problem)
 
 
 def _id_in(answer: Answer) -> str | None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from app.errors import NotPermitted, RefusedByOneSpan, UnreadableAnswer
+from app.errors import NotPermitted, OneSpanError, RefusedByOneSpan, Throttled, UnreadableAnswer
 from app.onespan import claims
 from app.onespan.claims import AHEAD, State, iso
 from app.onespan.client import Answer
@@ -28,9 +28,10 @@ DENIALS = (*WAITS, *(timedelta(days=1),) * 10)
 HOPELESS = tuple(one.__name__ for one in (UnreadableAnswer, NotPermitted, RefusedByOneSpan))
 
 
-def wait_after(attempt: int) -> timedelta:
-    """How long to wait after the failure of this attempt, counted from 1."""
-    return WAITS[min(max(attempt, 1), len(WAITS)) - 1]
+def wait_after(attempt: int, problem: OneSpanError) -> timedelta:
+    """How long to wait after this attempt, counted from 1, met a problem; OneSpan may ask for more patience."""
+    asked_for = problem.seconds or 0 if isinstance(problem, Throttled) else 0
+    return max(WAITS[min(max(attempt, 1), len(WAITS)) - 1], timedelta(seconds=asked_for))
 
 
 def entry(
