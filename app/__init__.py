@@ -13,6 +13,7 @@ from flask import Flask
 from flask_alembic import Alembic
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import logs
 from app.checks import must_be, to_know
@@ -29,11 +30,15 @@ from app.store.schema import is_behind
 from app.store.spool import Spool
 from app.web.api import AnyId, api
 from app.web.asking import Begin
+from app.web.assets import version_assets
+from app.web.dashboard import open_dashboard
+from app.web.dashboard.passwords import Passwords
 from app.web.errors import answer_errors
 from app.web.health import health
 from app.web.metrics import metrics
 from app.web.places import keep_places_for_callbacks
 from app.web.receiver import door
+from app.web.safety import say_what_browsers_may
 from app.work.attempt import Clock
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher, Handlers
@@ -84,7 +89,14 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
         except SettingsError as problem:
             _stop(problem)
     logs.configure(settings.log_format)
-    app = Flask(__name__, instance_path=str(ROOT / "instance"))
+    app = Flask(
+        __name__,
+        instance_path=str(ROOT / "instance"),
+        static_folder="web/static",
+        static_url_path="/static",
+        template_folder="web/templates",
+    )
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=min(settings.proxies, 1))  # type: ignore[method-assign]
     app.url_map.merge_slashes = False  # an id may have two in a row
     app.url_map.converters["id"] = AnyId
     app.config["ALEMBIC"] = {"script_location": str(MIGRATIONS)}
@@ -197,6 +209,8 @@ def _secret(value: SecretStr | None) -> str | None:
 def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Clock) -> None:
     settings, database = service.settings, service.database
     answer_errors(app, is_behind=lambda: is_behind(database, MIGRATIONS))
+    say_what_browsers_may(app)
+    version_assets(app)
     keep_places_for_callbacks(app, threads=settings.web_threads, door="door.receive")
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.bells.digesting.set, clock=clock))
@@ -212,6 +226,13 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     )
     app.register_blueprint(read, url_prefix="/api")
     app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=lambda: len(service.spool.waiting())))
+    app.extensions["guard"] = open_dashboard(
+        app,
+        database,
+        passwords=Passwords(_secret(settings.dashboard_password), _secret(settings.dashboard_readonly_password)),
+        others=[[key for _, key in keys], [token for _, token in tokens]],
+        clock=clock,
+    )
     needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
     notes = to_know(database, service.spool, clock=clock, asked=_asked(settings, handlers))
     app.register_blueprint(health(checks=needed, notes=notes))
