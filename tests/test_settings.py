@@ -287,7 +287,8 @@ def test_law_11_settings_hide_their_secrets(load):
         ONESPAN_CLIENT_ID="client",
         ONESPAN_CLIENT_SECRET="canary",
         API_TOKENS="canary",
-        DASHBOARD_PASSWORD="canary",
+        DASHBOARD_PASSWORD="canary-to-act",
+        DASHBOARD_READONLY_PASSWORD="canary-to-look",
     )
 
     for shown in (repr(settings), str(settings), f"{settings.onespan_callback_keys}", settings.model_dump_json()):
