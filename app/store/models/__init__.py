@@ -3,6 +3,7 @@
 from app.store.models.asking import Missed, Outage, Process, Read, Request, Run, Sighting
 from app.store.models.base import Base
 from app.store.models.road import (
+    CALLBACK,
     DUE,
     PARKED,
     RUNNING,
@@ -17,6 +18,7 @@ from app.store.models.road import (
 )
 
 __all__ = [
+    "CALLBACK",
     "DUE",
     "PARKED",
     "RUNNING",
