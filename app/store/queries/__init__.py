@@ -1,6 +1,8 @@
 """Every read that is shown: by the JSON API, by the pages, to the handlers."""
 
+from app.store.queries.counts import PackageCount, package_counts
 from app.store.queries.events import changes, dispatch, event, event_page, facts, history, pulse
+from app.store.queries.flow import Flow, Tick, flow
 from app.store.queries.packages import SORTS, package_page, packages
 from app.store.queries.reconciles import (
     Delivery,
@@ -36,23 +38,28 @@ __all__ = [
     "DispatchDetail",
     "EventDetail",
     "EventFilter",
+    "Flow",
     "MissedDetail",
     "MissedFilter",
+    "PackageCount",
     "PackageFilter",
     "Page",
     "Pulse",
     "RunDetail",
     "Telling",
+    "Tick",
     "changes",
     "delivery",
     "dispatch",
     "event",
     "event_page",
     "facts",
+    "flow",
     "history",
     "last_done",
     "missed_by_cause",
     "missed_page",
+    "package_counts",
     "package_page",
     "packages",
     "pulse",
