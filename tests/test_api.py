@@ -187,7 +187,7 @@ def test_a_package_has_the_members_that_were_promised(ask, lease):
         ("EMAIL_BOUNCE", "2026-03-02T11:30:00Z", BEN),
         ("PARKED_HANDLER", "2026-03-02T12:00:00Z", "tell_cleo"),
     ]
-    assert ask("/api/packages").json == {"items": [shown], "next": None}
+    assert ask("/api/packages").json == {"items": [shown], "next": None, "previous": None}
 
 
 def test_an_event_has_the_members_that_were_promised(ask, lease):
@@ -195,7 +195,7 @@ def test_an_event_has_the_members_that_were_promised(ask, lease):
     listed = ask("/api/events", name="EMAIL_BOUNCE").json
     (event,) = listed["items"]
 
-    assert set(listed) == {"items", "next"}
+    assert set(listed) == {"items", "next", "previous"}
     assert set(EVENT.split()) <= set(event)
     assert (event["name"], event["package_id"], event["signer_id"]) == ("EMAIL_BOUNCE", lease, BEN)
     assert (event["document_id"], event["message"], event["source"]) == (None, "BOUNCE", "callback")
@@ -316,6 +316,12 @@ LEASE_ID = LEASE["id"]
         ({"updated_since": "2026-03-02T07:00:00 01:00"}, [LEASE_ID, "declined", "trashed"]),
         ({"updated_since": "2026-03-02 06:00"}, [LEASE_ID, "declined", "trashed"]),
         ({"updated_since": "2026-03-03"}, []),
+        ({"updated_until": "2026-03-02T06:00:00Z"}, ["deleted", "egg", "expired", "template", "trashed"]),
+        ({"updated_since": "2026-03-02T05:00:00Z", "updated_until": "2026-03-02T06:00:00Z"}, ["deleted", "trashed"]),
+        ({"created_since": "2026-03-01"}, [LEASE_ID, "template"]),
+        ({"created_since": "2026-03-03"}, []),
+        ({"created_until": "2026-03-03"}, [LEASE_ID, "template"]),
+        ({"created_until": "2026-03-01"}, []),
         ({"status": "SENT", "attention": "any", "q": "lease", "trashed": "false", "signer": BEN}, [LEASE_ID]),
         ({"status": "SENT", "attention": "DECLINED"}, []),
     ],
@@ -372,12 +378,26 @@ def test_pages_hold_every_package_once_in_either_order(ask, show, work, crowd):
             cursor = {"cursor": page["next"]}
         raise AssertionError("the pages have no end")
 
+    def back(sort: str, limit: int) -> list[str]:
+        """The ids up to the end, read backwards from there."""
+        page = ask("/api/packages", sort=sort, limit=limit).json
+        assert page["previous"] is None
+        while page["next"]:
+            page = ask("/api/packages", sort=sort, limit=limit, cursor=page["next"]).json
+        ids = [one["id"] for one in page["items"]]
+        while page["previous"]:
+            page = ask("/api/packages", sort=sort, limit=limit, cursor=page["previous"]).json
+            assert page["next"]
+            ids = [one["id"] for one in page["items"]] + ids
+        return ids
+
     for key in ("updated_at", "created_at", "due_at", "status_at", "name", "id"):
         whole = ask("/api/packages", sort=key).json["items"]
         ids = [one["id"] for one in whole]
         assert len(ids) == len(set(ids)) == 11
         assert walk(key, 1) == walk(key, 3) == walk(key, 11) == ids
         assert walk(f"-{key}", 2) == walk(f"-{key}", 10) == ids[::-1]
+        assert back(key, 1) == back(key, 3) == back(f"-{key}", 2)[::-1] == ids
         values = [one[key] or "" for one in whole]
         if key != "name":  # of names the database's own collation knows the order
             assert values == sorted(values)
@@ -514,6 +534,9 @@ def test_a_bad_parameter_is_400_and_the_message_names_it(client, tell, work, *, 
     assert answer.json["error"]["message"].startswith(f"{name}:")
 
 
+FORWARD = False
+
+
 def cursor_of(*said: Any) -> str:
     """A cursor that somebody made up."""
     return base64.urlsafe_b64encode(json.dumps(said).encode()).decode().rstrip("=")
@@ -522,15 +545,16 @@ def cursor_of(*said: Any) -> str:
 @pytest.mark.parametrize(
     "cursor",
     [
-        cursor_of("name", "x", "y"),
-        cursor_of("-updated_at", "not a time", "y"),
-        cursor_of("-updated_at", "2026-01-01T00:00:00", "y"),
-        cursor_of("-updated_at", "0001-01-01T00:00:00+14:00", "y"),
-        cursor_of("-updated_at", "2026-01-01T00:00:00Z", "\ud800"),
-        cursor_of("-updated_at", "2026-01-01T00:00:00Z", "\0"),
-        cursor_of("-updated_at", None, "y"),
-        cursor_of("-updated_at", "2026-01-01T00:00:00Z", 7),
-        cursor_of("-updated_at", "2026-01-01T00:00:00Z"),
+        cursor_of("name", "x", "y", FORWARD),
+        cursor_of("-updated_at", "not a time", "y", FORWARD),
+        cursor_of("-updated_at", "2026-01-01T00:00:00", "y", FORWARD),
+        cursor_of("-updated_at", "0001-01-01T00:00:00+14:00", "y", FORWARD),
+        cursor_of("-updated_at", "2026-01-01T00:00:00Z", "\ud800", FORWARD),
+        cursor_of("-updated_at", "2026-01-01T00:00:00Z", "\0", FORWARD),
+        cursor_of("-updated_at", None, "y", FORWARD),
+        cursor_of("-updated_at", "2026-01-01T00:00:00Z", 7, FORWARD),
+        cursor_of("-updated_at", "2026-01-01T00:00:00Z", "y"),
+        cursor_of("-updated_at", "2026-01-01T00:00:00Z", "y", "back"),
         cursor_of(),
         base64.b64encode(b"{}").decode(),
         base64.b64encode(b'"abc"').decode(),
@@ -870,6 +894,9 @@ def test_every_operation_is_described(client):
         "signer",
         "attention",
         "updated_since",
+        "updated_until",
+        "created_since",
+        "created_until",
         "sort",
         "limit",
         "cursor",

@@ -3,8 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.store.queries import OutageDetail, ProcessDetail, Reach, RunDetail
+from app.store.queries import OutageDetail, PackageCount, ProcessDetail, Reach, RunDetail
 from app.store.queries.reconciles import Silence
+
+
+@dataclass(frozen=True, slots=True)
+class PackageCounts:
+    """How many packages there are of each kind that there is: type, status, in the trash, deleted."""
+
+    packages: list[PackageCount]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
-"""The views of what needs a person's hand."""
+"""The views of how many packages there are, and of what needs a person's hand."""
 
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import Needing, Page
 from app.store.queries.attention import CAP
-from app.web.answers import ReasonCounts
+from app.web.answers import PackageCounts, ReasonCounts
 from app.web.endpoints import Endpoints
 from app.web.parameters import AttentionQuery
 
@@ -23,3 +23,9 @@ def add_views(endpoints: Endpoints, database: Database) -> None:
         """How many need a hand, by reason."""
         with database.read() as connection:
             return ReasonCounts(queries.attention_counts(connection), CAP)
+
+    @endpoints.get("/api/counts", answer=PackageCounts)
+    def package_counts() -> PackageCounts:
+        """How many packages there are, by type, status, trash and deletion."""
+        with database.read() as connection:
+            return PackageCounts(queries.package_counts(connection))

@@ -15,22 +15,26 @@ from app.store.queries import (
     Delivery,
     DispatchDetail,
     EventDetail,
+    Flow,
     HandlerDetail,
     MissedDetail,
     Needing,
     OutageDetail,
+    PackageCount,
     Page,
     ProcessDetail,
     Reach,
     RunDetail,
     RunDispatch,
     Telling,
+    Tick,
 )
 from app.store.queries.reconciles import Rate
 from app.web.answers import (
     Backlog,
     Dwell,
     OneSpanSide,
+    PackageCounts,
     ReadWanted,
     ReasonCounts,
     Reconciles,
@@ -143,6 +147,13 @@ ANSWERS: Mapping[type, Any] = {
         detail="BOUNCE",
         dispatch_id=None,
     ),
+    PackageCounts: PackageCounts(
+        [
+            PackageCount("PACKAGE", "SENT", trashed=False, deleted=False, number=212),
+            PackageCount("PACKAGE", "DRAFT", trashed=True, deleted=False, number=3),
+        ]
+    ),
+    Flow: Flow([Tick(NOON, 12), Tick(NOON + timedelta(minutes=1), 7)], [Tick(NOON, 19)]),
     ReasonCounts: ReasonCounts({"EMAIL_BOUNCE": 1, "DECLINED": 12, "PARKED_HANDLER": 1}, 10_000),
     Replayed: Replayed(12, more=False),
     ReadWanted: ReadWanted(LEASE, NOON, is_known=True),

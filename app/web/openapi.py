@@ -70,7 +70,7 @@ class Endpoint:
     def tag(self) -> str:
         """The noun it is about."""
         noun = self.path.split("/")[2]
-        return noun if noun in TAGS else "document"
+        return {"counts": "packages", "flow": "health", "": "document", "openapi.json": "document"}.get(noun, noun)
 
     @property
     def summary(self) -> str:
@@ -113,7 +113,8 @@ class Document:
 
 _ABOUT = (
     "What the receiver believes of OneSpan Sign packages, and why. Times are UTC, ISO 8601. Lists answer"
-    ' {"items", "next"}; pass `next` on as `cursor` to read further. Errors are {"error": {"code", "message"}}.'
+    ' {"items", "next", "previous"}; pass `next` on as `cursor` to read further.'
+    ' Errors are {"error": {"code", "message"}}.'
 )
 _ERROR = {
     "type": "object",

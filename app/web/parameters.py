@@ -77,7 +77,7 @@ class Query(BaseModel):
 class CursorQuery(Query):
     """Parameters of a list that is read by cursor."""
 
-    cursor: Cursor | None = Field(None, description="`next` of the page before.")
+    cursor: Cursor | None = Field(None, description="`next` of the page before, or `previous` of the one after.")
 
 
 class PackageQuery(CursorQuery):
@@ -93,6 +93,9 @@ class PackageQuery(CursorQuery):
     updated_since: Moment | None = Field(
         None, description="Only those whose newest fact in OneSpan is this new. To follow changes read /api/changes."
     )
+    updated_until: Moment | None = Field(None, description="Only those whose newest fact is this old.")
+    created_since: Moment | None = Field(None, description="Only those created then or later.")
+    created_until: Moment | None = Field(None, description="Only those created then or before.")
     sort: Literal[tuple(f"{sign}{key}" for key in queries.SORTS for sign in ("", "-"))] = Field(  # type: ignore[valid-type]
         "-updated_at", description="Order; a minus for descending."
     )

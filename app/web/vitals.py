@@ -1,4 +1,4 @@
-"""The view of how the service is: one document with all that a page about its health shows."""
+"""The views of how the service is: one document with all that a page about its health shows, and the flow."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from app.checks import Check
 from app.store import queries
 from app.store.db import Database
-from app.store.queries import Pulse, RunDetail
+from app.store.queries import Flow, Pulse, RunDetail
 from app.web.answers import Backlog, Dwell, OneSpanSide, Reconciles, Vitals
 from app.web.endpoints import Endpoints
 from app.web.health import failing
@@ -28,7 +28,13 @@ class Bedside:
 
 
 def add_views(endpoints: Endpoints, database: Database, *, at: Bedside, clock: Callable[[], datetime]) -> None:
-    """Add it."""
+    """Add them."""
+
+    @endpoints.get("/api/flow", answer=Flow)
+    def flow() -> Flow:
+        """How many callbacks came in each of the last 60 minutes, and in each of the last 48 hours."""
+        with database.read() as connection:
+            return queries.flow(connection, now=clock())
 
     @endpoints.get("/api/health", answer=Vitals)
     def health() -> Vitals:

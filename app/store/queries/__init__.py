@@ -2,7 +2,9 @@
 
 from app.store.queries.attention import REASONS, Needing, attention_counts, attention_page
 from app.store.queries.callbacks import CallbackDetail, CallbackFilter, callback, callback_page
+from app.store.queries.counts import PackageCount, package_counts
 from app.store.queries.events import changes, dispatch, event, event_page, facts, history, pulse
+from app.store.queries.flow import Flow, Tick, flow
 from app.store.queries.handlers import (
     DispatchFilter,
     HandlerDetail,
@@ -52,11 +54,13 @@ __all__ = [
     "DispatchFilter",
     "EventDetail",
     "EventFilter",
+    "Flow",
     "HandlerDetail",
     "MissedDetail",
     "MissedFilter",
     "Needing",
     "OutageDetail",
+    "PackageCount",
     "PackageFilter",
     "Page",
     "ProcessDetail",
@@ -65,6 +69,7 @@ __all__ = [
     "RunDetail",
     "RunDispatch",
     "Telling",
+    "Tick",
     "attention_counts",
     "attention_page",
     "callback",
@@ -77,6 +82,7 @@ __all__ = [
     "event",
     "event_page",
     "facts",
+    "flow",
     "handler_counts",
     "handler_page",
     "history",
@@ -85,6 +91,7 @@ __all__ = [
     "missed_page",
     "next_due",
     "outages",
+    "package_counts",
     "package_page",
     "packages",
     "processes",
