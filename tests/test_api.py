@@ -1,7 +1,6 @@
 """The JSON API: its shapes, its filters, its pages, its refusals, and the document that promises them."""
 
 import base64
-import copy
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from app.store.journal import Entry
 from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, TOKEN, Clock, onespan_time
+from tests.promised import assert_promised
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -101,46 +101,6 @@ def lease(show: Any, tell: Any, work: Any, handlers: Handlers) -> str:
     tell("KBA_FAILURE", package=LEASE["id"], sessionUser=BEN, happened_at=NOON - HOUR / 4)
     work()
     return LEASE["id"]
-
-
-@pytest.fixture
-def ask(client: Any) -> Callable[..., Any]:
-    """GET with our token; every answer is held against the document that promises it."""
-    document = client.get("/api/openapi.json").json
-
-    def ask(path: str, **query: Any) -> Any:
-        answer = client.get(path, query_string=query, headers={"Authorization": f"Bearer {TOKEN}"})
-        assert_promised(document, "get", answer)
-        return answer
-
-    return ask
-
-
-def assert_promised(document: dict[str, Any], method: str, answer: Any) -> None:
-    """The answer's status and body are what the document says, with no member it does not speak of."""
-    places = [place for place in document["paths"] if re.fullmatch(re.sub(r"{\w+}", ".+", place), answer.request.path)]
-    operation = document["paths"][max(places, key=len)][method]
-    assert str(answer.status_code) in operation["responses"], answer.text
-    if answer.status_code == 304:
-        assert answer.data == b""
-        return
-    assert answer.content_type == "application/json"
-    schema = operation["responses"][str(answer.status_code)]["content"]["application/json"]["schema"]
-    closed = copy.deepcopy({**schema, "components": document["components"]})
-    _close(closed)
-    Draft202012Validator(closed).validate(answer.json)
-
-
-def _close(schema: Any) -> None:
-    """Let objects have only the members that are spoken of."""
-    if isinstance(schema, dict):
-        if schema.get("type") == "object" and "properties" in schema:
-            schema["additionalProperties"] = False
-        for inner in schema.values():
-            _close(inner)
-    elif isinstance(schema, list):
-        for inner in schema:
-            _close(inner)
 
 
 def path_of(package_id: str) -> str:

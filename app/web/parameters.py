@@ -42,9 +42,9 @@ def _no_nul(text: str) -> str:
 
 def _as_utc(moment: object) -> object:
     """A time without a zone is UTC; a plus that a URL turned into a blank is a plus again."""
-    if not isinstance(moment, str):
-        return moment
-    text = re.sub(r" (\d\d:?\d\d)$", r"+\1", moment.strip())
+    if moment is None:
+        return None
+    text = re.sub(r" (\d\d:?\d\d)$", r"+\1", str(moment).strip())
     try:
         read = datetime.fromisoformat(text)
     except ValueError:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, bindparam, func, literal, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, func, literal, select, tuple_, union_all
 from sqlalchemy.engine import Connection
 
 from app.store.models import Dispatch, Event
@@ -82,7 +82,7 @@ def handler_page(
 
 
 def _counted(connection: Connection, name: str, events: Sequence[str] | None) -> HandlerDetail:
-    due, running, parked = connection.execute(_COUNTS, {"handler": name}).one()
+    due, running, parked = connection.execute(_COUNTS, {"handler": name, "cap": CAP}).one()
     last = connection.scalar(_LAST_DONE.where(Dispatch.handler == name))
     return HandlerDetail(name, None if events is None else list(events), due, running, parked, CAP, last)
 
@@ -112,7 +112,7 @@ def dispatch_page(
     if len(rows) > limit:
         end = rows[limit - 1]
     else:
-        end = connection.execute(_newest(chosen, limit=LOOK).offset(LOOK - 1)).one_or_none()
+        end = connection.execute(_newest(chosen, limit=LOOK).limit(1).offset(LOOK - 1)).one_or_none()
     return Page(
         [RunDispatch(**row._asdict()) for row in rows[:limit]], write_place(end.event_id, end.id) if end else None
     )
@@ -162,7 +162,12 @@ _RUNS = select(
     Event.package_id,
     Event.happened_at,
 ).join(Event)
-_OF_HANDLER = select(literal(1)).select_from(Dispatch).where(Dispatch.handler == bindparam("handler")).limit(CAP)
+_OF_HANDLER = (
+    select(literal(1))
+    .select_from(Dispatch)
+    .where(Dispatch.handler == bindparam("handler"))
+    .limit(bindparam("cap", type_=Integer))
+)
 _COUNTS = select(
     *(
         select(func.count()).select_from(_OF_HANDLER.where(Dispatch.state == state).subquery()).scalar_subquery()
