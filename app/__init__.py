@@ -22,6 +22,7 @@ from app.cli.reconcile import Turns
 from app.onespan.access import Connection, connection_to
 from app.store import queries
 from app.store.budget import Budget
+from app.store.choice import Choice
 from app.store.db import Database
 from app.store.intake import Intake
 from app.store.models import Base
@@ -33,12 +34,15 @@ from app.web.asking import Begin
 from app.web.assets import version_assets
 from app.web.dashboard import open_dashboard
 from app.web.dashboard.passwords import Passwords
+from app.web.cors import let_pages_read
 from app.web.errors import answer_errors
 from app.web.health import health
 from app.web.metrics import metrics
 from app.web.places import keep_places_for_callbacks
 from app.web.receiver import door
 from app.web.safety import say_what_browsers_may
+from app.web.vitals import Bedside
+from app.work import replay as replaying
 from app.work.attempt import Clock
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher, Handlers
@@ -208,12 +212,18 @@ def _secret(value: SecretStr | None) -> str | None:
 
 def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Clock) -> None:
     settings, database = service.settings, service.database
+
+    def spooled() -> int:
+        return len(service.spool.waiting())
+
     answer_errors(app, is_behind=lambda: is_behind(database, MIGRATIONS))
     say_what_browsers_may(app)
     version_assets(app)
     keep_places_for_callbacks(app, threads=settings.web_threads, door="door.receive")
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.bells.digesting.set, clock=clock))
+    needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
+    notes = to_know(database, service.spool, clock=clock, asked=_asked(settings, handlers))
     waiters = max(1, settings.web_threads // 4)
     read = api(
         database,
@@ -222,10 +232,20 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
         wake=service.bells.dispatching.set,
         begin=_begin(service),
         is_connected=lambda: handlers.onespan.is_connected,
+        listening=handlers.listening,
+        replay_all=_replay_all(service, clock),
+        bedside=Bedside(
+            needed,
+            notes,
+            spooled=spooled,
+            every=timedelta(hours=settings.reconcile_hours),
+            why_nothing_is_asked=lambda: _asked(settings, handlers),
+        ),
         waiters=waiters,
     )
     app.register_blueprint(read, url_prefix="/api")
-    app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=lambda: len(service.spool.waiting())))
+    let_pages_read(app, origins=settings.cors_origins)
+    app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=spooled))
     app.extensions["guard"] = open_dashboard(
         app,
         database,
@@ -233,8 +253,6 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
         others=[[key for _, key in keys], [token for _, token in tokens]],
         clock=clock,
     )
-    needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
-    notes = to_know(database, service.spool, clock=clock, asked=_asked(settings, handlers))
     app.register_blueprint(health(checks=needed, notes=notes))
     turns = Turns(service.reconcile, service.refresh, service.digest, service.presence)
     for command in commands(
@@ -258,6 +276,15 @@ def _begin(service: Service) -> Begin:
         return run
 
     return begin
+
+
+def _replay_all(service: Service, clock: Clock) -> Callable[[Choice], int]:
+    def replay_all(choice: Choice) -> int:
+        made = replaying.replay(service.database, replaying.Again(choice), now=clock())
+        service.bells.dispatching.set()
+        return made
+
+    return replay_all
 
 
 def _pulse(database: Database, clock: Clock) -> Callable[[], Pulse | None]:

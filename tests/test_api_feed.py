@@ -55,8 +55,8 @@ def test_the_feed_tells_every_change_once_in_order(tell, work, read):
     assert told == whole
     assert len(whole) >= len(STEPS)
     assert [one["id"] for one in whole] == sorted({one["id"] for one in whole})
-    assert read("/api/changes", after=whole[-1]["id"]) == {"items": [], "next": None}
-    assert read("/api/changes", after=2**63 - 1) == {"items": [], "next": None}
+    assert read("/api/changes", after=whole[-1]["id"]) == {"items": [], "next": None, "previous": None}
+    assert read("/api/changes", after=2**63 - 1) == {"items": [], "next": None, "previous": None}
 
 
 def test_a_held_request_is_answered_as_soon_as_there_is_a_change(tell, work, hold):
@@ -80,7 +80,7 @@ def test_a_held_request_is_answered_as_soon_as_there_is_a_change(tell, work, hol
 def test_a_held_request_is_answered_empty_at_its_deadline(hold):
     """And one that need not be held is answered at once."""
     answer, took = hold(wait=0.6)
-    assert answer == {"items": [], "next": None}
+    assert answer == {"items": [], "next": None, "previous": None}
     assert 0.55 <= took < 10
 
     assert hold(wait=0)[1] < 0.55

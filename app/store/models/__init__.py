@@ -4,6 +4,7 @@ from app.store.models.asking import Missed, Outage, Process, Read, Request, Run,
 from app.store.models.base import Base
 from app.store.models.logins import EndedSession, Login
 from app.store.models.road import (
+    CALLBACK,
     DUE,
     PARKED,
     RUNNING,
@@ -18,6 +19,7 @@ from app.store.models.road import (
 )
 
 __all__ = [
+    "CALLBACK",
     "DUE",
     "PARKED",
     "RUNNING",

@@ -21,6 +21,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.store.models.base import Base, Id, Serial
 
 
+def _where(condition: str) -> dict[str, Any]:
+    """What makes an index one of these rows only, on either database."""
+    return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
+
+
 class Journal(Base):
     """What came in, as it came in, in order; rows are only ever added. A `callback`, a `snapshot` or an `absence`.
 
@@ -55,6 +60,10 @@ class Journal(Base):
             sqlite_where=text("digested_at IS NULL"),
         ),
         Index("ix_journal_package_id_id", "package_id", "id"),
+        Index("ix_journal_callbacks", "id", **_where("kind = 'callback'")),
+        Index("ix_journal_callbacks_key", "key", "id", **_where("kind = 'callback'")),
+        Index("ix_journal_callbacks_unreadable", "id", **_where("kind = 'callback' AND unreadable IS NOT NULL")),
+        Index("ix_journal_readings", "id", **_where("kind <> 'callback'")),
         {"sqlite_autoincrement": True},
     )
 
@@ -174,7 +183,10 @@ class Attention(Base):
     who: Mapped[str | None] = mapped_column(Id)
     detail: Mapped[str | None] = mapped_column(Text)
 
-    __table_args__ = (Index("ix_attention_reason_package_id", "reason", "package_id"),)
+    __table_args__ = (
+        Index("ix_attention_reason_package_id", "reason", "package_id"),
+        Index("ix_attention_reason_since", "reason", "since", "package_id", "position"),
+    )
 
 
 class Change(Base):
@@ -200,6 +212,7 @@ class Change(Base):
 DUE: ColumnClause[str] = literal_column("'due'")
 RUNNING: ColumnClause[str] = literal_column("'running'")
 PARKED: ColumnClause[str] = literal_column("'parked'")
+CALLBACK: ColumnClause[str] = literal_column("'callback'")
 
 
 class Dispatch(Base):
@@ -236,6 +249,8 @@ class Dispatch(Base):
             postgresql_where=text("state = 'parked'"),
             sqlite_where=text("state = 'parked'"),
         ),
+        Index("ix_dispatches_parked_since", "finished_at", "package_id", **_where("state = 'parked'")),
         Index("ix_dispatches_state_event_id", "state", "event_id"),
+        Index("ix_dispatches_handler_state_event_id", "handler", "state", "event_id"),
         {"sqlite_autoincrement": True},
     )

@@ -1,11 +1,9 @@
 """Packages, as they are believed to be."""
 
-import base64
-import binascii
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import ge, le
 from typing import Any
 
 from sqlalchemy import (
@@ -28,7 +26,8 @@ from sqlalchemy.engine import Connection
 from app.onespan import values
 from app.onespan.values import Package as PackageValue
 from app.store.models import PARKED, Attention, Dispatch, Document, Package, Signer
-from app.store.queries.shown import BadCursor, PackageFilter, Page
+from app.store.queries.cursors import Place, cursors, read_cursor
+from app.store.queries.shown import PackageFilter, Page
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
@@ -58,17 +57,18 @@ def package_page(
     connection: Connection, wanted: PackageFilter, *, sort: str, limit: int, cursor: str | None
 ) -> Page[PackageValue]:
     """A page of packages. `sort` is a key of `SORTS`, with a minus for descending. Raises `BadCursor`."""
-    key, falling = SORTS[sort.removeprefix("-")], sort.startswith("-")
+    place = read_cursor(cursor, sort) if cursor is not None else None
+    key, backwards = SORTS[sort.removeprefix("-")], place is not None and place.backwards
+    falling = sort.startswith("-") != backwards
     found = select(*_PACKAGE, key.label("sorted_by")).where(*_package_conditions(wanted))
-    if cursor is not None:
-        value, package_id = _read_cursor(cursor, sort)
-        here, place = tuple_(key, Package.id), tuple_(literal(value, key.type), literal(package_id))
-        found = found.where(here < place if falling else here > place)
+    if place is not None:
+        here, there = tuple_(key, Package.id), tuple_(literal(place.value, key.type), literal(place.id))
+        found = found.where(here < there if falling else here > there)
     order = desc if falling else asc
     rows = connection.execute(found.order_by(order(key), order(Package.id)).limit(limit + 1)).all()
-    items = _packages(connection, rows[:limit])
-    last = rows[limit - 1] if len(rows) > limit else None
-    return Page(items, _write_cursor(sort, last.sorted_by, last.id) if last else None)
+    shown = rows[:limit][::-1] if backwards else rows[:limit]
+    places = [Place(row.sorted_by, row.id) for row in shown]
+    return Page(_packages(connection, shown), *cursors(sort, places, asked=place, more=len(rows) > limit))
 
 
 def _package_conditions(wanted: PackageFilter) -> list[ColumnElement[bool]]:
@@ -83,8 +83,16 @@ def _package_conditions(wanted: PackageFilter) -> list[ColumnElement[bool]]:
     ]
     if wanted.status:
         conditions.append(Package.status.in_(wanted.status))
-    if wanted.updated_since is not None:
-        conditions.append(Package.updated_at >= wanted.updated_since)
+    conditions += [
+        compare(column, moment)
+        for column, compare, moment in (
+            (Package.updated_at, ge, wanted.updated_since),
+            (Package.updated_at, le, wanted.updated_until),
+            (Package.created_at, ge, wanted.created_since),
+            (Package.created_at, le, wanted.created_until),
+        )
+        if moment is not None
+    ]
     if wanted.q:
         conditions.append(_mentions(wanted.q))
     if wanted.signer is not None:
@@ -165,31 +173,6 @@ def _parked(row: AnyRow) -> values.Attention:
     return values.Attention(
         "PARKED_HANDLER", row.finished_at, row.handler, (row.error or "").partition("\n")[0][:ERROR_SHOWN] or None
     )
-
-
-def _write_cursor(sort: str, value: object, last_id: str) -> str:
-    told = value.isoformat() if isinstance(value, datetime) else value
-    text = json.dumps([sort, told, last_id], ensure_ascii=False)
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _instant(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise BadCursor
-    return moment.astimezone(UTC)
-
-
-def _read_cursor(cursor: str, sort: str) -> tuple[object, str]:
-    try:
-        padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-        made_for, value, last_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if made_for != sort or not isinstance(value, str) or not isinstance(last_id, str) or "\0" in value + last_id:
-            raise BadCursor
-        (value + last_id).encode()  # half of a surrogate pair is in no cursor of ours
-        return (_instant(value) if sort.endswith("_at") else value), last_id
-    except (OverflowError, RecursionError, ValueError, TypeError, binascii.Error):
-        raise BadCursor from None
 
 
 _PLAIN = (

@@ -17,10 +17,14 @@ class BadCursor(ReceiverError):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some items of a list, and the cursor that leads to the next ones; None at the end."""
+    """Some items of a list, and the cursors that lead to the next ones and to those before; None at either end.
+
+    Only the packages' list can be read backwards.
+    """
 
     items: list[T]
     next: str | None
+    previous: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,9 @@ class PackageFilter:
     signer: str | None = None
     attention: str | None = None
     updated_since: datetime | None = None
+    updated_until: datetime | None = None
+    created_since: datetime | None = None
+    created_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
