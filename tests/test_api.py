@@ -705,7 +705,6 @@ def test_signers_whose_ids_differ_by_case_are_two(tell, picture):
         "/api/changes/1",
         "/api/dispatches/1",
         "/api/openapi.json/x",
-        "/nowhere",
         "/onespan",
         "/onespan/callback/x",
     ],

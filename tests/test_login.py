@@ -1,7 +1,6 @@
 """Who may see the pages, for how long, and how often somebody may guess."""
 
 import re
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from pydantic import SecretStr
 
 from app.web.dashboard.visitor import acts, may_act, who
 from config import Settings
-from tests.conftest import NOON
 
 ACTING, LOOKING = "the-password-to-act", "the-password-to-look"
 
