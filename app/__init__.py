@@ -270,8 +270,8 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
 
 
 def _begin(service: Service) -> Begin:
-    def begin(*, since: datetime | None, backfill: bool, fires: bool) -> int | None:
-        run = service.reconcile.begin(Asked(since, backfill, fires))
+    def begin(*, since: datetime | None, backfill: bool, fires: bool, by: str) -> int | None:
+        run = service.reconcile.begin(Asked(since, backfill, fires), by=by)
         service.bells.reconciling.set()
         return run
 

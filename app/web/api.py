@@ -137,10 +137,11 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
         """Run a handler for an event again, with all its attempts before it."""
         now = clock()
         with database.write() as connection:
-            unparked = ledger.replay(connection, dispatch_id, now=now) if dispatch_id <= LAST_ID else None
-            if unparked is None:
+            by, known = f"api:{g.token}", dispatch_id <= LAST_ID
+            changes = ledger.replay(connection, dispatch_id, by=by, now=now) if known else None
+            if changes is None:
                 raise NoSuchThing(f"no dispatch {dispatch_id}")
-            picture.record(connection, unparked, now=now)
+            picture.record(connection, changes, now=now)
             found = queries.dispatch(connection, dispatch_id)
         wake()
         return found

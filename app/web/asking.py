@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
+from flask import g
+
 from app.errors import NoOneSpan, UnderWay
 from app.store import queries
 from app.store.db import Database
@@ -13,9 +15,9 @@ from app.web.parameters import LAST_ID, CursorQuery, DeliveryQuery, MissedQuery,
 
 
 class Begin(Protocol):
-    """Lets a run begin; None where one is under way."""
+    """Lets a run begin, because `by` asks; None where one is under way."""
 
-    def __call__(self, *, since: datetime | None, backfill: bool, fires: bool) -> int | None:
+    def __call__(self, *, since: datetime | None, backfill: bool, fires: bool, by: str) -> int | None:
         """Begin it, and return its id."""
         ...
 
@@ -51,7 +53,7 @@ def add_views(
         """Ask OneSpan now. Where a run is under way it is answered; one that is to do more than that is refused."""
         if not is_connected():
             raise NoOneSpan
-        begun = begin(since=asked.since, backfill=asked.backfill, fires=asked.fire)
+        begun = begin(since=asked.since, backfill=asked.backfill, fires=asked.fire, by=f"api:{g.token}")
         if begun is None and asked != ReconcileRequest():
             raise UnderWay
         with database.read() as connection:

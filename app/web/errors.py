@@ -13,7 +13,7 @@ from app.logs import what_and_where
 
 log = structlog.get_logger()
 
-OF_MACHINES = ("/api/", "/onespan/", "/healthz", "/readyz", "/metrics")  # paths that no person looks at
+OF_MACHINES = ("/api/", "/onespan", "/healthz", "/readyz", "/metrics")  # paths that no person looks at
 TITLES = {
     400: "That did not work",
     401: "Please log in",
