@@ -29,12 +29,14 @@ from app.store.models import Base
 from app.store.queries import Pulse
 from app.store.schema import is_behind
 from app.store.spool import Spool
+from app.web.acts import Acts, Begin, ReplayAll
 from app.web.api import AnyId, api
-from app.web.asking import Begin
 from app.web.assets import version_assets
-from app.web.dashboard import open_dashboard
-from app.web.dashboard.passwords import Passwords
 from app.web.cors import let_pages_read
+from app.web.dashboard import open_dashboard
+from app.web.dashboard.frame import Frame
+from app.web.dashboard.pages import pages, teach_templates
+from app.web.dashboard.passwords import Passwords
 from app.web.errors import answer_errors
 from app.web.health import health
 from app.web.metrics import metrics
@@ -225,34 +227,53 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
     notes = to_know(database, service.spool, clock=clock, asked=_asked(settings, handlers))
     waiters = max(1, settings.web_threads // 4)
+    bedside = Bedside(
+        needed,
+        notes,
+        spooled=spooled,
+        every=timedelta(hours=settings.reconcile_hours),
+        why_nothing_is_asked=lambda: _asked(settings, handlers),
+    )
+    acts = Acts(
+        database,
+        clock,
+        wake=service.bells.dispatching.set,
+        begin=_begin(service),
+        is_connected=lambda: handlers.onespan.is_connected,
+        make_due=_replay_all(service, clock),
+        keep=service.intake.keep,
+        digest=service.bells.digesting.set,
+    )
     read = api(
         database,
         tokens=tokens,
         clock=clock,
-        wake=service.bells.dispatching.set,
-        begin=_begin(service),
-        is_connected=lambda: handlers.onespan.is_connected,
+        acts=acts,
         listening=handlers.listening,
-        replay_all=_replay_all(service, clock),
-        bedside=Bedside(
-            needed,
-            notes,
-            spooled=spooled,
-            every=timedelta(hours=settings.reconcile_hours),
-            why_nothing_is_asked=lambda: _asked(settings, handlers),
-        ),
+        bedside=bedside,
         waiters=waiters,
     )
     app.register_blueprint(read, url_prefix="/api")
     let_pages_read(app, origins=settings.cors_origins)
     app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=spooled))
-    app.extensions["guard"] = open_dashboard(
+    guard = app.extensions["guard"] = open_dashboard(
         app,
         database,
         passwords=Passwords(_secret(settings.dashboard_password), _secret(settings.dashboard_readonly_password)),
         others=[[key for _, key in keys], [token for _, token in tokens]],
         clock=clock,
     )
+    frame = Frame(
+        database,
+        clock,
+        acts,
+        bedside,
+        onespan_url=settings.onespan_url,
+        is_open=bool(keys),
+        listening=handlers.listening,
+    )
+    app.register_blueprint(pages(frame, guard))
+    teach_templates(app)
     app.register_blueprint(health(checks=needed, notes=notes))
     turns = Turns(service.reconcile, service.refresh, service.digest, service.presence)
     for command in commands(
@@ -278,9 +299,9 @@ def _begin(service: Service) -> Begin:
     return begin
 
 
-def _replay_all(service: Service, clock: Clock) -> Callable[[Choice], int]:
-    def replay_all(choice: Choice) -> int:
-        made = replaying.replay(service.database, replaying.Again(choice), now=clock())
+def _replay_all(service: Service, clock: Clock) -> ReplayAll:
+    def replay_all(chosen: Choice, *, by: str) -> int:
+        made = replaying.replay(service.database, replaying.Again(chosen, by), now=clock())
         service.bells.dispatching.set()
         return made
 

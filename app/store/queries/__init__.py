@@ -3,7 +3,7 @@
 from app.store.queries.attention import REASONS, Needing, attention_counts, attention_page
 from app.store.queries.callbacks import CallbackDetail, CallbackFilter, callback, callback_page
 from app.store.queries.counts import PackageCount, package_counts
-from app.store.queries.events import changes, dispatch, event, event_page, facts, history, pulse
+from app.store.queries.events import changes, dispatch, event, event_page, facts, history, pulse, recent_history
 from app.store.queries.flow import Flow, Tick, flow
 from app.store.queries.handlers import (
     DispatchFilter,
@@ -14,7 +14,7 @@ from app.store.queries.handlers import (
     handler_counts,
     handler_page,
 )
-from app.store.queries.packages import SORTS, package_page, packages
+from app.store.queries.packages import SORTS, names, package_page, packages
 from app.store.queries.reconciles import (
     Delivery,
     MissedDetail,
@@ -89,6 +89,7 @@ __all__ = [
     "last_done",
     "missed_by_cause",
     "missed_page",
+    "names",
     "next_due",
     "outages",
     "package_counts",
@@ -97,6 +98,7 @@ __all__ = [
     "processes",
     "pulse",
     "reach",
+    "recent_history",
     "run",
     "run_page",
     "silence",

@@ -1,18 +1,24 @@
 """What stands around every page: where one can go, what must be known, who looks; and how a page stays fresh."""
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from flask import Response, current_app, render_template, request
+from flask_wtf.csrf import generate_csrf
 from sqlalchemy.engine import Connection
 
 from app.store import queries
 from app.store.db import Database
+from app.web.acts import Acts
 from app.web.dashboard import words
+from app.web.endpoints import NoSuchThing
+from app.web.vitals import Bedside
 
+CAP = 10_000  # where counting ends
 ROOMS = (
     ("/", "Transactions", "transactions"),
     ("/attention", "Needs attention", "attention"),
@@ -23,54 +29,76 @@ ROOMS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """Something everybody should know, on every page."""
-
-    text: str
-    tone: str = ""
-    href: str | None = None
-    link: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Frame:
-    """What all pages share. `notices` says what is wrong just now."""
+    """What all pages share.
+
+    `onespan_url` is where OneSpan's own pages are, None where nothing is asked of it; `is_open` whether any callback
+    is believed; `listening` tells which events each handler listens to.
+    """
 
     database: Database
     clock: Callable[[], datetime]
-    notices: Callable[[Connection], Iterable[Notice]] = field(default=lambda _: ())
+    acts: Acts
+    bedside: Bedside
+    onespan_url: str | None
+    is_open: bool
+    listening: Callable[[], Mapping[str, Sequence[str]]]
 
     def page(self, connection: Connection, template: str, *, here: str, **shown: Any) -> Response:
-        """A page, or 304 where the one that asks has it already.
+        """A page, or 304 for who has it already.
 
         The ETag is of what is seen, without the token against forgery, which is another one each time.
         """
-        rooms = list(self._rooms(connection, here))
-        html = render_template(template, rooms=rooms, notices=list(self.notices(connection)), words=words, **shown)
-        return fresh(html, forget=shown.get("token", ""))
+        html = render_template(
+            template,
+            rooms=list(self._rooms(connection, here)),
+            silence=queries.silence(connection),
+            is_asked=self.acts.is_connected(),
+            is_open=self.is_open,
+            words=words,
+            now=self.clock(),
+            **shown,
+        )
+        return fresh(html)
 
-    def _rooms(self, connection: Connection, here: str) -> Iterable[dict[str, Any]]:
-        needing = sum(queries.attention_counts(connection).values())
-        parked = sum(one.parked for one in queries.handler_counts(connection))
-        counts = {"attention": (needing, "need attention"), "handlers": (parked, "parked")}
+    def titles(self, connection: Connection, package_ids: Iterable[str | None]) -> dict[str, str | None]:
+        """What these packages are called."""
+        return queries.names(connection, [one for one in package_ids if one is not None])
+
+    def onespan_page(self, package_id: str) -> str | None:
+        """A transaction's page at OneSpan (its authentication token guide names the address)."""
+        return f"{self.onespan_url}/a/transaction/{quote(package_id, safe='')}" if self.onespan_url else None
+
+    def _rooms(self, connection: Connection, here: str) -> Iterable[dict[str, object]]:
+        open_ = queries.attention_counts(connection)
+        counts = {
+            "attention": (sum(open_.values()), "need attention"),
+            "handlers": (open_["PARKED_HANDLER"], "parked runs"),
+        }
         for href, name, key in ROOMS:
             count, counted = counts.get(key, (0, ""))
-            yield {
-                "href": href,
-                "name": name,
-                "here": key == here,
-                "count": f"{count:,}",
-                "counted": counted,
-                "alarm": True,
-            }
+            is_here = {"href": href, "name": name, "here": key == here}
+            yield {**is_here, "count": count and up_to(count), "counted": counted}
 
 
-def fresh(html: str, *, forget: str) -> Response:
+def up_to(count: int) -> str:
+    """A count that ends at `CAP`."""
+    return f"{CAP:,}+" if count >= CAP else f"{count:,}"
+
+
+def fresh(html: str) -> Response:
     """The page with its ETag, or nothing but that it is still the same."""
     response: Response = current_app.response_class(html)
-    seen = html.replace(forget, "") if forget else html
+    seen = html.replace(generate_csrf(), "")
     response.set_etag(hashlib.sha256(seen.encode("utf-8", "surrogatepass")).hexdigest()[:32])
     if request.if_none_match.contains_weak(response.get_etag()[0] or ""):
         response.status_code = 304
         response.set_data(b"")
     return response
+
+
+def found(thing: Any, what: str) -> Any:
+    """The same. Raises `NoSuchThing` where it is None."""
+    if thing is None:
+        raise NoSuchThing(what)
+    return thing

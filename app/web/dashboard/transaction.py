@@ -6,14 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, Response, redirect, url_for
-from sqlalchemy.engine import Connection
+from flask.typing import ResponseReturnValue
 
 from app.onespan.values import Package
 from app.store import queries
 from app.store.queries import ChangeDetail, EventDetail, EventFilter
 from app.web.dashboard import words
-from app.web.dashboard.frame import Frame
-from app.web.endpoints import NoSuchThing
+from app.web.dashboard.frame import Frame, found
+from app.web.dashboard.visitor import acts
 
 EVENTS_SHOWN = 100
 CHANGES_SHOWN = 400
@@ -38,7 +38,8 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
     def transaction(package_id: str) -> Response:
         """Everything about one transaction."""
         with frame.database.read() as connection:
-            package = _package(connection, package_id)
+            known = queries.packages(connection, [package_id] if "\0" not in package_id else [])
+            package: Package = found(known.get(package_id), "No transaction of this id has been heard of here.")
             events = queries.event_page(connection, EventFilter(package=package_id), limit=EVENTS_SHOWN, before=None)
             changes = queries.recent_history(connection, package_id, limit=CHANGES_SHOWN)
             return frame.page(
@@ -51,22 +52,14 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
                 runs=list(_runs(events)),
                 more=len(events) == EVENTS_SHOWN,
                 onespan_page=frame.onespan_page(package_id),
-                now=frame.clock(),
             )
 
     @blueprint.post("/transactions/<id:package_id>/read")
-    @frame.acts
-    def ask(package_id: str) -> Any:
-        """Ask OneSpan for it now."""
-        frame.ask(package_id)
+    @acts
+    def ask(package_id: str) -> ResponseReturnValue:
+        """Have OneSpan asked for it now."""
+        frame.acts.read(package_id)
         return redirect(url_for("pages.transaction", package_id=package_id), 303)
-
-
-def _package(connection: Connection, package_id: str) -> Package:
-    found = queries.packages(connection, [package_id]) if "\0" not in package_id else {}
-    if package_id not in found:
-        raise NoSuchThing("No transaction of this id has been heard of here.")
-    return found[package_id]
 
 
 def _known(package: Package, changes: Sequence[ChangeDetail]) -> ChangeDetail | None:

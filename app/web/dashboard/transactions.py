@@ -51,7 +51,7 @@ class TransactionsQuery(Parameters):
     cursor: Cursor | None = None
 
     def address(self, **other: object) -> str:
-        """Where this view is, but for what is `other` there; without what is as usual. It begins with its first page."""
+        """Where this view begins, but for what is `other` there. What is as usual is not said."""
         told = {**self.model_dump(mode="json", exclude={"cursor"}), **other}
         usual = {name: field.default for name, field in type(self).model_fields.items()}
         asked = {name: value for name, value in told.items() if value not in ("", None) and value != usual[name]}
@@ -78,9 +78,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
         """Where every transaction stands."""
         asked = read_parameters(TransactionsQuery, request.args)
         with frame.database.read() as connection:
-            page = queries.package_page(
-                connection, asked.wanted(), sort=asked.sort, limit=ROWS, cursor=asked.cursor
-            )
+            page = queries.package_page(connection, asked.wanted(), sort=asked.sort, limit=ROWS, cursor=asked.cursor)
             return frame.page(
                 connection,
                 "transactions.html",
@@ -89,7 +87,6 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
                 page=page,
                 shelves=list(_shelves(queries.package_counts(connection), asked)),
                 columns=list(_columns(asked)),
-                now=frame.clock(),
                 is_filtered=asked.address() != "/",
             )
 

@@ -7,6 +7,7 @@ from app.onespan.values import Package, Signer
 from app.store.queries import ChangeDetail, EventDetail
 
 UNNAMED = "Untitled"
+NOTHING = "nothing"
 
 
 class Said(NamedTuple):
@@ -59,7 +60,7 @@ REASONS: Mapping[str, Advice] = {
     "SIGNER_LOCKED": Advice(
         "Locked out",
         "The signer failed to authenticate too often and cannot sign.",
-        "Check with them how they authenticate (phone number, answers), then unlock them in the transaction in OneSpan.",
+        "Check with them how they authenticate (phone number, answers), then unlock them in OneSpan.",
         "stop",
     ),
     "KBA_FAILURE": Advice(
@@ -140,6 +141,19 @@ CAUSE_KINDS: Mapping[str, tuple[str, str]] = {
     "rebuild": ("read", "Derived again from what was told"),
 }
 
+KINDS: Mapping[str, str] = {"callback": "Callback", "snapshot": "Reading", "absence": "Absence"}
+RUNS: Mapping[str, str] = {
+    "reconcile": "Reconcile",
+    "sweep": "Reconcile, with the ids of all transactions",
+    "backfill": "Import of the whole account",
+}
+RUN_REASONS: Mapping[str, str] = {
+    "first": "the first time",
+    "interval": "it was time",
+    "outage": "after an outage",
+    "asked": "somebody asked",
+}
+
 
 def status(value: str | None) -> Said:
     """A package's status; one nobody has heard of in its own letters."""
@@ -212,21 +226,53 @@ def change(package: Package, one: ChangeDetail) -> tuple[str, str, str]:
         return f"{reason(attribute).title}: {opened}", "", ""
     whose = {"signer": name_of(package, which), "document": document_name(package, which), "handler": which}
     subject = f"{whose[kind]}: " if kind in whose else ""
-    return subject + attribute.replace("_", " ").removesuffix(" id"), value(one.old), value(one.new)
+    if one.attribute in PEOPLE:
+        old, new = (_people(package, told) for told in (one.old, one.new))
+        return subject + PEOPLE[one.attribute], value([name for name in old if name not in new]), value(new)
+    return subject + attribute.replace("_", " "), value(one.old), value(one.new)
+
+
+PEOPLE = {
+    "sender_id": "sender",
+    "signed_by": "signed by",
+}  # attributes whose values are people, and what they are called
+
+
+def _people(package: Package, told: object) -> list[str]:
+    ids = told if isinstance(told, list) else [] if told is None else [told]
+    return [name_of(package, str(one)) for one in ids]
+
+
+def places(package: Package) -> dict[str, int]:
+    """Each signer's place in the signing order, from 1; equal ones sign at once."""
+    orders = sorted({one.order for one in package.signers if one.order is not None})
+    return {one.id: orders.index(one.order) + 1 for one in package.signers if one.order is not None}
 
 
 def value(told: object) -> str:
     """A value of a change, as one reads it."""
     match told:
         case None:
-            return "nothing"
+            return NOTHING
         case bool():
             return "yes" if told else "no"
         case list():
-            return ", ".join(map(str, told)) or "nothing"
+            return ", ".join(map(str, told)) or NOTHING
     return str(told)
 
 
 def reason(name: str) -> Advice:
     """A reason to act."""
     return REASONS.get(name) or Advice(name, "", "", "warn")
+
+
+def span(seconds: float | None) -> str:
+    """A length of time: `250 ms`, `3.2 s`, `4 min`, `5 h`, `3 d`."""
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    for unit, size, most in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 2 * 86400)):
+        if seconds < most:
+            return f"{seconds / size:.{1 if seconds / size < 10 and unit == 's' else 0}f} {unit}"
+    return f"{seconds / 86400:.0f} d"

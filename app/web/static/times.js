@@ -3,7 +3,7 @@
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const brief = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const ago = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
-const STEPS = [["second", 60], ["minute", 60], ["hour", 24], ["day", 30], ["month", 12], ["year", Infinity]];
+const STEPS = [["second", 60], ["minute", 60], ["hour", 24], ["day", 60], ["month", 12], ["year", Infinity]];
 
 export function fillTimes(root) {
   for (const place of root.querySelectorAll("time[datetime]")) {
@@ -21,6 +21,6 @@ function sayAgo(moment) {
   if (Math.abs(value) < 10) return "just now";
   for (const [unit, many] of STEPS) {
     if (Math.abs(value) < many) return ago.format(Math.trunc(value), unit);
-    value /= many;
+    value /= unit === "day" ? 30.4 : many;
   }
 }
