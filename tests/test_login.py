@@ -22,7 +22,7 @@ from app.web.dashboard.login import neighbourhood, way_of_ours
 from app.web.dashboard.passwords import Passwords, session_key
 from app.web.dashboard.visitor import NOBODY, name_of
 from app.work.dispatch import Handlers
-from config import Settings
+from config import Key, Settings
 from tests.conftest import HOUR, NOON, TOKEN
 from tests.visitors import ACTING, LOOKING, act, add_probe, come_from, log_in, token_in, with_passwords
 
@@ -213,14 +213,28 @@ def test_a_login_begins_a_session_of_its_own(client):
 
 
 @on_sqlite
+def test_pages_that_are_opened_at_once_can_all_be_used(app, client):
+    """As a browser does that was left with many of them: each has the session as it was before the others."""
+    log_in(client)
+    other = app.test_client()
+    other.set_cookie("onespan_receiver", client.get_cookie("onespan_receiver").value)
+
+    tokens = [one.get("/probe").json["token"] for one in (client, other)]
+
+    assert [client.post("/probe", data={"csrf_token": token}).status_code for token in tokens] == [200, 200]
+
+
+@on_sqlite
 def test_a_session_ends_when_a_password_changes(settings, client):
-    """So does it when the two change places: who could look still may not act."""
+    """Or another secret of the service; or the two change places: who could look still may not act."""
     log_in(client, LOOKING)
     cookie = client.get_cookie("onespan_receiver").value
     changed = {
         "acting": {"dashboard_password": SecretStr("another-password")},
         "looking": {"dashboard_readonly_password": SecretStr("another-password")},
         "both": {"dashboard_password": SecretStr(LOOKING), "dashboard_readonly_password": SecretStr(ACTING)},
+        "key": {"onespan_callback_keys": (Key("test", SecretStr("another-key")),)},
+        "token": {"api_tokens": (Key("test", SecretStr("another-token")),)},
         "none": {},
     }
     seen = {}
@@ -232,7 +246,7 @@ def test_a_session_ends_when_a_password_changes(settings, client):
         seen[name] = is_in(other)
         app.extensions[EXTENSION].database.close()
 
-    assert seen == {"acting": False, "looking": False, "both": False, "none": True}
+    assert seen == dict.fromkeys(changed, False) | {"none": True}
 
 
 def test_the_key_of_sessions_is_made_of_every_secret():

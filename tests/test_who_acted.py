@@ -9,7 +9,9 @@ from app.errors import GiveUp
 from app.onespan.access import ApiKey, Connection
 from app.simulator.account import Account
 from app.simulator.server import answering, api
-from tests.conftest import NOON, TOKEN
+from app.store import ledger
+from app.store.picture import Cause
+from tests.conftest import HOUR, NOON, TOKEN
 
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -77,6 +79,19 @@ def test_replays_by_command_are_by_whoever_is_logged_in(tell, work, flask, perso
     for package in ("pkg-1", "pkg-2"):
         assert persons(package) == [("handler:files", "replay", "parked", "due", "cli:cleo")]
     assert flask("rebuild", "--check").exit_code == 0
+
+
+def test_what_runs_by_the_time_it_is_replayed_is_left_alone(tell, service, clock):
+    """It was chosen before somebody took it; the history says nothing of it."""
+    tell("PACKAGE_COMPLETE")
+    service.digest.turn()
+
+    with service.database.write() as connection:
+        ledger.take(connection, [1], now=clock.now, lease=HOUR)
+        made, changes = ledger.replay_all(connection, [1, 2], by="Cleo", now=clock.now)
+
+    assert made == 1
+    assert [(one.old, one.new, one.cause) for one in changes] == [("due", "due", Cause("person", "Cleo"))]
 
 
 def test_a_run_that_was_never_owed_is_by_whoever_wanted_it(tell, work, handlers, flask, persons, monkeypatch):  # noqa: PLR0917  (pytest passes them by name)

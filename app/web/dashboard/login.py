@@ -3,9 +3,7 @@
 import ipaddress
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 
 import structlog
 from flask import Blueprint, redirect, render_template, request
@@ -72,12 +70,10 @@ def login(guard: Guard, database: Database, *, passwords: Passwords, clock: Call
 
 def way_of_ours(wanted: str | None) -> str:
     """Where to go on: a path of ours as it is, otherwise the first page. Nobody is led to another site."""
-    with suppress(ValueError):
-        way = urlsplit(wanted or "")
-        if wanted and wanted.isprintable() and "\\" not in wanted and len(wanted) <= LONGEST_WAY:
-            stays = not way.scheme and not way.netloc and wanted.startswith("/") and not wanted.startswith("//")
-            return wanted if stays and way.path not in ("/login", "/logout") else "/"
-    return "/"
+    path = (wanted or "").partition("?")[0]
+    ours = path.startswith("/") and not path.startswith("//") and path not in ("/login", "/logout")
+    plain = wanted and wanted.isprintable() and "\\" not in wanted and len(wanted) <= LONGEST_WAY
+    return wanted if wanted and ours and plain else "/"
 
 
 def neighbourhood(address: str | None) -> str:
