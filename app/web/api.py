@@ -116,8 +116,11 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
         """Every change after a given one, in order, none skipped; `next` is what to pass as `after`.
 
         Holds the request until there is a change, up to `wait` seconds. When too many requests are held
-        already it answers at once, with no items.
+        already it answers at once, with no items. After `last` there is nothing yet, and `next` is where to begin.
         """
+        if asked.after == "last":
+            with database.read() as connection:
+                return Page([], str(queries.last_change(connection)))
         items = _changes(database, asked)
         if not items and asked.wait and places.acquire(blocking=False):
             try:
@@ -161,6 +164,7 @@ def _package(connection: Connection, package_id: str) -> Package:
 
 
 def _changes(database: Database, asked: ChangesQuery) -> list[ChangeDetail]:
+    assert asked.after != "last"
     with database.read() as connection:
         return queries.changes(connection, after=asked.after, limit=asked.limit)
 

@@ -193,7 +193,9 @@ class ReplayRequest(BaseModel):
 class ChangesQuery(Query):
     """Parameters of the feed of changes."""
 
-    after: int = Field(0, ge=0, le=LAST_ID, description="Id of the last change that is known already.")
+    after: Annotated[int, Field(ge=0, le=LAST_ID)] | Literal["last"] = Field(
+        0, description="Id of the last change that is known already; `last` to begin with those still to come."
+    )
     wait: float = Field(0, ge=0, le=25, description="Seconds to hold the request until there is a change.")
 
 

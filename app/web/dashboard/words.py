@@ -269,10 +269,12 @@ def reason(name: str) -> Advice:
 def span(seconds: float | None) -> str:
     """A length of time: `250 ms`, `3.2 s`, `4 min`, `5 h`, `3 d`."""
     if seconds is None:
-        return "–"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    for unit, size, most in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 2 * 86400)):
+        return "none yet"
+    for unit, size, most in SPANS:
         if seconds < most:
-            return f"{seconds / size:.{1 if seconds / size < 10 and unit == 's' else 0}f} {unit}"
+            return f"{seconds / size:.3g} {unit}"
     return f"{seconds / 86400:.0f} d"
+
+
+# Units, how many seconds they have, and up to how many they are used.
+SPANS = (("ms", 0.001, 1), ("s", 1, 60), ("min", 60, 3600), ("h", 3600, 2 * 86400))
