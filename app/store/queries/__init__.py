@@ -4,7 +4,7 @@ from app.store.queries.attention import REASONS, Needing, attention_counts, atte
 from app.store.queries.callbacks import CallbackDetail, CallbackFilter, callback, callback_page
 from app.store.queries.counts import PackageCount, package_counts
 from app.store.queries.events import changes, dispatch, event, event_page, facts, history, pulse, recent_history
-from app.store.queries.feed import last_change
+from app.store.queries.feed import last_change, picture_mark
 from app.store.queries.flow import Flow, Tick, flow
 from app.store.queries.handlers import (
     DispatchFilter,
@@ -97,6 +97,7 @@ __all__ = [
     "package_counts",
     "package_page",
     "packages",
+    "picture_mark",
     "processes",
     "pulse",
     "reach",

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from sqlalchemy.engine import Connection
 
 from app.store import queries
-from app.web.dashboard.frame import Frame, up_to
+from app.web.dashboard.frame import Frame, answer, has_it, up_to
 from app.web.parameters import Cursor, Parameters, read_parameters
 
 FIRST = 10  # of each reason, where all are shown
@@ -29,8 +29,11 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
         """What needs a hand."""
         asked = read_parameters(AttentionView, request.args)
         with frame.database.read() as connection:
+            mark = frame.mark(connection)
+            if has_it(mark):
+                return answer("", etag=mark)
             groups = list(_groups(connection, asked))
-            return frame.page(connection, "attention.html", here="attention", groups=groups, asked=asked)
+            return frame.page(connection, "attention.html", here="attention", mark=mark, groups=groups, asked=asked)
 
 
 def _groups(connection: Connection, asked: AttentionView) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from app.store import queries
 from app.store.db import Database
 from app.web.acts import Acts
 from app.web.dashboard import words
+from app.web.dashboard.visitor import may_act, who
 from app.web.endpoints import NoSuchThing
 from app.web.vitals import Bedside
 
@@ -44,10 +45,12 @@ class Frame:
     is_open: bool
     listening: Callable[[], Mapping[str, Sequence[str]]]
 
-    def page(self, connection: Connection, template: str, *, here: str, **shown: Any) -> Response:
+    def page(
+        self, connection: Connection, template: str, *, here: str, mark: str | None = None, **shown: Any
+    ) -> Response:
         """A page, or 304 for who has it already.
 
-        The ETag is of what is seen, without the token against forgery, which is another one each time.
+        Without a `mark` the ETag is of what is seen, but for the token against forgery, which is another one each time.
         """
         html = render_template(
             template,
@@ -59,7 +62,13 @@ class Frame:
             now=self.clock(),
             **shown,
         )
-        return fresh(html)
+        seen = html.replace(generate_csrf(), "")
+        return answer(html, etag=mark or _hash(seen))
+
+    def mark(self, connection: Connection) -> str:
+        """The ETag of a page of the picture alone: what that is made of, to the minute, for this visitor."""
+        ends = queries.picture_mark(connection)
+        return _hash(f"{request.full_path} {who()} {may_act()} {ends} {self.clock():%H:%M}")
 
     def titles(self, connection: Connection, package_ids: Iterable[str | None]) -> dict[str, str | None]:
         """What these packages are called."""
@@ -86,15 +95,23 @@ def up_to(count: int) -> str:
     return f"{CAP:,}+" if count >= CAP else f"{count:,}"
 
 
-def fresh(html: str) -> Response:
+def answer(html: str, *, etag: str) -> Response:
     """The page with its ETag, or nothing but that it is still the same."""
     response: Response = current_app.response_class(html)
-    seen = html.replace(generate_csrf(), "")
-    response.set_etag(hashlib.sha256(seen.encode("utf-8", "surrogatepass")).hexdigest()[:32])
-    if request.if_none_match.contains_weak(response.get_etag()[0] or ""):
+    response.set_etag(etag)
+    if has_it(etag):
         response.status_code = 304
         response.set_data(b"")
     return response
+
+
+def has_it(etag: str) -> bool:
+    """Whether the one that asks has this already."""
+    return request.if_none_match.contains_weak(etag)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def found(thing: Any, what: str) -> Any:

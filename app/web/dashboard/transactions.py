@@ -14,7 +14,7 @@ from app.onespan.values import Package
 from app.store import queries
 from app.store.queries import PackageCount, PackageFilter
 from app.web.dashboard import words
-from app.web.dashboard.frame import Frame
+from app.web.dashboard.frame import Frame, answer, has_it
 from app.web.parameters import Cursor, Parameters, Reason, Word, read_parameters
 
 ROWS = 50
@@ -78,11 +78,15 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
         """Where every transaction stands."""
         asked = read_parameters(TransactionsQuery, request.args)
         with frame.database.read() as connection:
+            mark = frame.mark(connection)
+            if has_it(mark):
+                return answer("", etag=mark)
             page = queries.package_page(connection, asked.wanted(), sort=asked.sort, limit=ROWS, cursor=asked.cursor)
             return frame.page(
                 connection,
                 "transactions.html",
                 here="transactions",
+                mark=mark,
                 asked=asked,
                 page=page,
                 shelves=list(_shelves(queries.package_counts(connection), asked)),
