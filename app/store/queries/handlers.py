@@ -104,7 +104,9 @@ def dispatch_page(
     chosen = _chosen(wanted)
     if cursor is not None:
         before = read_place(cursor, int, int)
-        chosen = [one.where(before > _PLACE, Dispatch.event_id <= before[0]) for one in chosen]
+        chosen = [
+            one.where(tuple_(Dispatch.event_id, Dispatch.id) < before, Dispatch.event_id <= before[0]) for one in chosen
+        ]
     looked = _newest(chosen, limit=LOOK).subquery()
     found = _RUNS.join(looked, looked.c.id == Dispatch.id).where(*_fits(wanted)).order_by(*_NEWEST).limit(limit + 1)
     rows = connection.execute(found).all()
@@ -147,7 +149,6 @@ def _fits(wanted: DispatchFilter) -> list[ColumnElement[bool]]:
     return [column == value for column, value in asked if value is not None]
 
 
-_PLACE = tuple_(Dispatch.event_id, Dispatch.id)
 _NEWEST = (Dispatch.event_id.desc(), Dispatch.id.desc())
 _RUNS = select(
     Dispatch.id,
