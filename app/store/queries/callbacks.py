@@ -17,7 +17,7 @@ from app.store.queries.shown import Page
 
 WAITING, DIGESTED, UNREADABLE, UNKNOWN = "waiting", "digested", "unreadable", "unknown"
 NAMES = 200  # event names that are looked at for unknown ones
-LOOK = 2_000  # unknown facts that are looked at for those that came with one key
+LOOK = 1_000  # unknown facts that are looked at for those that came with one key
 
 
 @dataclass(frozen=True, slots=True)
