@@ -77,7 +77,7 @@ def _chunk(connection: Connection, ids: list[str], *, clock: Clock, write: bool)
     if write:
         picture.paint(connection, {one: (states[one], derived[one]) for one in differing}, stored)
         picture.record(connection, changes, now=now)
-        picture.erase(connection, of_no_cause)
+        picture.erase(connection, sorted(of_no_cause))
     yield from map(_difference, changes)
     for one in sorted(differing - {change.package_id for change in changes}):
         yield Difference(one, "package", *_details(stored.get(one), derived[one]))

@@ -2,8 +2,10 @@
 
 from app.store.models.asking import Missed, Outage, Process, Read, Request, Run, Sighting
 from app.store.models.base import Base
+from app.store.models.finding import Search, Tally
 from app.store.models.road import (
     DUE,
+    FOUND,
     PARKED,
     RUNNING,
     Attention,
@@ -18,6 +20,7 @@ from app.store.models.road import (
 
 __all__ = [
     "DUE",
+    "FOUND",
     "PARKED",
     "RUNNING",
     "Attention",
@@ -34,6 +37,8 @@ __all__ = [
     "Read",
     "Request",
     "Run",
+    "Search",
     "Sighting",
     "Signer",
+    "Tally",
 ]

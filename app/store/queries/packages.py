@@ -193,9 +193,9 @@ _PLAIN = (
     "read_at",
 )
 _PACKAGE = tuple(
-    column for column in Package.__table__.c if column.name != "state"
-)  # what was claimed is the digest's business
-_SIGNER = tuple(Signer.__table__.c)
+    column for column in Package.__table__.c if column.name not in ("state", "shelf", "title")
+)  # what was claimed is the digest's business, and where it is found that of lists
+_SIGNER = tuple(column for column in Signer.__table__.c if column.name != "address")
 _DOCUMENT = tuple(Document.__table__.c)
 _ATTENTION = tuple(Attention.__table__.c)
 _PARKED = (Dispatch.package_id, Dispatch.handler, Dispatch.finished_at, Dispatch.error)
