@@ -3,7 +3,7 @@
 from app.store.queries.counts import PackageCount, package_counts
 from app.store.queries.events import changes, dispatch, event, event_page, facts, history, pulse
 from app.store.queries.flow import Flow, Tick, flow
-from app.store.queries.packages import SORTS, package_page, packages
+from app.store.queries.packages import package_page, packages
 from app.store.queries.reconciles import (
     Delivery,
     MissedDetail,
@@ -29,6 +29,7 @@ from app.store.queries.shown import (
     Pulse,
     Telling,
 )
+from app.store.queries.walk import SORTS
 
 __all__ = [
     "SORTS",
