@@ -59,6 +59,25 @@ def read_keys(text: object) -> object:
 Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(read_keys)]
 
 
+# As browsers write it: scheme, host, and a port only where it is not the scheme's own.
+ORIGIN = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
+
+def read_origins(text: object) -> object:
+    """Read `https://one.example, http://localhost:3000` as origins."""
+    if not isinstance(text, str):
+        return text
+    origins = tuple(filter(None, (entry.strip() for entry in text.split(","))))
+    if "*" in origins:
+        raise ValueError("takes no *, for then any page could read with a token that it got hold of; name each origin")
+    if not all(ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError("must be origins such as https://portal.example.com: no path, no slash at the end")
+    return origins
+
+
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_origins)]
+
+
 def read_callback_url(text: str) -> str:
     """The same, if OneSpan can call it. Raises `ValueError` where it has no path, or a user, password or fragment."""
     if not CALLBACK_URL.fullmatch(text) or not text.isprintable():
@@ -113,6 +132,10 @@ class Settings(BaseSettings):
     )
     api_tokens: Keys = Field(
         default=(), description="Bearer tokens of the JSON API, comma-separated; an entry may be label=token."
+    )
+    cors_origins: Origins = Field(
+        default=(),
+        description="Whose pages may read the JSON API in a browser: origins, comma-separated.",
     )
     dashboard_password: SecretStr | None = Field(
         default=None, description="Login of the dashboard; without it the dashboard is closed."

@@ -21,6 +21,7 @@ from app.cli.reconcile import Turns
 from app.onespan.access import Connection, connection_to
 from app.store import queries
 from app.store.budget import Budget
+from app.store.choice import Choice
 from app.store.db import Database
 from app.store.intake import Intake
 from app.store.models import Base
@@ -29,11 +30,14 @@ from app.store.schema import is_behind
 from app.store.spool import Spool
 from app.web.api import AnyId, api
 from app.web.asking import Begin
+from app.web.cors import let_pages_read
 from app.web.errors import answer_errors
 from app.web.health import health
 from app.web.metrics import metrics
 from app.web.places import keep_places_for_callbacks
 from app.web.receiver import door
+from app.web.vitals import Bedside
+from app.work import replay as replaying
 from app.work.attempt import Clock
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher, Handlers
@@ -196,10 +200,16 @@ def _secret(value: SecretStr | None) -> str | None:
 
 def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Clock) -> None:
     settings, database = service.settings, service.database
+
+    def spooled() -> int:
+        return len(service.spool.waiting())
+
     answer_errors(app, is_behind=lambda: is_behind(database, MIGRATIONS))
     keep_places_for_callbacks(app, threads=settings.web_threads, door="door.receive")
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.bells.digesting.set, clock=clock))
+    needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
+    notes = to_know(database, service.spool, clock=clock, asked=_asked(settings, handlers))
     waiters = max(1, settings.web_threads // 4)
     read = api(
         database,
@@ -208,12 +218,20 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
         wake=service.bells.dispatching.set,
         begin=_begin(service),
         is_connected=lambda: handlers.onespan.is_connected,
+        listening=handlers.listening,
+        replay_all=_replay_all(service, clock),
+        bedside=Bedside(
+            needed,
+            notes,
+            spooled=spooled,
+            every=timedelta(hours=settings.reconcile_hours),
+            why_nothing_is_asked=lambda: _asked(settings, handlers),
+        ),
         waiters=waiters,
     )
     app.register_blueprint(read, url_prefix="/api")
-    app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=lambda: len(service.spool.waiting())))
-    needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
-    notes = to_know(database, service.spool, clock=clock, asked=_asked(settings, handlers))
+    let_pages_read(app, origins=settings.cors_origins)
+    app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=spooled))
     app.register_blueprint(health(checks=needed, notes=notes))
     turns = Turns(service.reconcile, service.refresh, service.digest, service.presence)
     for command in commands(
@@ -237,6 +255,15 @@ def _begin(service: Service) -> Begin:
         return run
 
     return begin
+
+
+def _replay_all(service: Service, clock: Clock) -> Callable[[Choice], int]:
+    def replay_all(choice: Choice) -> int:
+        made = replaying.replay(service.database, replaying.Again(choice), now=clock())
+        service.bells.dispatching.set()
+        return made
+
+    return replay_all
 
 
 def _pulse(database: Database, clock: Clock) -> Callable[[], Pulse | None]:

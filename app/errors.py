@@ -99,6 +99,14 @@ class StillRunning(ReceiverError):
     """The dispatch is running now; replay it when it has ended."""
 
 
+class MoreThanExpected(ReceiverError):
+    """By now more runs are chosen than were expected."""
+
+
+class TooMany(ReceiverError):
+    """So many runs are chosen that they would keep this request for too long."""
+
+
 class RetryAfter(ReceiverError):
     """The handler asks to be run again later."""
 

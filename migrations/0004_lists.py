@@ -26,7 +26,6 @@ INDEXES = (
     ("ix_packages_shelf_id", "packages", ["shelf", "id"], None),
     ("ix_signers_id", "signers", ["id"], None),
     ("ix_signers_address", "signers", ["address"], None),
-    ("ix_journal_callbacks", "journal", ["id"], "kind = 'callback'"),
     ("ix_events_found_id", "events", ["id"], "source = 'reconcile'"),
     ("ix_dispatches_finished_at", "dispatches", ["finished_at"], None),
     *((f"ix_missed_{name}_event_id", "missed", [name, "event_id"], None) for name in ("package_id", "name", "cause")),

@@ -28,6 +28,7 @@ from app.onespan.values import Package
 from app.store import queries
 from app.work.dispatch import Handlers
 from config import Settings
+from tests.promised import assert_promised
 
 # The PostgreSQL wheel asks for it, and says so in a warning when it is missing.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
@@ -247,6 +248,32 @@ def read(client: FlaskClient) -> Callable[..., Any]:
         return answer.json
 
     return read
+
+
+@pytest.fixture
+def ask(client: FlaskClient) -> Callable[..., Any]:
+    """GET with our token; every answer is held against the document that promises it."""
+    document = client.get("/api/openapi.json").json
+
+    def ask(path: str, **query: Any) -> Any:
+        answer = client.get(path, query_string=query, headers={"Authorization": f"Bearer {TOKEN}"})
+        assert_promised(document, "get", answer)
+        return answer
+
+    return ask
+
+
+@pytest.fixture
+def send(client: FlaskClient) -> Callable[..., Any]:
+    """POST these members with our token; every answer is held against the document, too."""
+    document = client.get("/api/openapi.json").json
+
+    def send(path: str, **members: Any) -> Any:
+        answer = client.post(path, json=members or None, headers={"Authorization": f"Bearer {TOKEN}"})
+        assert_promised(document, "post", answer)
+        return answer
+
+    return send
 
 
 def onespan_time(moment: datetime) -> str:

@@ -59,6 +59,21 @@ def test_the_feed_tells_every_change_once_in_order(tell, work, read):
     assert read("/api/changes", after=2**63 - 1) == {"items": [], "next": None, "previous": None}
 
 
+def test_a_front_end_can_begin_at_the_end(tell, work, read):
+    """Without reading all that ever changed; from then on it misses nothing."""
+    assert read("/api/changes", after="last") == {"items": [], "next": "0", "previous": None}
+    tell("PACKAGE_CREATE", happened_at=NOON - HOUR)
+    work()
+    end = read("/api/changes", after="last", wait=25)
+    tell("PACKAGE_ACTIVATE")
+    work()
+
+    assert end["items"] == []
+    assert [(one["attribute"], one["new"]) for one in read("/api/changes", after=end["next"])["items"]] == [
+        ("status", "SENT")
+    ]
+
+
 def test_a_held_request_is_answered_as_soon_as_there_is_a_change(tell, work, hold):
     """A front end sees a change within a moment of its being made."""
     tell("PACKAGE_CREATE", happened_at=NOON - HOUR)

@@ -164,6 +164,11 @@ def clean(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def is_id(text: str) -> bool:
+    """Whether a package may have this id."""
+    return 0 < len(text) <= SIZES["packageId"] and clean(text) == text
+
+
 def _cleaned(value: object) -> object:
     if isinstance(value, str):
         return clean(value)

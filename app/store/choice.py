@@ -41,9 +41,9 @@ def chosen(choice: Choice) -> Select[int]:
     return found.where(Dispatch.state == choice.state) if choice.state else found
 
 
-def count(connection: Connection, choice: Choice) -> int:
-    """How many dispatches are chosen."""
-    return connection.scalar(select(func.count()).select_from(chosen(choice).subquery())) or 0
+def count(connection: Connection, choice: Choice, *, at_most: int | None = None) -> int:
+    """How many dispatches are chosen; who wants to know only whether they are few says how many `at_most` count."""
+    return connection.scalar(select(func.count()).select_from(chosen(choice).limit(at_most).subquery())) or 0
 
 
 def next_chosen(connection: Connection, choice: Choice, *, after: int, limit: int) -> list[int]:

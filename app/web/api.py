@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from flask import Blueprint, g, request
@@ -10,19 +10,28 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.engine import Connection
 from werkzeug.routing import PathConverter
 
-from app.errors import NoOneSpan, ReceiverError, StillRunning, UnderWay
+from app.errors import MoreThanExpected, NoOneSpan, ReceiverError, StillRunning, TooMany, UnderWay
 from app.onespan.values import Package
 from app.store import ledger, picture, queries
+from app.store.choice import Choice
 from app.store.db import Database
 from app.store.queries import BadCursor, ChangeDetail, DispatchDetail, EventDetail, EventFilter, PackageFilter, Page
-from app.web import asking
+from app.web import asking, attention, callbacks, dispatches, reading, reference, vitals
 from app.web.asking import Begin
 from app.web.auth import authenticate
 from app.web.endpoints import Endpoints, NoSuchThing, id_in, page_of
 from app.web.errors import refuse
 from app.web.parameters import LAST_ID, BadParameter, ChangesQuery, CursorQuery, EventQuery, PackageQuery
+from app.web.vitals import Bedside
 
-NOT_NOW = {StillRunning: "still_running", UnderWay: "under_way", NoOneSpan: "no_onespan"}
+NOT_NOW = {
+    StillRunning: "still_running",
+    UnderWay: "under_way",
+    NoOneSpan: "no_onespan",
+    MoreThanExpected: "more_than_expected",
+    TooMany: "too_many",
+}
+FOR_ANYONE = ("api.openapi", "api.reference")
 LOOK = 0.25  # seconds between two looks for a change while a request is held
 
 
@@ -41,21 +50,25 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
     wake: Callable[[], None],
     begin: Begin,
     is_connected: Callable[[], bool],
+    listening: Callable[[], Mapping[str, Sequence[str]]],
+    replay_all: Callable[[Choice], int],
+    bedside: Bedside,
     waiters: int,
 ) -> Blueprint:
     """The blueprint of `/api`.
 
-    `wake` says that a dispatch is due; `begin` lets a reconcile begin, where OneSpan `is_connected`. So many `waiters`
-    of the feed are held at once.
+    `wake` says that a dispatch is due; `begin` lets a reconcile begin, where OneSpan `is_connected`. `listening` tells
+    which events each handler listens to; `replay_all` makes many dispatches due. So many `waiters` of the feed are
+    held at once.
     """
-    blueprint = Blueprint("api", __name__)
+    blueprint = Blueprint("api", __name__, template_folder="templates")
     endpoints = Endpoints(blueprint)
     known = tuple(tokens)
     places = threading.BoundedSemaphore(waiters)
 
     @blueprint.before_request
     def who_is_it() -> ResponseReturnValue | None:
-        if request.endpoint == "api.openapi":
+        if request.endpoint in FOR_ANYONE or request.method == "OPTIONS":
             return None
         g.token = authenticate(request.headers.get("Authorization"), scheme="bearer", keys=known)
         if g.token is None:
@@ -109,8 +122,11 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
         """Every change after a given one, in order, none skipped; `next` is what to pass as `after`.
 
         Holds the request until there is a change, up to `wait` seconds. When too many requests are held
-        already it answers at once, with no items.
+        already it answers at once, with no items. After `last` there is nothing yet, and `next` is where to begin.
         """
+        if asked.after == "last":
+            with database.read() as connection:
+                return Page([], str(queries.last_change(connection)))
         items = _changes(database, asked)
         if not items and asked.wait and places.acquire(blocking=False):
             try:
@@ -134,9 +150,12 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
 
     asking.add_views(endpoints, database, begin=begin, is_connected=is_connected, clock=clock)
 
-    @blueprint.get("/openapi.json")
-    def openapi() -> ResponseReturnValue:
-        return endpoints.document.as_json()
+    reading.add_views(endpoints, database, is_connected=is_connected, clock=clock)
+    callbacks.add_views(endpoints, database)
+    attention.add_views(endpoints, database)
+    dispatches.add_views(endpoints, database, listening=listening, replay=replay_all)
+    vitals.add_views(endpoints, database, at=bedside, clock=clock)
+    reference.add_views(endpoints, blueprint)
 
     @blueprint.errorhandler(BadParameter)
     @blueprint.errorhandler(BadCursor)
@@ -148,11 +167,11 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
     def no_such_thing(error: NoSuchThing) -> ResponseReturnValue:
         return refuse(404, "not_found", error.detail or str(error))
 
-    @blueprint.errorhandler(StillRunning)
-    @blueprint.errorhandler(UnderWay)
-    @blueprint.errorhandler(NoOneSpan)
     def not_now(error: ReceiverError) -> ResponseReturnValue:
         return refuse(409, NOT_NOW[type(error)], str(error))
+
+    for kind in NOT_NOW:
+        blueprint.register_error_handler(kind, not_now)
 
     return blueprint
 
@@ -165,6 +184,7 @@ def _package(connection: Connection, package_id: str) -> Package:
 
 
 def _changes(database: Database, asked: ChangesQuery) -> list[ChangeDetail]:
+    assert asked.after != "last"
     with database.read() as connection:
         return queries.changes(connection, after=asked.after, limit=asked.limit)
 

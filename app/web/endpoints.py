@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import wraps
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from flask import Blueprint, Response, current_app, request
@@ -11,7 +12,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from app.errors import ReceiverError
 from app.store.queries import BadCursor, Page
-from app.web.openapi import Document
+from app.web.bodies import whole_body
+from app.web.openapi import Document, Endpoint
 from app.web.parameters import no_parameters, read_body, read_parameters
 
 Item = TypeVar("Item")
@@ -30,18 +32,26 @@ class Endpoints:
         self._blueprint = blueprint
 
     def get(
-        self, path: str, *, answer: Any, query: type[BaseModel] | None = None, errors: tuple[int, ...] = ()
+        self,
+        path: str,
+        *,
+        answer: Any,
+        query: type[BaseModel] | None = None,
+        errors: tuple[int, ...] = (),
+        bearer: bool = True,
     ) -> Callable[[View], View]:
-        """A view that answers GET; it is given `asked` where it takes a query."""
+        """A view that answers GET; it is given `asked` where it takes a query. Without `bearer` it is for anyone."""
         shape = TypeAdapter(answer)
 
         def route(view: View) -> View:
-            self.document.describe("GET", path, answer=answer, query=query, errors=errors)(view)
+            self.document.describe(
+                Endpoint("GET", path, view, answer=answer, query=query, errors=errors, bearer=bearer)
+            )
 
             @wraps(view)
             def show(**place: Any) -> ResponseReturnValue:
                 asked = {"asked": read_parameters(query, request.args)} if query else no_parameters(request.args)
-                return _show(shape.dump_json(view(**place, **asked)))
+                return shown(json_of(shape.dump_json(view(**place, **asked))))
 
             self._blueprint.get(path.removeprefix("/api"))(show)
             return view
@@ -49,19 +59,26 @@ class Endpoints:
         return route
 
     def post(
-        self, path: str, *, answer: Any, body: type[BaseModel] | None = None, errors: tuple[int, ...] = ()
+        self,
+        path: str,
+        *,
+        answer: Any,
+        body: type[BaseModel] | None = None,
+        errors: tuple[int, ...] = (),
+        status: int = HTTPStatus.OK,
     ) -> Callable[[View], View]:
         """A view that answers POST; it is given `asked` where it takes a body, all of which may be left out."""
         shape = TypeAdapter(answer)
 
         def route(view: View) -> View:
-            self.document.describe("POST", path, answer=answer, body=body, errors=errors)(view)
+            told = (*errors, HTTPStatus.REQUEST_ENTITY_TOO_LARGE) if body else errors
+            self.document.describe(Endpoint("POST", path, view, answer=answer, body=body, errors=told, status=status))
 
             @wraps(view)
             def do(**place: Any) -> ResponseReturnValue:
                 no_parameters(request.args)
-                asked = {"asked": read_body(body, request.get_data(cache=False))} if body else {}
-                return _json(shape.dump_json(view(**place, **asked)))
+                asked = {"asked": read_body(body, whole_body())} if body else {}
+                return json_of(shape.dump_json(view(**place, **asked)), status)
 
             self._blueprint.post(path.removeprefix("/api"))(do)
             return view
@@ -84,17 +101,18 @@ def id_in(cursor: str | None) -> int | None:
     return int(cursor)
 
 
-def _show(body: bytes) -> ResponseReturnValue:
-    response = _json(body)
+def shown(response: Response) -> ResponseReturnValue:
+    """The answer to a GET: with an ETag, and empty (304) where whoever asks has it already."""
     response.headers["Cache-Control"] = "private, no-cache"
     response.add_etag()
     if request.if_none_match.contains_weak(response.get_etag()[0] or ""):
-        response.status_code = 304
+        response.status_code = HTTPStatus.NOT_MODIFIED
         response.set_data(b"")
         response.headers.pop("Content-Length", None)
         response.headers.pop("Content-Type", None)
     return response
 
 
-def _json(body: bytes) -> Response:
-    return current_app.response_class(body + b"\n", mimetype="application/json")
+def json_of(body: bytes, status: int = HTTPStatus.OK) -> Response:
+    """An answer in JSON."""
+    return current_app.response_class(body + b"\n", status, mimetype="application/json")

@@ -26,7 +26,7 @@ def health(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
     @blueprint.get("/readyz")
     def readyz() -> ResponseReturnValue:
         """Callbacks can be taken and kept; 503 and the reasons where not."""
-        reasons, said = list(_failing(needed)), list(_failing(mentioned))
+        reasons, said = list(failing(needed)), list(failing(mentioned))
         if reasons:
             return {"status": "not ready", "reasons": reasons, "notes": said}, 503
         return {"status": "ready", "reasons": [], "notes": said}
@@ -34,7 +34,8 @@ def health(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
     return blueprint
 
 
-def _failing(checks: Iterable[Check]) -> Iterator[str]:
+def failing(checks: Iterable[Check]) -> Iterator[str]:
+    """What is wrong, as far as it can be seen."""
     for check in checks:
         with suppress(SQLAlchemyError):  # the check of the database itself says so
             if problem := check.problem():

@@ -65,9 +65,10 @@ def _figures_of(pulse: Pulse) -> Iterable[Metric]:
         "dwell_seconds", "From a callback's arrival to its handler's end, lately.", labels=["quantile"]
     )
     for quantile in QUANTILES if pulse.dwell else ():
-        dwell.add_metric([str(quantile)], _quantile(pulse.dwell, quantile))
+        dwell.add_metric([str(quantile)], quantile_of(pulse.dwell, quantile))
     yield dwell
 
 
-def _quantile(rising: Sequence[float], quantile: float) -> float:
+def quantile_of(rising: Sequence[float], quantile: float) -> float:
+    """The value that so large a share of them does not exceed."""
     return rising[min(int(quantile * len(rising)), len(rising) - 1)]

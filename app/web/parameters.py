@@ -22,17 +22,7 @@ from app.store import queries
 
 LIMIT = 200  # items on a page at most
 LAST_ID = 2**63 - 1
-ATTENTION = (
-    "any",
-    "none",
-    "SIGNER_LOCKED",
-    "KBA_FAILURE",
-    "EMAIL_BOUNCE",
-    "READY_FOR_COMPLETION",
-    "DECLINED",
-    "EXPIRED",
-    "PARKED_HANDLER",
-)
+ATTENTION = ("any", "none", *queries.REASONS)
 
 
 Given = TypeVar("Given", bound=BaseModel)
@@ -52,9 +42,9 @@ def _no_nul(text: str) -> str:
 
 def _as_utc(moment: object) -> object:
     """A time without a zone is UTC; a plus that a URL turned into a blank is a plus again."""
-    if not isinstance(moment, str):
-        return moment
-    text = re.sub(r" (\d\d:?\d\d)$", r"+\1", moment.strip())
+    if moment is None:
+        return None
+    text = re.sub(r" (\d\d:?\d\d)$", r"+\1", str(moment).strip())
     try:
         read = datetime.fromisoformat(text)
     except ValueError:
@@ -73,6 +63,7 @@ Word = Annotated[str, Field(max_length=256), AfterValidator(_no_nul)]
 Cursor = Annotated[str, Field(max_length=4000)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_as_utc), AfterValidator(_in_range)]
 EventName = Annotated[Word, AfterValidator(wire_name)]
+State = Literal["due", "running", "done", "parked", "discarded"]
 
 
 class Query(BaseModel):
@@ -116,9 +107,33 @@ class EventQuery(CursorQuery):
     package: Word | None = Field(None, description="Of this package.")
     name: EventName | None = Field(None, description="Of this name.")
     source: Literal["callback", "reconcile"] | None = Field(None, description="How we know.")
-    state: Literal["due", "running", "done", "parked", "discarded"] | None = Field(
-        None, description="With a dispatch in this state."
+    state: State | None = Field(None, description="With a dispatch in this state.")
+
+
+class CallbackQuery(CursorQuery):
+    """Parameters of the list of callbacks, newest first."""
+
+    package: Word | None = Field(None, description="About this package.")
+    state: Literal["waiting", "digested", "unreadable", "unknown"] | None = Field(
+        None,
+        description="Waiting to be digested, digested, unreadable, or the first to tell a fact of an unknown name.",
     )
+    key: Word | None = Field(None, description="Came with the callback key of this label.")
+
+
+class DispatchQuery(CursorQuery):
+    """Parameters of the list of handlers' runs, those for the newest events first."""
+
+    handler: Word | None = Field(None, description="Of this handler.")
+    state: State | None = Field(None, description="In this state.")
+    name: EventName | None = Field(None, description="For events of this name.")
+    package: Word | None = Field(None, description="For events of this package.")
+
+
+class AttentionQuery(CursorQuery):
+    """Parameters of the list of what needs a hand, newest first."""
+
+    reason: Literal[queries.REASONS] | None = Field(None, description="Only for this reason.")  # type: ignore[valid-type]
 
 
 class MissedQuery(CursorQuery):
@@ -154,10 +169,29 @@ class ReconcileRequest(BaseModel):
         return self
 
 
+class ReplayRequest(BaseModel):
+    """Which runs are to be made due again; everything given must fit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    handler: Word | None = Field(None, description="Of this handler.")
+    state: Literal["due", "done", "parked", "discarded"] = Field("parked", description="In this state.")
+    name: EventName | None = Field(None, description="For events of this name.")
+    package: Word | None = Field(None, description="For events of this package.")
+    since: Moment | None = Field(None, description="For events that happened at this time or later.")
+    until: Moment | None = Field(None, description="For events that happened before this time.")
+    dry_run: bool = Field(default=False, description="Only count.")
+    expect: int | None = Field(
+        None, ge=0, description="How many were counted: where there are more by now, none is made due (409)."
+    )
+
+
 class ChangesQuery(Query):
     """Parameters of the feed of changes."""
 
-    after: int = Field(0, ge=0, le=LAST_ID, description="Id of the last change that is known already.")
+    after: Annotated[int, Field(ge=0, le=LAST_ID)] | Literal["last"] = Field(
+        0, description="Id of the last change that is known already; `last` to begin with those still to come."
+    )
     wait: float = Field(0, ge=0, le=25, description="Seconds to hold the request until there is a change.")
 
 

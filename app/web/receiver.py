@@ -6,17 +6,15 @@ from datetime import datetime
 import structlog
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from app.errors import NothingTakesIt, NotOneSpan, UnreadableCallback
 from app.onespan.callbacks import read_callback
 from app.store.journal import Entry
 from app.web.auth import authenticate
+from app.web.bodies import whole_body
 from app.web.errors import refuse
 
 log = structlog.get_logger()
-
-BODY_LIMIT = 64 * 1024  # bytes; OneSpan's callbacks have some hundred
 
 
 def door(
@@ -41,7 +39,7 @@ def door(
         key = authenticate(request.headers.get("Authorization"), scheme="basic", keys=believed)
         if key is None:
             raise NotOneSpan
-        entry, problem = _read(_body(), received_at=clock(), key=key)
+        entry, problem = _read(whole_body(), received_at=clock(), key=key)
         journal_id = keep(entry)
         wake()
         if problem:
@@ -61,20 +59,6 @@ def door(
         return refuse(503, "not_kept", f"{error} Please send it again.", {"Retry-After": "30"})
 
     return blueprint
-
-
-def _body() -> bytes:
-    """The request's body. A chunked one is cut at the limit without a word, so we ask for one byte more."""
-    request.max_content_length = BODY_LIMIT + 1
-    try:
-        body = request.get_data(cache=False)
-    except HTTPException:
-        raise
-    except Exception:  # noqa: BLE001  (the server's own error for chunks that are none)
-        raise BadRequest("The body cannot be read to its end.") from None
-    if len(body) > BODY_LIMIT:
-        raise RequestEntityTooLarge
-    return body
 
 
 def _read(body: bytes, *, received_at: datetime, key: str) -> tuple[Entry, UnreadableCallback | None]:

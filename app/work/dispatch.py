@@ -75,6 +75,10 @@ class Handlers:
         names = [name for name, wanting in self._wanted.items() if handler in wanting]
         return None if ALL in names else names
 
+    def listening(self) -> dict[str, list[str]]:
+        """Every handler, and the events it wants; `*` is all."""
+        return {name: self.names_wanted_by(name) or [ALL] for name in self}
+
     def __iter__(self) -> Iterator[str]:
         """The handlers' names."""
         return iter(self._functions)

@@ -4,6 +4,7 @@ from app.store.models.asking import Missed, Outage, Process, Read, Request, Run,
 from app.store.models.base import Base
 from app.store.models.finding import Search, Tally
 from app.store.models.road import (
+    CALLBACK,
     DUE,
     FOUND,
     PARKED,
@@ -19,6 +20,7 @@ from app.store.models.road import (
 )
 
 __all__ = [
+    "CALLBACK",
     "DUE",
     "FOUND",
     "PARKED",

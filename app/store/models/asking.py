@@ -29,7 +29,15 @@ class Read(Base):
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     fence: Mapped[int] = mapped_column(Integer, server_default="0")
 
-    __table_args__ = (Index("ix_reads_rank_due_at", "rank", "due_at"),)
+    __table_args__ = (
+        Index("ix_reads_rank_due_at", "rank", "due_at"),
+        Index(
+            "ix_reads_error",
+            "error",
+            postgresql_where=text("error IS NOT NULL"),
+            sqlite_where=text("error IS NOT NULL"),
+        ),
+    )
 
 
 class Sighting(Base):

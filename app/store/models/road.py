@@ -21,6 +21,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.store.models.base import Base, Id, Label, Serial
 
 
+def _where(condition: str) -> dict[str, Any]:
+    """What makes an index one of these rows only, on either database."""
+    return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
+
+
 class Journal(Base):
     """What came in, as it came in, in order; rows are only ever added. A `callback`, a `snapshot` or an `absence`.
 
@@ -48,19 +53,12 @@ class Journal(Base):
     event_id: Mapped[int | None] = mapped_column(ForeignKey("events.id"), index=True)
 
     __table_args__ = (
-        Index(
-            "ix_journal_pending",
-            "id",
-            postgresql_where=text("digested_at IS NULL"),
-            sqlite_where=text("digested_at IS NULL"),
-        ),
+        Index("ix_journal_pending", "id", **_where("digested_at IS NULL")),
         Index("ix_journal_package_id_id", "package_id", "id"),
-        Index(
-            "ix_journal_callbacks",
-            "id",
-            postgresql_where=text("kind = 'callback'"),
-            sqlite_where=text("kind = 'callback'"),
-        ),
+        Index("ix_journal_callbacks", "id", **_where("kind = 'callback'")),
+        Index("ix_journal_callbacks_key", "key", "id", **_where("kind = 'callback'")),
+        Index("ix_journal_callbacks_unreadable", "id", **_where("kind = 'callback' AND unreadable IS NOT NULL")),
+        Index("ix_journal_readings", "id", **_where("kind <> 'callback'")),
         {"sqlite_autoincrement": True},
     )
 
@@ -98,18 +96,8 @@ class Event(Base):
         Index("ix_events_package_id_id", "package_id", "id"),
         Index("ix_events_name_id", "name", "id"),
         Index("ix_events_happened_at_name", "happened_at", "name"),
-        Index(
-            "ix_events_found",
-            "first_received_at",
-            postgresql_where=text("source = 'reconcile'"),
-            sqlite_where=text("source = 'reconcile'"),
-        ),
-        Index(
-            "ix_events_found_id",
-            "id",
-            postgresql_where=text("source = 'reconcile'"),
-            sqlite_where=text("source = 'reconcile'"),
-        ),
+        Index("ix_events_found", "first_received_at", **_where("source = 'reconcile'")),
+        Index("ix_events_found_id", "id", **_where("source = 'reconcile'")),
     )
 
 
@@ -200,7 +188,10 @@ class Attention(Base):
     who: Mapped[str | None] = mapped_column(Id)
     detail: Mapped[str | None] = mapped_column(Text)
 
-    __table_args__ = (Index("ix_attention_reason_package_id", "reason", "package_id"),)
+    __table_args__ = (
+        Index("ix_attention_reason_package_id", "reason", "package_id"),
+        Index("ix_attention_reason_since", "reason", "since", "package_id", "position"),
+    )
 
 
 class Change(Base):
@@ -227,6 +218,7 @@ DUE: ColumnClause[str] = literal_column("'due'")
 RUNNING: ColumnClause[str] = literal_column("'running'")
 PARKED: ColumnClause[str] = literal_column("'parked'")
 FOUND: ColumnClause[str] = literal_column("'reconcile'")
+CALLBACK: ColumnClause[str] = literal_column("'callback'")
 
 
 class Dispatch(Base):
@@ -250,19 +242,10 @@ class Dispatch(Base):
 
     __table_args__ = (
         UniqueConstraint("event_id", "handler"),
-        Index(
-            "ix_dispatches_due",
-            "handler",
-            "due_at",
-            postgresql_where=text("state IN ('due', 'running')"),
-            sqlite_where=text("state IN ('due', 'running')"),
-        ),
-        Index(
-            "ix_dispatches_parked",
-            "package_id",
-            postgresql_where=text("state = 'parked'"),
-            sqlite_where=text("state = 'parked'"),
-        ),
+        Index("ix_dispatches_due", "handler", "due_at", **_where("state IN ('due', 'running')")),
+        Index("ix_dispatches_parked", "package_id", **_where("state = 'parked'")),
+        Index("ix_dispatches_parked_since", "finished_at", "package_id", **_where("state = 'parked'")),
         Index("ix_dispatches_state_event_id", "state", "event_id"),
+        Index("ix_dispatches_handler_state_event_id", "handler", "state", "event_id"),
         {"sqlite_autoincrement": True},
     )

@@ -1,8 +1,20 @@
 """Every read that is shown: by the JSON API, by the pages, to the handlers."""
 
+from app.store.queries.attention import REASONS, Needing, attention_counts, attention_page
+from app.store.queries.callbacks import CallbackDetail, CallbackFilter, callback, callback_page
 from app.store.queries.counts import PackageCount, package_counts
 from app.store.queries.events import changes, dispatch, event, event_page, facts, history, pulse
+from app.store.queries.feed import last_change
 from app.store.queries.flow import Flow, Tick, flow
+from app.store.queries.handlers import (
+    DispatchFilter,
+    HandlerDetail,
+    RunDispatch,
+    dispatch_detail,
+    dispatch_page,
+    handler_counts,
+    handler_page,
+)
 from app.store.queries.packages import package_page, packages
 from app.store.queries.reconciles import (
     Delivery,
@@ -30,40 +42,64 @@ from app.store.queries.shown import (
     Telling,
 )
 from app.store.queries.walk import SORTS
+from app.store.queries.watching import OutageDetail, ProcessDetail, Reach, next_due, outages, processes, reach
 
 __all__ = [
+    "REASONS",
     "SORTS",
     "BadCursor",
+    "CallbackDetail",
+    "CallbackFilter",
     "ChangeDetail",
     "Delivery",
     "DispatchDetail",
+    "DispatchFilter",
     "EventDetail",
     "EventFilter",
     "Flow",
+    "HandlerDetail",
     "MissedDetail",
     "MissedFilter",
+    "Needing",
+    "OutageDetail",
     "PackageCount",
     "PackageFilter",
     "Page",
+    "ProcessDetail",
     "Pulse",
+    "Reach",
     "RunDetail",
+    "RunDispatch",
     "Telling",
     "Tick",
+    "attention_counts",
+    "attention_page",
+    "callback",
+    "callback_page",
     "changes",
     "delivery",
     "dispatch",
+    "dispatch_detail",
+    "dispatch_page",
     "event",
     "event_page",
     "facts",
     "flow",
+    "handler_counts",
+    "handler_page",
     "history",
+    "last_change",
     "last_done",
     "missed_by_cause",
     "missed_page",
+    "next_due",
+    "outages",
     "package_counts",
     "package_page",
     "packages",
+    "processes",
     "pulse",
+    "reach",
     "run",
     "run_page",
     "silence",

@@ -1,12 +1,12 @@
 """Lists in the order of their ids, the newest first, narrowed in several ways at once, that never take long.
 
 Each way to narrow a list has an index that tells its ids in order. The way whose next `REACH` ids lead furthest back
-is gone, and the others are asked of each id. Where that fills no page it is a short one, and the next goes on from there.
+is gone, and the others are asked of each id. Where that fills no page it is a short one, and the next goes on from
+there.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.engine import Connection

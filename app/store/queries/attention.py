@@ -1,0 +1,168 @@
+"""What needs a person's hand, of all packages: the reasons, newest first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, bindparam, func, literal, null, select, tuple_
+from sqlalchemy.engine import Connection
+
+from app.onespan.values import Sender
+from app.store.models import PARKED, Attention, Dispatch, Package, Signer
+from app.store.queries.places import read_place, write_place
+from app.store.queries.shown import BadCursor, Page
+
+AnyRow = Row[*tuple[Any, ...]]
+AnySelect = Select[*tuple[Any, ...]]
+Place = tuple[datetime | None, str, int]
+
+CAP = 10_000  # where counting ends
+ERROR_SHOWN = 300  # characters of a handler's error
+LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+PARKED_HANDLER = "PARKED_HANDLER"
+REASONS = (
+    "SIGNER_LOCKED",
+    "KBA_FAILURE",
+    "EMAIL_BOUNCE",
+    "READY_FOR_COMPLETION",
+    "DECLINED",
+    "EXPIRED",
+    PARKED_HANDLER,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Needing:
+    """A package and one reason why it needs a hand, open since `since`.
+
+    `who` is the signer's id and `who_name` their name, or `who` is the handler whose run `dispatch_id` is parked.
+    `detail` is what we were told besides.
+    """
+
+    package_id: str
+    package_name: str | None
+    status: str | None
+    sender: Sender
+    due_at: datetime | None
+    reason: str
+    since: datetime | None
+    who: str | None
+    who_name: str | None
+    detail: str | None
+    dispatch_id: int | None
+
+
+def attention_counts(connection: Connection) -> dict[str, int]:
+    """How many open ones there are of each reason, counted up to `CAP`."""
+    opened = {reason: _open(reason)[0].limit(CAP).subquery() for reason in REASONS}
+    return {reason: connection.scalar(select(func.count()).select_from(rows)) or 0 for reason, rows in opened.items()}
+
+
+def attention_page(connection: Connection, reason: str | None, *, limit: int, cursor: str | None) -> Page[Needing]:
+    """A page of packages that need a hand, for this reason or for any, the newest first. Raises `BadCursor`."""
+    after = _read(cursor) if cursor is not None else None
+    found: list[AnyRow] = []
+    for one in REASONS if reason is None else (reason,):
+        found += _newest(connection, one, after=after, limit=limit + 1)
+    newest = sorted(found, key=lambda row: (row.since or LONG_AGO, row.package_id, row.place), reverse=True)
+    last = newest[limit - 1] if len(newest) > limit else None
+    return Page(_needing(connection, newest[:limit]), _write(last) if last else None)
+
+
+def _newest(connection: Connection, reason: str, *, after: Place | None, limit: int) -> list[AnyRow]:
+    """The newest of one reason; those of which nobody knows since when come last."""
+    found, (since, package, place) = _open(reason)
+    dated = found.where(since.is_not(None)).order_by(since.desc(), package.desc(), place.desc()).limit(limit)
+    undated = found.where(since.is_(None)).order_by(package.desc(), place.desc()).limit(limit)
+    if after and after[0] is None:
+        there = tuple_(literal(after[1]), literal(after[2]))
+        return list(connection.execute(undated.where(tuple_(package, place) < there)))
+    if after:
+        there = tuple_(literal(after[0], since.type), literal(after[1]), literal(after[2]))
+        dated = dated.where(tuple_(since, package, place) < there, since <= after[0])
+    rows = list(connection.execute(dated))
+    return rows if len(rows) == limit else rows + list(connection.execute(undated))
+
+
+def _open(reason: str) -> tuple[AnySelect, tuple[Any, Any, Any]]:
+    """All open ones of a reason, and what they are sorted by. No two of one package have the same place."""
+    if reason == PARKED_HANDLER:
+        return _PARKED, (Dispatch.finished_at, Dispatch.package_id, -Dispatch.id)
+    return _TOLD.where(Attention.reason == reason), (Attention.since, Attention.package_id, Attention.position)
+
+
+def _needing(connection: Connection, rows: Sequence[AnyRow]) -> list[Needing]:
+    packages = {row.id: row for row in connection.execute(_OF_PACKAGE, {"ids": [row.package_id for row in rows]})}
+    people = {(row.package_id, row.who) for row in rows if row.dispatch_id is None and row.who is not None}
+    named = select(Signer.package_id, Signer.id, Signer.name).where(tuple_(Signer.package_id, Signer.id).in_(people))
+    names = {(row.package_id, row.id): row.name for row in connection.execute(named)} if people else {}
+    return [
+        _one(row, packages[row.package_id], names.get((row.package_id, row.who)))
+        for row in rows
+        if row.package_id in packages
+    ]
+
+
+def _one(row: AnyRow, package: AnyRow, name: str | None) -> Needing:
+    return Needing(
+        package_id=package.id,
+        package_name=package.name,
+        status=package.status,
+        sender=Sender(package.sender_id, package.sender_name, package.sender_email),
+        due_at=package.due_at,
+        reason=row.reason,
+        since=row.since,
+        who=row.who,
+        who_name=name,
+        detail=row.detail if row.dispatch_id is None else _first_line(row.detail),
+        dispatch_id=row.dispatch_id,
+    )
+
+
+def _first_line(error: str | None) -> str | None:
+    return (error or "").partition("\n")[0][:ERROR_SHOWN] or None
+
+
+def _write(row: AnyRow) -> str:
+    return write_place(row.since.isoformat() if row.since else None, row.package_id, row.place)
+
+
+def _read(cursor: str) -> Place:
+    since, package_id, place = read_place(cursor, str, str, int)
+    try:
+        moment = datetime.fromisoformat(since).astimezone(UTC) if since is not None else None
+    except (OverflowError, ValueError):
+        raise BadCursor from None
+    if package_id is None:
+        raise BadCursor
+    return moment, package_id, place
+
+
+_TOLD: AnySelect = select(
+    Attention.package_id,
+    Attention.reason,
+    Attention.since,
+    Attention.who,
+    Attention.detail,
+    Attention.position.label("place"),
+    null().label("dispatch_id"),
+)
+_PARKED: AnySelect = select(
+    Dispatch.package_id,
+    literal(PARKED_HANDLER).label("reason"),
+    Dispatch.finished_at.label("since"),
+    Dispatch.handler.label("who"),
+    Dispatch.error.label("detail"),
+    (-Dispatch.id).label("place"),
+    Dispatch.id.label("dispatch_id"),
+).where(Dispatch.state == PARKED)
+_OF_PACKAGE = select(
+    Package.id,
+    Package.name,
+    Package.status,
+    Package.due_at,
+    Package.sender_id,
+    Package.sender_name,
+    Package.sender_email,
+).where(Package.id.in_(bindparam("ids", expanding=True)))

@@ -1,0 +1,68 @@
+"""The views of handlers and their runs."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy.engine import Connection
+
+from app.errors import MoreThanExpected, TooMany
+from app.store import choice, queries
+from app.store.choice import Choice
+from app.store.db import Database, plan_anew
+from app.store.queries import DispatchFilter, HandlerDetail, Page, RunDispatch
+from app.web.answers import Replayed
+from app.web.endpoints import Endpoints, NoSuchThing
+from app.web.parameters import LAST_ID, CursorQuery, DispatchQuery, ReplayRequest
+
+AT_ONCE = 10_000  # runs that one request makes due at most
+
+
+def add_views(
+    endpoints: Endpoints,
+    database: Database,
+    *,
+    listening: Callable[[], Mapping[str, Sequence[str]]],
+    replay: Callable[[Choice], int],
+) -> None:
+    """Add them. `listening` tells which events each handler listens to; `replay` makes runs due, and counts them."""
+
+    @endpoints.get("/api/handlers", answer=Page[HandlerDetail], query=CursorQuery)
+    def handlers(asked: CursorQuery) -> Page[HandlerDetail]:
+        """The handlers by name, with the events they listen to and how their runs stand."""
+        with database.read() as connection:
+            return queries.handler_page(connection, listening(), limit=asked.limit, cursor=asked.cursor)
+
+    @endpoints.get("/api/dispatches", answer=Page[RunDispatch], query=DispatchQuery)
+    def dispatches(asked: DispatchQuery) -> Page[RunDispatch]:
+        """Handlers' runs, those for the newest events first; a page may have fewer than `limit` though more follow."""
+        wanted = DispatchFilter(**asked.model_dump(exclude={"limit", "cursor"}))
+        with database.read() as connection:
+            plan_anew(connection)
+            return queries.dispatch_page(connection, wanted, limit=asked.limit, cursor=asked.cursor)
+
+    @endpoints.get("/api/dispatches/<int:dispatch_id>", answer=RunDispatch, errors=(404,))
+    def dispatch(dispatch_id: int) -> RunDispatch:
+        """One run."""
+        with database.read() as connection:
+            found = queries.dispatch_detail(connection, dispatch_id) if dispatch_id <= LAST_ID else None
+        if found is None:
+            raise NoSuchThing(f"no dispatch {dispatch_id}")
+        return found
+
+    @endpoints.post("/api/dispatches/replay", answer=Replayed, body=ReplayRequest, errors=(409,))
+    def replay_all(asked: ReplayRequest) -> Replayed:
+        """Make all runs that fit due again, each with all its attempts before it, or only count them."""
+        chosen = Choice(asked.name, asked.handler, asked.state, asked.package, asked.since, asked.until)
+        with database.read() as connection:
+            counted = _counted(connection, chosen)
+        if asked.dry_run:
+            return counted
+        if asked.expect is not None and counted.count > asked.expect:
+            raise MoreThanExpected(f"{counted.count}, not {asked.expect}; count again")
+        if counted.more:
+            raise TooMany(f"more than {AT_ONCE}; say less by `since` and `until`, or use `flask replay`")
+        return Replayed(replay(chosen), more=False)
+
+
+def _counted(connection: Connection, chosen: Choice) -> Replayed:
+    found = choice.count(connection, chosen, at_most=AT_ONCE + 1)
+    return Replayed(min(found, AT_ONCE), found > AT_ONCE)
