@@ -37,6 +37,11 @@ def day(moment: datetime) -> str:
     return moment.astimezone(UTC).date().isoformat()
 
 
+def first_of(moment: datetime) -> str:
+    """What no key of this day, or of a later one, is less than."""
+    return key(day(moment))[:-1]
+
+
 def minute(moment: datetime) -> str:
     """The minute of a moment, as keys have it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")

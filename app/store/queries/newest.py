@@ -7,11 +7,13 @@ there.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.engine import Connection
 
 REACH = 2000
+COUNTED = 10_000  # where counting ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ def newest(
     found = select(led.c.id).join_from(led, of.table, of == led.c.id).where(*conditions).order_by(led.c.id.desc())
     ids = list(connection.execute(found.limit(limit + 1)).scalars())
     return ids[:limit], ids[limit - 1] if len(ids) > limit else end
+
+
+def count_some(connection: Connection, found: Select[*tuple[Any, ...]]) -> int:
+    """How many rows there are, up to its limit."""
+    return connection.scalar(select(func.count()).select_from(found.subquery())) or 0
 
 
 def _reached(connection: Connection, way: Way, before: int | None) -> int | None:
