@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.engine import Connection
 
 from app.onespan.claims import State, document, signer
@@ -66,6 +66,12 @@ def packages_after(connection: Connection, package_id: str, *, limit: int) -> li
 def places(connection: Connection, package_ids: Iterable[str]) -> dict[str, tuple[str, str, str | None]]:
     """Where these packages are found: their shelves, their titles, and what they are searched by."""
     return {row.id: (row.shelf, row.title, row.text) for row in connection.execute(_PLACES, {"ids": list(package_ids)})}
+
+
+def count_shelved(connection: Connection) -> Counter[str]:
+    """How many packages stand on each shelf: what the tally has to say."""
+    found = select(Package.shelf, func.count()).group_by(Package.shelf)
+    return Counter({row[0]: row[1] for row in connection.execute(found)})
 
 
 def place_of(package: PackageValue) -> tuple[str, str, str]:

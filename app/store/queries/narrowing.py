@@ -122,7 +122,7 @@ _MENTIONS = {
         "EXISTS (SELECT 1 FROM searches WHERE package_id = walked.id AND instr(text, :words) > 0)",
         (
             """SELECT package_id AS id FROM grams JOIN searches ON searches.id = grams.rowid
-            WHERE words MATCH :grams AND instr(text, :words) > 0""",
+            WHERE grams MATCH :grams AND instr(text, :words) > 0""",
         ),
     ),
 }

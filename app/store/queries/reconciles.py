@@ -244,7 +244,7 @@ def _missed(row: Row[*tuple[Any, ...]]) -> MissedDetail:
 _SO_FAR: ColumnElement[int] = literal_column(
     f"""(SELECT count(*) FROM (
         SELECT 1 FROM events WHERE source = 'reconcile' AND first_received_at >= reconciles.began_at LIMIT {COUNTED}
-    ) AS some)"""  # noqa: S608  (a number of ours)
+    ) AS so_far)"""  # noqa: S608  (a number of ours)
 )
 _FOUND = func.coalesce(Run.found, _SO_FAR).label("found")
 _RUN = (
