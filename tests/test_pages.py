@@ -1,0 +1,356 @@
+"""The pages, as they come from the server: what a browser does with them is told in its own tests."""
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from itertools import chain
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.errors import GiveUp
+from app.work.dispatch import Handlers
+from config import Settings
+from tests.conftest import ADA, BEN, HOUR, NOON
+from tests.visitors import ACTING, LOOKING, log_in, token_in, with_passwords
+
+DAY = timedelta(days=1)
+MANY = 120  # packages, where there have to be many
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With the dashboard open."""
+    return with_passwords(settings)
+
+
+@pytest.fixture
+def visit(client: FlaskClient) -> Callable[..., Any]:
+    """Log in, and open pages; each must be there."""
+    assert log_in(client, name="Mia").status_code == 303
+
+    def visit(path: str, **headers: str) -> Any:
+        answer = client.get(path, headers=headers)
+        assert answer.status_code in (200, 304), answer.text
+        return answer
+
+    return visit
+
+
+@pytest.fixture
+def do(client: FlaskClient, visit) -> Callable[..., Any]:
+    """Send the form of a page of ours."""
+
+    def do(path: str, **members: Any) -> Any:
+        token = token_in(client.get("/").text)
+        return client.post(path, data={"csrf_token": token, **members})
+
+    return do
+
+
+@pytest.fixture
+def crm(handlers: Handlers) -> Handlers:
+    """A handler that gives up on whatever is complete, until it is mended."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def close_deal(event, package) -> None:
+        if not handlers.mended:  # type: ignore[attr-defined]
+            raise GiveUp("the CRM knows no deal for this package")
+
+    handlers.mended = False  # type: ignore[attr-defined]
+    return handlers
+
+
+def rows(answer: Any) -> list[str]:
+    """The ids in the list of a page, in their order."""
+    return [unescape(one) for one in re.findall(r'<tr data-key="([^"]*)"', answer.text)]
+
+
+def words(answer: Any) -> str:
+    """What one reads on a page."""
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", answer.text)).split())
+
+
+def sign(tell: Any, package: str, *, at: Any = NOON) -> None:
+    """Ada's package, from its making to its end."""
+    for number, name in enumerate(("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "SIGNER_COMPLETE", "PACKAGE_COMPLETE")):
+        tell(name, package=package, happened_at=at + number * HOUR, sessionUser=ADA)
+
+
+def test_a_list_begins_with_what_changed_last(visit, tell, work):
+    """And says how far the signing is."""
+    sign(tell, "older", at=NOON - DAY)
+    sign(tell, "newer")
+    work()
+
+    page = visit("/")
+
+    assert rows(page) == ["newer", "older"]
+    assert "Completed 2" in words(page)
+    assert "1 of 1 signed" in words(page)
+
+
+def test_a_count_is_a_filter(visit, tell, work):
+    """Templates, trash and what was deleted stand elsewhere."""
+    sign(tell, "done")
+    tell("PACKAGE_CREATE", package="draft")
+    tell("TEMPLATE_CREATE", package="template")
+    sign(tell, "thrown away")
+    tell("PACKAGE_TRASH", package="thrown away", happened_at=NOON + 9 * HOUR)
+    sign(tell, "gone")
+    tell("PACKAGE_DELETE", package="gone", happened_at=NOON + 9 * HOUR)
+    work()
+
+    assert sorted(rows(visit("/"))) == ["done", "draft"]
+    assert rows(visit("/?status=DRAFT")) == ["draft"]
+    assert rows(visit("/?view=templates")) == ["template"]
+    assert rows(visit("/?view=trash")) == ["thrown away"]
+    assert rows(visit("/?view=deleted")) == ["gone"]
+    assert "All 2 Draft 1 Completed 1" in words(visit("/"))
+
+
+def test_an_address_holds_the_whole_view(visit, tell, work):
+    """All its filters at once, and each link of the page changes one of them."""
+    for number in range(3):
+        sign(tell, f"deal-{number}", at=NOON - number * DAY)
+    tell("PACKAGE_DECLINE", package="deal-1", happened_at=NOON + DAY, sessionUser=BEN, message="too dear")
+    work()
+
+    page = visit("/?q=DEAL&attention=DECLINED&since=2026-02-28&until=2026-03-02&sort=created_at")
+
+    assert rows(page) == ["deal-1"]
+    for link in ("status=DECLINED", "sort=-created_at", "q=DEAL"):
+        assert link in unescape(page.text)
+    assert rows(visit("/?since=2026-03-02")) == ["deal-0"]
+
+
+@pytest.mark.parametrize("sort", ["name", "-created_at", "updated_at", "-due_at", "status_at"])
+def test_pages_lead_on_and_back(visit, tell, work, sort):
+    """Nobody is shown twice, and nobody left out."""
+    for number in range(MANY):
+        tell("PACKAGE_CREATE", package=f"p{number:03}", happened_at=NOON - DAY + timedelta(minutes=number))
+    work()
+
+    shown, way = [], f"/?sort={sort}"
+    for _ in range(3):
+        page = visit(way)
+        shown.append(rows(page))
+        onward = re.search(r'rel="next" href="([^"]+)"', page.text)
+        way = f"/{unescape(onward[1])}" if onward else ""
+    back = re.search(r'rel="prev" href="([^"]+)"', page.text)
+
+    assert not way
+    assert sorted(chain(*shown)) == [f"p{number:03}" for number in range(MANY)]
+    assert back
+    assert rows(visit(f"/{unescape(back[1])}")) == shown[1]
+
+
+def test_csv_has_the_whole_view(visit, tell, work):
+    """However many pages that are, in its order; a spreadsheet takes nothing in it for a formula."""
+    for number in range(MANY * 2):
+        tell("PACKAGE_CREATE", package=f"p{number:03}", happened_at=NOON - DAY + timedelta(minutes=number))
+    tell("PACKAGE_CREATE", package='=HYPERLINK("http://evil.example")', happened_at=NOON - 2 * DAY)
+    sign(tell, "done")
+    work()
+
+    answer = visit("/transactions.csv?status=DRAFT&sort=created_at")
+    table = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
+
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert [one["id"] for one in table] == [
+        """'=HYPERLINK("http://evil.example")""",
+        *(f"p{number:03}" for number in range(MANY * 2)),
+    ]
+    assert table[1]["created_at"] == "2026-03-01T12:00:00Z"
+
+
+def test_one_transaction_says_how_we_know(visit, tell, work):
+    """Each thing that happened leads to the callback that told it."""
+    sign(tell, "pkg-1")
+    tell("PACKAGE_COMPLETE", happened_at=NOON + 3 * HOUR, sessionUser=ADA)  # once more
+    work()
+
+    page = visit("/transactions/pkg-1")
+
+    assert "Completed" in words(page)
+    assert "told by a callback (2 times)" in words(page)
+    assert re.findall(r'<span class="what"><bdi>([^<]*)', page.text) == [
+        "Completed",
+        f"{ADA} has signed everything",
+        "Sent to its signers",
+        "Created",
+    ]
+    assert '"PACKAGE_ACTIVATE"' in unescape(visit("/callbacks/2").text)
+
+
+def test_what_needs_a_hand_stands_there_until_it_is_solved(visit, tell, work):
+    """With what the sender can do."""
+    tell("PACKAGE_ACTIVATE")
+    tell("SIGNER_LOCKED", happened_at=NOON + HOUR, sessionUser=ADA)
+    work()
+
+    page = visit("/attention")
+    tell("SIGNER_COMPLETE", happened_at=NOON + 2 * HOUR, sessionUser=ADA)
+    work()
+
+    assert "Locked out 1" in words(page)
+    assert "unlock them in OneSpan" in words(page)
+    assert "Nothing needs a hand" in words(visit("/attention"))
+
+
+def test_a_parked_run_is_replayed(visit, do, tell, work, crm):
+    """And the history says by whom."""
+    sign(tell, "pkg-1")
+    work()
+    parked = visit("/handlers")
+    crm.mended = True
+
+    answer = do("/dispatches/1/replay", back="/transactions/pkg-1")
+    work()
+
+    assert "the CRM knows no deal" in words(parked)
+    assert (answer.status_code, answer.location) == (303, "/transactions/pkg-1")
+    assert "Nothing is parked" in words(visit("/handlers"))
+    assert "Mia asked for it" in words(visit("/transactions/pkg-1"))
+
+
+@pytest.mark.parametrize("back", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
+def test_a_replay_leads_nowhere_else(do, tell, work, crm, back):
+    """Whatever the form says."""
+    sign(tell, "pkg-1")
+    work()
+
+    assert do("/dispatches/1/replay", back=back).location == "/handlers"
+
+
+def test_many_are_replayed_once_their_number_was_seen(visit, do, tell, work, crm):
+    """Where there are more by now nothing is done."""
+    for number in range(3):
+        sign(tell, f"pkg-{number}")
+    work()
+    asked = visit("/handlers/replay?handler=close_deal")
+    sign(tell, "pkg-9")
+    work()
+
+    refused = do("/handlers/replay", handler="close_deal", expect=3)
+    done = do("/handlers/replay", handler="close_deal", expect=4)
+
+    assert "Replay 3 parked runs?" in words(asked)
+    assert refused.status_code == 409
+    assert done.status_code == 303
+    assert "4 runs are due again." in words(visit("/handlers?state=due"))
+
+
+def test_unknown_and_unreadable_callbacks_are_found(visit, post, tell, work):
+    """Raw, beside what was understood."""
+    tell("PACKAGE_HATCHED")
+    post(b'{"name": "PACKAGE_CREATE"')
+    work()
+
+    assert rows(visit("/callbacks?state=unreadable")) == ["2"]
+    assert rows(visit("/callbacks?state=unknown")) == ["1"]
+    assert "It causes nothing" in words(visit("/callbacks/2"))
+    assert "unknown to this version" in words(visit("/events/1"))
+
+
+def test_a_fresh_service_takes_a_test_callback(visit, do, work):
+    """It goes the whole way, and makes no transaction."""
+    empty = visit("/")
+
+    answer = do("/test-callback")
+    work()
+
+    assert "Send a test callback" in words(empty)
+    assert answer.location == "/events"
+    assert "RECEIVER_TEST" in words(visit("/events"))
+
+
+def test_health_says_what_flows_and_who_is_there(visit, service, tell, work):
+    """From the journal to the processes."""
+    sign(tell, "pkg-1")
+    work()
+    service.presence.beat()
+
+    page = words(visit("/health"))
+
+    assert "4 in all" in page
+    assert "Callbacks told 100.00 %" in page
+    assert service.presence.name in page
+    assert "Nothing is asked of OneSpan" in page
+
+
+def test_a_page_that_did_not_change_is_not_sent_again(visit, tell, work, clock):
+    """By its ETag, whatever the page; a callback makes it another."""
+    clock.now = datetime.now(UTC)  # a clock that is wrong is worth a note, which counts the seconds
+    tell("PACKAGE_CREATE")
+    work()
+    places = ("/", "/attention", "/transactions/pkg-1", "/events", "/callbacks", "/handlers", "/health")
+    seen = {place: visit(place, **{"X-Live": "1"}).headers["ETag"] for place in places}
+
+    for place, etag in seen.items():
+        again = visit(place, **{"X-Live": "1", "If-None-Match": etag})
+        assert (again.status_code, again.text) == (304, ""), place
+    tell("PACKAGE_ACTIVATE", happened_at=NOON + HOUR)
+    work()
+
+    for place, etag in seen.items():
+        assert visit(place, **{"X-Live": "1", "If-None-Match": etag}).status_code == 200, place
+
+
+def test_who_may_look_sees_no_button_and_may_do_nothing(client, tell, work, crm):
+    """Not even by hand."""
+    sign(tell, "pkg-1")
+    work()
+    log_in(client, LOOKING)
+
+    for place in ("/", "/transactions/pkg-1", "/handlers", "/health", "/events/4"):
+        page = client.get(place)
+        assert page.status_code == 200
+        assert re.findall(r'<form method="post" action="([^"]+)"', page.text) == ["/logout"], place
+    token = token_in(client.get("/").text)
+    for place in ("/dispatches/1/replay", "/handlers/replay", "/reconciles", "/test-callback", "/transactions/x/read"):
+        assert client.post(place, data={"csrf_token": token}).status_code == 403, place
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/?sort=colour", 400),
+        ("/?stauts=SENT", 400),
+        ("/?since=yesterday", 400),
+        ("/?cursor=nonsense", 400),
+        ("/transactions/nobody", 404),
+        ("/transactions/a%00b", 404),
+        ("/events/99999999999999999999999", 404),
+        ("/callbacks/0", 404),
+    ],
+)
+def test_an_address_that_leads_nowhere_says_so(client, visit, path, status):
+    """In words, and without what is inside."""
+    answer = client.get(path)
+
+    assert answer.status_code == status
+    assert answer.mimetype == "text/html"
+    assert "Traceback" not in answer.text
+
+
+def test_asking_needs_a_onespan(visit, do, tell, work):
+    """Without one nothing offers it, and nothing breaks."""
+    tell("PACKAGE_CREATE")
+    work()
+
+    assert "Ask OneSpan now" not in words(visit("/transactions/pkg-1"))
+    assert do("/transactions/pkg-1/read").status_code == 409
+    assert do("/reconciles").status_code == 409
+
+
+def test_a_password_alone_shows_no_page(client):
+    """One has to log in with it."""
+    answer = client.get("/transactions/x?password=" + ACTING)
+
+    assert answer.status_code == 302
+    assert answer.location.startswith("/login?next=")
