@@ -283,9 +283,10 @@ def test_health_says_what_flows_and_who_is_there(visit, service, tell, work):
     assert "Nothing is asked of OneSpan" in page
 
 
-def test_a_page_that_did_not_change_is_not_sent_again(visit, tell, work, clock):
+def test_a_page_that_did_not_change_is_not_sent_again(client, visit, tell, work, clock):
     """By its ETag, whatever the page; a callback makes it another."""
     clock.now = datetime.now(UTC)  # a clock that is wrong is worth a note, which counts the seconds
+    log_in(client)
     tell("PACKAGE_CREATE")
     work()
     places = ("/", "/attention", "/transactions/pkg-1", "/events", "/callbacks", "/handlers", "/health")
@@ -297,6 +298,7 @@ def test_a_page_that_did_not_change_is_not_sent_again(visit, tell, work, clock):
     tell("PACKAGE_ACTIVATE", happened_at=NOON + HOUR)
     work()
 
+    del seen["/handlers"]  # where nobody listens nothing is owed
     for place, etag in seen.items():
         assert visit(place, **{"X-Live": "1", "If-None-Match": etag}).status_code == 200, place
 
