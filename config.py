@@ -36,6 +36,13 @@ class Key(NamedTuple):
 LABELLED = re.compile(r"([A-Za-z0-9_.-]{1,40})=(.*[^=].*)", re.DOTALL)
 LABEL_ONLY = re.compile(r"[A-Za-z0-9_.-]{1,40}=+")
 BASE64_AT_LEAST = 20  # characters from which on `abc...=` is taken for a padded key
+PASSWORD_AT_LEAST = 8  # characters
+GENERATED = (  # the secrets of a fresh installation, and what stands before each
+    ("ONESPAN_CALLBACK_KEYS", "first="),
+    ("API_TOKENS", "first="),
+    ("DASHBOARD_PASSWORD", ""),
+    ("DASHBOARD_READONLY_PASSWORD", ""),
+)
 CALLBACK_URL = re.compile(r"https?://[^\s/?#@]+/[^\s?#]+(\?[^\s#]*)?")
 
 
@@ -138,7 +145,16 @@ class Settings(BaseSettings):
         description="Whose pages may read the JSON API in a browser: origins, comma-separated.",
     )
     dashboard_password: SecretStr | None = Field(
-        default=None, description="Login of the dashboard; without it the dashboard is closed."
+        default=None, description="The dashboard's login for those who may act; 8 characters or more."
+    )
+    dashboard_readonly_password: SecretStr | None = Field(
+        default=None, description="The dashboard's login for those who may only look; another one than the first."
+    )
+    proxies: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="Proxies before the service, each of which adds to X-Forwarded-For; with 0 that is not believed.",
     )
     worker: Literal["embedded", "external"] = Field(
         default="embedded",
@@ -223,6 +239,20 @@ class Settings(BaseSettings):
             raise ValueError("two entries have the same label; give each its own")
         return value
 
+    @field_validator("dashboard_password", "dashboard_readonly_password")
+    @classmethod
+    def _password_is_no_word(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not (value.get_secret_value().isprintable() and len(value) >= PASSWORD_AT_LEAST):
+            raise ValueError(f"must have {PASSWORD_AT_LEAST} characters or more, all of which can be typed")
+        return value
+
+    @field_validator("dashboard_readonly_password")
+    @classmethod
+    def _passwords_are_told_apart(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None and value == info.data.get("dashboard_password"):
+            raise ValueError("must not be DASHBOARD_PASSWORD: whoever has it may act")
+        return value
+
     @field_validator("spool_dir")
     @classmethod
     def _spool_is_below_us(cls, value: Path) -> Path:
@@ -250,7 +280,7 @@ def generate_settings(file: Path) -> bool:
         return False
     with os.fdopen(handle, "w") as text:
         text.write("# Secrets of this installation. README.md says what each setting means.\n")
-        for name, label in (("ONESPAN_CALLBACK_KEYS", "first="), ("API_TOKENS", "first="), ("DASHBOARD_PASSWORD", "")):
+        for name, label in GENERATED:
             text.write(f"{name}={label}{secrets.token_urlsafe(24)}\n")
         text.write("LOG_FORMAT=text\n")
     return True

@@ -13,6 +13,7 @@ from flask import Flask
 from flask_alembic import Alembic
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import logs
 from app.checks import must_be, to_know
@@ -28,14 +29,20 @@ from app.store.models import Base
 from app.store.queries import Pulse
 from app.store.schema import is_behind
 from app.store.spool import Spool
+from app.web.acts import Acts, Begin, ReplayAll
 from app.web.api import AnyId, api
-from app.web.asking import Begin
+from app.web.assets import version_assets
 from app.web.cors import let_pages_read
+from app.web.dashboard import open_dashboard
+from app.web.dashboard.frame import Frame
+from app.web.dashboard.pages import pages, teach_templates
+from app.web.dashboard.passwords import Passwords
 from app.web.errors import answer_errors
 from app.web.health import health
 from app.web.metrics import metrics
 from app.web.places import keep_places_for_callbacks
 from app.web.receiver import door
+from app.web.safety import say_what_browsers_may
 from app.web.vitals import Bedside
 from app.work import replay as replaying
 from app.work.attempt import Clock
@@ -88,7 +95,14 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
         except SettingsError as problem:
             _stop(problem)
     logs.configure(settings.log_format)
-    app = Flask(__name__, instance_path=str(ROOT / "instance"))
+    app = Flask(
+        __name__,
+        instance_path=str(ROOT / "instance"),
+        static_folder="web/static",
+        static_url_path="/static",
+        template_folder="web/templates",
+    )
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=min(settings.proxies, 1))  # type: ignore[method-assign]
     app.url_map.merge_slashes = False  # an id may have two in a row
     app.url_map.converters["id"] = AnyId
     app.config["ALEMBIC"] = {"script_location": str(MIGRATIONS)}
@@ -205,33 +219,61 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
         return len(service.spool.waiting())
 
     answer_errors(app, is_behind=lambda: is_behind(database, MIGRATIONS))
+    say_what_browsers_may(app)
+    version_assets(app)
     keep_places_for_callbacks(app, threads=settings.web_threads, door="door.receive")
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.bells.digesting.set, clock=clock))
     needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
     notes = to_know(database, service.spool, clock=clock, asked=_asked(settings, handlers))
     waiters = max(1, settings.web_threads // 4)
+    bedside = Bedside(
+        needed,
+        notes,
+        spooled=spooled,
+        every=timedelta(hours=settings.reconcile_hours),
+        why_nothing_is_asked=lambda: _asked(settings, handlers),
+    )
+    acts = Acts(
+        database,
+        clock,
+        wake=service.bells.dispatching.set,
+        begin=_begin(service),
+        is_connected=lambda: handlers.onespan.is_connected,
+        make_due=_replay_all(service, clock),
+        keep=service.intake.keep,
+        digest=service.bells.digesting.set,
+    )
     read = api(
         database,
         tokens=tokens,
         clock=clock,
-        wake=service.bells.dispatching.set,
-        begin=_begin(service),
-        is_connected=lambda: handlers.onespan.is_connected,
+        acts=acts,
         listening=handlers.listening,
-        replay_all=_replay_all(service, clock),
-        bedside=Bedside(
-            needed,
-            notes,
-            spooled=spooled,
-            every=timedelta(hours=settings.reconcile_hours),
-            why_nothing_is_asked=lambda: _asked(settings, handlers),
-        ),
+        bedside=bedside,
         waiters=waiters,
     )
     app.register_blueprint(read, url_prefix="/api")
     let_pages_read(app, origins=settings.cors_origins)
     app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=spooled))
+    guard = app.extensions["guard"] = open_dashboard(
+        app,
+        database,
+        passwords=Passwords(_secret(settings.dashboard_password), _secret(settings.dashboard_readonly_password)),
+        others=[[key for _, key in keys], [token for _, token in tokens]],
+        clock=clock,
+    )
+    frame = Frame(
+        database,
+        clock,
+        acts,
+        bedside,
+        onespan_url=settings.onespan_url,
+        is_open=bool(keys),
+        listening=handlers.listening,
+    )
+    app.register_blueprint(pages(frame, guard))
+    teach_templates(app)
     app.register_blueprint(health(checks=needed, notes=notes))
     turns = Turns(service.reconcile, service.refresh, service.digest, service.presence)
     for command in commands(
@@ -249,17 +291,17 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
 
 
 def _begin(service: Service) -> Begin:
-    def begin(*, since: datetime | None, backfill: bool, fires: bool) -> int | None:
-        run = service.reconcile.begin(Asked(since, backfill, fires))
+    def begin(*, since: datetime | None, backfill: bool, fires: bool, by: str) -> int | None:
+        run = service.reconcile.begin(Asked(since, backfill, fires), by=by)
         service.bells.reconciling.set()
         return run
 
     return begin
 
 
-def _replay_all(service: Service, clock: Clock) -> Callable[[Choice], int]:
-    def replay_all(choice: Choice) -> int:
-        made = replaying.replay(service.database, replaying.Again(choice), now=clock())
+def _replay_all(service: Service, clock: Clock) -> ReplayAll:
+    def replay_all(chosen: Choice, *, by: str) -> int:
+        made = replaying.replay(service.database, replaying.Again(chosen, by), now=clock())
         service.bells.dispatching.set()
         return made
 

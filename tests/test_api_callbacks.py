@@ -7,6 +7,7 @@ import pytest
 
 from app.store import journal
 from app.store.journal import Entry
+from app.store.queries import callbacks
 from tests.conftest import ADA, CLEO, HOUR, NOON
 
 
@@ -117,3 +118,19 @@ def test_law_8_the_reading_that_caused_a_change_can_be_looked_up(ask, service):
     assert cause["kind"] == reading["kind"] == "snapshot"
     assert (reading["body"], reading["understood"], reading["repeat"]) == (shown.decode(), None, False)
     assert ids(ask("/api/callbacks")) == []
+
+
+def test_a_page_of_one_key_looks_only_so_far_and_says_where_to_go_on(ask, post_all, tell, work, monkeypatch):
+    """What is rare is found all the same, some empty pages later."""
+    for number in range(4):
+        tell("PACKAGE_EMBOSSED", package=f"pkg-{number}")
+    work()
+    monkeypatch.setattr(callbacks, "LOOK", 2)
+
+    first = ask("/api/callbacks", state="unknown", key="old").json
+    second = ask("/api/callbacks", state="unknown", key="old", cursor=first["next"]).json
+    third = ask("/api/callbacks", state="unknown", key="old", cursor=second["next"]).json
+
+    assert [page["items"] for page in (first, second, third)] == [[], [], []]
+    assert third["next"] is None
+    assert len(ask("/api/callbacks", state="unknown", key="test").json["items"]) == 2

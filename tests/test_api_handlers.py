@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import Discard, GiveUp
 from app.store.queries import handlers as reads
-from app.web import dispatches
+from app.web import acts
 from app.work.dispatch import Handlers
 from tests.conftest import HOUR, NOON
 
@@ -170,7 +170,7 @@ def test_no_more_are_replayed_than_were_counted(ask, send, crm, tell, work):
 
 def test_too_many_for_one_request_are_left_to_the_command(ask, send, crm, monkeypatch):
     """Nothing is half done."""
-    monkeypatch.setattr(dispatches, "AT_ONCE", 3)
+    monkeypatch.setattr(acts, "AT_ONCE", 3)
 
     assert send("/api/dispatches/replay", dry_run=True).json == {"count": 3, "more": True}
     refused = send("/api/dispatches/replay")

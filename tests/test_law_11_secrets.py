@@ -23,8 +23,10 @@ from app.work.dispatch import Handlers
 from app.work.scheduler import Scheduler
 from config import Settings
 from tests.conftest import NOON, Clock, onespan_time
+from tests.visitors import add_probe, log_in
 
 KEY, TOKEN, PASSWORD = "canary-callback-key", "canary-api-token", "canary-dashboard"
+LOOKING, GUESS = "canary-dashboard-looking", "canary-guess"
 API_KEY, DATABASE, WRONG = "canary-onespan-key", "canary-database", "canary-wrong-key"
 PERSON, MESSAGE = "canary-ada@example.com", "canary: my husband is ill"
 BROKEN = ("packages", "events", "dispatches", "changes")  # tables that are taken away for a while
@@ -80,6 +82,7 @@ def settings(database_url: str, tmp_path: Path, stream: io.StringIO) -> Settings
         onespan_api_key=API_KEY,
         api_tokens=f"test={TOKEN}",
         dashboard_password=PASSWORD,
+        dashboard_readonly_password=LOOKING,
         spool_dir=tmp_path / "spool",
     )
 
@@ -245,6 +248,32 @@ def test_law_11_health_and_metrics_tell_nothing(app: Flask, call, client, *, wor
     ill = [client.get(path).text for path in paths]
 
     assert not [one for one in (*well, *ill) if "canary" in one]
+    assert "canary" not in said()
+
+
+def test_law_11_logging_in_tells_nothing(app: Flask, call, broken, said):
+    """Right, wrong and too often, forged and broken: no answer, no address to go to and no line has a password."""
+    add_probe(app)
+    call()
+    answers = []
+    for password in (PASSWORD, LOOKING, *[GUESS] * 12, PASSWORD):
+        client = app.test_client()
+        answers += [client.get("/login"), log_in(client, password, next=f"/probe?q={GUESS}")]
+        answers += [client.post("/login", data={"password": password}), client.get("/probe")]
+        answers += [client.get("/login", query_string={"password": password}), client.post("/probe")]
+        answers += [client.post("/logout", data={"password": password})]
+    for table in ("logins", "ended_sessions"):
+        broken(table)
+    client = app.test_client()
+    failing = [client.get("/login"), log_in(client, GUESS), log_in(client, PASSWORD)]
+
+    assert {one.status_code for one in answers} == {200, 302, 303, 400, 401, 429}
+    assert {one.status_code for one in failing} <= {200, 500, 503}
+    for one in (*answers, *failing):
+        shown = f"{one.text} {one.headers}".replace(f"/probe?q={GUESS}", "")  # where they themselves wanted to go
+        assert "canary" not in shown
+    assert "login.failed" in said()
+    assert "login.refused" in said()
     assert "canary" not in said()
 
 

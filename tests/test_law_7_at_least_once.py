@@ -319,6 +319,7 @@ def test_law_7_the_parked_show_on_their_package_and_in_the_feed(tell, work, hand
     cause = {"kind": "dispatch", "id": dispatch()["id"]}
     assert [(one["attribute"], one["old"], one["new"], one["cause"]) for one in [known[-1], *closed]] == [
         ("attention PARKED_HANDLER", None, True, cause),
+        ("replay", "parked", "due", {"kind": "person", "id": "api:test"}),
         ("attention PARKED_HANDLER", True, None, cause),
     ]
 
@@ -547,7 +548,7 @@ def test_law_8_parked_is_closed_when_the_last_is_replayed(tell, work, handlers, 
 
     def history() -> list[Any]:
         changes = read("/api/packages/pkg-1/history")["items"]
-        return [one["new"] for one in changes if one["subject"] == "handler:fail"]
+        return [one["new"] for one in changes if one["attribute"] == "attention PARKED_HANDLER"]
 
     def replay(dispatch: int) -> None:
         client.post(f"/api/dispatches/{dispatch}/replay", headers={"Authorization": f"Bearer {TOKEN}"})

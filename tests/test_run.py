@@ -161,7 +161,7 @@ def test_setup_writes_secrets_once_and_for_us_alone(installation: Installation):
 
     assert installation.settings_file.stat().st_mode & 0o777 == 0o600
     assert installation.settings_file.read_bytes() == before
-    for secret in ("ONESPAN_CALLBACK_KEYS", "API_TOKENS", "DASHBOARD_PASSWORD"):
+    for secret in ("ONESPAN_CALLBACK_KEYS", "API_TOKENS", "DASHBOARD_PASSWORD", "DASHBOARD_READONLY_PASSWORD"):
         assert len(installation.secrets[secret]) >= 32
         assert installation.secrets[secret] not in said
     assert "made just now" in installation.setup.stdout

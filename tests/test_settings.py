@@ -51,6 +51,32 @@ def test_without_anything_set_there_are_defaults(load):
     assert (settings.reconcile_hours, settings.worker) == (6, "embedded")
 
 
+@pytest.mark.parametrize("name", ["DASHBOARD_PASSWORD", "DASHBOARD_READONLY_PASSWORD"])
+@pytest.mark.parametrize("password", ["canary!", "       ", "canary-\t-canary", "canary-k\udce9y"])
+def test_a_password_that_can_be_guessed_or_not_be_typed_is_refused(load, name, password):
+    """Eight characters at least; an empty one is none."""
+    said = problems(load, **{name: password})
+
+    assert f"{name}: must have 8 characters or more" in said
+    assert "canary" not in said
+    assert load(**{name: ""}).dashboard_password is None
+
+
+def test_who_may_look_has_another_password_than_who_may_act(load):
+    """Otherwise nobody would know which of the two it is."""
+    said = problems(load, DASHBOARD_PASSWORD="canary-password", DASHBOARD_READONLY_PASSWORD="canary-password")
+
+    assert "DASHBOARD_READONLY_PASSWORD: must not be DASHBOARD_PASSWORD" in said
+    assert "canary" not in said
+
+
+@pytest.mark.parametrize("proxies", ["-1", "11", "x", "1.5"])
+def test_a_number_of_proxies_that_cannot_be_is_refused(load, proxies):
+    """None is believed unless it is said how many there are."""
+    assert "PROXIES" in problems(load, PROXIES=proxies)
+    assert load().proxies == 0
+
+
 @pytest.mark.parametrize("hours", ["6", "12", "24", " 12 "])
 def test_reconcile_hours_are_6_12_or_24(load, hours):
     """What OneSpan recommends."""
@@ -287,7 +313,8 @@ def test_law_11_settings_hide_their_secrets(load):
         ONESPAN_CLIENT_ID="client",
         ONESPAN_CLIENT_SECRET="canary",
         API_TOKENS="canary",
-        DASHBOARD_PASSWORD="canary",
+        DASHBOARD_PASSWORD="canary-to-act",
+        DASHBOARD_READONLY_PASSWORD="canary-to-look",
     )
 
     for shown in (repr(settings), str(settings), f"{settings.onespan_callback_keys}", settings.model_dump_json()):

@@ -122,13 +122,16 @@ def _of_settings(settings: Settings) -> list[Check]:
     def api_is_closed() -> str | None:
         return None if settings.api_tokens else "The JSON API is closed: set API_TOKENS to open it."
 
+    passwords = {"act": settings.dashboard_password, "look": settings.dashboard_readonly_password}
+    who = [f"to {what}" for what, password in passwords.items() if password]
+
     def dashboard_is_closed() -> str | None:
-        return None if settings.dashboard_password else "The dashboard is closed: set DASHBOARD_PASSWORD to open it."
+        return None if who else "The dashboard is closed: set DASHBOARD_PASSWORD to open it."
 
     return [
         Check("settings", others_read),
         Check("JSON API", api_is_closed, counted(len(settings.api_tokens), "token")),
-        Check("dashboard", dashboard_is_closed, "has a password"),
+        Check("dashboard", dashboard_is_closed, f"has a password {' and one '.join(who)}"),
     ]
 
 

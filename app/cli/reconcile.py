@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import click
 from click import Command
 
-from app.cli.terminal import Moment, Unusable, counted
+from app.cli.terminal import Moment, Unusable, counted, operator
 from app.errors import NoOneSpan, UnderWay
 from app.onespan.client import OneSpan
 from app.store import queries
@@ -103,7 +103,7 @@ def _drift(one: Drift) -> str:
 
 
 def _run(database: Database, turns: Turns, clock: Clock, asked: Asked) -> None:
-    run_id = turns.reconcile.begin(asked)
+    run_id = turns.reconcile.begin(asked, by=operator())
     if run_id is None:
         if asked != Asked():
             raise Unusable(str(UnderWay()))

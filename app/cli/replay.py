@@ -5,7 +5,7 @@ from datetime import datetime
 import click
 from click import Command
 
-from app.cli.terminal import Moment, counted, progress
+from app.cli.terminal import Moment, counted, operator, progress
 from app.onespan.catalogue import CATALOGUE, wire_name
 from app.store import journal
 from app.store.choice import Choice
@@ -63,7 +63,8 @@ def replay_command(database: Database, handlers: Handlers, clock: Clock) -> Comm
             raise click.UsageError("Say which: --event, --handler, --package, --state, --since or --until.")
         if missing and (handler is None or state is not None):
             raise click.UsageError("--missing goes with --handler, and without --state.")
-        work = replaying.Missing(choice, handlers) if missing else replaying.Again(choice)
+        by = operator()
+        work = replaying.Missing(choice, handlers, by) if missing else replaying.Again(choice, by)
         with database.read() as connection:
             total = work.count(connection)
         if dry_run:

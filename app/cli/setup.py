@@ -13,7 +13,7 @@ Send a first callback, from another terminal:
   curl {address}/onespan/callback -H "Authorization: Basic ${{ONESPAN_CALLBACK_KEYS#*=}}" \\
     -d '{{"name":"PACKAGE_ACTIVATE","packageId":"my-first-package","createdDate":"2026-01-31T12:00:00.000Z"}}'
 
-and read what became of it:
+and see what became of it at {address}/, or as JSON:
 
   curl {address}/api/packages/my-first-package -H "Authorization: Bearer ${{API_TOKENS#*=}}"
 """
@@ -33,7 +33,8 @@ def setup_command() -> Command:
         click.echo(f"Database   {make_url(settings.database_url.get_secret_value()).set(query={})!r}")
         click.echo(f"Handlers   {ROOT / 'app' / 'handlers.py'}")
         click.echo(f"Callbacks  {address}/onespan/callback")
-        click.echo(f"JSON API   {address}/api/openapi.json")
+        click.echo(f"Pages      {address}/ (log in with DASHBOARD_PASSWORD)")
+        click.echo(f"JSON API   {address}/api/")
         click.echo(f"Health     {address}/readyz")
         click.echo(FIRST_CALLBACK.format(file=file, address=address))
 

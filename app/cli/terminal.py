@@ -1,5 +1,7 @@
 """What the commands share: a time as a parameter, the bar of progress, how it is said what is well and what is not."""
 
+import getpass
+import os
 import shutil
 import sys
 import textwrap
@@ -81,3 +83,11 @@ def judge(mark: Mark, about: str, says: str) -> None:
 def can_ask() -> bool:
     """Whether there is somebody to answer."""
     return sys.stdin.isatty()
+
+
+def operator() -> str:
+    """Who runs the command, for the history."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a user id that has no name, as in many a container
+        return f"cli:{os.getuid()}"

@@ -16,7 +16,7 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from app.errors import StillRunning
 from app.store.db import insert_all, take_pen
@@ -117,44 +117,50 @@ def renew(connection: Connection, running: Iterable[Taken], *, until: datetime) 
         connection.execute(_RENEW, {"ours": taken.id, "held": taken.fence, "due_at": until})
 
 
-def replay(connection: Connection, dispatch: int, *, now: datetime) -> list[NewChange] | None:
+def replay(connection: Connection, dispatch: int, *, by: str, now: datetime) -> list[NewChange] | None:
     """Make one dispatch due again, with all its attempts before it. Returns what the history must say of that.
 
-    None: there is no such dispatch. Raises `StillRunning` while it runs. Takes the pen if the history says anything.
+    None: there is no such dispatch. Raises `StillRunning` while it runs. Takes the pen.
     """
-    found = select(Dispatch.state, Dispatch.due_at).where(Dispatch.id == dispatch).with_for_update()
-    row = connection.execute(found).one_or_none()
-    if row is None:
-        return None
-    if row.state == "running" and row.due_at > now:
+    rows = _hold(connection, [dispatch])
+    if any(row.state == "running" and row.due_at > now for row in rows):
         raise StillRunning
-    changes = unparked_changes(connection, [dispatch], now=now)
-    connection.execute(update(Dispatch).where(Dispatch.id == dispatch).values(_afresh(now)))
+    return _begin_again(connection, rows, by=by, now=now) if rows else None
+
+
+def replay_all(connection: Connection, ids: Sequence[int], *, by: str, now: datetime) -> tuple[int, list[NewChange]]:
+    """The same with many, but for those that run. Returns how many it were, and what the history must say."""
+    rows = [row for row in _hold(connection, ids) if row.state != "running"]
+    return len(rows), _begin_again(connection, rows, by=by, now=now) if rows else []
+
+
+Held = Row[int, str, str, str, datetime]
+
+
+def _hold(connection: Connection, ids: Sequence[int]) -> Sequence[Held]:
+    """These dispatches, which nobody else changes until this transaction ends."""
+    found = select(Dispatch.id, Dispatch.package_id, Dispatch.handler, Dispatch.state, Dispatch.due_at)
+    return connection.execute(found.where(Dispatch.id.in_(ids)).order_by(Dispatch.id).with_for_update()).all()
+
+
+def _begin_again(connection: Connection, rows: Sequence[Held], *, by: str, now: datetime) -> list[NewChange]:
+    changes = [begun(row.package_id, row.handler, old=row.state, by=by, now=now) for row in rows]
+    parked = [(row.package_id, row.handler, row.id) for row in rows if row.state == "parked"]
+    changes += _parking(connection, parked, parked=False, now=now)
+    ids = [row.id for row in rows]
+    connection.execute(update(Dispatch).where(Dispatch.id.in_(ids)).values(_afresh(now)))
     return changes
 
 
-def make_due(connection: Connection, ids: Sequence[int], *, now: datetime) -> int:
-    """Make these dispatches due again, with all their attempts before them. Returns how many it did."""
-    statement = update(Dispatch).where(Dispatch.id.in_(ids), Dispatch.state != "running").values(_afresh(now))
-    return connection.execute(statement).rowcount
+def begun(package_id: str, handler: str, *, old: str | None, by: str, now: datetime) -> NewChange:
+    """What the history says of a run that a person made due; `old` is its state before, None where there was none."""
+    return NewChange(package_id, f"handler:{handler}", "replay", old, "due", now, Cause("person", by))
 
 
 def parked_changes(connection: Connection, parked: Iterable[Outcome], *, now: datetime) -> list[NewChange]:
     """What the history says of dispatches that were parked just now. Takes the pen."""
     places = [(one.taken.package_id, one.taken.handler, one.taken.id) for one in parked]
     return _parking(connection, places, parked=True, now=now)
-
-
-def unparked_changes(connection: Connection, ids: Iterable[int], *, now: datetime) -> list[NewChange]:
-    """What the history will say once these dispatches, as far as they are parked, are due again.
-
-    Takes the pen if it says anything.
-    """
-    parked = select(Dispatch.package_id, Dispatch.handler, Dispatch.id).where(
-        Dispatch.id.in_(list(ids)), Dispatch.state == "parked"
-    )
-    places = [(row.package_id, row.handler, row.id) for row in connection.execute(parked)]
-    return _parking(connection, places, parked=False, now=now) if places else []
 
 
 def _parking(

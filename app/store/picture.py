@@ -33,7 +33,10 @@ ADDRESS = 256  # characters of an e-mail address that count when it is looked up
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What made a change: a `callback` or a `snapshot` (journal id), a `dispatch` (its id), or a `rebuild`."""
+    """What made a change: a `callback` or a `snapshot` (journal id), a `dispatch` (its id), a `person`, or a `rebuild`.
+
+    A person is called by the name told at login, `api:<label of the token>` or `cli:<login name>`.
+    """
 
     kind: str
     id: int | str

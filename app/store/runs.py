@@ -98,9 +98,16 @@ def watermark(connection: Connection) -> datetime | None:
 
 
 def begin(
-    connection: Connection, *, kind: str, reason: str, since: datetime | None, fires: bool, now: datetime
+    connection: Connection,
+    *,
+    kind: str,
+    reason: str,
+    since: datetime | None,
+    fires: bool,
+    now: datetime,
+    by: str | None = None,
 ) -> int | None:
-    """Write down that a run begins. Returns its id, or None where one is under way: there is one at a time."""
+    """Write down that a run begins; `by` is who asked for it. Returns its id, or None where one is under way."""
     take_pen(connection)  # so that of two who look at once one begins
     if running(connection) is not None:
         return None
@@ -109,6 +116,7 @@ def begin(
         "reason": reason,
         "state": RUNNING,
         "fires": fires,
+        "by": by,
         "since": since,
         "began_at": now,
         "due_at": now,

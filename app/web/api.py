@@ -12,12 +12,11 @@ from werkzeug.routing import PathConverter
 
 from app.errors import MoreThanExpected, NoOneSpan, ReceiverError, StillRunning, TooMany, UnderWay
 from app.onespan.values import Package
-from app.store import ledger, picture, queries
-from app.store.choice import Choice
+from app.store import queries
 from app.store.db import Database
-from app.store.queries import BadCursor, ChangeDetail, DispatchDetail, EventDetail, EventFilter, PackageFilter, Page
+from app.store.queries import BadCursor, ChangeDetail, EventDetail, EventFilter, PackageFilter, Page
 from app.web import asking, attention, callbacks, dispatches, reading, reference, vitals
-from app.web.asking import Begin
+from app.web.acts import Acts
 from app.web.auth import authenticate
 from app.web.endpoints import Endpoints, NoSuchThing, id_in, page_of
 from app.web.errors import refuse
@@ -47,19 +46,14 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
     *,
     tokens: Iterable[tuple[str, str]],
     clock: Callable[[], datetime],
-    wake: Callable[[], None],
-    begin: Begin,
-    is_connected: Callable[[], bool],
+    acts: Acts,
     listening: Callable[[], Mapping[str, Sequence[str]]],
-    replay_all: Callable[[Choice], int],
     bedside: Bedside,
     waiters: int,
 ) -> Blueprint:
     """The blueprint of `/api`.
 
-    `wake` says that a dispatch is due; `begin` lets a reconcile begin, where OneSpan `is_connected`. `listening` tells
-    which events each handler listens to; `replay_all` makes many dispatches due. So many `waiters` of the feed are
-    held at once.
+    `listening` tells which events each handler listens to. So many `waiters` of the feed are held at once.
     """
     blueprint = Blueprint("api", __name__, template_folder="templates")
     endpoints = Endpoints(blueprint)
@@ -76,7 +70,7 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
             return refuse(401, "no_token", hint, {"WWW-Authenticate": "Bearer"})
         return None
 
-    get, post = endpoints.get, endpoints.post
+    get = endpoints.get
 
     @get("/api/packages", answer=Page[Package], query=PackageQuery)
     def packages(asked: PackageQuery) -> Page[Package]:
@@ -134,25 +128,11 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
                 places.release()
         return Page(items, str(items[-1].id) if items else None)
 
-    @post("/api/dispatches/<int:dispatch_id>/replay", answer=DispatchDetail, errors=(404, 409))
-    def replay(dispatch_id: int) -> DispatchDetail | None:
-        """Run a handler for an event again, with all its attempts before it."""
-        now = clock()
-        with database.write() as connection:
-            unparked = ledger.replay(connection, dispatch_id, now=now) if dispatch_id <= LAST_ID else None
-            if unparked is None:
-                raise NoSuchThing(f"no dispatch {dispatch_id}")
-            picture.record(connection, unparked, now=now)
-            found = queries.dispatch(connection, dispatch_id)
-        wake()
-        return found
-
-    asking.add_views(endpoints, database, begin=begin, is_connected=is_connected, clock=clock)
-
-    reading.add_views(endpoints, database, is_connected=is_connected, clock=clock)
+    asking.add_views(endpoints, database, acts, clock=clock)
+    reading.add_views(endpoints, acts)
     callbacks.add_views(endpoints, database)
     attention.add_views(endpoints, database)
-    dispatches.add_views(endpoints, database, listening=listening, replay=replay_all)
+    dispatches.add_views(endpoints, database, acts, listening=listening)
     vitals.add_views(endpoints, database, at=bedside, clock=clock)
     reference.add_views(endpoints, blueprint)
 

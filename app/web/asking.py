@@ -2,33 +2,25 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
 
-from app.errors import NoOneSpan, UnderWay
+from flask import g
+
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import Delivery, MissedDetail, MissedFilter, Page, RunDetail
+from app.web.acts import Acts
 from app.web.endpoints import Endpoints, NoSuchThing, id_in, page_of
 from app.web.parameters import LAST_ID, CursorQuery, DeliveryQuery, MissedQuery, ReconcileRequest
-
-
-class Begin(Protocol):
-    """Lets a run begin; None where one is under way."""
-
-    def __call__(self, *, since: datetime | None, backfill: bool, fires: bool) -> int | None:
-        """Begin it, and return its id."""
-        ...
 
 
 def add_views(
     endpoints: Endpoints,
     database: Database,
+    acts: Acts,
     *,
-    begin: Begin,
-    is_connected: Callable[[], bool],
     clock: Callable[[], datetime],
 ) -> None:
-    """Add them. `begin` needs a OneSpan that `is_connected`."""
+    """Add them."""
 
     @endpoints.get("/api/reconciles", answer=Page[RunDetail], query=CursorQuery)
     def reconciles(asked: CursorQuery) -> Page[RunDetail]:
@@ -49,15 +41,7 @@ def add_views(
     @endpoints.post("/api/reconciles", answer=RunDetail, body=ReconcileRequest, errors=(409,))
     def start(asked: ReconcileRequest) -> RunDetail:
         """Ask OneSpan now. Where a run is under way it is answered; one that is to do more than that is refused."""
-        if not is_connected():
-            raise NoOneSpan
-        begun = begin(since=asked.since, backfill=asked.backfill, fires=asked.fire)
-        if begun is None and asked != ReconcileRequest():
-            raise UnderWay
-        with database.read() as connection:
-            found = queries.run(connection, begun) if begun else queries.run_page(connection, limit=1, before=None)[0]
-        assert found
-        return found
+        return acts.reconcile(asked, by=f"api:{g.token}")
 
     @endpoints.get("/api/missed", answer=Page[MissedDetail], query=MissedQuery)
     def missed(asked: MissedQuery) -> Page[MissedDetail]:

@@ -2,28 +2,26 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sqlalchemy.engine import Connection
+from flask import g
 
-from app.errors import MoreThanExpected, TooMany
-from app.store import choice, queries
+from app.store import queries
 from app.store.choice import Choice
 from app.store.db import Database, plan_anew
-from app.store.queries import DispatchFilter, HandlerDetail, Page, RunDispatch
+from app.store.queries import DispatchDetail, DispatchFilter, HandlerDetail, Page, RunDispatch
+from app.web.acts import Acts
 from app.web.answers import Replayed
 from app.web.endpoints import Endpoints, NoSuchThing
 from app.web.parameters import LAST_ID, CursorQuery, DispatchQuery, ReplayRequest
-
-AT_ONCE = 10_000  # runs that one request makes due at most
 
 
 def add_views(
     endpoints: Endpoints,
     database: Database,
+    acts: Acts,
     *,
     listening: Callable[[], Mapping[str, Sequence[str]]],
-    replay: Callable[[Choice], int],
 ) -> None:
-    """Add them. `listening` tells which events each handler listens to; `replay` makes runs due, and counts them."""
+    """Add them. `listening` tells which events each handler listens to."""
 
     @endpoints.get("/api/handlers", answer=Page[HandlerDetail], query=CursorQuery)
     def handlers(asked: CursorQuery) -> Page[HandlerDetail]:
@@ -48,21 +46,17 @@ def add_views(
             raise NoSuchThing(f"no dispatch {dispatch_id}")
         return found
 
+    @endpoints.post("/api/dispatches/<int:dispatch_id>/replay", answer=DispatchDetail, errors=(404, 409))
+    def replay(dispatch_id: int) -> DispatchDetail | None:
+        """Run a handler for an event again, with all its attempts before it."""
+        acts.replay(dispatch_id, by=f"api:{g.token}")
+        with database.read() as connection:
+            return queries.dispatch(connection, dispatch_id)
+
     @endpoints.post("/api/dispatches/replay", answer=Replayed, body=ReplayRequest, errors=(409,))
     def replay_all(asked: ReplayRequest) -> Replayed:
         """Make all runs that fit due again, each with all its attempts before it, or only count them."""
         chosen = Choice(asked.name, asked.handler, asked.state, asked.package, asked.since, asked.until)
-        with database.read() as connection:
-            counted = _counted(connection, chosen)
-        if asked.dry_run:
-            return counted
-        if asked.expect is not None and counted.count > asked.expect:
-            raise MoreThanExpected(f"{counted.count}, not {asked.expect}; count again")
-        if counted.more:
-            raise TooMany(f"more than {AT_ONCE}; say less by `since` and `until`, or use `flask replay`")
-        return Replayed(replay(chosen), more=False)
-
-
-def _counted(connection: Connection, chosen: Choice) -> Replayed:
-    found = choice.count(connection, chosen, at_most=AT_ONCE + 1)
-    return Replayed(min(found, AT_ONCE), found > AT_ONCE)
+        return (
+            acts.count(chosen) if asked.dry_run else acts.replay_all(chosen, expect=asked.expect, by=f"api:{g.token}")
+        )

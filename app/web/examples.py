@@ -57,6 +57,7 @@ RUN = RunDetail(
     id=2,
     kind="reconcile",
     reason="interval",
+    by=None,
     state="done",
     fires=False,
     since=NINE - timedelta(days=1),

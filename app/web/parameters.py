@@ -66,10 +66,14 @@ EventName = Annotated[Word, AfterValidator(wire_name)]
 State = Literal["due", "running", "done", "parked", "discarded"]
 
 
-class Query(BaseModel):
-    """Parameters of a list. Unknown ones are refused: a misspelt filter must not show everything."""
+class Parameters(BaseModel):
+    """What an address asks for. Unknown parameters are refused: a misspelt filter must not show everything."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Query(Parameters):
+    """Parameters of a list."""
 
     limit: int = Field(50, ge=1, le=LIMIT, description="How many items at most, 1 to 200.")
 

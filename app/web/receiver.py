@@ -39,7 +39,7 @@ def door(
         key = authenticate(request.headers.get("Authorization"), scheme="basic", keys=believed)
         if key is None:
             raise NotOneSpan
-        entry, problem = _read(whole_body(), received_at=clock(), key=key)
+        entry, problem = read_entry(whole_body(), received_at=clock(), key=key)
         journal_id = keep(entry)
         wake()
         if problem:
@@ -61,7 +61,8 @@ def door(
     return blueprint
 
 
-def _read(body: bytes, *, received_at: datetime, key: str) -> tuple[Entry, UnreadableCallback | None]:
+def read_entry(body: bytes, *, received_at: datetime, key: str) -> tuple[Entry, UnreadableCallback | None]:
+    """The journal's entry for what came in, and why it cannot be read if it cannot."""
     try:
         callback = read_callback(body)
     except UnreadableCallback as problem:

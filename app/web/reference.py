@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from flask import Blueprint, make_response, render_template
@@ -17,16 +18,21 @@ def add_views(endpoints: Endpoints, blueprint: Blueprint) -> None:
     """Add them; they show all that was added before, and themselves."""
     document = endpoints.document
 
+    @cache
+    def written() -> Schema:
+        """The document, written once: nothing is added to it after the start."""
+        return document.as_json()
+
     @endpoints.get("/api/openapi.json", answer=dict[str, Any], bearer=False)
     def openapi() -> dict[str, Any]:
         """This API's description, as OpenAPI 3.1."""
-        return document.as_json()
+        return written()
 
     @blueprint.get("/")
     def reference() -> ResponseReturnValue:
         """The same as a page to read."""
         said = {"written": _written, "names": names, "choices": choices, "spoken": spoken}
-        return shown(make_response(render_template("reference.html", document=document.as_json(), **said)))
+        return shown(make_response(render_template("reference.html", document=written(), **said)))
 
     document.describe(Endpoint("GET", "/api/", reference, answer=str, bearer=False, mimetype="text/html"))
 

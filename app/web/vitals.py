@@ -39,23 +39,28 @@ def add_views(endpoints: Endpoints, database: Database, *, at: Bedside, clock: C
     @endpoints.get("/api/health", answer=Vitals)
     def health() -> Vitals:
         """How the service is: what waits, how long things take, what was asked of OneSpan, and who is there."""
-        reasons, notes = list(failing(at.checks)), list(failing(at.notes))
-        now, why_not = clock(), at.why_nothing_is_asked()
-        with database.read() as connection:
-            pulse = queries.pulse(connection, now=now)
-            return Vitals(
-                is_ready=not reasons,
-                reasons=reasons,
-                notes=notes,
-                dwell=_dwell(pulse.dwell),
-                backlog=_backlog(pulse, at.spooled()),
-                reconciles=_reconciles(connection, every=at.every, is_asked=why_not is None),
-                missed=pulse.missed,
-                silence=queries.silence(connection),
-                onespan=OneSpanSide(why_not is None, why_not, queries.reach(connection)),
-                processes=queries.processes(connection, now=now),
-                outages=queries.outages(connection),
-            )
+        return vitals(database, at, now=clock())
+
+
+def vitals(database: Database, at: Bedside, *, now: datetime) -> Vitals:
+    """The same, for whoever shows it."""
+    reasons, notes = list(failing(at.checks)), list(failing(at.notes))
+    why_not = at.why_nothing_is_asked()
+    with database.read() as connection:
+        pulse = queries.pulse(connection, now=now)
+        return Vitals(
+            is_ready=not reasons,
+            reasons=reasons,
+            notes=notes,
+            dwell=_dwell(pulse.dwell),
+            backlog=_backlog(pulse, at.spooled()),
+            reconciles=_reconciles(connection, every=at.every, is_asked=why_not is None),
+            missed=pulse.missed,
+            silence=queries.silence(connection),
+            onespan=OneSpanSide(why_not is None, why_not, queries.reach(connection)),
+            processes=queries.processes(connection, now=now),
+            outages=queries.outages(connection),
+        )
 
 
 def _dwell(rising: Sequence[float]) -> Dwell:

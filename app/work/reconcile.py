@@ -92,13 +92,13 @@ class Reconcile:
         self._process = process
         self._wake = wake
 
-    def begin(self, asked: Asked) -> int | None:
-        """Write down that a run begins, because a person asks. Returns its id; None where one is under way."""
+    def begin(self, asked: Asked, *, by: str | None = None) -> int | None:
+        """Write down that a run begins, because somebody asks. Returns its id; None where one is under way."""
         now = self._clock()
         with self._database.write() as connection:
             imports = asked.backfill or (asked.since is None and _never_imported(connection))
             kind, since = (BACKFILL, None) if imports else (RECONCILE, asked.since or _window(connection))
-            run = runs.begin(connection, kind=kind, reason="asked", since=since, fires=asked.fires, now=now)
+            run = runs.begin(connection, kind=kind, reason="asked", since=since, fires=asked.fires, now=now, by=by)
         if run is not None:
             log.info("reconcile.began", run=run, kind=kind, reason="asked")
         return run

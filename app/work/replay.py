@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from app.store import choice, ledger, picture
 from app.store.choice import Choice
-from app.store.db import Database
+from app.store.db import Database, take_pen
 from app.work.dispatch import Handlers
 
 CHUNK = 500  # rows in one transaction
@@ -29,9 +29,10 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Again(Work):
-    """Runs that are in the ledger already."""
+    """Runs that are in the ledger already; `by` is who wants them again."""
 
     choice: Choice
+    by: str
 
     def count(self, connection: Connection) -> int:
         """How many there are."""
@@ -40,9 +41,8 @@ class Again(Work):
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
         """Make the next ones due."""
         ids = choice.next_chosen(connection, self.choice, after=after, limit=CHUNK)
-        unparked = ledger.unparked_changes(connection, ids, now=now)
-        made = ledger.make_due(connection, ids, now=now)
-        picture.record(connection, unparked, now=now)
+        made, changes = ledger.replay_all(connection, ids, by=self.by, now=now)
+        picture.record(connection, changes, now=now)
         return made, ids[-1] if ids else None
 
 
@@ -52,6 +52,7 @@ class Missing(Work):
 
     choice: Choice
     handlers: Handlers
+    by: str
 
     def count(self, connection: Connection) -> int:
         """How many there are."""
@@ -59,9 +60,13 @@ class Missing(Work):
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
         """Make the next ones due."""
-        assert self.choice.handler
+        handler = self.choice.handler
+        assert handler
+        take_pen(connection)  # so that of two who look at once one makes them due
         events = choice.never_told(connection, self.choice, names=self._names(), after=after, limit=CHUNK)
-        ledger.oblige(connection, ((event, package, self.choice.handler) for event, package in events), now=now)
+        ledger.oblige(connection, ((event, package, handler) for event, package in events), now=now)
+        begun = [ledger.begun(package, handler, old=None, by=self.by, now=now) for _, package in events]
+        picture.record(connection, begun, now=now)
         return len(events), events[-1][0] if events else None
 
     def _names(self) -> list[str] | None:

@@ -61,8 +61,8 @@ class Run(Base):
 
     While `state` is `running`, `due_at` is when somebody may go on with it: the end of a lease, or of a wait. Its
     window goes back to `since` (null: to the beginning), and `until` is up to when all is known once it is done, both
-    OneSpan's time. `progress` is where it has come to. What it did is counted, at its
-    end what was `found` too; `error` is what it met last.
+    OneSpan's time. `progress` is where it has come to. What it did is counted, at its end what was `found` too; `error`
+    is what it met last. `by` is who asked for it, where somebody did.
     """
 
     __tablename__ = "reconciles"
@@ -81,6 +81,7 @@ class Run(Base):
     fence: Mapped[int] = mapped_column(Integer, server_default="0")
     process: Mapped[str | None] = mapped_column(Text)
     error: Mapped[str | None] = mapped_column(Text)
+    by: Mapped[str | None] = mapped_column(Text)
     progress: Mapped[dict[str, Any]]
     requests: Mapped[int] = mapped_column(Integer, server_default="0")
     shown: Mapped[int] = mapped_column(Integer, server_default="0")

@@ -3,8 +3,8 @@
 from app.store.queries.attention import REASONS, Needing, attention_counts, attention_page
 from app.store.queries.callbacks import CallbackDetail, CallbackFilter, callback, callback_page
 from app.store.queries.counts import PackageCount, package_counts
-from app.store.queries.events import changes, dispatch, event, event_page, facts, history, pulse
-from app.store.queries.feed import last_change
+from app.store.queries.events import changes, dispatch, event, event_page, facts, history, pulse, recent_history
+from app.store.queries.feed import last_change, picture_mark
 from app.store.queries.flow import Flow, Tick, flow
 from app.store.queries.handlers import (
     DispatchFilter,
@@ -15,7 +15,7 @@ from app.store.queries.handlers import (
     handler_counts,
     handler_page,
 )
-from app.store.queries.packages import package_page, packages
+from app.store.queries.packages import names, package_page, packages
 from app.store.queries.reconciles import (
     Delivery,
     MissedDetail,
@@ -92,14 +92,17 @@ __all__ = [
     "last_done",
     "missed_by_cause",
     "missed_page",
+    "names",
     "next_due",
     "outages",
     "package_counts",
     "package_page",
     "packages",
+    "picture_mark",
     "processes",
     "pulse",
     "reach",
+    "recent_history",
     "run",
     "run_page",
     "silence",

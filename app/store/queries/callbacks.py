@@ -17,6 +17,7 @@ from app.store.queries.shown import Page
 
 WAITING, DIGESTED, UNREADABLE, UNKNOWN = "waiting", "digested", "unreadable", "unknown"
 NAMES = 200  # event names that are looked at for unknown ones
+LOOK = 1_000  # unknown facts that are looked at for those that came with one key
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +96,27 @@ def _unknown_page(
 ) -> Page[CallbackDetail]:
     """The newest facts of each unknown name, and of all of them the newest, each with the callback that told it first.
 
-    So it costs a look into the index for each name there is, however many facts there are. The cursor is an event's id.
+    So it costs a look into the index for each name there is, however many facts there are; where they are to be of one
+    key, a page may have fewer than asked for though more follow. The cursor is an event's id.
     """
     names = [name for name in values_of(connection, Event.name, limit=NAMES) if name not in CATALOGUE]
     if not names:
         return Page([], None)
-    newest = union_all(*(_newest(name, wanted, before).limit(limit + 1).subquery().select() for name in names))
-    ids = newest.subquery()
-    events = list(connection.execute(select(ids.c.id).order_by(ids.c.id.desc()).limit(limit + 1)).scalars())
-    shown = events[:limit]
-    found = _ROWS.where(Journal.event_id.in_(shown), ~_told_before()).order_by(Journal.event_id.desc())
+    look = limit + 1 if wanted.key is None else LOOK
+    newest = union_all(*(_newest(name, wanted, before).limit(look).subquery().select() for name in names)).subquery()
+    ids = list(connection.execute(select(newest.c.id).order_by(newest.c.id.desc()).limit(look)).scalars())
+    found = _ROWS.where(Journal.event_id.in_(ids), ~_told_before()).order_by(Journal.event_id.desc()).limit(limit + 1)
+    if wanted.key is not None:
+        found = found.where(Journal.key == wanted.key)
     rows = connection.execute(found).all()
-    return Page(list(map(_detail, rows)), write_place(shown[-1]) if len(events) > limit else None)
+    end = rows[limit - 1].event_id if len(rows) > limit else ids[-1] if len(ids) == look else None
+    return Page(list(map(_detail, rows[:limit])), write_place(end) if end else None)
 
 
 def _newest(name: str, wanted: CallbackFilter, before: int | None) -> Select[int]:
     found = select(Event.id).where(Event.name == name).order_by(Event.id.desc())
     if wanted.package is not None:
         found = found.where(Event.package_id == wanted.package)
-    if wanted.key is not None:
-        found = found.where(exists().where(Journal.event_id == Event.id, Journal.key == wanted.key, ~_told_before()))
     return found if before is None else found.where(Event.id < before)
 
 

@@ -28,6 +28,12 @@ def history(connection: Connection, package_id: str, *, limit: int, after: int) 
     return [_change(row) for row in connection.execute(found)]
 
 
+def recent_history(connection: Connection, package_id: str, *, limit: int) -> list[ChangeDetail]:
+    """The newest changes of one package, newest first."""
+    found = select(*_CHANGE).where(Change.package_id == package_id).order_by(Change.id.desc()).limit(limit)
+    return [_change(row) for row in connection.execute(found)]
+
+
 def changes(connection: Connection, *, after: int, limit: int) -> list[ChangeDetail]:
     """All changes after the one with this id, in the order in which they were made; none is ever skipped."""
     found = select(*_CHANGE).where(Change.id > after).order_by(Change.id).limit(limit)

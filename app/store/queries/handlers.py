@@ -13,7 +13,7 @@ from app.store.queries.places import read_place, values_of, write_place
 from app.store.queries.shown import Page
 
 CAP = 10_000  # where counting ends
-LOOK = 2_000  # runs that are looked at for one page
+LOOK = 1_000  # runs that are looked at for one page
 HANDLERS = 500  # handlers that have ever run, at most
 STATES = ("due", "running", "done", "parked", "discarded")
 ENDED_WELL = (None, "done")  # so many runs are in one of these states that the event's name chooses better
@@ -104,7 +104,9 @@ def dispatch_page(
     chosen = _chosen(wanted)
     if cursor is not None:
         before = read_place(cursor, int, int)
-        chosen = [one.where(before > _PLACE, Dispatch.event_id <= before[0]) for one in chosen]
+        chosen = [
+            one.where(tuple_(Dispatch.event_id, Dispatch.id) < before, Dispatch.event_id <= before[0]) for one in chosen
+        ]
     looked = _newest(chosen, limit=LOOK).subquery()
     found = _RUNS.join(looked, looked.c.id == Dispatch.id).where(*_fits(wanted)).order_by(*_NEWEST).limit(limit + 1)
     rows = connection.execute(found).all()
@@ -147,7 +149,6 @@ def _fits(wanted: DispatchFilter) -> list[ColumnElement[bool]]:
     return [column == value for column, value in asked if value is not None]
 
 
-_PLACE = tuple_(Dispatch.event_id, Dispatch.id)
 _NEWEST = (Dispatch.event_id.desc(), Dispatch.id.desc())
 _RUNS = select(
     Dispatch.id,

@@ -39,6 +39,7 @@ def _stands_on(shelf: str, wanted: PackageFilter) -> bool:
         wanted.trashed in (None, trashed)
         and wanted.deleted in (None, deleted)
         and wanted.type in (None, type_)
+        and (not wanted.types or type_ in wanted.types)
         and (not wanted.status or status in wanted.status)
     )
 

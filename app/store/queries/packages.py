@@ -25,6 +25,12 @@ def packages(connection: Connection, ids: Collection[str]) -> dict[str, PackageV
     return {one.id: one for one in _packages(connection, rows)}
 
 
+def names(connection: Connection, ids: Collection[str]) -> dict[str, str | None]:
+    """What these packages are called, by id."""
+    rows = connection.execute(select(Package.id, Package.name).where(Package.id.in_(ids))) if ids else ()
+    return {row.id: row.name for row in rows}
+
+
 def package_page(
     connection: Connection, wanted: PackageFilter, *, sort: str, limit: int, cursor: str | None
 ) -> Page[PackageValue]:

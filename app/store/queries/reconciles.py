@@ -29,12 +29,14 @@ class RunDetail:
     `until` is known (null: the window left a gap before it). While it runs, it goes on at `due_at`; `error` says what
     it waits for. It made `requests` for pages of the list, which showed `shown` packages; `changed` of them told
     something, and `asked` were to be read singly; `unreadable` could not be read. `found` facts came up in that time
-    which no callback had told; while it runs they are counted up to 10,000.
+    which no callback had told; while it runs they are counted up to 10,000. `by` is who asked for it, where somebody
+    did; null: the service by itself.
     """
 
     id: int
     kind: str
     reason: str
+    by: str | None
     state: str
     fires: bool
     since: datetime | None
@@ -253,7 +255,19 @@ _FOUND = func.coalesce(Run.found, _SO_FAR).label("found")
 _RUN = (
     *(
         Run.__table__.c[name]
-        for name in ("id", "kind", "reason", "state", "fires", "since", "until", "began_at", "finished_at", "due_at")
+        for name in (
+            "id",
+            "kind",
+            "reason",
+            "by",
+            "state",
+            "fires",
+            "since",
+            "until",
+            "began_at",
+            "finished_at",
+            "due_at",
+        )
     ),
     *(Run.__table__.c[name] for name in ("error", "requests", "shown", "changed", "asked", "unreadable")),
     _FOUND,

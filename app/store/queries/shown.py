@@ -115,12 +115,13 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True)
 class PackageFilter:
-    """Which packages are wanted; everything given must fit."""
+    """Which packages are wanted; everything given must fit. `types` are any of these; None: not known yet."""
 
     status: Sequence[str] = ()
     trashed: bool | None = None
     deleted: bool | None = None
     type: str | None = None
+    types: Sequence[str | None] = ()
     q: str | None = None
     signer: str | None = None
     attention: str | None = None

@@ -1,0 +1,29 @@
+"""The tables of who comes to the pages: logins that failed, sessions that were ended."""
+
+from datetime import datetime
+
+from sqlalchemy import Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.store.models.base import Base, Serial
+
+
+class Login(Base):
+    """One time that somebody tried to log in from an address and failed, or is trying just now."""
+
+    __tablename__ = "logins"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    address: Mapped[str] = mapped_column(String(64))
+    tried_at: Mapped[datetime] = mapped_column(index=True)
+
+    __table_args__ = (Index("ix_logins_address_tried_at", "address", "tried_at"), {"sqlite_autoincrement": True})
+
+
+class EndedSession(Base):
+    """A session that was ended before its time, kept until it would have ended by itself."""
+
+    __tablename__ = "ended_sessions"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    until: Mapped[datetime]

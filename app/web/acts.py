@@ -1,0 +1,111 @@
+"""What people may have done, by the pages and by the API; who wanted it stands in the history."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from app.errors import MoreThanExpected, NoOneSpan, TooMany, UnderWay
+from app.onespan.callbacks import is_id
+from app.store import choice, ledger, picture, queries, reads
+from app.store.choice import Choice
+from app.store.db import Database
+from app.store.journal import Entry
+from app.store.queries import RunDetail
+from app.web.answers import ReadWanted, Replayed
+from app.web.endpoints import NoSuchThing
+from app.web.parameters import LAST_ID, ReconcileRequest
+from app.web.receiver import read_entry
+
+ASKED = "asked by a person"  # why a package is to be read
+TEST = ("RECEIVER_TEST", "test-callback")  # an event that nobody knows claims nothing; of this package
+AT_ONCE = 10_000  # runs that one request makes due at most
+
+
+class Begin(Protocol):
+    """Lets a run begin, because `by` asks; None where one is under way."""
+
+    def __call__(self, *, since: datetime | None, backfill: bool, fires: bool, by: str) -> int | None:
+        """Begin it, and return its id."""
+        ...
+
+
+class ReplayAll(Protocol):
+    """Makes all chosen runs due, because `by` asks."""
+
+    def __call__(self, chosen: Choice, *, by: str) -> int:
+        """Do it, and return how many it were."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Acts:
+    """`wake` says that a dispatch is due, `digest` that an entry was kept; asking needs a OneSpan `is_connected` to."""
+
+    database: Database
+    clock: Callable[[], datetime]
+    wake: Callable[[], None]
+    begin: Begin
+    is_connected: Callable[[], bool]
+    make_due: ReplayAll
+    keep: Callable[[Entry], int | None]
+    digest: Callable[[], None]
+
+    def read(self, package_id: str) -> ReadWanted:
+        """Have OneSpan asked for this package now, whether we have heard of it or not."""
+        if not self.is_connected():
+            raise NoOneSpan
+        if not is_id(package_id):
+            raise NoSuchThing(f"no package {package_id!r}")
+        now = self.clock()
+        with self.database.write() as connection:
+            reads.want(connection, {package_id: ASKED}, now=now)
+            is_known = package_id in picture.states(connection, [package_id])
+        return ReadWanted(package_id, now, is_known)
+
+    def take_test(self) -> None:
+        """Take in a callback as the door does, of an event that changes nothing."""
+        now = self.clock()
+        name, package_id = TEST
+        said = {"name": name, "packageId": package_id, "createdDate": now.isoformat()}
+        entry, _ = read_entry(json.dumps(said).encode(), received_at=now, key="test")
+        self.keep(entry)
+        self.digest()
+
+    def replay(self, dispatch_id: int, *, by: str) -> None:
+        """Make a run due again, with all its attempts before it. Raises `StillRunning`."""
+        now = self.clock()
+        with self.database.write() as connection:
+            changes = ledger.replay(connection, dispatch_id, by=by, now=now) if dispatch_id <= LAST_ID else None
+            if changes is None:
+                raise NoSuchThing(f"no dispatch {dispatch_id}")
+            picture.record(connection, changes, now=now)
+        self.wake()
+
+    def count(self, chosen: Choice) -> Replayed:
+        """How many runs these are."""
+        with self.database.read() as connection:
+            found = choice.count(connection, chosen, at_most=AT_ONCE + 1)
+        return Replayed(min(found, AT_ONCE), found > AT_ONCE)
+
+    def replay_all(self, chosen: Choice, *, expect: int | None, by: str) -> Replayed:
+        """Make these runs due again. Raises `MoreThanExpected` and `TooMany`."""
+        counted = self.count(chosen)
+        if expect is not None and counted.count > expect:
+            raise MoreThanExpected(f"{counted.count}, not {expect}; count again")
+        if counted.more:
+            raise TooMany(f"more than {AT_ONCE}; say less by `since` and `until`, or use `flask replay`")
+        return Replayed(self.make_due(chosen, by=by), more=False)
+
+    def reconcile(self, asked: ReconcileRequest, *, by: str) -> RunDetail:
+        """Begin a run; where one is under way it is that one. Raises `UnderWay` where more than that is asked."""
+        if not self.is_connected():
+            raise NoOneSpan
+        begun = self.begin(since=asked.since, backfill=asked.backfill, fires=asked.fire, by=by)
+        if begun is None and asked != ReconcileRequest():
+            raise UnderWay
+        with self.database.read() as connection:
+            found = queries.run(connection, begun) if begun else queries.run_page(connection, limit=1, before=None)[0]
+        assert found
+        return found

@@ -1,0 +1,57 @@
+// Make one piece of the page like another without replacing what did not change: so focus, selection, scroll and
+// open details stay. Elements are the same thing where their id or data-key says so, otherwise by their order.
+
+const key = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key || null : null);
+const alike = (one, other) => one.nodeType === other.nodeType && one.nodeName === other.nodeName && key(one) === key(other);
+
+export function morph(here, wanted) {
+  if (here.isEqualNode(wanted)) return;
+  attributes(here, wanted);
+  children(here, wanted);
+}
+
+function attributes(here, wanted) {
+  const typing = here === document.activeElement && "value" in here;
+  for (const { name } of [...here.attributes]) {
+    const theirs = name === "open" || (name === "class" && here === document.documentElement);
+    if (!theirs && !wanted.hasAttribute(name)) here.removeAttribute(name);
+  }
+  for (const { name, value } of wanted.attributes) {
+    if (here.getAttribute(name) !== value) here.setAttribute(name, value);
+  }
+  if (here instanceof HTMLInputElement && !typing && here.type !== "hidden") {
+    here.value = wanted.getAttribute("value") ?? "";
+    here.checked = wanted.hasAttribute("checked");
+  }
+}
+
+function children(here, wanted) {
+  if (here instanceof HTMLTimeElement && here.dateTime === wanted.dateTime) return; // its words are the viewer's
+  const known = new Map();
+  for (const child of here.children) if (key(child)) known.set(key(child), child);
+  let place = here.firstChild;
+  for (const next of [...wanted.childNodes]) {
+    const same = key(next) ? known.get(key(next)) : place && !key(place) && alike(place, next) ? place : null;
+    if (same && same.nodeName === next.nodeName) {
+      if (same === place) place = place.nextSibling;
+      else here.insertBefore(same, place);
+      same.nodeType === Node.ELEMENT_NODE ? morph(same, next) : write(same, next);
+    } else {
+      const added = document.importNode(next, true);
+      here.insertBefore(added, place);
+      if (key(added)) added.classList.add("fresh");
+    }
+  }
+  while (place) {
+    const after = place.nextSibling;
+    place.remove();
+    place = after;
+  }
+  if (here instanceof HTMLSelectElement && here !== document.activeElement) {
+    here.value = wanted.querySelector("option[selected]")?.value ?? here.options[0]?.value ?? "";
+  }
+}
+
+function write(here, wanted) {
+  if (here.nodeValue !== wanted.nodeValue) here.nodeValue = wanted.nodeValue;
+}
