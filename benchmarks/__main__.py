@@ -1,4 +1,4 @@
-"""The benchmarks: `python -m benchmarks [--quick | --full] [--only door|digest|latency|reconcile|lives]`.
+"""The benchmarks: `python -m benchmarks [--quick | --full] [--only door|digest|latency|reconcile|lives|window]`.
 
 Everything is measured side by side on this machine, so the ratios say more than the figures. Nothing leaves the
 loopback, everything lies in folders that go away.
@@ -16,10 +16,14 @@ import time
 import psycopg
 import structlog
 
-from benchmarks import digest, door, latency, lives, reconcile
+from benchmarks import digest, door, latency, lives, reconcile, window
 from benchmarks.places import Databases, databases
 
 SIZES = (1_000, 10_000, 100_000)  # packages to reconcile; the last only where all is wanted
+# Packages to read from among, few and many.
+CROWDS = {"sqlite": (1_000, 10_000), "postgresql": (1_000, 10_000)}
+SMALL_CROWDS = {"sqlite": (300, 1_000), "postgresql": (300, 1_000)}
+GREAT_CROWDS = {"sqlite": (10_000, 100_000), "postgresql": (10_000, 1_000_000)}
 
 
 def main() -> None:
@@ -27,8 +31,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--quick", action="store_true", help="short and rough: does it all still run?")
-    length.add_argument("--full", action="store_true", help="reconcile 100,000 packages, too: some ten minutes more")
-    parser.add_argument("--only", choices=["door", "digest", "latency", "reconcile", "lives"])
+    length.add_argument(
+        "--full",
+        action="store_true",
+        help="reconcile 100,000 packages, and read from among 1,000,000: an hour and 30 GB of disk more",
+    )
+    parser.add_argument("--only", choices=["door", "digest", "latency", "reconcile", "lives", "window"])
     wanted = parser.parse_args()
     began = time.monotonic()
     logging.disable(logging.INFO)
@@ -46,6 +54,12 @@ def _measure(made: Databases, *, quick: bool, full: bool, only: str | None) -> b
         "latency": lambda: latency.run(made, seconds=3 if quick else 10),
         "reconcile": lambda: reconcile.run(made, sizes=(200, 1_000) if quick else SIZES if full else SIZES[:-1]),
         "lives": lambda: lives.run(made, many=30 if quick else 200),
+        "window": lambda: window.run(
+            made,
+            sizes=SMALL_CROWDS if quick else GREAT_CROWDS if full else CROWDS,
+            asked=30 if full else 8,
+            keeps_plans=full,
+        ),
     }
     met = [plan() for name, plan in plans.items() if only in (None, name)]
     return all(met)

@@ -18,13 +18,14 @@ EXPLAIN = {"postgresql": "EXPLAIN (ANALYZE, BUFFERS) ", "sqlite": "EXPLAIN QUERY
 @contextmanager
 def kept(database: Database, title: str) -> Iterator[None]:
     """Keep the plan of the statement that takes longest of those that run meanwhile, in a file named for it."""
+    began: list[float] = []
     ran: list[tuple[float, str, Any]] = []
 
-    def before(*given: Any) -> None:
-        given[4]._began = time.perf_counter()
+    def before(*_: Any) -> None:
+        began.append(time.perf_counter())
 
-    def after(*given: Any) -> None:
-        ran.append((time.perf_counter() - given[4]._began, given[2], given[3]))
+    def after(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        ran.append((time.perf_counter() - began.pop(), statement, parameters))
 
     engine = database.engine
     event.listen(engine, "before_cursor_execute", before)

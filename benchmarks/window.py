@@ -28,7 +28,6 @@ from benchmarks.progress import Progress
 from config import Settings
 
 AIM, RATIO = 50, 2  # milliseconds; times what it takes with fewer packages
-ASKED = 30  # times each
 WARM_UP = 12  # times before: PostgreSQL plans a statement anew a few times
 PAGE, DEEP = 50, 1_000  # rows on a page; the page that is asked for beside the first
 SLOWEST = 5  # whose plans are kept
@@ -46,32 +45,33 @@ class Ask:
     query: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run(databases: Databases, *, sizes: Mapping[str, tuple[int, int]], keeps_plans: bool = False) -> bool:
+def run(databases: Databases, *, sizes: Mapping[str, tuple[int, int]], asked: int, keeps_plans: bool) -> bool:
     """Measure on each kind of database with few and with many packages. Returns whether all aims were met."""
-    return all([_compare(databases, kind, *both, keeps_plans=keeps_plans) for kind, both in sizes.items()])
+    met = [_compare(databases, kind, *both, asked=asked, keeps_plans=keeps_plans) for kind, both in sizes.items()]
+    return all(met)
 
 
-def _compare(databases: Databases, kind: str, few: int, many: int, *, keeps_plans: bool) -> bool:
-    print(f"\nReading, {kind}: {few:,} packages beside {many:,}; each asked {ASKED} times, in milliseconds")
+def _compare(databases: Databases, kind: str, few: int, many: int, *, asked: int, keeps_plans: bool) -> bool:
+    print(f"\nReading, {kind}: {few:,} packages beside {many:,}; each asked {asked} times, in milliseconds")
     took = []
     with ExitStack() as stack:
         for size in (few, many):
             url, began = stack.enter_context(databases.fresh(kind)), time.perf_counter()
             crowd.fill(url, size)
             print(f"  {size:,} packages written in {time.perf_counter() - began:.0f} s")
-            took.append(measure(url, size))
+            took.append(measure(url, size, asked=asked))
         if keeps_plans:
             keep_plans(url, many, took[1])
     return show(*took)
 
 
-def measure(url: str, many: int) -> Answers:
+def measure(url: str, many: int, *, asked: int) -> Answers:
     """Milliseconds of each answer, by what was asked."""
     progress, took = Progress(), {}
     with serving(url) as app, app.test_client() as client:
         for ask in asks(app, many):
             progress.show(f"{many:,} packages: {ask.name}")
-            took[ask.name] = [_answered(client, ask) for _ in range(WARM_UP + ASKED)][WARM_UP:]
+            took[ask.name] = [_answered(client, ask) for _ in range(WARM_UP + asked)][WARM_UP:]
     progress.end()
     return took
 

@@ -159,24 +159,28 @@ def delivery(connection: Connection, *, now: datetime, days: int) -> Delivery:
     findable = [name for name in CATALOGUE if name not in NEVER_FOUND]
     told, found = (_tally(connection, kind, since=since, names=findable) for kind in (tallies.TOLD, tallies.FOUND))
     missed = _tally(connection, tallies.MISSED, since=since)
-    happened = told + found
+    came, lost, causes = _sums(told), _sums(missed), {cause for _, _, cause in missed}
     dates = [tallies.day(since + timedelta(days=day)) for day in range(days)]
-    total = _rate("all", told.values(), missed.values())
+    happened = _sums(told + found)
+    names = [name for name in findable if happened[name]]
+    total = _rate("all", told.total(), missed.total())
     return Delivery(
         days,
         total.told,
         total.missed,
         total.rate,
-        [_rate(day, _of(told, 0, day), _of(missed, 0, day)) for day in dates],
-        [_rate(name, _of(told, 1, name), _of(missed, 1, name)) for name in findable if _of(happened, 1, name)],
-        _by_cause(missed),
+        [_rate(day, came[day], lost[day]) for day in dates],
+        [_rate(name, came[name], lost[name]) for name in names],
+        {cause: lost[cause] for cause in sorted(causes)},
         silence(connection),
     )
 
 
 def missed_by_cause(connection: Connection, *, since: datetime) -> dict[str, int]:
     """How many facts of that day and later nobody has told, by likely cause."""
-    return _by_cause(_tally(connection, tallies.MISSED, since=since))
+    missed = _tally(connection, tallies.MISSED, since=since)
+    sums = _sums(missed)
+    return {cause: sums[cause] for cause in sorted({cause for _, _, cause in missed})}
 
 
 def silence(connection: Connection) -> Silence | None:
@@ -222,17 +226,16 @@ def _tally(connection: Connection, kind: str, *, since: datetime, names: Collect
     return Counter({parts: number for parts, number in numbers if number and (not names or parts[1] in names)})
 
 
-def _by_cause(missed: Numbers) -> dict[str, int]:
-    causes = sorted({parts[2] for parts in missed})
-    return {cause: sum(_of(missed, 2, cause)) for cause in causes}
+def _sums(numbers: Numbers) -> Counter[str]:
+    """How many by each of the parts of the keys: no day is called like a name."""
+    sums: Counter[str] = Counter()
+    for parts, number in numbers.items():
+        for part in parts:
+            sums[part] += number
+    return sums
 
 
-def _of(tally: Numbers, place: int, value: str) -> list[int]:
-    return [number for key, number in tally.items() if key[place] == value]
-
-
-def _rate(of: str, told: Collection[int], missed: Collection[int]) -> Rate:
-    came, lost = sum(told), sum(missed)
+def _rate(of: str, came: int, lost: int) -> Rate:
     return Rate(of, came, lost, round(came / (came + lost), 4) if came + lost else None)
 
 
