@@ -4,16 +4,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from app.onespan.claims import EPOCH, NEVER, PACKAGE, Registers, State, believed, since, union
+from app.onespan.lifecycle import SIGNED
 from app.onespan.values import Attention, Document, Package, Sender, Signer
 
-# In these statuses nobody is asked to sign, so what hinders a signer needs no hand. The last four are those of
-# accounts that archive with Arkhineo (OneSpan's guide to external archiving); they come after COMPLETED.
-AT_REST = frozenset(
-    {
-        *("DRAFT", "COMPLETED", "ARCHIVED", "DECLINED", "OPTED_OUT", "EXPIRED"),
-        *("ARCHIVAL_PENDING", "ARCHIVAL_VALIDATING", "ARCHIVAL_INTERVENTION_REQUIRED", "ARCHIVAL_COMPLETED"),
-    }
-)
+# In these statuses nobody is asked to sign, so what hinders a signer needs no hand.
+AT_REST = SIGNED | {"DRAFT", "DECLINED", "OPTED_OUT", "EXPIRED"}
 
 
 class Known:

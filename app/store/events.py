@@ -139,11 +139,18 @@ def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
 def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[ToldEvent]:
     """The events of a package that happened after this time."""
     places = (Event.name, Event.happened_at, Event.session_user, Event.signer_id, Event.document_id, Event.message)
-    found = select(*places).where(Event.package_id == package_id)
+    found = select(*places, Event.extra).where(Event.package_id == package_id)
     if after is not None:
         found = found.where(Event.happened_at > after)
     return [
-        ToldEvent(row.name, iso(row.happened_at), row.session_user or row.signer_id, row.document_id, row.message)
+        ToldEvent(
+            row.name,
+            iso(row.happened_at),
+            row.session_user or row.signer_id,
+            row.document_id,
+            row.message,
+            row.extra.get("newRoleId"),
+        )
         for row in connection.execute(found)
     ]
 

@@ -135,7 +135,7 @@ class Batch:
         if one.reading is None or one.tells != NOTHING:
             self._new += self._found(one)
             self._add_new()
-        if one.reading:
+        if one.reading and one.reading.whole:
             self._seen.setdefault(one.package_id, []).append(_reading(one, one.reading))
         self._canvas.take(one)
 
@@ -148,13 +148,21 @@ class Batch:
         return found_by(_reading(one, one.reading), before=before, told=told, began_at=began_at)
 
     def _last_reading(self, package_id: str) -> Reading | None:
-        """The newest by OneSpan's clock, of those in the journal and those seen in this batch."""
+        """The newest whole one by OneSpan's clock, of those in the journal and those seen in this batch."""
         if package_id not in self._before:
-            row = journal.last_reading(self._connection, package_id)
-            last = read(row) if row else None
-            self._before[package_id] = [_reading(last, last.reading)] if last and last.reading else []
+            last = self._kept_reading(package_id)
+            self._before[package_id] = [last] if last else []
         known = [*self._before[package_id], *self._seen.get(package_id, ())]
         return max(known, key=lambda one: (one.read_at, one.journal_id), default=None)
+
+    def _kept_reading(self, package_id: str) -> Reading | None:
+        row = journal.last_reading(self._connection, package_id)
+        while row:
+            last = read(row)
+            if last.reading and last.reading.whole:
+                return _reading(last, last.reading)
+            row = journal.last_reading(self._connection, package_id, before=row.id)
+        return None
 
     @cached_property
     def _began_at(self) -> datetime | None:
