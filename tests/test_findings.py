@@ -157,6 +157,25 @@ def test_trash_and_back():
     assert [(one.name, one.after) for one in found(there, there, trash)] == [("PACKAGE_RESTORE", BETWEEN)]
 
 
+def test_what_happens_once_may_be_told_with_a_date_that_is_a_little_later():
+    """OneSpan's clocks differ, or the date is that of sending; what may happen again was another one."""
+    at = iso(NOON + HOUR + timedelta(seconds=20))
+    told = [
+        ToldEvent("PACKAGE_CREATE", iso(NOON + 5 * HOUR)),
+        ToldEvent("PACKAGE_ACTIVATE", at),
+        ToldEvent("DOCUMENT_SIGNED", at, ADA, CONTRACT),
+        ToldEvent("SIGNER_COMPLETE", iso(NOON + HOUR + timedelta(seconds=61)), ADA),
+        ToldEvent("PACKAGE_COMPLETE", at, ADA),
+    ]
+    now = shown("COMPLETED", **signed(contract=True, consent=True))
+
+    assert names(findings(None, now, until=NOW, told=told)) == [
+        "PACKAGE_ACTIVATE",
+        "DOCUMENT_SIGNED",
+        "SIGNER_COMPLETE",
+    ]
+
+
 def test_what_happened_while_onespan_looked_may_not_be_shown_yet():
     """It is told to have happened before the answer came, and perhaps after OneSpan looked."""
     there, at = shown("SENT"), {"after": BEFORE, "seen": BETWEEN, "until": NOW}

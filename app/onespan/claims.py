@@ -217,6 +217,7 @@ def shown_by(reading: PackageReading, *, at: datetime) -> list[Claim]:
             "order": seat.order,
             "name": seat.name,
             "email": seat.email,
+            **({"asked": reading.status != "DRAFT"} if reading.status else {}),
             **({} if seat.locked is None else {"locked": seat.locked}),
             **({} if seat.completed is None else {"done": seat.completed}),
             **({"kba": False, "email_bounce": None} if seat.completed else {}),

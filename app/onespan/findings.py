@@ -7,8 +7,9 @@ guessed: a status step is found only along the lifecycle that OneSpan documents,
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
-from app.onespan.claims import EPOCH
+from app.onespan.claims import EPOCH, iso
 from app.onespan.lifecycle import BORN, SIGNED, UNBORN, arrived_by, path, path_to_step
 from app.onespan.packages import PackageReading, Seat
 
@@ -35,6 +36,13 @@ ORDER = (
 )
 # What no reading can show, so that no finding is ever made of it.
 NEVER_FOUND = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "DOCUMENT_VIEWED", "COBROWSE_REQUEST"})
+# OneSpan's clocks may differ, and `createdDate` may be the time of sending: a callback that is dated so much later than
+# what a reading found still tells the same, where that cannot have happened a second time meanwhile.
+CLOCKS_DIFFER, A_LIFE = timedelta(minutes=1), timedelta(days=36_500)
+ONCE: Mapping[str, timedelta] = {
+    **dict.fromkeys(("PACKAGE_CREATE", "TEMPLATE_CREATE", "PACKAGE_DELETE"), A_LIFE),
+    **dict.fromkeys(("PACKAGE_COMPLETE", "DOCUMENT_SIGNED", "SIGNER_COMPLETE"), CLOCKS_DIFFER),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,8 @@ class Finding:
 class Interval:
     """Two readings and what was told between them.
 
-    What happened by `seen` is in the newer one; what happened from then `until` its answer came may be.
+    What happened by `seen` is in the newer one; what happened from then `until` its answer came may be. `late` was told
+    to have happened thereafter, but may be what the newer one shows: it happens once.
     """
 
     before: PackageReading | None
@@ -84,6 +93,7 @@ class Interval:
     seen: str
     until: str
     told: tuple[ToldEvent, ...]
+    late: tuple[ToldEvent, ...] = ()
 
     @property
     def is_vague(self) -> bool:
@@ -97,7 +107,7 @@ class Interval:
             one.name == name
             and (not known or one.who is None or one.who in known)
             and (document_id is None or one.document_id == document_id)
-            for one in self.told
+            for one in (*self.told, *self.late)
         )
 
 
@@ -116,10 +126,18 @@ def findings(
     happened in between it may have shown nothing yet. `told` are the events of this package in that time, in any
     order. In the order in which they must have happened.
     """
-    between = sorted((one for one in told if after < one.at <= until), key=lambda one: (one.at, _rank(one.name)))
-    interval = Interval(before, after, now, max(after, seen or until), until, tuple(between))
-    found = [*_steps(interval), *_trash(interval), *_of_signers(interval), *_ready(interval)]
+    since = sorted((one for one in told if after < one.at), key=lambda one: (one.at, _rank(one.name)))
+    between = tuple(one for one in since if one.at <= until)
+    late = tuple(one for one in since if until < one.at <= _until(one.name, until))
+    interval = Interval(before, after, now, max(after, seen or until), until, between, late)
+    steps = (one for one in _steps(interval) if not any(one.name == other.name for other in late))
+    found = [*steps, *_trash(interval), *_of_signers(interval), *_ready(interval)]
     return sorted(found, key=lambda one: (one.at, _rank(one.name), one.signer_id or "", one.document_id or ""))
+
+
+def _until(name: str, until: str) -> str:
+    """Until when a callback of this name may be dated that tells what happened until then."""
+    return iso(datetime.fromisoformat(until) + ONCE[name]) if name in ONCE else until
 
 
 def _rank(name: str) -> int:
@@ -246,7 +264,7 @@ def _is_uploaded(interval: Interval, name: str, *, who: tuple[str, ...]) -> bool
 
 
 def _handed_over(interval: Interval, before: Iterable[Seat]) -> Iterator[Finding]:
-    """Seats in which somebody else sits now. Of a package that was not out all the time its sender may have edited them."""
+    """Seats in which somebody else sits now, of a package that was out all the time: in others senders change them."""
     holders = {seat.role_id: seat for seat in interval.now.seats}
     present = {seat.signer_id for seat in interval.now.seats}
     for seat in before if _was_out(interval) and not interval.is_vague else ():

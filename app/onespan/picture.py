@@ -182,10 +182,14 @@ class People:
         return self.read_at == EPOCH or known.newest > self.read_at
 
     def _has_left(self, signer_id: str, known: Known) -> bool:
-        """Whether somebody else has the seat: the newest snapshot shows it, or an event after it told so."""
+        """Whether somebody else has the seat: the newest snapshot shows it, or an event after it told so.
+
+        Whom the sender takes out of a draft was not asked yet, and has left nothing.
+        """
         if signer_id in self.seats:
             return known.flag("reassigned") and known.at("reassigned") > self.read_at
-        return known.flag("reassigned") or known.value("role_id") in self.holders
+        was_asked = known.value("asked") is not False
+        return known.flag("reassigned") or (was_asked and known.value("role_id") in self.holders)
 
     def _signer(self, signer_id: str, known: Known) -> Signer:
         status, status_at = self._status(signer_id, known)

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
 from app.onespan.claims import iso
-from app.onespan.findings import ToldEvent
+from app.onespan.findings import ONCE, ToldEvent
 from app.store.db import insert_all
 from app.store.models import Event
 
@@ -61,17 +61,22 @@ class Unconfirmed:
     def is_told_by(self, callback: Callback, *, who: Collection[object], happened_at: datetime) -> bool:
         """Whether a callback, by one who is called `who`, tells this very fact.
 
-        An undated one happened when it came, or not long before: a fact that was found just now may be its.
+        An undated one happened when it came, or not long before: a fact that was found just now may be its. So may one
+        be of what happens but once. A seat that was handed over is known by who left it, and by the role.
         """
-        late = SAME_FACT if callback.happened_at is None else timedelta(0)
+        late = SAME_FACT if callback.happened_at is None else ONCE.get(self.name, timedelta(0))
+        by_them = self.signer_id is None or callback.session_user is None or self.signer_id in who
         return (
             callback.name == self.name
             and callback.package_id == self.package_id
             and self.after < happened_at <= self.until + late
             and (callback.name != "PACKAGE_ATTACHMENT" or callback.message == self.message)
             and callback.document_id in (None, self.document_id)
-            and (self.signer_id is None or callback.session_user is None or self.signer_id in who)
+            and (by_them or self._takes_over(who))
         )
+
+    def _takes_over(self, who: Collection[object]) -> bool:
+        return self.name == "ROLE_REASSIGN" and self.extra.get("newRoleId") in who
 
 
 class Facts:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -121,12 +121,17 @@ class Batch:
 
     def _found_before(self, one: Told, callback: Callback) -> Unconfirmed | None:
         """The fact that a reading found and this callback now tells."""
-        who = {callback.session_user, callback.extra.get("newRoleId")}
-        if callback.session_user and (state := self._canvas.states.get(one.package_id)):
+        to = callback.extra.get("newRoleId")
+        who = {callback.session_user, to}
+        if state := self._canvas.states.get(one.package_id):
             people = People.of(state)
-            person = people.person(callback.session_user)
-            sat = (one for one, role_id in people.roles.items() if role_id == callback.session_user)
-            who |= {person, people.roles.get(person), *sat}
+            for told_id in filter(None, (callback.session_user, to)):
+                person = people.person(str(told_id))
+                sat = (one for one, role_id in people.roles.items() if role_id == told_id)
+                who |= {person, people.roles.get(person), *sat}
+            by_sender = callback.session_user == people.about.value("sender_id")
+            if callback.name == "ROLE_REASSIGN" and by_sender and to is None:
+                callback = replace(callback, session_user=None)  # senders hand over the seats of others
         at = one.happened_at
         return next((found for found in self._unconfirmed if found.is_told_by(callback, who=who, happened_at=at)), None)
 

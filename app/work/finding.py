@@ -6,7 +6,7 @@ from datetime import datetime
 
 from app.onespan.callbacks import Callback
 from app.onespan.claims import EPOCH, iso
-from app.onespan.findings import Finding, ToldEvent, findings
+from app.onespan.findings import CLOCKS_DIFFER, Finding, ToldEvent, findings
 from app.onespan.packages import PackageReading
 from app.store.events import NewEvent
 
@@ -24,6 +24,22 @@ class Reading:
     shown: PackageReading
     tells: str | None = None
 
+    @property
+    def seen(self) -> str:
+        """Whatever had happened by then it shows: by the header's time, or by the package's own where that is newer."""
+        return max(iso(self.read_at), self._updated)
+
+    @property
+    def until(self) -> str:
+        """Nothing that happened thereafter it shows."""
+        return max(iso(self.answered_at), self._updated)
+
+    @property
+    def _updated(self) -> str:
+        """When the package was changed last; not believed where OneSpan's clocks differ by more than they may."""
+        updated = self.shown.updated or EPOCH
+        return updated if updated <= iso(self.answered_at + CLOCKS_DIFFER) else EPOCH
+
 
 def found_by(
     reading: Reading, *, before: Reading | None, told: Iterable[ToldEvent], began_at: datetime | None
@@ -36,8 +52,8 @@ def found_by(
     """
     if not reading.shown.whole or reading.tells == NOTHING or (before and before.read_at >= reading.read_at):
         return []
-    after, began = iso(before.read_at) if before else EPOCH, iso(began_at) if began_at else EPOCH
-    seen, until = iso(reading.read_at), iso(reading.answered_at)
+    after, began = before.seen if before else EPOCH, iso(began_at) if began_at else EPOCH
+    seen, until = reading.seen, reading.until
     found = findings(before.shown if before else None, reading.shown, after=after, seen=seen, until=until, told=told)
     ours = [one for one in found if one.at > began and (before or _is_new(reading.shown, began) or one.dated)]
     return [_event(one, place, reading) for place, one in enumerate(ours)]
@@ -45,7 +61,7 @@ def found_by(
 
 def gone(reading: Reading, *, before: Reading | None, told: Iterable[ToldEvent]) -> list[NewEvent]:
     """The deletion that an absence found, where nobody told of it."""
-    after, until = iso(before.read_at) if before else EPOCH, iso(reading.answered_at)
+    after, until = before.seen if before else EPOCH, reading.until
     if any(one.name == "PACKAGE_DELETE" for one in told) or (before and before.read_at >= reading.read_at):
         return []
     return [_event(Finding("PACKAGE_DELETE", after, until, iso(reading.read_at)), 0, reading)]
