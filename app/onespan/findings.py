@@ -36,6 +36,8 @@ ORDER = (
 )
 # What no reading can show, so that no finding is ever made of it.
 NEVER_FOUND = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "DOCUMENT_VIEWED", "COBROWSE_REQUEST"})
+# Of these a reading shows when they happened; of the others it is estimated.
+DATED = frozenset({"PACKAGE_CREATE", "TEMPLATE_CREATE", "DOCUMENT_SIGNED", "SIGNER_COMPLETE", "PACKAGE_COMPLETE"})
 # OneSpan's clocks may differ, and `createdDate` may be the time of sending: a callback that is dated so much later than
 # what a reading found still tells the same, where that cannot have happened a second time meanwhile.
 CLOCKS_DIFFER, A_LIFE = timedelta(minutes=1), timedelta(days=36_500)

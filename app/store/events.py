@@ -22,14 +22,15 @@ SAME_FACT = timedelta(minutes=5)
 class NewEvent:
     """A fact that no row tells yet, in the words of a callback.
 
-    `found` is when it happened, after and until, where a reading found it and no callback told it.
+    `found` is when it happened, after and until, where a reading found it and no callback told it; nobody knows after
+    what (None) where that was the first one.
     """
 
     fingerprint: str
     callback: Callback
     happened_at: datetime
     received_at: datetime
-    found: tuple[datetime, datetime] | None = None
+    found: tuple[datetime | None, datetime] | None = None
 
     @property
     def source(self) -> str:
@@ -48,7 +49,7 @@ class Unconfirmed:
     document_id: str | None
     message: str | None
     extra: Mapping[str, object]
-    after: datetime
+    after: datetime | None
     until: datetime
 
     @classmethod
@@ -69,7 +70,8 @@ class Unconfirmed:
         return (
             callback.name == self.name
             and callback.package_id == self.package_id
-            and self.after < happened_at <= self.until + late
+            and (self.after is None or self.after < happened_at)
+            and happened_at <= self.until + late
             and (callback.name != "PACKAGE_ATTACHMENT" or callback.message == self.message)
             and callback.document_id in (None, self.document_id)
             and (by_them or self._takes_over(who))

@@ -16,11 +16,11 @@ from app.onespan.packages import PackageReading
 from app.onespan.picture import People, derive
 from app.onespan.surprise import surprise
 from app.onespan.values import Package
-from app.store import events, journal, ledger, missed, picture, reads, runs, sightings
+from app.store import events, journal, ledger, listening, missed, picture, reads, sightings
 from app.store.events import Facts, NewEvent, Unconfirmed
 from app.store.picture import NewChange
 from app.work.dispatch import Handlers
-from app.work.finding import ALL, NOTHING, Reading, found_by, gone
+from app.work.finding import ALL, Reading, found_by, gone, may_tell
 from app.work.told import Told, read
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -137,7 +137,7 @@ class Batch:
 
     def _look(self, one: Told) -> None:
         self._add_new()  # what was told up to here counts as told
-        if one.reading is None or one.tells != NOTHING:
+        if one.reading is None or may_tell(one.reading, one.tells, began_at=self._began_at):
             self._new += self._found(one)
             self._add_new()
         if one.reading and one.reading.whole:
@@ -170,10 +170,9 @@ class Batch:
         return None
 
     @cached_property
-    def _began_at(self) -> datetime | None:
-        """When we began to listen: at the first import, even if it found an empty account, or before it."""
-        began = (journal.began_at(self._connection), runs.first_import(self._connection))
-        return min(filter(None, began), default=None)
+    def _began_at(self) -> datetime:
+        """Since when we listen; where we do not yet, from now on."""
+        return listening.began_at(self._connection) or self._now
 
     def _add_new(self) -> None:
         for event_id, event in zip(events.add(self._connection, self._new), self._new, strict=True):

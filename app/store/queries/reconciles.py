@@ -9,8 +9,9 @@ from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.engine import Connection
 
 from app.onespan.catalogue import CATALOGUE
-from app.onespan.findings import NEVER_FOUND
+from app.onespan.findings import DATED, NEVER_FOUND
 from app.store.models import Event, Journal, Missed, Run
+from app.store.outages import DOWN, REFUSED
 
 SILENT = 3  # facts missed in a row, with no callback since, that make a silence
 
@@ -51,7 +52,8 @@ class RunDetail:
 class MissedDetail:
     """A fact that a reading found and no callback told in time; `id` is its event's.
 
-    `late` is how many seconds after it happened we learned of it. `cause`, as far as can be told: `down` (no process
+    `late`: at most so many seconds after it happened we learned of it; null where nothing says when it may have
+    happened at the earliest. `cause`, as far as can be told: `down` (no process
     of ours took callbacks), `refused` (we answered 503), `never told` (no callback of this name ever came: is the
     event switched on in OneSpan?) or `no trace`. `told_at`: when a callback told it all the same.
     """
@@ -61,7 +63,7 @@ class MissedDetail:
     package_id: str
     happened_at: datetime
     found_at: datetime
-    late: float
+    late: float | None
     cause: str
     told_at: datetime | None
 
@@ -145,7 +147,11 @@ def missed_page(connection: Connection, wanted: MissedFilter, *, limit: int, bef
     if before is not None:
         conditions.append(Missed.event_id < before)
     rows = connection.execute(
-        select(*Missed.__table__.c).where(*conditions).order_by(Missed.event_id.desc()).limit(limit)
+        select(*Missed.__table__.c, Event.found_after)
+        .join(Event, Event.id == Missed.event_id)
+        .where(*conditions)
+        .order_by(Missed.event_id.desc())
+        .limit(limit)
     )
     return [_missed(row) for row in rows]
 
@@ -185,8 +191,12 @@ def missed_by_cause(connection: Connection, *, since: datetime) -> dict[str, int
 
 
 def silence(connection: Connection) -> Silence | None:
-    """Whether no callback comes any more: the last facts were all missed, and nothing was told since they happened."""
-    newest = select(Missed.happened_at).where(Missed.told_at.is_(None)).order_by(Missed.event_id.desc()).limit(SILENT)
+    """Whether no callback comes any more: the last facts were all missed, and nothing was told since they happened.
+
+    What happened while we were down, or refused callbacks, does not count: that it was not told is explained.
+    """
+    unexplained = (Missed.told_at.is_(None), Missed.cause.not_in((DOWN, REFUSED)))
+    newest = select(Missed.happened_at).where(*unexplained).order_by(Missed.event_id.desc()).limit(SILENT)
     happened = list(connection.execute(newest).scalars())
     if len(happened) < SILENT:
         return None
@@ -195,7 +205,7 @@ def silence(connection: Connection) -> Silence | None:
     )
     if last is not None and last >= min(happened):
         return None
-    counted = select(func.count()).select_from(Missed).where(Missed.told_at.is_(None))
+    counted = select(func.count()).select_from(Missed).where(*unexplained)
     missed = connection.scalar(counted.where(Missed.happened_at > last) if last else counted) or 0
     return Silence(last, missed, ADVICE)
 
@@ -237,7 +247,8 @@ def _rate(of: str, told: Collection[int], missed: Collection[int]) -> Rate:
 
 
 def _missed(row: Row[*tuple[Any, ...]]) -> MissedDetail:
-    late = (row.found_at - row.happened_at).total_seconds()
+    since = row.happened_at if row.name in DATED else row.found_after
+    late = (row.found_at - since).total_seconds() if since else None
     return MissedDetail(
         row.event_id, row.name, row.package_id, row.happened_at, row.found_at, late, row.cause, row.told_at
     )
