@@ -6,7 +6,7 @@ from datetime import datetime
 
 from app.onespan.callbacks import Callback
 from app.onespan.claims import EPOCH, iso
-from app.onespan.findings import CLOCKS_DIFFER, Finding, ToldEvent, findings
+from app.onespan.findings import Finding, ToldEvent, findings
 from app.onespan.packages import PackageReading
 from app.store.events import NewEvent
 
@@ -23,22 +23,6 @@ class Reading:
     answered_at: datetime
     shown: PackageReading
     tells: str | None = None
-
-    @property
-    def seen(self) -> str:
-        """Whatever had happened by then it shows: by the header's time, or by the package's own where that is newer."""
-        return max(iso(self.read_at), self._updated)
-
-    @property
-    def until(self) -> str:
-        """Nothing that happened thereafter it shows."""
-        return max(iso(self.answered_at), self._updated)
-
-    @property
-    def _updated(self) -> str:
-        """When the package was changed last; not believed where OneSpan's clocks differ by more than they may."""
-        updated = self.shown.updated or EPOCH
-        return updated if updated <= iso(self.answered_at + CLOCKS_DIFFER) else EPOCH
 
 
 def may_tell(shown: PackageReading, tells: str | None, *, began_at: datetime) -> bool:
@@ -57,8 +41,8 @@ def found_by(
     """
     if before and before.read_at >= reading.read_at:
         return []
-    after, began = before.seen if before else EPOCH, iso(began_at) if began_at else EPOCH
-    seen, until = reading.seen, reading.until
+    after, began = iso(before.read_at) if before else EPOCH, iso(began_at) if began_at else EPOCH
+    seen, until = iso(reading.read_at), iso(reading.answered_at)
     found = findings(before.shown if before else None, reading.shown, after=after, seen=seen, until=until, told=told)
     ours = [one for one in found if one.at > began and (before or _is_new(reading.shown, began) or one.dated)]
     return [_event(one, place, reading) for place, one in enumerate(ours)]
@@ -66,7 +50,7 @@ def found_by(
 
 def gone(reading: Reading, *, before: Reading | None, told: Iterable[ToldEvent]) -> list[NewEvent]:
     """The deletion that an absence found, where nobody told of it."""
-    after, until = before.seen if before else EPOCH, reading.until
+    after, until = iso(before.read_at) if before else EPOCH, iso(reading.answered_at)
     if any(one.name == "PACKAGE_DELETE" for one in told) or (before and before.read_at >= reading.read_at):
         return []
     return [_event(Finding("PACKAGE_DELETE", after, until, iso(reading.read_at)), 0, reading)]
