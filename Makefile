@@ -14,11 +14,14 @@ run: $(VENV)/.runs ## set up what is missing and start the service on 127.0.0.1:
 	@$(BIN)/flask db upgrade 2>/dev/null || $(BIN)/flask db upgrade
 	@exec $(BIN)/gunicorn wsgi:app
 
+# All of its own: what comes for the service finds other keys, another database and another spool.
+demo: export SETTINGS_FILE := instance/demo.env
 demo: export DATABASE_URL := sqlite:///instance/demo.db
+demo: export SPOOL_DIR := instance/demo-spool
 demo: $(VENV)/.runs ## the service and a simulated OneSpan that sends it callbacks
 	@$(BIN)/flask setup >/dev/null
 	@$(BIN)/flask db upgrade 2>/dev/null || $(BIN)/flask db upgrade
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/demo.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python deploy/foreground.py sh deploy/demo.sh
 
 test: $(VENV)/.tests ## all tests, on SQLite and PostgreSQL
 	@$(BIN)/pytest -n auto

@@ -222,9 +222,21 @@ class Settings(BaseSettings):
     @field_validator("onespan_url")
     @classmethod
     def _onespan_is_an_address(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+        value = value.strip() if value is not None else None
+        if value and not (value.isprintable() and re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value)):
             raise ValueError("must look like https://sandbox.esignlive.com, without a user or password")
         return value.rstrip("/") if value else None
+
+    @field_validator("onespan_api_key", "onespan_client_id", "onespan_client_secret", mode="before")
+    @classmethod
+    def _header_can_carry_it(cls, value: object) -> object:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if not isinstance(text, str):
+            return value
+        text = text.strip()  # a file that holds a key ends in a newline
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError("has characters that no header can carry")
+        return text or None
 
     @field_validator("callback_url")
     @classmethod

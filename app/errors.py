@@ -71,6 +71,10 @@ class OneSpanDown(OneSpanError):
     """OneSpan does not answer, or with a fault of its own; try again later."""
 
 
+class UnsendableRequest(OneSpanError):
+    """The request cannot be sent: a setting, an id or a token has characters that no header or URL can carry."""
+
+
 class UnreadableAnswer(OneSpanError):
     """OneSpan's answer cannot be read."""
 

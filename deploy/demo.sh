@@ -1,11 +1,11 @@
 #!/bin/sh
 # The service and a simulated OneSpan that calls it back three times a second, and answers it, until Ctrl-C.
 # One callback in twenty is lost: the service finds out by asking.
-# Wants flask and gunicorn on PATH and a migrated database: `make demo` sees to both.
+# Wants flask and gunicorn on PATH, settings and a migrated database: `make demo` sees to all, apart from the service's.
 set -eu
 cd "$(dirname "$0")/.."
 
-settings=${SETTINGS_FILE:-instance/settings.env}
+settings=${SETTINGS_FILE:-instance/demo.env}
 bind=${BIND:-127.0.0.1:8000}
 address=http://127.0.0.1:${bind##*:}
 log=${DEMO_LOG:-instance/demo.log}
@@ -24,7 +24,7 @@ web.build_opener(web.ProxyHandler({})).open(sys.argv[1], timeout=2)' "$address/h
 
 # The one that talks ends first, so that nothing it says is lost.
 stop() {
-  trap '' INT TERM
+  trap '' INT TERM HUP
   for process in $onespan $service; do
     kill -TERM "$process" 2>/dev/null || true
     wait "$process" || true
@@ -36,7 +36,7 @@ if answers; then
 fi
 mkdir -p "$(dirname "$log")"
 trap stop EXIT
-trap 'exit 0' INT TERM # that is how a demo ends
+trap 'exit 0' INT TERM HUP # that is how a demo ends
 
 # Never the OneSpan of the settings: it knows nothing of these packages.
 port=$(python -c 'import socket; one = socket.create_server(("127.0.0.1", 0)); print(one.getsockname()[1])')
@@ -56,6 +56,7 @@ done
 cat <<EOF
 
 Open $address/ and log in with DASHBOARD_PASSWORD from $settings.
+Your functions in app/handlers.py run, for packages that do not exist.
 
 What callbacks never told is found when OneSpan is asked: "Reconcile now" on the page Health does that at once.
 The same as JSON, from another terminal:
@@ -66,9 +67,7 @@ The same as JSON, from another terminal:
 Stop with Ctrl-C.
 
 EOF
-# Settings in the environment win over the file, as they do for the service.
-[ ! -f "$settings" ] || set -- --env-file "$settings"
-flask "$@" simulate --packages 0 --at-once "${DEMO_AT_ONCE:-40}" --rate "${DEMO_RATE:-3}" --drop 0.05 --url "$address/onespan/callback" \
+flask simulate --packages 0 --at-once "${DEMO_AT_ONCE:-40}" --rate "${DEMO_RATE:-3}" --drop 0.05 --url "$address/onespan/callback" \
   --serve "$port" --api-key "$ONESPAN_API_KEY" &
 onespan=$!
 wait "$onespan"

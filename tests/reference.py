@@ -219,6 +219,7 @@ class Story:
             complete = bool(marks) and _has_signed(marks)
             if marks:
                 self.note(thing, complete=complete)
+            self.note(thing, sent=shown["status"] != "DRAFT")
             self.note(thing, role=role["id"], order=role["index"], email=someone.get("email"))
             self.note(thing, name=f"{someone['firstName']} {someone['lastName']}" if "firstName" in someone else None)
             self.note(thing, locked=role["locked"])
@@ -288,7 +289,8 @@ class Story:
         left = self.says(("person", one), "left")
         if one in self.seated_now:
             return left is not None and left > self.read_at
-        return left is not None or self.says(("person", one), "role") in {role for _, role in self.seats}
+        sent = self.says(("person", one), "sent")  # otherwise their sender may have taken them out
+        return left is not None or (sent and self.says(("person", one), "role") in {r for _, r in self.seats})
 
     def _status(self, one: str) -> str:
         thing = ("person", one)

@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from app.errors import (
     RefusedByOneSpan,
     Throttled,
     UnreadableAnswer,
+    UnsendableRequest,
     WrongAddress,
 )
 from app.onespan.access import ApiKey, Connection, Token, connection_to, read_client_token, read_oauth2_token
@@ -212,6 +214,26 @@ def test_an_error_has_onespans_key_and_none_of_its_words(onespan, server):
         onespan.package("pkg-1")
 
     assert "Ada" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        ApiKey("canary\n"),
+        ApiKey("canary-\u20ac"),
+        Token(lambda: ("canary\n", 9e9), of="us"),
+        connection_to("http://127.0.0.1:9", api_key=None, client_id="us", secret="canary-\u20ac", flow="oauth2").access,
+    ],
+)
+def test_law_11_a_secret_that_no_header_can_carry_is_not_told(server, access):
+    """The library's error would quote it, and what a handler fails of is kept and shown."""
+    client = OneSpan(backoff=0)
+    client.connect(Connection(server.address, access))
+
+    with pytest.raises(UnsendableRequest) as caught:
+        client.package("pkg-1")
+
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("body", ["[]", '"text"', "{", '{"messageKey": 7}', '{"messageKey": "' + "x" * 5000 + '"}'])

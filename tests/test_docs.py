@@ -321,7 +321,7 @@ def test_the_handler_of_the_readme_files_what_was_signed(handlers, tell, work, r
 
     ((dispatch,),) = [event["dispatches"] for event in read("/api/events")["items"]]
     assert dispatch["state"] == "done", dispatch["error"]
-    assert sorted(file.name for file in tmp_path.glob("signed/*/*")) == ["documents.zip", "evidence.pdf"]
+    assert sorted(file.name for file in tmp_path.glob("instance/signed/*/*")) == ["documents.zip", "evidence.pdf"]
 
 
 def test_every_call_of_the_client_is_explained():

@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
+from structlog.testing import capture_logs
 from werkzeug.serving import make_server
 
 from app import EXTENSION, Service, create_app
@@ -247,11 +248,16 @@ def test_law_2_what_cannot_be_read_is_refused_and_kept_with_its_reason(post, jou
 
 
 def test_the_largest_body_that_is_taken_has_65536_bytes(post, journal):
-    """One byte more is too large, and is not kept."""
+    """One byte more is too large, and is not kept; the answer and the log say how much there may be."""
     largest = BODY + b" " * (LIMIT - len(BODY))
 
     assert post(largest).status_code == 200
-    assert_refused(post(largest + b" "), 413, "request_entity_too_large")
+    with capture_logs() as lines:
+        refused = post(largest + b" ")
+
+    assert_refused(refused, 413, "request_entity_too_large")
+    assert "65536 bytes" in refused.json["error"]["message"]
+    assert [(one["event"], one["limit"]) for one in lines] == [("callback.too_large", 65536)]
     assert [bytes(row.body) for row in journal()] == [largest]
 
 

@@ -1,6 +1,8 @@
 """Law 12: what no callback told is counted, with its likely cause; and a silence is noticed."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import pytest
@@ -9,7 +11,8 @@ from pydantic import SecretStr
 from app.onespan.client import OneSpan
 from app.simulator.account import Account
 from app.simulator.population import populated
-from app.store import outages
+from app.store import missed, outages
+from app.work.reconcile import Asked
 from tests.conftest import HOUR, TOKEN
 from tests.world import ADDRESS, API_KEY, MINUTE, World
 
@@ -59,11 +62,11 @@ def test_law_12_what_was_found_counts_as_missed_once_the_grace_is_over(world, mi
     clock.forward(HOUR)
     world.service.watch.turn()
     world.service.watch.turn()
-    missed = read("/api/missed")["items"]
+    items = read("/api/missed")["items"]
 
-    assert [one["name"] for one in missed] == ["PACKAGE_ARCHIVE"] * 2
-    assert all(one["late"] > 5 * 3600 and one["cause"] == "no trace" and one["told_at"] is None for one in missed)
-    assert read(f"/api/events/{missed[0]['id']}")["source"] == "reconcile"
+    assert [one["name"] for one in items] == ["PACKAGE_ARCHIVE"] * 2
+    assert all(one["late"] > 5 * 3600 and one["cause"] == "no trace" and one["told_at"] is None for one in items)
+    assert read(f"/api/events/{items[0]['id']}")["source"] == "reconcile"
 
 
 def test_law_12_a_fact_that_is_told_in_time_is_not_missed(world, miss, read, clock):
@@ -86,8 +89,8 @@ def test_law_12_one_that_is_told_after_all_is_marked_so(world, miss, read, clock
     world.post(*lost)
     world.settle()
 
-    (missed,) = read("/api/missed")["items"]
-    assert missed["told_at"]
+    (item,) = read("/api/missed")["items"]
+    assert item["told_at"]
     assert read("/api/missed", told="false")["items"] == []
     assert read("/api/missed/rate")["missed"] == 0
 
@@ -107,6 +110,74 @@ def test_law_12_the_likely_cause_is_what_went_on_then(world, miss, read, kind, c
 
     assert [one["cause"] for one in read("/api/missed")["items"]] == [cause]
     assert read("/api/missed", cause=cause)["items"]
+
+
+def test_law_12_a_deletion_may_have_happened_at_any_time_since_the_last_reading(world, read, clock):
+    """No reading shows when; so an outage in all that time is its likely cause, and it is late by so much at most."""
+    began, gone = clock.now, next(one.id for one in world.account.packages() if one.status == "COMPLETED")
+    world.act(gone, "delete")
+    with world.service.database.write() as connection:
+        outages.note(connection, "down", began_at=began, ended_at=clock.now + 5 * MINUTE)
+    clock.forward(6 * HOUR)
+    world.reconcile(Asked(backfill=True))
+    clock.forward(2 * HOUR)
+    world.service.watch.turn()
+
+    (item,) = read("/api/missed")["items"]
+    assert (item["name"], item["cause"]) == ("PACKAGE_DELETE", "down")
+    assert 6 * 3600 < item["late"] < 8 * 3600
+
+
+def test_law_12_where_nothing_says_since_when_a_fact_may_be_nobody_knows_how_late_it_is(world, read, clock):
+    """A package that was never read before, made and sent without a word."""
+    world.connect(Account(1, packages=1))
+    for _ in range(2):
+        world.step()
+    clock.forward(6 * HOUR)
+    world.reconcile()
+    clock.forward(2 * HOUR)
+    world.service.watch.turn()
+
+    late = {one["name"]: one["late"] for one in read("/api/missed")["items"]}
+    assert late.keys() == {"PACKAGE_CREATE", "PACKAGE_ACTIVATE"}
+    assert late["PACKAGE_CREATE"] > 6 * 3600
+    assert late["PACKAGE_ACTIVATE"] is None
+    (event,) = read("/api/events", name="PACKAGE_ACTIVATE")["items"]
+    assert event["found_after"] is None
+
+
+def test_law_9_two_who_note_what_was_missed_note_it_once(world, miss, read, clock):
+    """And neither fails."""
+    miss(3)
+    clock.forward(2 * HOUR)
+    database, notes = world.service.database, []
+
+    def note() -> None:
+        with database.write() as connection:
+            notes.append(missed.note(connection, now=clock.now, grace=HOUR, limit=500))
+
+    with ThreadPoolExecutor(4) as many:
+        list(many.map(lambda _: note(), range(8)))
+
+    assert sorted(notes) == [*[0] * 7, 3]
+    assert len(read("/api/missed")["items"]) == 3
+
+
+def test_law_12_what_is_told_while_it_is_noted_is_marked_so(world, miss, read, clock):
+    """The digest that confirms it comes before or after the note, not in between."""
+    lost = miss(1)
+    clock.forward(2 * HOUR)
+    world.post(*lost)
+    digesting = threading.Thread(target=world.service.digest.turn)
+
+    with world.service.database.write() as connection:
+        assert missed.note(connection, now=clock.now, grace=HOUR, limit=500) == 1
+        digesting.start()
+        digesting.join(0.2)
+    digesting.join(10)
+
+    assert read("/api/missed", told="false")["items"] == []
+    assert read("/api/missed", told="true")["items"]
 
 
 def test_law_12_an_event_that_nobody_ever_told_is_perhaps_not_switched_on(world, read, clock):
@@ -132,6 +203,27 @@ def test_law_12_what_the_import_found_is_not_missed(service, post, handlers, clo
     service.watch.turn()
 
     assert read("/api/missed")["items"] == []
+
+
+def test_law_12_what_was_made_after_the_first_callback_is_found_by_a_late_import(service, post, handlers, clock, read):
+    """OneSpan called us already, so we listened; what is older is nobody's to tell."""
+    world = World(service, post, handlers=handlers, clock=clock)
+    world.connect(Account(1, packages=1))
+    world.step()
+    world.post(BEFORE)
+    clock.forward(MINUTE)
+    old = world.account
+    world.connect(Account(2, packages=1))
+    world.step()
+    world.account.hold([*old.packages(), *world.account.packages()])
+    (new,) = [one for one in world.account.packages() if one not in old.packages()]
+    clock.forward(HOUR)
+    world.reconcile()
+    clock.forward(2 * HOUR)
+    service.watch.turn()
+
+    assert dict(world.told[new.id]) == {"PACKAGE_CREATE": 1}
+    assert {one["package_id"] for one in read("/api/missed")["items"]} == {new.id}
 
 
 def test_law_12_where_no_callback_ever_came_what_happened_since_the_import_is_missed(
@@ -180,6 +272,19 @@ def test_law_12_a_silence_is_said_with_what_to_check(world, miss, client, read, 
     assert any("No callback has come since" in note for note in client.get("/readyz").json["notes"])
     assert "callbacks_silent 1.0" in client.get("/metrics").text
     assert 'callbacks_missed{cause="no trace"} 3.0' in client.get("/metrics").text
+
+
+def test_law_12_what_we_were_down_for_makes_no_silence(world, miss, read, clock):
+    """That it was not told is explained, and repaired."""
+    began = clock.now
+    miss(3)
+    with world.service.database.write() as connection:
+        outages.note(connection, "down", began_at=began, ended_at=began + 5 * MINUTE)
+    clock.forward(2 * HOUR)
+    world.service.watch.turn()
+
+    assert read("/api/missed/rate")["causes"] == {"down": 3}
+    assert read("/api/missed/rate")["silence"] is None
 
 
 def test_law_12_a_callback_ends_the_silence(world, miss, read, clock):

@@ -154,10 +154,12 @@ def test_nulls_and_nonsense_count_as_not_shown():
         due=None,
         completed=None,
         autocomplete=None,
-        seats=(Seat(A, A, None, None, None, None, None, (), taken=False),),
+        seats=(Seat(A, A, None, None, None, None, None, None, taken=False),),
         documents=shown.documents,
+        whole=False,
+        vague=True,
     )
-    assert [(one.id, one.signed) for one in shown.documents] == [(CONTRACT, {})]
+    assert [(one.id, one.signed) for one in shown.documents] == [(CONTRACT, None)]
 
 
 def test_texts_are_cleaned_of_what_no_database_takes():

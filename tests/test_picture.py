@@ -344,6 +344,19 @@ def test_a_snapshot_of_the_same_instant_has_seen_the_reassignment():
     assert statuses(believed) == {ADA: "PENDING"}
 
 
+def test_whom_the_sender_takes_out_of_a_draft_has_left_nothing():
+    """They were never asked; once the package was sent to them it is a hand-over."""
+    before, now = {"roles": [role(ADA, "role-1")]}, {"roles": [role(DAN, "role-1")]}
+    draft, sent, other = package("DRAFT", **before), package("SENT", **before), package("DRAFT", **now)
+
+    assert statuses(believe((draft, at(0)), (other, at(1)))) == {DAN: "PENDING"}
+    assert statuses(believe((sent, at(0)), (draft, at(1)), (other, at(2)))) == {DAN: "PENDING"}
+    assert statuses(believe((draft, at(0)), (sent, at(1)), (package("SENT", **now), at(2)))) == {
+        ADA: "REASSIGNED",
+        DAN: "PENDING",
+    }
+
+
 def test_who_got_their_seat_back_sits_in_it():
     """To Dan and back to Ada."""
     believed = believe(

@@ -200,7 +200,9 @@ def test_onespans_address_is_kept_without_its_last_slash(load, given, kept):
     assert load(ONESPAN_URL=given).onespan_url == kept
 
 
-@pytest.mark.parametrize("url", ["sandbox.esignlive.com", "ftp://x", "https://", "https://x?y=1", "https://x#y", "a b"])
+@pytest.mark.parametrize(
+    "url", ["sandbox.esignlive.com", "ftp://x", "https://", "https://x?y=1", "https://x#y", "a b", "https://x\x07y"]
+)
 def test_what_is_no_address_is_refused(load, url):
     """At start, not at the first reconcile."""
     assert "https://sandbox.esignlive.com" in problems(load, ONESPAN_URL=url)
@@ -398,6 +400,24 @@ def test_a_label_whose_key_is_missing_opens_nothing(load, keys):
 def test_a_key_is_text_that_a_header_can_carry(load):
     """Bytes that are none would fail at every callback."""
     assert "header" in problems(load, ONESPAN_CALLBACK_KEYS="test=k\udce9y")
+
+
+@pytest.mark.parametrize("name", ["ONESPAN_API_KEY", "ONESPAN_CLIENT_ID", "ONESPAN_CLIENT_SECRET"])
+def test_law_11_credentials_are_text_that_a_header_can_carry(load, name):
+    """What would fail at every request is told at start, and not repeated."""
+    for value in ("cana\u200bry", "cana\nry", "k\udce9y", "canary-\u20ac"):
+        said = problems(load, **{name: value})
+        assert f"{name}: has characters that no header can carry" in said
+        assert value not in said
+
+
+def test_credentials_lose_the_white_space_around_them(load):
+    """A file that holds a key ends in a newline."""
+    settings = load(ONESPAN_URL=" https://sandbox.esignlive.com\n", ONESPAN_API_KEY=" key \n")
+
+    assert settings.onespan_api_key.get_secret_value() == "key"
+    assert settings.onespan_url == "https://sandbox.esignlive.com"
+    assert load(ONESPAN_API_KEY=" \n").onespan_api_key is None
 
 
 def test_a_misspelt_name_in_the_file_is_told(load):

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from app.onespan.values import Package
+from app.simulator.packages import ARCHIVAL, Role
 from app.simulator.packages import Package as Truth
-from app.simulator.packages import Role
 
 Fact = tuple[str, str | None]  # an event's name, and which document or attachment it is about
 SILENT = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "PARKED_HANDLER"})  # reasons that no reading can show
@@ -56,6 +56,7 @@ _STEPS_TO = {
     "DECLINED": ("PACKAGE_ACTIVATE", "PACKAGE_DECLINE"),
     "OPTED_OUT": ("PACKAGE_ACTIVATE", "PACKAGE_OPT_OUT"),
     "EXPIRED": ("PACKAGE_ACTIVATE", "PACKAGE_EXPIRE"),
+    **dict.fromkeys(ARCHIVAL, ("PACKAGE_ACTIVATE", "PACKAGE_COMPLETE")),
 }
 
 

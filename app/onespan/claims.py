@@ -217,15 +217,16 @@ def shown_by(reading: PackageReading, *, at: datetime) -> list[Claim]:
             "order": seat.order,
             "name": seat.name,
             "email": seat.email,
+            **({"asked": reading.status != "DRAFT"} if reading.status else {}),
             **({} if seat.locked is None else {"locked": seat.locked}),
             **({} if seat.completed is None else {"done": seat.completed}),
             **({"kba": False, "email_bounce": None} if seat.completed else {}),
             **_ended_by(seat.signer_id, reading),
-            **{f"attachment {name}": True for name in seat.attachments},
+            **{f"attachment {name}": True for name in seat.attachments or ()},
         }
     for shown in reading.documents if reading.whole else ():
-        signing = [seat for seat in reading.seats if seat.role_id in shown.signed]
-        signed = {f"signed {seat.signer_id}": shown.signed[seat.role_id] for seat in signing}
+        marks = shown.signed or {}
+        signed = {f"signed {seat.signer_id}": marks[seat.role_id] for seat in reading.seats if seat.role_id in marks}
         subjects[document(shown.id)] = {"name": shown.name, **signed}
     when = iso(at)
     return [

@@ -7,9 +7,10 @@ guessed: a status step is found only along the lifecycle that OneSpan documents,
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
-from app.onespan.claims import EPOCH
-from app.onespan.lifecycle import BORN, UNBORN, arrived_by, path, path_to_step
+from app.onespan.claims import EPOCH, iso
+from app.onespan.lifecycle import BORN, SIGNED, UNBORN, arrived_by, path, path_to_step
 from app.onespan.packages import PackageReading, Seat
 
 # Findings of one instant are told in this order.
@@ -35,17 +36,30 @@ ORDER = (
 )
 # What no reading can show, so that no finding is ever made of it.
 NEVER_FOUND = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "DOCUMENT_VIEWED", "COBROWSE_REQUEST"})
+# Of these a reading shows when they happened; of the others it is estimated.
+DATED = frozenset({"PACKAGE_CREATE", "TEMPLATE_CREATE", "DOCUMENT_SIGNED", "SIGNER_COMPLETE", "PACKAGE_COMPLETE"})
+# OneSpan's clocks may differ, and `createdDate` may be the time of sending: a callback that is dated so much later than
+# what a reading found still tells the same, where that cannot have happened a second time meanwhile.
+CLOCKS_DIFFER, A_LIFE = timedelta(minutes=1), timedelta(days=36_500)
+ONCE: Mapping[str, timedelta] = {
+    **dict.fromkeys(("PACKAGE_CREATE", "TEMPLATE_CREATE", "PACKAGE_DELETE"), A_LIFE),
+    **dict.fromkeys(("PACKAGE_COMPLETE", "DOCUMENT_SIGNED", "SIGNER_COMPLETE"), CLOCKS_DIFFER),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ToldEvent:
-    """An event that is known already. `at` is OneSpan's time; `who` is a signer's or a role's id, as it was told."""
+    """An event that is known already. `at` is OneSpan's time; `who` is a signer's or a role's id, as it was told.
+
+    `to` is the role that took over from them.
+    """
 
     name: str
     at: str
     who: str | None = None
     document_id: str | None = None
     message: str | None = None
+    to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +85,8 @@ class Finding:
 class Interval:
     """Two readings and what was told between them.
 
-    What happened by `seen` is in the newer one; what happened from then `until` its answer came may be.
+    What happened by `seen` is in the newer one; what happened from then `until` its answer came may be. `late` was told
+    to have happened thereafter, but may be what the newer one shows: it happens once.
     """
 
     before: PackageReading | None
@@ -80,6 +95,12 @@ class Interval:
     seen: str
     until: str
     told: tuple[ToldEvent, ...]
+    late: tuple[ToldEvent, ...] = ()
+
+    @property
+    def is_vague(self) -> bool:
+        """Whether one of them does not show who is who."""
+        return self.now.vague or (self.before is not None and self.before.vague)
 
     def is_told(self, name: str, *, who: Iterable[str] = (), document_id: str | None = None) -> bool:
         """Whether an event of this name came between them, by one of these and about this document where given."""
@@ -88,7 +109,7 @@ class Interval:
             one.name == name
             and (not known or one.who is None or one.who in known)
             and (document_id is None or one.document_id == document_id)
-            for one in self.told
+            for one in (*self.told, *self.late)
         )
 
 
@@ -107,10 +128,18 @@ def findings(
     happened in between it may have shown nothing yet. `told` are the events of this package in that time, in any
     order. In the order in which they must have happened.
     """
-    between = sorted((one for one in told if after < one.at <= until), key=lambda one: (one.at, _rank(one.name)))
-    interval = Interval(before, after, now, max(after, seen or until), until, tuple(between))
-    found = [*_steps(interval), *_trash(interval), *_of_signers(interval), *_ready(interval)]
+    since = sorted((one for one in told if after < one.at), key=lambda one: (one.at, _rank(one.name)))
+    between = tuple(one for one in since if one.at <= until)
+    late = tuple(one for one in since if until < one.at <= _until(one.name, until))
+    interval = Interval(before, after, now, max(after, seen or until), until, between, late)
+    steps = (one for one in _steps(interval) if not any(one.name == other.name for other in late))
+    found = [*steps, *_trash(interval), *_of_signers(interval), *_ready(interval)]
     return sorted(found, key=lambda one: (one.at, _rank(one.name), one.signer_id or "", one.document_id or ""))
+
+
+def _until(name: str, until: str) -> str:
+    """Until when a callback of this name may be dated that tells what happened until then."""
+    return iso(datetime.fromisoformat(until) + ONCE[name]) if name in ONCE else until
 
 
 def _rank(name: str) -> int:
@@ -132,7 +161,7 @@ def _steps(interval: Interval) -> Iterator[Finding]:
         passed = {arrived, *filter(None, map(arrived_by, way))}
         perhaps_seen = {arrived} if one.at <= interval.seen else perhaps_seen | passed
         status, since = arrived, one.at
-    way = () if now.status in perhaps_seen else path(status, now.status or status)
+    way = () if now.status in perhaps_seen else path(status, now.status)
     if way and way[-1] == "PACKAGE_DEACTIVATE" and not _was_taken_back(interval):
         way = way[:-1]
     yield from _one_after_another(_step(name, born, since, interval.until, at=interval.seen, now=now) for name in way)
@@ -149,7 +178,7 @@ def _one_after_another(steps: Iterable[Finding | None]) -> list[Finding]:
 
 def _was_taken_back(interval: Interval) -> bool:
     """Whether one that was out and is a draft cannot have expired meanwhile: then it would have another due date."""
-    return interval.now.due is None or bool(interval.before and interval.before.due == interval.now.due)
+    return interval.before is not None and interval.before.due == interval.now.due
 
 
 def _step(
@@ -168,19 +197,19 @@ def _step(
     return found
 
 
-def _status(interval: Interval) -> str:
-    """Where the package stood before; where that reading did not show it, nothing is known to have changed."""
-    return (interval.before.status or interval.now.status or UNBORN) if interval.before else UNBORN
+def _status(interval: Interval) -> str | None:
+    """Where the package stood before; None where that is not shown."""
+    return interval.before.status if interval.before else UNBORN
 
 
 def _trash(interval: Interval) -> Iterator[Finding]:
     in_trash = interval.before.trashed if interval.before else False
-    perhaps_seen, since = {in_trash}, interval.after
+    perhaps_seen, since = {in_trash, None}, interval.after
     for one in interval.told:
         if one.name in ("PACKAGE_TRASH", "PACKAGE_RESTORE"):
             in_trash, since = one.name == "PACKAGE_TRASH", one.at
-            perhaps_seen = {in_trash} if one.at <= interval.seen else {in_trash, not in_trash}
-    if interval.now.trashed not in perhaps_seen:
+            perhaps_seen = {in_trash, None} if one.at <= interval.seen else {True, False, None}
+    if in_trash is not None and interval.now.trashed not in perhaps_seen:
         name = "PACKAGE_TRASH" if interval.now.trashed else "PACKAGE_RESTORE"
         likely = _within(interval.now.updated, since, interval.until, otherwise=interval.seen)
         yield Finding(name, since, interval.until, likely)
@@ -188,59 +217,92 @@ def _trash(interval: Interval) -> Iterator[Finding]:
 
 def _of_signers(interval: Interval) -> Iterator[Finding]:
     seats = interval.before.seats if interval.before else ()
-    before = {name: seat for seat in seats for name in (seat.signer_id, seat.role_id)}
+    before = {seat.signer_id: seat for seat in seats} | {seat.role_id: seat for seat in seats}
     roles: dict[str, list[Seat]] = {}
     for seat in interval.now.seats:
         roles.setdefault(seat.role_id, []).append(seat)
-    for role_id, (seat, *others) in roles.items():
-        who = (role_id, *(one.signer_id for one in (seat, *others, *seats) if one.role_id == role_id))
+    for role_id, sitting in roles.items():
+        who = (role_id, *(one.signer_id for one in (*sitting, *seats) if one.role_id == role_id))
         earlier = next((before[one] for one in who if one in before), None)
-        yield from _of_role(interval, earlier, seat, who=who, signer_id=role_id if others else seat.signer_id)
+        if interval.is_vague and role_id not in before:
+            continue  # who is there may have sat elsewhere
+        who = () if interval.is_vague else who
+        signer_id = role_id if len(sitting) > 1 else sitting[0].signer_id
+        yield from _of_role(interval, earlier, sitting[0], who=who, signer_id=signer_id)
     yield from _handed_over(interval, seats)
 
 
 def _of_role(
     interval: Interval, before: Seat | None, now: Seat, *, who: tuple[str, ...], signer_id: str
 ) -> Iterator[Finding]:
-    """What a role did, by any of its people, now or before (`who`, with its own id); each seat in it shows the same."""
-    signed = {one.id: at for one in interval.now.documents if (at := one.signed.get(now.role_id))}
+    """What a role did, by any of its people, now or before (`who`, with its own id; empty where not all are shown).
+
+    Each seat in it shows the same.
+    """
+    signed = {one.id: at for one in interval.now.documents if (at := (one.signed or {}).get(now.role_id))}
     for document_id, at in signed.items():
-        is_new = at > interval.after and not (before and _signed_before(interval, document_id).get(before.role_id))
+        is_new = at > interval.after and _was_open(interval, document_id, role_id=(before or now).role_id)
         if is_new and not interval.is_told("DOCUMENT_SIGNED", who=who, document_id=document_id):
             yield _found(interval, "DOCUMENT_SIGNED", at, signer_id=signer_id, document_id=document_id)
-    if now.completed and not (before and before.completed) and not interval.is_told("SIGNER_COMPLETE", who=who):
+    was_asked = not (interval.before and interval.before.all_signed is None)
+    was_open = was_asked and not (before and before.completed)
+    if now.completed and was_open and not interval.is_told("SIGNER_COMPLETE", who=who):
         yield _found(interval, "SIGNER_COMPLETE", max(signed.values(), default=None), signer_id=signer_id)
-    if now.locked and not (before and before.locked) and not interval.is_told("SIGNER_LOCKED", who=who):
+    was_free = before is None or before.locked is False
+    if now.locked and was_free and not interval.is_told("SIGNER_LOCKED", who=who):
         yield _found(interval, "SIGNER_LOCKED", None, signer_id=signer_id)
-    others = {name for seat in interval.now.seats if seat.role_id not in who for name in (seat.signer_id, seat.role_id)}
-    for name in now.attachments:
-        # Two may be asked for the same; what was told of nobody who sits elsewhere may be of who sat here before.
-        told = any(
-            one.name == "PACKAGE_ATTACHMENT" and one.message == name and one.who not in others for one in interval.told
-        )
-        if not told and not (before and name in before.attachments):
-            yield _found(interval, "PACKAGE_ATTACHMENT", None, signer_id=signer_id, message=name)
+    uploaded = before.attachments if before else ()
+    if uploaded is not None:
+        for name in sorted({*(now.attachments or ())} - {*uploaded}):
+            if not _is_uploaded(interval, name, who=who):
+                yield _found(interval, "PACKAGE_ATTACHMENT", None, signer_id=signer_id, message=name)
+
+
+def _is_uploaded(interval: Interval, name: str, *, who: tuple[str, ...]) -> bool:
+    """Whether it was told: two may be asked for the same, so by nobody who sits elsewhere; by who sat here before."""
+    others = {one for seat in interval.now.seats if seat.role_id not in who for one in (seat.signer_id, seat.role_id)}
+    told = (one for one in interval.told if one.name == "PACKAGE_ATTACHMENT" and one.message == name)
+    return any(not who or one.who not in others for one in told)
 
 
 def _handed_over(interval: Interval, before: Iterable[Seat]) -> Iterator[Finding]:
-    """Seats in which somebody else sits now."""
+    """Seats in which somebody else sits now, of a package that was out all the time: in others senders change them."""
     holders = {seat.role_id: seat for seat in interval.now.seats}
     present = {seat.signer_id for seat in interval.now.seats}
-    for seat in before:
+    for seat in before if _was_out(interval) and not interval.is_vague else ():
         holder = holders.get(seat.role_id)
         if not seat.taken or seat.signer_id in present or holder is None or not holder.taken:
             continue
-        if not interval.is_told("ROLE_REASSIGN", who=(seat.signer_id, seat.role_id)):
+        if not _is_handed_over(interval, seat, holder):
             found = _found(interval, "ROLE_REASSIGN", None, signer_id=seat.signer_id)
             yield replace(found, extra={"newRoleId": holder.role_id})
 
 
+def _was_out(interval: Interval) -> bool:
+    """Whether it was out for signature, and is so still or complete, and nothing else was told in between."""
+    told = {arrived_by(one.name) for one in interval.told}
+    return _status(interval) == "SENT" and interval.now.status in {"SENT", *SIGNED} and told <= {None, *SIGNED}
+
+
+def _is_handed_over(interval: Interval, seat: Seat, holder: Seat) -> bool:
+    """Whether it was told: of who sat there, to who sits there now, or by the sender."""
+    return any(
+        one.name == "ROLE_REASSIGN"
+        and (
+            one.who in (None, seat.signer_id, seat.role_id)
+            or one.to in (holder.role_id, holder.signer_id)
+            or (one.to is None and one.who == interval.now.sender.id)
+        )
+        for one in interval.told
+    )
+
+
 def _ready(interval: Interval) -> Iterator[Finding]:
     """All have signed and the sender must complete it, or has done so since."""
-    now, was_ready = interval.now, bool(interval.before and interval.before.ready)
-    completed = now.status == "COMPLETED" and _status(interval) not in ("COMPLETED", "ARCHIVED")
-    by_hand = completed and not now.autocomplete and now.all_signed
-    if (now.ready or by_hand) and not was_ready and not interval.is_told("PACKAGE_READY_FOR_COMPLETE"):
+    before, now = interval.before, interval.now
+    was_open = before is None or (before.ready is False and before.status not in {None, *SIGNED})
+    by_hand = now.status in SIGNED and now.autocomplete is False and now.all_signed
+    if was_open and (now.ready or by_hand) and not interval.is_told("PACKAGE_READY_FOR_COMPLETE"):
         yield _found(interval, "PACKAGE_READY_FOR_COMPLETE", _last_signature(now))
 
 
@@ -262,13 +324,15 @@ def _within(at: str | None, after: str, until: str, *, otherwise: str) -> str:
     return next((one for one in (at, otherwise) if one and after < one <= until), until)
 
 
-def _signed_before(interval: Interval, document_id: str) -> Mapping[str, str | None]:
+def _was_open(interval: Interval, document_id: str, *, role_id: str) -> bool:
+    """Whether a document is known not to have been signed there before."""
     documents = interval.before.documents if interval.before else ()
-    return next((one.signed for one in documents if one.id == document_id), {})
+    earlier = next((one for one in documents if one.id == document_id), None)
+    return earlier is None or (earlier.signed is not None and not earlier.signed.get(role_id))
 
 
 def _signatures(reading: PackageReading) -> list[str]:
-    return [at for document in reading.documents for at in document.signed.values() if at]
+    return [at for document in reading.documents for at in (document.signed or {}).values() if at]
 
 
 def _first_signature(reading: PackageReading) -> str | None:

@@ -3,7 +3,7 @@
 Unknown members, unknown values and nulls never break a reading; only a body that is no package does.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,7 +17,7 @@ class Seat:
     """A role and the person in it. A role nobody sits in yet has its own id for `signer_id`.
 
     `completed`: all that is asked of them is signed or accepted; None where nothing is asked (yet), or not shown.
-    `locked` is None where it is not shown. `attachments`: names of the requirements they have met.
+    `attachments`: names of the requirements they have met. These and `locked` are None where they are not shown.
     """
 
     signer_id: str
@@ -27,17 +27,20 @@ class Seat:
     email: str | None
     locked: bool | None
     completed: bool | None
-    attachments: tuple[str, ...]
+    attachments: tuple[str, ...] | None
     taken: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class ShownDocument:
-    """A document and, by role's id, when each had signed all that is asked of it there (None: not yet)."""
+    """A document and, by role's id, when each had signed all that is asked of it there (None: not yet).
+
+    `signed` is None where it is not shown who is asked.
+    """
 
     id: str
     name: str | None
-    signed: Mapping[str, str | None]
+    signed: Mapping[str, str | None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class EndedBy:
 class PackageReading:
     """What one answer of OneSpan shows of one package; None is what it does not show.
 
-    Not `whole`: an item of a list may leave out the parts.
+    Not `whole`: some of the parts are left out, as in an item of a list. `vague`: of a part it is not all shown who
+    sits there, or who is asked to sign.
     """
 
     id: str
@@ -70,6 +74,7 @@ class PackageReading:
     documents: tuple[ShownDocument, ...]
     ended_by: EndedBy | None = None
     whole: bool = True
+    vague: bool = False
 
     @classmethod
     def blank(cls, package_id: str) -> "PackageReading":
@@ -77,17 +82,20 @@ class PackageReading:
         return read_package({"id": package_id})
 
     @property
-    def all_signed(self) -> bool:
-        """Everybody who is asked for anything has signed it all, and somebody is."""
+    def all_signed(self) -> bool | None:
+        """Everybody who is asked for anything has signed it all, and somebody is; None where that is not all shown."""
+        if any(document.signed is None for document in self.documents):
+            return None
         asked = [seat.completed for seat in self.seats if seat.completed is not None]
         return bool(asked) and all(asked)
 
     @property
     def ready(self) -> bool | None:
-        """All have signed, and the package was told not to complete by itself."""
-        if self.status != "SENT" or not self.all_signed:
-            return False
-        return None if self.autocomplete is None else not self.autocomplete
+        """All have signed, and the package was told not to complete by itself; None where that is not all shown."""
+        is_sent = None if self.status is None else self.status == "SENT"
+        by_hand = None if self.autocomplete is None else not self.autocomplete
+        needed = (is_sent, self.all_signed, by_hand)
+        return False if False in needed else None if None in needed else True
 
 
 def read_package(shown: object) -> PackageReading:
@@ -100,8 +108,8 @@ def read_package(shown: object) -> PackageReading:
     package_id = _id(shown)
     if not package_id:
         raise UnreadablePackage("it has no id")
-    documents = list(_objects(shown.get("documents")))
-    seats = tuple(seat for role in _objects(shown.get("roles")) for seat in _seats(role, documents))
+    documents, roles = list(_objects(shown.get("documents"))), list(_objects(shown.get("roles")))
+    seats = tuple(seat for role in roles for seat in _seats(role, documents))
     return PackageReading(
         id=package_id,
         name=_text(shown.get("name")),
@@ -117,17 +125,23 @@ def read_package(shown: object) -> PackageReading:
         seats=seats,
         documents=tuple(_document(document) for document in documents if _id(document)),
         ended_by=_ended_by(shown) if shown.get("status") in ("DECLINED", "OPTED_OUT") else None,
-        whole=isinstance(shown.get("roles"), list) and isinstance(shown.get("documents"), list),
+        whole=_are_shown(shown.get("roles")) and _are_shown(shown.get("documents")),
+        vague=not all(_are_shown(one.get("signers")) for one in roles) or None in map(_approvals, documents),
     )
+
+
+def _are_shown(parts: object) -> bool:
+    return isinstance(parts, list) and all(isinstance(part, Mapping) and _id(part) for part in parts)
 
 
 def _seats(role: Mapping[str, object], documents: Iterable[Mapping[str, object]]) -> Iterator[Seat]:
     role_id = _id(role)
-    approvals = [mark for document in documents for mark in _approvals(document) if mark.get("role") == role_id]
+    shown = [_approvals(document) for document in documents]
+    approvals = [mark for marks in shown for mark in marks or () if mark.get("role") == role_id]
     # The sender has a role of their own in every package; without anything to sign it is no signer's.
     if not role_id or (role.get("type") == "SENDER" and not approvals):
         return
-    index = role.get("index")
+    index, is_signer = role.get("index"), bool(approvals) or _text(role.get("type")) is not None
     for person in list(_objects(role.get("signers"))) or [{}]:
         yield Seat(
             signer_id=_id(person) or role_id,
@@ -135,30 +149,43 @@ def _seats(role: Mapping[str, object], documents: Iterable[Mapping[str, object]]
             order=index if isinstance(index, int) and not isinstance(index, bool) and abs(index) < 2**31 else None,
             name=_full_name(person),
             email=_text(person.get("email")),
-            locked=_flag(role.get("locked")),
-            completed=_all_signed(approvals) if approvals else None,
-            attachments=tuple(
-                _text(asked.get("name")) or ""
-                for asked in _objects(role.get("attachmentRequirements"))
-                if asked.get("status") == "COMPLETE"
-            ),
+            locked=_flag(role.get("locked")) if is_signer else None,
+            completed=_all_signed(approvals) if approvals and None not in shown else None,
+            attachments=_attachments(role.get("attachmentRequirements")) if is_signer else None,
             taken=bool(_id(person)),
         )
 
 
+def _attachments(asked: object) -> tuple[str, ...] | None:
+    """The names of requirements that are met; None where not all are shown."""
+    if not isinstance(asked, list):
+        return None
+    shown = [(_text(one.get("name")), _text(one.get("status"))) for one in _objects(asked)]
+    if len(shown) < len(asked) or any(None in one for one in shown):
+        return None
+    return tuple(name for name, status in shown if status == "COMPLETE" and name)
+
+
 def _document(document: Mapping[str, object]) -> ShownDocument:
     marks: dict[str, list[Mapping[str, object]]] = {}
-    for mark in _approvals(document):
+    approvals = _approvals(document)
+    for mark in approvals or ():
         marks.setdefault(_text(mark.get("role")) or "", []).append(mark)
     signed = {
         role_id: max(_signed_at(mark) or "" for mark in asked) if _all_signed(asked) else None
         for role_id, asked in marks.items()
     }
-    return ShownDocument(id=_id(document) or "", name=_text(document.get("name")), signed=signed)
+    name = _text(document.get("name"))
+    return ShownDocument(id=_id(document) or "", name=name, signed=signed if approvals is not None else None)
 
 
-def _approvals(document: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    return _objects(document.get("approvals"))
+def _approvals(document: Mapping[str, object]) -> Sequence[Mapping[str, object]] | None:
+    """Where somebody is asked to sign; None where not all of it is shown."""
+    shown = document.get("approvals")
+    if not isinstance(shown, list):
+        return None
+    marks = [mark for mark in _objects(shown) if _text(mark.get("role"))]
+    return marks if len(marks) == len(shown) else None
 
 
 def _all_signed(approvals: Iterable[Mapping[str, object]]) -> bool:

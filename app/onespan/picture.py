@@ -4,16 +4,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from app.onespan.claims import EPOCH, NEVER, PACKAGE, Registers, State, believed, since, union
+from app.onespan.lifecycle import SIGNED
 from app.onespan.values import Attention, Document, Package, Sender, Signer
 
-# In these statuses nobody is asked to sign, so what hinders a signer needs no hand. The last four are those of
-# accounts that archive with Arkhineo (OneSpan's guide to external archiving); they come after COMPLETED.
-AT_REST = frozenset(
-    {
-        *("DRAFT", "COMPLETED", "ARCHIVED", "DECLINED", "OPTED_OUT", "EXPIRED"),
-        *("ARCHIVAL_PENDING", "ARCHIVAL_VALIDATING", "ARCHIVAL_INTERVENTION_REQUIRED", "ARCHIVAL_COMPLETED"),
-    }
-)
+# In these statuses nobody is asked to sign, so what hinders a signer needs no hand.
+AT_REST = SIGNED | {"DRAFT", "DECLINED", "OPTED_OUT", "EXPIRED"}
 
 
 class Known:
@@ -187,10 +182,14 @@ class People:
         return self.read_at == EPOCH or known.newest > self.read_at
 
     def _has_left(self, signer_id: str, known: Known) -> bool:
-        """Whether somebody else has the seat: the newest snapshot shows it, or an event after it told so."""
+        """Whether somebody else has the seat: the newest snapshot shows it, or an event after it told so.
+
+        Whom the sender takes out of a draft was not asked yet, and has left nothing.
+        """
         if signer_id in self.seats:
             return known.flag("reassigned") and known.at("reassigned") > self.read_at
-        return known.flag("reassigned") or known.value("role_id") in self.holders
+        was_asked = known.value("asked") is not False
+        return known.flag("reassigned") or (was_asked and known.value("role_id") in self.holders)
 
     def _signer(self, signer_id: str, known: Known) -> Signer:
         status, status_at = self._status(signer_id, known)

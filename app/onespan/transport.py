@@ -20,6 +20,7 @@ from app.errors import (
     RefusedByOneSpan,
     Throttled,
     UnreadableAnswer,
+    UnsendableRequest,
     WrongAddress,
 )
 
@@ -66,13 +67,15 @@ def new_session(*, backoff: float = BACKOFF) -> requests.Session:
 
 @contextmanager
 def faults_explained() -> Iterator[None]:
-    """Tell a fault on the way as `OneSpanDown`, by its kind alone: its text has the URL, and so an id or two."""
+    """Tell a fault on the way by its kind alone: its text has the URL, and so an id or two, or a header with a key."""
     try:
         yield
     except requests.exceptions.InvalidURL:
         raise WrongAddress from None
     except requests.RequestException as fault:
         raise OneSpanDown(type(fault).__name__) from None
+    except ValueError:
+        raise UnsendableRequest from None
 
 
 def check(answer: requests.Response) -> None:

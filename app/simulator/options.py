@@ -20,11 +20,8 @@ URL = "http://127.0.0.1:8000/onespan/callback"
 API_KEY = "simulated-api-key"
 LABELLED = re.compile(r"[A-Za-z0-9_.-]{1,40}=(.*[^=].*)", re.DOTALL)  # a base64 key that merely ends in "=" is not
 
-NO_KEY = """There is no callback key. Say which key the service believes:
-
-  flask --env-file instance/settings.env simulate
-
-or give --key, or set ONESPAN_CALLBACK_KEYS."""
+NO_KEY = """There is no callback key. Say which key the service believes with --key, or set ONESPAN_CALLBACK_KEYS,
+here or in the settings file (SETTINGS_FILE)."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
 from app.onespan.claims import iso
-from app.onespan.findings import ToldEvent
+from app.onespan.findings import ONCE, ToldEvent
 from app.store import tallies
 from app.store.db import insert_all
 from app.store.models import Event
@@ -24,14 +24,15 @@ SAME_FACT = timedelta(minutes=5)
 class NewEvent:
     """A fact that no row tells yet, in the words of a callback.
 
-    `found` is when it happened, after and until, where a reading found it and no callback told it.
+    `found` is when it happened, after and until, where a reading found it and no callback told it; nobody knows after
+    what (None) where that was the first one.
     """
 
     fingerprint: str
     callback: Callback
     happened_at: datetime
     received_at: datetime
-    found: tuple[datetime, datetime] | None = None
+    found: tuple[datetime | None, datetime] | None = None
 
     @property
     def source(self) -> str:
@@ -50,7 +51,7 @@ class Unconfirmed:
     document_id: str | None
     message: str | None
     extra: Mapping[str, object]
-    after: datetime
+    after: datetime | None
     until: datetime
 
     @classmethod
@@ -63,17 +64,23 @@ class Unconfirmed:
     def is_told_by(self, callback: Callback, *, who: Collection[object], happened_at: datetime) -> bool:
         """Whether a callback, by one who is called `who`, tells this very fact.
 
-        An undated one happened when it came, or not long before: a fact that was found just now may be its.
+        An undated one happened when it came, or not long before: a fact that was found just now may be its. So may one
+        be of what happens but once. A seat that was handed over is known by who left it, and by the role.
         """
-        late = SAME_FACT if callback.happened_at is None else timedelta(0)
+        late = SAME_FACT if callback.happened_at is None else ONCE.get(self.name, timedelta(0))
+        by_them = self.signer_id is None or callback.session_user is None or self.signer_id in who
         return (
             callback.name == self.name
             and callback.package_id == self.package_id
-            and self.after < happened_at <= self.until + late
+            and (self.after is None or self.after < happened_at)
+            and happened_at <= self.until + late
             and (callback.name != "PACKAGE_ATTACHMENT" or callback.message == self.message)
             and callback.document_id in (None, self.document_id)
-            and (self.signer_id is None or callback.session_user is None or self.signer_id in who)
+            and (by_them or self._takes_over(who))
         )
+
+    def _takes_over(self, who: Collection[object]) -> bool:
+        return self.name == "ROLE_REASSIGN" and self.extra.get("newRoleId") in who
 
 
 class Facts:
@@ -145,11 +152,18 @@ def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
 def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[ToldEvent]:
     """The events of a package that happened after this time."""
     places = (Event.name, Event.happened_at, Event.session_user, Event.signer_id, Event.document_id, Event.message)
-    found = select(*places).where(Event.package_id == package_id)
+    found = select(*places, Event.extra).where(Event.package_id == package_id)
     if after is not None:
         found = found.where(Event.happened_at > after)
     return [
-        ToldEvent(row.name, iso(row.happened_at), row.session_user or row.signer_id, row.document_id, row.message)
+        ToldEvent(
+            row.name,
+            iso(row.happened_at),
+            row.session_user or row.signer_id,
+            row.document_id,
+            row.message,
+            row.extra.get("newRoleId"),
+        )
         for row in connection.execute(found)
     ]
 

@@ -212,11 +212,6 @@ def is_reading_pending(connection: Connection) -> bool:
     return bool(connection.scalar(select(waits)))
 
 
-def began_at(connection: Connection) -> datetime | None:
-    """When the first entry came in: what happened before was nobody's to tell us."""
-    return connection.scalar(select(Journal.received_at).order_by(Journal.id).limit(1))
-
-
 def packages_after(connection: Connection, package_id: str, *, limit: int) -> list[str]:
     """The next package ids the journal speaks of, in their own order."""
     found = (

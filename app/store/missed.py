@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import exists, func, insert, or_, select, update
+from sqlalchemy import Row, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from app.store import outages, runs, tallies
-from app.store.models import Event, Journal, Missed
+from app.onespan.findings import DATED
+from app.store import listening, outages, tallies
+from app.store.db import take_pen
+from app.store.models import Event, Missed
 
 NEVER_TOLD, NO_TRACE = "never told", "no trace"
 LATEST = timedelta(days=7)  # how long after it came in a reading may still be digested, and find something
@@ -18,18 +21,16 @@ NEAR = timedelta(minutes=1)  # a callback comes within so much of its fact
 def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int) -> int:
     """Write down what was found `grace` ago or before, and still is not confirmed. Returns how many; call it again.
 
-    What happened before the first callback came, or the account was imported, was nobody's to tell. The caller holds
-    the pen, so that no callback tells of it meanwhile.
+    What happened before we listened was nobody's to tell. Takes the pen, which whoever confirms a fact holds as well;
+    so any number of processes may: each is noted once, and none that was told meanwhile.
     """
-    called = connection.scalar(
-        select(Journal.received_at).where(Journal.kind == "callback").order_by(Journal.id).limit(1)
-    )
-    began = min(filter(None, (called, runs.first_import(connection))), default=None)
+    take_pen(connection)
+    began = listening.began_at(connection)
     if began is None:
         return 0
     last = connection.scalar(select(func.max(Missed.found_at, type_=Missed.found_at.type)))
     found = (
-        select(Event.id, Event.package_id, Event.name, Event.happened_at, Event.first_received_at.label("found_at"))
+        select(*_FACT)
         .where(
             Event.source == "reconcile",
             Event.confirmation.is_(None),
@@ -49,7 +50,7 @@ def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int)
             "happened_at": row.happened_at,
             "found_at": row.found_at,
             "noted_at": now,
-            "cause": _cause(connection, row.name, row.happened_at),
+            "cause": _cause(connection, row, began=began),
         }
         for row in connection.execute(found)
     ]
@@ -79,11 +80,21 @@ def _key(happened_at: datetime, name: str, cause: str) -> str:
     return tallies.key(tallies.day(happened_at), name, cause)
 
 
-def _cause(connection: Connection, name: str, happened_at: datetime) -> str:
-    """Why it likely was not told."""
-    kinds = outages.touching(connection, happened_at - NEAR, happened_at + NEAR)
+def _cause(connection: Connection, fact: Row[Any], *, began: datetime) -> str:
+    """Why it likely was not told: what went on when it happened, or all the time in which it may have."""
+    start = end = fact.happened_at
+    if fact.name not in DATED:
+        start, end = max(fact.found_after or began, began), fact.found_until
+    kinds = outages.touching(connection, start - NEAR, end + NEAR)
     for kind in (outages.DOWN, outages.REFUSED):
         if kind in kinds:
             return kind
-    ever_told = exists().where(Event.name == name, or_(Event.source == "callback", Event.confirmation.is_not(None)))
+    of_the_name = Event.name == fact.name
+    ever_told = exists().where(of_the_name, or_(Event.source == "callback", Event.confirmation.is_not(None)))
     return NO_TRACE if connection.scalar(select(ever_told)) else NEVER_TOLD
+
+
+_FACT = (
+    *(Event.__table__.c[name] for name in ("id", "package_id", "name", "happened_at", "found_after", "found_until")),
+    Event.first_received_at.label("found_at"),
+)

@@ -43,7 +43,7 @@ def door(
         journal_id = keep(entry)
         wake()
         if problem:
-            log.warning("callback.unreadable", journal_id=journal_id, key=key)
+            log.warning("callback.unreadable", journal_id=journal_id, key=key, reason=problem.detail)
             return refuse(400, "unreadable_callback", str(problem))
         return {"callback": journal_id}
 
@@ -52,6 +52,12 @@ def door(
         log.warning("callback.refused", reason="no callback key of ours")
         hint = "Send the callback key as `Authorization: Basic <key>`, as it stands in OneSpan's settings."
         return refuse(401, "not_onespan", f"{error} {hint}", {"WWW-Authenticate": 'Basic realm="OneSpan callbacks"'})
+
+    @blueprint.errorhandler(RequestEntityTooLarge)
+    def too_large(_: RequestEntityTooLarge) -> ResponseReturnValue:
+        log.warning("callback.too_large", limit=BODY_LIMIT)
+        what = f"The body has more than {BODY_LIMIT} bytes, which no callback has; nothing of it is kept."
+        return refuse(413, "request_entity_too_large", what)
 
     @blueprint.errorhandler(NothingTakesIt)
     def nothing_takes_it(error: NothingTakesIt) -> ResponseReturnValue:

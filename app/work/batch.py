@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -16,11 +16,11 @@ from app.onespan.packages import PackageReading
 from app.onespan.picture import People, derive
 from app.onespan.surprise import surprise
 from app.onespan.values import Package
-from app.store import events, journal, ledger, missed, picture, reads, runs, sightings
+from app.store import events, journal, ledger, listening, missed, picture, reads, sightings
 from app.store.events import Facts, NewEvent, Unconfirmed
 from app.store.picture import NewChange
 from app.work.dispatch import Handlers
-from app.work.finding import ALL, NOTHING, Reading, found_by, gone
+from app.work.finding import ALL, Reading, found_by, gone, may_tell
 from app.work.told import Told, read
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -121,21 +121,26 @@ class Batch:
 
     def _found_before(self, one: Told, callback: Callback) -> Unconfirmed | None:
         """The fact that a reading found and this callback now tells."""
-        who = {callback.session_user, callback.extra.get("newRoleId")}
-        if callback.session_user and (state := self._canvas.states.get(one.package_id)):
+        to = callback.extra.get("newRoleId")
+        who = {callback.session_user, to}
+        if state := self._canvas.states.get(one.package_id):
             people = People.of(state)
-            person = people.person(callback.session_user)
-            sat = (one for one, role_id in people.roles.items() if role_id == callback.session_user)
-            who |= {person, people.roles.get(person), *sat}
+            for told_id in filter(None, (callback.session_user, to)):
+                person = people.person(str(told_id))
+                sat = (one for one, role_id in people.roles.items() if role_id == told_id)
+                who |= {person, people.roles.get(person), *sat}
+            by_sender = callback.session_user == people.about.value("sender_id")
+            if callback.name == "ROLE_REASSIGN" and by_sender and to is None:
+                callback = replace(callback, session_user=None)  # senders hand over the seats of others
         at = one.happened_at
         return next((found for found in self._unconfirmed if found.is_told_by(callback, who=who, happened_at=at)), None)
 
     def _look(self, one: Told) -> None:
         self._add_new()  # what was told up to here counts as told
-        if one.reading is None or one.tells != NOTHING:
+        if one.reading is None or may_tell(one.reading, one.tells, began_at=self._began_at):
             self._new += self._found(one)
             self._add_new()
-        if one.reading:
+        if one.reading and one.reading.whole:
             self._seen.setdefault(one.package_id, []).append(_reading(one, one.reading))
         self._canvas.take(one)
 
@@ -148,19 +153,26 @@ class Batch:
         return found_by(_reading(one, one.reading), before=before, told=told, began_at=began_at)
 
     def _last_reading(self, package_id: str) -> Reading | None:
-        """The newest by OneSpan's clock, of those in the journal and those seen in this batch."""
+        """The newest whole one by OneSpan's clock, of those in the journal and those seen in this batch."""
         if package_id not in self._before:
-            row = journal.last_reading(self._connection, package_id)
-            last = read(row) if row else None
-            self._before[package_id] = [_reading(last, last.reading)] if last and last.reading else []
+            last = self._kept_reading(package_id)
+            self._before[package_id] = [last] if last else []
         known = [*self._before[package_id], *self._seen.get(package_id, ())]
         return max(known, key=lambda one: (one.read_at, one.journal_id), default=None)
 
+    def _kept_reading(self, package_id: str) -> Reading | None:
+        row = journal.last_reading(self._connection, package_id)
+        while row:
+            last = read(row)
+            if last.reading and last.reading.whole:
+                return _reading(last, last.reading)
+            row = journal.last_reading(self._connection, package_id, before=row.id)
+        return None
+
     @cached_property
-    def _began_at(self) -> datetime | None:
-        """When we began to listen: at the first import, even if it found an empty account, or before it."""
-        began = (journal.began_at(self._connection), runs.first_import(self._connection))
-        return min(filter(None, began), default=None)
+    def _began_at(self) -> datetime:
+        """Since when we listen; where we do not yet, from now on."""
+        return listening.began_at(self._connection) or self._now
 
     def _add_new(self) -> None:
         for event_id, event in zip(events.add(self._connection, self._new), self._new, strict=True):

@@ -25,16 +25,21 @@ class Reading:
     tells: str | None = None
 
 
+def may_tell(shown: PackageReading, tells: str | None, *, began_at: datetime) -> bool:
+    """Whether a reading may tell anything: one that is to tell nothing does of a package newer than our listening."""
+    return shown.whole and (tells != NOTHING or _is_new(shown, iso(began_at)))
+
+
 def found_by(
     reading: Reading, *, before: Reading | None, told: Iterable[ToldEvent], began_at: datetime | None
 ) -> list[NewEvent]:
     """What happened since the reading before and was not told, as events.
 
     `began_at` is when we began to listen: what happened before then was nobody's to tell us, and of a package that
-    is older than that a first reading finds only what it shows the time of. An import tells nothing, or all there is;
-    then there is no reading before, and no time before we listened.
+    is older than that a first reading finds only what it shows the time of. A reading that is to tell all there is has
+    no reading before, and no time before we listened.
     """
-    if not reading.shown.whole or reading.tells == NOTHING or (before and before.read_at >= reading.read_at):
+    if before and before.read_at >= reading.read_at:
         return []
     after, began = iso(before.read_at) if before else EPOCH, iso(began_at) if began_at else EPOCH
     seen, until = iso(reading.read_at), iso(reading.answered_at)
@@ -65,11 +70,11 @@ def _event(one: Finding, place: int, reading: Reading) -> NewEvent:
         happened_at=datetime.fromisoformat(one.at),
         extra=dict(one.extra),
     )
-    between = (datetime.fromisoformat(one.after), datetime.fromisoformat(one.until))
+    after = datetime.fromisoformat(one.after) if one.after != EPOCH else None
     return NewEvent(
         fingerprint=f"found by {reading.journal_id}, {place}",
         callback=said,
         happened_at=datetime.fromisoformat(one.at),
         received_at=reading.received_at,
-        found=between,
+        found=(after, datetime.fromisoformat(one.until)),
     )

@@ -8,6 +8,7 @@ from typing import Any
 from app.onespan import claims
 from app.onespan.callbacks import Callback, read_callback
 from app.onespan.claims import PACKAGE, Claim, iso
+from app.onespan.findings import CLOCKS_DIFFER
 from app.onespan.packages import PackageReading, read_package
 from app.store.picture import Cause
 
@@ -58,5 +59,16 @@ def read(row: Any) -> Told:
     if row.kind == "absence":
         return Told(row.id, row.received_at, row.package_id, read_at=row.read_at, answered_at=answered_at)
     shown = read_package(json.loads(row.body))
-    when = {"read_at": row.read_at, "answered_at": answered_at}
-    return Told(row.id, row.received_at, shown.id, reading=shown, tells=row.tells, **when)
+    read_at, answered_at = _looked(shown, row.read_at, answered_at)
+    return Told(row.id, row.received_at, shown.id, None, shown, read_at, answered_at, row.tells)
+
+
+def _looked(shown: PackageReading, read_at: datetime, answered_at: datetime) -> tuple[datetime, datetime]:
+    """Between which times OneSpan looked. A package that it shows as it was changed it did not look at before that.
+
+    The header may be of another clock; it is not believed to be behind by more than `CLOCKS_DIFFER`.
+    """
+    changed = datetime.fromisoformat(shown.updated) if shown.updated else read_at
+    if changed > answered_at + CLOCKS_DIFFER:
+        changed = read_at
+    return max(read_at, changed), max(answered_at, changed)

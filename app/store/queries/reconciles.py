@@ -10,12 +10,14 @@ from sqlalchemy import ColumnElement, Row, func, literal_column, select
 from sqlalchemy.engine import Connection
 
 from app.onespan.catalogue import CATALOGUE
-from app.onespan.findings import NEVER_FOUND
+from app.onespan.findings import DATED, NEVER_FOUND
 from app.store import tallies
-from app.store.models import CALLBACK, Journal, Missed, Run, Tally
+from app.store.models import CALLBACK, Event, Journal, Missed, Run, Tally
+from app.store.outages import DOWN, REFUSED
 from app.store.queries.newest import COUNTED, Way, count_some, newest
 from app.store.queries.shown import Page
 
+LOOKED_AT = 2000  # of the facts missed last
 SILENT = 3  # facts missed in a row, with no callback since, that make a silence
 
 
@@ -57,7 +59,8 @@ class RunDetail:
 class MissedDetail:
     """A fact that a reading found and no callback told in time; `id` is its event's.
 
-    `late` is how many seconds after it happened we learned of it. `cause`, as far as can be told: `down` (no process
+    `late`: at most so many seconds after it happened we learned of it; null where nothing says when it may have
+    happened at the earliest. `cause`, as far as can be told: `down` (no process
     of ours took callbacks), `refused` (we answered 503), `never told` (no callback of this name ever came: is the
     event switched on in OneSpan?) or `no trace`. `told_at`: when a callback told it all the same.
     """
@@ -67,7 +70,7 @@ class MissedDetail:
     package_id: str
     happened_at: datetime
     found_at: datetime
-    late: float
+    late: float | None
     cause: str
     told_at: datetime | None
 
@@ -141,7 +144,8 @@ def missed_page(connection: Connection, wanted: MissedFilter, *, limit: int, bef
     It is a short one, with a `next` all the same, where what is wanted is rare among what has to be looked through.
     """
     ids, further = newest(connection, Missed.__table__.c.event_id, _ways(wanted), limit=limit, before=before)
-    found = select(*Missed.__table__.c).where(Missed.event_id.in_(ids)).order_by(Missed.event_id.desc())
+    found = select(*Missed.__table__.c, Event.found_after).join(Event, Event.id == Missed.event_id)
+    found = found.where(Missed.event_id.in_(ids)).order_by(Missed.event_id.desc())
     return Page(list(map(_missed, connection.execute(found))), str(further) if further else None)
 
 
@@ -184,9 +188,16 @@ def missed_by_cause(connection: Connection, *, since: datetime) -> dict[str, int
 
 
 def silence(connection: Connection) -> Silence | None:
-    """Whether no callback comes any more: the last facts were all missed, and nothing was told since they happened."""
-    newest = select(Missed.happened_at).where(Missed.told_at.is_(None)).order_by(Missed.event_id.desc()).limit(SILENT)
-    happened = list(connection.execute(newest).scalars())
+    """Whether no callback comes any more: the last facts were all missed, and nothing was told since they happened.
+
+    What happened while we were down, or refused callbacks, does not count: that it was not told is explained.
+    """
+    unexplained = (Missed.told_at.is_(None), Missed.cause.not_in((DOWN, REFUSED)))
+    last_ones = (
+        select(Missed.__table__).where(unexplained[0]).order_by(Missed.event_id.desc()).limit(LOOKED_AT).subquery()
+    )
+    of_no_cause = select(last_ones.c.happened_at).where(last_ones.c.cause.not_in((DOWN, REFUSED)))
+    happened = list(connection.execute(of_no_cause.order_by(last_ones.c.event_id.desc()).limit(SILENT)).scalars())
     if len(happened) < SILENT:
         return None
     last = connection.scalar(
@@ -194,7 +205,7 @@ def silence(connection: Connection) -> Silence | None:
     )
     if last is not None and last >= min(happened):
         return None
-    untold = select(Missed.event_id).where(Missed.told_at.is_(None)).limit(COUNTED)
+    untold = select(Missed.event_id).where(*unexplained).limit(COUNTED)
     missed = count_some(connection, untold.where(Missed.happened_at > last) if last else untold)
     return Silence(last, missed, ADVICE)
 
@@ -240,7 +251,8 @@ def _rate(of: str, came: int, lost: int) -> Rate:
 
 
 def _missed(row: Row[*tuple[Any, ...]]) -> MissedDetail:
-    late = (row.found_at - row.happened_at).total_seconds()
+    since = row.happened_at if row.name in DATED else row.found_after
+    late = (row.found_at - since).total_seconds() if since else None
     return MissedDetail(
         row.event_id, row.name, row.package_id, row.happened_at, row.found_at, late, row.cause, row.told_at
     )
