@@ -6,12 +6,13 @@ from datetime import datetime
 import structlog
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.errors import NothingTakesIt, NotOneSpan, UnreadableCallback
 from app.onespan.callbacks import read_callback
 from app.store.journal import Entry
 from app.web.auth import authenticate
-from app.web.bodies import whole_body
+from app.web.bodies import LIMIT, whole_body
 from app.web.errors import refuse
 
 log = structlog.get_logger()
@@ -55,8 +56,8 @@ def door(
 
     @blueprint.errorhandler(RequestEntityTooLarge)
     def too_large(_: RequestEntityTooLarge) -> ResponseReturnValue:
-        log.warning("callback.too_large", limit=BODY_LIMIT)
-        what = f"The body has more than {BODY_LIMIT} bytes, which no callback has; nothing of it is kept."
+        log.warning("callback.too_large", limit=LIMIT)
+        what = f"The body has more than {LIMIT} bytes, which no callback has; nothing of it is kept."
         return refuse(413, "request_entity_too_large", what)
 
     @blueprint.errorhandler(NothingTakesIt)
