@@ -55,22 +55,20 @@ done
 
 cat <<EOF
 
-Look at the packages, from another terminal:
+Open $address/ and log in with DASHBOARD_PASSWORD from $settings.
+
+What callbacks never told is found when OneSpan is asked: "Reconcile now" on the page Health does that at once.
+The same as JSON, from another terminal:
 
   . $settings
   curl -s "$address/api/packages?sort=-updated_at&limit=5" -H "Authorization: Bearer \${API_TOKENS#*=}"
-
-What callbacks never told is found when OneSpan is asked; ask now, and see what was found:
-
-  curl -s -X POST "$address/api/reconciles" -H "Authorization: Bearer \${API_TOKENS#*=}"
-  curl -s "$address/api/events?source=reconcile&limit=5" -H "Authorization: Bearer \${API_TOKENS#*=}"
 
 Stop with Ctrl-C.
 
 EOF
 # Settings in the environment win over the file, as they do for the service.
 [ ! -f "$settings" ] || set -- --env-file "$settings"
-flask "$@" simulate --packages 0 --rate "${DEMO_RATE:-3}" --drop 0.05 --url "$address/onespan/callback" \
+flask "$@" simulate --packages 0 --at-once "${DEMO_AT_ONCE:-40}" --rate "${DEMO_RATE:-3}" --drop 0.05 --url "$address/onespan/callback" \
   --serve "$port" --api-key "$ONESPAN_API_KEY" &
 onespan=$!
 wait "$onespan"

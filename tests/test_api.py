@@ -511,7 +511,7 @@ def cursor_of(*said: Any) -> str:
         cursor_of("-updated_at", "0001-01-01T00:00:00+14:00", "y", FORWARD),
         cursor_of("-updated_at", "2026-01-01T00:00:00Z", "\ud800", FORWARD),
         cursor_of("-updated_at", "2026-01-01T00:00:00Z", "\0", FORWARD),
-        cursor_of("-updated_at", None, "y", FORWARD),
+        cursor_of("-updated_at", 7, "y", FORWARD),
         cursor_of("-updated_at", "2026-01-01T00:00:00Z", 7, FORWARD),
         cursor_of("-updated_at", "2026-01-01T00:00:00Z", "y"),
         cursor_of("-updated_at", "2026-01-01T00:00:00Z", "y", "back"),

@@ -97,6 +97,10 @@ TAMPERED = {
     "DELETE FROM attention": ("attention SIGNER_LOCKED", "None -> True"),
     "UPDATE packages SET signers_total = 7": ("details", "signers_total=7"),
     "UPDATE packages SET status_at = null": ("details", "status_at=None"),
+    "UPDATE packages SET shelf = 'wrong'": ("place in lists", "'as stored' -> 'as the package has it'"),
+    "UPDATE packages SET title = 'wrong'": ("place in lists", "'as stored' -> 'as the package has it'"),
+    "UPDATE searches SET text = 'wrong'": ("place in lists", "'as stored' -> 'as the package has it'"),
+    "DELETE FROM searches": ("place in lists", "'as stored' -> 'as the package has it'"),
 }
 
 
@@ -239,7 +243,7 @@ def test_law_8_a_package_of_no_cause_is_found_and_goes(service, rebuild, read):
     found, mended, clean = rebuild("--check"), rebuild(), rebuild("--check")
 
     assert (found.exit_code, "ghost package row" in found.output) == (1, True)
-    assert "1 difference, mended." in mended.output
+    assert "2 differences, mended." in mended.output
     assert clean.exit_code == 0
     assert [one["id"] for one in read("/api/packages")["items"]] == ["pkg-1"]
 

@@ -45,10 +45,14 @@ class Account:
         *,
         packages: int | None,
         senders: int = SENDERS,
+        crowd: int = CROWD,
         quirks: Quirks = USUAL,
         odd: Rates = NOTHING_ODD,
     ) -> None:
-        """`packages`: how many there will be, None: ever more. `senders`: how many there are besides the owner."""
+        """`packages`: how many there will be, None: ever more; `crowd`: how many live at the same time.
+
+        `senders`: how many there are besides the owner.
+        """
         self.quirks = quirks
         self.registration: Registration | None = None
         self.reminders: list[tuple[str, str | None]] = []  # package and role of each reminder that was asked for
@@ -59,6 +63,7 @@ class Account:
         self._plans: dict[str, deque[Act]] = {}
         self._handled: set[str] = set()  # packages whose plan may have become impossible by somebody's hand
         self._to_begin = packages
+        self._crowd = crowd
         self._lag = timedelta(seconds=quirks.list_lag)
         self._shelf = Shelf(lag=self._lag)
         self._lock = threading.RLock()
@@ -145,7 +150,7 @@ class Account:
 
     def _next(self, now: datetime) -> str:
         """Whose turn it is: a new package's while there is room in the crowd, otherwise anybody's."""
-        if self._to_begin == 0 or len(self._plans) >= CROWD:
+        if self._to_begin == 0 or len(self._plans) >= self._crowd:
             return self._dice.choice(list(self._plans))
         package = drafts.draft(self._dice, self.people, now=now, odd=self._odd)
         self._packages[package.id] = package

@@ -42,7 +42,14 @@ def simulate(**given: Any) -> None:
 
 def _simulate(wish: Wish, seed: int) -> bool:
     """Do all that was wished; returns whether every callback was accepted."""
-    account = Account(seed, packages=wish.packages or None, senders=wish.senders, quirks=wish.quirks, odd=wish.oddities)
+    account = Account(
+        seed,
+        packages=wish.packages or None,
+        senders=wish.senders,
+        crowd=wish.at_once,
+        quirks=wish.quirks,
+        odd=wish.oddities,
+    )
 
     def registered() -> Registration | None:
         return account.registration

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from app.simulator import faults, oddities, post, quirks
-from app.simulator.account import SENDERS
+from app.simulator.account import CROWD, SENDERS
 from app.simulator.faults import FAULTS
 from app.simulator.gate import CLIENT_ID, CLIENT_SECRET
 from app.simulator.oddities import ODDITIES
@@ -32,6 +32,7 @@ class Wish:
     """What was asked for; None for a mishap means: as the day is, good or bad."""
 
     packages: int
+    at_once: int
     senders: int
     rate: float
     seed: int | None
@@ -119,6 +120,13 @@ OPTIONS = (
         show_default=True,
         type=click.IntRange(min=0),
         help="How many packages live their lives; 0: ever more, until stopped.",
+    ),
+    click.option(
+        "--at-once",
+        default=CROWD,
+        show_default=True,
+        type=click.IntRange(1, 100_000),
+        help="How many packages are under way at the same time.",
     ),
     click.option(
         "--senders",

@@ -1,5 +1,6 @@
 """Events: each fact once. The only writer of their table."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from sqlalchemy.engine import Connection
 from app.onespan.callbacks import Callback
 from app.onespan.claims import iso
 from app.onespan.findings import ToldEvent
+from app.store import tallies
 from app.store.db import insert_all
 from app.store.models import Event
 
@@ -132,8 +134,12 @@ def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[Unco
 
 def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
     """Note by which callback, its fingerprint, these events were told after all."""
+    told: Counter[str] = Counter()
     for event, fingerprint in confirmed.items():
-        connection.execute(update(Event).where(Event.id == event).values(confirmation=fingerprint))
+        row = connection.execute(_CONFIRM, {"event": event, "telling": fingerprint}).one()
+        told[_day_and_name(row.happened_at, row.name)] += 1
+    tallies.count(connection, tallies.TOLD, told)
+    tallies.count(connection, tallies.FOUND, {key: -number for key, number in told.items()})
 
 
 def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[ToldEvent]:
@@ -173,6 +179,9 @@ def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:
         for event_id, event in enumerate(new, start=last + 1)
     ]
     insert_all(connection, Event, rows)
+    for kind, source in ((tallies.TOLD, "callback"), (tallies.FOUND, "reconcile")):
+        counted = Counter(_day_and_name(one.happened_at, one.callback.name) for one in new if one.source == source)
+        tallies.count(connection, kind, counted)
     return list(range(last + 1, last + 1 + len(new)))
 
 
@@ -185,5 +194,17 @@ def count_repeats(connection: Connection, repeats: Mapping[int, int]) -> None:
         connection.execute(statement, [{"event": event, "more": more} for event, more in repeats.items()])
 
 
+def _day_and_name(happened_at: datetime, name: str) -> str:
+    return tallies.key(tallies.day(happened_at), name)
+
+
 def _undated(content: str, at: datetime) -> str:
     return f"{content}@{at.isoformat(timespec='microseconds')}"
+
+
+_CONFIRM = (
+    update(Event)
+    .where(Event.id == bindparam("event"))
+    .values(confirmation=bindparam("telling"))
+    .returning(Event.happened_at, Event.name)
+)

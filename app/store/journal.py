@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 from sqlalchemy import Integer, Row, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
+from app.store import tallies
 from app.store.db import Database, blames_a_row
 from app.store.models import Event, Journal
 
@@ -232,8 +234,11 @@ def count_packages(connection: Connection) -> int:
     return connection.scalar(select(func.count(Journal.package_id.distinct())).where(Journal.unreadable.is_(None))) or 0
 
 
-def settle(connection: Connection, told: Mapping[int, int | None], *, now: datetime) -> None:
-    """Note that these entries were digested, and into which event each went."""
+def settle(
+    connection: Connection, told: Mapping[int, int | None], *, callbacks: Iterable[datetime], now: datetime
+) -> None:
+    """Note that these entries were digested, into which event each went, and when the `callbacks` of them came."""
+    tallies.count(connection, tallies.CALLBACKS, Counter(map(tallies.minute, callbacks)))
     if told:
         rows = [{"entry": entry, "now": now, "event": event} for entry, event in told.items()]
         connection.execute(_SETTLE, rows)

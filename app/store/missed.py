@@ -1,12 +1,13 @@
 """Facts that reading found and no callback told in time. The only writer of their table."""
 
+from collections import Counter
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from app.store import outages, runs
+from app.store import outages, runs, tallies
 from app.store.models import Event, Journal, Missed
 
 NEVER_TOLD, NO_TRACE = "never told", "no trace"
@@ -17,8 +18,8 @@ NEAR = timedelta(minutes=1)  # a callback comes within so much of its fact
 def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int) -> int:
     """Write down what was found `grace` ago or before, and still is not confirmed. Returns how many; call it again.
 
-    What happened before the first callback came, or the account was imported, was nobody's to tell. Any number of
-    processes may: each is noted once.
+    What happened before the first callback came, or the account was imported, was nobody's to tell. The caller holds
+    the pen, so that no callback tells of it meanwhile.
     """
     called = connection.scalar(
         select(Journal.received_at).where(Journal.kind == "callback").order_by(Journal.id).limit(1)
@@ -54,13 +55,28 @@ def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int)
     ]
     if rows:
         connection.execute(insert(Missed), rows)
+    tallies.count(
+        connection,
+        tallies.MISSED,
+        Counter(_key(one["happened_at"], one["name"], one["cause"]) for one in rows),
+    )
     return len(rows)
 
 
 def told(connection: Connection, event_ids: Collection[int], *, now: datetime) -> None:
     """Callbacks told these after all."""
     if event_ids:
-        connection.execute(update(Missed).where(Missed.event_id.in_(event_ids)).values(told_at=now))
+        found = update(Missed).where(Missed.event_id.in_(event_ids), Missed.told_at.is_(None)).values(told_at=now)
+        rows = connection.execute(found.returning(Missed.happened_at, Missed.name, Missed.cause)).all()
+        tallies.count(
+            connection,
+            tallies.MISSED,
+            {key: -number for key, number in Counter(_key(*row) for row in rows).items()},
+        )
+
+
+def _key(happened_at: datetime, name: str, cause: str) -> str:
+    return tallies.key(tallies.day(happened_at), name, cause)
 
 
 def _cause(connection: Connection, name: str, happened_at: datetime) -> str:

@@ -4,12 +4,13 @@ Whoever calls this holds the pen (`db.take_pen`).
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.engine import Connection
 
 from app.onespan.claims import State, document, signer
@@ -17,13 +18,17 @@ from app.onespan.values import Attention as OpenReason
 from app.onespan.values import Document as DocumentValue
 from app.onespan.values import Package as PackageValue
 from app.onespan.values import Signer as SignerValue
+from app.store import searches, tallies
 from app.store.db import insert_all, upsert_all
-from app.store.models import Attention, Change, Document, Package, Signer
+from app.store.models import Attention, Change, Document, Package, Search, Signer
+from app.store.searches import words_of
+from app.store.shelves import shelf, title
 
 # What each change is about; the rest of the picture follows from these, or is when and not what.
 OF_PACKAGE = ("name", "type", "status", "trashed", "deleted")
 OF_SIGNER = ("status", "name", "email", "order", "role_id", "locked", "email_bounce", "kba_failures", "attachments")
 OF_DOCUMENT = ("name", "signed_by")
+ADDRESS = 256  # characters of an e-mail address that count when it is looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,26 @@ def packages_after(connection: Connection, package_id: str, *, limit: int) -> li
     return list(connection.execute(found).scalars())
 
 
-def erase(connection: Connection, package_ids: Iterable[str]) -> None:
+def places(connection: Connection, package_ids: Iterable[str]) -> dict[str, tuple[str, str, str | None]]:
+    """Where these packages are found: their shelves, their titles, and what they are searched by."""
+    return {row.id: (row.shelf, row.title, row.text) for row in connection.execute(_PLACES, {"ids": list(package_ids)})}
+
+
+def count_shelved(connection: Connection) -> Counter[str]:
+    """How many packages stand on each shelf: what the tally has to say."""
+    found = select(Package.shelf, func.count()).group_by(Package.shelf)
+    return Counter({row[0]: row[1] for row in connection.execute(found)})
+
+
+def place_of(package: PackageValue) -> tuple[str, str, str]:
+    """Where a package is to be found."""
+    return shelf(package), title(package), words_of(package)
+
+
+def erase(connection: Connection, package_ids: Sequence[str]) -> None:
     """Forget packages that nobody ever told of."""
+    tallies.count(connection, tallies.PACKAGES, _fewer(places(connection, package_ids)))
+    searches.erase(connection, package_ids)
     for table in (Signer, Document, Attention):
         connection.execute(delete(table).where(table.package_id.in_(package_ids)))
     connection.execute(delete(Package).where(Package.id.in_(package_ids)))
@@ -146,14 +169,25 @@ def paint(
     connection: Connection, new: Mapping[str, tuple[State, PackageValue]], old: Mapping[str, PackageValue]
 ) -> None:
     """Write what we now believe of each package, and all that is claimed of it, over what stood there before."""
-    upsert_all(connection, Package, [_package(state, package) for state, package in new.values()])
     packages = [package for _, package in new.values()]
+    before, after = places(connection, new), {one.id: place_of(one) for one in packages}
+    upsert_all(connection, Package, [_package(state, package, after[package.id]) for state, package in new.values()])
+    more = Counter(shelf for shelf, _, _ in after.values())
+    more.update(_fewer(before))
+    tallies.count(connection, tallies.PACKAGES, more)
+    searches.write(
+        connection, {one: words for one, (*_, words) in after.items() if before.get(one, ())[2:] != (words,)}
+    )
     _write_parts(connection, Signer, [(one.id, _signers(one), _signers(old.get(one.id))) for one in packages])
     _write_parts(connection, Document, [(one.id, _documents(one), _documents(old.get(one.id))) for one in packages])
     _write_attention(connection, [one for one in packages if _attention_changed(one, old.get(one.id))])
 
 
-def _package(state: State, package: PackageValue) -> dict[str, Any]:
+def _fewer(before: Mapping[str, tuple[str, str, str | None]]) -> dict[str, int]:
+    return {shelf: -number for shelf, number in Counter(shelf for shelf, _, _ in before.values()).items()}
+
+
+def _package(state: State, package: PackageValue, place: tuple[str, str, str]) -> dict[str, Any]:
     plain = {name: getattr(package, name) for name in _PLAIN_PACKAGE}
     return {
         **plain,
@@ -162,6 +196,8 @@ def _package(state: State, package: PackageValue) -> dict[str, Any]:
         "sender_email": package.sender.email,
         "next_signers": list(package.next_signers),
         "state": state,
+        "shelf": place[0],
+        "title": place[1],
     }
 
 
@@ -169,9 +205,18 @@ def _signers(package: PackageValue | None) -> dict[str, dict[str, Any]]:
     if package is None:
         return {}
     return {
-        one.id: {"package_id": package.id, **{name: _plain(getattr(one, name)) for name in _SIGNER}}
+        one.id: {
+            "package_id": package.id,
+            "address": address(one.email),
+            **{name: _plain(getattr(one, name)) for name in _SIGNER},
+        }
         for one in package.signers
     }
+
+
+def address(email: str | None) -> str | None:
+    """An e-mail address without its case, as signers are looked up by it."""
+    return email.casefold()[:ADDRESS] if email else None
 
 
 def _documents(package: PackageValue | None) -> dict[str, dict[str, Any]]:
@@ -221,6 +266,11 @@ def _write_attention(connection: Connection, packages: Sequence[PackageValue]) -
 
 
 _STATES = select(Package.id, Package.state).where(Package.id.in_(bindparam("ids", expanding=True)))
+_PLACES = (
+    select(Package.id, Package.shelf, Package.title, Search.text)
+    .outerjoin(Search, Search.package_id == Package.id)
+    .where(Package.id.in_(bindparam("ids", expanding=True)))
+)
 _PLAIN_PACKAGE = (
     "id",
     "name",

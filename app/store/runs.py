@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from app.onespan.listing import Place
 from app.store.db import take_pen
-from app.store.models import Process, Run
+from app.store.models import FOUND, Event, Process, Run
 from app.store.outages import LIVELY
 
 RECONCILE, SWEEP, BACKFILL = "reconcile", "sweep", "backfill"
@@ -173,7 +173,16 @@ def finish(connection: Connection, run: TakenRun, *, now: datetime, until: datet
     """Note that a run is done, up to when it makes all known, and how many packages it left unread."""
     left = Run.unreadable + unreadable
     ended = {"state": DONE, "finished_at": now, "due_at": now}
-    return _settle(connection, run, **ended, until=until, error=None, unreadable=left)
+    found = found_between(connection, run.began_at, now)
+    return _settle(connection, run, **ended, until=until, error=None, unreadable=left, found=found)
+
+
+def found_between(connection: Connection, start: datetime, end: datetime) -> int:
+    """How many facts came up between two moments which no callback had told."""
+    found = select(func.count()).where(
+        Event.source == FOUND, Event.first_received_at >= start, Event.first_received_at <= end
+    )
+    return connection.scalar(found) or 0
 
 
 def _settle(connection: Connection, run: TakenRun, **values: Any) -> bool:

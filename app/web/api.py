@@ -99,8 +99,7 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
         """Facts, newest first, with the callbacks that told them and what the handlers made of them."""
         wanted = EventFilter(**asked.model_dump(exclude={"limit", "cursor"}))
         with database.read() as connection:
-            items = queries.event_page(connection, wanted, limit=asked.limit + 1, before=id_in(asked.cursor))
-        return page_of(items, asked.limit)
+            return queries.event_page(connection, wanted, limit=asked.limit, before=id_in(asked.cursor))
 
     @get("/api/events/<int:event_id>", answer=EventDetail, errors=(404,))
     def event(event_id: int) -> EventDetail:

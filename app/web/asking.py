@@ -48,8 +48,7 @@ def add_views(
         """Facts that reading found and no callback told in time, newest first."""
         wanted = MissedFilter(**asked.model_dump(exclude={"limit", "cursor"}))
         with database.read() as connection:
-            items = queries.missed_page(connection, wanted, limit=asked.limit + 1, before=id_in(asked.cursor))
-        return page_of(items, asked.limit)
+            return queries.missed_page(connection, wanted, limit=asked.limit, before=id_in(asked.cursor))
 
     @endpoints.get("/api/missed/rate", answer=Delivery, query=DeliveryQuery)
     def rate(asked: DeliveryQuery) -> Delivery:

@@ -182,7 +182,7 @@ class Batch:
         if asks:
             reads.want(connection, self._wanted, now=now, patience=READ_SOON)
         told = {one.id: self._ids.get(self._fingerprints.get(one.id, "")) for one in self._told}
-        journal.settle(connection, told, now=now)
+        journal.settle(connection, told, callbacks=[one.received_at for one in self._told if one.callback], now=now)
 
 
 def _reading(told: Told, shown: PackageReading) -> Reading:

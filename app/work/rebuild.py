@@ -10,7 +10,7 @@ from app.onespan import claims
 from app.onespan.claims import State
 from app.onespan.picture import derive
 from app.onespan.values import Package
-from app.store import journal, picture, queries
+from app.store import journal, picture, queries, tallies
 from app.store.db import Database, take_pen
 from app.store.picture import Cause, NewChange
 from app.work.attempt import Clock
@@ -36,7 +36,8 @@ def rebuild(
 ) -> Iterator[Difference]:
     """Derive every package anew and tell where the stored picture differs; with `write` mend it too.
 
-    Goes by chunks of packages, so memory stays bounded and the digest is held up for a moment at a time only.
+    Goes by chunks of packages, so memory stays bounded and the digest is held up for a moment at a time only; then
+    looks whether as many packages of each kind are counted as there are.
     `progress` is told how many packages each chunk had. What still waits to be digested is left to the digest.
     """
     last = ""
@@ -46,11 +47,20 @@ def rebuild(
                 take_pen(connection)
             ids = _ids_after(connection, last)
             found = list(_chunk(connection, ids, clock=clock, write=write))
-        if not ids:
-            return
+            if not ids:
+                yield from _counted(connection, write=write)
+                return
         yield from found
         progress(len(ids))
         last = ids[-1]
+
+
+def _counted(connection: Connection, *, write: bool) -> Iterator[Difference]:
+    stored, derived = tallies.counted(connection, tallies.PACKAGES), picture.count_shelved(connection)
+    if write and stored != derived:
+        tallies.put_right(connection, tallies.PACKAGES, derived)
+    for shelf in sorted(shelf for shelf in {*stored, *derived} if stored[shelf] != derived[shelf]):
+        yield Difference("all", shelf, "number", stored[shelf], derived[shelf])
 
 
 def _ids_after(connection: Connection, last: str) -> list[str]:
@@ -73,14 +83,16 @@ def _chunk(connection: Connection, ids: list[str], *, clock: Clock, write: bool)
     claimed = picture.states(connection, ids)
     of_no_cause = stored.keys() - derived.keys()
     told_otherwise = {one for one in derived if _plain(claimed.get(one)) != _plain(states[one])}
-    differing = told_otherwise | {one for one, package in derived.items() if stored.get(one) != package}
+    places = picture.places(connection, ids)
+    misplaced = {one for one, package in derived.items() if places.get(one) != picture.place_of(package)}
+    differing = told_otherwise | misplaced | {one for one, package in derived.items() if stored.get(one) != package}
     if write:
         picture.paint(connection, {one: (states[one], derived[one]) for one in differing}, stored)
         picture.record(connection, changes, now=now)
-        picture.erase(connection, of_no_cause)
+        picture.erase(connection, sorted(of_no_cause))
     yield from map(_difference, changes)
     for one in sorted(differing - {change.package_id for change in changes}):
-        yield Difference(one, "package", *_details(stored.get(one), derived[one]))
+        yield Difference(one, "package", *_details(stored.get(one), derived[one], is_misplaced=one in misplaced))
     for one in sorted(of_no_cause):
         yield Difference(one, "package", "row", "stored", "of no cause")
 
@@ -114,8 +126,10 @@ def _plain(state: State | None) -> str:
     return json.dumps(state, sort_keys=True)
 
 
-def _details(stored: Package | None, derived: Package) -> tuple[str, str, str]:
+def _details(stored: Package | None, derived: Package, *, is_misplaced: bool) -> tuple[str, str, str]:
     """What differs, as it is stored and as it is derived; persons only by the field's name."""
+    if stored == derived and is_misplaced:
+        return "place in lists", "as stored", "as the package has it"
     if stored == derived:
         return "claims", "as stored", "as the journal has them"
     names = [one.name for one in fields(Package) if getattr(stored, one.name, None) != getattr(derived, one.name)]

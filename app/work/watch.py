@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from app.store import missed, outages
-from app.store.db import Database
+from app.store.db import Database, take_pen
 from app.work.attempt import Clock
 
 log = structlog.get_logger()
@@ -56,6 +56,7 @@ class Watch:
     def turn(self) -> bool:
         """Write down some. Returns whether there may be more."""
         with self._database.write() as connection:
+            take_pen(connection)
             noted = missed.note(connection, now=self._clock(), grace=self._grace, limit=NOTED)
         if noted:
             log.warning("callbacks.missed", facts=noted)

@@ -2,10 +2,12 @@
 
 from app.store.models.asking import Missed, Outage, Process, Read, Request, Run, Sighting
 from app.store.models.base import Base
+from app.store.models.finding import Search, Tally
 from app.store.models.logins import EndedSession, Login
 from app.store.models.road import (
     CALLBACK,
     DUE,
+    FOUND,
     PARKED,
     RUNNING,
     Attention,
@@ -21,6 +23,7 @@ from app.store.models.road import (
 __all__ = [
     "CALLBACK",
     "DUE",
+    "FOUND",
     "PARKED",
     "RUNNING",
     "Attention",
@@ -39,6 +42,8 @@ __all__ = [
     "Read",
     "Request",
     "Run",
+    "Search",
     "Sighting",
     "Signer",
+    "Tally",
 ]

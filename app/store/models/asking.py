@@ -61,8 +61,8 @@ class Run(Base):
 
     While `state` is `running`, `due_at` is when somebody may go on with it: the end of a lease, or of a wait. Its
     window goes back to `since` (null: to the beginning), and `until` is up to when all is known once it is done, both
-    OneSpan's time. `progress` is where it has come to. What it did is counted; `error` is what it met last. `by` is who
-    asked for it, where somebody did.
+    OneSpan's time. `progress` is where it has come to. What it did is counted, at its end what was `found` too; `error`
+    is what it met last. `by` is who asked for it, where somebody did.
     """
 
     __tablename__ = "reconciles"
@@ -88,6 +88,7 @@ class Run(Base):
     changed: Mapped[int] = mapped_column(Integer, server_default="0")
     asked: Mapped[int] = mapped_column(Integer, server_default="0")
     unreadable: Mapped[int] = mapped_column(Integer, server_default="0")
+    found: Mapped[int | None]
 
     __table_args__ = (
         Index(
@@ -155,3 +156,19 @@ class Missed(Base):
     noted_at: Mapped[datetime]
     cause: Mapped[str] = mapped_column(String(20))
     told_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        *(Index(f"ix_missed_{name}_event_id", name, "event_id") for name in ("package_id", "name", "cause")),
+        Index(
+            "ix_missed_untold",
+            "event_id",
+            postgresql_where=text("told_at IS NULL"),
+            sqlite_where=text("told_at IS NULL"),
+        ),
+        Index(
+            "ix_missed_told",
+            "event_id",
+            postgresql_where=text("told_at IS NOT NULL"),
+            sqlite_where=text("told_at IS NOT NULL"),
+        ),
+    )

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Integer, MetaData, String
+from sqlalchemy import JSON, BigInteger, Boolean, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase
 
 from app.store.db import Moment
@@ -12,6 +12,8 @@ from app.store.db import Moment
 Serial = BigInteger().with_variant(Integer, "sqlite")
 # OneSpan's ids differ by case; SQLite compares bytes anyway, PostgreSQL is told to.
 Id = String(256).with_variant(String(256, collation="C"), "postgresql")
+# A text that is only ever compared, byte by byte.
+Label = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 class Base(DeclarativeBase):

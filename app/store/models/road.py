@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.store.models.base import Base, Id, Serial
+from app.store.models.base import Base, Id, Label, Serial
 
 
 def _where(condition: str) -> dict[str, Any]:
@@ -53,12 +53,7 @@ class Journal(Base):
     event_id: Mapped[int | None] = mapped_column(ForeignKey("events.id"), index=True)
 
     __table_args__ = (
-        Index(
-            "ix_journal_pending",
-            "id",
-            postgresql_where=text("digested_at IS NULL"),
-            sqlite_where=text("digested_at IS NULL"),
-        ),
+        Index("ix_journal_pending", "id", **_where("digested_at IS NULL")),
         Index("ix_journal_package_id_id", "package_id", "id"),
         Index("ix_journal_callbacks", "id", **_where("kind = 'callback'")),
         Index("ix_journal_callbacks_key", "key", "id", **_where("kind = 'callback'")),
@@ -101,17 +96,17 @@ class Event(Base):
         Index("ix_events_package_id_id", "package_id", "id"),
         Index("ix_events_name_id", "name", "id"),
         Index("ix_events_happened_at_name", "happened_at", "name"),
-        Index(
-            "ix_events_found",
-            "first_received_at",
-            postgresql_where=text("source = 'reconcile'"),
-            sqlite_where=text("source = 'reconcile'"),
-        ),
+        Index("ix_events_found", "first_received_at", **_where("source = 'reconcile'")),
+        Index("ix_events_found_id", "id", **_where("source = 'reconcile'")),
     )
 
 
 class Package(Base):
-    """What we believe of a package, and in `state` all that was claimed of it."""
+    """What we believe of a package, and in `state` all that was claimed of it.
+
+    Two columns are for lists alone: `shelf` is what kind of package it is, in one text, and `title` is what it is
+    sorted by when it is sorted by its name.
+    """
 
     __tablename__ = "packages"
 
@@ -135,17 +130,26 @@ class Package(Base):
     last_event_at: Mapped[datetime | None]
     read_at: Mapped[datetime | None]
     state: Mapped[dict[str, Any]]
+    shelf: Mapped[str] = mapped_column(Label, server_default=text("''"))
+    title: Mapped[str] = mapped_column(Label, server_default=text("''"))
 
-    __table_args__ = (Index("ix_packages_status_updated_at", "status", "updated_at"),)
+    __table_args__ = (
+        Index("ix_packages_status_updated_at", "status", "updated_at"),
+        Index("ix_packages_shelf_id", "shelf", "id"),
+        *(
+            Index(f"ix_packages_shelf_{name}", "shelf", name, "id")
+            for name in ("updated_at", "created_at", "due_at", "status_at", "title")
+        ),
+    )
 
 
 class Signer(Base):
-    """A signer of a package; their id is unique within it."""
+    """A signer of a package; their id is unique within it. `address` is their e-mail address, without its case."""
 
     __tablename__ = "signers"
 
     package_id: Mapped[str] = mapped_column(Id, ForeignKey("packages.id"), primary_key=True)
-    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    id: Mapped[str] = mapped_column(Id, primary_key=True, index=True)
     role_id: Mapped[str | None] = mapped_column(Id)
     name: Mapped[str | None] = mapped_column(Text)
     email: Mapped[str | None] = mapped_column(Text)
@@ -156,6 +160,7 @@ class Signer(Base):
     email_bounce: Mapped[str | None] = mapped_column(Text)
     kba_failures: Mapped[int]
     attachments: Mapped[list[Any]]
+    address: Mapped[str | None] = mapped_column(Label, index=True)
 
 
 class Document(Base):
@@ -212,6 +217,7 @@ class Change(Base):
 DUE: ColumnClause[str] = literal_column("'due'")
 RUNNING: ColumnClause[str] = literal_column("'running'")
 PARKED: ColumnClause[str] = literal_column("'parked'")
+FOUND: ColumnClause[str] = literal_column("'reconcile'")
 CALLBACK: ColumnClause[str] = literal_column("'callback'")
 
 
@@ -231,24 +237,13 @@ class Dispatch(Base):
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     fence: Mapped[int] = mapped_column(Integer, server_default="0")
     due_at: Mapped[datetime]
-    finished_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None] = mapped_column(index=True)
     error: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         UniqueConstraint("event_id", "handler"),
-        Index(
-            "ix_dispatches_due",
-            "handler",
-            "due_at",
-            postgresql_where=text("state IN ('due', 'running')"),
-            sqlite_where=text("state IN ('due', 'running')"),
-        ),
-        Index(
-            "ix_dispatches_parked",
-            "package_id",
-            postgresql_where=text("state = 'parked'"),
-            sqlite_where=text("state = 'parked'"),
-        ),
+        Index("ix_dispatches_due", "handler", "due_at", **_where("state IN ('due', 'running')")),
+        Index("ix_dispatches_parked", "package_id", **_where("state = 'parked'")),
         Index("ix_dispatches_parked_since", "finished_at", "package_id", **_where("state = 'parked'")),
         Index("ix_dispatches_state_event_id", "state", "event_id"),
         Index("ix_dispatches_handler_state_event_id", "handler", "state", "event_id"),

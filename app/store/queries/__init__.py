@@ -15,7 +15,7 @@ from app.store.queries.handlers import (
     handler_counts,
     handler_page,
 )
-from app.store.queries.packages import SORTS, names, package_page, packages
+from app.store.queries.packages import names, package_page, packages
 from app.store.queries.reconciles import (
     Delivery,
     MissedDetail,
@@ -41,6 +41,7 @@ from app.store.queries.shown import (
     Pulse,
     Telling,
 )
+from app.store.queries.walk import SORTS
 from app.store.queries.watching import OutageDetail, ProcessDetail, Reach, next_due, outages, processes, reach
 
 __all__ = [

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
-from app.store.models import Package
+from app.store import tallies
+from app.store.shelves import kind_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,6 @@ class PackageCount:
 
 
 def package_counts(connection: Connection) -> list[PackageCount]:
-    """The numbers of packages, of each kind that there is."""
-    kind = (Package.type, Package.status, Package.trashed, Package.deleted)
-    return [PackageCount(*row) for row in connection.execute(select(*kind, func.count()).group_by(*kind))]
+    """The numbers of packages, of each kind that there is. They are kept beside the packages, and exact."""
+    shelved = tallies.counted(connection, tallies.PACKAGES)
+    return [PackageCount(*kind_on(shelf), number) for shelf, number in shelved.items() if number > 0]

@@ -19,15 +19,20 @@ class Place:
     backwards: bool = False
 
 
-def cursors(sort: str, shown: Sequence[Place], *, asked: Place | None, more: bool) -> tuple[str | None, str | None]:
-    """The cursors to the next page and to the one before, of a page that was `asked` for and has `more` behind it."""
-    backwards = asked is not None and asked.backwards
-    first, last = (shown[0], shown[-1]) if shown else (asked, asked)
-    goes_on, goes_back = (True, more) if backwards else (more, asked is not None)
-    return (
-        write_cursor(sort, replace(last, backwards=False)) if last and goes_on else None,
-        write_cursor(sort, replace(first, backwards=True)) if first and goes_back else None,
-    )
+def cursors(
+    sort: str, shown: Sequence[Place], *, asked: Place | None, ahead: Place | None
+) -> tuple[str | None, str | None]:
+    """The cursors to the next page and to the one before, of a page that was `asked` for.
+
+    `ahead` is from where there is more, in the direction in which it was read; None where it came to the end.
+    """
+    if asked and asked.backwards:
+        return _cursor(sort, shown[-1] if shown else asked), _cursor(sort, ahead, backwards=True)
+    return _cursor(sort, ahead), _cursor(sort, shown[0] if shown and asked else asked, backwards=True)
+
+
+def _cursor(sort: str, place: Place | None, *, backwards: bool = False) -> str | None:
+    return write_cursor(sort, replace(place, backwards=backwards)) if place else None
 
 
 def write_cursor(sort: str, place: Place) -> str:
@@ -42,14 +47,24 @@ def read_cursor(cursor: str, sort: str) -> Place:
     try:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
         made_for, value, last_id, backwards = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if made_for != sort or not isinstance(value, str) or not isinstance(last_id, str) or "\0" in value + last_id:
+        if made_for != sort or not isinstance(last_id, str) or not isinstance(backwards, bool):
             raise BadCursor
-        if not isinstance(backwards, bool):
-            raise BadCursor
-        (value + last_id).encode()  # half of a surrogate pair is in no cursor of ours
-        return Place(_instant(value) if sort.endswith("_at") else value, last_id, backwards)
+        return Place(_value(value, sort), _text(last_id), backwards)
     except (OverflowError, RecursionError, ValueError, TypeError, binascii.Error):
         raise BadCursor from None
+
+
+def _value(value: object, sort: str) -> object:
+    if not sort.endswith("_at"):
+        return _text(value)
+    return None if value is None else _instant(_text(value))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise BadCursor
+    value.encode()  # half of a surrogate pair is in no cursor of ours
+    return value
 
 
 def _instant(text: str) -> datetime:

@@ -4,21 +4,22 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, bindparam, exists, func, select
+from sqlalchemy import Row, Select, bindparam, exists, func, select
 from sqlalchemy.engine import Connection
 
 from app.onespan import values
-from app.store.models import DUE, PARKED, RUNNING, Change, Dispatch, Event, Journal
+from app.store.models import CALLBACK, DUE, FOUND, PARKED, RUNNING, Change, Dispatch, Event, Journal
 from app.store.picture import Cause
+from app.store.queries.newest import COUNTED, Way, count_some, newest
 from app.store.queries.reconciles import last_done, missed_by_cause, silence
-from app.store.queries.shown import ChangeDetail, DispatchDetail, EventDetail, EventFilter, Pulse, Telling
+from app.store.queries.shown import ChangeDetail, DispatchDetail, EventDetail, EventFilter, Page, Pulse, Telling
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
 TELLINGS_SHOWN = 20  # callbacks listed with an event; one told a thousand times has its count in `repeats`
 MISSED_SHOWN = timedelta(days=30)
-DWELLS = 500  # ended dispatches that the dwell is taken from
+DWELLS = 500  # dispatches that the dwell is taken from: those that ended last
 
 
 def history(connection: Connection, package_id: str, *, limit: int, after: int) -> list[ChangeDetail]:
@@ -45,23 +46,27 @@ def event(connection: Connection, event_id: int) -> EventDetail | None:
     return next(iter(_events(connection, rows)), None)
 
 
-def event_page(connection: Connection, wanted: EventFilter, *, limit: int, before: int | None) -> list[EventDetail]:
-    """Events older than the one with this id, newest first."""
-    conditions: list[ColumnElement[bool]] = [
-        column == value
-        for column, value in (
-            (Event.package_id, wanted.package),
-            (Event.name, wanted.name),
-            (Event.source, wanted.source),
-        )
-        if value is not None
-    ]
-    if before is not None:
-        conditions.append(Event.id < before)
+def event_page(connection: Connection, wanted: EventFilter, *, limit: int, before: int | None) -> Page[EventDetail]:
+    """A page of events older than the one with this id, newest first.
+
+    It is a short one, with a `next` all the same, where what is wanted is rare among what has to be looked through.
+    """
+    ids, further = newest(connection, _ID, _ways(wanted), limit=limit, before=before)
+    rows = connection.execute(select(*_EVENT).where(Event.id.in_(ids)).order_by(Event.id.desc())).all()
+    return Page(_events(connection, rows), str(further) if further else None)
+
+
+def _ways(wanted: EventFilter) -> list[Way]:
+    asked = ((Event.package_id, wanted.package), (Event.name, wanted.name))
+    ways = [Way(_ID, where=column == value, fits=column == value) for column, value in asked if value is not None]
+    if wanted.source is not None:
+        found = Event.source == FOUND
+        ways.append(Way(_ID, where=found) if wanted.source == "reconcile" else Way(_ID, fits=Event.source == CALLBACK))
     if wanted.state is not None:
-        conditions.append(exists().where(Dispatch.event_id == Event.id, Dispatch.state == wanted.state))
-    rows = connection.execute(select(*_EVENT).where(*conditions).order_by(Event.id.desc()).limit(limit)).all()
-    return _events(connection, rows)
+        in_state = Dispatch.state == wanted.state
+        owed = exists().where(Dispatch.event_id == Event.id, in_state)
+        ways.append(Way(Dispatch.__table__.c.event_id, where=in_state, fits=owed))
+    return ways
 
 
 def facts(connection: Connection, ids: Collection[int]) -> dict[int, values.Event]:
@@ -92,24 +97,23 @@ def dispatch(connection: Connection, dispatch_id: int) -> DispatchDetail | None:
 
 def pulse(connection: Connection, *, now: datetime) -> Pulse:
     """How the road flows now, at a price that does not grow with what was ever kept."""
-    waiting = connection.execute(
-        select(func.count(), func.min(Journal.received_at)).where(Journal.digested_at.is_(None))
-    ).one()
-    count, oldest = waiting
+    waiting = select(Journal.received_at).where(Journal.digested_at.is_(None)).order_by(Journal.id)
+    oldest = connection.scalar(waiting.limit(1))
     states = {
-        state.name: connection.scalar(select(func.count()).select_from(Dispatch).where(Dispatch.state == state)) or 0
+        state.name.strip("'"): count_some(connection, select(Dispatch.id).where(Dispatch.state == state).limit(COUNTED))
         for state in (DUE, RUNNING, PARKED)
     }
-    newest = select(Dispatch.finished_at, Event.first_received_at).join(Event).order_by(Dispatch.id.desc())
-    ended = connection.execute(newest.where(Dispatch.finished_at.is_not(None)).limit(DWELLS))
+    ended = select(Dispatch.event_id, Dispatch.finished_at).where(Dispatch.finished_at.is_not(None))
+    lately = ended.order_by(Dispatch.finished_at.desc()).limit(DWELLS).subquery()
+    dwells = select(lately.c.finished_at, Event.first_received_at).join_from(lately, Event, lately.c.event_id == _ID)
     return Pulse(
-        undigested=count,
+        undigested=count_some(connection, waiting.limit(COUNTED)),
         oldest_undigested=(now - oldest).total_seconds() if oldest else 0,
-        dispatches={state.strip("'"): number for state, number in states.items()},
+        dispatches=states,
         missed=missed_by_cause(connection, since=now - MISSED_SHOWN),
         is_silent=silence(connection) is not None,
         reconciled=(now - last).total_seconds() if (last := last_done(connection)) else None,
-        dwell=sorted((finished - received).total_seconds() for finished, received in ended if finished),
+        dwell=sorted((finished - received).total_seconds() for finished, received in connection.execute(dwells)),
     )
 
 
@@ -150,6 +154,7 @@ def _dispatch(row: AnyRow) -> DispatchDetail:
     return DispatchDetail(row.id, row.handler, row.state, row.attempts, row.due_at, row.finished_at, row.error)
 
 
+_ID = Event.__table__.c.id
 _CHANGE = tuple(Change.__table__.c)
 _INNER = ("fingerprint", "confirmation")  # how tellings are told apart
 _EVENT = tuple(column for column in Event.__table__.c if column.name not in _INNER)

@@ -1,16 +1,18 @@
 """How many callbacks came, minute by minute and hour by hour."""
 
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
-from app.store.models import Journal
+from app.store import tallies
+from app.store.models import Tally
 
 MINUTES, HOURS = 60, 48
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+MINUTE_LONG, HOUR_LONG = len("2026-01-31T12:00"), len("2026-01-31T12")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +35,22 @@ def flow(connection: Connection, *, now: datetime) -> Flow:
     """How callbacks came in lately. They count once they are digested."""
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
     hour = minute.replace(minute=0)
-    found = select(Journal.received_at).where(
-        Journal.kind == "callback",
-        Journal.received_at >= hour - (HOURS - 1) * HOUR,
-        Journal.digested_at.is_not(None),
-        Journal.unreadable.is_(None),
-    )
-    came = Counter(at.replace(second=0, microsecond=0) for at in connection.execute(found).scalars())
-    by_hour: Counter[datetime] = Counter()
-    for at, number in came.items():
-        by_hour[at.replace(minute=0)] += number
+    by_minute = _came(connection, since=minute - (MINUTES - 1) * MINUTE, letters=MINUTE_LONG)
+    by_hour = _came(connection, since=hour - (HOURS - 1) * HOUR, letters=HOUR_LONG)
     return Flow(
-        [Tick(at, came[at]) for at in (minute - ago * MINUTE for ago in reversed(range(MINUTES)))],
-        [Tick(at, by_hour[at]) for at in (hour - ago * HOUR for ago in reversed(range(HOURS)))],
+        [Tick(at, by_minute.get(tallies.minute(at)[:MINUTE_LONG], 0)) for at in _last(minute, MINUTES, MINUTE)],
+        [Tick(at, by_hour.get(tallies.minute(at)[:HOUR_LONG], 0)) for at in _last(hour, HOURS, HOUR)],
     )
+
+
+def _last(now: datetime, many: int, each: timedelta) -> Iterator[datetime]:
+    return (now - ago * each for ago in reversed(range(many)))
+
+
+def _came(connection: Connection, *, since: datetime, letters: int) -> dict[str, int]:
+    """How many came, by the first letters of the minute."""
+    at = func.substr(Tally.key, 1, letters)
+    found = select(at, func.sum(Tally.number)).where(
+        Tally.kind == tallies.CALLBACKS, Tally.key >= tallies.minute(since)
+    )
+    return {row[0]: int(row[1]) for row in connection.execute(found.group_by(at))}

@@ -1,16 +1,20 @@
 """Runs of the reconciler, what callbacks never told, and how many of them come."""
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, func, literal_column, select
 from sqlalchemy.engine import Connection
 
 from app.onespan.catalogue import CATALOGUE
 from app.onespan.findings import NEVER_FOUND
-from app.store.models import Event, Journal, Missed, Run
+from app.store import tallies
+from app.store.models import CALLBACK, Journal, Missed, Run, Tally
+from app.store.queries.newest import COUNTED, Way, count_some, newest
+from app.store.queries.shown import Page
 
 SILENT = 3  # facts missed in a row, with no callback since, that make a silence
 
@@ -25,7 +29,8 @@ class RunDetail:
     `until` is known (null: the window left a gap before it). While it runs, it goes on at `due_at`; `error` says what
     it waits for. It made `requests` for pages of the list, which showed `shown` packages; `changed` of them told
     something, and `asked` were to be read singly; `unreadable` could not be read. `found` facts came up in that time
-    which no callback had told. `by` is who asked for it, where somebody did; null: the service by itself.
+    which no callback had told; while it runs they are counted up to 10,000. `by` is who asked for it, where somebody
+    did; null: the service by itself.
     """
 
     id: int
@@ -130,42 +135,32 @@ def run_page(connection: Connection, *, limit: int, before: int | None) -> list[
     return [RunDetail(**row._asdict()) for row in connection.execute(found)]
 
 
-def missed_page(connection: Connection, wanted: MissedFilter, *, limit: int, before: int | None) -> list[MissedDetail]:
-    """Missed facts that were found before the event with this id, newest first."""
-    conditions: list[ColumnElement[bool]] = [
-        column == value
-        for column, value in (
-            (Missed.package_id, wanted.package),
-            (Missed.name, wanted.name),
-            (Missed.cause, wanted.cause),
-        )
-        if value is not None
-    ]
+def missed_page(connection: Connection, wanted: MissedFilter, *, limit: int, before: int | None) -> Page[MissedDetail]:
+    """A page of missed facts that were found before the event with this id, newest first.
+
+    It is a short one, with a `next` all the same, where what is wanted is rare among what has to be looked through.
+    """
+    ids, further = newest(connection, Missed.__table__.c.event_id, _ways(wanted), limit=limit, before=before)
+    found = select(*Missed.__table__.c).where(Missed.event_id.in_(ids)).order_by(Missed.event_id.desc())
+    return Page(list(map(_missed, connection.execute(found))), str(further) if further else None)
+
+
+def _ways(wanted: MissedFilter) -> list[Way]:
+    asked = ((Missed.package_id, wanted.package), (Missed.name, wanted.name), (Missed.cause, wanted.cause))
+    conditions: list[ColumnElement[bool]] = [column == value for column, value in asked if value is not None]
     if wanted.told is not None:
         conditions.append(Missed.told_at.is_not(None) if wanted.told else Missed.told_at.is_(None))
-    if before is not None:
-        conditions.append(Missed.event_id < before)
-    rows = connection.execute(
-        select(*Missed.__table__.c).where(*conditions).order_by(Missed.event_id.desc()).limit(limit)
-    )
-    return [_missed(row) for row in rows]
+    return [Way(Missed.__table__.c.event_id, where=one, fits=one) for one in conditions]
 
 
 def delivery(connection: Connection, *, now: datetime, days: int) -> Delivery:
     """The delivery rate of the last days."""
-    since = (now - timedelta(days=days - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    since = now.astimezone(UTC) - timedelta(days=days - 1)
     findable = [name for name in CATALOGUE if name not in NEVER_FOUND]
-    happened = _tally(connection, Event, Event.happened_at >= since, Event.name.in_(findable))
-    found = (Event.source == "reconcile", Event.confirmation.is_(None))
-    untold = _tally(connection, Event, Event.happened_at >= since, Event.name.in_(findable), *found)
-    missed = _tally(connection, Missed, Missed.happened_at >= since, Missed.told_at.is_(None))
-    told = {place: number - untold.get(place, 0) for place, number in happened.items()}
-    dates = [(since + timedelta(days=day)).date().isoformat() for day in range(days)]
-    causes = connection.execute(
-        select(Missed.cause, func.count())
-        .where(Missed.happened_at >= since, Missed.told_at.is_(None))
-        .group_by(Missed.cause)
-    )
+    told, found = (_tally(connection, kind, since=since, names=findable) for kind in (tallies.TOLD, tallies.FOUND))
+    missed = _tally(connection, tallies.MISSED, since=since)
+    happened = told + found
+    dates = [tallies.day(since + timedelta(days=day)) for day in range(days)]
     total = _rate("all", told.values(), missed.values())
     return Delivery(
         days,
@@ -174,15 +169,14 @@ def delivery(connection: Connection, *, now: datetime, days: int) -> Delivery:
         total.rate,
         [_rate(day, _of(told, 0, day), _of(missed, 0, day)) for day in dates],
         [_rate(name, _of(told, 1, name), _of(missed, 1, name)) for name in findable if _of(happened, 1, name)],
-        {row[0]: row[1] for row in causes},
+        _by_cause(missed),
         silence(connection),
     )
 
 
 def missed_by_cause(connection: Connection, *, since: datetime) -> dict[str, int]:
-    """How many facts of that time nobody has told, by likely cause."""
-    found = select(Missed.cause, func.count()).where(Missed.happened_at >= since, Missed.told_at.is_(None))
-    return {row[0]: row[1] for row in connection.execute(found.group_by(Missed.cause))}
+    """How many facts of that day and later nobody has told, by likely cause."""
+    return _by_cause(_tally(connection, tallies.MISSED, since=since))
 
 
 def silence(connection: Connection) -> Silence | None:
@@ -192,12 +186,12 @@ def silence(connection: Connection) -> Silence | None:
     if len(happened) < SILENT:
         return None
     last = connection.scalar(
-        select(Journal.received_at).where(Journal.kind == "callback").order_by(Journal.id.desc()).limit(1)
+        select(Journal.received_at).where(Journal.kind == CALLBACK).order_by(Journal.id.desc()).limit(1)
     )
     if last is not None and last >= min(happened):
         return None
-    counted = select(func.count()).select_from(Missed).where(Missed.told_at.is_(None))
-    missed = connection.scalar(counted.where(Missed.happened_at > last) if last else counted) or 0
+    untold = select(Missed.event_id).where(Missed.told_at.is_(None)).limit(COUNTED)
+    missed = count_some(connection, untold.where(Missed.happened_at > last) if last else untold)
     return Silence(last, missed, ADVICE)
 
 
@@ -218,17 +212,22 @@ def last_done(connection: Connection) -> datetime | None:
     return connection.scalar(select(func.max(Run.finished_at, type_=Run.began_at.type)))
 
 
-Tally = Mapping[tuple[str, str], int]
+Numbers = Counter[tuple[str, ...]]
 
 
-def _tally(connection: Connection, table: type[Event] | type[Missed], *conditions: ColumnElement[bool]) -> Tally:
-    """How many by day and name."""
-    day = func.date(table.happened_at)
-    rows = connection.execute(select(day, table.name, func.count()).where(*conditions).group_by(day, table.name))
-    return {(str(row[0]), row[1]): row[2] for row in rows}
+def _tally(connection: Connection, kind: str, *, since: datetime, names: Collection[str] = ()) -> Numbers:
+    """How many by day, name and what else they are counted by; of these names only, if there are any."""
+    found = select(Tally.key, Tally.number).where(Tally.kind == kind, Tally.key >= tallies.first_of(since))
+    numbers = ((tuple(map(str, tallies.parts_of(row.key))), row.number) for row in connection.execute(found))
+    return Counter({parts: number for parts, number in numbers if number and (not names or parts[1] in names)})
 
 
-def _of(tally: Tally, place: int, value: str) -> list[int]:
+def _by_cause(missed: Numbers) -> dict[str, int]:
+    causes = sorted({parts[2] for parts in missed})
+    return {cause: sum(_of(missed, 2, cause)) for cause in causes}
+
+
+def _of(tally: Numbers, place: int, value: str) -> list[int]:
     return [number for key, number in tally.items() if key[place] == value]
 
 
@@ -244,17 +243,12 @@ def _missed(row: Row[*tuple[Any, ...]]) -> MissedDetail:
     )
 
 
-_FOUND = (
-    select(func.count())
-    .where(
-        Event.source == "reconcile",
-        Event.first_received_at >= Run.began_at,
-        (Run.finished_at.is_(None)) | (Event.first_received_at <= Run.finished_at),
-    )
-    .correlate(Run)
-    .scalar_subquery()
-    .label("found")
+_SO_FAR: ColumnElement[int] = literal_column(
+    f"""(SELECT count(*) FROM (
+        SELECT 1 FROM events WHERE source = 'reconcile' AND first_received_at >= reconciles.began_at LIMIT {COUNTED}
+    ) AS so_far)"""  # noqa: S608  (a number of ours)
 )
+_FOUND = func.coalesce(Run.found, _SO_FAR).label("found")
 _RUN = (
     *(
         Run.__table__.c[name]

@@ -10,7 +10,7 @@ from app.store import queries
 from app.store.queries import CallbackFilter, EventFilter
 from app.web.dashboard import words
 from app.web.dashboard.frame import Frame, found
-from app.web.endpoints import id_in, page_of
+from app.web.endpoints import id_in
 from app.web.parameters import LAST_ID, Cursor, EventName, Parameters, State, Word, read_parameters
 
 ROWS = 50
@@ -58,8 +58,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
         asked = read_parameters(EventsView, request.args)
         wanted = EventFilter(asked.package or None, asked.name or None, asked.source or None, asked.state or None)
         with frame.database.read() as connection:
-            rows = queries.event_page(connection, wanted, limit=ROWS + 1, before=id_in(asked.cursor))
-            page = page_of(rows, ROWS)
+            page = queries.event_page(connection, wanted, limit=ROWS, before=id_in(asked.cursor))
             titles = frame.titles(connection, {one.package_id for one in page.items})
             return frame.page(
                 connection, "events.html", here="events", asked=asked, page=page, titles=titles, known=CATALOGUE

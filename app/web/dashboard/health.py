@@ -29,7 +29,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
         now = frame.clock()
         signs = vitals(frame.database, frame.bedside, now=now)
         with frame.database.read() as connection:
-            missed = queries.missed_page(connection, MissedFilter(), limit=MISSED, before=None)
+            missed = queries.missed_page(connection, MissedFilter(), limit=MISSED, before=None).items
             return frame.page(
                 connection,
                 "health.html",

@@ -40,7 +40,9 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
         with frame.database.read() as connection:
             known = queries.packages(connection, [package_id] if "\0" not in package_id else [])
             package: Package = found(known.get(package_id), "No transaction of this id has been heard of here.")
-            events = queries.event_page(connection, EventFilter(package=package_id), limit=EVENTS_SHOWN, before=None)
+            events = queries.event_page(
+                connection, EventFilter(package=package_id), limit=EVENTS_SHOWN, before=None
+            ).items
             changes = queries.recent_history(connection, package_id, limit=CHANGES_SHOWN)
             return frame.page(
                 connection,

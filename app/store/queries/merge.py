@@ -1,0 +1,126 @@
+"""The statements of a walk: shelves merged in an order, rows of them judged, candidates sorted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from sqlalchemy import Boolean, Integer, String, bindparam, text
+from sqlalchemy.sql.selectable import TextualSelect
+
+from app.store.models import Package
+
+LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+KNOWN, UNKNOWN = "known", "unknown"  # the stretches of a list: rows that have what it is sorted by, rows that do not
+MOMENTS = (
+    "long_ago",
+    "from_value",
+    "updated_at_since",
+    "updated_at_until",
+    "created_at_since",
+    "created_at_until",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Along which column, up or down, through how many shelves; in which stretch, and whether from a place in it on.
+
+    `within` are the limits of a range of that column.
+    """
+
+    dialect: str
+    column: str
+    falling: bool
+    shelves: int
+    within: tuple[str, ...] = ()
+    stretch: str = KNOWN
+    from_place: bool = False
+
+    @property
+    def is_of_time(self) -> bool:
+        """Whether rows may lack what it goes by."""
+        return self.column.endswith("_at")
+
+    @property
+    def order(self) -> str:
+        """How rows stand along it."""
+        return "ORDER BY place DESC, id DESC" if self.falling else "ORDER BY place, id"
+
+    @property
+    def ahead(self) -> str:
+        """The condition on a row: it is in this stretch, beyond the place."""
+        compare, conditions = "<" if self.falling else ">", [*self.within]
+        if self.stretch == UNKNOWN:
+            conditions.append(f"{self.column} IS NULL")
+        elif self.is_of_time:
+            conditions.append(f"{self.column} >= :long_ago")
+        if self.from_place and (self.stretch == UNKNOWN or self.column == "id"):
+            conditions.append(f"id {compare} :from_id")
+        elif self.from_place:
+            conditions.append(f"({self.column}, id) {compare} (:from_value, :from_id)")
+        return " AND ".join(conditions) or "1 = 1"
+
+    @property
+    def on_shelves(self) -> str:
+        """The condition on a row: it stands on one of the shelves."""
+        if self.dialect == "postgresql":
+            return "shelf = ANY(CAST(:shelves AS text[]))"
+        return f"shelf IN ({', '.join(f':shelf{place}' for place in range(self.shelves))})"
+
+
+@lru_cache(maxsize=1000)
+def judged(way: Way, many: int, fits: str) -> TextualSelect:
+    """Of the next so many rows those that fit, and the last one whether it does or not."""
+    return _typed(
+        way,
+        f"""SELECT id, place, number, fits FROM (
+            SELECT walked.id, walked.place, row_number() OVER ({way.order}) AS number, ({fits or "1 = 1"}) AS fits
+            FROM ({_merged(way, many)}) AS walked
+        ) AS judged WHERE fits OR number = {many} {way.order}""",  # noqa: S608  (names of ours)
+    )
+
+
+@lru_cache(maxsize=1000)
+def candidates(way: Way, by: Sequence[str], fits: str, *, few: int) -> TextualSelect:
+    """How many candidates there are, `few` and one at most; where they are few, the first `limit` that fit, too."""
+    some = " UNION ALL ".join(f"SELECT id FROM ({one} LIMIT {few + 1}) AS some{at}" for at, one in enumerate(by))  # noqa: S608  (names of ours)
+    return _typed(
+        way,
+        f"""WITH candidates AS MATERIALIZED ({some.replace("{on_shelves}", way.on_shelves)})
+        SELECT many, found.id, found.place
+        FROM (SELECT count(*) AS many FROM candidates) AS counted LEFT JOIN (
+            SELECT id, {way.column} AS place FROM packages AS walked
+            WHERE (SELECT count(*) FROM candidates) <= {few} AND id IN (SELECT id FROM candidates)
+            AND {way.on_shelves} AND {way.ahead} AND {fits or "1 = 1"}
+            {way.order} LIMIT :limit
+        ) AS found ON 1 = 1 {way.order}""",  # noqa: S608
+    )
+
+
+def _merged(way: Way, many: int) -> str:
+    """The next so many rows of all shelves.
+
+    SQLite merges branches that are sorted by an index, and reads no further in any than it needs to. PostgreSQL does
+    not, so there each branch is cut short; its plan does not grow with the shelves.
+    """
+    branch = f"SELECT id, {way.column} AS place FROM packages WHERE shelf = {{shelf}} AND {way.ahead}"  # noqa: S608
+    if way.dialect == "postgresql":
+        cut = f"{branch.format(shelf='wanted.shelf')} {way.order} LIMIT {many}"
+        return f"""SELECT branch.id, branch.place
+            FROM unnest(CAST(:shelves AS text[])) AS wanted(shelf) CROSS JOIN LATERAL ({cut}) AS branch
+            {way.order} LIMIT {many}"""  # noqa: S608
+    every = " UNION ALL ".join(branch.format(shelf=f":shelf{place}") for place in range(way.shelves))
+    return f"{every} {way.order} LIMIT {many}"
+
+
+def _typed(way: Way, statement: str) -> TextualSelect:
+    moment = Package.updated_at.type
+    place = Package.__table__.c[way.column].type
+    found = text(statement)
+    found = found.bindparams(
+        *(bindparam(one, type_=place if one == "from_value" else moment) for one in MOMENTS if f":{one}" in statement)
+    )
+    if ":long_ago" in statement:
+        found = found.bindparams(long_ago=LONG_AGO)
+    return found.columns(id=String(), place=place, number=Integer(), fits=Boolean(create_constraint=False))

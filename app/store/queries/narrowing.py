@@ -1,0 +1,129 @@
+"""What packages are wanted: those on which shelves, and what narrows the list further."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from app.store import tallies
+from app.store.picture import address
+from app.store.queries.shown import PackageFilter
+from app.store.searches import as_words, grams
+from app.store.shelves import kind_on
+
+ANY, NONE = "any", "none"
+RANGES = ("updated_at", "created_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """A condition on the row `walked`, and the `candidates`: all ids that fit, by an index, from one query or more."""
+
+    fits: str
+    candidates: tuple[str, ...] = ()
+
+
+def shelves(connection: Connection, wanted: PackageFilter) -> list[str]:
+    """The shelves on which there is anything that may be wanted."""
+    return [
+        shelf
+        for shelf, number in tallies.counted(connection, tallies.PACKAGES).items()
+        if number > 0 and _stands_on(shelf, wanted)
+    ]
+
+
+def _stands_on(shelf: str, wanted: PackageFilter) -> bool:
+    type_, status, trashed, deleted = kind_on(shelf)
+    return (
+        wanted.trashed in (None, trashed)
+        and wanted.deleted in (None, deleted)
+        and wanted.type in (None, type_)
+        and (not wanted.types or type_ in wanted.types)
+        and (not wanted.status or status in wanted.status)
+    )
+
+
+def narrowings(wanted: PackageFilter, *, sort: str, dialect: str) -> list[Narrowing]:
+    """What narrows the list, that which leaves the fewest first; but for a range of what it is sorted by."""
+    found = []
+    if wanted.signer is not None:
+        found.append(_SIGNER)
+    if wanted.q:
+        found.append(_MENTIONS[dialect] if grams(wanted.q.casefold()) else Narrowing(_MENTIONS[dialect].fits))
+    if wanted.attention:
+        found.append(_ATTENTION.get(wanted.attention, _REASON))
+    return found + [_range(name, wanted) for name in RANGES if name != sort and limits(name, wanted)]
+
+
+def limits(name: str, wanted: PackageFilter) -> list[str]:
+    """Between which moments a column has to be."""
+    since, until = (getattr(wanted, f"{name.removesuffix('_at')}_{end}", None) for end in ("since", "until"))
+    return [f"{name} >= :{name}_since"] * (since is not None) + [f"{name} <= :{name}_until"] * (until is not None)
+
+
+def parameters(wanted: PackageFilter, on: Sequence[str], *, dialect: str) -> dict[str, Any]:
+    """What the conditions of this filter speak of, by name."""
+    words = (wanted.q or "").casefold()
+    return {
+        "words": words,
+        "grams": as_words(grams(words)) if dialect == "sqlite" else sorted(grams(words)),
+        "signer": wanted.signer,
+        "address": address(wanted.signer),
+        "reason": wanted.attention,
+        "updated_at_since": wanted.updated_since,
+        "updated_at_until": wanted.updated_until,
+        "created_at_since": wanted.created_since,
+        "created_at_until": wanted.created_until,
+        "shelves": list(on),
+        **{f"shelf{place}": shelf for place, shelf in enumerate(on)},
+    }
+
+
+def _range(name: str, wanted: PackageFilter) -> Narrowing:
+    within = " AND ".join(limits(name, wanted))
+    return Narrowing(
+        f"EXISTS (SELECT 1 FROM packages WHERE id = walked.id AND {within})",  # noqa: S608  (names of ours)
+        (f"SELECT id FROM packages WHERE {{on_shelves}} AND {within}",),  # noqa: S608
+    )
+
+
+_TOLD = Narrowing(
+    "EXISTS (SELECT 1 FROM attention WHERE package_id = walked.id)", ("SELECT package_id AS id FROM attention",)
+)
+_PARKED = Narrowing(
+    "EXISTS (SELECT 1 FROM dispatches WHERE package_id = walked.id AND state = 'parked')",
+    ("SELECT package_id AS id FROM dispatches WHERE state = 'parked'",),
+)
+_REASON = Narrowing(
+    "EXISTS (SELECT 1 FROM attention WHERE package_id = walked.id AND reason = :reason)",
+    ("SELECT package_id AS id FROM attention WHERE reason = :reason",),
+)
+_ATTENTION = {
+    "PARKED_HANDLER": _PARKED,
+    ANY: Narrowing(f"({_TOLD.fits} OR {_PARKED.fits})", (*_TOLD.candidates, *_PARKED.candidates)),
+    NONE: Narrowing(f"NOT ({_TOLD.fits} OR {_PARKED.fits})"),
+}
+_SIGNER = Narrowing(
+    "EXISTS (SELECT 1 FROM signers WHERE package_id = walked.id AND (signers.id = :signer OR address = :address))",
+    (
+        "SELECT package_id AS id FROM signers WHERE signers.id = :signer",
+        "SELECT package_id AS id FROM signers WHERE address = :address",
+    ),
+)
+_MENTIONS = {
+    "postgresql": Narrowing(
+        "EXISTS (SELECT 1 FROM searches WHERE package_id = walked.id AND strpos(text, :words) > 0)",
+        (
+            """SELECT package_id AS id FROM grams JOIN searches ON searches.id = grams.id
+            WHERE grams @> CAST(:grams AS integer[]) AND strpos(text, :words) > 0""",
+        ),
+    ),
+    "sqlite": Narrowing(
+        "EXISTS (SELECT 1 FROM searches WHERE package_id = walked.id AND instr(text, :words) > 0)",
+        (
+            """SELECT package_id AS id FROM grams JOIN searches ON searches.id = grams.rowid
+            WHERE grams MATCH :grams AND instr(text, :words) > 0""",
+        ),
+    ),
+}

@@ -1,0 +1,106 @@
+"""A walk along the packages in one of their orders, that never takes long.
+
+Each shelf has its packages in every order, so a list is a merge of the shelves it is made of. Where something narrows
+it, rows are judged as the walk comes by them. Where few fit, so that the page is not full after `STRIDES` rows, those
+are asked for by an index, and sorted, if they are no more than `FEW`. Where they are more, the walk goes `FURTHER`; if
+the page is not full even then, it is a short one, and the next goes on from where the walk stopped.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from app.store.queries.cursors import Place
+from app.store.queries.merge import KNOWN, UNKNOWN, Way, candidates, judged
+from app.store.queries.narrowing import Narrowing, limits, narrowings, parameters, shelves
+from app.store.queries.shown import PackageFilter
+
+STRIDES = (250, 2000)
+FEW = 5000
+FURTHER = (2000, 2000, 2000, 2000)
+# What packages can be sorted by, and the column that has it. What is not known yet counts as the smallest.
+SORTS = {
+    "updated_at": "updated_at",
+    "created_at": "created_at",
+    "due_at": "due_at",
+    "status_at": "status_at",
+    "name": "title",
+    "id": "id",
+}
+Found = tuple[list[Place], Place | None]
+
+
+def walk(connection: Connection, wanted: PackageFilter, *, sort: str, limit: int, place: Place | None) -> Found:
+    """Where up to `limit` wanted packages stand, beyond this place.
+
+    And how far the walk came, where it stopped before it found as many; None where it came to the end of the list.
+    """
+    on, dialect = shelves(connection, wanted), connection.dialect.name
+    column = SORTS[sort.removeprefix("-")]
+    falling = sort.startswith("-") != (place is not None and place.backwards)
+    way = Way(dialect, column, falling=falling, shelves=len(on), within=tuple(limits(column, wanted)))
+    narrowed = narrowings(wanted, sort=column, dialect=dialect)
+    walker = _Walker(connection, narrowed, parameters(wanted, on, dialect=dialect))
+    found: list[Place] = []
+    for stretch in _stretches(way, place) if on else ():
+        more, stopped = walker.through(stretch, limit=limit - len(found), place=place)
+        found += more
+        if stopped or len(found) >= limit:
+            return found, stopped
+        place = None
+    return found, None
+
+
+def _stretches(way: Way, place: Place | None) -> Iterator[Way]:
+    """The stretches of the list from this place on: what is not known counts as the smallest."""
+    both = [KNOWN, UNKNOWN] if way.is_of_time and not way.within else [KNOWN]
+    for stretch in both if way.falling else both[::-1]:
+        if place is None:
+            yield replace(way, stretch=stretch)
+        elif stretch == (UNKNOWN if place.value is None else KNOWN):
+            yield replace(way, stretch=stretch, from_place=True)
+            place = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Walker:
+    connection: Connection
+    narrowed: Sequence[Narrowing]
+    parameters: Mapping[str, Any]
+
+    def through(self, way: Way, *, limit: int, place: Place | None) -> Found:
+        """Through one stretch."""
+        found: list[Place] = []
+        strides = (*STRIDES, *FURTHER) if self.narrowed else (limit,)
+        for number, many in enumerate(strides):
+            if number == len(STRIDES) and (few := self._few(way, limit=limit - len(found), place=place)) is not None:
+                return found + few, None
+            more, place = self._stride(way, many, place)
+            found += more
+            if place is None or len(found) >= limit:
+                return found[:limit], None if len(found) >= limit else place
+            way = replace(way, from_place=True)
+        return found, place
+
+    def _stride(self, way: Way, many: int, place: Place | None) -> Found:
+        """What fits of so many rows, and where the last of them stands; None where they are fewer."""
+        fits = " AND ".join(one.fits for one in self.narrowed)
+        rows = self.connection.execute(judged(way, many, fits), self._from(place)).all()
+        stopped = Place(rows[-1].place, rows[-1].id) if rows and rows[-1].number == many else None
+        return [Place(row.place, row.id) for row in rows if row.fits], stopped
+
+    def _few(self, way: Way, *, limit: int, place: Place | None) -> list[Place] | None:
+        """All that fit, but for so many at most; None where no index knows of few candidates."""
+        for one in self.narrowed:
+            if one.candidates:
+                others = " AND ".join(other.fits for other in self.narrowed if other is not one)
+                statement = candidates(way, one.candidates, others, few=FEW)
+                rows = self.connection.execute(statement, {**self._from(place), "limit": limit}).all()
+                if rows[0].many <= FEW:
+                    return [Place(row.place, row.id) for row in rows if row.id is not None]
+        return None
+
+    def _from(self, place: Place | None) -> dict[str, Any]:
+        return {**self.parameters, **({"from_value": place.value, "from_id": place.id} if place else {})}

@@ -1,0 +1,87 @@
+"""What packages are searched by: their text, and its grams in an index. The only writer of both tables.
+
+A gram is three letters in a row, as a number. Those that are not ASCII count alone and in pairs as well, for a name
+may have two of them. Whatever has a text in it has all of its grams: the index says what may have them, the text what
+does. The index is a GIN on PostgreSQL and an FTS5 table on SQLite, so neither needs an extension.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+
+from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy.engine import Connection
+
+from app.onespan.values import Package
+from app.store.models import Search
+
+MODULUS = 2**31 - 1  # a gram fits an integer of either database
+ASCII = 127
+
+
+def words_of(package: Package) -> str:
+    """All that a package can be searched by, without its case: a line for each."""
+    sender = package.sender
+    told = [package.id, package.name, sender.id, sender.name, sender.email]
+    for one in package.signers:
+        told += [one.id, one.name, one.email]
+    return "\n".join(filter(None, told)).casefold()
+
+
+def grams(words: str) -> set[int]:
+    """The grams of a text without its case; none of ASCII that is shorter than three letters."""
+    codes = [ord(letter) for letter in words]
+    found = {(a * 2**14 + b * 2**7 + c) % MODULUS for a, b, c in zip(codes, codes[1:], codes[2:], strict=False)}
+    if not words.isascii():
+        found |= {(a * 2**7 + b + 1) % MODULUS for a, b in pairwise(codes) if max(a, b) > ASCII}
+        found |= {a for a in codes if a > ASCII}
+    return found
+
+
+def write(connection: Connection, new: Mapping[str, str]) -> None:
+    """Let these packages, by id, be found by these texts."""
+    if not new:
+        return
+    _forget_grams(connection, new)
+    rows = [{"package_id": one, "text": words} for one, words in sorted(new.items())]
+    connection.execute(_WRITE, rows)
+    dialect = connection.dialect.name
+    numbers = {row.package_id: row.id for row in connection.execute(_NUMBERS, {"ids": list(new)})}
+    connection.execute(
+        _ADD[dialect], [{"id": numbers[one], "grams": _GRAMS[dialect](grams(words))} for one, words in new.items()]
+    )
+
+
+def erase(connection: Connection, package_ids: Sequence[str]) -> None:
+    """Let these packages no longer be found."""
+    _forget_grams(connection, package_ids)
+    connection.execute(delete(Search).where(Search.package_id.in_(package_ids)))
+
+
+def _forget_grams(connection: Connection, package_ids: Iterable[str]) -> None:
+    dialect = connection.dialect.name
+    old = connection.execute(_NUMBERS, {"ids": list(package_ids)}).all()
+    if old:  # FTS5 keeps no text, and is told again what it has to forget
+        connection.execute(_FORGET[dialect], [{"id": row.id, "grams": _GRAMS[dialect](grams(row.text))} for row in old])
+
+
+def as_words(numbers: Iterable[int]) -> str:
+    """Grams as FTS5 takes them."""
+    return " ".join(map(str, sorted(numbers)))
+
+
+_GRAMS: Mapping[str, Callable[[Iterable[int]], object]] = {"postgresql": sorted, "sqlite": as_words}
+_WRITE = text(
+    """INSERT INTO searches (package_id, text) VALUES (:package_id, :text)
+    ON CONFLICT (package_id) DO UPDATE SET text = excluded.text"""
+)
+_NUMBERS = select(Search.id, Search.package_id, Search.text).where(
+    Search.package_id.in_(bindparam("ids", expanding=True))
+)
+_ADD = {
+    "postgresql": text("INSERT INTO grams (id, grams) VALUES (:id, :grams)"),
+    "sqlite": text("INSERT INTO grams (rowid, words) VALUES (:id, :grams)"),
+}
+_FORGET = {
+    "postgresql": text("DELETE FROM grams WHERE id = :id"),
+    "sqlite": text("INSERT INTO grams (grams, rowid, words) VALUES ('delete', :id, :grams)"),
+}

@@ -1,0 +1,72 @@
+"""Tallies: how many there are, kept beside what they count. The only writer of their table.
+
+Whoever changes what is counted says so here in the same transaction, and holds the pen: so a tally is exact at any
+time.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from sqlalchemy import delete, select, text
+from sqlalchemy.engine import Connection
+
+from app.store.models import Tally
+
+PACKAGES = "packages"  # by shelf
+CALLBACKS = "callbacks"  # that were digested, by the minute in which they came
+TOLD = "told"  # facts that a callback told, by the day on which they happened and their name
+FOUND = "found"  # facts that a reading found and no callback has told, by the same
+MISSED = "missed"  # those of them that were to be told by now, by day, name and likely cause
+
+
+def key(*parts: object) -> str:
+    """What is counted, in one text; with dates first, texts are in the order of time."""
+    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+
+
+def parts_of(text: str) -> list[object]:
+    """What a key was made of."""
+    parts: list[object] = json.loads(text)
+    return parts
+
+
+def day(moment: datetime) -> str:
+    """The day (UTC) of a moment, as keys have it."""
+    return moment.astimezone(UTC).date().isoformat()
+
+
+def first_of(moment: datetime) -> str:
+    """What no key of this day, or of a later one, is less than."""
+    return key(day(moment))[:-1]
+
+
+def minute(moment: datetime) -> str:
+    """The minute of a moment, as keys have it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def count(connection: Connection, kind: str, more: Mapping[str, int]) -> None:
+    """Add to the numbers of these keys, or take away from them."""
+    rows = [{"kind": kind, "key": one, "more": number} for one, number in sorted(more.items()) if number]
+    if rows:
+        connection.execute(_COUNT, rows)
+
+
+def counted(connection: Connection, kind: str) -> Counter[str]:
+    """All numbers of a kind."""
+    found = select(Tally.key, Tally.number).where(Tally.kind == kind, Tally.number != 0)
+    return Counter({row.key: row.number for row in connection.execute(found)})
+
+
+def put_right(connection: Connection, kind: str, numbers: Mapping[str, int]) -> None:
+    """Forget all numbers of a kind for these."""
+    connection.execute(delete(Tally).where(Tally.kind == kind))
+    count(connection, kind, numbers)
+
+
+_COUNT = text(
+    """INSERT INTO tallies (kind, key, number) VALUES (:kind, :key, :more)
+    ON CONFLICT (kind, key) DO UPDATE SET number = tallies.number + excluded.number"""
+)
