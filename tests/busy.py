@@ -1,4 +1,4 @@
-"""Weeks of accounts that are used, and the service that heard of them: data that look like life.
+"""Weeks of an account that is used, and the service that heard of them: data that look like life.
 
 Most callbacks arrive, some are lost and found by asking; most functions do what they owe, some give up.
 """
@@ -24,14 +24,15 @@ from config import Settings
 from tests.conftest import KEY, Clock
 
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
+SEED = 8
 LOST = 0.04  # of all callbacks
 OFFICE = range(7, 18)  # UTC, the hours in which people sign
 EVERY = timedelta(hours=24)  # between two times of asking OneSpan
 
 
-def live(settings: Settings, *, steps: int, offices: int, weeks: int, until: datetime) -> Account:
+def live(settings: Settings, *, steps: int, crowd: int, weeks: int, until: datetime) -> Account:
     """Let so much happen in these weeks, the last of it a moment before `until`; returns what OneSpan has then."""
-    busy = Busy(settings, offices=offices, seed=8, begin=until - timedelta(weeks=weeks, hours=2))
+    busy = Busy(settings, crowd=crowd, begin=until - timedelta(weeks=weeks, hours=2))
     for moment in moments(busy.dice, steps, weeks=weeks, until=until):
         busy.step(moment)
     busy.post(b"<callback/>")
@@ -76,16 +77,13 @@ def functions(dice: Random) -> Handlers:
 
 
 class Busy:
-    """Some offices, each with its packages, and the service, on one clock; `account` is OneSpan as all see it."""
+    """An account, of which `crowd` packages are under way at the same time, and the service, on one clock."""
 
-    def __init__(self, settings: Settings, *, offices: int, seed: int, begin: datetime) -> None:
-        self.dice, self.clock = Random(seed), Clock(begin)
-        self.offices = [Account(seed + n, packages=None, senders=1) for n in range(offices)]
-        self.account = Account(seed, packages=0)
+    def __init__(self, settings: Settings, *, crowd: int, begin: datetime) -> None:
+        self.dice, self.clock = Random(SEED), Clock(begin)
+        self.account = Account(SEED, packages=None, crowd=crowd)
         handlers = functions(self.dice)
-        self.app = create_app(
-            settings.model_copy(update={"onespan_url": ADDRESS}), handlers=handlers, clock=self.clock
-        )
+        self.app = create_app(settings.model_copy(update={"onespan_url": ADDRESS}), handlers=handlers, clock=self.clock)
         self.service = self.app.extensions[EXTENSION]
         handlers.onespan._session.mount(ADDRESS, InProcess(api(self.account, api_key=API_KEY, clock=self.clock)))
         self.client: FlaskClient = self.app.test_client()
@@ -95,11 +93,9 @@ class Busy:
     def step(self, moment: datetime) -> None:
         """Let something happen then, after what was due before; and what follows from it here."""
         self.clock.now = max(self.clock.now, moment)
-        for office in self.offices:
-            for one in overdue(office, self.clock.now):
-                self.tell(office.act(one, Act("expire"), now=self.clock.now))
-        self.tell(self.dice.choice(self.offices).step(self.clock.now))
-        self.account.hold(one for office in self.offices for one in office.packages())
+        for one in overdue(self.account, self.clock.now):
+            self.tell(self.account.act(one, Act("expire"), now=self.clock.now))
+        self.tell(self.account.step(self.clock.now))
         self.settle()
         if self.clock.now >= self.asked_at + EVERY:
             self.asked_at = self.clock.now
@@ -142,8 +138,8 @@ class Busy:
             return runs.running(connection) is not None
 
 
-def overdue(office: Account, now: datetime) -> Iterator[str]:
+def overdue(account: Account, now: datetime) -> Iterator[str]:
     """Whose time is over."""
-    for one in office.packages():
+    for one in account.packages():
         if one.status == "SENT" and not one.trashed and not one.deleted and one.due and one.due <= now:
             yield one.id

@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -209,7 +209,7 @@ def read_body(shape: type[Body], body: bytes) -> Body:
 
 def read_parameters(query: type[Given], given: MultiDict[str, str]) -> Given:
     """The query parameters of a request. Raises `BadParameter`, which names the one that is not right."""
-    lists = {name for name, field in query.model_fields.items() if field.annotation == list[Word] or name == "status"}
+    lists = {name for name, field in query.model_fields.items() if get_origin(field.annotation) is list}
     values: dict[str, object] = {}
     for name, told in given.lists():
         if name not in lists and len(told) > 1:

@@ -108,7 +108,6 @@ def handlers(broken: set[str]) -> Handlers:
     return handlers
 
 
-
 @pytest.fixture
 def installation(settings: Settings, handlers: Handlers, packages: list[Package]) -> Iterator[Installation]:
     """It runs."""
@@ -134,7 +133,7 @@ def visit(browser: Browser, complaints: Complaints) -> Iterator[Callable[..., Pa
 
 
 @pytest.fixture
-def page(visit: Callable[..., Page], installation: Installation) -> Page:
+def page(installation: Installation, visit: Callable[..., Page]) -> Page:
     """Mia's, who may act."""
     return log_in(visit(installation.address))
 
