@@ -4,11 +4,11 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, current_app, request
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from app.onespan.values import Package
 from app.store import queries
@@ -44,7 +44,9 @@ class TransactionsQuery(Parameters):
     q: Word = ""
     status: Word = ""
     attention: Reason | Literal[""] = ""
-    view: View = "current"
+    view: Annotated[View, BeforeValidator(lambda told: told or "current")] = (
+        "current"  # a form without scripts says all
+    )
     since: date | Literal[""] = Field("", description="Created on this day (UTC) or later.")
     until: date | Literal[""] = Field("", description="Created on this day (UTC) or before.")
     sort: Literal[tuple(f"{sign}{key}" for key in SORTS for sign in ("", "-"))] = DEFAULT  # type: ignore[valid-type]

@@ -5,6 +5,21 @@ const key = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || node.dat
 const alike = (one, other) => one.nodeType === other.nodeType && one.nodeName === other.nodeName && key(one) === key(other);
 
 export function morph(here, wanted) {
+  const focused = document.activeElement;
+  const marked = getSelection();
+  const ends = [marked.anchorNode, marked.anchorOffset, marked.focusNode, marked.focusOffset];
+  put(here, wanted);
+  // What moved was taken out for a moment, and lost both.
+  if (document.activeElement !== focused && focused?.isConnected) focused.focus({ preventScroll: true });
+  if (marked.anchorNode !== ends[0] || marked.focusNode !== ends[2]) mark(marked, ...ends);
+}
+
+function mark(marked, from, start, to, end) {
+  const within = (node, place) => Math.min(place, node.nodeValue?.length ?? node.childNodes.length);
+  if (from?.isConnected && to?.isConnected) marked.setBaseAndExtent(from, within(from, start), to, within(to, end));
+}
+
+function put(here, wanted) {
   if (here.isEqualNode(wanted)) return;
   attributes(here, wanted);
   children(here, wanted);
@@ -35,7 +50,7 @@ function children(here, wanted) {
     if (same && same.nodeName === next.nodeName) {
       if (same === place) place = place.nextSibling;
       else here.insertBefore(same, place);
-      same.nodeType === Node.ELEMENT_NODE ? morph(same, next) : write(same, next);
+      same.nodeType === Node.ELEMENT_NODE ? put(same, next) : write(same, next);
     } else {
       const added = document.importNode(next, true);
       here.insertBefore(added, place);
