@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -57,24 +58,7 @@ FIRST = (
 )
 ASIAN = ("王伟", "李娜", "张敏", "刘洋", "陈静", "杨磊", "赵军", "黄丽")
 GREEK = ("Παπαδόπουλος", "Γεωργίου", "Νικολάου", "Οικονόμου")
-SYLLABLES = (
-    "ba",
-    "ko",
-    "ri",
-    "ten",
-    "mar",
-    "lis",
-    "dov",
-    "nau",
-    "pel",
-    "sch",
-    "tor",
-    "win",
-    "gru",
-    "hal",
-    "fen",
-    "zim",
-)
+SYLLABLES = [a + b + c for a in "bdfghklmnprstvwz" for b in "aeiou" for c in "lnrstk"]
 BUSY = "legal@contoso.example"  # signs one package in a hundred
 
 
@@ -98,10 +82,11 @@ def fill(url: str, many: int) -> None:
     progress.end()
 
 
+@cache
 def word(number: int) -> str:
-    """One of the words that packages are named with; of 16,000 each is as rare as the others."""
-    first, rest = divmod(number % 16_000, 1_000)
-    return f"{SYLLABLES[first]}{SYLLABLES[rest // 100]}{SYLLABLES[rest // 10 % 10]}{SYLLABLES[rest % 10]}".capitalize()
+    """One of the 16,000 words that packages, people and their companies are named with."""
+    dice = Random(number % 16_000)
+    return "".join(dice.choices(SYLLABLES, k=dice.choice((2, 3)))).capitalize()
 
 
 def package_id(number: int) -> str:
@@ -141,7 +126,8 @@ def _package(number: int, many: int, *, is_copied: bool) -> Iterator[Row]:
     dice = Random(number)
     created = NOW - LASTED + LASTED * number / many
     updated = min(created + timedelta(days=dice.expovariate(0.2)), NOW)
-    status, type_ = _pick(dice, STATUS_POOL), _pick(dice, TYPE_POOL)
+    type_ = _pick(dice, TYPE_POOL)
+    status = _pick(dice, STATUS_POOL) if type_ == "PACKAGE" else "DRAFT" if type_ else None
     one, due = package_id(number), created + timedelta(days=30) if dice.random() < 0.7 else None
     people = [person(dice.randrange(max(10, many // 5))) for _ in range(SIGNERS)]
     if number % 100 == 7:

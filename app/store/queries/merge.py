@@ -45,7 +45,12 @@ class Way:
     @property
     def order(self) -> str:
         """How rows stand along it."""
-        return "ORDER BY place DESC, id DESC" if self.falling else "ORDER BY place, id"
+        return f"ORDER BY place {self.turn}, id {self.turn}"
+
+    @property
+    def turn(self) -> str:
+        """Up or down."""
+        return "DESC" if self.falling else "ASC"
 
     @property
     def ahead(self) -> str:
@@ -64,8 +69,6 @@ class Way:
     @property
     def on_shelves(self) -> str:
         """The condition on a row: it stands on one of the shelves."""
-        if self.dialect == "postgresql":
-            return "shelf = ANY(CAST(:shelves AS text[]))"
         return f"shelf IN ({', '.join(f':shelf{place}' for place in range(self.shelves))})"
 
 
@@ -101,17 +104,14 @@ def candidates(way: Way, by: Sequence[str], fits: str, *, few: int) -> TextualSe
 def _merged(way: Way, many: int) -> str:
     """The next so many rows of all shelves.
 
-    SQLite merges branches that are sorted by an index, and reads no further in any than it needs to. PostgreSQL does
-    not, so there each branch is cut short; its plan does not grow with the shelves.
+    Each shelf is sorted by its index, and none is read further than needed: so SQLite merges what stands in a UNION
+    by itself, and PostgreSQL does where each part says that it is sorted.
     """
-    branch = f"SELECT id, {way.column} AS place FROM packages WHERE shelf = {{shelf}} AND {way.ahead}"  # noqa: S608
-    if way.dialect == "postgresql":
-        cut = f"{branch.format(shelf='wanted.shelf')} {way.order} LIMIT {many}"
-        return f"""SELECT branch.id, branch.place
-            FROM unnest(CAST(:shelves AS text[])) AS wanted(shelf) CROSS JOIN LATERAL ({cut}) AS branch
-            {way.order} LIMIT {many}"""  # noqa: S608
-    every = " UNION ALL ".join(branch.format(shelf=f":shelf{place}") for place in range(way.shelves))
-    return f"{every} {way.order} LIMIT {many}"
+    sorted_, is_told = f" ORDER BY {way.column} {way.turn}, id {way.turn}", way.dialect == "postgresql"
+    branch = f"SELECT id, {way.column} AS place FROM packages WHERE shelf = :shelf{{}} AND {way.ahead}"  # noqa: S608
+    branches = (branch.format(place) for place in range(way.shelves))
+    every = " UNION ALL ".join(f"({one}{sorted_})" if is_told else one for one in branches)
+    return f"SELECT id, place FROM ({every}) AS every {way.order} LIMIT {many}"  # noqa: S608
 
 
 def _typed(way: Way, statement: str) -> TextualSelect:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from app.store import tallies
 from app.store.picture import address
 from app.store.queries.shown import PackageFilter
-from app.store.searches import as_words, grams
+from app.store.searches import as_words, grams, grams_to_ask_for
 from app.store.shelves import kind_on
 
 ANY, NONE = "any", "none"
@@ -65,9 +65,10 @@ def limits(name: str, wanted: PackageFilter) -> list[str]:
 def parameters(wanted: PackageFilter, on: Sequence[str], *, dialect: str) -> dict[str, Any]:
     """What the conditions of this filter speak of, by name."""
     words = (wanted.q or "").casefold()
+    asked = grams_to_ask_for(words)
     return {
         "words": words,
-        "grams": as_words(grams(words)) if dialect == "sqlite" else sorted(grams(words)),
+        "grams": as_words(asked) if dialect == "sqlite" else sorted(asked),
         "signer": wanted.signer,
         "address": address(wanted.signer),
         "reason": wanted.attention,
@@ -75,7 +76,6 @@ def parameters(wanted: PackageFilter, on: Sequence[str], *, dialect: str) -> dic
         "updated_at_until": wanted.updated_until,
         "created_at_since": wanted.created_since,
         "created_at_until": wanted.created_until,
-        "shelves": list(on),
         **{f"shelf{place}": shelf for place, shelf in enumerate(on)},
     }
 
@@ -83,20 +83,22 @@ def parameters(wanted: PackageFilter, on: Sequence[str], *, dialect: str) -> dic
 def _range(name: str, wanted: PackageFilter) -> Narrowing:
     within = " AND ".join(limits(name, wanted))
     return Narrowing(
-        f"EXISTS (SELECT 1 FROM packages WHERE id = walked.id AND {within})",  # noqa: S608  (names of ours)
+        f"(SELECT {within} FROM packages WHERE id = walked.id)",  # noqa: S608  (names of ours)
         (f"SELECT id FROM packages WHERE {{on_shelves}} AND {within}",),  # noqa: S608
     )
 
 
+# Each judges one row by itself: an EXISTS would let PostgreSQL gather all rows of a table that fit, to look into them.
 _TOLD = Narrowing(
-    "EXISTS (SELECT 1 FROM attention WHERE package_id = walked.id)", ("SELECT package_id AS id FROM attention",)
+    "(SELECT 1 FROM attention WHERE package_id = walked.id LIMIT 1) IS NOT NULL",
+    ("SELECT package_id AS id FROM attention",),
 )
 _PARKED = Narrowing(
-    "EXISTS (SELECT 1 FROM dispatches WHERE package_id = walked.id AND state = 'parked')",
+    "(SELECT 1 FROM dispatches WHERE package_id = walked.id AND state = 'parked' LIMIT 1) IS NOT NULL",
     ("SELECT package_id AS id FROM dispatches WHERE state = 'parked'",),
 )
 _REASON = Narrowing(
-    "EXISTS (SELECT 1 FROM attention WHERE package_id = walked.id AND reason = :reason)",
+    "(SELECT 1 FROM attention WHERE package_id = walked.id AND reason = :reason LIMIT 1) IS NOT NULL",
     ("SELECT package_id AS id FROM attention WHERE reason = :reason",),
 )
 _ATTENTION = {
@@ -105,7 +107,8 @@ _ATTENTION = {
     NONE: Narrowing(f"NOT ({_TOLD.fits} OR {_PARKED.fits})"),
 }
 _SIGNER = Narrowing(
-    "EXISTS (SELECT 1 FROM signers WHERE package_id = walked.id AND (signers.id = :signer OR address = :address))",
+    """(SELECT 1 FROM signers WHERE package_id = walked.id AND (signers.id = :signer OR address = :address) LIMIT 1)
+    IS NOT NULL""",
     (
         "SELECT package_id AS id FROM signers WHERE signers.id = :signer",
         "SELECT package_id AS id FROM signers WHERE address = :address",
@@ -113,14 +116,14 @@ _SIGNER = Narrowing(
 )
 _MENTIONS = {
     "postgresql": Narrowing(
-        "EXISTS (SELECT 1 FROM searches WHERE package_id = walked.id AND strpos(text, :words) > 0)",
+        "(SELECT strpos(text, :words) > 0 FROM searches WHERE package_id = walked.id)",
         (
             """SELECT package_id AS id FROM grams JOIN searches ON searches.id = grams.id
             WHERE grams @> CAST(:grams AS integer[]) AND strpos(text, :words) > 0""",
         ),
     ),
     "sqlite": Narrowing(
-        "EXISTS (SELECT 1 FROM searches WHERE package_id = walked.id AND instr(text, :words) > 0)",
+        "(SELECT instr(text, :words) > 0 FROM searches WHERE package_id = walked.id)",
         (
             """SELECT package_id AS id FROM grams JOIN searches ON searches.id = grams.rowid
             WHERE grams MATCH :grams AND instr(text, :words) > 0""",

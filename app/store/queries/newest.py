@@ -20,12 +20,17 @@ COUNTED = 10_000  # where counting ends
 class Way:
     """A way to narrow a list: where an index has the ids, in order, of all that fit; and the condition on one row.
 
-    `ids` may have more than those that fit.
+    Where there is no such index, `where` is None, and all ids are gone through.
     """
 
     ids: ColumnElement[int]
     where: ColumnElement[bool] | None = None
     fits: ColumnElement[bool] | None = None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether an index has those that fit, and no others."""
+        return self.where is not None or self.fits is None
 
     def next(self, *, before: int | None) -> Select[int]:
         """Its ids before this one, the newest first."""
@@ -39,13 +44,20 @@ def newest(
     connection: Connection, of: ColumnElement[int], ways: Sequence[Way], *, limit: int, before: int | None
 ) -> tuple[list[int], int | None]:
     """The next ids that fit all these ways, up to `limit`; and from which on there may be more, None at the end."""
-    reached = [(_reached(connection, way, before), way) for way in ways or [Way(of)]]
-    end, lead = min(reached, key=lambda one: one[0] or 0)
+    if all(way.is_exact for way in ways) and len(ways) < 2:  # noqa: PLR2004  (there is nothing to judge)
+        (way,) = ways or [Way(of)]
+        ids, end = list(connection.execute(way.next(before=before).limit(limit + 1)).scalars()), None
+    else:
+        end, lead = min(((_reached(connection, way, before), way) for way in ways), key=lambda one: one[0] or 0)
+        ids = list(connection.execute(_judged(of, lead, ways, before=before).limit(limit + 1)).scalars())
+    return ids[:limit], ids[limit - 1] if len(ids) > limit else end
+
+
+def _judged(of: ColumnElement[int], lead: Way, ways: Sequence[Way], *, before: int | None) -> Select[int]:
+    """Those of the next ids of one way that fit all of them."""
     led = lead.next(before=before).limit(REACH).subquery("led")
     conditions = [way.fits for way in ways if way.fits is not None]
-    found = select(led.c.id).join_from(led, of.table, of == led.c.id).where(*conditions).order_by(led.c.id.desc())
-    ids = list(connection.execute(found.limit(limit + 1)).scalars())
-    return ids[:limit], ids[limit - 1] if len(ids) > limit else end
+    return select(led.c.id).join_from(led, of.table, of == led.c.id).where(*conditions).order_by(led.c.id.desc())
 
 
 def count_some(connection: Connection, found: Select[*tuple[Any, ...]]) -> int:

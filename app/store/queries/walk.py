@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from app.store.db import plan_anew
 from app.store.queries.cursors import Place
 from app.store.queries.merge import KNOWN, UNKNOWN, Way, candidates, judged
 from app.store.queries.narrowing import Narrowing, limits, narrowings, parameters, shelves
@@ -93,6 +94,7 @@ class _Walker:
 
     def _few(self, way: Way, *, limit: int, place: Place | None) -> list[Place] | None:
         """All that fit, but for so many at most; None where no index knows of few candidates."""
+        plan_anew(self.connection)
         for one in self.narrowed:
             if one.candidates:
                 others = " AND ".join(other.fits for other in self.narrowed if other is not one)
