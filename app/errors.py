@@ -48,11 +48,11 @@ class NotPermitted(OneSpanError):
 
 
 class NotThere(OneSpanError):
-    """OneSpan has no such thing, or none that our credentials can see. `answer` is how it said so."""
+    """OneSpan has no such thing, or none that our credentials can see."""
 
     def __init__(self, detail: str | None = None, *, answer: Any = None) -> None:
         super().__init__(detail)
-        self.answer = answer
+        self.answer = answer  # how it said so
 
 
 class RefusedByOneSpan(OneSpanError):

@@ -61,7 +61,8 @@ def walk(shown: List, meanwhile: Callable[[], None] = lambda: None, *, since: st
         page = read_page(shown.page(question({}, place, since=None, now=NOON)))
         here = seen.setdefault(place.passes, set())
         new = {item.reading.id for item in page.items} - here
-        place = onward(place, page, new=len(new), since=since)
+        first = new.difference(*seen.values())
+        place = onward(place, page, new=len(new), first=len(first), since=since)
         if not (place and place.void):
             here |= new
         meanwhile()
@@ -116,8 +117,8 @@ def test_a_page_that_is_smaller_than_others_were_is_the_last():
     shown = List(30)
     page = read_page(shown.page(question({}, Place(), since=None, now=NOON)))
 
-    assert onward(Place(largest=100), page, new=30, since=None) is None
-    assert onward(Place(), page, new=30, since=None), "it may be a small page of a larger list"
+    assert onward(Place(largest=100), page, new=30, first=30, since=None) is None
+    assert onward(Place(), page, new=30, first=30, since=None), "it may be a small page of a larger list"
 
 
 def test_a_list_that_ignores_the_dates_is_left_where_the_window_ends():

@@ -13,6 +13,7 @@ from click import Command
 from app.cli.terminal import Moment, Unusable, counted
 from app.errors import NoOneSpan, UnderWay
 from app.onespan.client import OneSpan
+from app.onespan.listing import EARLIEST
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import RunDetail
@@ -63,6 +64,8 @@ def reconcile_command(database: Database, onespan: OneSpan, turns: Turns, clock:
         """
         if not onespan.is_connected:
             raise NoOneSpan
+        if since and not EARLIEST <= since <= clock():
+            raise click.UsageError(f"--since lies between {EARLIEST:%Y-%m-%d} and now.")
         if since and backfill:
             raise click.UsageError(
                 "--since and --backfill exclude each other: the backfill goes back to the beginning."
@@ -106,7 +109,7 @@ def _run(database: Database, turns: Turns, clock: Clock, asked: Asked) -> None:
     run_id = turns.reconcile.begin(asked)
     if run_id is None:
         if asked != Asked():
-            raise Unusable(str(UnderWay()))
+            raise Unusable(_under_way(database))
         with database.read() as connection:
             run_id = queries.run_page(connection, limit=1, before=None)[0].id
         click.echo(f"Reconcile {run_id} is under way already; going on with it.", err=True)
@@ -116,6 +119,13 @@ def _run(database: Database, turns: Turns, clock: Clock, asked: Asked) -> None:
     if run.state != "done":
         click.echo("It goes on by itself where the service runs, or with the next `flask reconcile`.", err=True)
         sys.exit(1)
+
+
+def _under_way(database: Database) -> str:
+    with database.read() as connection:
+        run = queries.run_page(connection, limit=1, before=None)[0]
+    why = f" It waits: {run.error}; goes on at {run.due_at:%H:%M} UTC." if run.error else ""
+    return f"{UnderWay()}{why}"
 
 
 def _drive(
@@ -139,7 +149,7 @@ def _drive(
         if worked:
             deadline = time.monotonic() + PATIENCE
         waits_long = run.error and run.due_at - clock() > LONG
-        if run.state == "done" or waits_long or time.monotonic() > deadline:
+        if run.state != "running" or waits_long or time.monotonic() > deadline:
             return run
         if not worked:
             time.sleep(LOOK)
@@ -152,11 +162,13 @@ def _so_far(run: RunDetail) -> str:
 
 def _summary(run: RunDetail) -> str:
     name = {"backfill": "Import", "sweep": "Reconcile", "reconcile": "Reconcile"}[run.kind]
-    if run.state != "done":
+    if run.state == "failed":
+        return f"{name} {run.id} was given up: {run.error} ({_so_far(run)})."
+    if run.state == "running":
         return f"{name} {run.id} waits: {run.error or 'for packages that cannot be read now'} ({_so_far(run)} so far)."
     left = f", {run.unreadable} unreadable" if run.unreadable else ""
     found = counted(run.found, "fact")
-    return f"{name} {run.id} done. {_so_far(run)}{left}; {found} found that no callback had told."
+    return f"{name} {run.id} done. {_so_far(run)}{left}; {found} found that no callback had told.{f' {run.error}.' if run.error else ''}"
 
 
 @contextmanager

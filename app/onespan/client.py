@@ -148,7 +148,7 @@ class OneSpan:
     def _asked(self, method: Literal["GET", "POST"], path: str, **more: Any) -> Iterator[requests.Response]:
         if self._connection is None:
             raise NoOneSpan
-        with faults_explained():
+        with faults_explained(self._connection.address):
             answer = self._send(method, path, self._connection, **more)
             if answer.status_code == UNAUTHORIZED and self._connection.access.renew(answer.request):
                 answer.close()
@@ -178,9 +178,10 @@ def _looked(answer: requests.Response) -> tuple[datetime, datetime]:
     """
     try:
         answered = parsedate_to_datetime(answer.headers["Date"])
-    except (KeyError, ValueError, TypeError):
+        answered = answered.replace(tzinfo=answered.tzinfo or UTC).astimezone(UTC)
+        return answered - answer.elapsed - GRAIN, answered + GRAIN
+    except (KeyError, ValueError, TypeError, OverflowError):
         answered = datetime.now(UTC)
-    answered = answered.replace(tzinfo=answered.tzinfo or UTC).astimezone(UTC)
     return answered - answer.elapsed - GRAIN, answered + GRAIN
 
 

@@ -11,15 +11,18 @@ back. Otherwise each page must share a package with those before it, or we step 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from app.errors import UnreadableAnswer, UnreadablePackage, UnsteadyList
 from app.onespan.packages import PackageReading, read_package
 
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # nobody has packages of a time before it
 PAGE = 100  # packages asked for at once; more is not documented
 STEP_BACK = 50  # places we go back where a page shares nothing with those before it
 UNMOVED = 8  # pages alike in a row after which it is the list that does not page, and not chance
+STEPS_BACK = 20  # times in a row that we go back and find nothing new, until it is the list that does not add up
+SMALL = 10  # rows; no server is believed to have smaller pages than that
 PASSES = 5  # times we go through one folder before we come back later
 AHEAD = timedelta(days=1)  # the window's end lies in the future, lest it cut off what changes meanwhile
 
@@ -62,8 +65,9 @@ class Place:
     and `low` (its oldest `updated`) are of the page before; where that one was `void` it does not count as seen, and
     `same` pages before it were just like it.
     In this pass `seen` packages were shown, so many rows were `unreadable`, and the count fell by `gone`; the pass
-    before had shown `seen_before`. `counts`: the list counts all and not the page; `falls`: the newest come first,
-    and stood at `top` when we began; `straight`: the next page is to repeat nothing. The `largest` page of any folder
+    before had shown `seen_before`, all passes together `known`. We went `back` so many times for nothing. `counts`: the list counts all and not the page; `falls`: the newest come first,
+    and stood at `top` when we began; `straight`: the next page is to repeat nothing. `by_age`: it is asked for the oldest first, by when they were created,
+    for those that were updated at the same instant may come in any order. The `largest` page of any folder
     had so many rows: so many this OneSpan shows at once, where there are so many.
     """
 
@@ -80,6 +84,9 @@ class Place:
     unreadable: int = 0
     gone: int = 0
     seen_before: int | None = None
+    known: int = 0
+    back: int = 0
+    by_age: bool = False
     counts: bool = False
     falls: bool = True
     top: str | None = None
@@ -100,7 +107,7 @@ def question(
     if since is not None:
         first, last = _stamp(since), _stamp(now + AHEAD)
         asked |= {"lastUpdatedStartDate": first, "lastUpdatedEndDate": last, "startDate": first, "endDate": last}
-    return {**asked, "sort": "updated", "dir": "desc"}
+    return {**asked, **({"sort": "created", "dir": "asc"} if place.by_age else {"sort": "updated", "dir": "desc"})}
 
 
 def read_page(answer: object) -> ListPage:
@@ -117,12 +124,12 @@ def read_page(answer: object) -> ListPage:
     return ListPage(known, len(results), tuple(filter(None, map(_item, results))))
 
 
-def onward(place: Place, page: ListPage, *, new: int, since: str | None) -> Place | None:
+def onward(place: Place, page: ListPage, *, new: int, first: int, since: str | None) -> Place | None:
     """Where to go on after a page that had `new` packages on it which this pass had not shown; None: all is seen.
 
-    `since` is when the window begins (ISO), where there is one. Raises `UnsteadyList` where the list never adds up.
+    `first` of them no pass had shown. `since` is when the window begins (ISO), where there is one. Raises `UnsteadyList` where the list never adds up.
     """
-    here = _learned(place, page, new=new)
+    here = _learned(place, page, new=new, first=first)
     if here.same and place.offset > 2 and page.count != page.rows:  # noqa: PLR2004  (two rows may stand on two pages)
         raise UnsteadyList("it shows the same page again and again")
     if here.same == UNMOVED:
@@ -130,7 +137,10 @@ def onward(place: Place, page: ListPage, *, new: int, since: str | None) -> Plac
     if place.straight and not (here.counts and here.falls):
         return _again(here)  # what we trusted in does not hold
     if back := _perhaps_skipped(place, here, page, new=new):
-        return replace(here, offset=max(0, place.offset - back), seen=place.seen, void=True)
+        if place.back == STEPS_BACK:
+            raise UnsteadyList("it shows other packages each time")
+        offset = max(0, place.offset - back)
+        return replace(here, offset=offset, seen=place.seen, known=place.known, back=place.back + 1, void=True)
     if since and here.falls and here.low and here.low < since:
         return None  # what comes after is older still
     if _is_end(place, here, page, new=new):
@@ -139,7 +149,7 @@ def onward(place: Place, page: ListPage, *, new: int, since: str | None) -> Plac
     return replace(here, offset=place.offset + page.rows - repeated, straight=straight)
 
 
-def _learned(place: Place, page: ListPage, *, new: int) -> Place:
+def _learned(place: Place, page: ListPage, *, new: int, first: int) -> Place:
     updates = [item.reading.updated for item in page.items]
     # A page may begin with some of the page before, but it ends with older ones.
     ends = [place.low, *updates[-1:]] if place.low and place.offset else updates[-1:]
@@ -155,6 +165,8 @@ def _learned(place: Place, page: ListPage, *, new: int) -> Place:
         void=False,
         same=place.same + 1 if _is_same(place, page) else 0,
         seen=place.seen + new,
+        known=place.known + first,
+        back=0 if new and not place.void else place.back,
         unreadable=place.unreadable + page.unreadable,
         gone=place.gone + fell,
         counts=place.counts or (page.count or 0) > page.rows,
@@ -181,10 +193,12 @@ def _is_end(place: Place, here: Place, page: ListPage, *, new: int) -> bool:
     """Whether this pass has come to its end."""
     if page.rows == 0:
         return True
-    if here.falls and here.low:
-        is_past_the_new = here.passes > 0 and here.low < (here.top or "")
-        if is_past_the_new or (here.counts and here.seen >= (here.count or 0) and not here.gone):
-            return True
+    if here.falls and here.low and here.passes > 0 and here.low < (here.top or ""):
+        return True  # what is new stood before it
+    if here.counts and page.rows >= max(SMALL, here.largest - 1):
+        return False  # a full page may not be the last, whatever it counts
+    if here.falls and here.counts and here.seen >= (here.count or 0) and not here.gone:
+        return True
     if here.counts:
         return place.offset + page.rows > (here.count or 0)
     if page.rows < place.largest - 1:  # less one: where rows count from 1, a first page from 0 has one less
@@ -194,11 +208,9 @@ def _is_end(place: Place, here: Place, page: ListPage, *, new: int) -> bool:
 
 def _is_all(here: Place) -> bool:
     """Whether, at the end of a pass, all was seen. Raises `UnsteadyList` where more passes would not help."""
-    if here.counts and here.seen + here.unreadable >= (here.count or 0):
-        return True
-    if here.falls and (here.passes or not here.counts):
+    if here.counts and here.known + here.unreadable >= (here.count or 0):
         return True  # whoever was changed meanwhile stood at the front
-    if not here.counts and here.seen == here.seen_before:
+    if not here.counts and (here.falls or here.seen == here.seen_before):
         return True
     if here.passes >= PASSES:
         raise UnsteadyList("it shows fewer packages than it counts")
@@ -206,13 +218,16 @@ def _is_all(here: Place) -> bool:
 
 
 def _again(here: Place) -> Place:
-    """From the start of the folder, with what was learned."""
+    """From the start of the folder, with what was learned: where to look at the front was not enough, by age."""
+    by_age = here.by_age or here.passes > 0
     return Place(
         passes=here.passes + 1,
         count=here.count,
         seen_before=here.seen,
+        known=here.known,
+        by_age=by_age,
         counts=here.counts,
-        falls=here.falls,
+        falls=here.falls and not by_age,
         top=here.top,
         largest=here.largest,
     )
@@ -234,4 +249,4 @@ def _tail(page: ListPage) -> str | None:
 
 
 def _stamp(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

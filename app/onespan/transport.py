@@ -65,14 +65,14 @@ def new_session(*, backoff: float = BACKOFF) -> requests.Session:
 
 
 @contextmanager
-def faults_explained() -> Iterator[None]:
-    """Tell a fault on the way as `OneSpanDown`, by its kind alone: its text has the URL, and so an id or two."""
+def faults_explained(address: str) -> Iterator[None]:
+    """Tell a fault on the way as `OneSpanDown`, by its kind and the address: its text has the URL, and so an id or two."""
     try:
         yield
     except requests.exceptions.InvalidURL:
         raise WrongAddress from None
     except requests.RequestException as fault:
-        raise OneSpanDown(type(fault).__name__) from None
+        raise OneSpanDown(f"{type(fault).__name__} at {address}; is that its address?") from None
 
 
 def check(answer: requests.Response) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, delete, func, or_, select, text, update
+from sqlalchemy import and_, bindparam, delete, func, or_, select, text, update
 from sqlalchemy.engine import Connection
 
 from app.store.models import Read
@@ -41,7 +41,8 @@ def want(
     Of two ranks the more urgent counts. What an import would keep silent about is told where somebody else asks, too.
     """
     if wanted:
-        common = {"wanted_at": now, "due_at": now + patience, "rank": rank, "tells": tells}
+        asked_at = now if rank == RECONCILING else None
+        common = {"wanted_at": now, "asked_at": asked_at, "due_at": now + patience, "rank": rank, "tells": tells}
         rows = [{"package_id": package_id, "reason": reason, **common} for package_id, reason in sorted(wanted.items())]
         connection.execute(_WANT, rows)
 
@@ -52,19 +53,21 @@ def due(connection: Connection, *, now: datetime, limit: int) -> list[tuple[str,
     return [(row.package_id, row.rank) for row in connection.execute(found)]
 
 
-def count_failed(connection: Connection, errors: Collection[str], *, wanted_by: datetime) -> int:
-    """How many that a reconcile wanted by then are still to be read, because their last try met one of these errors."""
-    ours = (Read.error.in_(errors), Read.rank == RECONCILING, Read.wanted_at <= wanted_by)
+def count_failed(connection: Connection) -> int:
+    """How many that a reconcile asked for are still to be read, because their last try met an error."""
+    ours = (Read.error.is_not(None), Read.asked_at.is_not(None))
     return connection.scalar(select(func.count()).select_from(Read).where(*ours)) or 0
 
 
-def still_open(connection: Connection, *, wanted_by: datetime, skipping: Collection[str]) -> list[str | None]:
-    """What hinders the reads that were wanted by then: the errors of their last tries, None for one not tried yet.
+def still_open(connection: Connection, *, skipping: Collection[str], often: int) -> list[str | None]:
+    """What hinders the reads that a reconcile asked for: the errors of their last tries, None for one not tried yet.
 
-    Without those whose last try met an error to skip. Empty where nothing is to be waited for.
+    Without those whose last try met an error to skip, or any error and was not the first of `often`. Empty where
+    nothing is to be waited for.
     """
-    tried = or_(Read.error.is_(None), Read.error.not_in(skipping))
-    return list(connection.execute(select(Read.error).where(Read.wanted_at <= wanted_by, tried).distinct()).scalars())
+    waited_for = or_(Read.error.is_(None), and_(Read.error.not_in(skipping), Read.attempts < often))
+    found = select(Read.error).where(Read.asked_at.is_not(None), waited_for)
+    return list(connection.execute(found.distinct()).scalars())
 
 
 def take(connection: Connection, package_id: str, *, now: datetime, lease: timedelta) -> Wanted | None:
@@ -89,7 +92,9 @@ def settle(connection: Connection, wanted: Wanted, *, again_at: datetime) -> Non
     """
     ours = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
     connection.execute(delete(Read).where(*ours, Read.wanted_at == wanted.wanted_at))
-    connection.execute(update(Read).where(*ours).values(due_at=again_at, attempts=0, fence=Read.fence + 1))
+    connection.execute(
+        update(Read).where(*ours).values(due_at=again_at, asked_at=None, attempts=0, fence=Read.fence + 1)
+    )
 
 
 def put_off(connection: Connection, wanted: Wanted, *, until: datetime, error: str) -> None:
@@ -99,10 +104,15 @@ def put_off(connection: Connection, wanted: Wanted, *, until: datetime, error: s
 
 
 _WANT = text(
-    """INSERT INTO reads (package_id, reason, wanted_at, due_at, rank, tells)
-    VALUES (:package_id, :reason, :wanted_at, :due_at, :rank, :tells)
+    """INSERT INTO reads (package_id, reason, wanted_at, asked_at, due_at, rank, tells)
+    VALUES (:package_id, :reason, :wanted_at, :asked_at, :due_at, :rank, :tells)
     ON CONFLICT (package_id) DO UPDATE SET reason = excluded.reason, wanted_at = excluded.wanted_at, error = NULL,
+    asked_at = COALESCE(excluded.asked_at, reads.asked_at),
     due_at = CASE WHEN reads.error IS NULL OR reads.due_at < excluded.due_at THEN reads.due_at ELSE excluded.due_at END,
     rank = CASE WHEN excluded.rank < reads.rank THEN excluded.rank ELSE reads.rank END,
     tells = CASE WHEN excluded.tells = 'all' OR reads.tells = 'nothing' THEN excluded.tells ELSE reads.tells END"""
-).bindparams(bindparam("wanted_at", type_=Read.wanted_at.type), bindparam("due_at", type_=Read.due_at.type))
+).bindparams(
+    bindparam("wanted_at", type_=Read.wanted_at.type),
+    bindparam("asked_at", type_=Read.asked_at.type),
+    bindparam("due_at", type_=Read.due_at.type),
+)

@@ -15,27 +15,32 @@ from app.store.models import Process, Run
 from app.store.outages import LIVELY
 
 RECONCILE, SWEEP, BACKFILL = "reconcile", "sweep", "backfill"
-RUNNING, DONE = "running", "done"
+RUNNING, DONE, FAILED = "running", "done", "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where a run has come to: the leg of its way and the place there; after the last leg, the packages `after` one.
 
-    This leg was `refused` so many times. `walked_at` is when the list was through, our time: what is still to be read
-    was wanted by then.
+    This leg was `begun_anew` so many times, for the list did not add up, and `refused` so many times; `left_out` are
+    the folders that were refused for good. `walked_at` is when all was asked for, `moved_at` when it last came further,
+    both our time.
     """
 
     leg: int = 0
     place: Place = field(default_factory=Place)
     refused: int = 0
     after: str = ""
+    begun_anew: int = 0
+    left_out: tuple[str, ...] = ()
     walked_at: str | None = None
+    moved_at: str | None = None
 
     @classmethod
     def of(cls, kept: Mapping[str, Any]) -> "Progress":
         """What the ledger kept; another version of us may have kept other things."""
-        return cls(**{**_known(cls, kept), "place": Place(**_known(Place, kept.get("place", {})))})
+        place = Place(**_known(Place, kept.get("place", {})))
+        return cls(**{**_known(cls, kept), "place": place, "left_out": tuple(kept.get("left_out", ()))})
 
 
 def _known(kind: type, kept: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,16 +79,16 @@ def running(connection: Connection) -> int | None:
     return connection.scalar(select(Run.id).where(Run.state == RUNNING))
 
 
-def last_began(connection: Connection, *kinds: str) -> datetime | None:
-    """When the newest run began, of these kinds where they are given."""
+def last_began(connection: Connection, *, now: datetime) -> datetime | None:
+    """When the newest run began; what began when our clock was ahead does not count."""
     found = select(func.max(Run.began_at, type_=Run.began_at.type))
-    return connection.scalar(found.where(Run.kind.in_(kinds)) if kinds else found)
+    return connection.scalar(found.where(Run.began_at <= now))
 
 
-def last_done(connection: Connection, *kinds: str) -> datetime | None:
-    """When the newest run that came to its end began, of these kinds."""
+def last_done(connection: Connection, *kinds: str, now: datetime) -> datetime | None:
+    """When the newest run that came to its end began, of these kinds, and not when our clock was ahead."""
     found = select(func.max(Run.began_at, type_=Run.began_at.type))
-    return connection.scalar(found.where(Run.kind.in_(kinds), Run.state == DONE))
+    return connection.scalar(found.where(Run.kind.in_(kinds), Run.state == DONE, Run.began_at <= now))
 
 
 def first_import(connection: Connection) -> datetime | None:
@@ -161,11 +166,24 @@ def wait(connection: Connection, run: TakenRun, *, until: datetime, error: str |
     _settle(connection, run, due_at=until, attempts=run.attempts - 1, error=error, process=None)
 
 
-def finish(connection: Connection, run: TakenRun, *, now: datetime, until: datetime | None, unreadable: int) -> bool:
-    """Note that a run is done, up to when it makes all known, and how many packages it left unread."""
+def finish(
+    connection: Connection, run: TakenRun, *, now: datetime, until: datetime | None, error: str | None, unreadable: int
+) -> bool:
+    """Note that a run is done, up to when it makes all known, what it left out, and how many packages unread."""
     left = Run.unreadable + unreadable
     ended = {"state": DONE, "finished_at": now, "due_at": now}
-    return _settle(connection, run, **ended, until=until, error=None, unreadable=left)
+    return _settle(connection, run, **ended, until=until, error=error, unreadable=left)
+
+
+def fail(connection: Connection, run: TakenRun, *, now: datetime, error: str) -> bool:
+    """Note that a run is given up, so that another can begin; what it did stays, and it makes nothing known."""
+    return _settle(connection, run, state=FAILED, finished_at=now, due_at=now, until=None, error=error)
+
+
+def hasten(connection: Connection, *, now: datetime) -> None:
+    """Let the run that is under way go on at once, where it waits after a failure."""
+    waits = (Run.state == RUNNING, Run.process.is_(None), Run.due_at > now)
+    connection.execute(update(Run).where(*waits).values(due_at=now, attempts=0))
 
 
 def _settle(connection: Connection, run: TakenRun, **values: Any) -> bool:

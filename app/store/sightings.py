@@ -9,9 +9,9 @@ from sqlalchemy.engine import Connection
 from app.store.models import Package, Sighting
 
 
-def walked(connection: Connection, package_ids: Collection[str], *, walk: int) -> set[str]:
-    """Which of these this walk came by already."""
-    found = select(Sighting.package_id).where(Sighting.package_id.in_(package_ids), Sighting.walk == walk)
+def walked(connection: Connection, package_ids: Collection[str], *, walks: tuple[int, int]) -> set[str]:
+    """Which of these a walk of these numbers, from and to, was the last to come by."""
+    found = select(Sighting.package_id).where(Sighting.package_id.in_(package_ids), Sighting.walk.between(*walks))
     return set(connection.execute(found).scalars())
 
 

@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Protocol
 
 from app.errors import NoOneSpan, UnderWay
+from app.onespan.listing import EARLIEST
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import Delivery, MissedDetail, MissedFilter, Page, RunDetail
 from app.web.endpoints import Endpoints, NoSuchThing, id_in, page_of
-from app.web.parameters import LAST_ID, CursorQuery, DeliveryQuery, MissedQuery, ReconcileRequest
+from app.web.parameters import LAST_ID, BadParameter, CursorQuery, DeliveryQuery, MissedQuery, ReconcileRequest
 
 
 class Begin(Protocol):
@@ -51,6 +52,8 @@ def add_views(
         """Ask OneSpan now. Where a run is under way it is answered; one that is to do more than that is refused."""
         if not is_connected():
             raise NoOneSpan
+        if asked.since is not None and not EARLIEST <= asked.since <= clock():
+            raise BadParameter(f"since: must lie between {EARLIEST:%Y-%m-%d} and now")
         begun = begin(since=asked.since, backfill=asked.backfill, fires=asked.fire)
         if begun is None and asked != ReconcileRequest():
             raise UnderWay

@@ -15,7 +15,7 @@ from app.store import picture
 from app.store.db import Database
 from app.store.picture import Cause, NewChange
 from app.work.attempt import Clock
-from app.work.witness import can_be_believed, was_read
+from app.work.witness import can_be_believed, dated, was_read
 
 CHUNK = 100
 
@@ -58,18 +58,22 @@ class Checker:
             shown: dict[int, set[str]] = {}  # by pass
             while place is not None:
                 self.requests += 1
-                answer = self._onespan.packages(**question(folder, place, since=since, now=self._clock()))
+                answer = self._asked(self._onespan.packages(**question(folder, place, since=since, now=self._clock())))
                 page = read_page(answer.json)
                 yield from self._of_page(page, answer)
                 place, largest = self._onward(place, page, shown, since=since), max(largest, page.rows)
         yield from self._of_the_others(since=since)
+
+    def _asked(self, answer: Answer) -> Answer:
+        return dated(answer, now=self._clock())
 
     def _onward(
         self, place: Place, page: ListPage, shown: dict[int, set[str]], *, since: datetime | None
     ) -> Place | None:
         here = shown.setdefault(place.passes, set())
         new = {item.reading.id for item in page.items} - here
-        to = onward(place, page, new=len(new), since=iso(since) if since else None)
+        first = new.difference(*shown.values())
+        to = onward(place, page, new=len(new), first=len(first), since=iso(since) if since else None)
         if not (to and to.void):
             here |= new
         return to
@@ -112,7 +116,7 @@ class Checker:
         self._seen.add(package_id)
         try:
             self.requests += 1
-            answer = self._onespan.package(package_id)
+            answer = self._asked(self._onespan.package(package_id))
             yield from _differences(state, read_package(answer.json), answer)
         except NotThere:
             with self._database.read() as connection:

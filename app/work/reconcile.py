@@ -26,7 +26,7 @@ from app.store.journal import Entry
 from app.store.runs import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
 from app.work.attempt import Clock
 from app.work.finding import ALL, NOTHING
-from app.work.witness import HOPELESS, SETTLE, can_be_believed, listed, wait_after
+from app.work.witness import OF_ONE_PACKAGE, OFTEN, SETTLE, can_be_believed, dated, listed, wait_after
 
 log = structlog.get_logger()
 
@@ -36,6 +36,7 @@ SWEEP_EVERY = timedelta(days=7)  # how often all ids are listed, to find what fe
 SOON = timedelta(seconds=1)  # until we look again whether what was asked for has come
 STUBBORN = 3  # times a folder is refused us, but for the first, until we go on without it
 REFUSALS = (RefusedByOneSpan, NotPermitted, NotThere)
+ABOUT_ONE = tuple(one.__name__ for one in OF_ONE_PACKAGE)
 CANNOT_READ = "packages that changed cannot be read now"
 OVERDUE = 1000  # of those that must have expired, at most, in one run
 CHUNK = 100  # packages asked for singly in one step
@@ -47,6 +48,12 @@ class Leg:
 
     folder: Mapping[str, str]
     ids_only: bool = False
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        what = "templates" if "type" in self.folder else "packages"
+        return f"{what} in the trash" if "query" in self.folder else what
 
 
 WINDOWS = tuple(Leg(folder) for folder in FOLDERS)
@@ -93,11 +100,15 @@ class Reconcile:
         self._wake = wake
 
     def begin(self, asked: Asked) -> int | None:
-        """Write down that a run begins, because a person asks. Returns its id; None where one is under way."""
+        """Write down that a run begins, because a person asks. Returns its id.
+
+        None where one is under way: where it waits after a failure it goes on at once.
+        """
         now = self._clock()
         with self._database.write() as connection:
-            imports = asked.backfill or (asked.since is None and _never_imported(connection))
-            kind, since = (BACKFILL, None) if imports else (RECONCILE, asked.since or _window(connection))
+            runs.hasten(connection, now=now)
+            imports = asked.backfill or (asked.since is None and _never_imported(connection, now=now))
+            kind, since = (BACKFILL, None) if imports else (RECONCILE, asked.since or _window(connection, now=now))
             run = runs.begin(connection, kind=kind, reason="asked", since=since, fires=asked.fires, now=now)
         if run is not None:
             log.info("reconcile.began", run=run, kind=kind, reason="asked")
@@ -123,7 +134,7 @@ class Reconcile:
 
     def _why(self, connection: Connection, now: datetime) -> str | None:
         """Why a run is due; None where none is."""
-        last, outage = runs.last_began(connection), outages.last_end(connection)
+        last, outage = runs.last_began(connection, now=now), outages.last_end(connection)
         if last is None:
             return "first"
         if now >= last + self._every:
@@ -136,10 +147,10 @@ class Reconcile:
         if why is None:
             return
         kind, since = BACKFILL, None
-        if not _never_imported(connection):
-            swept = runs.last_done(connection, SWEEP, BACKFILL)
+        if not _never_imported(connection, now=now):
+            swept = runs.last_done(connection, SWEEP, BACKFILL, now=now)
             kind = RECONCILE if swept and now < swept + SWEEP_EVERY else SWEEP
-            since = _window(connection)
+            since = _window(connection, now=now)
         run_id = runs.begin(connection, kind=kind, reason=why, since=since, fires=False, now=now)
         log.info("reconcile.began", run=run_id, kind=kind, reason=why)
 
@@ -160,7 +171,8 @@ class Reconcile:
             self._budget.spend(connection, now=now)
         try:
             since = None if leg.ids_only else run.since
-            answer = self._onespan.packages(**question(leg.folder, place, since=since, now=now, ids_only=leg.ids_only))
+            asked = question(leg.folder, place, since=since, now=now, ids_only=leg.ids_only)
+            answer = dated(self._onespan.packages(**asked), now=self._clock())
             self._keep(run, answer, read_page(answer.json), since=since)
         except OneSpanError as problem:
             self._put_off(run, problem)
@@ -174,8 +186,9 @@ class Reconcile:
         with self._database.write() as connection:
             plan_anew(connection)
             take_pen(connection)
-            new = ids - sightings.walked(connection, ids, walk=walk)
-            to = onward(here.place, page, new=len(new), since=iso(since) if since else None)
+            new = ids - sightings.walked(connection, ids, walks=(walk, walk))
+            first = ids - sightings.walked(connection, ids, walks=(walk - here.place.passes, walk))
+            to = onward(here.place, page, new=len(new), first=len(first), since=iso(since) if since else None)
             unheard = _unheard(connection, run, ids)
             entries, wanted = self._news(connection, run, page.items, answer, unheard=unheard)
             journal.add(connection, entries)
@@ -186,7 +199,7 @@ class Reconcile:
                 sightings.note(connection, ids, walk=walk, at=answer.read_at, key=self._onespan.name)
             did = Tally(1, len(new), len(entries), len(wanted), page.unreadable)
             largest = max(here.place.largest, page.rows)
-            on = replace(here, place=to, refused=0) if to else Progress(here.leg + 1, Place(largest=largest))
+            on = replace(here, place=to, refused=0) if to else _next_leg(here, largest=largest)
             self._advance(connection, run, on, did=did, at=answer)
         log.info("reconcile.page", run=run.id, leg=here.leg, offset=here.place.offset, shown=page.rows)
 
@@ -233,9 +246,9 @@ class Reconcile:
 
     def _close(self, run: TakenRun) -> bool:
         """End the run once all that it asked for is answered, and digested."""
-        now, walked_at = self._clock(), datetime.fromisoformat(run.progress.walked_at or "")
+        now = self._clock()
         with self._database.write() as connection:
-            hindrances = reads.still_open(connection, wanted_by=walked_at, skipping=HOPELESS)
+            hindrances = reads.still_open(connection, skipping=ABOUT_ONE, often=OFTEN)
             if hindrances or journal.is_reading_pending(connection):
                 errors = ", ".join(sorted(filter(None, hindrances)))
                 runs.wait(connection, run, until=now + SOON, error=f"{CANNOT_READ}: {errors}" if errors else None)
@@ -243,8 +256,10 @@ class Reconcile:
             known = runs.watermark(connection)
             leaves_a_gap = run.since is not None and (known is None or run.since > known)
             until = None if leaves_a_gap else run.until
-            unreadable = reads.count_failed(connection, HOPELESS, wanted_by=walked_at)
-            runs.finish(connection, run, now=now, until=until, unreadable=unreadable)
+            left_out = run.progress.left_out
+            error = f"OneSpan does not show us {', '.join(left_out)}" if left_out else None
+            unreadable = reads.count_failed(connection)
+            runs.finish(connection, run, now=now, until=until, error=error, unreadable=unreadable)
         log.info("reconcile.done", run=run.id, seconds=round((now - run.began_at).total_seconds(), 1))
         return True
 
@@ -253,22 +268,30 @@ class Reconcile:
     ) -> None:
         """Commit how far it has come, and let go of it: whoever looks next takes the next step."""
         until = run.until or (at.read_at - SETTLE if at else None)
-        if not runs.advance(connection, run, to, did=did, until=until, due_at=self._clock()):
+        now = self._clock()
+        if not runs.advance(connection, run, replace(to, moved_at=iso(now)), did=did, until=until, due_at=now):
             raise NotOurs
 
     def _put_off(self, run: TakenRun, problem: OneSpanError) -> None:
         """Come back later, to where we were; to a list that did not add up from its beginning."""
-        wait, progress = wait_after(run.attempts, problem), run.progress
+        now, wait, progress = self._clock(), wait_after(run.attempts, problem), run.progress
+        if now - _moved_at(run) > self._every:
+            with self._database.write() as connection:
+                runs.fail(connection, run, now=now, error=str(problem))
+            log.error("reconcile.failed", run=run.id, error=type(problem).__name__)
+            return
         if isinstance(problem, UnsteadyList):
-            progress = replace(progress, place=Place(largest=progress.place.largest))
+            anew = Place(largest=progress.place.largest)
+            progress = replace(progress, place=anew, begun_anew=progress.begun_anew + 1)
         if isinstance(problem, REFUSALS):
             progress = replace(progress, refused=progress.refused + 1)
         if progress.refused >= STUBBORN and progress.leg > 0:
             log.error("reconcile.folder_refused", run=run.id, leg=progress.leg, error=type(problem).__name__)
-            progress = Progress(progress.leg + 1, Place(largest=progress.place.largest))
+            left_out = (*progress.left_out, LEGS[run.kind][progress.leg].name)
+            progress = _next_leg(replace(progress, left_out=left_out), largest=progress.place.largest)
             wait = timedelta(0)  # the others are not held up by one folder
         with self._database.write() as connection:
-            runs.put_off(connection, run, until=self._clock() + wait, error=str(problem), progress=progress)
+            runs.put_off(connection, run, until=now + wait, error=str(problem), progress=progress)
         log.warning("reconcile.waits", run=run.id, error=type(problem).__name__, seconds=wait.total_seconds())
 
 
@@ -276,21 +299,31 @@ WALKS = 1000  # numbers of walks that one run may use
 
 
 def _walk_number(run_id: int, here: Progress) -> int:
-    """Each pass through each folder of each run has its own."""
-    return run_id * WALKS + here.leg * 10 + here.place.passes
+    """Each pass through each folder of each run has its own, but for those begun anew ever again."""
+    return run_id * WALKS + here.begun_anew % 10 * 100 + here.leg * 10 + here.place.passes
 
 
-def _never_imported(connection: Connection) -> bool:
-    return runs.last_done(connection, BACKFILL) is None
+def _next_leg(here: Progress, *, largest: int) -> Progress:
+    return Progress(here.leg + 1, Place(largest=largest), left_out=here.left_out)
+
+
+def _moved_at(run: TakenRun) -> datetime:
+    """When a run last came further."""
+    return datetime.fromisoformat(run.progress.moved_at) if run.progress.moved_at else run.began_at
+
+
+def _never_imported(connection: Connection, *, now: datetime) -> bool:
+    return runs.last_done(connection, BACKFILL, now=now) is None
 
 
 def _unheard(connection: Connection, run: TakenRun, package_ids: Collection[str]) -> set[str]:
     """Of whom nobody told us before the first import of the account: of these it tells nothing."""
-    if run.kind != BACKFILL or not _never_imported(connection):
+    if run.kind != BACKFILL or not _never_imported(connection, now=run.began_at):
         return set()
     return set(package_ids) - journal.told_of(connection, package_ids)
 
 
-def _window(connection: Connection) -> datetime | None:
+def _window(connection: Connection, *, now: datetime) -> datetime | None:
+    """Since when to look; a watermark of a time when a clock was ahead is none of the future."""
     known = runs.watermark(connection)
-    return known - OVERLAP if known else None
+    return min(known, now) - OVERLAP if known else None

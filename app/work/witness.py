@@ -11,6 +11,7 @@ from app.onespan import claims
 from app.onespan.claims import AHEAD, State, iso
 from app.onespan.client import Answer
 from app.onespan.listing import Item
+from app.onespan.packages import PackageReading
 from app.store import journal, sightings
 from app.store.journal import Entry
 
@@ -24,8 +25,11 @@ WAITS = (
 )
 # The same for a package that these credentials have seen and are denied now; after the last of them they are believed.
 DENIALS = (*WAITS, *(timedelta(days=1),) * 10)
-# What is about one package alone, so that no run waits until it is over.
-HOPELESS = tuple(one.__name__ for one in (UnreadableAnswer, NotPermitted, RefusedByOneSpan))
+# The same for one that they never saw: it may be so new that OneSpan denies it for a moment.
+LAGS = WAITS[:2]
+# What is about one package alone. Anything else is, too, once it was tried so often: no run waits until it is over.
+OF_ONE_PACKAGE = (UnreadableAnswer, NotPermitted, RefusedByOneSpan)
+OFTEN = len(WAITS)
 
 
 def wait_after(attempt: int, problem: OneSpanError) -> timedelta:
@@ -34,11 +38,17 @@ def wait_after(attempt: int, problem: OneSpanError) -> timedelta:
     return max(WAITS[min(max(attempt, 1), len(WAITS)) - 1], timedelta(seconds=asked_for))
 
 
+def dated(answer: Answer, *, now: datetime) -> Answer:
+    """The same; a clock that is far ahead of ours is not believed."""
+    if answer.read_at <= now + AHEAD:
+        return answer
+    return replace(answer, read_at=now, answered_at=now + (answer.answered_at - answer.read_at))
+
+
 def entry(
     answer: Answer, package_id: str, *, now: datetime, key: str | None, kind: str = "snapshot", tells: str | None = None
 ) -> Entry:
-    """What a package's own answer shows, or that it is there no more. A clock that is far ahead is not believed."""
-    ahead = max(timedelta(0), answer.read_at - now - AHEAD)
+    """What a package's own answer, as it is `dated`, shows, or that it is there no more."""
     return Entry(
         kind,
         now,
@@ -46,8 +56,8 @@ def entry(
         key=key,
         package_id=package_id,
         tells=tells,
-        read_at=answer.read_at if not ahead else now,
-        answered_at=answer.answered_at if not ahead else now + (answer.answered_at - answer.read_at),
+        read_at=answer.read_at,
+        answered_at=answer.answered_at,
     )
 
 
@@ -59,15 +69,23 @@ def listed(answer: Answer, item: Item, *, now: datetime, key: str | None, tells:
 
 
 def can_be_believed(item: Item, state: State, answer: Answer) -> bool:
-    """Whether a row may speak for its package: it is whole, and as new as all that we know of it otherwise.
+    """Whether a row may speak for its package: it is whole, has no fewer parts than were seen, and is as new as all else.
 
     The list may be late, and then shows what was before a callback, or before a reading.
     """
     updated = item.reading.updated
-    if updated is None or not item.reading.whole:
+    if updated is None or not item.reading.whole or _shows_less(item.reading, state):
         return False
     newer_than_read = iso(_listed_at(answer, updated)) > claims.newest(state, "snapshot")
     return updated >= claims.newest(state, "event") and newer_than_read
+
+
+def _shows_less(shown: PackageReading, state: State) -> bool:
+    """Whether a reading saw more people or documents than this row has: it may be cut short, or they are gone."""
+    seen = {part: claims.shown_last(state, part) or [] for part in ("seats", "documents")}
+    people = [signer for signer, role in seen["seats"] if signer != role]
+    fewer = len(seen["seats"]) > len(shown.seats) or len(seen["documents"]) > len(shown.documents)
+    return fewer or len(people) > sum(seat.taken for seat in shown.seats)
 
 
 def was_read(connection: Connection, package_id: str, *, key: str | None) -> bool:

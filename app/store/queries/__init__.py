@@ -8,13 +8,13 @@ from app.store.queries.reconciles import (
     MissedFilter,
     RunDetail,
     delivery,
+    hindered,
     last_done,
     missed_by_cause,
     missed_page,
     run,
     run_page,
     silence,
-    waiting,
 )
 from app.store.queries.shown import (
     BadCursor,
@@ -49,6 +49,7 @@ __all__ = [
     "event",
     "event_page",
     "facts",
+    "hindered",
     "history",
     "last_done",
     "missed_by_cause",
@@ -59,5 +60,4 @@ __all__ = [
     "run",
     "run_page",
     "silence",
-    "waiting",
 ]

@@ -21,7 +21,7 @@ class RunDetail:
 
     `kind`: `reconcile` (what was updated since the last one, and a day before), `sweep` (besides, the ids of all
     packages) or `backfill` (all packages, whole); `reason`: `first`, `interval`, `outage` or `asked`; `state`:
-    `running` or `done`. The window goes back to `since` (null: to the beginning); once done, all that OneSpan had by
+    `running`, `done` or `failed` (given up with an `error`). The window goes back to `since` (null: to the beginning); once done, all that OneSpan had by
     `until` is known (null: the window left a gap before it). While it runs, it goes on at `due_at`; `error` says what
     it waits for. It made `requests` for pages of the list, which showed `shown` packages; `changed` of them told
     something, and `asked` were to be read singly; `unreadable` could not be read. `found` facts came up in that time
@@ -206,15 +206,15 @@ ADVICE = (
 )
 
 
-def waiting(connection: Connection) -> tuple[datetime, str] | None:
-    """What the run that is under way waits for, and since when the run is; None where it does not."""
-    row = connection.execute(select(Run.began_at, Run.error).where(Run.state == "running")).one_or_none()
-    return (row.began_at, row.error) if row and row.error else None
+def hindered(connection: Connection) -> RunDetail | None:
+    """The newest run, where it waits for something, was given up, or left something out; None where all went well."""
+    newest = run_page(connection, limit=1, before=None)
+    return next((one for one in newest if one.error), None)
 
 
 def last_done(connection: Connection) -> datetime | None:
-    """When the newest run ended."""
-    return connection.scalar(select(func.max(Run.finished_at, type_=Run.began_at.type)))
+    """When the newest run ended that came to its end."""
+    return connection.scalar(select(func.max(Run.finished_at, type_=Run.began_at.type)).where(Run.state == "done"))
 
 
 Tally = Mapping[tuple[str, str], int]
