@@ -90,11 +90,11 @@ def _of_reconciles(database: Database) -> list[Check]:
     def reconcile_is_hindered() -> str | None:
         with database.read() as connection:
             run = queries.hindered(connection)
-        return (
-            f"Reconcile {run.id} of {run.began_at:%Y-%m-%d %H:%M} UTC {BECAME[run.state]}: {run.error}."
-            if run
-            else None
-        )
+        if run is None:
+            return None
+        name = f"Reconcile {run.id} ({run.kind}, {run.began_at:%Y-%m-%d %H:%M} UTC)"
+        goes_on = f"; it goes on at {run.due_at:%H:%M} UTC" if run.state == "running" else ""
+        return f"{name} {BECAME[run.state]}: {run.error}{goes_on}."
 
     def nobody_calls() -> str | None:
         with database.read() as connection:

@@ -25,7 +25,7 @@ from app.onespan.registration import (
 from app.work.dispatch import Handlers
 from config import Settings, read_callback_url
 
-NOTHING = """Nothing is registered in OneSpan, so it calls nobody; if ONESPAN_URL is its address. Register this service:
+NOTHING = """Nothing is registered in OneSpan, so it calls nobody. Register this service:
 
   flask callback register{url}"""
 

@@ -116,9 +116,15 @@ def newest(state: State, witness: Witness) -> str:
     return state.get(PACKAGE, {}).get(attribute, {}).get(witness, NEVER)[0]
 
 
-def shown_last(state: State, attribute: str) -> Any:
-    """What the last snapshot that showed this attribute of the package had; None where none did."""
-    return state.get(PACKAGE, {}).get(attribute, {}).get("snapshot", NEVER)[1]
+def shown_last(state: State, subject: str, attribute: str) -> Any:
+    """What the last snapshot had that showed this attribute; None where none did."""
+    return state.get(subject, {}).get(attribute, {}).get("snapshot", NEVER)[1]
+
+
+def asked_to_sign(state: State, document_id: str) -> set[str]:
+    """Whom snapshots have shown to be asked to sign a document."""
+    shown = state.get(document(document_id), {}).items()
+    return {name.removeprefix("signed ") for name, told in shown if name.startswith("signed ") and "snapshot" in told}
 
 
 def shown_until(state: State) -> str:

@@ -117,14 +117,8 @@ def read_package(shown: object) -> PackageReading:
         seats=seats,
         documents=tuple(_document(document) for document in documents if _id(document)),
         ended_by=_ended_by(shown) if shown.get("status") in ("DECLINED", "OPTED_OUT") else None,
-        whole=_is_whole(shown, documents),
+        whole=isinstance(shown.get("roles"), list) and isinstance(shown.get("documents"), list),
     )
-
-
-def _is_whole(shown: Mapping[str, object], documents: Iterable[Mapping[str, object]]) -> bool:
-    """Whether it has its parts: of what was sent somebody is to sign something."""
-    has_parts = isinstance(shown.get("roles"), list) and isinstance(shown.get("documents"), list)
-    return has_parts and (shown.get("status") == "DRAFT" or any(list(_approvals(one)) for one in documents))
 
 
 def _seats(role: Mapping[str, object], documents: Iterable[Mapping[str, object]]) -> Iterator[Seat]:

@@ -1,10 +1,10 @@
 """Which packages OneSpan is to be asked for. The only writer of their table."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, bindparam, delete, func, or_, select, text, update
+from sqlalchemy import bindparam, case, delete, false, func, select, text, update
 from sqlalchemy.engine import Connection
 
 from app.store.models import Read
@@ -20,6 +20,7 @@ class Wanted:
     fence: int
     rank: int
     tells: str | None
+    asked_at: datetime | None
 
 
 SURPRISED, RECONCILING = 0, 1  # ranks: who was surprised is served first
@@ -53,21 +54,45 @@ def due(connection: Connection, *, now: datetime, limit: int) -> list[tuple[str,
     return [(row.package_id, row.rank) for row in connection.execute(found)]
 
 
-def count_failed(connection: Connection) -> int:
-    """How many that a reconcile asked for are still to be read, because their last try met an error."""
-    ours = (Read.error.is_not(None), Read.asked_at.is_not(None))
-    return connection.scalar(select(func.count()).select_from(Read).where(*ours)) or 0
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a reconcile asked for and was not read yet.
 
-
-def still_open(connection: Connection, *, skipping: Collection[str], often: int) -> list[str | None]:
-    """What hinders the reads that a reconcile asked for: the errors of their last tries, None for one not tried yet.
-
-    Without those whose last try met an error to skip, or any error and was not the first of `often`. Empty where
-    nothing is to be waited for.
+    So many are to be `waited_for`, and these are the `errors` that their last tries met (None: not tried yet). So many
+    others are `given_up`, for now.
     """
-    waited_for = or_(Read.error.is_(None), and_(Read.error.not_in(skipping), Read.attempts < often))
-    found = select(Read.error).where(Read.asked_at.is_not(None), waited_for)
-    return list(connection.execute(found.distinct()).scalars())
+
+    waited_for: int
+    errors: frozenset[str | None]
+    given_up: int
+
+
+def still_asked(connection: Connection, *, alone: Mapping[str | None, int | None]) -> Asked:
+    """What a reconcile asked for and is still to be read.
+
+    `alone`: by error, the number of the try from which on it is about that package alone (None: never), and nobody
+    waits for it; under None stands that of all other errors.
+    """
+    found = (
+        select(Read.error, Read.attempts, func.count().label("packages"))
+        .where(Read.asked_at.is_not(None))
+        .group_by(Read.error, Read.attempts)
+    )
+    rows = connection.execute(found).all()
+    waited_for = [row for row in rows if row.error is None or not _is_alone(row.error, row.attempts, alone)]
+    number = sum(row.packages for row in waited_for)
+    return Asked(number, frozenset(row.error for row in waited_for), sum(row.packages for row in rows) - number)
+
+
+def _is_alone(error: str, attempts: int, alone: Mapping[str | None, int | None]) -> bool:
+    number = alone.get(error, alone[None])
+    return number is not None and attempts >= number
+
+
+def hasten(connection: Connection, *, now: datetime) -> None:
+    """Let what a reconcile asked for and could not be read be tried at once."""
+    waits = (Read.asked_at.is_not(None), Read.error.is_not(None), Read.due_at > now)
+    connection.execute(update(Read).where(*waits).values(due_at=now))
 
 
 def take(connection: Connection, package_id: str, *, now: datetime, lease: timedelta) -> Wanted | None:
@@ -79,7 +104,7 @@ def take(connection: Connection, package_id: str, *, now: datetime, lease: timed
         update(Read)
         .where(Read.package_id == package_id, Read.due_at <= now)
         .values(attempts=Read.attempts + 1, fence=Read.fence + 1, due_at=now + lease, error=None)
-        .returning(Read.package_id, Read.wanted_at, Read.attempts, Read.fence, Read.rank, Read.tells)
+        .returning(Read.package_id, Read.wanted_at, Read.attempts, Read.fence, Read.rank, Read.tells, Read.asked_at)
     )
     row = connection.execute(taken).one_or_none()
     return Wanted(*row) if row else None
@@ -92,9 +117,10 @@ def settle(connection: Connection, wanted: Wanted, *, again_at: datetime) -> Non
     """
     ours = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
     connection.execute(delete(Read).where(*ours, Read.wanted_at == wanted.wanted_at))
-    connection.execute(
-        update(Read).where(*ours).values(due_at=again_at, asked_at=None, attempts=0, fence=Read.fence + 1)
-    )
+    same = Read.asked_at == wanted.asked_at if wanted.asked_at else false()
+    asked_at = case((same, None), else_=Read.asked_at)  # what a reconcile asked for before is answered
+    again = {"due_at": again_at, "asked_at": asked_at, "attempts": 0, "fence": Read.fence + 1}
+    connection.execute(update(Read).where(*ours).values(again))
 
 
 def put_off(connection: Connection, wanted: Wanted, *, until: datetime, error: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from app.errors import NoOneSpan, UnderWay
+from app.errors import NoOneSpan
 from app.onespan.listing import EARLIEST
 from app.store import queries
 from app.store.db import Database
@@ -14,7 +14,7 @@ from app.web.parameters import LAST_ID, BadParameter, CursorQuery, DeliveryQuery
 
 
 class Begin(Protocol):
-    """Lets a run begin; None where one is under way."""
+    """Lets a run begin; None where one is under way. Raises `UnderWay` where that is not what was asked for."""
 
     def __call__(self, *, since: datetime | None, backfill: bool, fires: bool) -> int | None:
         """Begin it, and return its id."""
@@ -55,8 +55,6 @@ def add_views(
         if asked.since is not None and not EARLIEST <= asked.since <= clock():
             raise BadParameter(f"since: must lie between {EARLIEST:%Y-%m-%d} and now")
         begun = begin(since=asked.since, backfill=asked.backfill, fires=asked.fire)
-        if begun is None and asked != ReconcileRequest():
-            raise UnderWay
         with database.read() as connection:
             found = queries.run(connection, begun) if begun else queries.run_page(connection, limit=1, before=None)[0]
         assert found

@@ -6,14 +6,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.engine import Connection
 
-from app.errors import (
-    NotPermitted,
-    NotThere,
-    OneSpanError,
-    RefusedByOneSpan,
-    UnreadableAnswer,
-    UnreadablePackage,
-)
+from app.errors import NotThere, OneSpanError, UnreadableAnswer, UnreadablePackage
 from app.onespan.client import Answer, OneSpan
 from app.onespan.packages import read_package
 from app.store import journal, outages, reads, sightings
@@ -21,7 +14,7 @@ from app.store.budget import Budget
 from app.store.db import Database
 from app.store.reads import Wanted
 from app.work.attempt import Clock
-from app.work.witness import DENIALS, LAGS, OF_ONE_PACKAGE, dated, entry, wait_after, was_read
+from app.work.witness import entry, meaning_of, wait_after, was_read
 
 log = structlog.get_logger()
 
@@ -91,7 +84,7 @@ class Refresh:
         """Journal what was shown, and note that it was read, in one transaction."""
         now = self._clock()
         key = self._onespan.name
-        shown = entry(dated(answer, now=now), wanted.package_id, now=now, key=key, kind=kind, tells=wanted.tells)
+        shown = entry(answer, wanted.package_id, now=now, key=key, kind=kind, tells=wanted.tells)
         with self._database.write() as connection:
             journal.add(connection, [shown])
             reads.settle(connection, wanted, again_at=now + SOON)
@@ -122,14 +115,15 @@ class Refresh:
                 sightings.refused(connection, wanted.package_id, now=now)  # after: a reconcile locks in this order
                 return
             reads.put_off(connection, wanted, until=now + wait, error=type(problem).__name__)
-        if not isinstance(problem, OF_ONE_PACKAGE):
-            self._fails(wanted.package_id, began_at=began_at, until=now + wait)
+        alone = meaning_of(problem).alone
+        if alone is None or wanted.attempt < alone:
+            self._fails(wanted.package_id, began_at=began_at, until=now + wait, for_all=alone is None)
 
-    def _fails(self, package_id: str, *, began_at: datetime, until: datetime) -> None:
-        """It may be OneSpan that fails, or this package alone: nobody else waits until a second one fails, too."""
+    def _fails(self, package_id: str, *, began_at: datetime, until: datetime, for_all: bool) -> None:
+        """It may be all of OneSpan, or this package alone: nobody else waits until a second one fails, too."""
         self._failed.add(package_id)
         self._down_since = self._down_since or began_at
-        if len(self._failed) > 1:
+        if for_all or len(self._failed) > 1:
             self._pause_until = until
 
     def _wait(self, wanted: Wanted, problem: OneSpanError, *, known: bool) -> timedelta | None:
@@ -138,10 +132,11 @@ class Refresh:
         Who denies us what these very credentials have seen may do so by mistake, and for a while only; what they
         never saw may be so new that it is not there yet.
         """
-        if isinstance(problem, NotThere | NotPermitted | RefusedByOneSpan):
-            waits = LAGS if isinstance(problem, NotThere) else DENIALS if known else ()
-            return waits[wanted.attempt - 1] if wanted.attempt <= len(waits) else None
-        return wait_after(wanted.attempt, problem)
+        meaning = meaning_of(problem)
+        waits = meaning.waits if known else meaning.unseen
+        if waits is None:
+            return wait_after(wanted.attempt, problem)
+        return waits[wanted.attempt - 1] if wanted.attempt <= len(waits) else None
 
 
 def _id_in(answer: Answer) -> str | None:

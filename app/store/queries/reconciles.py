@@ -21,11 +21,12 @@ class RunDetail:
 
     `kind`: `reconcile` (what was updated since the last one, and a day before), `sweep` (besides, the ids of all
     packages) or `backfill` (all packages, whole); `reason`: `first`, `interval`, `outage` or `asked`; `state`:
-    `running`, `done` or `failed` (given up with an `error`). The window goes back to `since` (null: to the beginning); once done, all that OneSpan had by
-    `until` is known (null: the window left a gap before it). While it runs, it goes on at `due_at`; `error` says what
-    it waits for. It made `requests` for pages of the list, which showed `shown` packages; `changed` of them told
-    something, and `asked` were to be read singly; `unreadable` could not be read. `found` facts came up in that time
-    which no callback had told.
+    `running`, `done`, or `failed` where it was given up, for it came no further. The window goes back to `since` (null:
+    to the beginning); once done, all that OneSpan had by `until` is known (null: the window left a gap before it).
+    While it runs, it goes on at `due_at`. `error` says what it waits for, why it was given up, or what it left out. It
+    made `requests` for pages of the list, which showed `shown` packages; `changed` of them told something, and `asked`
+    were to be read singly; `unreadable` could not be read. `found` facts came up in that time which no callback had
+    told, by whatever reading: those for callbacks that surprised us are among them.
     """
 
     id: int
