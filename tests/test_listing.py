@@ -130,6 +130,65 @@ def test_a_list_that_ignores_the_dates_is_left_where_the_window_ends():
     assert shown.asked == 1
 
 
+def test_law_5_a_list_that_ignores_dates_and_order_is_looked_through():
+    """The newest were created first and never touched again, so nothing on the first page tells that it is no order."""
+    shown = List(300)
+    shown.change("p150")
+    order = shown.page
+    shown.rows.sort(key=lambda row: int(row[0][1:]), reverse=True)
+    shown.falls = False
+    shown.page = lambda asked: order({**asked})
+
+    assert "p150" in walk(shown, since=iso(NOON + 280 * SECOND))
+
+
+@pytest.mark.parametrize("count", [300, 1000])
+def test_a_count_that_is_capped_is_not_the_end(count):
+    """A full page may not be the last, whatever it counts."""
+    shown = List(2500)
+    whole = shown.page
+    shown.page = lambda asked: whole(asked) | {"count": count}
+
+    assert len(walk(shown)) == 2500
+
+
+def test_a_count_of_more_than_is_shown_is_not_waited_for_without_end():
+    """Nobody new is seen three times in a row, so it counts what we may not see."""
+    shown = List(250)
+    whole = shown.page
+    shown.page = lambda asked: whole(asked) | {"count": 260}
+
+    assert len(walk(shown)) == 250
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_those_updated_in_one_instant_nobody_is_skipped(seed):
+    """Each page orders them as it likes; by when they were created they come in order."""
+    shown, dice = List(900), Random(seed)
+
+    def page(asked: dict[str, Any]) -> dict[str, Any]:
+        shown.falls = asked["sort"] == "updated"
+        shown.rows = [(name, int(name[1:]) // 300) for name, _ in shown.rows]
+        dice.shuffle(shown.rows) if shown.falls else shown.rows.sort(key=lambda row: int(row[0][1:]))
+        return List.page(shown, asked)
+
+    shown.page = page
+
+    assert len(walk(shown)) == 900
+
+
+@pytest.mark.parametrize("size", [100, 250])
+def test_a_list_whose_pages_do_not_fit_together_is_not_believed(size):
+    """It has nothing where a page does not begin at a hundred; nobody goes back and forth in it for ever."""
+    shown = List(size, counts=False)
+    whole = shown.page
+    shown.page = lambda asked: whole(asked) if asked["from"] % PAGE == 0 else {"count": 0, "results": []}
+
+    with pytest.raises(UnsteadyList):
+        walk(shown)
+    assert shown.asked < 50
+
+
 def test_a_list_that_does_not_page_is_not_believed():
     """It shows its first page whatever is asked for, and counts more."""
     shown = List(250)

@@ -390,7 +390,7 @@ class TestGivenUp:
 
         assert ledger(world.service)[1].state == "failed"
         assert "does not add up" in ledger(world.service)[1].error
-        assert len(world.asked) < 1000
+        assert len(world.asked) < 800
 
     @pytest.mark.parametrize("since", ["0001-01-01T00:00:00Z", "1999-12-31T00:00:00Z", "2099-01-01T00:00:00+14:00"])
     def test_since_lies_in_the_time_in_which_there_may_be_packages(self, world, client, runner, since):

@@ -304,9 +304,11 @@ class Reconcile:
 
     def _put_off(self, run: TakenRun, problem: OneSpanError) -> None:
         """Come back later, to where we were; to a list that did not add up from its beginning."""
-        now, wait, progress = self._clock(), wait_after(run.attempts, problem), run.progress
+        now, progress, attempts = self._clock(), run.progress, run.attempts
         if isinstance(problem, UnsteadyList):
             progress = replace(progress, place=anew(progress.place))
+            attempts = progress.place.passes  # pages that came count no attempts
+        wait = wait_after(attempts, problem)
         if isinstance(problem, REFUSALS):
             progress = replace(progress, refused=progress.refused + 1)
         if progress.refused >= STUBBORN and progress.leg > 0:
