@@ -108,7 +108,7 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
     app.config["ALEMBIC"] = {"script_location": str(MIGRATIONS)}
     if handlers is None:
         handlers = _load_handlers()
-    handlers.onespan.connect(_connection(settings))
+    handlers.onespan.connect(_connection(settings), clock=clock)
     service = _assemble(settings, handlers, clock)
     app.extensions[EXTENSION] = service
     Alembic(app, engines=service.database.engine, metadatas=Base.metadata, run_mkdir=False)

@@ -13,6 +13,7 @@ from app.store.db import Database
 from app.store.schema import is_behind
 from app.store.spool import Spool
 
+BECAME = {"running": "waits", "failed": "was given up", "done": "left something out"}
 CLOCKS_AGREE = 10  # seconds
 
 
@@ -86,10 +87,14 @@ def to_know(database: Database, spool: Spool, *, clock: Callable[[], datetime], 
 
 
 def _of_reconciles(database: Database) -> list[Check]:
-    def reconcile_waits() -> str | None:
+    def reconcile_is_hindered() -> str | None:
         with database.read() as connection:
-            waits = queries.waiting(connection)
-        return f"A reconcile (since {waits[0]:%Y-%m-%d %H:%M} UTC) waits: {waits[1]}." if waits else None
+            run = queries.hindered(connection)
+        if run is None:
+            return None
+        name = f"Reconcile {run.id} ({run.kind}, {run.began_at:%Y-%m-%d %H:%M} UTC)"
+        goes_on = f"; it goes on at {run.due_at:%H:%M} UTC" if run.state == "running" else ""
+        return f"{name} {BECAME[run.state]}: {run.error}{goes_on}."
 
     def nobody_calls() -> str | None:
         with database.read() as connection:
@@ -99,7 +104,7 @@ def _of_reconciles(database: Database) -> list[Check]:
         how = f"come since {silent.since:%Y-%m-%d %H:%M} UTC" if silent.since else "ever come"
         return f"No callback has {how}, but {silent.missed} facts were found by asking. {silent.advice}"
 
-    return [Check("callbacks", nobody_calls), Check("reconcile", reconcile_waits)]
+    return [Check("callbacks", nobody_calls), Check("reconcile", reconcile_is_hindered)]
 
 
 def _place(url: URL) -> str:

@@ -48,11 +48,11 @@ class NotPermitted(OneSpanError):
 
 
 class NotThere(OneSpanError):
-    """OneSpan has no such thing, or none that our credentials can see. `answer` is how it said so."""
+    """OneSpan has no such thing, or none that our credentials can see."""
 
     def __init__(self, detail: str | None = None, *, answer: Any = None) -> None:
         super().__init__(detail)
-        self.answer = answer
+        self.answer = answer  # how it said so
 
 
 class RefusedByOneSpan(OneSpanError):
@@ -60,11 +60,11 @@ class RefusedByOneSpan(OneSpanError):
 
 
 class Throttled(OneSpanError):
-    """OneSpan asks us to come back later; `seconds` is how much later, where it says so."""
+    """OneSpan asks us to come back later."""
 
     def __init__(self, seconds: float | None = None) -> None:
         super().__init__(f"in {seconds:.0f} s" if seconds is not None else None)
-        self.seconds = seconds
+        self.seconds = seconds  # how much later, where it says so
 
 
 class OneSpanDown(OneSpanError):

@@ -111,7 +111,7 @@ class Bench:
         self.database = Mortal(url)
         self.handlers = Handlers()
         self.handlers.onespan = OneSpan(backoff=0)
-        self.handlers.onespan.connect(Connection(ADDRESS, ApiKey(API_KEY)))
+        self.handlers.onespan.connect(Connection(ADDRESS, ApiKey(API_KEY)), clock=lambda: self.clock.now)
         self.sees: Callable[[Event, Package], None] = lambda _, __: None
         self.meanwhile: Callable[[], None] | None = None
         self.dates_late = False

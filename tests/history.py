@@ -257,7 +257,7 @@ class History:
     def watermark(self) -> datetime | None:
         """Up to when all is known."""
         with self.bench.database.read() as connection:
-            return runs.watermark(connection)
+            return runs.watermark(connection, now=self.bench.clock.now)
 
     def facts_told(self, package_id: str) -> Counter[Fact]:
         """How many events of each fact the handler was told."""

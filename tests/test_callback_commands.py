@@ -99,7 +99,6 @@ NOTHING = [
     as_json({"url": None, "key": None, "events": None}),
     as_json({"url": "", "key": "", "events": []}),
     as_json({"code": 404, "messageKey": "error.notFound", "message": "Not found"}, 404),
-    Response("", 404),
     Response("", 204),
     Response("", 200),
 ]

@@ -401,7 +401,7 @@ def stamped_after_the_read(patch: Patch) -> None:
     """A reading is dated when its answer is there."""
     looked = client._looked
     late = timedelta(seconds=15)
-    patch.setattr(client, "_looked", lambda answer: tuple(at + late for at in looked(answer)))
+    patch.setattr(client, "_looked", lambda answer, *, now: tuple(at + late for at in looked(answer, now=now)))
 
 
 def truncated_walk_is_complete(patch: Patch) -> None:
@@ -486,7 +486,8 @@ def blind_paging(patch: Patch) -> None:
     """The next page begins a hundred further on, until one is not full."""
 
     def onward(place: Any, page: Any, **_: Any) -> Any:
-        return replace(place, offset=place.offset + 100) if page.rows == listing.PAGE else None
+        to = replace(place, offset=place.offset + 100) if page.rows == listing.PAGE else None
+        return listing.Step(to, frozenset(item.reading.id for item in page.items), 0)
 
     patch.setattr(reconcile, "onward", onward)
     patch.setattr(reconcile.sightings, "not_shown", lambda *_, **__: [])

@@ -33,7 +33,10 @@ class List:
         order = sorted(self.rows, key=lambda row: row[1], reverse=True) if self.falls else self.rows
         begin = max(asked["from"], self.first) - self.first
         end = min(asked["to"] + 1 - self.first, begin + self.largest)
-        rows = [{"id": name, "updated": iso(NOON + at * SECOND)} for name, at in order[begin:end]]
+        rows = [
+            {"id": name, "updated": iso(NOON + at * SECOND), "created": iso(NOON + int(name[1:]) * SECOND)}
+            for name, at in order[begin:end]
+        ]
         return {"count": len(order) if self.counts else len(rows), "results": rows}
 
     def change(self, name: str) -> None:
@@ -53,17 +56,15 @@ class List:
 
 def walk(shown: List, meanwhile: Callable[[], None] = lambda: None, *, since: str | None = None) -> set[str]:
     """Go through it and return whom it showed; something happens between two pages."""
-    seen: dict[int, set[str]] = {}  # by pass
+    passed: dict[str, int] = {}
     place: Place | None = Place()
     for _ in range(2_000):
         if place is None:
-            return set().union(*seen.values())
+            return set(passed)
         page = read_page(shown.page(question({}, place, since=None, now=NOON)))
-        here = seen.setdefault(place.passes, set())
-        new = {item.reading.id for item in page.items} - here
-        place = onward(place, page, new=len(new), since=since)
-        if not (place and place.void):
-            here |= new
+        step = onward(place, page, passed=passed, since=since)
+        passed |= dict.fromkeys(step.shown, place.passes)
+        place = step.to
         meanwhile()
     raise AssertionError("the walk has no end")
 
@@ -74,7 +75,7 @@ def test_a_list_that_stands_still_costs_a_request_per_page(size):
     shown = List(size)
 
     assert walk(shown) == {name for name, _ in shown.rows}
-    assert shown.asked <= max(1, -(-size // PAGE)) + (0 < size <= PAGE)
+    assert shown.asked <= max(1, -(-size // PAGE)) + (0 < size <= PAGE or size % PAGE == 0)
 
 
 @settings(max_examples=300, deadline=None)
@@ -116,16 +117,76 @@ def test_a_page_that_is_smaller_than_others_were_is_the_last():
     shown = List(30)
     page = read_page(shown.page(question({}, Place(), since=None, now=NOON)))
 
-    assert onward(Place(largest=100), page, new=30, since=None) is None
-    assert onward(Place(), page, new=30, since=None), "it may be a small page of a larger list"
+    assert onward(Place(largest=100), page, passed={}, since=None).to is None
+    assert onward(Place(), page, passed={}, since=None).to, "it may be a small page of a larger list"
 
 
 def test_a_list_that_ignores_the_dates_is_left_where_the_window_ends():
     """The newest come first, so what comes after an older one is older still."""
     shown = List(1000)
+    shown.change("p3")
 
-    assert walk(shown, since=iso(NOON + 950 * SECOND)) >= {f"p{number}" for number in range(950, 1000)}
+    assert walk(shown, since=iso(NOON + 950 * SECOND)) >= {"p3", *(f"p{number}" for number in range(950, 1000))}
     assert shown.asked == 1
+
+
+def test_law_5_a_list_that_ignores_dates_and_order_is_looked_through():
+    """The newest were created first and never touched again, so nothing on the first page tells that it is no order."""
+    shown = List(300)
+    shown.change("p150")
+    order = shown.page
+    shown.rows.sort(key=lambda row: int(row[0][1:]), reverse=True)
+    shown.falls = False
+    shown.page = lambda asked: order({**asked})
+
+    assert "p150" in walk(shown, since=iso(NOON + 280 * SECOND))
+
+
+@pytest.mark.parametrize("count", [300, 1000])
+def test_a_count_that_is_capped_is_not_the_end(count):
+    """A full page may not be the last, whatever it counts."""
+    shown = List(2500)
+    whole = shown.page
+    shown.page = lambda asked: whole(asked) | {"count": count}
+
+    assert len(walk(shown)) == 2500
+
+
+def test_a_count_of_more_than_is_shown_is_not_waited_for_without_end():
+    """Nobody new is seen three times in a row, so it counts what we may not see."""
+    shown = List(250)
+    whole = shown.page
+    shown.page = lambda asked: whole(asked) | {"count": 260}
+
+    assert len(walk(shown)) == 250
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_those_updated_in_one_instant_nobody_is_skipped(seed):
+    """Each page orders them as it likes; by when they were created they come in order."""
+    shown, dice = List(900), Random(seed)
+
+    def page(asked: dict[str, Any]) -> dict[str, Any]:
+        shown.falls = asked["sort"] == "updated"
+        shown.rows = [(name, int(name[1:]) // 300) for name, _ in shown.rows]
+        dice.shuffle(shown.rows) if shown.falls else shown.rows.sort(key=lambda row: int(row[0][1:]))
+        return List.page(shown, asked)
+
+    shown.page = page
+
+    assert len(walk(shown)) == 900
+
+
+@pytest.mark.parametrize("size", [100, 250])
+def test_a_list_whose_pages_do_not_fit_together_is_not_believed(size):
+    """It has nothing where a page does not begin at a hundred; nobody goes back and forth in it for ever."""
+    shown = List(size, counts=False)
+    whole = shown.page
+    shown.page = lambda asked: whole(asked) if asked["from"] % PAGE == 0 else {"count": 0, "results": []}
+
+    with pytest.raises(UnsteadyList):
+        walk(shown)
+    assert shown.asked < 50
 
 
 def test_a_list_that_does_not_page_is_not_believed():

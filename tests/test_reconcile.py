@@ -491,7 +491,7 @@ class TestOutages:
         service.intake.drain()
 
         with service.database.read() as connection:
-            assert outages.last_end(connection) == clock.now
+            assert outages.last_end(connection, now=clock.now) == clock.now
             assert outages.touching(connection, clock.now, clock.now) == {"spooled"}
 
 

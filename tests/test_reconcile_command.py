@@ -55,7 +55,7 @@ def test_the_first_time_it_imports_the_account(world, runner):
     result = runner.invoke(args=["reconcile"])
 
     assert result.exit_code == 0, result.output
-    assert "Import 1 done. " in result.output
+    assert "Reconcile 1 (backfill) done. " in result.output
     assert "40 packages shown, 40 changed, 0 to be read singly; 0 facts found" in result.output
     assert world.differences() == []
 
@@ -68,7 +68,8 @@ def test_later_it_asks_for_what_changed(world, runner, clock):
     result = runner.invoke(args=["reconcile"])
 
     assert (
-        "Reconcile 2 done. 4 requests: 1 package shown, 1 changed, 0 to be read singly; 1 fact found" in result.output
+        "Reconcile 2 (reconcile) done. 4 requests: 1 package shown, 1 changed, 0 to be read singly; 1 fact found"
+        in result.output
     )
 
 
@@ -138,13 +139,13 @@ def test_a_run_that_has_to_wait_long_is_left_to_the_service(world, runner, fault
     result = runner.invoke(args=["reconcile"])
 
     assert result.exit_code == 1
-    assert "Import 1 waits: OneSpan asks us to come back later" in result.output
+    assert "Reconcile 1 (backfill) waits: OneSpan asks us to come back later" in result.output
     assert "goes on by itself where the service runs" in result.output
     faults.outage = None
     clock.forward(HOUR)
     result = runner.invoke(args=["reconcile"])
     assert "Reconcile 1 is under way already; going on with it." in result.output
-    assert "Import 1 done." in result.output
+    assert "Reconcile 1 (backfill) done." in result.output
 
 
 @pytest.mark.parametrize("options", [["--backfill"], ["--since", "2026-03-01"], ["--fire"]])

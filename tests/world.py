@@ -1,10 +1,15 @@
 """A whole world in one process: an account at OneSpan, its post, and the service, on one clock."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from werkzeug.test import run_wsgi_app
 
 from app import Service
 from app.onespan.values import Event, Package
@@ -23,6 +28,15 @@ from tests.truth import differences
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 TURNS = 5_000  # more than any test needs; so that none runs for ever
+
+
+@dataclass
+class Spoilt:
+    """An answer of OneSpan's that something happens to on its way."""
+
+    status: str
+    headers: dict[str, str]
+    body: bytes
 
 
 class World:
@@ -59,6 +73,65 @@ class World:
             return app(environ, start)
 
         self.handlers.onespan._session.mount(ADDRESS, InProcess(counted))
+
+    def spoil(self, change: Callable[[Any, Spoilt], None]) -> None:
+        """From now on OneSpan's answers are changed on their way to us: `change(environ, answer)`."""
+        adapter = self.handlers.onespan._session.adapters[ADDRESS]
+        whole = adapter._app
+
+        def app(environ: Any, start: Any) -> Any:
+            parts, status, headers = run_wsgi_app(whole, environ)
+            answer = Spoilt(status, dict(headers), b"".join(parts))
+            change(environ, answer)
+            answer.headers["Content-Length"] = str(len(answer.body))
+            start(answer.status, list(answer.headers.items()))
+            return [answer.body]
+
+        adapter._app = app
+
+    def refuse(
+        self, path: str, *, status: str = "500 Internal Server Error", body: bytes = b"{}", **headers: str
+    ) -> None:
+        """From now on whoever asks for a path that ends like this, with its query, is refused."""
+
+        def change(environ: Any, answer: Spoilt) -> None:
+            if f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}".rstrip("?").endswith(path):
+                answer.status, answer.body = status, body
+                answer.headers |= {name.replace("_", "-"): value for name, value in headers.items()}
+
+        self.spoil(change)
+
+    def list_as(self, arrange: Callable[[list[Any]], tuple[list[Any], int]]) -> None:
+        """From now on a folder of the list is arranged and counted like this before it is cut into pages."""
+        adapter = self.handlers.onespan._session.adapters[ADDRESS]
+        whole = adapter._app
+
+        def app(environ: Any, start: Any) -> Any:
+            if environ["PATH_INFO"] != "/api/packages":
+                return whole(environ, start)
+            asked = dict(parse_qsl(environ["QUERY_STRING"]))
+            first, last = int(asked.pop("from")), int(asked.pop("to"))
+            self.asked.append(f"/api/packages?from={first}")
+            everything = urlencode({**asked, "from": 0, "to": 10**6})
+            parts, status, headers = run_wsgi_app(whole, {**environ, "QUERY_STRING": everything})
+            self.asked.pop()
+            rows, count = arrange(json.loads(b"".join(parts))["results"])
+            body = json.dumps({"count": count, "results": rows[first : last + 1]}).encode()
+            start(status, [*((name, value) for name, value in headers if name != "Content-Length")])
+            return [body]
+
+        adapter._app = app
+
+    def live_on(self, time: timedelta, *, every: timedelta = 5 * MINUTE) -> None:
+        """Time goes by, and everybody takes turns."""
+        service = self.service
+        for _ in range(int(time / every)):
+            self.clock.forward(every)
+            for _ in range(TURNS):
+                if not any(
+                    [service.reconcile.turn(), service.refresh.turn(), service.digest.turn(), service.dispatcher.turn()]
+                ):
+                    break
 
     def step(self) -> list[bytes]:
         """Let one thing happen at OneSpan, a minute later; what it tells of it."""

@@ -11,8 +11,9 @@ import click
 from click import Command
 
 from app.cli.terminal import Moment, Unusable, counted, operator
-from app.errors import NoOneSpan, UnderWay
+from app.errors import NoOneSpan, OneSpanError, UnderWay
 from app.onespan.client import OneSpan
+from app.onespan.listing import EARLIEST
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import RunDetail
@@ -63,6 +64,8 @@ def reconcile_command(database: Database, onespan: OneSpan, turns: Turns, clock:
         """
         if not onespan.is_connected:
             raise NoOneSpan
+        if since and not EARLIEST <= since <= clock():
+            raise click.UsageError(f"--since: say a time between {EARLIEST:%Y-%m-%d} and now.")
         if since and backfill:
             raise click.UsageError(
                 "--since and --backfill exclude each other: the backfill goes back to the beginning."
@@ -81,13 +84,20 @@ def _check(database: Database, onespan: OneSpan, clock: Clock, *, since: datetim
     found = 0
     with _line() as say:
         checker = Checker(
-            database, onespan, clock=clock, progress=lambda _: say(f"{counted(checker.packages, 'package')} looked at")
+            database,
+            onespan,
+            clock=clock,
+            wait=time.sleep,
+            progress=lambda _: say(f"{counted(checker.packages, 'package')} looked at"),
         )
-        for drift in checker.drift(since=since):
-            found += 1
-            if found <= SHOWN:
-                say("")
-                click.echo(_drift(drift))
+        try:
+            for drift in checker.drift(since=since):
+                found += 1
+                if found <= SHOWN:
+                    say("")
+                    click.echo(_drift(drift))
+        except OneSpanError as problem:
+            raise Unusable(f"{problem}. The check did not come to its end: when that is over, try again.") from None
     asked = f"{counted(checker.packages, 'package')} in {counted(checker.requests, 'request')}"
     asked += f", {checker.unreadable} of them unreadable" if checker.unreadable else ""
     click.echo(f"{asked}: {counted(found, 'difference') if found else 'all as OneSpan has it'}.")
@@ -103,18 +113,20 @@ def _drift(one: Drift) -> str:
 
 
 def _run(database: Database, turns: Turns, clock: Clock, asked: Asked) -> None:
-    run_id = turns.reconcile.begin(asked, by=operator())
+    try:
+        run_id = turns.reconcile.begin(asked, by=operator())
+    except UnderWay as refused:
+        raise Unusable(str(refused)) from None
     if run_id is None:
-        if asked != Asked():
-            raise Unusable(str(UnderWay()))
         with database.read() as connection:
             run_id = queries.run_page(connection, limit=1, before=None)[0].id
         click.echo(f"Reconcile {run_id} is under way already; going on with it.", err=True)
     with _line() as say, _present(turns.presence, clock) as beat:
         run = _drive(database, turns, run_id, clock=clock, say=say, beat=beat)
     click.echo(_summary(run))
-    if run.state != "done":
+    if run.state == "running":
         click.echo("It goes on by itself where the service runs, or with the next `flask reconcile`.", err=True)
+    if run.state != "done":
         sys.exit(1)
 
 
@@ -139,7 +151,7 @@ def _drive(
         if worked:
             deadline = time.monotonic() + PATIENCE
         waits_long = run.error and run.due_at - clock() > LONG
-        if run.state == "done" or waits_long or time.monotonic() > deadline:
+        if run.state != "running" or waits_long or time.monotonic() > deadline:
             return run
         if not worked:
             time.sleep(LOOK)
@@ -151,12 +163,14 @@ def _so_far(run: RunDetail) -> str:
 
 
 def _summary(run: RunDetail) -> str:
-    name = {"backfill": "Import", "sweep": "Reconcile", "reconcile": "Reconcile"}[run.kind]
-    if run.state != "done":
-        return f"{name} {run.id} waits: {run.error or 'for packages that cannot be read now'} ({_so_far(run)} so far)."
+    name = f"Reconcile {run.id} ({run.kind})"
+    if run.state == "failed":
+        return f"{name} was given up: {run.error} ({_so_far(run)})."
+    if run.state == "running":
+        return f"{name} waits: {run.error or 'for packages that cannot be read now'} ({_so_far(run)} so far)."
     left = f", {run.unreadable} unreadable" if run.unreadable else ""
-    found = counted(run.found, "fact")
-    return f"{name} {run.id} done. {_so_far(run)}{left}; {found} found that no callback had told."
+    told = f"{counted(run.found, 'fact')} found that no callback had told."
+    return f"{name} done. {_so_far(run)}{left}; {told}" + (f" {run.error}." if run.error else "")
 
 
 @contextmanager

@@ -125,7 +125,10 @@ def _name_of(credential: str) -> str:
 
 def _fetch(session: requests.Session, url: str, **more: Any) -> Any:
     more.setdefault("auth", lambda request: request)  # nobody's: not what a .netrc file would say
-    with faults_explained(), session.post(url, timeout=TIMEOUTS, allow_redirects=False, **more) as answer:
+    with (
+        faults_explained(url.partition("/apitoken")[0].partition("/oauth2")[0]),
+        session.post(url, timeout=TIMEOUTS, allow_redirects=False, **more) as answer,
+    ):
         check(answer)
         return read_json(answer)
 

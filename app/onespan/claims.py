@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from app.onespan.callbacks import Callback
 from app.onespan.catalogue import STATUSES, event_type
@@ -114,6 +114,17 @@ def newest(state: State, witness: Witness) -> str:
     """When, on OneSpan's clock, this witness last spoke of the package."""
     attribute = "event" if witness == "event" else "deleted"
     return state.get(PACKAGE, {}).get(attribute, {}).get(witness, NEVER)[0]
+
+
+def shown_last(state: State, subject: str, attribute: str) -> Any:
+    """What the last snapshot had that showed this attribute; None where none did."""
+    return state.get(subject, {}).get(attribute, {}).get("snapshot", NEVER)[1]
+
+
+def asked_to_sign(state: State, document_id: str) -> set[str]:
+    """Whom snapshots have shown to be asked to sign a document."""
+    shown = state.get(document(document_id), {}).items()
+    return {name.removeprefix("signed ") for name, told in shown if name.startswith("signed ") and "snapshot" in told}
 
 
 def shown_until(state: State) -> str:

@@ -15,14 +15,17 @@ from urllib.parse import quote
 
 import requests
 
-from app.errors import NoOneSpan, NotThere
+from app.errors import NoOneSpan, NotThere, WrongAddress
 from app.onespan.access import Connection
+from app.onespan.claims import AHEAD
 from app.onespan.transport import (
     BACKOFF,
     TIMEOUTS,
     UNAUTHORIZED,
     check,
     faults_explained,
+    is_no_page,
+    is_onespans,
     new_session,
     read_json,
     read_json_if_any,
@@ -39,7 +42,7 @@ class Answer:
     """JSON as OneSpan answered it, and its bytes.
 
     `read_at` is a time of OneSpan's clock before it looked, so whatever had happened by then is in the answer;
-    nothing that happened after `answered_at` is.
+    nothing that happened after `answered_at` is. A clock that is far ahead of ours is not believed.
     """
 
     json: Any
@@ -53,6 +56,7 @@ class OneSpan:
 
     def __init__(self, *, backoff: float = BACKOFF) -> None:
         self._connection: Connection | None = None
+        self._clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._session = new_session(backoff=backoff)
 
     @property
@@ -60,9 +64,10 @@ class OneSpan:
         """Whether there is a OneSpan to ask."""
         return self._connection is not None
 
-    def connect(self, connection: Connection | None) -> None:
-        """Ask this OneSpan from now on."""
+    def connect(self, connection: Connection | None, *, clock: Callable[[], datetime] | None = None) -> None:
+        """Ask this OneSpan from now on. `clock` is ours, where it is not this machine's."""
         self._connection = connection
+        self._clock = clock or self._clock
 
     @property
     def name(self) -> str | None:
@@ -115,9 +120,10 @@ class OneSpan:
     def callback(self) -> Answer:
         """The registered callback: `{"url", "key", "events"}`, the key in clear (`GET /api/callback`).
 
-        How OneSpan says that there is none is not documented: expect `{}`, nulls, None, and `NotThere`.
+        How OneSpan says that there is none is not documented: expect `{}`, nulls, None, and `NotThere`. A 404 that is
+        not OneSpan's own is a `WrongAddress`.
         """
-        return self._get("/api/callback", read=read_json_if_any)
+        return self._get("/api/callback", read=read_json_if_any, is_denial=is_onespans)
 
     def register_callback(self, *, url: str, key: str, events: list[str]) -> None:
         """Register a callback in place of the one before (`POST /api/callback`)."""
@@ -129,9 +135,10 @@ class OneSpan:
         *,
         query: Mapping[str, str | int] | None = None,
         read: Callable[[requests.Response], Any] = read_json,
+        is_denial: Callable[[requests.Response], bool] = is_no_page,
     ) -> Answer:
-        with self._asked("GET", path, params=query) as answer:
-            return Answer(read(answer), answer.content, *_looked(answer))
+        with self._asked("GET", path, is_denial=is_denial, params=query) as answer:
+            return Answer(read(answer), answer.content, *_looked(answer, now=self._clock()))
 
     def _tell(self, path: str, what: object = None) -> None:
         with self._asked("POST", path, json={} if what is None else what) as answer:
@@ -145,17 +152,26 @@ class OneSpan:
         return to
 
     @contextmanager
-    def _asked(self, method: Literal["GET", "POST"], path: str, **more: Any) -> Iterator[requests.Response]:
+    def _asked(
+        self,
+        method: Literal["GET", "POST"],
+        path: str,
+        *,
+        is_denial: Callable[[requests.Response], bool] = is_no_page,
+        **more: Any,
+    ) -> Iterator[requests.Response]:
         if self._connection is None:
             raise NoOneSpan
-        with faults_explained():
+        with faults_explained(self._connection.address):
             answer = self._send(method, path, self._connection, **more)
             if answer.status_code == UNAUTHORIZED and self._connection.access.renew(answer.request):
                 answer.close()
                 answer = self._send(method, path, self._connection, **more)
             with answer:
+                if answer.status_code == NOT_FOUND and not is_denial(answer):
+                    raise WrongAddress(f"{self._connection.address} answers 404, and not as OneSpan does")
                 if answer.status_code == NOT_FOUND:
-                    raise NotThere(reason(answer), answer=Answer(None, b"", *_looked(answer)))
+                    raise NotThere(reason(answer), answer=Answer(None, b"", *_looked(answer, now=self._clock())))
                 check(answer)
                 yield answer
 
@@ -171,17 +187,20 @@ class OneSpan:
         )
 
 
-def _looked(answer: requests.Response) -> tuple[datetime, datetime]:
-    """Between which times OneSpan looked: its `Date`, less what all tries took; without it our clock must do.
+def _looked(answer: requests.Response, *, now: datetime) -> tuple[datetime, datetime]:
+    """Between which times OneSpan looked: its `Date`, less what all tries took.
 
-    On both sides there is the header's grain.
+    Without one that can be believed our clock must do. On both sides there is the header's grain.
     """
     try:
         answered = parsedate_to_datetime(answer.headers["Date"])
-    except (KeyError, ValueError, TypeError):
-        answered = datetime.now(UTC)
-    answered = answered.replace(tzinfo=answered.tzinfo or UTC).astimezone(UTC)
-    return answered - answer.elapsed - GRAIN, answered + GRAIN
+        answered = answered.replace(tzinfo=answered.tzinfo or UTC).astimezone(UTC)
+        read_at = answered - answer.elapsed - GRAIN
+        if read_at <= now + AHEAD:
+            return read_at, answered + GRAIN
+    except (KeyError, ValueError, TypeError, OverflowError):
+        pass
+    return now - answer.elapsed - GRAIN, now + GRAIN
 
 
 @contextmanager

@@ -11,16 +11,20 @@ back. Otherwise each page must share a package with those before it, or we step 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from app.errors import UnreadableAnswer, UnreadablePackage, UnsteadyList
 from app.onespan.packages import PackageReading, read_package
 
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # nobody has packages of a time before it
 PAGE = 100  # packages asked for at once; more is not documented
 STEP_BACK = 50  # places we go back where a page shares nothing with those before it
 UNMOVED = 8  # pages alike in a row after which it is the list that does not page, and not chance
-PASSES = 5  # times we go through one folder before we come back later
+STEPS_BACK = 20  # times in a row that we go back and find nothing new, until it is the list that does not add up
+SMALL = 10  # rows; no server is believed to have smaller pages than that
+PASSES = 6  # times we go through one folder before we come back later
+IDLE = 3  # whole passes in a row that show nobody new, after which it is the count that is wrong
 AHEAD = timedelta(days=1)  # the window's end lies in the future, lest it cut off what changes meanwhile
 
 # The folders there are: the list has no trash and no templates in it unless it is asked for them.
@@ -61,10 +65,13 @@ class Place:
     The next page begins at `offset`; it is part of the walk's pass number `passes`. `count`, `rows`, `head`, `tail`
     and `low` (its oldest `updated`) are of the page before; where that one was `void` it does not count as seen, and
     `same` pages before it were just like it.
-    In this pass `seen` packages were shown, so many rows were `unreadable`, and the count fell by `gone`; the pass
-    before had shown `seen_before`. `counts`: the list counts all and not the page; `falls`: the newest come first,
-    and stood at `top` when we began; `straight`: the next page is to repeat nothing. The `largest` page of any folder
-    had so many rows: so many this OneSpan shows at once, where there are so many.
+    In this pass `seen` packages were shown, so many rows were `unreadable`, the count fell by `gone`, and we went
+    `back` so many times in a row for nothing. All passes together showed `known` packages, those before this one
+    `known_before`; the last `idle` whole passes before it showed nobody new.
+    `counts`: the list counts all and not the page; `falls`: the newest come first, and stood at `top` when we began;
+    `ordered`: that this is no order of creation is seen; `straight`: the next page is to repeat nothing. `by_age`: it
+    is asked for in order of creation, for what was updated in one instant may come in any order. The `largest` page
+    of any folder had so many rows: so many this OneSpan shows at once, where there are so many.
     """
 
     offset: int = 0
@@ -79,12 +86,29 @@ class Place:
     seen: int = 0
     unreadable: int = 0
     gone: int = 0
-    seen_before: int | None = None
+    back: int = 0
+    known: int = 0
+    known_before: int = 0
+    idle: int = 0
+    by_age: bool = False
     counts: bool = False
     falls: bool = True
+    ordered: bool = False
     top: str | None = None
     straight: bool = False
     largest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a page leads to: where `to` go on (None: all is seen), and which packages count as `shown` by this pass.
+
+    So many of them are the `first` time in this folder.
+    """
+
+    to: Place | None
+    shown: frozenset[str]
+    first: int
 
 
 def question(
@@ -100,7 +124,7 @@ def question(
     if since is not None:
         first, last = _stamp(since), _stamp(now + AHEAD)
         asked |= {"lastUpdatedStartDate": first, "lastUpdatedEndDate": last, "startDate": first, "endDate": last}
-    return {**asked, "sort": "updated", "dir": "desc"}
+    return {**asked, **({"sort": "created", "dir": "asc"} if place.by_age else {"sort": "updated", "dir": "desc"})}
 
 
 def read_page(answer: object) -> ListPage:
@@ -117,12 +141,23 @@ def read_page(answer: object) -> ListPage:
     return ListPage(known, len(results), tuple(filter(None, map(_item, results))))
 
 
-def onward(place: Place, page: ListPage, *, new: int, since: str | None) -> Place | None:
-    """Where to go on after a page that had `new` packages on it which this pass had not shown; None: all is seen.
+def onward(place: Place, page: ListPage, *, passed: Mapping[str, int], since: str | None) -> Step:
+    """Where to go on after a page; `passed` says of its packages which pass through this folder showed them last.
 
     `since` is when the window begins (ISO), where there is one. Raises `UnsteadyList` where the list never adds up.
     """
-    here = _learned(place, page, new=new)
+    ids = frozenset(item.reading.id for item in page.items)
+    new, first = sum(passed.get(one) != place.passes for one in ids), len(ids - passed.keys())
+    to = _onward(place, _learned(place, page, new=new, first=first), page, new=new, since=since)
+    return Step(to, frozenset(), 0) if to and to.void else Step(to, ids, first)
+
+
+def anew(place: Place) -> Place:
+    """The beginning of the folder, where the list did not add up: nothing that was learned of it is trusted."""
+    return Place(passes=place.passes + 1, known=place.known, known_before=place.known, largest=place.largest)
+
+
+def _onward(place: Place, here: Place, page: ListPage, *, new: int, since: str | None) -> Place | None:
     if here.same and place.offset > 2 and page.count != page.rows:  # noqa: PLR2004  (two rows may stand on two pages)
         raise UnsteadyList("it shows the same page again and again")
     if here.same == UNMOVED:
@@ -130,8 +165,11 @@ def onward(place: Place, page: ListPage, *, new: int, since: str | None) -> Plac
     if place.straight and not (here.counts and here.falls):
         return _again(here)  # what we trusted in does not hold
     if back := _perhaps_skipped(place, here, page, new=new):
-        return replace(here, offset=max(0, place.offset - back), seen=place.seen, void=True)
-    if since and here.falls and here.low and here.low < since:
+        if place.back == STEPS_BACK:
+            raise UnsteadyList("it shows other packages each time")
+        counted = replace(here, rows=page.rows or place.rows, seen=place.seen, known=place.known)
+        return replace(counted, offset=max(0, place.offset - back), back=place.back + 1, void=True)
+    if since and here.falls and here.ordered and here.low and here.low < since:
         return None  # what comes after is older still
     if _is_end(place, here, page, new=new):
         return None if _is_all(here) else _again(here)
@@ -139,7 +177,7 @@ def onward(place: Place, page: ListPage, *, new: int, since: str | None) -> Plac
     return replace(here, offset=place.offset + page.rows - repeated, straight=straight)
 
 
-def _learned(place: Place, page: ListPage, *, new: int) -> Place:
+def _learned(place: Place, page: ListPage, *, new: int, first: int) -> Place:
     updates = [item.reading.updated for item in page.items]
     # A page may begin with some of the page before, but it ends with older ones.
     ends = [place.low, *updates[-1:]] if place.low and place.offset else updates[-1:]
@@ -155,13 +193,22 @@ def _learned(place: Place, page: ListPage, *, new: int) -> Place:
         void=False,
         same=place.same + 1 if _is_same(place, page) else 0,
         seen=place.seen + new,
+        known=place.known + first,
+        back=0 if new and not place.void else place.back,
         unreadable=place.unreadable + page.unreadable,
         gone=place.gone + fell,
         counts=place.counts or (page.count or 0) > page.rows,
         falls=place.falls and falls,
+        ordered=place.ordered or any(map(_is_by_update, page.items, page.items[1:])),
         largest=max(place.largest, page.rows),
         top=place.top if place.passes or place.offset else max(filter(None, updates), default=None),
     )
+
+
+def _is_by_update(one: Item, after: Item) -> bool:
+    """Whether two that follow one another are in order of their updates and in no other."""
+    (updated, created), (before, older) = ((it.reading.updated or "", it.reading.created) for it in (one, after))
+    return bool(created and older) and updated > before and str(created) < str(older)
 
 
 def _is_same(place: Place, page: ListPage) -> bool:
@@ -179,40 +226,55 @@ def _perhaps_skipped(place: Place, here: Place, page: ListPage, *, new: int) -> 
 
 def _is_end(place: Place, here: Place, page: ListPage, *, new: int) -> bool:
     """Whether this pass has come to its end."""
-    if page.rows == 0:
+    if page.rows == 0 or (_is_of_the_front(here) and here.low and here.low < (here.top or "")):
         return True
-    if here.falls and here.low:
-        is_past_the_new = here.passes > 0 and here.low < (here.top or "")
-        if is_past_the_new or (here.counts and here.seen >= (here.count or 0) and not here.gone):
-            return True
     if here.counts:
-        return place.offset + page.rows > (here.count or 0)
+        if page.rows >= max(SMALL, here.largest - 1):
+            return False  # a full page may not be the last, whatever it counts
+        has_seen_all = here.falls and here.seen >= (here.count or 0) and not here.gone
+        return has_seen_all or place.offset + page.rows > (here.count or 0)
     if page.rows < place.largest - 1:  # less one: where rows count from 1, a first page from 0 has one less
         return True
     return page.rows == 1 and new == 0 and place.rows > 1  # only what the page before ended with
 
 
 def _is_all(here: Place) -> bool:
-    """Whether, at the end of a pass, all was seen. Raises `UnsteadyList` where more passes would not help."""
-    if here.counts and here.seen + here.unreadable >= (here.count or 0):
-        return True
-    if here.falls and (here.passes or not here.counts):
+    """Whether, at the end of a pass, all was seen. Raises `UnsteadyList` where more passes would not help for now."""
+    if here.counts and here.known + here.unreadable >= (here.count or 0):
         return True  # whoever was changed meanwhile stood at the front
-    if not here.counts and here.seen == here.seen_before:
+    if not here.counts and (here.falls or _idle(here)):
         return True
-    if here.passes >= PASSES:
+    if _idle(here) == IDLE:
+        return True  # it counts some that it does not show
+    if (here.passes + 1) % PASSES == 0:
         raise UnsteadyList("it shows fewer packages than it counts")
     return False
 
 
+def _idle(here: Place) -> int:
+    """How many whole passes in a row, with this one, have shown nobody new; one through the front says nothing."""
+    if here.known > here.known_before:
+        return 0
+    return here.idle + (not _is_of_the_front(here))
+
+
+def _is_of_the_front(here: Place) -> bool:
+    """Whether this pass is only to see who was changed during the one before."""
+    return here.falls and here.top is not None and here.passes > 0
+
+
 def _again(here: Place) -> Place:
-    """From the start of the folder, with what was learned."""
+    """From the start of the folder, with what was learned: where to look at the front was not enough, by age."""
+    by_age = here.by_age or here.passes > 0
     return Place(
         passes=here.passes + 1,
         count=here.count,
-        seen_before=here.seen,
+        known=here.known,
+        known_before=here.known,
+        idle=_idle(here),
+        by_age=by_age,
         counts=here.counts,
-        falls=here.falls,
+        falls=here.falls and not by_age,
         top=here.top,
         largest=here.largest,
     )
@@ -234,4 +296,4 @@ def _tail(page: ListPage) -> str | None:
 
 
 def _stamp(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -66,14 +66,14 @@ def new_session(*, backoff: float = BACKOFF) -> requests.Session:
 
 
 @contextmanager
-def faults_explained() -> Iterator[None]:
-    """Tell a fault on the way by its kind alone: its text has the URL, and so an id or two, or a header with a key."""
+def faults_explained(address: str) -> Iterator[None]:
+    """Tell a fault on the way by its kind and the address alone: its text may have ids in it, or a key."""
     try:
         yield
     except requests.exceptions.InvalidURL:
         raise WrongAddress from None
     except requests.RequestException as fault:
-        raise OneSpanDown(type(fault).__name__) from None
+        raise OneSpanDown(f"{type(fault).__name__} at {address}; is that its address?") from None
     except ValueError:
         raise UnsendableRequest from None
 
@@ -114,6 +114,19 @@ def wait_asked(headers: Mapping[str, str]) -> float | None:
         return Retry().parse_retry_after(told) if told else None
     except (InvalidHeader, ValueError, OverflowError):
         return None
+
+
+def is_no_page(answer: requests.Response) -> bool:
+    """Whether a refusal may come from an API, and not from a web server that knows no such address."""
+    return not answer.content.lstrip().startswith(b"<")
+
+
+def is_onespans(answer: requests.Response) -> bool:
+    """Whether a refusal has the form of OneSpan's (schema `DefaultError` of the OpenAPI document)."""
+    try:
+        return "messageKey" in answer.json()
+    except (ValueError, TypeError, RecursionError, requests.RequestException):
+        return False
 
 
 def reason(answer: requests.Response) -> str:

@@ -17,9 +17,10 @@ def note(connection: Connection, kind: str, *, began_at: datetime, ended_at: dat
     connection.execute(insert(Outage).values(kind=kind, began_at=began_at, ended_at=ended_at))
 
 
-def last_end(connection: Connection) -> datetime | None:
-    """When the newest outage ended."""
-    return connection.scalar(select(func.max(Outage.ended_at, type_=Outage.ended_at.type)))
+def last_end(connection: Connection, *, now: datetime) -> datetime | None:
+    """When the newest outage ended; what ends in the future was noted while a clock was ahead."""
+    newest = select(func.max(Outage.ended_at, type_=Outage.ended_at.type)).where(Outage.ended_at <= now)
+    return connection.scalar(newest)
 
 
 def touching(connection: Connection, start: datetime, end: datetime) -> set[str]:

@@ -1,10 +1,10 @@
 """Which packages OneSpan is to be asked for. The only writer of their table."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, delete, func, or_, select, text, update
+from sqlalchemy import bindparam, case, delete, false, func, select, text, update
 from sqlalchemy.engine import Connection
 
 from app.store.models import Read
@@ -20,6 +20,7 @@ class Wanted:
     fence: int
     rank: int
     tells: str | None
+    asked_at: datetime | None
 
 
 SURPRISED, RECONCILING = 0, 1  # ranks: who was surprised is served first
@@ -41,7 +42,8 @@ def want(
     Of two ranks the more urgent counts. What an import would keep silent about is told where somebody else asks, too.
     """
     if wanted:
-        common = {"wanted_at": now, "due_at": now + patience, "rank": rank, "tells": tells}
+        asked_at = now if rank == RECONCILING else None
+        common = {"wanted_at": now, "asked_at": asked_at, "due_at": now + patience, "rank": rank, "tells": tells}
         rows = [{"package_id": package_id, "reason": reason, **common} for package_id, reason in sorted(wanted.items())]
         connection.execute(_WANT, rows)
 
@@ -52,19 +54,45 @@ def due(connection: Connection, *, now: datetime, limit: int) -> list[tuple[str,
     return [(row.package_id, row.rank) for row in connection.execute(found)]
 
 
-def count_failed(connection: Connection, errors: Collection[str], *, wanted_by: datetime) -> int:
-    """How many that a reconcile wanted by then are still to be read, because their last try met one of these errors."""
-    ours = (Read.error.in_(errors), Read.rank == RECONCILING, Read.wanted_at <= wanted_by)
-    return connection.scalar(select(func.count()).select_from(Read).where(*ours)) or 0
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a reconcile asked for and was not read yet.
 
-
-def still_open(connection: Connection, *, wanted_by: datetime, skipping: Collection[str]) -> list[str | None]:
-    """What hinders the reads that were wanted by then: the errors of their last tries, None for one not tried yet.
-
-    Without those whose last try met an error to skip. Empty where nothing is to be waited for.
+    So many are to be `waited_for`, and these are the `errors` that their last tries met (None: not tried yet). So many
+    others are `given_up`, for now.
     """
-    tried = or_(Read.error.is_(None), Read.error.not_in(skipping))
-    return list(connection.execute(select(Read.error).where(Read.wanted_at <= wanted_by, tried).distinct()).scalars())
+
+    waited_for: int
+    errors: frozenset[str | None]
+    given_up: int
+
+
+def still_asked(connection: Connection, *, alone: Mapping[str | None, int | None]) -> Asked:
+    """What a reconcile asked for and is still to be read.
+
+    `alone`: by error, the number of the try from which on it is about that package alone (None: never), and nobody
+    waits for it; under None stands that of all other errors.
+    """
+    found = (
+        select(Read.error, Read.attempts, func.count().label("packages"))
+        .where(Read.asked_at.is_not(None))
+        .group_by(Read.error, Read.attempts)
+    )
+    rows = connection.execute(found).all()
+    waited_for = [row for row in rows if row.error is None or not _is_alone(row.error, row.attempts, alone)]
+    number = sum(row.packages for row in waited_for)
+    return Asked(number, frozenset(row.error for row in waited_for), sum(row.packages for row in rows) - number)
+
+
+def _is_alone(error: str, attempts: int, alone: Mapping[str | None, int | None]) -> bool:
+    number = alone.get(error, alone[None])
+    return number is not None and attempts >= number
+
+
+def hasten(connection: Connection, *, now: datetime) -> None:
+    """Let what a reconcile asked for and could not be read be tried at once."""
+    waits = (Read.asked_at.is_not(None), Read.error.is_not(None), Read.due_at > now)
+    connection.execute(update(Read).where(*waits).values(due_at=now))
 
 
 def take(connection: Connection, package_id: str, *, now: datetime, lease: timedelta) -> Wanted | None:
@@ -76,7 +104,7 @@ def take(connection: Connection, package_id: str, *, now: datetime, lease: timed
         update(Read)
         .where(Read.package_id == package_id, Read.due_at <= now)
         .values(attempts=Read.attempts + 1, fence=Read.fence + 1, due_at=now + lease, error=None)
-        .returning(Read.package_id, Read.wanted_at, Read.attempts, Read.fence, Read.rank, Read.tells)
+        .returning(Read.package_id, Read.wanted_at, Read.attempts, Read.fence, Read.rank, Read.tells, Read.asked_at)
     )
     row = connection.execute(taken).one_or_none()
     return Wanted(*row) if row else None
@@ -89,7 +117,10 @@ def settle(connection: Connection, wanted: Wanted, *, again_at: datetime) -> Non
     """
     ours = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
     connection.execute(delete(Read).where(*ours, Read.wanted_at == wanted.wanted_at))
-    connection.execute(update(Read).where(*ours).values(due_at=again_at, attempts=0, fence=Read.fence + 1))
+    same = Read.asked_at == wanted.asked_at if wanted.asked_at else false()
+    asked_at = case((same, None), else_=Read.asked_at)  # what a reconcile asked for before is answered
+    again = {"due_at": again_at, "asked_at": asked_at, "attempts": 0, "fence": Read.fence + 1}
+    connection.execute(update(Read).where(*ours).values(again))
 
 
 def put_off(connection: Connection, wanted: Wanted, *, until: datetime, error: str) -> None:
@@ -99,10 +130,15 @@ def put_off(connection: Connection, wanted: Wanted, *, until: datetime, error: s
 
 
 _WANT = text(
-    """INSERT INTO reads (package_id, reason, wanted_at, due_at, rank, tells)
-    VALUES (:package_id, :reason, :wanted_at, :due_at, :rank, :tells)
+    """INSERT INTO reads (package_id, reason, wanted_at, asked_at, due_at, rank, tells)
+    VALUES (:package_id, :reason, :wanted_at, :asked_at, :due_at, :rank, :tells)
     ON CONFLICT (package_id) DO UPDATE SET reason = excluded.reason, wanted_at = excluded.wanted_at, error = NULL,
+    asked_at = COALESCE(excluded.asked_at, reads.asked_at),
     due_at = CASE WHEN reads.error IS NULL OR reads.due_at < excluded.due_at THEN reads.due_at ELSE excluded.due_at END,
     rank = CASE WHEN excluded.rank < reads.rank THEN excluded.rank ELSE reads.rank END,
     tells = CASE WHEN excluded.tells = 'all' OR reads.tells = 'nothing' THEN excluded.tells ELSE reads.tells END"""
-).bindparams(bindparam("wanted_at", type_=Read.wanted_at.type), bindparam("due_at", type_=Read.due_at.type))
+).bindparams(
+    bindparam("wanted_at", type_=Read.wanted_at.type),
+    bindparam("asked_at", type_=Read.asked_at.type),
+    bindparam("due_at", type_=Read.due_at.type),
+)

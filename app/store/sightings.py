@@ -9,10 +9,12 @@ from sqlalchemy.engine import Connection
 from app.store.models import Package, Sighting
 
 
-def walked(connection: Connection, package_ids: Collection[str], *, walk: int) -> set[str]:
-    """Which of these this walk came by already."""
-    found = select(Sighting.package_id).where(Sighting.package_id.in_(package_ids), Sighting.walk == walk)
-    return set(connection.execute(found).scalars())
+def passed(connection: Connection, package_ids: Collection[str], *, walks: tuple[int, int]) -> dict[str, int]:
+    """Which of these a walk of these numbers, first and last, was the last to come by; counted from the first."""
+    found = select(Sighting.package_id, Sighting.walk).where(
+        Sighting.package_id.in_(package_ids), Sighting.walk.between(*walks)
+    )
+    return {row.package_id: row.walk - walks[0] for row in connection.execute(found)}
 
 
 def seen_at(connection: Connection, package_ids: Collection[str]) -> dict[str, datetime]:

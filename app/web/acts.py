@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from app.errors import MoreThanExpected, NoOneSpan, TooMany, UnderWay
+from app.errors import MoreThanExpected, NoOneSpan, TooMany
 from app.onespan.callbacks import is_id
+from app.onespan.listing import EARLIEST
 from app.store import choice, ledger, picture, queries, reads
 from app.store.choice import Choice
 from app.store.db import Database
@@ -15,7 +16,7 @@ from app.store.journal import Entry
 from app.store.queries import RunDetail
 from app.web.answers import ReadWanted, Replayed
 from app.web.endpoints import NoSuchThing
-from app.web.parameters import LAST_ID, ReconcileRequest
+from app.web.parameters import LAST_ID, BadParameter, ReconcileRequest
 from app.web.receiver import read_entry
 
 ASKED = "asked by a person"  # why a package is to be read
@@ -24,7 +25,7 @@ AT_ONCE = 10_000  # runs that one request makes due at most
 
 
 class Begin(Protocol):
-    """Lets a run begin, because `by` asks; None where one is under way."""
+    """Lets a run begin, because `by` asks; None where one is under way. Raises `UnderWay` where that is another one."""
 
     def __call__(self, *, since: datetime | None, backfill: bool, fires: bool, by: str) -> int | None:
         """Begin it, and return its id."""
@@ -102,9 +103,9 @@ class Acts:
         """Begin a run; where one is under way it is that one. Raises `UnderWay` where more than that is asked."""
         if not self.is_connected():
             raise NoOneSpan
+        if asked.since is not None and not EARLIEST <= asked.since <= self.clock():
+            raise BadParameter(f"since: must lie between {EARLIEST:%Y-%m-%d} and now")
         begun = self.begin(since=asked.since, backfill=asked.backfill, fires=asked.fire, by=by)
-        if begun is None and asked != ReconcileRequest():
-            raise UnderWay
         with self.database.read() as connection:
             found = queries.run(connection, begun) if begun else queries.run_page(connection, limit=1, before=None)[0]
         assert found

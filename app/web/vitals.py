@@ -54,7 +54,7 @@ def vitals(database: Database, at: Bedside, *, now: datetime) -> Vitals:
             notes=notes,
             dwell=_dwell(pulse.dwell),
             backlog=_backlog(pulse, at.spooled()),
-            reconciles=_reconciles(connection, every=at.every, is_asked=why_not is None),
+            reconciles=_reconciles(connection, now=now, every=at.every, is_asked=why_not is None),
             missed=pulse.missed,
             silence=queries.silence(connection),
             onespan=OneSpanSide(why_not is None, why_not, queries.reach(connection)),
@@ -73,11 +73,11 @@ def _backlog(pulse: Pulse, spooled: int) -> Backlog:
     return Backlog(*waits, states["due"], states["running"], states["parked"])
 
 
-def _reconciles(connection: Connection, *, every: timedelta, is_asked: bool) -> Reconciles:
+def _reconciles(connection: Connection, *, now: datetime, every: timedelta, is_asked: bool) -> Reconciles:
     newest = queries.run_page(connection, limit=2, before=None)  # only the newest may be under way
     running = _first(one for one in newest if one.state == "running")
     last = _first(one for one in newest if one.state == "done")
-    due_at = queries.next_due(connection, every=every) if is_asked else None
+    due_at = queries.next_due(connection, now=now, every=every) if is_asked else None
     return Reconciles(running, last, every / timedelta(hours=1), due_at)
 
 

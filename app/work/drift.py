@@ -1,10 +1,10 @@
 """Where the picture is not what OneSpan shows, without changing anything: `flask reconcile --check`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.errors import NotPermitted, NotThere, UnreadableAnswer, UnreadablePackage
+from app.errors import KeyRefused, NotPermitted, NotThere, OneSpanError, UnreadableAnswer, UnreadablePackage
 from app.onespan import claims
 from app.onespan.claims import State, iso
 from app.onespan.client import Answer, OneSpan
@@ -15,9 +15,10 @@ from app.store import picture
 from app.store.db import Database
 from app.store.picture import Cause, NewChange
 from app.work.attempt import Clock
-from app.work.witness import can_be_believed, was_read
+from app.work.witness import as_shown, can_be_believed, was_read
 
 CHUNK = 100
+PATIENCE = (1.0, 5.0)  # seconds to wait after the first, second failure of a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,18 @@ class Checker:
     """Walks through OneSpan's list as a reconcile does, and keeps what it saw in memory alone."""
 
     def __init__(
-        self, database: Database, onespan: OneSpan, *, clock: Clock, progress: Callable[[int], None] = lambda _: None
+        self,
+        database: Database,
+        onespan: OneSpan,
+        *,
+        clock: Clock,
+        wait: Callable[[float], None],
+        progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._onespan = onespan
         self._clock = clock
+        self._wait = wait
         self._progress = progress
         self._seen: set[str] = set()
         self.requests = 0
@@ -55,24 +63,31 @@ class Checker:
         largest = 0
         for folder in FOLDERS:
             place: Place | None = Place(largest=largest)
-            shown: dict[int, set[str]] = {}  # by pass
+            passed: dict[str, int] = {}
             while place is not None:
-                self.requests += 1
-                answer = self._onespan.packages(**question(folder, place, since=since, now=self._clock()))
-                page = read_page(answer.json)
+                page, answer = self._page(question(folder, place, since=since, now=self._clock()))
                 yield from self._of_page(page, answer)
-                place, largest = self._onward(place, page, shown, since=since), max(largest, page.rows)
+                step = onward(place, page, passed=passed, since=iso(since) if since else None)
+                passed |= dict.fromkeys(step.shown, place.passes)
+                place, largest = step.to, max(largest, page.rows)
         yield from self._of_the_others(since=since)
 
-    def _onward(
-        self, place: Place, page: ListPage, shown: dict[int, set[str]], *, since: datetime | None
-    ) -> Place | None:
-        here = shown.setdefault(place.passes, set())
-        new = {item.reading.id for item in page.items} - here
-        to = onward(place, page, new=len(new), since=iso(since) if since else None)
-        if not (to and to.void):
-            here |= new
-        return to
+    def _page(self, asked: Mapping[str, str | int]) -> tuple[ListPage, Answer]:
+        answer = self._patiently(lambda: self._onespan.packages(**asked))
+        return read_page(answer.json), answer
+
+    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
+        """What OneSpan answers, if not at once: nobody takes this up later, as they do with a reconcile."""
+        for seconds in PATIENCE:
+            try:
+                self.requests += 1
+                return ask()
+            except (KeyRefused, NotThere):
+                raise
+            except OneSpanError:
+                self._wait(seconds)
+        self.requests += 1
+        return ask()
 
     def _of_page(self, page: ListPage, answer: Answer) -> Iterator[Drift]:
         with self._database.read() as connection:
@@ -84,12 +99,13 @@ class Checker:
             yield from self._of_item(item, states.get(item.reading.id, {}), answer)
 
     def _of_item(self, item: Item, state: State, answer: Answer) -> Iterator[Drift]:
-        if claims.agrees(state, claims.shown_by(item.reading, at=answer.read_at)):
+        reading = as_shown(item, state)
+        if claims.agrees(state, claims.shown_by(reading, at=answer.read_at)):
             return
-        if can_be_believed(item, state, answer):
-            yield from _differences(state, item.reading, answer)
+        if can_be_believed(reading, state, answer):
+            yield from _differences(state, reading, answer)
         else:
-            yield from self._of_single(item.reading.id, state)
+            yield from self._of_single(reading.id, state)
 
     def _of_the_others(self, *, since: datetime | None) -> Iterator[Drift]:
         """Packages that we hold and that the list did not show: each is asked for."""
@@ -111,8 +127,7 @@ class Checker:
     def _of_single(self, package_id: str, state: State) -> Iterator[Drift]:
         self._seen.add(package_id)
         try:
-            self.requests += 1
-            answer = self._onespan.package(package_id)
+            answer = self._patiently(lambda: self._onespan.package(package_id))
             yield from _differences(state, read_package(answer.json), answer)
         except NotThere:
             with self._database.read() as connection:

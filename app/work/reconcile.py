@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.engine import Connection
 
-from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, UnsteadyList
+from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, UnderWay, UnsteadyList
 from app.onespan import claims
 from app.onespan.claims import iso
 from app.onespan.client import Answer, OneSpan
-from app.onespan.listing import FOLDERS, Item, ListPage, Place, onward, question, read_page
+from app.onespan.listing import FOLDERS, Item, ListPage, Place, anew, onward, question, read_page
 from app.store import journal, outages, picture, reads, runs, sightings
 from app.store.budget import Budget, next_minute
 from app.store.db import Database, plan_anew, take_pen
@@ -26,7 +26,7 @@ from app.store.journal import Entry
 from app.store.runs import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
 from app.work.attempt import Clock
 from app.work.finding import ALL, NOTHING
-from app.work.witness import HOPELESS, SETTLE, can_be_believed, listed, wait_after
+from app.work.witness import ALONE, SETTLE, as_shown, can_be_believed, listed, wait_after
 
 log = structlog.get_logger()
 
@@ -37,6 +37,8 @@ SOON = timedelta(seconds=1)  # until we look again whether what was asked for ha
 STUBBORN = 3  # times a folder is refused us, but for the first, until we go on without it
 REFUSALS = (RefusedByOneSpan, NotPermitted, NotThere)
 CANNOT_READ = "packages that changed cannot be read now"
+NOT_DIGESTED = "what was read is not digested"
+NOT_SHOWN = "OneSpan does not show us some folders"
 OVERDUE = 1000  # of those that must have expired, at most, in one run
 CHUNK = 100  # packages asked for singly in one step
 
@@ -47,6 +49,12 @@ class Leg:
 
     folder: Mapping[str, str]
     ids_only: bool = False
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        what = "templates" if "type" in self.folder else "packages"
+        return f"{what} in the trash" if "query" in self.folder else what
 
 
 WINDOWS = tuple(Leg(folder) for folder in FOLDERS)
@@ -93,15 +101,29 @@ class Reconcile:
         self._wake = wake
 
     def begin(self, asked: Asked, *, by: str | None = None) -> int | None:
-        """Write down that a run begins, because somebody asks. Returns its id; None where one is under way."""
+        """Write down that a run begins, because somebody asks. Returns its id.
+
+        None where one is under way, which then waits no longer. Raises `UnderWay` where it is not what was asked for.
+        """
         now = self._clock()
         with self._database.write() as connection:
             imports = asked.backfill or (asked.since is None and _never_imported(connection))
-            kind, since = (BACKFILL, None) if imports else (RECONCILE, asked.since or _window(connection))
+            kind, since = (BACKFILL, None) if imports else (RECONCILE, asked.since or _window(connection, now=now))
             run = runs.begin(connection, kind=kind, reason="asked", since=since, fires=asked.fires, now=now, by=by)
-        if run is not None:
+            if run is None and asked != Asked():
+                raise UnderWay(runs.what_it_waits_for(connection))
+        if run is None:
+            self.hasten()
+        else:
             log.info("reconcile.began", run=run, kind=kind, reason="asked")
         return run
+
+    def hasten(self) -> None:
+        """Let nothing wait because of what failed before: there may be other settings, or somebody who cannot wait."""
+        now = self._clock()
+        with self._database.write() as connection:
+            runs.hasten(connection, now=now)
+            reads.hasten(connection, now=now)
 
     def turn(self) -> bool:
         """Begin a run that is due, or take the one that is under way a step further. Returns whether there was work."""
@@ -123,10 +145,10 @@ class Reconcile:
 
     def _why(self, connection: Connection, now: datetime) -> str | None:
         """Why a run is due; None where none is."""
-        last, outage = runs.last_began(connection), outages.last_end(connection)
+        last, outage = runs.last_began(connection), outages.last_end(connection, now=now)
         if last is None:
             return "first"
-        if now >= last + self._every:
+        if abs(now - last) >= self._every:  # so far ahead of us was a clock that was wrong
             return "interval"
         return "outage" if outage and outage > last else None
 
@@ -138,8 +160,8 @@ class Reconcile:
         kind, since = BACKFILL, None
         if not _never_imported(connection):
             swept = runs.last_done(connection, SWEEP, BACKFILL)
-            kind = RECONCILE if swept and now < swept + SWEEP_EVERY else SWEEP
-            since = _window(connection)
+            kind = RECONCILE if swept and abs(now - swept) < SWEEP_EVERY else SWEEP
+            since = _window(connection, now=now)
         run_id = runs.begin(connection, kind=kind, reason=why, since=since, fires=False, now=now)
         log.info("reconcile.began", run=run_id, kind=kind, reason=why)
 
@@ -160,7 +182,8 @@ class Reconcile:
             self._budget.spend(connection, now=now)
         try:
             since = None if leg.ids_only else run.since
-            answer = self._onespan.packages(**question(leg.folder, place, since=since, now=now, ids_only=leg.ids_only))
+            asked = question(leg.folder, place, since=since, now=now, ids_only=leg.ids_only)
+            answer = self._onespan.packages(**asked)
             self._keep(run, answer, read_page(answer.json), since=since)
         except OneSpanError as problem:
             self._put_off(run, problem)
@@ -174,19 +197,17 @@ class Reconcile:
         with self._database.write() as connection:
             plan_anew(connection)
             take_pen(connection)
-            new = ids - sightings.walked(connection, ids, walk=walk)
-            to = onward(here.place, page, new=len(new), since=iso(since) if since else None)
+            passed = sightings.passed(connection, ids, walks=(walk - here.place.passes, walk))
+            step = onward(here.place, page, passed=passed, since=iso(since) if since else None)
             unheard = _unheard(connection, run, ids)
             entries, wanted = self._news(connection, run, page.items, answer, unheard=unheard)
             journal.add(connection, entries)
             self._want(connection, run, wanted, unheard=unheard)
-            if to and to.void:
-                new = set()
-            else:
-                sightings.note(connection, ids, walk=walk, at=answer.read_at, key=self._onespan.name)
-            did = Tally(1, len(new), len(entries), len(wanted), page.unreadable)
-            largest = max(here.place.largest, page.rows)
-            on = replace(here, place=to, refused=0) if to else Progress(here.leg + 1, Place(largest=largest))
+            sightings.note(connection, step.shown, walk=walk, at=answer.read_at, key=self._onespan.name)
+            did = Tally(1, step.first, len(entries), len(wanted), page.unreadable)
+            on = replace(here, place=step.to, refused=0) if step.to else _next_leg(here, page)
+            if step.first or not step.to:  # to see the same packages again is not to come further
+                on = self._moved(on)
             self._advance(connection, run, on, did=did, at=answer)
         log.info("reconcile.page", run=run.id, leg=here.leg, offset=here.place.offset, shown=page.rows)
 
@@ -197,10 +218,11 @@ class Reconcile:
         states = picture.states(connection, [item.reading.id for item in items])
         entries, wanted = [], {}
         for item in items:
-            reading, state = item.reading, states.get(item.reading.id, {})
+            state = states.get(item.reading.id, {})
+            reading = as_shown(item, state)
             if not run.fires and claims.agrees(state, claims.shown_by(reading, at=answer.read_at)):
                 continue
-            if can_be_believed(item, state, answer):
+            if can_be_believed(reading, state, answer):
                 tells = ALL if run.fires else NOTHING if reading.id in unheard else None
                 entries.append(listed(answer, item, now=self._clock(), key=self._onespan.name, tells=tells))
             else:
@@ -228,25 +250,49 @@ class Reconcile:
             reads.want(connection, wanted, now=now, rank=reads.RECONCILING)
             done = len(missing) < CHUNK
             to = replace(here, after=missing[-1] if missing else here.after, walked_at=iso(now) if done else None)
-            self._advance(connection, run, to, did=Tally(asked=len(wanted)))
+            self._advance(connection, run, self._moved(to), did=Tally(asked=len(wanted)))
         return True
 
     def _close(self, run: TakenRun) -> bool:
         """End the run once all that it asked for is answered, and digested."""
-        now, walked_at = self._clock(), datetime.fromisoformat(run.progress.walked_at or "")
+        now = self._clock()
         with self._database.write() as connection:
-            hindrances = reads.still_open(connection, wanted_by=walked_at, skipping=HOPELESS)
-            if hindrances or journal.is_reading_pending(connection):
-                errors = ", ".join(sorted(filter(None, hindrances)))
-                runs.wait(connection, run, until=now + SOON, error=f"{CANNOT_READ}: {errors}" if errors else None)
+            asked = reads.still_asked(connection, alone=ALONE)
+            if asked.waited_for or journal.is_reading_pending(connection):
+                self._wait_for(connection, run, asked)
                 return False
-            known = runs.watermark(connection)
+            known = runs.watermark(connection, now=now)
             leaves_a_gap = run.since is not None and (known is None or run.since > known)
             until = None if leaves_a_gap else run.until
-            unreadable = reads.count_failed(connection, HOPELESS, wanted_by=walked_at)
-            runs.finish(connection, run, now=now, until=until, unreadable=unreadable)
+            left_out = run.progress.left_out
+            error = f"{NOT_SHOWN}: {', '.join(left_out)}" if left_out else None
+            runs.finish(connection, run, now=now, until=until, error=error, unreadable=asked.given_up)
         log.info("reconcile.done", run=run.id, seconds=round((now - run.began_at).total_seconds(), 1))
         return True
+
+    def _wait_for(self, connection: Connection, run: TakenRun, asked: reads.Asked) -> None:
+        """Until what was asked for singly is read; for ever it is not waited for."""
+        now, errors = self._clock(), ", ".join(sorted(filter(None, asked.errors)))
+        error = f"{CANNOT_READ}: {errors}" if errors else None
+        here = run.progress
+        if here.waits_for is None or asked.waited_for < here.waits_for:
+            here = self._moved(replace(here, waits_for=asked.waited_for))
+        if self._is_stuck(run, here):
+            self._give_up(connection, run, error or NOT_DIGESTED)
+        else:
+            runs.wait(connection, run, until=now + SOON, error=error, progress=here)
+
+    def _moved(self, to: Progress) -> Progress:
+        return replace(to, moved_at=iso(self._clock()))
+
+    def _is_stuck(self, run: TakenRun, here: Progress) -> bool:
+        """Whether it has not come further for as long as it takes until another one is due."""
+        moved_at = datetime.fromisoformat(here.moved_at) if here.moved_at else run.began_at
+        return abs(self._clock() - moved_at) >= self._every
+
+    def _give_up(self, connection: Connection, run: TakenRun, error: str) -> None:
+        runs.give_up(connection, run, now=self._clock(), error=error)
+        log.error("reconcile.failed", run=run.id, error=error)
 
     def _advance(
         self, connection: Connection, run: TakenRun, to: Progress, *, did: Tally, at: Answer | None = None
@@ -258,26 +304,37 @@ class Reconcile:
 
     def _put_off(self, run: TakenRun, problem: OneSpanError) -> None:
         """Come back later, to where we were; to a list that did not add up from its beginning."""
-        wait, progress = wait_after(run.attempts, problem), run.progress
+        now, progress, attempts = self._clock(), run.progress, run.attempts
         if isinstance(problem, UnsteadyList):
-            progress = replace(progress, place=Place(largest=progress.place.largest))
+            progress = replace(progress, place=anew(progress.place))
+            attempts = progress.place.passes  # pages that came count no attempts
+        wait = wait_after(attempts, problem)
         if isinstance(problem, REFUSALS):
             progress = replace(progress, refused=progress.refused + 1)
         if progress.refused >= STUBBORN and progress.leg > 0:
             log.error("reconcile.folder_refused", run=run.id, leg=progress.leg, error=type(problem).__name__)
-            progress = Progress(progress.leg + 1, Place(largest=progress.place.largest))
+            left_out = (*progress.left_out, f"{LEGS[run.kind][progress.leg].name} ({problem.detail})")
+            progress = self._moved(_next_leg(replace(progress, left_out=left_out)))
             wait = timedelta(0)  # the others are not held up by one folder
         with self._database.write() as connection:
-            runs.put_off(connection, run, until=self._clock() + wait, error=str(problem), progress=progress)
+            if self._is_stuck(run, progress):
+                self._give_up(connection, run, str(problem))
+                return
+            runs.put_off(connection, run, until=now + wait, error=str(problem), progress=progress)
         log.warning("reconcile.waits", run=run.id, error=type(problem).__name__, seconds=wait.total_seconds())
 
 
-WALKS = 1000  # numbers of walks that one run may use
+WALKS, PASSES = 10_000, 1_000  # numbers of walks that one run may use, and one of its legs
 
 
 def _walk_number(run_id: int, here: Progress) -> int:
     """Each pass through each folder of each run has its own."""
-    return run_id * WALKS + here.leg * 10 + here.place.passes
+    return run_id * WALKS + here.leg * PASSES + here.place.passes
+
+
+def _next_leg(here: Progress, page: ListPage | None = None) -> Progress:
+    largest = max(here.place.largest, page.rows if page else 0)
+    return replace(Progress(), leg=here.leg + 1, place=Place(largest=largest), left_out=here.left_out)
 
 
 def _never_imported(connection: Connection) -> bool:
@@ -291,6 +348,6 @@ def _unheard(connection: Connection, run: TakenRun, package_ids: Collection[str]
     return set(package_ids) - journal.told_of(connection, package_ids)
 
 
-def _window(connection: Connection) -> datetime | None:
-    known = runs.watermark(connection)
-    return known - OVERLAP if known else None
+def _window(connection: Connection, *, now: datetime) -> datetime | None:
+    known = runs.watermark(connection, now=now)
+    return min(known, now) - OVERLAP if known else None

@@ -6,14 +6,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.engine import Connection
 
-from app.errors import (
-    NotPermitted,
-    NotThere,
-    OneSpanError,
-    RefusedByOneSpan,
-    UnreadableAnswer,
-    UnreadablePackage,
-)
+from app.errors import NotThere, OneSpanError, UnreadableAnswer, UnreadablePackage
 from app.onespan.client import Answer, OneSpan
 from app.onespan.packages import read_package
 from app.store import journal, outages, reads, sightings
@@ -21,7 +14,7 @@ from app.store.budget import Budget
 from app.store.db import Database
 from app.store.reads import Wanted
 from app.work.attempt import Clock
-from app.work.witness import DENIALS, HOPELESS, entry, wait_after, was_read
+from app.work.witness import entry, meaning_of, wait_after, was_read
 
 log = structlog.get_logger()
 
@@ -54,6 +47,7 @@ class Refresh:
         self._wake = wake
         self._pause_until: datetime | None = None
         self._down_since: datetime | None = None
+        self._failed: set[str] = set()  # since the last good answer
 
     def turn(self) -> bool:
         """Read one package that is due, and wake the digest. Returns whether there was work."""
@@ -94,15 +88,17 @@ class Refresh:
         with self._database.write() as connection:
             journal.add(connection, [shown])
             reads.settle(connection, wanted, again_at=now + SOON)
-            self._answers_again(connection, now)
+            self._answers_again(connection, now, wanted.package_id)
         log.info("package.read", package_id=wanted.package_id, kind=kind)
         self._wake()
 
-    def _answers_again(self, connection: Connection, now: datetime) -> None:
-        """OneSpan answers; where it had not for a while, that was an outage."""
-        if self._down_since and now - self._down_since >= UNREACHABLE:
+    def _answers_again(self, connection: Connection, now: datetime, package_id: str) -> None:
+        """OneSpan answers; where it had not for a while, that was an outage, but not if it was one package alone."""
+        was_down = len(self._failed) > 1 or package_id in self._failed
+        if was_down and self._down_since and now - self._down_since >= UNREACHABLE:
             outages.note(connection, outages.UNREACHABLE, began_at=self._down_since, ended_at=now)
         self._pause_until = self._down_since = None
+        self._failed.clear()
 
     def _not_read(self, wanted: Wanted, problem: OneSpanError, *, began_at: datetime) -> None:
         with self._database.read() as connection:
@@ -115,24 +111,32 @@ class Refresh:
         with self._database.write() as connection:
             if wait is None:
                 reads.settle(connection, wanted, again_at=now + SOON)
-                self._answers_again(connection, now)
+                self._answers_again(connection, now, wanted.package_id)
                 sightings.refused(connection, wanted.package_id, now=now)  # after: a reconcile locks in this order
                 return
             reads.put_off(connection, wanted, until=now + wait, error=type(problem).__name__)
-        if type(problem).__name__ not in HOPELESS:
-            self._pause_until = now + wait
-            self._down_since = self._down_since or began_at
+        alone = meaning_of(problem).alone
+        if alone is None or wanted.attempt < alone:
+            self._fails(wanted.package_id, began_at=began_at, until=now + wait, for_all=alone is None)
+
+    def _fails(self, package_id: str, *, began_at: datetime, until: datetime, for_all: bool) -> None:
+        """It may be all of OneSpan, or this package alone: nobody else waits until a second one fails, too."""
+        self._failed.add(package_id)
+        self._down_since = self._down_since or began_at
+        if for_all or len(self._failed) > 1:
+            self._pause_until = until
 
     def _wait(self, wanted: Wanted, problem: OneSpanError, *, known: bool) -> timedelta | None:
         """How long to wait until it is tried again; None where it is believed that it is not for us.
 
-        Who denies us what these very credentials have seen may do so by mistake, and for a while only.
+        Who denies us what these very credentials have seen may do so by mistake, and for a while only; what they
+        never saw may be so new that it is not there yet.
         """
-        if isinstance(problem, NotThere):
-            return None
-        if isinstance(problem, NotPermitted | RefusedByOneSpan):
-            return DENIALS[wanted.attempt - 1] if known and wanted.attempt <= len(DENIALS) else None
-        return wait_after(wanted.attempt, problem)
+        meaning = meaning_of(problem)
+        waits = meaning.waits if known else meaning.unseen
+        if waits is None:
+            return wait_after(wanted.attempt, problem)
+        return waits[wanted.attempt - 1] if wanted.attempt <= len(waits) else None
 
 
 def _id_in(answer: Answer) -> str | None:

@@ -88,6 +88,7 @@ class Worker:
         self._dispatcher = dispatcher
         self._scheduler = scheduler
         self._presence = presence
+        self._hasten = reconcile.hasten
         self._reading = Pump("refresh", refresh.turn, threading.Event())
         self._reconciling = Pump("reconcile", reconcile.turn, bells.reconciling, poll=OFFERED)
         self._digesting = Pump("digest", digest.turn, bells.digesting)
@@ -97,6 +98,7 @@ class Worker:
     def start(self) -> None:
         """Begin taking turns. Call it after any fork."""
         self.start_upkeep()
+        self._try_again()
         self._digesting.start()
         self._dispatching.start()
         self._reading.start()
@@ -114,6 +116,13 @@ class Worker:
             self._presence.beat()
         except SQLAlchemyError as error:  # the scheduler says it again
             log.error("process.unseen", error=type(error).__name__)
+
+    def _try_again(self) -> None:
+        """What failed may have failed for want of the settings that we begin with."""
+        try:
+            self._hasten()
+        except SQLAlchemyError as error:  # then it waits as long as it would have
+            log.error("reconcile.not_hastened", error=type(error).__name__)
 
     def stop(self, *, grace: float) -> None:
         """Take nothing more, give running handlers `grace` seconds to end, hand back what has not. Once is enough."""

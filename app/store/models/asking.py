@@ -12,9 +12,10 @@ from app.store.models.base import Base, Id, Serial
 class Read(Base):
     """A package that OneSpan is to be asked for. `due_at` is from when; while somebody asks, when their lease ends.
 
-    `wanted_at` is when the newest reason came up: what is read from before then is not enough. `rank`: 0 where a
-    callback surprised us, 1 where a reconcile asks, which waits for the others. `tells` is what the snapshot will
-    have there; `error` names what the last try met.
+    `wanted_at` is when the newest reason came up: what is read from before then is not enough. `asked_at` is when a
+    reconcile asked for it, which then waits for it. `rank`: 0 where a callback surprised us, 1 where a reconcile asks,
+    which is served after the others. `tells` is what the snapshot will have there; `error` names what the last try
+    met.
     """
 
     __tablename__ = "reads"
@@ -22,6 +23,7 @@ class Read(Base):
     package_id: Mapped[str] = mapped_column(Id, primary_key=True)
     reason: Mapped[str] = mapped_column(String(40))
     wanted_at: Mapped[datetime]
+    asked_at: Mapped[datetime | None]
     due_at: Mapped[datetime]
     rank: Mapped[int] = mapped_column(Integer, server_default="0")
     tells: Mapped[str | None] = mapped_column(String(10))

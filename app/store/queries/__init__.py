@@ -22,13 +22,13 @@ from app.store.queries.reconciles import (
     MissedFilter,
     RunDetail,
     delivery,
+    hindered,
     last_done,
     missed_by_cause,
     missed_page,
     run,
     run_page,
     silence,
-    waiting,
 )
 from app.store.queries.shown import (
     BadCursor,
@@ -87,6 +87,7 @@ __all__ = [
     "flow",
     "handler_counts",
     "handler_page",
+    "hindered",
     "history",
     "last_change",
     "last_done",
@@ -106,5 +107,4 @@ __all__ = [
     "run",
     "run_page",
     "silence",
-    "waiting",
 ]

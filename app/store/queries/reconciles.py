@@ -27,12 +27,13 @@ class RunDetail:
 
     `kind`: `reconcile` (what was updated since the last one, and a day before), `sweep` (besides, the ids of all
     packages) or `backfill` (all packages, whole); `reason`: `first`, `interval`, `outage` or `asked`; `state`:
-    `running` or `done`. The window goes back to `since` (null: to the beginning); once done, all that OneSpan had by
-    `until` is known (null: the window left a gap before it). While it runs, it goes on at `due_at`; `error` says what
-    it waits for. It made `requests` for pages of the list, which showed `shown` packages; `changed` of them told
-    something, and `asked` were to be read singly; `unreadable` could not be read. `found` facts came up in that time
-    which no callback had told; while it runs they are counted up to 10,000. `by` is who asked for it, where somebody
-    did; null: the service by itself.
+    `running`, `done`, or `failed` where it was given up, for it came no further. The window goes back to `since` (null:
+    to the beginning); once done, all that OneSpan had by `until` is known (null: the window left a gap before it).
+    While it runs, it goes on at `due_at`. `error` says what it waits for, why it was given up, or what it left out. It
+    made `requests` for pages of the list, which showed `shown` packages; `changed` of them told something, and `asked`
+    were to be read singly; `unreadable` could not be read. `found` facts came up in that time which no callback had
+    told, by whatever reading: those for callbacks that surprised us are among them; while it runs they are counted up
+    to 10,000. `by` is who asked for it, where somebody did; null: the service by itself.
     """
 
     id: int
@@ -216,15 +217,15 @@ ADVICE = (
 )
 
 
-def waiting(connection: Connection) -> tuple[datetime, str] | None:
-    """What the run that is under way waits for, and since when the run is; None where it does not."""
-    row = connection.execute(select(Run.began_at, Run.error).where(Run.state == "running")).one_or_none()
-    return (row.began_at, row.error) if row and row.error else None
+def hindered(connection: Connection) -> RunDetail | None:
+    """The newest run, where it waits for something, was given up, or left something out; None where all went well."""
+    newest = run_page(connection, limit=1, before=None)
+    return next((one for one in newest if one.error), None)
 
 
 def last_done(connection: Connection) -> datetime | None:
-    """When the newest run ended."""
-    return connection.scalar(select(func.max(Run.finished_at, type_=Run.began_at.type)))
+    """When the newest run ended that came to its end."""
+    return connection.scalar(select(func.max(Run.finished_at, type_=Run.began_at.type)).where(Run.state == "done"))
 
 
 Numbers = Counter[tuple[str, ...]]

@@ -86,9 +86,9 @@ def reach(connection: Connection) -> Reach:
     return Reach(answers, error, answered_at, OutageDetail(**row._asdict()) if row else None)
 
 
-def next_due(connection: Connection, *, every: timedelta) -> datetime | None:
+def next_due(connection: Connection, *, now: datetime, every: timedelta) -> datetime | None:
     """From when on the next reconcile is due: so long after the last began, or once an outage ended; None: at once."""
-    began, outage = runs.last_began(connection), last_end(connection)
+    began, outage = runs.last_began(connection), last_end(connection, now=now)
     if began is None:
         return None
     return outage if outage and outage > began else began + every
