@@ -15,6 +15,8 @@ from app.web.endpoints import Endpoints
 from app.web.health import failing
 from app.web.metrics import quantile_of
 
+LATEST = 10  # runs that are looked at: the newest may be under way, others may have been given up
+
 
 @dataclass(frozen=True, slots=True)
 class Bedside:
@@ -74,7 +76,7 @@ def _backlog(pulse: Pulse, spooled: int) -> Backlog:
 
 
 def _reconciles(connection: Connection, *, now: datetime, every: timedelta, is_asked: bool) -> Reconciles:
-    newest = queries.run_page(connection, limit=2, before=None)  # only the newest may be under way
+    newest = queries.run_page(connection, limit=LATEST, before=None)
     running = _first(one for one in newest if one.state == "running")
     last = _first(one for one in newest if one.state == "done")
     due_at = queries.next_due(connection, now=now, every=every) if is_asked else None

@@ -28,8 +28,10 @@ WIDER = "document.scrollingElement.scrollWidth - document.scrollingElement.clien
 # A link in the bar or in a list of filters may be cut off by its scrolling row: one scrolls it.
 FITS = """() => {
   const within = (one) => one.closest(".scroll, .rooms, .shelves, pre, .unseen, .skip");
-  const seen = [...document.querySelectorAll("main *, header *")].filter((one) => one.checkVisibility() && !within(one));
-  return seen.filter((one) => one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 120));
+  const all = [...document.querySelectorAll("main *, header *")];
+  const seen = all.filter((one) => one.checkVisibility() && !within(one));
+  const wide = seen.filter((one) => one.getBoundingClientRect().right > innerWidth + 1);
+  return wide.map((one) => one.outerHTML.slice(0, 120));
 }"""
 
 
