@@ -72,6 +72,7 @@ def test_the_last_and_the_next_reconcile_are_told(ask, world, clock):
 
     with world.service.database.write() as connection:
         outages.note(connection, "down", began_at=NOON + HOUR, ended_at=NOON + 2 * HOUR)
+    clock.forward(3 * HOUR)
 
     shown = ask("/api/health").json
     assert shown["reconciles"]["next_due_at"] == "2026-03-02T14:00:00Z"
