@@ -11,16 +11,18 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from psycopg.errors import QueryCanceled
 from sqlalchemy import (
     URL,
     DateTime,
     Dialect,
     Engine,
+    Executable,
     TextClause,
     TypeDecorator,
     bindparam,
@@ -31,9 +33,10 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy import Row as DatabaseRow
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, TimeoutError  # noqa: A004  (a database error to all)
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, TimeoutError  # noqa: A004  (a database error to all)
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -232,6 +235,25 @@ def plan_anew(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(_PLAN_ANEW)
+
+
+def in_time(
+    connection: Connection, statement: Executable, parameters: Row, *, patience: timedelta
+) -> Sequence[DatabaseRow[*tuple[Any, ...]]] | None:
+    """What a read tells, planned for its parameters; None where PostgreSQL has not told it by then."""
+    if connection.dialect.name != "postgresql":
+        return connection.execute(statement, parameters).all()
+    plan_anew(connection)
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {patience / timedelta(milliseconds=1):.0f}")
+            rows = connection.execute(statement, parameters).all()
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    except OperationalError as error:
+        if not isinstance(error.orig, QueryCanceled):
+            raise
+        return None
+    return rows
 
 
 def insert_all(connection: Connection, table: type[DeclarativeBase], rows: Sequence[Row]) -> None:

@@ -49,10 +49,10 @@ def narrowings(wanted: PackageFilter, *, sort: str, dialect: str) -> list[Narrow
     found = []
     if wanted.signer is not None:
         found.append(_SIGNER)
-    if wanted.q:
-        found.append(_MENTIONS[dialect] if grams(wanted.q.casefold()) else Narrowing(_MENTIONS[dialect].fits))
     if wanted.attention:
         found.append(_ATTENTION.get(wanted.attention, _REASON))
+    if wanted.q:
+        found.append(_MENTIONS[dialect] if grams(wanted.q.casefold()) else Narrowing(_MENTIONS[dialect].fits))
     return found + [_range(name, wanted) for name in RANGES if name != sort and limits(name, wanted)]
 
 

@@ -8,19 +8,21 @@ the page is not full even then, it is a short one, and the next goes on from whe
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from app.store.db import plan_anew
+from app.store.db import in_time
 from app.store.queries.cursors import Place
 from app.store.queries.merge import KNOWN, UNKNOWN, Way, candidates, judged
 from app.store.queries.narrowing import Narrowing, limits, narrowings, parameters, shelves
 from app.store.queries.shown import PackageFilter
 
-STRIDES = (250, 2000)
+STRIDES = (250, 1000)
 FEW = 5000
-FURTHER = (2000, 2000, 2000, 2000)
+FURTHER = (2000,)
+PATIENCE = timedelta(milliseconds=25)  # an index that does not know by then knows of many
 # What packages can be sorted by, and the column that has it. What is not known yet counts as the smallest.
 SORTS = {
     "updated_at": "updated_at",
@@ -65,18 +67,21 @@ def _stretches(way: Way, place: Place | None) -> Iterator[Way]:
             place = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Walker:
     connection: Connection
     narrowed: Sequence[Narrowing]
     parameters: Mapping[str, Any]
+    are_few: bool = False  # as an index has told
 
     def through(self, way: Way, *, limit: int, place: Place | None) -> Found:
         """Through one stretch."""
         found: list[Place] = []
         strides = (*STRIDES, *FURTHER) if self.narrowed else (limit,)
         for number, many in enumerate(strides):
-            if number == len(STRIDES) and (few := self._few(way, limit=limit - len(found), place=place)) is not None:
+            if (number == len(STRIDES) or self.are_few) and (
+                few := self._few(way, limit=limit - len(found), place=place)
+            ) is not None:
                 return found + few, None
             more, place = self._stride(way, many, place)
             found += more
@@ -94,13 +99,14 @@ class _Walker:
 
     def _few(self, way: Way, *, limit: int, place: Place | None) -> list[Place] | None:
         """All that fit, but for so many at most; None where no index knows of few candidates."""
-        plan_anew(self.connection)
         for one in self.narrowed:
             if one.candidates:
                 others = " AND ".join(other.fits for other in self.narrowed if other is not one)
                 statement = candidates(way, one.candidates, others, few=FEW)
-                rows = self.connection.execute(statement, {**self._from(place), "limit": limit}).all()
-                if rows[0].many <= FEW:
+                asked = {**self._from(place), "limit": limit}
+                rows = in_time(self.connection, statement, asked, patience=PATIENCE)
+                if rows and rows[0].many <= FEW:
+                    self.are_few = True
                     return [Place(row.place, row.id) for row in rows if row.id is not None]
         return None
 
