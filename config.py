@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
@@ -307,7 +308,7 @@ def load_settings() -> Settings:
     problems = []
     try:
         if file.is_file():
-            problems += _misspelt(dotenv_values(file))
+            problems += [*_unreadable(file), *_misspelt(dotenv_values(file))]
         settings = Settings(_env_file=file if file.is_file() else None)
     except ValidationError as error:
         problems += _problems(error)
@@ -333,6 +334,13 @@ def _problems(error: ValidationError) -> list[str]:
         what = problem["msg"].removeprefix("Value error, ")
         lines.append(f"  {name or 'settings'}: {what}" + (f"\n    {field.description}" if field else ""))
     return lines
+
+
+def _unreadable(file: Path) -> list[str]:
+    """Lines that the library would pass over."""
+    with file.open(encoding="utf-8") as text:
+        wrong = [part.original.line for part in parse_stream(text) if part.error]
+    return [f"  {file}: line {line} is no NAME=value; is a quote not closed?" for line in wrong]
 
 
 def _misspelt(names: Iterable[str]) -> list[str]:

@@ -130,7 +130,8 @@ def _load_handlers() -> Handlers:
         place = traceback.extract_tb(mistake.__traceback__)[-1]
         named = next((one for one in traceback.extract_tb(mistake.__traceback__) if _is_theirs(one)), place)
         what = "".join(traceback.format_exception_only(mistake)).strip()
-        _stop(f"app/handlers.py cannot be loaded, see line {named.lineno}:\n{what}")
+        line = mistake.lineno if isinstance(mistake, SyntaxError) and named is place else named.lineno
+        _stop(f"app/handlers.py cannot be loaded, see line {line}:\n{what}")
     if not isinstance(handlers, Handlers):
         _stop("app/handlers.py must have `handlers = Handlers()`, as it came.")
     return handlers

@@ -185,7 +185,7 @@ def test_handlers_are_counted(doctor_of, handlers):
     def archive(event: Any, package: Any) -> None: ...
 
     assert "app/handlers.py" in wrong(doctor_of(handlers=nobody))["handlers"]
-    assert lines(doctor_of())["handlers"] == "2 functions for every event (`*`)"
+    assert lines(doctor_of())["handlers"] == "2 functions for 1 event, some of them for every event (`*`)"
 
 
 @on_sqlite

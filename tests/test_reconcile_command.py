@@ -78,7 +78,8 @@ def test_check_lists_the_drift_and_changes_nothing(world, runner, service):
     runner.invoke(args=["reconcile"])
     archived = a_completed(world)
     world.act(archived, "archive")
-    world.account.hold([replace(world.account.packages()[0], id="strange", updated=world.clock.now)])
+    strange = replace(world.account.packages()[0], id="strange", name="Lease of Ada Signs", updated=world.clock.now)
+    world.account.hold([strange])
     before, runs = counts(service), len(ledger(service))
     result = runner.invoke(args=["reconcile", "--check"])
 
@@ -87,6 +88,7 @@ def test_check_lists_the_drift_and_changes_nothing(world, runner, service):
     assert "strange package status: None here," in result.output
     assert "41 packages in " in result.output
     assert "example.com" not in result.output
+    assert "strange package name differs" in result.output
     assert (counts(service), len(ledger(service))) == (before, runs)
 
 

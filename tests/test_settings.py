@@ -420,6 +420,16 @@ def test_credentials_lose_the_white_space_around_them(load):
     assert load(ONESPAN_API_KEY=" \n").onespan_api_key is None
 
 
+def test_a_line_that_is_no_setting_is_told(load):
+    """It would be passed over in silence, and its value may be a secret."""
+    with pytest.raises(SettingsError) as refused:
+        load(file="# fine\n\nexport LOG_FORMAT=text\nAPI_TOKENS='canary\n=canary\n")
+
+    said = str(refused.value)
+    assert "line 4" in said
+    assert "canary" not in said
+
+
 def test_a_misspelt_name_in_the_file_is_told(load):
     """What others keep in the same file is theirs."""
     with pytest.raises(SettingsError) as refused:
@@ -466,12 +476,17 @@ def test_a_server_that_could_not_answer_is_refused(load, name):
     assert setting in problems(load, **{setting: value})
 
 
+LINES = len((ROOT / "app" / "handlers.py").read_text("utf-8").splitlines())
+
+
 @pytest.mark.parametrize(
     ("mistake", "said"),
     [
         ('@handlers.on("PACKAGE_COMPLET")\ndef f(event, package): ...\n', "is PACKAGE_COMPLETE meant?"),
         ("import nowhere_to_be_found\n", "No module named 'nowhere_to_be_found'"),
         ("def f(:\n", "SyntaxError"),
+        ("def f(:\n", f"see line {LINES + 2}:"),
+        ("import nowhere_to_be_found\n", f"see line {LINES + 2}:"),
         ("handlers = None\n", "must have `handlers = Handlers()`"),
     ],
 )

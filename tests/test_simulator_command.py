@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,6 +51,15 @@ def test_the_command_takes_a_base64_key_whole():
     assert heard.requests[0].headers["authorization"] == "Basic c2VjcmV0IQ=="
 
 
+def test_a_port_that_is_taken_is_said_in_one_line():
+    """And which can be had."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run("--packages", "1", "--key", "k", "--serve", str(taken.getsockname()[1]))
+
+    assert result.exit_code == 2
+    assert "0 takes a free port" in result.stderr
+
+
 @pytest.mark.parametrize("setting", [None, "", " , "])
 def test_the_command_says_how_to_give_a_key(setting):
     """Where there is none, nothing is sent."""
@@ -92,7 +102,7 @@ def test_the_command_goes_on_when_the_service_was_away_for_a_while():
 
     names = [json.loads(one.body)["name"] for one in heard.requests]
     assert result.exit_code == 1
-    assert f"1 packages, {len(names)} callbacks: {len(names) - 2} accepted, 1 with 503 refused, 1 unr" in result.stdout
+    assert f"1 package, {len(names)} callbacks: {len(names) - 2} accepted, 1 with 503 refused, 1 unr" in result.stdout
     assert len({one.body for one in heard.requests}) == len(names) > 4
 
 

@@ -138,12 +138,13 @@ def _of_settings(settings: Settings) -> list[Check]:
 def _handlers(handlers: Handlers) -> Check:
     names = [handlers.names_wanted_by(one) for one in handlers]
     wanted = {name for some in names for name in some or ()}
-    events = "every event (`*`)" if None in names else counted(len(wanted), "event")
+    events = f" for {counted(len(wanted), 'event')}" if wanted else ""
+    every = ", some of them for every event (`*`)" if None in names else ""
 
     def nothing_runs() -> str | None:
         return None if names else "No function in app/handlers.py wants any event, so nothing runs."
 
-    return Check("handlers", nothing_runs, f"{counted(len(names), 'function')} for {events}")
+    return Check("handlers", nothing_runs, f"{counted(len(names), 'function')}{events}{every}")
 
 
 def _callbacks_are_digested(database: Database, clock: Clock) -> Check:

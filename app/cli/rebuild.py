@@ -26,9 +26,10 @@ def rebuild_command(database: Database, clock: Clock) -> Command:
         help="Change nothing; exit with 1 when there is any difference, 2 when it could not look.",
     )
     def command(*, check: bool) -> None:
-        """Derive the packages, signers and documents again from the journal.
+        """Derive the picture again from the journal.
 
-        Says where they differ from what is stored, and mends them unless --check is given. No handler runs.
+        Says where packages, signers and documents differ from what is stored, and mends them unless --check is given.
+        No handler runs.
         """
         found = 0
         with database.read() as connection:

@@ -24,7 +24,7 @@ from app.work.reconcile import Asked, Reconcile
 from app.work.refresh import Refresh
 from app.work.watch import Presence
 
-PERSONAL = ("name", "email", "sender_id")
+PERSONAL = ("name", "email", "sender_id")  # people call packages and documents after each other
 SHOWN = 50  # differences printed one by one; the rest is counted
 LOOK = 0.2  # seconds between two looks, while there is nothing to do for us
 PATIENCE = 600.0  # seconds without any progress after which we leave the run to the service
@@ -107,8 +107,7 @@ def _check(database: Database, onespan: OneSpan, clock: Clock, *, since: datetim
 
 def _drift(one: Drift) -> str:
     """One line, without what names a person."""
-    hidden = (one.attribute in PERSONAL and one.subject != "package") or one.attribute == "sender_id"
-    values = " differs" if hidden else f": {one.ours!r} here, {one.theirs!r} at OneSpan"
+    values = " differs" if one.attribute in PERSONAL else f": {one.ours!r} here, {one.theirs!r} at OneSpan"
     return f"{one.package_id} {one.subject} {one.attribute}{values}"
 
 

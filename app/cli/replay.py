@@ -49,9 +49,10 @@ def replay_command(database: Database, handlers: Handlers, clock: Clock) -> Comm
         set_aside: bool,
         dry_run: bool,
     ) -> None:
-        """Run handlers again for events of the past, each with all its attempts before it.
+        """Run handlers again for past events.
 
-        At least one of the options must say which. What runs right now is left alone.
+        Each with all its attempts before it. At least one of the options must say which. What runs right now is left
+        alone.
         """
         choice = Choice(event_name, handler, state, package, since, until)
         if set_aside:

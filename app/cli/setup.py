@@ -1,5 +1,7 @@
 """`flask setup`: settings with fresh secrets, and where everything is."""
 
+import socket
+
 import click
 from click import Command
 from sqlalchemy import make_url
@@ -24,7 +26,10 @@ def setup_command() -> Command:
 
     @click.command("setup")
     def command() -> None:
-        """Write instance/settings.env with fresh secrets, where there is none, and say where everything is."""
+        """Write settings with fresh secrets.
+
+        To instance/settings.env, or SETTINGS_FILE, where there is none; and say where everything is.
+        """
         file = settings_file()
         made = generate_settings(file)
         settings = load_settings()
@@ -36,6 +41,18 @@ def setup_command() -> Command:
         click.echo(f"Pages      {address}/ (log in with DASHBOARD_PASSWORD)")
         click.echo(f"JSON API   {address}/api/")
         click.echo(f"Health     {address}/readyz")
+        if _answers(settings.bind):
+            click.echo(f"\nSomething listens at {settings.bind} already: stop it, or choose another BIND.", err=True)
         click.echo(FIRST_CALLBACK.format(file=file, address=address))
 
     return command
+
+
+def _answers(bind: str) -> bool:
+    """Whether a port is taken; a socket in the file system gunicorn takes over."""
+    host, _, port = bind.rpartition(":")
+    if bind.startswith("unix:"):
+        return False
+    with socket.socket(socket.AF_INET6 if "[" in host else socket.AF_INET) as caller:
+        caller.settimeout(1)
+        return caller.connect_ex((host.strip("[]") or "127.0.0.1", int(port))) == 0

@@ -18,10 +18,10 @@ def worker_command(worker: Worker, readiness: Callable[[], str | None]) -> Comma
 
     @click.command("worker")
     def command() -> None:
-        """Digest callbacks and run handlers until told to stop (SIGTERM or Ctrl-C).
+        """Digest callbacks and run handlers.
 
-        Run as many as you like, on as many machines as you like. What is running when the signal comes is
-        finished, or handed back to the others.
+        Until told to stop (SIGTERM or Ctrl-C). Run as many as you like, on as many machines as you like. What is
+        running when the signal comes is finished, or handed back to the others.
         """
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

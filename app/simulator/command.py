@@ -14,7 +14,7 @@ import click
 
 from app.simulator import options
 from app.simulator.account import Account, Registration
-from app.simulator.delivery import Delivery
+from app.simulator.delivery import Delivery, counted
 from app.simulator.faults import Faults
 from app.simulator.gate import sender_key
 from app.simulator.options import Wish
@@ -26,10 +26,10 @@ from app.simulator.server import answering, api
 @click.command("simulate", epilog=options.explained())
 @options.taken
 def simulate(**given: Any) -> None:
-    """Play OneSpan: packages are sent, signed, declined, forgotten, and the service is called back.
+    """Play OneSpan, and call the service back.
 
-    By default it is a good day: nothing is sent twice and nothing is lost. Exits with 1 when any callback was not
-    accepted.
+    Packages are sent, signed, declined, forgotten. By default it is a good day: nothing is sent twice and nothing is
+    lost. Exits with 1 when any callback was not accepted.
     """
     wish = Wish(**given)
     if wish.keep_serving and wish.port is None:
@@ -82,14 +82,17 @@ def _serve(stack: ExitStack, wish: Wish, seed: int, *, account: Account, outbox:
         tell=lambda events: outbox.put(events, now=_now()),
     )
     assert wish.port is not None
-    address = stack.enter_context(answering(app, port=wish.port))
+    try:
+        address = stack.enter_context(answering(app, port=wish.port))
+    except OSError as problem:
+        raise click.UsageError(f"--serve {wish.port}: {problem.strerror}. 0 takes a free port.") from None
     click.echo(f"Its REST API answers at {address}: that is ONESPAN_URL for the service.", err=True)
     for sender in account.people[1:]:
         click.echo(f"  The API key of {sender.name} <{sender.email}>: {sender_key(sender)}", err=True)
 
 
 def _sum_up(account: Account, outbox: Outbox, delivery: Delivery) -> None:
-    click.echo(f"{len(account.packages())} packages, {delivery.tally}.")
+    click.echo(f"{counted(len(account.packages()), 'package')}, {delivery.tally}.")
     befallen = ", ".join(f"{times} {mishap}" for mishap, times in sorted(outbox.befallen.items()) if times)
     if befallen:
         click.echo(f"Mishaps: {befallen}; {len(outbox)} still on their way.", err=True)

@@ -14,6 +14,11 @@ from app.simulator.account import Registration
 PATIENCE = 10.0  # seconds for an answer
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what there are so many of."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 @dataclass
 class Tally:
     """What became of the callbacks; `refused` counts by HTTP status."""
@@ -34,7 +39,8 @@ class Tally:
 
     def __str__(self) -> str:
         refused = ", ".join(f"{times} with {status}" for status, times in sorted(self.refused.items())) or "0"
-        return f"{self.sent} callbacks: {self.accepted} accepted, {refused} refused, {self.unreachable} unreachable"
+        became = f"{self.accepted} accepted, {refused} refused, {self.unreachable} unreachable"
+        return f"{counted(self.sent, 'callback')}: {became}"
 
 
 class Delivery:

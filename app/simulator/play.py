@@ -10,7 +10,7 @@ from datetime import datetime
 import click
 
 from app.simulator.account import Account
-from app.simulator.delivery import Delivery
+from app.simulator.delivery import Delivery, counted
 from app.simulator.post import Outbox
 
 LINE_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
@@ -87,7 +87,7 @@ class _Progress:
 
     def show(self) -> None:
         """Renew it."""
-        packages = f"{len(self._account.packages())} packages, {self._account.ended} ended"
+        packages = f"{counted(len(self._account.packages()), 'package')}, {self._account.ended} ended"
         line = f"{packages}; {self._delivery.tally}, {len(self._outbox)} on their way"
         if self._live:
             width = shutil.get_terminal_size().columns - 1  # a line that breaks cannot be renewed

@@ -1,5 +1,6 @@
 """The REST API of a simulated account, as a WSGI app, with the faults of a bad day; and a server for it."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -152,12 +153,17 @@ class _Quiet(WSGIRequestHandler):
 
 @contextmanager
 def answering(app: Flask, *, port: int) -> Iterator[str]:
-    """Answer on this machine, from a thread, while the block runs; gives the address. Port 0 takes a free one."""
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
+    """Answer on this machine, from a thread, while the block runs; gives the address. Port 0 takes a free one.
+
+    Raises `OSError` where the port cannot be had.
+    """
+    with socket.create_server(("127.0.0.1", port)) as listening:  # raises, where the server would end the process
+        port = listening.getsockname()[1]
+        server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet, fd=listening.fileno())
     thread = threading.Thread(target=server.serve_forever, args=(POLL,), name="simulated-onespan", daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.shutdown()
         thread.join()

@@ -32,7 +32,7 @@ class Journal(Base):
     `read_at` is the time of OneSpan's clock a snapshot is dated at: all until then is in it; nothing after
     `answered_at` is. An absence is a 404 for a package that was there. `key` is the label of the callback key, or
     the name of the credentials that read. `tells` is of a snapshot that an import made: `nothing`, or `all` there ever
-    was to tell; null: what is newer than the journal's first row. `digested_at` is null until the row has caused all it
+    was to tell; null: what happened since we listen. `digested_at` is null until the row has caused all it
     should; `unreadable` says why it causes nothing.
     """
 
