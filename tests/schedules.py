@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from app.errors import UnderWay
 from app.simulator import wire
 from app.simulator.quirks import Quirks
 from app.work.reconcile import Asked
@@ -161,8 +163,9 @@ class Schedule(RuleBasedStateMachine):
 
     @rule(asked=st.sampled_from(ASKED))
     def somebody_asks_for_a_reconcile(self, *, asked: Asked) -> None:
-        """By hand."""
-        self.history.guarded(lambda: self.history.processes[0].reconcile.begin(asked), 0)
+        """By hand; where another one is under way they are told so."""
+        with suppress(UnderWay):
+            self.history.guarded(lambda: self.history.processes[0].reconcile.begin(asked), 0)
 
     @rule(steps=st.integers(1, 9), process=process)
     def a_reconcile_goes_on(self, *, steps: int, process: int) -> None:

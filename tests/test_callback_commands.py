@@ -104,6 +104,19 @@ NOTHING = [
 ]
 
 
+@pytest.mark.parametrize("body", ["", "<html>Not found</html>", '{"detail": "Not Found"}', "[]"])
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_a_404_that_is_not_onespans_is_no_registration(flask, answers, command, body):
+    """Something else answers at this address; to register there would be no help."""
+    answers(Response(body, 404))
+
+    result = flask("callback", command)
+
+    assert result.exit_code == 2, result.output
+    assert "is not OneSpan's API" in result.output
+    assert "Nothing is registered" not in result.output
+
+
 @pytest.mark.parametrize("answer", NOTHING, ids=lambda answer: f"{answer.status_code} {answer.get_data(as_text=True)}")
 def test_however_onespan_says_that_nothing_is_registered_it_is_understood(flask, answers, answer):
     """Nobody says how it does."""

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from email.utils import format_datetime
 from random import Random
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app import EXTENSION, Service, create_app
 from app.errors import NotPermitted, NotThere
@@ -25,16 +26,16 @@ from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
-from app.store import events, journal, ledger, queries, runs
+from app.store import events, journal, ledger, queries, reads, runs
 from app.store.db import take_pen
 from app.store.journal import Entry
-from app.store.models import Dispatch
+from app.store.models import Dispatch, Read
 from app.work import batch, reconcile, refresh
 from app.work.batch import Batch
 from app.work.digest import Digest
 from app.work.reconcile import Asked, Reconcile
 from tests.conftest import HOUR
-from tests.world import ADDRESS, API_KEY, MINUTE, World
+from tests.world import ADDRESS, API_KEY, MINUTE, Spoilt, World
 
 DAY = timedelta(days=1)
 Patch = pytest.MonkeyPatch
@@ -346,6 +347,57 @@ def late_owner(court: Court) -> None:
     assert (run.state, run.requests) == ("done", 4)
 
 
+def one_that_never_answers(court: Court) -> None:
+    """OneSpan fails for one package; the next interval comes all the same."""
+    court.imported(20, quirks=Quirks(list_items="summary"))
+    bad = court.completed()[0]
+    court.world.refuse(bad)
+    court.world.act(bad, "archive")
+    court.world.live_on(14 * HOUR, every=10 * MINUTE)
+    with court.service.database.read() as connection:
+        states = [one.state for one in queries.run_page(connection, limit=10, before=None)]
+    assert states.count("done") >= 2
+
+
+def date_ahead(court: Court) -> None:
+    """One answer is dated two months later; what happens until then is found all the same."""
+    court.imported(20)
+    court.clock.forward(7 * HOUR)
+    left = [1]
+
+    def ahead(_: Any, answer: Spoilt) -> None:
+        if left and left.pop():
+            answer.headers["Date"] = format_datetime(court.clock.now + 60 * DAY, usegmt=True)
+
+    court.world.spoil(ahead)
+    court.world.reconcile()
+    court.clock.forward(3 * DAY)
+    court.world.act(court.completed()[0], "archive")
+    court.clock.forward(7 * HOUR)
+    court.world.reconcile()
+    assert court.world.differences() == []
+
+
+def asked_for_by_two(court: Court) -> None:
+    """What a reconcile asked for cannot be read, and a callback asks for it, too."""
+    court.imported(20, quirks=Quirks(list_items="summary"))
+    bad = court.completed()[0]
+    court.world.refuse(bad)
+    court.world.act(bad, "archive")
+    court.clock.forward(7 * HOUR)
+    for _ in range(9):
+        court.service.reconcile.turn()
+        court.clock.forward(timedelta(seconds=1))
+    at = court.clock.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    court.post({"name": "PACKAGE_RESTORE", "packageId": bad, "createdDate": at})
+    for _ in range(9):
+        court.service.digest.turn()
+        court.service.reconcile.turn()
+        court.clock.forward(timedelta(seconds=1))
+    with court.service.database.read() as connection:
+        assert queries.run_page(connection, limit=1, before=None)[0].state == "running"
+
+
 # The twins.
 
 
@@ -512,6 +564,31 @@ def no_fence(patch: Patch) -> None:
     patch.setattr(runs, "_settle", settle)
 
 
+def all_errors_are_onespans(patch: Patch) -> None:
+    """Whatever fails for one package is waited for, as if it were all of OneSpan."""
+    patch.setattr(reconcile, "ALONE", {None: None})
+    patch.setattr(Reconcile, "_is_stuck", lambda *_: False)
+
+
+def every_date_is_believed(patch: Patch) -> None:
+    """An answer is dated as it says, and the watermark with it."""
+    patch.setattr(client, "AHEAD", 1000 * DAY)
+    patch.setattr(runs, "AHEAD", 1000 * DAY)
+    patch.setattr(reconcile, "min", lambda known, _: known, raising=False)
+
+
+def newest_reason_hides_the_older(patch: Patch) -> None:
+    """A read is a reconcile's only as long as nobody else wants it."""
+    honest = reads.want
+
+    def want(connection: Any, wanted: Any, **more: Any) -> None:
+        honest(connection, wanted, **more)
+        if more.get("rank", reads.SURPRISED) == reads.SURPRISED and wanted:
+            connection.execute(update(Read).where(Read.package_id.in_(wanted)).values(asked_at=None))
+
+    patch.setattr(reads, "want", want)
+
+
 TWINS: dict[Callable[[Patch], None], Callable[[Court], None]] = {
     no_dedupe: told_twice,
     check_then_insert: two_look_at_once,
@@ -530,6 +607,9 @@ TWINS: dict[Callable[[Patch], None], Callable[[Court], None]] = {
     blind_paging: list_that_shifts,
     any_date_is_believed: dated_in_the_far_future,
     nothing_is_confirmed: found_and_then_told,
+    all_errors_are_onespans: one_that_never_answers,
+    every_date_is_believed: date_ahead,
+    newest_reason_hides_the_older: asked_for_by_two,
     no_fence: late_owner,
 }
 

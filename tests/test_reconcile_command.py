@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from pydantic import SecretStr
 
+from app.onespan.access import ApiKey, Connection
 from app.onespan.client import OneSpan
 from app.simulator.account import Account
 from app.simulator.faults import Faults
@@ -124,6 +125,36 @@ def test_check_reads_singly_where_the_list_shows_too_little(world, runner, fault
 
     assert f"{archived} package status: 'COMPLETED' here" in result.output
     assert [one for one in world.asked if "/api/packages/" in one] == [f"/api/packages/{archived}?"]
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "503 Service Unavailable"])
+def test_check_does_not_give_up_at_one_failure(world, runner, status):
+    """Nobody takes it up later."""
+    runner.invoke(args=["reconcile"])
+    left = [1]
+    world.spoil(lambda _, answer: setattr(answer, "status", status) if left and left.pop() else None)
+    result = runner.invoke(args=["reconcile", "--check"])
+
+    assert result.exit_code == 0, result.output
+    assert "all as OneSpan has it" in result.output
+
+
+def test_check_that_did_not_come_to_its_end_says_so(world, runner, faults):
+    """So nobody takes what it listed for all there is."""
+    runner.invoke(args=["reconcile"])
+    faults.outage = "503"
+    result = runner.invoke(args=["reconcile", "--check"])
+
+    assert result.exit_code == 2
+    assert "try again" in result.output
+
+
+def test_a_wrong_address_is_named(world, runner, handlers):
+    """And whether it is right is asked."""
+    handlers.onespan.connect(Connection("http://127.0.0.1:1", ApiKey(API_KEY)))
+    result = runner.invoke(args=["reconcile", "--check"])
+
+    assert "ConnectionError at http://127.0.0.1:1; is ONESPAN_URL right?" in result.output
 
 
 def test_what_onespan_refuses_is_said_with_what_to_do(world, runner, faults):

@@ -91,7 +91,8 @@ def _onespan(settings: Settings, handlers: Handlers) -> Iterator[Verdict]:
     except Throttled as problem:
         yield "warn", "OneSpan", str(problem)
     except OneSpanError as problem:
-        yield "FAIL", "OneSpan", f"{problem} (ONESPAN_URL is {settings.onespan_url})"
+        address = "" if str(settings.onespan_url) in str(problem) else f" (ONESPAN_URL is {settings.onespan_url})"
+        yield "FAIL", "OneSpan", f"{problem}{address}"
     else:
         yield "ok", "OneSpan", f"{settings.onespan_url} answers and takes our credentials"
         found = compare(registered, settings, handlers)

@@ -73,7 +73,7 @@ def faults_explained(address: str) -> Iterator[None]:
     except requests.exceptions.InvalidURL:
         raise WrongAddress from None
     except requests.RequestException as fault:
-        raise OneSpanDown(f"{type(fault).__name__} at {address}; is that its address?") from None
+        raise OneSpanDown(f"{type(fault).__name__} at {address}; is ONESPAN_URL right?") from None
     except ValueError:
         raise UnsendableRequest from None
 
