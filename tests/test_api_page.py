@@ -1,7 +1,6 @@
 """The page of docs/api.md, in a browser, on a host of its own."""
 
 import re
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -13,11 +12,11 @@ from flask import Flask, Response, request
 from app import EXTENSION, create_app
 from app.simulator.server import answering
 from config import ROOT, Settings
+from tests.chromium import CHROMIUM, MISSED, MUST_BE_THERE
 from tests.conftest import HOUR, NOON, TOKEN
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+    pytest.mark.skipif(CHROMIUM is None and not MUST_BE_THERE, reason=MISSED),
     pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
 ]
 
