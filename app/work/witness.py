@@ -15,6 +15,7 @@ from app.errors import (
     OneSpanError,
     RefusedByOneSpan,
     Throttled,
+    UnsendableRequest,
     UnreadableAnswer,
 )
 from app.onespan import claims
@@ -59,6 +60,7 @@ MEANINGS: Mapping[type[OneSpanError], Meaning] = {
     RefusedByOneSpan: Meaning(alone=1, waits=DENIALS, unseen=()),
     NotThere: Meaning(alone=1, waits=(), unseen=WAITS[:2]),  # it may be too new to be there
     KeyRefused: Meaning(alone=None),
+    UnsendableRequest: Meaning(alone=None),
     Throttled: Meaning(alone=None),
     NoOneSpan: Meaning(alone=None),
 }
@@ -110,7 +112,7 @@ def as_shown(item: Item, state: State) -> PackageReading:
     That is, than this one had when it was last seen, or than any that was sent: somebody is to sign something.
     """
     reading = item.reading
-    is_whole = reading.whole and _has_parts(reading) and not _shows_less(reading, state)
+    is_whole = reading.whole and not reading.vague and _has_parts(reading) and not _shows_less(reading, state)
     return replace(reading, whole=is_whole)
 
 
