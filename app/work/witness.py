@@ -15,8 +15,8 @@ from app.errors import (
     OneSpanError,
     RefusedByOneSpan,
     Throttled,
-    UnsendableRequest,
     UnreadableAnswer,
+    UnsendableRequest,
 )
 from app.onespan import claims
 from app.onespan.claims import State, iso
