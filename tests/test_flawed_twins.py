@@ -424,7 +424,7 @@ def mark_before_work(patch: Patch) -> None:
     def turn(self: Digest, *, limit: int = 500) -> bool:
         with self._database.write() as connection:
             rows = journal.pending(connection, limit=limit)
-            journal.settle(connection, dict.fromkeys([row.id for row in rows]), now=self._clock())
+            journal.settle(connection, dict.fromkeys([row.id for row in rows]), callbacks=[], now=self._clock())
         if rows:
             with self._database.write() as connection:
                 take_pen(connection)
