@@ -156,7 +156,6 @@ def test_nulls_and_nonsense_count_as_not_shown():
         autocomplete=None,
         seats=(Seat(A, A, None, None, None, None, None, None, taken=False),),
         documents=shown.documents,
-        whole=False,
         vague=True,
     )
     assert [(one.id, one.signed) for one in shown.documents] == [(CONTRACT, None)]

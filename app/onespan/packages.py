@@ -55,8 +55,8 @@ class EndedBy:
 class PackageReading:
     """What one answer of OneSpan shows of one package; None is what it does not show.
 
-    Not `whole`: some of the parts are left out, as in an item of a list. `vague`: of a part it is not all shown who
-    sits there, or who is asked to sign.
+    Not `whole`: the parts are left out, as in an item of a list. `vague`: not all that is shown of them can be read, or
+    says who sits there and who is asked to sign.
     """
 
     id: str
@@ -125,9 +125,16 @@ def read_package(shown: object) -> PackageReading:
         seats=seats,
         documents=tuple(_document(document) for document in documents if _id(document)),
         ended_by=_ended_by(shown) if shown.get("status") in ("DECLINED", "OPTED_OUT") else None,
-        whole=_are_shown(shown.get("roles")) and _are_shown(shown.get("documents")),
-        vague=not all(_are_shown(one.get("signers")) for one in roles) or None in map(_approvals, documents),
+        whole=isinstance(shown.get("roles"), list) and isinstance(shown.get("documents"), list),
+        vague=_is_vague(shown, roles, documents),
     )
+
+
+def _is_vague(
+    shown: Mapping[str, object], roles: Iterable[Mapping[str, object]], documents: Iterable[Mapping[str, object]]
+) -> bool:
+    lists = (shown.get("roles"), shown.get("documents"), *(one.get("signers") for one in roles))
+    return not all(map(_are_shown, lists)) or None in map(_approvals, documents)
 
 
 def _are_shown(parts: object) -> bool:
