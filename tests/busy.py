@@ -35,6 +35,7 @@ def live(settings: Settings, *, steps: int, crowd: int, weeks: int, until: datet
     busy = Busy(settings, crowd=crowd, begin=until - timedelta(weeks=weeks, hours=2))
     for moment in moments(busy.dice, steps, weeks=weeks, until=until):
         busy.step(moment)
+    busy.trouble()
     busy.post(b"<callback/>")
     busy.tell([Told("PACKAGE_NOTARIZED", busy.account.packages()[0].id, None, busy.clock.now)], lost=0)
     busy.settle()
@@ -100,6 +101,17 @@ class Busy:
         if self.clock.now >= self.asked_at + EVERY:
             self.asked_at = self.clock.now
             self.reconcile()
+
+    def trouble(self) -> None:
+        """Let the signers of some that are under way come to nothing, each in a way of their own."""
+        sent = [
+            one.id
+            for one in self.account.packages()
+            if (one.status, one.trashed, one.deleted) == ("SENT", False, False)
+        ]
+        for package_id, verb in zip(sent[::2], ("lock", "fail kba", "bounce"), strict=False):
+            self.tell(self.account.act(package_id, Act(verb, 0, text="BOUNCE"), now=self.clock.now), lost=0)
+            self.settle()
 
     def tell(self, events: Iterable[Told], *, lost: float = LOST) -> None:
         """Call the service back, now and then in vain."""

@@ -1,6 +1,6 @@
 """Pictures of every page: `python -m tests.screenshots FOLDER`, or `make screenshots`.
 
-Of a service in use and of a fresh one, on a desk and on a phone, light and dark. They are looked at; no test reads them.
+Of a service in use and of a fresh one, on a desk and on a phone, light and dark. People look at them; no test does.
 """
 
 import shutil
