@@ -54,20 +54,20 @@ def moments(dice: Random, many: int, *, weeks: int, until: datetime) -> list[dat
     return sorted([*office, *lately, *now])
 
 
-def functions(dice: Random) -> Handlers:
+def functions() -> Handlers:
     """What a company might have written, with what may go wrong in it."""
     handlers = Handlers()
 
     @handlers.on("PACKAGE_COMPLETE")
     def file_signed_documents(event: Event, package: Package) -> None:
         """Put them where the contracts team looks for them."""
-        if dice.random() < 0.06:
+        if unlucky("archive", event, share=0.2):
             raise GiveUp("The archive answered 507: no room left in contracts/2026")
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_DECLINE", "PACKAGE_EXPIRE")
     def close_the_deal(event: Event, package: Package) -> None:
         """Tell the CRM how it ended."""
-        if dice.random() < 0.04:
+        if unlucky("crm", event, share=0.05):
             raise ConnectionError("crm.example.com: the name could not be resolved")
 
     @handlers.on("EMAIL_BOUNCE", "SIGNER_LOCKED")
@@ -77,13 +77,18 @@ def functions(dice: Random) -> Handlers:
     return handlers
 
 
+def unlucky(what: str, event: Event, *, share: float) -> bool:
+    """Whether this fails for this transaction; always the same, whichever thread asks first."""
+    return Random(f"{what} {event.package_id}").random() < share
+
+
 class Busy:
     """An account, of which `crowd` packages are under way at the same time, and the service, on one clock."""
 
     def __init__(self, settings: Settings, *, crowd: int, begin: datetime) -> None:
         self.dice, self.clock = Random(SEED), Clock(begin)
         self.account = Account(SEED, packages=None, crowd=crowd)
-        handlers = functions(self.dice)
+        handlers = functions()
         self.app = create_app(settings.model_copy(update={"onespan_url": ADDRESS}), handlers=handlers, clock=self.clock)
         self.service = self.app.extensions[EXTENSION]
         handlers.onespan._session.mount(ADDRESS, InProcess(api(self.account, api_key=API_KEY, clock=self.clock)))
