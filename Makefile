@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export FLASK_APP := wsgi.py
 
-.PHONY: help run demo test prove lint format bench clean
+.PHONY: help run demo test prove lint format bench screenshots clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runs ## set up what is missing and start the service on 127.0.0.1:8000
 	@$(BIN)/flask setup
@@ -41,6 +41,10 @@ format: $(VENV)/.tests ## let ruff write it well
 
 bench: $(VENV)/.tests ## the benchmarks, as ratios measured side by side
 	@$(BIN)/python -m benchmarks
+
+screenshots: export SETTINGS_FILE := /dev/null
+screenshots: $(VENV)/.tests ## pictures of every page, into instance/screenshots/
+	@$(BIN)/python -m tests.screenshots instance/screenshots
 
 clean: ## forget the virtual environment; data in instance/ stays
 	rm -rf $(VENV)

@@ -35,6 +35,7 @@ def live(settings: Settings, *, steps: int, crowd: int, weeks: int, until: datet
     busy = Busy(settings, crowd=crowd, begin=until - timedelta(weeks=weeks, hours=2))
     for moment in moments(busy.dice, steps, weeks=weeks, until=until):
         busy.step(moment)
+    busy.trouble()
     busy.post(b"<callback/>")
     busy.tell([Told("PACKAGE_NOTARIZED", busy.account.packages()[0].id, None, busy.clock.now)], lost=0)
     busy.settle()
@@ -53,20 +54,20 @@ def moments(dice: Random, many: int, *, weeks: int, until: datetime) -> list[dat
     return sorted([*office, *lately, *now])
 
 
-def functions(dice: Random) -> Handlers:
+def functions() -> Handlers:
     """What a company might have written, with what may go wrong in it."""
     handlers = Handlers()
 
     @handlers.on("PACKAGE_COMPLETE")
     def file_signed_documents(event: Event, package: Package) -> None:
         """Put them where the contracts team looks for them."""
-        if dice.random() < 0.06:
+        if unlucky("archive", event, share=0.2):
             raise GiveUp("The archive answered 507: no room left in contracts/2026")
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_DECLINE", "PACKAGE_EXPIRE")
     def close_the_deal(event: Event, package: Package) -> None:
         """Tell the CRM how it ended."""
-        if dice.random() < 0.04:
+        if unlucky("crm", event, share=0.05):
             raise ConnectionError("crm.example.com: the name could not be resolved")
 
     @handlers.on("EMAIL_BOUNCE", "SIGNER_LOCKED")
@@ -76,13 +77,18 @@ def functions(dice: Random) -> Handlers:
     return handlers
 
 
+def unlucky(what: str, event: Event, *, share: float) -> bool:
+    """Whether this fails for this transaction; always the same, whichever thread asks first."""
+    return Random(f"{what} {event.package_id}").random() < share
+
+
 class Busy:
     """An account, of which `crowd` packages are under way at the same time, and the service, on one clock."""
 
     def __init__(self, settings: Settings, *, crowd: int, begin: datetime) -> None:
         self.dice, self.clock = Random(SEED), Clock(begin)
         self.account = Account(SEED, packages=None, crowd=crowd)
-        handlers = functions(self.dice)
+        handlers = functions()
         self.app = create_app(settings.model_copy(update={"onespan_url": ADDRESS}), handlers=handlers, clock=self.clock)
         self.service = self.app.extensions[EXTENSION]
         handlers.onespan._session.mount(ADDRESS, InProcess(api(self.account, api_key=API_KEY, clock=self.clock)))
@@ -100,6 +106,17 @@ class Busy:
         if self.clock.now >= self.asked_at + EVERY:
             self.asked_at = self.clock.now
             self.reconcile()
+
+    def trouble(self) -> None:
+        """Let the signers of some that are under way come to nothing, each in a way of their own."""
+        sent = [
+            one.id
+            for one in self.account.packages()
+            if (one.status, one.trashed, one.deleted) == ("SENT", False, False)
+        ]
+        for package_id, verb in zip(sent[::2], ("lock", "fail kba", "bounce"), strict=False):
+            self.tell(self.account.act(package_id, Act(verb, 0, text="BOUNCE"), now=self.clock.now), lost=0)
+            self.settle()
 
     def tell(self, events: Iterable[Told], *, lost: float = LOST) -> None:
         """Call the service back, now and then in vain."""

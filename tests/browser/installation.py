@@ -58,6 +58,7 @@ class Installation:
             stack.callback(self.service.database.close)
             self.come_back()
             stack.callback(self.go_away)
+            self.service.presence.open_door()
             self.service.worker.start()
             stack.callback(self.service.worker.stop, grace=5)
             stack.callback(self.onespan_may_answer.set)

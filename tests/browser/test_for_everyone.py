@@ -50,7 +50,7 @@ def used(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         )
     )
     account = busy.live(settings, steps=60, crowd=12, weeks=2, until=datetime.now(UTC))
-    with Installation(settings, busy.functions(busy.Random(1)), account).running() as used:
+    with Installation(settings, busy.functions(), account).running() as used:
         yield used
 
 
@@ -62,7 +62,7 @@ def fresh(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     settings = with_passwords(
         Settings(database_url=f"sqlite:///{folder}/status.db", onespan_callback_keys=f"production={KEY}")
     )
-    with Installation(settings, busy.functions(busy.Random(1)), busy.Account(1, packages=0)).running() as fresh:
+    with Installation(settings, busy.functions(), busy.Account(1, packages=0)).running() as fresh:
         yield fresh
 
 

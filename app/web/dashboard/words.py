@@ -1,11 +1,14 @@
 """What is said to people of statuses, events and reasons to act, in the words of OneSpan's own pages."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from app.onespan.values import Package, Signer
 from app.store.queries import ChangeDetail, EventDetail
 
+# A time as changes keep it.
+MOMENT = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z$")
 UNNAMED = "Untitled"
 NOTHING = "nothing"
 
@@ -258,7 +261,7 @@ def value(told: object) -> str:
             return "yes" if told else "no"
         case list():
             return ", ".join(map(str, told)) or NOTHING
-    return str(told)
+    return MOMENT.sub(r"\1 \2 UTC", str(told))
 
 
 def reason(name: str) -> Advice:
