@@ -70,9 +70,11 @@ def functions() -> Handlers:
         if unlucky("crm", event, share=0.05):
             raise ConnectionError("crm.example.com: the name could not be resolved")
 
-    @handlers.on("EMAIL_BOUNCE", "SIGNER_LOCKED")
+    @handlers.on("EMAIL_BOUNCE", "SIGNER_LOCKED", "KBA_FAILURE")
     def write_to_the_sender(event: Event, package: Package) -> None:
         """They can do something about it."""
+        if event.name == "KBA_FAILURE":
+            raise GiveUp("There is no letter about failed identity checks yet")
 
     return handlers
 
@@ -109,11 +111,8 @@ class Busy:
 
     def trouble(self) -> None:
         """Let the signers of some that are under way come to nothing, each in a way of their own."""
-        sent = [
-            one.id
-            for one in self.account.packages()
-            if (one.status, one.trashed, one.deleted) == ("SENT", False, False)
-        ]
+        open_ = (one for one in self.account.packages() if one.status == "SENT" and not one.trashed and not one.deleted)
+        sent = [one.id for one in open_ if not one.is_signed(0)]
         for package_id, verb in zip(sent[::2], ("lock", "fail kba", "bounce"), strict=False):
             self.tell(self.account.act(package_id, Act(verb, 0, text="BOUNCE"), now=self.clock.now), lost=0)
             self.settle()

@@ -51,6 +51,7 @@ def used(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     )
     account = busy.live(settings, steps=60, crowd=12, weeks=2, until=datetime.now(UTC))
     with Installation(settings, busy.functions(), account).running() as used:
+        assert len(addresses(used)) == len(LISTS) + len(ONES)
         yield used
 
 
