@@ -140,6 +140,19 @@ class TestOneBadPackage:
 
         assert world.picture(package.id).read_at
 
+    def test_one_that_was_deleted_before_we_saw_it_is_asked_for_once(self, world, clock):
+        """A callback said why it is not there, so nobody asks again."""
+        world.connect(Account(1, packages=1))
+        world.post(*world.step())
+        (package,) = world.account.packages()
+        world.post(*world.act(package.id, "delete"))
+        world.settle()
+        clock.forward(MINUTE)
+        world.settle()
+
+        assert world.picture(package.id).deleted
+        assert len([one for one in world.asked if f"/{package.id}" in one]) == 1
+
 
 class TestRows:
     """A row of the list that shows less than there is says nothing of what it leaves out."""

@@ -9,7 +9,8 @@ from sqlalchemy.engine import Connection
 from app.errors import NotThere, OneSpanError, UnreadableAnswer, UnreadablePackage
 from app.onespan.client import Answer, OneSpan
 from app.onespan.packages import read_package
-from app.store import journal, outages, reads, sightings
+from app.onespan.picture import derive
+from app.store import journal, outages, picture, reads, sightings
 from app.store.budget import Budget
 from app.store.db import Database
 from app.store.reads import Wanted
@@ -103,11 +104,12 @@ class Refresh:
     def _not_read(self, wanted: Wanted, problem: OneSpanError, *, began_at: datetime) -> None:
         with self._database.read() as connection:
             known = was_read(connection, wanted.package_id, key=self._onespan.name)
+            gone = isinstance(problem, NotThere) and _was_told_deleted(connection, wanted.package_id)
         if isinstance(problem, NotThere) and problem.answer and known:
             self._keep(wanted, problem.answer, kind="absence")
             return
         log.warning("package.not_read", package_id=wanted.package_id, error=type(problem).__name__)
-        now, wait = self._clock(), self._wait(wanted, problem, known=known)
+        now, wait = self._clock(), None if gone else self._wait(wanted, problem, known=known)
         with self._database.write() as connection:
             if wait is None:
                 reads.settle(connection, wanted, again_at=now + SOON)
@@ -137,6 +139,11 @@ class Refresh:
         if waits is None:
             return wait_after(wanted.attempt, problem)
         return waits[wanted.attempt - 1] if wanted.attempt <= len(waits) else None
+
+
+def _was_told_deleted(connection: Connection, package_id: str) -> bool:
+    state = picture.states(connection, [package_id]).get(package_id)
+    return state is not None and derive(package_id, state).deleted
 
 
 def _id_in(answer: Answer) -> str | None:
