@@ -8,7 +8,6 @@ import schemathesis
 from flask import Flask
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -25,7 +24,7 @@ from app.simulator.population import populated
 from app.work.dispatch import Handlers
 from app.work.reconcile import Asked
 from tests.conftest import ADA, BEN, HOUR, NOON, TOKEN
-from tests.world import ADDRESS, API_KEY, World
+from tests.world import World, knowing_onespan
 
 CHECKS = [
     not_a_server_error,
@@ -46,7 +45,7 @@ KNOWN = {
 def settings_of_a_service_that_asks(settings, handlers):
     """The service knows where OneSpan is."""
     handlers.onespan = OneSpan(backoff=0)
-    return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
+    return knowing_onespan(settings)
 
 
 @pytest.fixture

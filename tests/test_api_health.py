@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
-from pydantic import SecretStr
 
 from app.errors import GiveUp
 from app.onespan.client import OneSpan
@@ -13,7 +12,7 @@ from app.simulator.faults import Faults
 from app.simulator.population import populated
 from app.store import outages
 from tests.conftest import HOUR, NOON
-from tests.world import ADDRESS, API_KEY, MINUTE, World
+from tests.world import MINUTE, World, knowing_onespan
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -24,7 +23,7 @@ def settings(settings, request):
     if "world" not in request.fixturenames:
         return settings
     request.getfixturevalue("handlers").onespan = OneSpan(backoff=0)
-    return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
+    return knowing_onespan(settings)
 
 
 @pytest.fixture

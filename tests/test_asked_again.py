@@ -4,7 +4,6 @@ from random import Random
 from unittest.mock import ANY
 
 import pytest
-from pydantic import SecretStr
 
 from app.onespan.client import OneSpan
 from app.simulator import people
@@ -14,14 +13,14 @@ from app.simulator.quirks import Quirks
 from app.store import reads
 from app.work.reconcile import Asked
 from tests.conftest import HOUR, NOON
-from tests.world import ADDRESS, API_KEY, MINUTE, SECOND, World
+from tests.world import MINUTE, SECOND, World, knowing_onespan
 
 
 @pytest.fixture
 def settings(settings, handlers):
     """The service knows where OneSpan is."""
     handlers.onespan = OneSpan(backoff=0)
-    return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
+    return knowing_onespan(settings)
 
 
 @pytest.fixture

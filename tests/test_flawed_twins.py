@@ -15,7 +15,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import select, update
 
 from app import EXTENSION, Service, create_app
@@ -35,7 +34,7 @@ from app.work.batch import Batch
 from app.work.digest import Digest
 from app.work.reconcile import Asked, Reconcile
 from tests.conftest import HOUR
-from tests.world import ADDRESS, API_KEY, MINUTE, Spoilt, World
+from tests.world import MINUTE, Spoilt, World, knowing_onespan
 
 DAY = timedelta(days=1)
 Patch = pytest.MonkeyPatch
@@ -89,7 +88,7 @@ def database_url(tmp_path, migrated_sqlite) -> str:
 def settings(settings, handlers):
     """The service knows where OneSpan is."""
     handlers.onespan = OneSpan(backoff=0)
-    return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
+    return knowing_onespan(settings)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from app import Service
 from app.onespan.client import OneSpan
@@ -19,8 +18,8 @@ from app.simulator.server import api
 from app.store import queries
 from app.work.dispatch import Handlers
 from tests.conftest import HOUR, Clock
+from tests.world import ADDRESS, API_KEY, knowing_onespan
 
-ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
 MINUTE = timedelta(minutes=1)
 LIVES = 12  # in each test, each with its own losses
 
@@ -76,7 +75,7 @@ class World:
 def settings(settings, handlers):
     """The service knows where OneSpan is."""
     handlers.onespan = OneSpan(backoff=0)
-    return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
+    return knowing_onespan(settings)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Law 6 with a OneSpan whose clocks differ, which dates callbacks otherwise, or which does not show everything."""
 
+# ruff: noqa: F401, F811  (fixtures come by their names)
+
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -8,7 +10,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from app.onespan.client import OneSpan
 from app.onespan.findings import ONCE
@@ -17,7 +18,8 @@ from app.simulator.account import Account
 from app.simulator.quirks import Quirks
 from tests.conftest import HOUR, onespan_time
 from tests.test_findings import SAYS_SOMETHING
-from tests.world import ADDRESS, API_KEY, MINUTE, SECOND, World
+from tests.test_reconcile import world
+from tests.world import ADDRESS, SECOND, World, knowing_onespan
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 Answer = tuple[list[tuple[str, str]], bytes]
@@ -27,18 +29,7 @@ Answer = tuple[list[tuple[str, str]], bytes]
 def settings(settings, handlers):
     """The service knows where OneSpan is."""
     handlers.onespan = OneSpan(backoff=0)
-    return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
-
-
-@pytest.fixture
-def world(service, post, handlers, clock):
-    """A service that has listened since before anything happened, and has imported an account with nothing in it."""
-    world = World(service, post, handlers=handlers, clock=clock)
-    world.post(b'{"name": "PACKAGE_CREATE", "packageId": "before", "createdDate": "2026-03-02T12:00:00.000Z"}')
-    world.settle()
-    world.reconcile()
-    clock.forward(MINUTE)
-    return world
+    return knowing_onespan(settings)
 
 
 def answers(world: World, change: Callable[[list[tuple[str, str]], bytes], Answer]) -> None:

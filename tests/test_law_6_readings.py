@@ -13,7 +13,6 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import select
 
 from app import Service
@@ -34,8 +33,8 @@ from app.store.events import Unconfirmed
 from app.store.models import Read
 from app.work import witness
 from tests.conftest import HOUR, NOON
+from tests.world import ADDRESS, API_KEY, knowing_onespan
 
-ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
 MINUTE = timedelta(minutes=1)
 LATE = NOON + timedelta(days=60)
 
@@ -54,7 +53,7 @@ def account(handlers, clock) -> Account:
 def settings(settings, account):
     """The service knows where OneSpan is."""
     del account
-    return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
+    return knowing_onespan(settings)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import pytest
-from pydantic import SecretStr
 
 from app.onespan.client import OneSpan
 from app.simulator.account import Account
@@ -14,7 +13,7 @@ from app.simulator.population import populated
 from app.store import missed, outages
 from app.work.reconcile import Asked
 from tests.conftest import HOUR, TOKEN
-from tests.world import ADDRESS, API_KEY, MINUTE, World
+from tests.world import MINUTE, World, knowing_onespan
 
 BEFORE = b'{"name": "PACKAGE_CREATE", "packageId": "before", "createdDate": "2026-03-02T12:00:00.000Z"}'
 ARCHIVED = b'{"name": "PACKAGE_ARCHIVE", "packageId": "before", "createdDate": "2026-03-02T12:00:01.000Z"}'
@@ -24,7 +23,7 @@ ARCHIVED = b'{"name": "PACKAGE_ARCHIVE", "packageId": "before", "createdDate": "
 def settings(settings, handlers):
     """The service knows where OneSpan is."""
     handlers.onespan = OneSpan(backoff=0)
-    return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
+    return knowing_onespan(settings)
 
 
 @pytest.fixture

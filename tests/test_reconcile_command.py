@@ -5,7 +5,6 @@ from datetime import timedelta
 from random import Random
 
 import pytest
-from pydantic import SecretStr
 
 from app.onespan.access import ApiKey, Connection
 from app.onespan.client import OneSpan
@@ -16,7 +15,7 @@ from app.simulator.quirks import Quirks
 from app.work.reconcile import Asked
 from tests.conftest import HOUR, TOKEN
 from tests.test_reconcile import counts, ledger
-from tests.world import ADDRESS, API_KEY, World
+from tests.world import API_KEY, World, knowing_onespan
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -27,7 +26,7 @@ def settings(settings, handlers, request):
     handlers.onespan = OneSpan(backoff=0)
     if "alone" in request.node.name:
         return settings
-    return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
+    return knowing_onespan(settings)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from pydantic import SecretStr
 from werkzeug.test import run_wsgi_app
 
 from app import Service
@@ -22,12 +23,18 @@ from app.simulator.server import api
 from app.store import queries, runs
 from app.work.dispatch import Handlers
 from app.work.reconcile import Asked
+from config import Settings
 from tests.conftest import Clock
 from tests.truth import differences
 
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 TURNS = 5_000  # more than any test needs; so that none runs for ever
+
+
+def knowing_onespan(settings: Settings) -> Settings:
+    """The same, for a service that knows where OneSpan is."""
+    return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
 
 
 @dataclass
