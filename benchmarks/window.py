@@ -20,7 +20,7 @@ from app.store.db import Database
 from app.store.models import Package
 from app.store.queries import SORTS
 from app.store.queries.cursors import Place, write_cursor
-from app.store.queries.places import write_place
+from app.store.queries.places import write_parts
 from app.work.dispatch import Handlers
 from benchmarks import crowd, plan
 from benchmarks.places import Databases
@@ -264,7 +264,7 @@ def _others(many: int) -> Iterator[Ask]:
     yield Ask("reconciles", "/api/reconciles")
     yield Ask("reconciles, a late page", "/api/reconciles", {"cursor": PAGE})
     yield Ask("callbacks", "/api/callbacks")
-    yield Ask("callbacks, 1,000th page", "/api/callbacks", {"cursor": write_place(deep)})
+    yield Ask("callbacks, 1,000th page", "/api/callbacks", {"cursor": write_parts(deep)})
     for state in ("waiting", "digested", "unreadable", "unknown"):
         yield Ask(f"callbacks, {state}", "/api/callbacks", {"state": state})
     yield Ask("callbacks, by key", "/api/callbacks", {"key": "first"})

@@ -141,7 +141,7 @@ def test_it_is_counted_by_reason_up_to_a_number(ask, needy, tell, work, monkeypa
     counts = ask("/api/attention/counts").json
 
     assert counts == {"reasons": {**dict.fromkeys(attention.REASONS, 1), "DECLINED": 2}, "counted_to": 10_000}
-    monkeypatch.setattr(attention, "CAP", 1)
+    monkeypatch.setattr(attention, "COUNTED", 1)
     assert ask("/api/attention/counts").json["reasons"]["DECLINED"] == 1
 
 

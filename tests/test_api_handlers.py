@@ -76,7 +76,7 @@ def test_a_handler_that_was_deleted_is_shown_while_it_has_runs(ask, crm, tell, w
 
 def test_counting_ends_somewhere(ask, crm, monkeypatch):
     """And the answer says where."""
-    monkeypatch.setattr(reads, "CAP", 3)
+    monkeypatch.setattr(reads, "COUNTED", 3)
 
     deals = ask("/api/handlers").json["items"][1]
 

@@ -3,7 +3,7 @@
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import Needing, Page
-from app.store.queries.attention import CAP
+from app.store.queries.newest import COUNTED
 from app.web.answers import PackageCounts, ReasonCounts
 from app.web.endpoints import Endpoints
 from app.web.parameters import AttentionQuery
@@ -22,7 +22,7 @@ def add_views(endpoints: Endpoints, database: Database) -> None:
     def attention_counts() -> ReasonCounts:
         """How many need a hand, by reason."""
         with database.read() as connection:
-            return ReasonCounts(queries.attention_counts(connection), CAP)
+            return ReasonCounts(queries.attention_counts(connection), COUNTED)
 
     @endpoints.get("/api/counts", answer=PackageCounts)
     def package_counts() -> PackageCounts:

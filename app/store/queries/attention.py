@@ -10,14 +10,14 @@ from sqlalchemy.engine import Connection
 
 from app.onespan.values import Sender
 from app.store.models import PARKED, Attention, Dispatch, Package, Signer
-from app.store.queries.places import read_place, write_place
+from app.store.queries.newest import COUNTED
+from app.store.queries.places import read_place, write_parts
 from app.store.queries.shown import BadCursor, Page
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 Place = tuple[datetime | None, str, int]
 
-CAP = 10_000  # where counting ends
 ERROR_SHOWN = 300  # characters of a handler's error
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 PARKED_HANDLER = "PARKED_HANDLER"
@@ -54,8 +54,8 @@ class Needing:
 
 
 def attention_counts(connection: Connection) -> dict[str, int]:
-    """How many open ones there are of each reason, counted up to `CAP`."""
-    opened = {reason: _open(reason)[0].limit(CAP).subquery() for reason in REASONS}
+    """How many open ones there are of each reason, counted up to `COUNTED`."""
+    opened = {reason: _open(reason)[0].limit(COUNTED).subquery() for reason in REASONS}
     return {reason: connection.scalar(select(func.count()).select_from(rows)) or 0 for reason, rows in opened.items()}
 
 
@@ -125,7 +125,7 @@ def _first_line(error: str | None) -> str | None:
 
 
 def _write(row: AnyRow) -> str:
-    return write_place(row.since.isoformat() if row.since else None, row.package_id, row.place)
+    return write_parts(row.since.isoformat() if row.since else None, row.package_id, row.place)
 
 
 def _read(cursor: str) -> Place:

@@ -12,7 +12,7 @@ from app.errors import UnreadableCallback
 from app.onespan.callbacks import Callback, read_callback
 from app.onespan.catalogue import CATALOGUE
 from app.store.models import CALLBACK, Event, Journal
-from app.store.queries.places import read_place, values_of, write_place
+from app.store.queries.places import read_place, values_of, write_parts
 from app.store.queries.shown import Page
 
 WAITING, DIGESTED, UNREADABLE, UNKNOWN = "waiting", "digested", "unreadable", "unknown"
@@ -74,7 +74,7 @@ def callback_page(
     if before is not None:
         found = found.where(Journal.id < before)
     rows = connection.execute(found.limit(limit + 1)).all()
-    return Page(list(map(_detail, rows[:limit])), write_place(rows[limit - 1].id) if len(rows) > limit else None)
+    return Page(list(map(_detail, rows[:limit])), write_parts(rows[limit - 1].id) if len(rows) > limit else None)
 
 
 def _conditions(wanted: CallbackFilter) -> list[ColumnElement[bool]]:
@@ -110,7 +110,7 @@ def _unknown_page(
         found = found.where(Journal.key == wanted.key)
     rows = connection.execute(found).all()
     end = rows[limit - 1].event_id if len(rows) > limit else ids[-1] if len(ids) == look else None
-    return Page(list(map(_detail, rows[:limit])), write_place(end) if end else None)
+    return Page(list(map(_detail, rows[:limit])), write_parts(end) if end else None)
 
 
 def _newest(name: str, wanted: CallbackFilter, before: int | None) -> Select[int]:

@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, func, lit
 from sqlalchemy.engine import Connection
 
 from app.store.models import Dispatch, Event
-from app.store.queries.places import read_place, values_of, write_place
+from app.store.queries.newest import COUNTED
+from app.store.queries.places import read_place, values_of, write_parts
 from app.store.queries.shown import Page
 
-CAP = 10_000  # where counting ends
 LOOK = 1_000  # runs that are looked at for one page
 HANDLERS = 500  # handlers that have ever run, at most
 STATES = ("due", "running", "done", "parked", "discarded")
@@ -78,13 +78,13 @@ def handler_page(
     names = [name for name in known if name > after]
     shown = names[:limit]
     items = [_counted(connection, name, listening.get(name)) for name in shown]
-    return Page(items, write_place(shown[-1]) if len(names) > limit else None)
+    return Page(items, write_parts(shown[-1]) if len(names) > limit else None)
 
 
 def _counted(connection: Connection, name: str, events: Sequence[str] | None) -> HandlerDetail:
-    due, running, parked = connection.execute(_COUNTS, {"handler": name, "cap": CAP}).one()
+    due, running, parked = connection.execute(_COUNTS, {"handler": name, "cap": COUNTED}).one()
     last = connection.scalar(_LAST_DONE.where(Dispatch.handler == name))
-    return HandlerDetail(name, None if events is None else list(events), due, running, parked, CAP, last)
+    return HandlerDetail(name, None if events is None else list(events), due, running, parked, COUNTED, last)
 
 
 def dispatch_detail(connection: Connection, dispatch_id: int) -> RunDispatch | None:
@@ -116,7 +116,7 @@ def dispatch_page(
     else:
         end = connection.execute(_newest(chosen, limit=LOOK).limit(1).offset(LOOK - 1)).one_or_none()
     return Page(
-        [RunDispatch(**row._asdict()) for row in rows[:limit]], write_place(end.event_id, end.id) if end else None
+        [RunDispatch(**row._asdict()) for row in rows[:limit]], write_parts(end.event_id, end.id) if end else None
     )
 
 

@@ -15,22 +15,30 @@ from app.store.queries.shown import BadCursor
 LAST = 2**63 - 1  # of what an id's column holds
 
 
-def write_place(*parts: str | int | None) -> str:
-    """A cursor that stands for these values."""
+def read_place(cursor: str, *kinds: type) -> tuple[Any, ...]:
+    """The values a cursor stands for, of these kinds; a text may be None. Raises `BadCursor`."""
+    parts = read_parts(cursor)
+    if len(parts) != len(kinds) or not all(map(_fits, parts, kinds)):
+        raise BadCursor
+    return tuple(parts)
+
+
+def write_parts(*parts: object) -> str:
+    """These values as one word."""
     text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def read_place(cursor: str, *kinds: type) -> tuple[Any, ...]:
-    """The values a cursor stands for, of these kinds; a text may be None. Raises `BadCursor`."""
+def read_parts(cursor: str) -> list[Any]:
+    """The values in such a word, whatever they are. Raises `BadCursor`."""
     try:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
         parts = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (RecursionError, ValueError, binascii.Error):
         raise BadCursor from None
-    if not isinstance(parts, list) or len(parts) != len(kinds) or not all(map(_fits, parts, kinds)):
+    if not isinstance(parts, list):
         raise BadCursor
-    return tuple(parts)
+    return parts
 
 
 def _fits(part: object, kind: type) -> bool:

@@ -7,18 +7,18 @@ from flask import Blueprint, Response, request
 from sqlalchemy.engine import Connection
 
 from app.store import queries
-from app.web.dashboard.frame import Frame, answer, has_it, up_to
-from app.web.parameters import Cursor, Parameters, read_parameters
+from app.web.dashboard.frame import Frame, up_to
+from app.web.dashboard.view import View
+from app.web.parameters import read_parameters
 
 FIRST = 10  # of each reason, where all are shown
 ROWS = 50
 
 
-class AttentionView(Parameters):
+class AttentionView(View):
     """All reasons, or the pages of one."""
 
     reason: Literal[queries.REASONS] | None = None  # type: ignore[valid-type]
-    cursor: Cursor | None = None
 
 
 def add_views(blueprint: Blueprint, frame: Frame) -> None:
@@ -28,12 +28,11 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
     def attention() -> Response:
         """What needs a hand."""
         asked = read_parameters(AttentionView, request.args)
-        with frame.database.read() as connection:
-            mark = frame.mark(connection)
-            if has_it(mark):
-                return answer("", etag=mark)
-            groups = list(_groups(connection, asked))
-            return frame.page(connection, "attention.html", here="attention", mark=mark, groups=groups, asked=asked)
+
+        def show(connection: Connection) -> dict[str, Any]:
+            return {"groups": list(_groups(connection, asked)), "asked": asked}
+
+        return frame.page_of_picture("attention.html", here="attention", show=show)
 
 
 def _groups(connection: Connection, asked: AttentionView) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Events, and the callbacks that told them, as they came and as they were understood."""
 
 from typing import Any, Literal
-from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
@@ -10,8 +9,9 @@ from app.store import queries
 from app.store.queries import CallbackFilter, EventFilter
 from app.web.dashboard import words
 from app.web.dashboard.frame import Frame, found
+from app.web.dashboard.view import View
 from app.web.endpoints import id_in
-from app.web.parameters import LAST_ID, Cursor, EventName, Parameters, State, Word, read_parameters
+from app.web.parameters import LAST_ID, EventName, State, Word, read_parameters
 
 ROWS = 50
 NONE_YET = {
@@ -19,18 +19,6 @@ NONE_YET = {
     "unknown": "Every event that came is one this version knows.",
     "waiting": "Nothing waits: what came was digested.",
 }
-
-
-class View(Parameters):
-    """The whole view, as the address has it."""
-
-    cursor: Cursor | None = None
-
-    def address(self, **other: object) -> str:
-        """Where this view begins, but for what is `other` there."""
-        told = {**self.model_dump(mode="json", exclude={"cursor"}), **other}
-        asked = {name: value for name, value in told.items() if value}
-        return f"?{urlencode(asked)}" if asked else request.path
 
 
 class EventsView(View):

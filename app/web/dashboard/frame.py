@@ -13,13 +13,13 @@ from sqlalchemy.engine import Connection
 
 from app.store import queries
 from app.store.db import Database
+from app.store.queries.newest import COUNTED
 from app.web.acts import Acts
 from app.web.dashboard import words
 from app.web.dashboard.visitor import may_act, who
 from app.web.endpoints import NoSuchThing
 from app.web.vitals import Bedside
 
-CAP = 10_000  # where counting ends
 ROOMS = (
     ("/", "Transactions", "transactions"),
     ("/attention", "Needs attention", "attention"),
@@ -65,8 +65,16 @@ class Frame:
         seen = html.replace(generate_csrf(), "")
         return answer(html, etag=mark or _hash(seen))
 
-    def mark(self, connection: Connection) -> str:
-        """The ETag of a page of the picture alone: what that is made of, to the minute, for this visitor."""
+    def page_of_picture(self, template: str, *, here: str, show: Callable[[Connection], dict[str, Any]]) -> Response:
+        """A page that shows nothing but the picture: where that is as it was, nothing is read for it."""
+        with self.database.read() as connection:
+            mark = self._mark(connection)
+            if has_it(mark):
+                return answer("", etag=mark)
+            return self.page(connection, template, here=here, mark=mark, **show(connection))
+
+    def _mark(self, connection: Connection) -> str:
+        """What the picture is made of, to the minute, for this visitor."""
         ends = queries.picture_mark(connection)
         return _hash(f"{request.full_path} {who()} {may_act()} {ends} {self.clock():%H:%M}")
 
@@ -91,8 +99,8 @@ class Frame:
 
 
 def up_to(count: int) -> str:
-    """A count that ends at `CAP`."""
-    return f"{CAP:,}+" if count >= CAP else f"{count:,}"
+    """A count that ends at `COUNTED`."""
+    return f"{COUNTED:,}+" if count >= COUNTED else f"{count:,}"
 
 
 def answer(html: str, *, etag: str) -> Response:

@@ -9,8 +9,9 @@ from app.onespan.catalogue import CATALOGUE
 from app.store import queries
 from app.store.choice import Choice
 from app.store.queries import DispatchFilter
-from app.web.dashboard.events import View
 from app.web.dashboard.frame import Frame, up_to
+from app.web.dashboard.login import way_of_ours
+from app.web.dashboard.view import View
 from app.web.dashboard.visitor import acts, who
 from app.web.parameters import EventName, Parameters, State, Word, read_parameters
 
@@ -68,7 +69,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
         """Run it again."""
         frame.acts.replay(dispatch_id, by=who() or "")
         flash("It runs again.")
-        return _back()
+        return redirect(way_of_ours(request.form.get("back"), otherwise=url_for("pages.handlers")), 303)
 
     @blueprint.get("/handlers/replay")
     @acts
@@ -87,10 +88,3 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
         done = frame.acts.replay_all(asked.choice(), expect=asked.expect, by=who() or "")
         flash(f"{done.count:,} {'run is' if done.count == 1 else 'runs are'} due again.")
         return redirect(f"{url_for('pages.handlers')}?{urlencode({'state': 'due'})}", 303)
-
-
-def _back() -> ResponseReturnValue:
-    """To the page of ours that asked."""
-    came = request.form.get("back", "")
-    is_ours = came.startswith("/") and not came.startswith("//") and "\\" not in came and came.isprintable()
-    return redirect(came if is_ours else url_for("pages.handlers"), 303)

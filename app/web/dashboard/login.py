@@ -68,12 +68,12 @@ def login(guard: Guard, database: Database, *, passwords: Passwords, clock: Call
     return blueprint
 
 
-def way_of_ours(wanted: str | None) -> str:
-    """Where to go on: a path of ours as it is, otherwise the first page. Nobody is led to another site."""
+def way_of_ours(wanted: str | None, *, otherwise: str = "/") -> str:
+    """Where to go on: a path of ours as it is, or `otherwise`. Nobody is led to another site."""
     path = (wanted or "").partition("?")[0]
     ours = path.startswith("/") and not path.startswith("//") and path not in ("/login", "/logout")
     plain = wanted and wanted.isprintable() and "\\" not in wanted and len(wanted) <= LONGEST_WAY
-    return wanted if wanted and ours and plain else "/"
+    return wanted if wanted and ours and plain else otherwise
 
 
 def neighbourhood(address: str | None) -> str:
