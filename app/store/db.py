@@ -9,10 +9,9 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,8 @@ from sqlalchemy import (
     Dialect,
     Engine,
     Executable,
-    TextClause,
+    Row,
     TypeDecorator,
-    bindparam,
     create_engine,
     event,
     func,
@@ -33,11 +31,9 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy import Row as DatabaseRow
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, TimeoutError  # noqa: A004  (a database error to all)
-from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_SECONDS = 10  # how long a writer waits for another before it gives up
@@ -71,9 +67,6 @@ SQLITE_SETTINGS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
 )
-
-
-Row = Mapping[str, Any]
 
 
 class Moment(TypeDecorator[datetime]):
@@ -238,8 +231,8 @@ def plan_anew(connection: Connection) -> None:
 
 
 def in_time(
-    connection: Connection, statement: Executable, parameters: Row, *, patience: timedelta
-) -> Sequence[DatabaseRow[*tuple[Any, ...]]] | None:
+    connection: Connection, statement: Executable, parameters: Mapping[str, Any], *, patience: timedelta
+) -> Sequence[Row[*tuple[Any, ...]]] | None:
     """What a read tells, planned for its parameters; None where PostgreSQL has not told it by then."""
     if connection.dialect.name != "postgresql":
         return connection.execute(statement, parameters).all()
@@ -254,54 +247,6 @@ def in_time(
             raise
         return None
     return rows
-
-
-def insert_all(connection: Connection, table: type[DeclarativeBase], rows: Sequence[Row]) -> None:
-    """Insert many rows, in their order. All have the same columns."""
-    _put(connection, table, rows, replace=False)
-
-
-def upsert_all(connection: Connection, table: type[DeclarativeBase], rows: Sequence[Row]) -> None:
-    """Insert each row, or overwrite the one with its primary key. All have the same columns."""
-    _put(connection, table, rows, replace=True)
-
-
-def _put(connection: Connection, table: type[DeclarativeBase], rows: Sequence[Row], *, replace: bool) -> None:
-    """Write many rows with one statement. PostgreSQL gets them as one JSON text: a parameter each costs it far more."""
-    if not rows:
-        return
-    statement = _statement(connection.dialect, table, tuple(rows[0]), replace=replace)
-    if connection.dialect.name == "postgresql":
-        connection.execute(statement, {"rows": json.dumps(rows, default=_write_time, separators=(",", ":"))})
-    else:
-        connection.execute(statement, list(rows))
-
-
-@cache
-def _statement(
-    dialect: Dialect, table: type[DeclarativeBase], columns: tuple[str, ...], *, replace: bool
-) -> TextClause:
-    quote = dialect.identifier_preparer.quote
-    name, names = quote(table.__tablename__), ", ".join(map(quote, columns))
-    ending = _on_conflict(dialect, table, columns) if replace else ""
-    if dialect.name == "postgresql":
-        source = f"SELECT {names} FROM json_populate_recordset(NULL::{name}, :rows)"  # noqa: S608  (names of ours)
-        return text(f"INSERT INTO {name} ({names}) {source} {ending}")
-    places = ", ".join(f":{one}" for one in columns)
-    put = text(f"INSERT INTO {name} ({names}) VALUES ({places}) {ending}")  # noqa: S608  (names of ours)
-    return put.bindparams(*(bindparam(one, type_=table.__table__.columns[one].type) for one in columns))
-
-
-def _on_conflict(dialect: Dialect, table: type[DeclarativeBase], columns: Iterable[str]) -> str:
-    quote = dialect.identifier_preparer.quote
-    keys = [column.name for column in table.__table__.primary_key]
-    sets = ", ".join(f"{quote(one)} = excluded.{quote(one)}" for one in columns if one not in keys)
-    return f"ON CONFLICT ({', '.join(map(quote, keys))}) DO UPDATE SET {sets}"
-
-
-def _write_time(value: object) -> str:
-    assert isinstance(value, datetime), value
-    return value.isoformat()
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

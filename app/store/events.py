@@ -13,8 +13,8 @@ from app.onespan.callbacks import Callback
 from app.onespan.claims import iso
 from app.onespan.findings import ONCE, ToldEvent
 from app.store import tallies
-from app.store.db import insert_all
 from app.store.models import Event
+from app.store.rows import insert_all
 
 # Without a `createdDate` an identical callback within this time of the first is a repeat; later it is news.
 SAME_FACT = timedelta(minutes=5)

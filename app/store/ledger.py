@@ -19,9 +19,10 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection, Row
 
 from app.errors import StillRunning
-from app.store.db import insert_all, take_pen
+from app.store.db import take_pen
 from app.store.models import DUE, PARKED, RUNNING, Dispatch
 from app.store.picture import Cause, NewChange
+from app.store.rows import insert_all
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from app.onespan.values import Document as DocumentValue
 from app.onespan.values import Package as PackageValue
 from app.onespan.values import Signer as SignerValue
 from app.store import searches, tallies
-from app.store.db import insert_all, upsert_all
 from app.store.models import Attention, Change, Document, Package, Search, Signer
+from app.store.rows import insert_all, upsert_all
 from app.store.searches import words_of
 from app.store.shelves import shelf, title
 
