@@ -294,6 +294,26 @@ def test_what_one_reading_does_not_show_has_not_changed(member):
     assert "PACKAGE_READY_FOR_COMPLETE" not in vague_before
 
 
+def test_a_document_that_cannot_be_read_may_have_been_signed_before():
+    """Nor has who signed the rest of them signed all."""
+    one_null = signed(consent=True, contract=True, autocomplete=False)
+    one_null["documents"] = [one_null["documents"][0], None]
+    done = shown("SENT", **signed(consent=True, contract=True, autocomplete=False))
+
+    assert names(found(shown("SENT", **one_null), done)) == []
+    assert names(found(shown("SENT", **signed()), shown("SENT", **one_null))) == ["DOCUMENT_SIGNED"]
+
+
+def test_who_is_not_shown_may_still_have_to_sign():
+    """So a package is not ready when the others have signed."""
+    both = [document(CONTRACT, [approval(ROLE_OF_ADA, signed=NOON), approval("role-of-ben")])]
+    shows = {"autocomplete": False, "documents": both}
+    before, now = shown("DRAFT", roles=[], **shows), shown("SENT", roles=[role(ADA), None], **shows)
+
+    assert now.all_signed is None
+    assert "PACKAGE_READY_FOR_COMPLETE" not in names(found(before, now))
+
+
 # Of these a null says something: no due date, not signed yet, and no need to be told otherwise.
 SAYS_SOMETHING = {"due", "signed", "accepted", "optional"}
 

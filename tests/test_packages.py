@@ -157,6 +157,7 @@ def test_nulls_and_nonsense_count_as_not_shown():
         seats=(Seat(A, A, None, None, None, None, None, None, taken=False),),
         documents=shown.documents,
         vague=True,
+        half_shown=True,
     )
     assert [(one.id, one.signed) for one in shown.documents] == [(CONTRACT, None)]
 

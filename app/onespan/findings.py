@@ -244,8 +244,7 @@ def _of_role(
         is_new = at > interval.after and _was_open(interval, document_id, role_id=(before or now).role_id)
         if is_new and not interval.is_told("DOCUMENT_SIGNED", who=who, document_id=document_id):
             yield _found(interval, "DOCUMENT_SIGNED", at, signer_id=signer_id, document_id=document_id)
-    was_asked = not (interval.before and interval.before.all_signed is None)
-    was_open = was_asked and not (before and before.completed)
+    was_open = not (interval.before and interval.before.half_shown) and not (before and before.completed)
     if now.completed and was_open and not interval.is_told("SIGNER_COMPLETE", who=who):
         yield _found(interval, "SIGNER_COMPLETE", max(signed.values(), default=None), signer_id=signer_id)
     was_free = before is None or before.locked is False
@@ -326,9 +325,11 @@ def _within(at: str | None, after: str, until: str, *, otherwise: str) -> str:
 
 def _was_open(interval: Interval, document_id: str, *, role_id: str) -> bool:
     """Whether a document is known not to have been signed there before."""
-    documents = interval.before.documents if interval.before else ()
-    earlier = next((one for one in documents if one.id == document_id), None)
-    return earlier is None or (earlier.signed is not None and not earlier.signed.get(role_id))
+    before = interval.before
+    earlier = next((one for one in before.documents if one.id == document_id), None) if before else None
+    if earlier is None:
+        return before is None or not before.half_shown
+    return earlier.signed is not None and not earlier.signed.get(role_id)
 
 
 def _signatures(reading: PackageReading) -> list[str]:

@@ -56,7 +56,7 @@ class PackageReading:
     """What one answer of OneSpan shows of one package; None is what it does not show.
 
     Not `whole`: the parts are left out, as in an item of a list. `vague`: not all that is shown of them can be read, or
-    says who sits there and who is asked to sign.
+    says who sits there and who is asked to sign; `half_shown`: so it is with the documents.
     """
 
     id: str
@@ -75,6 +75,7 @@ class PackageReading:
     ended_by: EndedBy | None = None
     whole: bool = True
     vague: bool = False
+    half_shown: bool = False
 
     @classmethod
     def blank(cls, package_id: str) -> "PackageReading":
@@ -84,7 +85,8 @@ class PackageReading:
     @property
     def all_signed(self) -> bool | None:
         """Everybody who is asked for anything has signed it all, and somebody is; None where that is not all shown."""
-        if any(document.signed is None for document in self.documents):
+        people = {seat.role_id for seat in self.seats}
+        if self.half_shown or any({*(document.signed or ())} - people for document in self.documents):
             return None
         asked = [seat.completed for seat in self.seats if seat.completed is not None]
         return bool(asked) and all(asked)
@@ -109,7 +111,11 @@ def read_package(shown: object) -> PackageReading:
     if not package_id:
         raise UnreadablePackage("it has no id")
     documents, roles = list(_objects(shown.get("documents"))), list(_objects(shown.get("roles")))
-    seats = tuple(seat for role in roles for seat in _seats(role, documents))
+    asked = [_approvals(document) for document in documents]
+    lists = (shown.get("roles"), shown.get("documents"), *(role.get("signers") for role in roles))
+    half_shown = None in asked or (isinstance(shown.get("documents"), list) and not _are_shown(shown["documents"]))
+    marks = [mark for approvals in asked for mark in approvals or ()]
+    seats = tuple(seat for role in roles for seat in _seats(role, marks, half_shown=half_shown))
     return PackageReading(
         id=package_id,
         name=_text(shown.get("name")),
@@ -126,25 +132,18 @@ def read_package(shown: object) -> PackageReading:
         documents=tuple(_document(document) for document in documents if _id(document)),
         ended_by=_ended_by(shown) if shown.get("status") in ("DECLINED", "OPTED_OUT") else None,
         whole=isinstance(shown.get("roles"), list) and isinstance(shown.get("documents"), list),
-        vague=_is_vague(shown, roles, documents),
+        vague=half_shown or not all(map(_are_shown, lists)),
+        half_shown=half_shown,
     )
-
-
-def _is_vague(
-    shown: Mapping[str, object], roles: Iterable[Mapping[str, object]], documents: Iterable[Mapping[str, object]]
-) -> bool:
-    lists = (shown.get("roles"), shown.get("documents"), *(one.get("signers") for one in roles))
-    return not all(map(_are_shown, lists)) or None in map(_approvals, documents)
 
 
 def _are_shown(parts: object) -> bool:
     return isinstance(parts, list) and all(isinstance(part, Mapping) and _id(part) for part in parts)
 
 
-def _seats(role: Mapping[str, object], documents: Iterable[Mapping[str, object]]) -> Iterator[Seat]:
+def _seats(role: Mapping[str, object], marks: Iterable[Mapping[str, object]], *, half_shown: bool) -> Iterator[Seat]:
     role_id = _id(role)
-    shown = [_approvals(document) for document in documents]
-    approvals = [mark for marks in shown for mark in marks or () if mark.get("role") == role_id]
+    approvals = [mark for mark in marks if mark.get("role") == role_id]
     # The sender has a role of their own in every package; without anything to sign it is no signer's.
     if not role_id or (role.get("type") == "SENDER" and not approvals):
         return
@@ -157,7 +156,7 @@ def _seats(role: Mapping[str, object], documents: Iterable[Mapping[str, object]]
             name=_full_name(person),
             email=_text(person.get("email")),
             locked=_flag(role.get("locked")) if is_signer else None,
-            completed=_all_signed(approvals) if approvals and None not in shown else None,
+            completed=_all_signed(approvals) if approvals and not half_shown else None,
             attachments=_attachments(role.get("attachmentRequirements")) if is_signer else None,
             taken=bool(_id(person)),
         )
