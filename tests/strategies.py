@@ -33,6 +33,17 @@ STATUSES = (
 PEOPLE = (ADA, BEN, DAN, EVE, CLEO, ROLE_A, ROLE_B, ROLE_C, None)
 SUCCESSORS = (ROLE_C, DAN, None)
 
+
+SHORT = st.text(max_size=8)
+
+
+def any_json(*leaves: st.SearchStrategy[Any], keys: st.SearchStrategy[str] = SHORT) -> Any:
+    """Any JSON value, some levels deep; these may stand in it besides those that always may."""
+    plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), *leaves)
+    inner = st.one_of(plain, st.lists(plain, max_size=3), st.dictionaries(keys, plain, max_size=3))
+    return st.one_of(inner, st.lists(inner, max_size=4), st.dictionaries(keys, inner, max_size=4))
+
+
 times = st.integers(0, 6).map(lambda minutes: NOON + minutes * MINUTE)
 names = st.sampled_from([*sorted(CATALOGUE), "PACKAGE_FRAMED"])
 

@@ -743,16 +743,15 @@ def test_head_is_get_without_its_body(client, lease):
         )
 
 
-def test_a_parked_run_is_replayed(client, ask, work, lease):
+def test_a_parked_run_is_replayed(client, ask, work, lease, promises):
     """It is due with all its attempts before it, the history says so, and the attention closes."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    document = client.get("/api/openapi.json").json
     dispatch = ask("/api/events", state="parked").json["items"][0]["dispatches"][0]
     attention = [one["reason"] for one in ask(path_of(lease)).json["attention"]]
 
     answer = client.post(f"/api/dispatches/{dispatch['id']}/replay", headers=headers)
 
-    assert_promised(document, "post", answer)
+    assert_promised(promises, "post", answer)
     assert (answer.status_code, set(answer.json)) == (200, set(DISPATCH.split()))
     assert {**answer.json, "due_at": ""} == {
         "id": dispatch["id"],
@@ -776,10 +775,9 @@ def test_a_parked_run_is_replayed(client, ask, work, lease):
     assert [one["reason"] for one in ask(path_of(lease)).json["attention"]] == attention
 
 
-def test_only_what_is_there_and_does_not_run_is_replayed(service, client, ask, lease):
+def test_only_what_is_there_and_does_not_run_is_replayed(service, client, ask, lease, promises):
     """404 for no dispatch, 409 while it runs, 400 for a parameter; nothing is changed by any."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    document = client.get("/api/openapi.json").json
     with service.database.write() as connection:
         connection.execute(text("UPDATE dispatches SET state = 'running', due_at = '2999-01-01 00:00:00.000000'"))
     before = ask("/api/events").json
@@ -790,7 +788,7 @@ def test_only_what_is_there_and_does_not_run_is_replayed(service, client, ask, l
     }
 
     for answer in list(answers.values())[:3]:
-        assert_promised(document, "post", answer)
+        assert_promised(promises, "post", answer)
     assert [one.status_code for one in answers.values()] == [404, 404, 409, 400]
     assert answers["1/replay"].json["error"]["code"] == "still_running"
     assert "force" in answers["1/replay?force=1"].json["error"]["message"]
@@ -825,12 +823,9 @@ def test_the_document_is_whole_and_speaks_of_every_route(app: Flask, client):
         Draft202012Validator.check_schema(schema)
 
 
-@on_sqlite
-def test_every_operation_is_described(client):
+def test_every_operation_is_described(promises):
     """A summary, its parameters each with words, its errors, and who may ask."""
-    document = client.get("/api/openapi.json").json
-
-    for path, operations in document["paths"].items():
+    for path, operations in promises["paths"].items():
         for method, operation in operations.items():
             assert operation["summary"], path
             assert operation["security"] == ([] if path in FOR_ANYONE else [{"bearer": []}])
@@ -843,7 +838,7 @@ def test_every_operation_is_described(client):
                 assert "404" in operation["responses"], path
             if any(one["in"] == "query" for one in operation["parameters"]):
                 assert "400" in operation["responses"], (path, method)
-    packages = document["paths"]["/api/packages"]["get"]["parameters"]
+    packages = promises["paths"]["/api/packages"]["get"]["parameters"]
     assert {one["name"] for one in packages} == {
         "status",
         "trashed",
@@ -860,9 +855,9 @@ def test_every_operation_is_described(client):
         "limit",
         "cursor",
     }
-    events = document["paths"]["/api/events"]["get"]["parameters"]
+    events = promises["paths"]["/api/events"]["get"]["parameters"]
     assert {one["name"] for one in events} == {"package", "name", "source", "state", "limit", "cursor"}
-    changes = document["paths"]["/api/changes"]["get"]["parameters"]
+    changes = promises["paths"]["/api/changes"]["get"]["parameters"]
     assert {one["name"] for one in changes} == {"after", "limit", "wait"}
 
 
@@ -911,9 +906,9 @@ def test_no_condition_but_one_is_answered(client, tell, picture):
     assert (answer.status_code, answer.json["id"]) == (200, "pkg-1")
 
 
-def test_every_answer_of_the_api_is_in_its_document(client):
+def test_every_answer_of_the_api_is_in_its_document(client, promises):
     """Also those that are no success."""
-    paths = client.get("/api/openapi.json").json["paths"]
+    paths = promises["paths"]
 
     for path, methods in paths.items():
         for operation in methods.values():

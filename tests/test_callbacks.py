@@ -14,6 +14,7 @@ from app.onespan.catalogue import CATALOGUE
 from tests import fixtures
 from tests.conftest import ADA, NOON
 from tests.fixtures import callback
+from tests.strategies import any_json
 
 FULL = callback("PACKAGE_DECLINE", sessionUser=ADA, message="too expensive", phone="+1 555 0100")
 ARBITRARY = settings(deadline=None, print_blob=True, max_examples=200)
@@ -258,11 +259,7 @@ def test_any_bytes_are_read_or_refused(body):
     _read_or_refused(body)
 
 
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=15,
-)
+anything = any_json()
 members = st.sampled_from(("name", "packageId", "sessionUser", "documentId", "message", "createdDate", "newRoleId"))
 
 

@@ -16,6 +16,7 @@ from app.store.models import Dispatch, Event, Journal
 from app.web.auth import authenticate
 from app.work.dispatch import Handlers
 from tests.conftest import KEY
+from tests.strategies import any_json
 
 # One database serves a whole test: what is kept of one example must not spoil the next.
 FUZZ = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
@@ -39,11 +40,7 @@ TIMES = st.one_of(
     TEXTS,
 )
 NUMBERS = st.one_of(st.integers(), st.integers(10**18, 10**400), st.floats(), st.just(1e308 * 10))
-VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS),
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXTS, inner, max_size=4)),
-    max_leaves=12,
-)
+VALUES = any_json(NUMBERS, TEXTS, keys=TEXTS)
 IDS = st.one_of(st.sampled_from(["pkg-1", "PKG-1", "x/y=", "%2F", "é"]), TEXTS)
 CALLBACKS = st.fixed_dictionaries(
     {"name": NAMES, "packageId": IDS},

@@ -235,7 +235,7 @@ class TestLists:
         world = World(service, post, handlers=handlers, clock=clock)
         at = clock.now - 40 * DAY
         packages = [replace(one, updated=at, due=None) for one in populated(1, 700, now=at).packages()]
-        world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0)).hold(packages))
+        world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).hold(packages))
         world.list_as(in_any_order(3))
         world.reconcile()
 
@@ -245,7 +245,7 @@ class TestLists:
         """It says 300, and shows more."""
         world = World(service, post, handlers=handlers, clock=clock)
         packages = populated(1, 700, now=clock.now - 40 * DAY).packages()
-        world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0)).hold(packages))
+        world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).hold(packages))
         world.list_as(lambda rows: (rows, min(len(rows), 300)))
         world.reconcile()
 
@@ -388,8 +388,8 @@ class TestGivenUp:
 
     def test_a_list_that_does_not_fit_together_is_given_up(self, world, clock):
         """It has nothing where a page does not begin at a hundred."""
-        packages = populated(1, 250, now=clock.now - 40 * DAY).packages()
-        world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0)).hold(packages))
+        packages = populated(1, 130, now=clock.now - 40 * DAY).packages()
+        world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).hold(packages))
 
         def change(environ: Any, answer: Spoilt) -> None:
             asked = parse_qs(environ["QUERY_STRING"])
@@ -399,7 +399,7 @@ class TestGivenUp:
 
         world.spoil(change)
         world.service.reconcile.begin(Asked(backfill=True))
-        world.live_on(SIX_HOURS + HOUR, every=10 * MINUTE)
+        world.live_on(SIX_HOURS + HOUR, every=30 * MINUTE)
 
         assert ledger(world.service)[1].state == "failed"
         assert "does not add up" in ledger(world.service)[1].error

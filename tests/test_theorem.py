@@ -31,7 +31,7 @@ import pytest
 from tests.bench import Bench
 from tests.prove import play
 
-SCHEDULES = {"sqlite": 150, "postgresql": 50}  # in each of the tests
+SCHEDULES = {"sqlite": 170, "postgresql": 30}  # in each of the tests
 STEPS = 5
 
 

@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 from flask import Blueprint, Response, current_app, request
 from flask.typing import ResponseReturnValue
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from app.errors import ReceiverError
 from app.store.queries import BadCursor, Page
 from app.web.bodies import whole_body
 from app.web.openapi import Document, Endpoint
 from app.web.parameters import no_parameters, read_body, read_parameters
+from app.web.shapes import shape_of
 
 Item = TypeVar("Item")
 View = Callable[..., Any]
@@ -41,7 +42,7 @@ class Endpoints:
         bearer: bool = True,
     ) -> Callable[[View], View]:
         """A view that answers GET; it is given `asked` where it takes a query. Without `bearer` it is for anyone."""
-        shape = TypeAdapter(answer)
+        shape = shape_of(answer)
 
         def route(view: View) -> View:
             self.document.describe(
@@ -68,7 +69,7 @@ class Endpoints:
         status: int = HTTPStatus.OK,
     ) -> Callable[[View], View]:
         """A view that answers POST; it is given `asked` where it takes a body, all of which may be left out."""
-        shape = TypeAdapter(answer)
+        shape = shape_of(answer)
 
         def route(view: View) -> View:
             told = (*errors, HTTPStatus.REQUEST_ENTITY_TOO_LARGE) if body else errors

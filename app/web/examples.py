@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args, get_origin
 
-from pydantic import TypeAdapter
-
 from app.onespan.callbacks import Callback
 from app.onespan.values import Attention, Document, Package, Sender, Signer
 from app.store.picture import Cause
@@ -42,6 +40,7 @@ from app.web.answers import (
     Vitals,
 )
 from app.web.parameters import ReconcileRequest, ReplayRequest
+from app.web.shapes import shape_of
 
 NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 TEN, NOON = NINE + timedelta(hours=1), NINE + timedelta(hours=3)
@@ -225,4 +224,4 @@ def example_of(kind: Any) -> Any:
 
 
 def _json(kind: Any, value: Any) -> Any:
-    return TypeAdapter(kind).dump_python(value, mode="json")
+    return shape_of(kind).dump_python(value, mode="json")

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.web.examples import CODES, example_of
+from app.web.shapes import shape_of
 
 TITLE = "OneSpan Sign receiver"
 VERSION = "1"
@@ -198,6 +199,6 @@ def _taken(body: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schema(answer: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    schema = TypeAdapter(answer).json_schema(ref_template=REFERENCE, mode="serialization")
+    schema = shape_of(answer).json_schema(ref_template=REFERENCE, mode="serialization")
     schemas.update(schema.pop("$defs", {}))
     return schema
