@@ -24,7 +24,7 @@ demo: $(VENV)/.runs ## the service and a simulated OneSpan that sends it callbac
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python deploy/foreground.py sh deploy/demo.sh
 
 test: $(VENV)/.tests ## all tests, on SQLite and PostgreSQL
-	@$(BIN)/pytest -n auto
+	@$(BIN)/pytest -n auto --dist worksteal
 
 prove: export SETTINGS_FILE := /dev/null
 prove: $(VENV)/.tests ## random schedules against the reconciler until you stop it, or for PROVE_SECONDS

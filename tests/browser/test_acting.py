@@ -80,7 +80,7 @@ def test_what_needs_a_hand_is_grouped_by_reason_with_what_to_do(page, installati
         expect(group.locator("tbody tr")).to_have_count(1)
         expect(group.locator("tbody")).to_contain_text(about)
         expect(group.locator(".advice")).not_to_be_empty()
-    expect(page.get_by_role("link", name=re.compile("Needs attention"))).to_contain_text("7 need attention")
+    expect(page.get_by_role("link", name=re.compile("Needs attention"))).to_contain_text("7 open")
 
 
 GROUPS = {
@@ -122,7 +122,7 @@ def test_a_run_that_gave_up_is_run_again_and_the_history_says_who_wanted_it(page
     broken.add("PACKAGE_ARCHIVE")
     installation.tell("PACKAGE_ARCHIVE")
     expect(page.locator("main")).to_contain_text("The CRM does not know PACKAGE_ARCHIVE.")
-    expect(parked(page)).to_contain_text("1 parked runs")
+    expect(parked(page)).to_contain_text("1 parked")
 
     broken.clear()
     page.get_by_role("button", name="Replay tell_the_crm for PACKAGE_ARCHIVE").click()
@@ -154,7 +154,7 @@ def test_all_that_gave_up_alike_are_run_again_after_they_are_counted(page, insta
     page.get_by_role("button", name=f"Replay {MANY}").click()
 
     expect(page.get_by_text(f"{MANY} runs are due again.")).to_be_visible()
-    expect(parked(page)).to_contain_text("1 parked runs")
+    expect(parked(page)).to_contain_text("1 parked")
     page.goto("/handlers")
     expect(page.get_by_role("region", name="Runs").locator("tbody tr")).to_have_count(1)
 

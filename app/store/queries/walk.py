@@ -23,7 +23,7 @@ STRIDES = (250, 1000)
 FEW = 5000
 FURTHER = (2000,)
 PATIENCE = timedelta(milliseconds=25)  # an index that does not know by then knows of many
-# What packages can be sorted by, and the column that has it. What is not known yet counts as the smallest.
+# What packages can be sorted by, and the column that has it. Whichever way, those that lack it come last.
 SORTS = {
     "updated_at": "updated_at",
     "created_at": "created_at",
@@ -57,9 +57,9 @@ def walk(connection: Connection, wanted: PackageFilter, *, sort: str, limit: int
 
 
 def _stretches(way: Way, place: Place | None) -> Iterator[Way]:
-    """The stretches of the list from this place on: what is not known counts as the smallest."""
+    """The stretches of the list from this place on: what lacks the value that it is sorted by comes last."""
     both = [KNOWN, UNKNOWN] if way.is_of_time and not way.within else [KNOWN]
-    for stretch in both if way.falling else both[::-1]:
+    for stretch in both[::-1] if place is not None and place.backwards else both:
         if place is None:
             yield replace(way, stretch=stretch)
         elif stretch == (UNKNOWN if place.value is None else KNOWN):

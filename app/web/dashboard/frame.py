@@ -89,8 +89,8 @@ class Frame:
     def _rooms(self, connection: Connection, here: str) -> Iterable[dict[str, object]]:
         open_ = queries.attention_counts(connection)
         counts = {
-            "attention": (sum(open_.values()), "need attention"),
-            "handlers": (open_["PARKED_HANDLER"], "parked runs"),
+            "attention": (sum(open_.values()), "open"),
+            "handlers": (open_["PARKED_HANDLER"], "parked"),
         }
         for href, name, key in ROOMS:
             count, counted = counts.get(key, (0, ""))
