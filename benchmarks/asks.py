@@ -1,6 +1,5 @@
 """All that can be asked of the lists and the pages, by name."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -195,32 +194,31 @@ def _pages(connection: Connection, many: int) -> Iterator[Ask]:
     deep = _cursor(connection, "-updated_at", min(PAGE * DEEP, many - 2 * PAGE))
     events = many * crowd.EVENTS
     late = str(max(1, events - PAGE * DEEP))
-    looks: dict[str, Mapping[str, Any]] = {
-        "/": {},
-        "/, 1,000th": {"cursor": deep},
-        "/ of a status": {"status": "SENT"},
-        "/ by name": {"sort": "name"},
-        "/ by due date": {"sort": "due_at"},
-        "/ of created on one day": {"since": "2026-01-31", "until": "2026-01-31"},
-        "/ of what needs a hand": {"attention": "EMAIL_BOUNCE"},
-        "/ of templates": {"view": "templates"},
-        "/ of the trash": {"view": "trash"},
-        "/ with a name in it": {"q": "contoso"},
-        "/ with a rare name in it": {"q": f" {many // 3}"},
-        f"/transactions/{crowd.package_id(many // 2)}": {},
-        "/attention": {},
-        "/attention, one reason": {"reason": "KBA_FAILURE"},
-        "/events": {},
-        "/events, 1,000th": {"cursor": late},
-        "/events, parked": {"state": "parked"},
-        f"/events/{events // 2}": {},
-        "/callbacks": {},
-        "/callbacks, 1,000th": {"cursor": write_parts(int(late))},
-        f"/callbacks/{events // 2}": {},
-        "/handlers": {},
-        "/handlers, parked": {"state": "parked"},
-        "/health": {},
+    looks: dict[str, tuple[str, Mapping[str, Any]]] = {
+        "transactions": ("/", {}),
+        "transactions, 1,000th": ("/", {"cursor": deep}),
+        "transactions of a status": ("/", {"status": "SENT"}),
+        "transactions by name": ("/", {"sort": "name"}),
+        "transactions by due date": ("/", {"sort": "due_at"}),
+        "transactions created on one day": ("/", {"since": "2026-01-31", "until": "2026-01-31"}),
+        "transactions that need a hand": ("/", {"attention": "EMAIL_BOUNCE"}),
+        "templates": ("/", {"view": "templates"}),
+        "trash": ("/", {"view": "trash"}),
+        "transactions, q middling": ("/", {"q": "contoso"}),
+        "transactions, q rare": ("/", {"q": f" {many // 3}"}),
+        "one transaction": (f"/transactions/{crowd.package_id(many // 2)}", {}),
+        "attention": ("/attention", {}),
+        "attention, one reason": ("/attention", {"reason": "KBA_FAILURE"}),
+        "events": ("/events", {}),
+        "events, 1,000th": ("/events", {"cursor": late}),
+        "events, parked": ("/events", {"state": "parked"}),
+        "one event": (f"/events/{events // 2}", {}),
+        "callbacks": ("/callbacks", {}),
+        "callbacks, 1,000th": ("/callbacks", {"cursor": write_parts(int(late))}),
+        "one callback": (f"/callbacks/{events // 2}", {}),
+        "handlers": ("/handlers", {}),
+        "handlers, done": ("/handlers", {"state": "done"}),
+        "health": ("/health", {}),
     }
-    for name, query in looks.items():
-        path = re.split("[, ]", name)[0]
-        yield Ask(f"page {'of one' if path[-1] == '=' else name}", path, query)
+    for name, (path, query) in looks.items():
+        yield Ask(f"page: {name}", path, query)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
-from flask import Flask
 from flask.testing import FlaskClient
 
 from app import EXTENSION, create_app
@@ -27,8 +26,6 @@ WARM_UP = 12  # times before: PostgreSQL plans a statement anew a few times
 SLOWEST = 5  # whose plans are kept
 TOKEN, PASSWORD = "the-token-of-the-benchmarks", "the-password-of-the-benchmarks"
 
-Answers = dict[str, list[float]]
-
 
 def run(databases: Databases, *, sizes: Mapping[str, tuple[int, int]], asked: int, keeps_plans: bool) -> bool:
     """Measure on each kind of database with few and with many packages. Returns whether all aims were met."""
@@ -38,54 +35,53 @@ def run(databases: Databases, *, sizes: Mapping[str, tuple[int, int]], asked: in
 
 def _compare(databases: Databases, kind: str, few: int, many: int, *, asked: int, keeps_plans: bool) -> bool:
     print(f"\nReading, {kind}: {few:,} packages beside {many:,}; each asked {asked} times, in milliseconds")
-    took = []
     with ExitStack() as stack:
+        urls = []
         for size in (few, many):
             url, began = stack.enter_context(databases.fresh(kind)), time.perf_counter()
             crowd.fill(url, size)
             print(f"  {size:,} packages written in {time.perf_counter() - began:.0f} s")
-            took.append(measure(url, size, asked=asked))
+            urls.append((url, size))
+        met, slowest = show(measure(*urls, asked=asked))
         if keeps_plans:
-            keep_plans(url, many, took[1])
-    return show(*took)
+            keep_plans(*urls[1], slowest)
+    return met
 
 
-def measure(url: str, many: int, *, asked: int) -> Answers:
-    """Milliseconds of each answer, by what was asked."""
+def measure(few: tuple[str, int], many: tuple[str, int], *, asked: int) -> dict[str, tuple[list[float], list[float]]]:
+    """Milliseconds of each answer, by what was asked; both are asked in turns, so that what disturbs disturbs both."""
     progress, took = Progress(), {}
-    with serving(url) as app, app.test_client() as client:
-        _log_in(client)
-        for ask in asks(_database(app), many):
-            progress.show(f"{many:,} packages: {ask.name}")
-            took[ask.name] = [_answered(client, ask) for _ in range(WARM_UP + asked)][WARM_UP:]
+    with visiting(*few) as (small, of_few), visiting(*many) as (large, of_many):
+        for name, ask in of_many.items():
+            progress.show(name)
+            pairs = [(_answered(small, of_few[name]), _answered(large, ask)) for _ in range(WARM_UP + asked)][WARM_UP:]
+            took[name] = tuple(map(list, zip(*pairs, strict=True)))
     progress.end()
     return took
 
 
-def show(few: Answers, many: Answers) -> bool:
-    """Print the table. Returns whether all aims were met."""
+def show(took: dict[str, tuple[list[float], list[float]]]) -> tuple[bool, list[str]]:
+    """Print the table. Returns whether all aims were met, and what took longest."""
     print(f"  {'':<44}{'p50':>7}{'p95':>7}{'p50':>9}{'p95':>7}{'ratio':>7}")
     missed = 0
-    for name, after in many.items():
-        small, large = quantile(few[name], 0.95), quantile(after, 0.95)
+    for name, (few, many) in took.items():
+        small, large = quantile(few, 0.95), quantile(many, 0.95)
         is_met = large <= AIM and large <= RATIO * small
         missed += not is_met
         print(
-            f"  {name:<44}{quantile(few[name], 0.5):>7.1f}{small:>7.1f}{quantile(after, 0.5):>9.1f}{large:>7.1f}"
+            f"  {name:<44}{quantile(few, 0.5):>7.1f}{small:>7.1f}{quantile(many, 0.5):>9.1f}{large:>7.1f}"
             f"{large / small:>7.2f}{'' if is_met else '   MISSED'}"
         )
-    print(f"  (aim: a p95 of {AIM} ms, and {RATIO} times that of few, at most: {missed} of {len(many)} missed)")
-    return not missed
+    print(f"  (aim: a p95 of {AIM} ms, and {RATIO} times that of few, at most: {missed} of {len(took)} missed)")
+    return not missed, sorted(took, key=lambda name: -quantile(took[name][1], 0.5))[:SLOWEST]
 
 
-def keep_plans(url: str, many: int, took: Answers) -> None:
-    """Keep the plans of what took longest."""
-    slowest = sorted(took, key=lambda name: -quantile(took[name], 0.95))[:SLOWEST]
-    with serving(url) as app, app.test_client() as client:
-        _log_in(client)
-        for ask in [ask for ask in asks(_database(app), many) if ask.name in slowest]:
-            with plan.kept(_database(app), f"{ask.name}, {many:,} packages"):
-                _answered(client, ask)
+def keep_plans(url: str, many: int, names: Sequence[str]) -> None:
+    """Keep the plans of these."""
+    with visiting(url, many) as (client, asked):
+        for name in names:
+            with plan.kept(client.application.extensions[EXTENSION].database, f"{name}, {many:,} packages"):
+                _answered(client, asked[name])
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -94,16 +90,15 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 @contextmanager
-def serving(url: str) -> Iterator[Flask]:
-    """The service on this database."""
+def visiting(url: str, many: int) -> Iterator[tuple[FlaskClient, dict[str, Ask]]]:
+    """Somebody who has logged in to the service on this database of so many packages, and what they will ask."""
     settings = Settings(database_url=url, api_tokens=f"benchmarks={TOKEN}", dashboard_password=PASSWORD)
     app = create_app(settings, handlers=Handlers(), clock=lambda: crowd.NOW)
-    yield app
-    _database(app).close()
-
-
-def _database(app: Flask) -> Database:
-    return app.extensions[EXTENSION].database
+    database: Database = app.extensions[EXTENSION].database
+    client = app.test_client()
+    _log_in(client)
+    yield client, {ask.name: ask for ask in asks(database, many)}
+    database.close()
 
 
 def _answered(client: FlaskClient, ask: Ask) -> float:
