@@ -29,7 +29,7 @@ from app.store import events, journal, ledger, queries, reads, runs
 from app.store.db import take_pen
 from app.store.journal import Entry
 from app.store.models import Dispatch, Read
-from app.work import batch, reconcile, refresh
+from app.work import batch, legs, reconcile, refresh
 from app.work.batch import Batch
 from app.work.digest import Digest
 from app.work.reconcile import Asked, Reconcile
@@ -195,6 +195,21 @@ def outage_in_a_walk(court: Court) -> None:
         court.clock.forward(7 * HOUR)
         court.world.reconcile()
     assert account.packages()
+    assert court.world.differences() == []
+
+
+def refused_folder(court: Court) -> None:
+    """The trash is refused for days, and a package in it changes early on."""
+    account = court.imported(10)
+    (package, *_) = court.completed()
+    court.world.act(package, "trash")
+    hides = court.world.refuse_trash()
+    for day in range(4):
+        if day == 3:
+            hides.clear()
+        court.clock.forward(DAY)
+        court.world.reconcile()
+    assert account.package(package).trashed
     assert court.world.differences() == []
 
 
@@ -458,11 +473,17 @@ def stamped_after_the_read(patch: Patch) -> None:
 def truncated_walk_is_complete(patch: Patch) -> None:
     """When OneSpan fails, the run ends with what it has; the watermark moves all the same."""
 
-    def put_off(self: Reconcile, run: Any, problem: Any) -> None:
+    def put_off(self: Reconcile, run: Any, leg: Any, problem: Any) -> None:
         with self._database.write() as connection:
             runs.finish(connection, run, now=self._clock(), until=self._clock(), unreadable=0)
 
     patch.setattr(Reconcile, "_put_off", put_off)
+
+
+def forgets_who_is_behind(patch: Patch) -> None:
+    """A folder that was refused is taken for seen."""
+    patch.setattr(legs, "since_of", lambda run, leg: None if leg.ids_only else run.since)
+    patch.setattr(reconcile, "since_of", legs.since_of)
 
 
 def implicit_delete(patch: Patch) -> None:
@@ -470,10 +491,9 @@ def implicit_delete(patch: Patch) -> None:
     ask = Reconcile._ask
 
     def delete(self: Reconcile, run: Any) -> bool:
-        first = run.id * reconcile.WALKS
         with self._database.write() as connection:
             for one in reconcile.sightings.not_shown(
-                connection, walks=(first, first + reconcile.WALKS - 1), since=run.since, after="", limit=100
+                connection, walks=reconcile.walks(run.id), since=run.since, after="", limit=100
             ):
                 at = self._clock()
                 gone = Entry("absence", at, b"", key=self._onespan.name, package_id=one, read_at=at, answered_at=at)
@@ -597,6 +617,7 @@ TWINS: dict[Callable[[Patch], None], Callable[[Court], None]] = {
     strict_on_ties: ties,
     stamped_after_the_read: callback_during_a_read,
     truncated_walk_is_complete: outage_in_a_walk,
+    forgets_who_is_behind: refused_folder,
     implicit_delete: hidden_by_the_list,
     denied_is_deleted: right_that_was_lost,
     every_404_is_a_deletion: never_seen,

@@ -12,13 +12,13 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from app.simulator.account import Account
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
 from app.store import outages, queries
-from app.store.models import Outage, Read
+from app.store.models import Outage, Read, Run
 from app.work.reconcile import Asked
 from app.work.witness import WAITS
 from tests.conftest import HOUR, TOKEN, onespan_time
@@ -417,21 +417,59 @@ class TestGivenUp:
         assert "--since" in result.output
         assert len(ledger(world.service)) == 1
 
-    def test_a_folder_that_is_left_out_is_said(self, world, client):
+
+class TestAFolderThatIsRefused:
+    """It holds up no other, and what changes in it is seen as soon as it is shown again."""
+
+    def test_it_is_said(self, world, client):
         """The run is done without it."""
         held(world, 5)
-
-        def change(environ: Any, answer: Spoilt) -> None:
-            if "query=trashed" in environ["QUERY_STRING"] and "type" not in environ["QUERY_STRING"]:
-                answer.status, answer.body = "403 Forbidden", b"{}"
-
-        world.spoil(change)
+        world.refuse_trash()
         world.live_on(SIX_HOURS + HOUR)
         run = ledger(world.service)[-1]
 
         assert run.state == "done"
         assert "packages in the trash" in run.error
         assert any("packages in the trash" in note for note in client.get("/readyz").json["notes"])
+
+    def test_law_5_what_changed_there_meanwhile_is_found_however_long_it_was(self, world, clock):
+        """By the first run that is shown it, though others went on for days; the next goes back no further again."""
+        account = held(world, 5)
+        hides = world.refuse_trash()
+        like = account.package(at_rest(world)[0])
+        trashed = replace(like, id="new", trashed=True, created=clock.now, updated=clock.now + HOUR)
+        clock.forward(2 * HOUR)
+        account.hold([*account.packages(), trashed])
+        world.live_on(5 * DAY)
+        assert [one.state for one in ledger(world.service)[-3:-1]] == ["done", "done"]
+        assert [one for one in world.differences() if "new" in one]
+
+        hides.clear()
+        world.live_on(SIX_HOURS)
+        assert world.differences() == []
+        assert world.told["new"]["PACKAGE_TRASH"] == 1
+
+        world.asked.clear()
+        world.live_on(SIX_HOURS)
+        starts = {parse_qs(one).get("lastUpdatedStartDate", [""])[0] for one in world.asked if "trashed" in one}
+        assert starts
+        assert min(starts) > (clock.now - 3 * DAY).isoformat()[:10]
+
+    def test_law_6_a_folder_that_was_never_shown_is_imported_in_silence(self, world, clock):
+        """As all else was by the first import."""
+        hides, packages = world.refuse_trash(), populated(1, 12, now=clock.now - 40 * DAY).packages()
+        account = world.account.hold([replace(one, trashed=number < 4) for number, one in enumerate(packages)])
+        with world.service.database.write() as connection:
+            connection.execute(delete(Run))  # so that the first import is still to come
+        world.told.clear()
+        world.live_on(DAY)
+        assert len([one for one in ledger(world.service) if one.state == "done"]) > 1
+
+        hides.clear()
+        world.live_on(SIX_HOURS)
+        assert world.differences() == []
+        assert [one.trashed for one in account.packages()].count(True) == 4
+        assert world.told == {}
 
 
 class TestSomebodyAsks:

@@ -108,6 +108,17 @@ class World:
 
         self.spoil(change)
 
+    def refuse_trash(self) -> list[bool]:
+        """Packages in the trash are refused us for as long as there is something in the list that this returns."""
+        hides = [True]
+
+        def change(environ: Any, answer: Spoilt) -> None:
+            if hides and "query=trashed" in environ["QUERY_STRING"] and "type" not in environ["QUERY_STRING"]:
+                answer.status, answer.body = "403 Forbidden", b"{}"
+
+        self.spoil(change)
+        return hides
+
     def list_as(self, arrange: Callable[[list[Any]], tuple[list[Any], int]]) -> None:
         """From now on a folder of the list is arranged and counted like this before it is cut into pages."""
         adapter = self.handlers.onespan._session.adapters[ADDRESS]

@@ -24,9 +24,10 @@ LONG = timedelta(days=1)
 class Progress:
     """Where a run has come to: the leg of its way and the place there; after the last leg, the packages `after` one.
 
-    This leg was `refused` so many times in a row; `left_out` are the folders that were refused for good. `walked_at` is
-    when all was asked for that is to be read singly, of which `waits_for` are open. `moved_at` is when it last came
-    further: both are our time.
+    This leg was `refused` so many times in a row; `left_out` are the folders that were refused for good, and `behind`
+    those that were not shown us since: what was updated from then on (None: ever) is to be seen there, by this run or
+    by one after it. `walked_at` is when all was asked for that is to be read singly, of which `waits_for` are open.
+    `moved_at` is when it last came further: both are our time.
     """
 
     leg: int = 0
@@ -34,6 +35,7 @@ class Progress:
     refused: int = 0
     after: str = ""
     left_out: tuple[str, ...] = ()
+    behind: Mapping[str, str | None] = field(default_factory=dict)
     walked_at: str | None = None
     waits_for: int | None = None
     moved_at: str | None = None
@@ -138,15 +140,16 @@ def begin(
         "since": since,
         "began_at": now,
         "due_at": now,
-        "progress": dataclasses.asdict(Progress(place=Place(largest=_largest_page(connection)))),
+        "progress": dataclasses.asdict(_from_the_last(connection)),
     }
     return connection.scalar(insert(Run).values(row).returning(Run.id))
 
 
-def _largest_page(connection: Connection) -> int:
-    """As the last run has learned."""
+def _from_the_last(connection: Connection) -> Progress:
+    """Where a run begins: with how large a page may be, and the folders that are behind, as the last one knew."""
     kept = connection.scalar(select(Run.progress).order_by(Run.id.desc()).limit(1))
-    return Progress.of(kept).place.largest if kept else 0
+    last = Progress.of(kept or {})
+    return Progress(place=Place(largest=last.place.largest), behind=last.behind)
 
 
 def take(connection: Connection, *, now: datetime, lease: timedelta, process: str) -> TakenRun | None:

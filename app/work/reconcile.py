@@ -18,7 +18,7 @@ from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, U
 from app.onespan import claims
 from app.onespan.claims import iso
 from app.onespan.client import Answer, OneSpan
-from app.onespan.listing import FOLDERS, Item, ListPage, Place, anew, onward, question, read_page
+from app.onespan.listing import Item, ListPage, anew, onward, question, read_page
 from app.store import journal, outages, picture, reads, runs, sightings
 from app.store.budget import Budget, next_minute
 from app.store.db import Database, plan_anew, take_pen
@@ -26,6 +26,7 @@ from app.store.journal import Entry
 from app.store.runs import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
 from app.work.attempt import Clock
 from app.work.finding import ALL, NOTHING
+from app.work.legs import Leg, after, is_new, leg_of, since_of, walk_number, walks, without
 from app.work.witness import ALONE, SETTLE, as_shown, can_be_believed, listed, wait_after
 
 log = structlog.get_logger()
@@ -41,28 +42,6 @@ NOT_DIGESTED = "what was read is not digested"
 NOT_SHOWN = "OneSpan does not show us some folders"
 OVERDUE = 1000  # of those that must have expired, at most, in one run
 CHUNK = 100  # packages asked for singly in one step
-
-
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """One folder to walk through, in the run's window; or all its ids."""
-
-    folder: Mapping[str, str]
-    ids_only: bool = False
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-        what = "templates" if "type" in self.folder else "packages"
-        return f"{what} in the trash" if "query" in self.folder else what
-
-
-WINDOWS = tuple(Leg(folder) for folder in FOLDERS)
-LEGS: Mapping[str, tuple[Leg, ...]] = {
-    RECONCILE: WINDOWS,
-    SWEEP: (*WINDOWS, *(Leg(folder, ids_only=True) for folder in FOLDERS)),
-    BACKFILL: WINDOWS,  # its window goes back to the beginning
-}
 
 
 class NotOurs(Exception):
@@ -166,46 +145,45 @@ class Reconcile:
         log.info("reconcile.began", run=run_id, kind=kind, reason=why)
 
     def _step(self, run: TakenRun) -> bool:
-        if run.progress.leg < len(LEGS[run.kind]):
-            return self._walk(run)
+        if leg := leg_of(run):
+            return self._walk(run, leg)
         if run.progress.walked_at is None:
             return self._ask(run)
         return self._close(run)
 
-    def _walk(self, run: TakenRun) -> bool:
+    def _walk(self, run: TakenRun, leg: Leg) -> bool:
         """Ask for the next page, and commit what it shows together with where to go on."""
-        now, leg, place = self._clock(), LEGS[run.kind][run.progress.leg], run.progress.place
+        now, place, since = self._clock(), run.progress.place, since_of(run, leg)
         with self._database.write() as connection:
             if not self._budget.has_room(connection, now=now):
                 runs.wait(connection, run, until=next_minute(now), error=None)
                 return False
             self._budget.spend(connection, now=now)
         try:
-            since = None if leg.ids_only else run.since
             asked = question(leg.folder, place, since=since, now=now, ids_only=leg.ids_only)
             answer = self._onespan.packages(**asked)
-            self._keep(run, answer, read_page(answer.json), since=since)
+            self._keep(run, leg, answer, read_page(answer.json), since=since)
         except OneSpanError as problem:
-            self._put_off(run, problem)
+            self._put_off(run, leg, problem)
             return False
         self._wake()
         return True
 
-    def _keep(self, run: TakenRun, answer: Answer, page: ListPage, *, since: datetime | None) -> None:
+    def _keep(self, run: TakenRun, leg: Leg, answer: Answer, page: ListPage, *, since: datetime | None) -> None:
         here = run.progress
-        walk, ids = _walk_number(run.id, here), {item.reading.id for item in page.items}
+        walk, ids = walk_number(run.id, here), {item.reading.id for item in page.items}
         with self._database.write() as connection:
             plan_anew(connection)
             take_pen(connection)
             passed = sightings.passed(connection, ids, walks=(walk - here.place.passes, walk))
             step = onward(here.place, page, passed=passed, since=iso(since) if since else None)
-            unheard = _unheard(connection, run, ids)
+            unheard = _unheard(connection, run, leg, ids)
             entries, wanted = self._news(connection, run, page.items, answer, unheard=unheard)
             journal.add(connection, entries)
             self._want(connection, run, wanted, unheard=unheard)
             sightings.note(connection, step.shown, walk=walk, at=answer.read_at, key=self._onespan.name)
             did = Tally(1, step.first, len(entries), len(wanted), page.unreadable)
-            on = replace(here, place=step.to, refused=0) if step.to else _next_leg(here, page)
+            on = replace(here, place=step.to, refused=0) if step.to else after(here, leg, page)
             if step.first or not step.to:  # to see the same packages again is not to come further
                 on = self._moved(on)
             self._advance(connection, run, on, did=did, at=answer)
@@ -238,12 +216,9 @@ class Reconcile:
     def _ask(self, run: TakenRun) -> bool:
         """Ask for packages that we hold and the list did not show: one by one, for not to be listed is no deletion."""
         here, now = run.progress, self._clock()
-        first = _walk_number(run.id, Progress())
         with self._database.write() as connection:
             since = None if run.kind == SWEEP else run.since
-            missing = sightings.not_shown(
-                connection, walks=(first, first + WALKS - 1), since=since, after=here.after, limit=CHUNK
-            )
+            missing = sightings.not_shown(connection, walks=walks(run.id), since=since, after=here.after, limit=CHUNK)
             wanted = dict.fromkeys(missing, "not listed")
             if not here.after:
                 wanted |= dict.fromkeys(sightings.overdue(connection, now=now, limit=OVERDUE), "overdue")
@@ -302,7 +277,7 @@ class Reconcile:
         if not runs.advance(connection, run, to, did=did, until=until, due_at=self._clock()):
             raise NotOurs
 
-    def _put_off(self, run: TakenRun, problem: OneSpanError) -> None:
+    def _put_off(self, run: TakenRun, leg: Leg, problem: OneSpanError) -> None:
         """Come back later, to where we were; to a list that did not add up from its beginning."""
         now, progress, attempts = self._clock(), run.progress, run.attempts
         if isinstance(problem, UnsteadyList):
@@ -311,12 +286,12 @@ class Reconcile:
         wait = wait_after(attempts, problem)
         if isinstance(problem, REFUSALS):
             progress = replace(progress, refused=progress.refused + 1)
-        if progress.refused >= STUBBORN and progress.leg > 0:
-            log.error("reconcile.folder_refused", run=run.id, leg=progress.leg, error=type(problem).__name__)
-            left_out = (*progress.left_out, f"{LEGS[run.kind][progress.leg].name} ({problem.detail})")
-            progress = self._moved(_next_leg(replace(progress, left_out=left_out)))
-            wait = timedelta(0)  # the others are not held up by one folder
         with self._database.write() as connection:
+            if progress.refused >= STUBBORN and progress.leg > 0:
+                log.error("reconcile.folder_refused", run=run.id, leg=progress.leg, error=type(problem).__name__)
+                since = run.since or _window(connection, now=now)
+                progress = self._moved(without(progress, leg, problem.detail or "refused", since=since))
+                wait = timedelta(0)  # the others are not held up by one folder
             if self._is_stuck(run, progress):
                 self._give_up(connection, run, str(problem))
                 return
@@ -324,26 +299,13 @@ class Reconcile:
         log.warning("reconcile.waits", run=run.id, error=type(problem).__name__, seconds=wait.total_seconds())
 
 
-WALKS, PASSES = 10_000, 1_000  # numbers of walks that one run may use, and one of its legs
-
-
-def _walk_number(run_id: int, here: Progress) -> int:
-    """Each pass through each folder of each run has its own."""
-    return run_id * WALKS + here.leg * PASSES + here.place.passes
-
-
-def _next_leg(here: Progress, page: ListPage | None = None) -> Progress:
-    largest = max(here.place.largest, page.rows if page else 0)
-    return replace(Progress(), leg=here.leg + 1, place=Place(largest=largest), left_out=here.left_out)
-
-
 def _never_imported(connection: Connection) -> bool:
     return runs.last_done(connection, BACKFILL) is None
 
 
-def _unheard(connection: Connection, run: TakenRun, package_ids: Collection[str]) -> set[str]:
-    """Of whom nobody told us before the first import of the account: of these it tells nothing."""
-    if run.kind != BACKFILL or not _never_imported(connection):
+def _unheard(connection: Connection, run: TakenRun, leg: Leg, package_ids: Collection[str]) -> set[str]:
+    """Of whom nobody told us before the first import of the account, or of this folder: of these it tells nothing."""
+    if not is_new(run, leg) and (run.kind != BACKFILL or not _never_imported(connection)):
         return set()
     return set(package_ids) - journal.told_of(connection, package_ids)
 
