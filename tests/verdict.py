@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import datetime
+from urllib.parse import unquote
 
 from sqlalchemy import func, select
 
@@ -65,13 +66,19 @@ def all_that_happened_was_told(history: History) -> None:
 
 
 def nothing_fires_for_what_is_unchanged(history: History) -> None:
-    """A run straight after another adds nothing, and asks for no package."""
+    """A run straight after another adds nothing, and asks for no package.
+
+    But for one of which OneSpan knew nothing and we neither: it may be too new to be shown, and is asked for again.
+    """
     before, told = _rows(history), history.runs_of_handlers()
+    with history.bench.database.read() as connection:
+        unknown = select(models.Read.package_id).where(models.Read.error == "NotThere")
+        may_be_new = {f"/api/packages/{one}" for one in connection.execute(unknown).scalars()}
     history.bench.asked.clear()
     history.reconcile()
     assert _rows(history) == before
     assert history.runs_of_handlers() == told
-    read_singly = {path for path in history.bench.asked if path != "/api/packages"}
+    read_singly = {unquote(path) for path in history.bench.asked if path != "/api/packages"} - may_be_new
     assert read_singly == set(), f"read singly, though nothing had changed: {read_singly}"
 
 
