@@ -42,6 +42,9 @@ trap 'exit 0' INT TERM HUP # that is how a demo ends
 port=$(python -c 'import socket; one = socket.create_server(("127.0.0.1", 0)); print(one.getsockname()[1])')
 export ONESPAN_URL="http://127.0.0.1:$port" ONESPAN_API_KEY=simulated-api-key ONESPAN_CLIENT_ID='' ONESPAN_CLIENT_SECRET=''
 
+# What is found is missed after a minute, so that one sees it while one watches.
+export MISSED_GRACE_MINUTES="${MISSED_GRACE_MINUTES:-1}"
+
 echo "Starting the service at $address; its log is $log"
 gunicorn wsgi:app >"$log" 2>&1 &
 service=$!

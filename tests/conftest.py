@@ -59,6 +59,11 @@ class Clock:
         self.now += by
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: many tests wait, for other processes and for browsers."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what the random schedules went through, in every process."""
     passed = terminalreporter.getreports("passed")

@@ -234,7 +234,7 @@ class TestLists:
         """As after a migration: all dates are alike."""
         world = World(service, post, handlers=handlers, clock=clock)
         at = clock.now - 40 * DAY
-        packages = [replace(one, updated=at, due=None) for one in populated(1, 700, now=at).packages()]
+        packages = [replace(one, updated=at, due=None) for one in populated(1, 350, now=at).packages()]
         world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).hold(packages))
         world.list_as(in_any_order(3))
         world.reconcile()
@@ -242,11 +242,11 @@ class TestLists:
         assert all(world.picture(one.id) for one in packages)
 
     def test_a_count_that_is_capped_does_not_end_an_import(self, service, post, handlers, clock):
-        """It says 300, and shows more."""
+        """It says 150, and shows more."""
         world = World(service, post, handlers=handlers, clock=clock)
-        packages = populated(1, 700, now=clock.now - 40 * DAY).packages()
+        packages = populated(1, 350, now=clock.now - 40 * DAY).packages()
         world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).hold(packages))
-        world.list_as(lambda rows: (rows, min(len(rows), 300)))
+        world.list_as(lambda rows: (rows, min(len(rows), 150)))
         world.reconcile()
 
         assert all(world.picture(one.id) for one in packages)

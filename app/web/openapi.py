@@ -114,7 +114,7 @@ class Document:
 
 _ABOUT = (
     "What the receiver believes of OneSpan Sign packages, and why. Times are UTC, ISO 8601. Lists answer"
-    ' {"items", "next", "previous"}; pass `next` on as `cursor` to read further.'
+    ' {"items", "next", "previous"}; pass next on as cursor to read further.'
     ' Errors are {"error": {"code", "message"}}.'
 )
 _ERROR = {

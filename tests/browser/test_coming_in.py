@@ -148,7 +148,7 @@ def test_without_scripts_all_is_there_but_that_it_changes_by_itself(installation
     expect(page.locator("main")).to_contain_text(re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"))
     broken.clear()
     page.get_by_role("button", name="Replay tell_the_crm for PACKAGE_DECLINE").click()
-    expect(page.get_by_text("It runs again.")).to_be_visible()
+    expect(page.get_by_text("It runs again;")).to_be_visible()
 
 
 def test_times_are_the_viewers_and_utc_on_hover(page, installation):

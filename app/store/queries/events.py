@@ -103,9 +103,13 @@ def pulse(connection: Connection, *, now: datetime) -> Pulse:
         state.name.strip("'"): count_some(connection, select(Dispatch.id).where(Dispatch.state == state).limit(COUNTED))
         for state in (DUE, RUNNING, PARKED)
     }
-    ended = select(Dispatch.event_id, Dispatch.finished_at).where(Dispatch.finished_at.is_not(None))
+    ended = select(Dispatch.event_id, Dispatch.finished_at, Dispatch.fence).where(Dispatch.finished_at.is_not(None))
     lately = ended.order_by(Dispatch.finished_at.desc()).limit(DWELLS).subquery()
-    dwells = select(lately.c.finished_at, Event.first_received_at).join_from(lately, Event, lately.c.event_id == _ID)
+    dwells = (
+        select(lately.c.finished_at, Event.first_received_at)
+        .join_from(lately, Event, lately.c.event_id == _ID)
+        .where(lately.c.fence == 2)  # taken once, settled once: what was tried again says nothing of the road
+    )
     return Pulse(
         undigested=count_some(connection, waiting.limit(COUNTED)),
         oldest_undigested=(now - oldest).total_seconds() if oldest else 0,

@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 from app.onespan.catalogue import CATALOGUE
 from app.store import queries
 from app.store.queries import CallbackFilter, EventFilter
+from app.web.acts import TEST
 from app.web.dashboard import words
 from app.web.dashboard.frame import Frame, found
 from app.web.dashboard.view import View
@@ -48,9 +49,8 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
         with frame.database.read() as connection:
             page = queries.event_page(connection, wanted, limit=ROWS, before=id_in(asked.cursor))
             titles = frame.titles(connection, {one.package_id for one in page.items})
-            return frame.page(
-                connection, "events.html", here="events", asked=asked, page=page, titles=titles, known=CATALOGUE
-            )
+            shown: dict[str, Any] = {"asked": asked, "page": page, "titles": titles}
+            return frame.page(connection, "events.html", here="events", known=CATALOGUE, test=TEST[0], **shown)
 
     @blueprint.get("/events/<int:event_id>")
     def event(event_id: int) -> Response:

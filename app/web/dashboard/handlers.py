@@ -68,7 +68,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
     def replay(dispatch_id: int) -> ResponseReturnValue:
         """Run it again."""
         frame.acts.replay(dispatch_id, by=who() or "")
-        flash("It runs again.")
+        flash("It runs again; whether it works now stands with its run in a moment.")
         return redirect(way_of_ours(request.form.get("back"), otherwise=url_for("pages.handlers")), 303)
 
     @blueprint.get("/handlers/replay")
@@ -86,5 +86,6 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
         """Run them all again."""
         asked = read_parameters(Chosen, request.form)
         done = frame.acts.replay_all(asked.choice(), expect=asked.expect, by=who() or "")
-        flash(f"{done.count:,} {'run is' if done.count == 1 else 'runs are'} due again.")
-        return redirect(f"{url_for('pages.handlers')}?{urlencode({'state': 'due'})}", 303)
+        again = "run is due again" if done.count == 1 else "runs are due again"
+        flash(f"{done.count:,} {again}. What fails once more is tried for some hours before it is parked.")
+        return redirect(f"{url_for('pages.handlers')}?{urlencode({'state': 'due'})}#runs", 303)

@@ -47,7 +47,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
     def reconcile() -> ResponseReturnValue:
         """Ask OneSpan now."""
         frame.acts.reconcile(ReconcileRequest(), by=who() or "")
-        flash("OneSpan is being asked.")
+        flash("A reconcile was asked for; how far it is stands below.")
         return redirect(url_for("pages.health"), 303)
 
 

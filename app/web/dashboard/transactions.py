@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from app.store import queries
 from app.store.queries import PackageCount, PackageFilter
+from app.web.acts import TEST
 from app.web.dashboard import export, words
 from app.web.dashboard.frame import Frame
 from app.web.dashboard.view import View
@@ -77,6 +78,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
                 "shelves": list(_shelves(queries.package_counts(connection), asked)),
                 "columns": list(_columns(asked)),
                 "is_filtered": asked.address() != "/",
+                "test": TEST[1],
             }
 
         return frame.page_of_picture("transactions.html", here="transactions", show=show)

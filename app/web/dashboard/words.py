@@ -9,7 +9,6 @@ from app.store.queries import ChangeDetail, EventDetail
 
 # A time as changes keep it.
 MOMENT = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z$")
-UNNAMED = "Untitled"
 NOTHING = "nothing"
 
 
@@ -58,6 +57,7 @@ BOUNCES: Mapping[str, str] = {
     "BOUNCE": "the address does not take mail",
     "COMPLAINT": "marked as spam",
     "OOTO": "an out-of-office answer came",
+    "UNKNOWN": "OneSpan does not say why",
 }
 REASONS: Mapping[str, Advice] = {
     "SIGNER_LOCKED": Advice(
@@ -230,8 +230,12 @@ def change(package: Package, one: ChangeDetail) -> tuple[str, str, str]:
     whose = {"signer": name_of(package, which), "document": document_name(package, which), "handler": which}
     subject = f"{whose[kind]}: " if kind in whose else ""
     if one.attribute in PEOPLE:
-        old, new = (_people(package, told) for told in (one.old, one.new))
-        return subject + PEOPLE[one.attribute], value([name for name in old if name not in new]), value(new)
+        former, latter = (_people(package, told) for told in (one.old, one.new))
+        return subject + PEOPLE[one.attribute], value([name for name in former if name not in latter]), value(latter)
+    if one.attribute == "status":
+        said = signer_status if kind == "signer" else status
+        old, new = (said(told).word if isinstance(told, str) else told for told in (one.old, one.new))
+        return f"{subject}status", value(old), value(new)
     return subject + attribute.replace("_", " "), value(one.old), value(one.new)
 
 

@@ -10,3 +10,4 @@ setInterval(() => fillTimes(document), 15_000);
 searchWhileTyping();
 follow();
 helpers();
+document.querySelector(".rooms [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });

@@ -5,15 +5,15 @@ export function helpers() {
     const button = event.target.closest("[data-copy]");
     if (!button) return;
     const text = document.getElementById(button.dataset.copy).textContent;
-    const said = button.textContent;
+    const said = button.previousElementSibling; // an output: what comes live leaves its words alone
     try {
       await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
+      said.textContent = "Copied";
     } catch {
       getSelection().selectAllChildren(document.getElementById(button.dataset.copy));
-      button.textContent = "Selected; press Ctrl+C";
+      said.textContent = "Selected; press Ctrl+C";
     }
-    setTimeout(() => (button.textContent = said), 2000);
+    setTimeout(() => (said.textContent = ""), 2000);
   });
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest?.("input, select, textarea");

@@ -42,6 +42,7 @@ function attributes(here, wanted) {
 
 function children(here, wanted) {
   if (here instanceof HTMLTimeElement && here.dateTime === wanted.dateTime) return; // its words are the viewer's
+  if (here instanceof HTMLOutputElement) return; // and these the script's
   const known = new Map();
   for (const child of here.children) if (key(child)) known.set(key(child), child);
   let place = here.firstChild;

@@ -20,7 +20,7 @@ function sayAgo(moment) {
   let value = (moment - Date.now()) / 1000;
   if (Math.abs(value) < 10) return "just now";
   for (const [unit, many] of STEPS) {
-    if (Math.abs(value) < many) return ago.format(Math.trunc(value), unit);
+    if (Math.abs(value) < many) return ago.format(value > 0 ? Math.round(value) : Math.trunc(value), unit);
     value /= unit === "day" ? 30.4 : many;
   }
 }
