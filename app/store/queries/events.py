@@ -20,6 +20,7 @@ AnySelect = Select[*tuple[Any, ...]]
 TELLINGS_SHOWN = 20  # callbacks listed with an event; one told a thousand times has its count in `repeats`
 MISSED_SHOWN = timedelta(days=30)
 DWELLS = 500  # dispatches that the dwell is taken from: those that ended last
+UNTROUBLED = 2  # the fence of a run that was taken once and settled once; others say nothing of the road
 
 
 def history(connection: Connection, package_id: str, *, limit: int, after: int) -> list[ChangeDetail]:
@@ -108,7 +109,7 @@ def pulse(connection: Connection, *, now: datetime) -> Pulse:
     dwells = (
         select(lately.c.finished_at, Event.first_received_at)
         .join_from(lately, Event, lately.c.event_id == _ID)
-        .where(lately.c.fence == 2)  # taken once, settled once: what was tried again says nothing of the road
+        .where(lately.c.fence == UNTROUBLED)
     )
     return Pulse(
         undigested=count_some(connection, waiting.limit(COUNTED)),
