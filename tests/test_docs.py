@@ -1,5 +1,6 @@
 """What the documentation says is so: settings, commands, events, links and examples."""
 
+import json
 import os
 import re
 import threading
@@ -182,6 +183,30 @@ def test_every_parameter_of_the_api_is_explained(promises: Any):
     asked = {one["name"] for methods in paths.values() for one in methods.get("get", {}).get("parameters", ())}
 
     assert [name for name in asked if not name.endswith("_id") and not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_the_answers_shown_have_the_members_that_answers_have(promises: Any):
+    """No more and no fewer, in whatever depth: each object of docs/api.md is one of those the API's document has."""
+    shapes = {frozenset(one["properties"]) for one in objects(promises) if "properties" in one}
+    text = (ROOT / "docs" / "api.md").read_text("utf-8")
+    blocks = [code for language, code in CODE.findall(text) if language == "json"]
+
+    shown = [one for block in blocks for one in objects(json.loads(block))]
+
+    assert len(shown) > len(blocks)
+    assert [sorted(one) for one in shown if frozenset(one) not in shapes] == []
+
+
+def objects(value: Any) -> Iterator[dict[str, Any]]:
+    """The objects in a JSON value, but for those whose members are not named beforehand."""
+    if isinstance(value, dict):
+        yield value
+        for name, member in value.items():
+            if name not in {"extra", "causes"}:
+                yield from objects(member)
+    elif isinstance(value, list):
+        for item in value:
+            yield from objects(item)
 
 
 def test_every_option_of_the_simulator_is_explained_with_its_default():

@@ -338,6 +338,7 @@ def test_an_address_that_leads_nowhere_says_so(client, visit, path, status):
     assert answer.status_code == status
     assert answer.mimetype == "text/html"
     assert "Traceback" not in answer.text
+    assert re.findall(r'<a href="([^"]+)"', answer.text)[:2] == ["/", "/attention"]  # the way on
 
 
 def test_asking_needs_a_onespan(visit, do, tell, work):

@@ -20,7 +20,7 @@ from app.web.dashboard.visitor import may_act, who
 from app.web.endpoints import NoSuchThing
 from app.web.vitals import Bedside
 
-ROOMS = (
+NAVIGATION = (  # address, name, key
     ("/", "Transactions", "transactions"),
     ("/attention", "Needs attention", "attention"),
     ("/events", "Events", "events"),
@@ -92,7 +92,7 @@ class Frame:
             "attention": (sum(open_.values()), "open"),
             "handlers": (open_["PARKED_HANDLER"], "parked"),
         }
-        for href, name, key in ROOMS:
+        for href, name, key in NAVIGATION:
             count, counted = counts.get(key, (0, ""))
             is_here = {"href": href, "name": name, "here": key == here}
             yield {**is_here, "count": count and up_to(count), "counted": counted}

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from app.errors import MoreThanExpected, NoOneSpan, ReceiverError, StillRunning, TooMany, UnderWay
 from app.store.queries import BadCursor
 from app.web.dashboard import attention, events, handlers, health, transaction, transactions, welcome
-from app.web.dashboard.frame import Frame
+from app.web.dashboard.frame import NAVIGATION, Frame
 from app.web.dashboard.guard import Guard
 from app.web.endpoints import NoSuchThing
 from app.web.errors import refuse
@@ -46,9 +46,12 @@ def pages(frame: Frame, guard: Guard) -> Blueprint:
 
 
 def teach_templates(app: Flask) -> None:
-    """The filters that templates use."""
+    """The filters and names that all templates use."""
     app.jinja_env.filters |= {"wire": wire, "utc": utc, "pretty": pretty}
-    app.jinja_env.globals["csrf"] = csrf
+    app.jinja_env.globals |= {
+        "csrf": csrf,
+        "every_room": [{"href": href, "name": name} for href, name, _ in NAVIGATION],
+    }
 
 
 def csrf() -> Markup:
