@@ -18,7 +18,7 @@ from config import Settings
 from tests.conftest import ADA, BEN, HOUR, NOON
 from tests.visitors import ACTING, LOOKING, log_in, token_in, with_passwords
 
-DAY = timedelta(days=1)
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 MANY = 120  # packages, where there have to be many
 
 
@@ -200,6 +200,33 @@ def test_what_needs_a_hand_stands_there_until_it_is_solved(visit, tell, work):
     assert "Locked out 1" in words(page)
     assert "unlock them in OneSpan" in words(page)
     assert "Nothing needs a hand" in words(visit("/attention"))
+
+
+def test_all_of_one_reason_are_shown_from_the_first_on(visit, tell, work):
+    """Where there are more than fit among the others."""
+    everywhere = [f"pkg-{number:02}" for number in range(12)]
+    for minute, package in enumerate(everywhere):
+        tell("EMAIL_BOUNCE", package=package, happened_at=NOON + minute * MINUTE, sessionUser=ADA)
+    work()
+    page = visit("/attention")
+    assert rows(page) == [f"EMAIL_BOUNCE-{package}-{ADA}-" for package in everywhere[:1:-1]]
+
+    (all_of_them,) = re.findall(r'href="([^"]+)">Show all<', page.text)
+
+    assert rows(visit(unescape(all_of_them))) == [f"EMAIL_BOUNCE-{package}-{ADA}-" for package in everywhere[::-1]]
+
+
+def test_a_function_that_gave_up_leads_to_its_run(visit, tell, work, crm):
+    """From where it needs a hand."""
+    for package in ("pkg-1", "pkg-2"):
+        tell("PACKAGE_COMPLETE", package=package)
+    work()
+
+    places = re.findall(r'href="(/handlers\?[^"]+)"><code>close_deal<', visit("/attention").text)
+
+    page = visit(unescape(places[0]))
+    assert "the CRM knows no deal for this package" in words(page)
+    assert re.findall(r'href="/transactions/([^"]+)"', page.text) == ["pkg-2"]
 
 
 def test_a_parked_run_is_replayed(visit, do, tell, work, crm):
