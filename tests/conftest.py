@@ -98,6 +98,9 @@ def postgresql_server() -> Iterator[str]:
         tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete", postgres_version=version
     )
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    for careful in ("fsync", "full_page_writes"):  # processes of ours are killed here, but nobody pulls the plug
+        _administer(url, f"ALTER SYSTEM SET {careful} = off")
+    _administer(url, "SELECT pg_reload_conf()")
     _administer(url, "CREATE DATABASE template")
     migrate(url.set(database="template").render_as_string(hide_password=False))
     yield url.render_as_string(hide_password=False)
@@ -122,7 +125,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         return
     url = make_url(request.getfixturevalue("postgresql"))
     name = f"test_{os.urandom(6).hex()}"
-    _administer(url, f"CREATE DATABASE {name} TEMPLATE template")
+    _administer(url, f"CREATE DATABASE {name} TEMPLATE template STRATEGY FILE_COPY")
     yield url.set(database=name).render_as_string(hide_password=False)
     _administer(url, f"DROP DATABASE {name} WITH (FORCE)")
 

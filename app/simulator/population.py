@@ -8,7 +8,8 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from random import Random
 
 from app.simulator import ids, people
@@ -20,6 +21,7 @@ from app.simulator.quirks import USUAL, Quirks
 LIVED = 300
 YEAR = timedelta(days=365)
 PACE = timedelta(minutes=7)  # between two steps of the lives that are lived
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)  # when those begin; their copies are moved to other times
 
 
 def populated(
@@ -37,7 +39,7 @@ def populated(
     """
     account = Account(seed, packages=0, senders=senders, quirks=quirks)
     dice = Random(f"{seed}:population")
-    lives = _lived(seed, now)
+    lives = _lived(seed)
     with _no_garbage():
         account.hold(_copies(dice, lives, count, senders=account.people, now=now, span=span))
         account.listed(lambda shelf: shelf.index("updated"), now=now)
@@ -56,12 +58,13 @@ def _no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def _lived(seed: int, now: datetime) -> list[Package]:
-    account = Account(seed, packages=LIVED)
+@lru_cache(8)
+def _lived(seed: int) -> Sequence[Package]:
+    account, now = Account(seed, packages=LIVED), BEGAN
     while not account.is_over:
         account.step(now)
         now += PACE
-    return [one for one in account.packages() if not one.deleted]
+    return tuple(one for one in account.packages() if not one.deleted)
 
 
 def _copies(
