@@ -222,7 +222,7 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     answer_errors(app, is_behind=lambda: is_behind(database, MIGRATIONS))
     say_what_browsers_may(app)
     version_assets(app)
-    keep_places_for_callbacks(app, threads=settings.web_threads, door="door.receive")
+    keep_places_for_callbacks(app, threads=settings.web_threads, free_for_all=("door.receive", "health.healthz"))
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.bells.digesting.set, clock=clock))
     needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from flask import Response
 
 from app import EXTENSION, create_app
 from app.work.dispatch import Handlers
@@ -44,6 +45,7 @@ def test_others_have_most_places_and_callbacks_the_rest(app, service, monkeypatc
             refused = [ask(path) for path in ("/api/packages", "/readyz", "/metrics")]
             body = callback("PACKAGE_COMPLETE", package="pkg-1")
             taken = app.test_client().post("/onespan/callback", data=body, headers={"Authorization": f"Basic {KEY}"})
+            alive = ask("/healthz")
         finally:
             hang.set()
         assert {one.result(10).status_code for one in held} == {200}
@@ -51,7 +53,27 @@ def test_others_have_most_places_and_callbacks_the_rest(app, service, monkeypatc
     assert {one.status_code for one in refused} == {503}
     assert {one.json["error"]["code"] for one in refused} == {"busy"}
     assert (taken.status_code, taken.json) == (200, {"callback": 1})
+    assert alive.status_code == 200, "it is busy, not dead"
     assert [ask("/api/packages").status_code for _ in range(3 * THREADS)] == [200] * 3 * THREADS
+
+
+@on_sqlite
+def test_who_takes_long_to_read_keeps_a_place(settings):
+    """What is written as it is read holds its thread until the end; only callbacks may have the last ones."""
+    app = create_app(settings, handlers=Handlers())
+    app.add_url_rule("/long", view_func=lambda: Response(iter([b"one", b"two"])))
+    client = app.test_client()
+
+    held = [client.get("/long") for _ in range(THREADS - 2)]
+
+    assert [one.status_code for one in held] == [200] * (THREADS - 2)
+    assert client.get("/long").status_code == 503
+    body = callback("PACKAGE_COMPLETE", package="pkg-1")
+    assert client.post("/onespan/callback", data=body, headers={"Authorization": f"Basic {KEY}"}).status_code == 200
+    for one in held:
+        one.close()
+    assert client.get("/long").status_code == 200
+    app.extensions[EXTENSION].database.close()
 
 
 @on_sqlite
