@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from sqlalchemy import text
+from sqlalchemy import event, text
 
+from app.errors import GiveUp
 from app.store import queries, tallies
 from app.store.queries import newest, walk
 from app.store.searches import grams
@@ -154,6 +155,31 @@ def test_events_narrowed_in_many_ways_are_all_found(handlers, request, read, que
         and query.get("source", one["source"]) == one["source"]
         and ("state" not in query or query["state"] in [run["state"] for run in one["dispatches"]])
     ]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_sqlite_sees_in_time_what_is_rare(service, handlers, tell, work, clock, read):  # noqa: PLR0917  (pytest passes them by name)
+    """Where a function has given up on everything one package's runs are still found by the package."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def close_deal(event, package) -> None:
+        raise GiveUp("the CRM knows no deal for this package")
+
+    service.watch.turn()  # at the start, when there is nothing to see
+    for number in range(60):
+        tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
+    work()
+    clock.forward(timedelta(minutes=10))
+    service.watch.turn()
+
+    asked: list[tuple[str, Any]] = []
+    event.listen(service.database.engine, "before_cursor_execute", lambda *told: asked.append(told[2:4]))
+    read("/api/packages", attention="PARKED_HANDLER")
+
+    with service.database.read() as connection:
+        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", told).all() for sql, told in list(asked)]
+    ways = [row.detail for plan in plans for row in plan]
+    assert "SEARCH dispatches USING INDEX ix_dispatches_parked (package_id=?)" in ways
 
 
 def _nothing(event: Any, package: Any) -> None:

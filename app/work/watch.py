@@ -14,6 +14,7 @@ from app.work.attempt import Clock
 log = structlog.get_logger()
 
 NOTED = 500  # missed facts written down in one transaction
+LEARN_EVERY = timedelta(minutes=10)
 
 
 class Presence:
@@ -46,17 +47,22 @@ class Presence:
 
 
 class Watch:
-    """Writes down what was missed, once the time of grace is over."""
+    """Writes down what was missed, once the time of grace is over. Now and then it has SQLite look at its tables."""
 
     def __init__(self, database: Database, *, clock: Clock, grace: timedelta) -> None:
         self._database = database
         self._clock = clock
         self._grace = grace
+        self._learned_at: datetime | None = None
 
     def turn(self) -> bool:
         """Write down some. Returns whether there may be more."""
+        now = self._clock()
+        if self._learned_at is None or now - self._learned_at >= LEARN_EVERY:
+            self._database.learn()
+            self._learned_at = now
         with self._database.write() as connection:
-            noted = missed.note(connection, now=self._clock(), grace=self._grace, limit=NOTED)
+            noted = missed.note(connection, now=now, grace=self._grace, limit=NOTED)
         if noted:
             log.warning("callbacks.missed", facts=noted)
         return noted == NOTED

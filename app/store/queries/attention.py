@@ -94,9 +94,9 @@ def _open(reason: str) -> tuple[AnySelect, tuple[Any, Any, Any]]:
 
 def _needing(connection: Connection, rows: Sequence[AnyRow]) -> list[Needing]:
     packages = {row.id: row for row in connection.execute(_OF_PACKAGE, {"ids": [row.package_id for row in rows]})}
-    people = {(row.package_id, row.who) for row in rows if row.dispatch_id is None and row.who is not None}
-    named = select(Signer.package_id, Signer.id, Signer.name).where(tuple_(Signer.package_id, Signer.id).in_(people))
-    names = {(row.package_id, row.id): row.name for row in connection.execute(named)} if people else {}
+    with_people = {row.package_id for row in rows if row.dispatch_id is None and row.who is not None}
+    named = select(Signer.package_id, Signer.id, Signer.name).where(Signer.package_id.in_(with_people))
+    names = {(row.package_id, row.id): row.name for row in connection.execute(named)} if with_people else {}
     return [
         _one(row, packages[row.package_id], names.get((row.package_id, row.who)))
         for row in rows
