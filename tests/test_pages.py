@@ -229,6 +229,20 @@ def test_a_function_that_gave_up_leads_to_its_run(visit, tell, work, crm):
     assert re.findall(r'href="/transactions/([^"]+)"', page.text) == ["pkg-2"]
 
 
+def test_a_function_that_gives_up_again_is_seen_at_once(visit, tell, work, crm, service, clock):  # noqa: PLR0917  (pytest passes them by name)
+    """Though it changes nothing of the transaction."""
+    tell("PACKAGE_COMPLETE")
+    work()
+    tell("PACKAGE_COMPLETE", happened_at=NOON + HOUR)
+    service.digest.turn()
+    page = visit("/attention")
+    clock.forward(timedelta(seconds=1))
+    work()
+    again = visit("/attention", **{"If-None-Match": page.headers["ETag"]})
+
+    assert [len(rows(one)) for one in (page, again)] == [1, 2]
+
+
 def test_a_parked_run_is_replayed(visit, do, tell, work, crm):
     """And the history says by whom."""
     sign(tell, "pkg-1")

@@ -1,5 +1,6 @@
 """Whether the database has the tables this version needs."""
 
+from functools import cache
 from pathlib import Path
 
 from alembic.script import ScriptDirectory
@@ -10,10 +11,16 @@ from app.store.db import Database
 
 def is_behind(database: Database, migrations: Path) -> bool:
     """Whether migrations are missing. One that a newer version has migrated further serves us too."""
-    scripts = ScriptDirectory(str(migrations), version_locations=[str(migrations)])
-    known = {script.revision for script in scripts.walk_revisions()}
+    known, newest = _migrations(migrations)
     with database.read() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return True
         applied = set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
-    return applied <= known and applied != set(scripts.get_heads())
+    return applied <= known and applied != newest
+
+
+@cache
+def _migrations(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """All that this version has, and the newest of them; loaded once, for readiness is asked all the time."""
+    scripts = ScriptDirectory(str(folder), version_locations=[str(folder)])
+    return frozenset(script.revision for script in scripts.walk_revisions()), frozenset(scripts.get_heads())
