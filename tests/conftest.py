@@ -39,6 +39,8 @@ os.environ["SETTINGS_FILE"] = os.devnull
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+# For what is the same whatever the service keeps its rows in.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 KEY = "the-callback-key"
 TOKEN = "the-api-token"
 CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"

@@ -21,7 +21,7 @@ from app.store import outages, queries
 from app.store.models import Outage, Read, Run
 from app.work.reconcile import Asked
 from app.work.witness import WAITS
-from tests.conftest import HOUR, TOKEN, onespan_time
+from tests.conftest import HOUR, TOKEN, on_sqlite, onespan_time
 from tests.test_reconcile import DAY, SIX_HOURS, another, held, ledger, settings, world
 from tests.world import MINUTE, SECOND, Spoilt, World
 
@@ -53,9 +53,9 @@ class TestOneBadPackage:
         bad, other = at_rest(world)[:2]
         world.refuse(bad, status=status, body=body, Content_Type=kind)
         world.act(bad, "archive")
-        world.live_on(DAY)
+        world.live_on(DAY, every=15 * MINUTE)
         world.act(other, "archive")
-        world.live_on(DAY)
+        world.live_on(DAY, every=15 * MINUTE)
 
         done = [(one.state, one.unreadable) for one in ledger(world.service)[2:]]
         assert len(done) == 8
@@ -230,6 +230,7 @@ class TestLists:
         assert len(archived) > 100
         assert world.differences() == []
 
+    @on_sqlite
     def test_an_import_of_what_was_changed_in_one_instant_is_whole(self, service, post, handlers, clock):
         """As after a migration: all dates are alike."""
         world = World(service, post, handlers=handlers, clock=clock)
@@ -241,6 +242,7 @@ class TestLists:
 
         assert all(world.picture(one.id) for one in packages)
 
+    @on_sqlite
     def test_a_count_that_is_capped_does_not_end_an_import(self, service, post, handlers, clock):
         """It says 150, and shows more."""
         world = World(service, post, handlers=handlers, clock=clock)
@@ -386,6 +388,7 @@ class TestGivenUp:
 
         assert [one.state for one in ledger(world.service)][:2] == ["done", "done"]
 
+    @on_sqlite
     def test_a_list_that_does_not_fit_together_is_given_up(self, world, clock):
         """It has nothing where a page does not begin at a hundred."""
         packages = populated(1, 130, now=clock.now - 40 * DAY).packages()
@@ -440,7 +443,7 @@ class TestAFolderThatIsRefused:
         trashed = replace(like, id="new", trashed=True, created=clock.now, updated=clock.now + HOUR)
         clock.forward(2 * HOUR)
         account.hold([*account.packages(), trashed])
-        world.live_on(5 * DAY)
+        world.live_on(5 * DAY, every=30 * MINUTE)
         assert [one.state for one in ledger(world.service)[-3:-1]] == ["done", "done"]
         assert [one for one in world.differences() if "new" in one]
 
@@ -462,7 +465,7 @@ class TestAFolderThatIsRefused:
         with world.service.database.write() as connection:
             connection.execute(delete(Run))  # so that the first import is still to come
         world.told.clear()
-        world.live_on(DAY)
+        world.live_on(DAY, every=30 * MINUTE)
         assert len([one for one in ledger(world.service) if one.state == "done"]) > 1
 
         hides.clear()
