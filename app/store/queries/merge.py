@@ -1,7 +1,7 @@
 """The statements of a walk: shelves merged in an order, rows of them judged, candidates sorted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -26,7 +26,7 @@ MOMENTS = (
 class Way:
     """Along which column, up or down, through how many shelves; in which stretch, and whether from a place in it on.
 
-    `within` are the limits of a range of that column.
+    `within` are the limits of a range of that column, `then` is the stretch that comes next.
     """
 
     dialect: str
@@ -35,6 +35,7 @@ class Way:
     shelves: int
     within: tuple[str, ...] = ()
     stretch: str = KNOWN
+    then: str | None = None
     from_place: bool = False
 
     @property
@@ -67,6 +68,18 @@ class Way:
         return " AND ".join(conditions) or "1 = 1"
 
     @property
+    def ahead_to_the_end(self) -> str:
+        """The same, for this stretch and the next."""
+        next_ = f" OR ({replace(self, stretch=self.then, from_place=False).ahead})" if self.then else ""
+        return f"(({self.ahead}){next_})"
+
+    @property
+    def order_to_the_end(self) -> str:
+        """How rows of both stand."""
+        lacking = f"place IS NULL {'DESC' if self.stretch == UNKNOWN else 'ASC'}, " if self.then else ""
+        return f"ORDER BY {lacking}place {self.turn}, id {self.turn}"
+
+    @property
     def on_shelves(self) -> str:
         """The condition on a row: it stands on one of the shelves."""
         return f"shelf IN ({', '.join(f':shelf{place}' for place in range(self.shelves))})"
@@ -93,11 +106,11 @@ def candidates(way: Way, by: Sequence[str], fits: str, *, few: int) -> TextualSe
         f"""WITH candidates AS MATERIALIZED ({some.replace("{on_shelves}", way.on_shelves)})
         SELECT many, found.id, found.place
         FROM (SELECT count(*) AS many FROM candidates) AS counted LEFT JOIN (
-            SELECT id, {way.column} AS place FROM packages AS walked
+            SELECT id, place FROM (SELECT id, {way.column} AS place FROM packages AS walked
             WHERE (SELECT count(*) FROM candidates) <= {few} AND id IN (SELECT id FROM candidates)
-            AND {way.on_shelves} AND {way.ahead} AND {fits or "1 = 1"}
-            {way.order} LIMIT :limit
-        ) AS found ON 1 = 1 {way.order}""",  # noqa: S608
+            AND {way.on_shelves} AND {way.ahead_to_the_end} AND {fits or "1 = 1"}) AS fitting
+            {way.order_to_the_end} LIMIT :limit
+        ) AS found ON 1 = 1 {way.order_to_the_end}""",  # noqa: S608
     )
 
 

@@ -20,9 +20,9 @@ from app.store.queries.narrowing import Narrowing, limits, narrowings, parameter
 from app.store.queries.shown import PackageFilter
 
 STRIDES = (250, 1000)
-FEW = 5000
-FURTHER = (2000,)
-PATIENCE = timedelta(milliseconds=25)  # an index that does not know by then knows of many
+FEW = 2000
+FURTHER = (1000,)
+PATIENCE = timedelta(milliseconds=15)  # an index that does not know by then knows of many
 # What packages can be sorted by, and the column that has it. Whichever way, those that lack it come last.
 SORTS = {
     "updated_at": "updated_at",
@@ -50,7 +50,7 @@ def walk(connection: Connection, wanted: PackageFilter, *, sort: str, limit: int
     for stretch in _stretches(way, place) if on else ():
         more, stopped = walker.through(stretch, limit=limit - len(found), place=place)
         found += more
-        if stopped or len(found) >= limit:
+        if stopped or len(found) >= limit or walker.is_at_the_end:
             return found, stopped
         place = None
     return found, None
@@ -59,11 +59,12 @@ def walk(connection: Connection, wanted: PackageFilter, *, sort: str, limit: int
 def _stretches(way: Way, place: Place | None) -> Iterator[Way]:
     """The stretches of the list from this place on: what lacks the value that it is sorted by comes last."""
     both = [KNOWN, UNKNOWN] if way.is_of_time and not way.within else [KNOWN]
-    for stretch in both[::-1] if place is not None and place.backwards else both:
+    both = both[::-1] if place is not None and place.backwards else both
+    for stretch, then in zip(both, [*both[1:], None], strict=True):
         if place is None:
-            yield replace(way, stretch=stretch)
+            yield replace(way, stretch=stretch, then=then)
         elif stretch == (UNKNOWN if place.value is None else KNOWN):
-            yield replace(way, stretch=stretch, from_place=True)
+            yield replace(way, stretch=stretch, then=then, from_place=True)
             place = None
 
 
@@ -72,16 +73,15 @@ class _Walker:
     connection: Connection
     narrowed: Sequence[Narrowing]
     parameters: Mapping[str, Any]
-    are_few: bool = False  # as an index has told
+    is_at_the_end: bool = False  # of the list: an index has told all that is left
 
     def through(self, way: Way, *, limit: int, place: Place | None) -> Found:
         """Through one stretch."""
         found: list[Place] = []
         strides = (*STRIDES, *FURTHER) if self.narrowed else (limit,)
         for number, many in enumerate(strides):
-            if (number == len(STRIDES) or self.are_few) and (
-                few := self._few(way, limit=limit - len(found), place=place)
-            ) is not None:
+            if number == len(STRIDES) and (few := self._few(way, limit=limit - len(found), place=place)) is not None:
+                self.is_at_the_end = True
                 return found + few, None
             more, place = self._stride(way, many, place)
             found += more
@@ -98,7 +98,7 @@ class _Walker:
         return [Place(row.place, row.id) for row in rows if row.fits], stopped
 
     def _few(self, way: Way, *, limit: int, place: Place | None) -> list[Place] | None:
-        """All that fit, but for so many at most; None where no index knows of few candidates."""
+        """All that fit from here to the end, so many at most; None where no index knows of few candidates."""
         for one in self.narrowed:
             if one.candidates:
                 others = " AND ".join(other.fits for other in self.narrowed if other is not one)
@@ -106,7 +106,6 @@ class _Walker:
                 asked = {**self._from(place), "limit": limit}
                 rows = in_time(self.connection, statement, asked, patience=PATIENCE)
                 if rows and rows[0].many <= FEW:
-                    self.are_few = True
                     return [Place(row.place, row.id) for row in rows if row.id is not None]
         return None
 
