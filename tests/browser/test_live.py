@@ -125,6 +125,48 @@ def test_what_is_open_on_a_transaction_stays_open(page, installation, broken):
     assert page.evaluate("scrollY") >= before
 
 
+def test_a_notice_that_closes_leaves_alone_what_is_below_it(page, installation, broken):
+    """The error one reads, and the place in it."""
+    broken.add("PACKAGE_ACTIVATE")
+    installation.tell("PACKAGE_ACTIVATE")
+    installation.act("lock", role=0)
+    page.goto("/transactions/pkg-1")
+    notices = page.locator("main > .notice")
+    expect(notices).to_have_count(2)
+    error = page.locator("details", has_text="The CRM does not know")
+    error.locator("summary").click()
+    error.locator("pre").focus()
+
+    installation.quietly("unlock", role=0)
+    other = page.context.new_page()
+    other.goto("/transactions/pkg-1")
+    other.get_by_role("button", name="Ask OneSpan now").click()
+
+    expect(notices).to_have_count(1)
+    expect(error).to_have_attribute("open", "")
+    expect(error.locator("pre")).to_be_focused()
+
+
+def test_a_list_that_ends_leaves_alone_what_is_below_it(page, installation, broken):
+    """The runs that were done before the last one was."""
+    installation.tell("PACKAGE_ACTIVATE")
+    broken.add("PACKAGE_ARCHIVE")
+    installation.tell("PACKAGE_ARCHIVE")
+    installation.settled()
+    page.goto("/transactions/pkg-1")
+    done = page.locator("details", has_text="PACKAGE_ACTIVATE")
+    done.locator("summary").click()
+
+    broken.clear()
+    other = page.context.new_page()
+    other.goto("/transactions/pkg-1")
+    other.get_by_role("button", name="Replay tell_the_crm for PACKAGE_ARCHIVE").click()
+
+    expect(page.locator("main")).to_contain_text("All functions have done what they owe.")
+    expect(done).to_have_attribute("open", "")
+    expect(done.locator("summary")).to_be_focused()
+
+
 @pytest.mark.parametrize("path", ["/", "/transactions/pkg-1", "/attention", "/events", "/handlers", "/callbacks"])
 def test_while_nothing_changes_nothing_is_sent(page, path):
     """Three questions in a row are answered by the headers alone."""

@@ -1,8 +1,9 @@
 // Make one piece of the page like another without replacing what did not change: so focus, selection, scroll and
-// open details stay. Elements are the same thing where their id or data-key says so, otherwise by their order.
+// open details stay. Elements are the same thing where their id or data-key says so, otherwise by their order among
+// those of their kind.
 
-const key = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key || null : null);
-const alike = (one, other) => one.nodeType === other.nodeType && one.nodeName === other.nodeName && key(one) === key(other);
+const isElement = (node) => node.nodeType === Node.ELEMENT_NODE;
+const key = (node) => (isElement(node) && (node.id || node.dataset.key)) || "";
 
 export function morph(here, wanted) {
   const focused = document.activeElement;
@@ -43,29 +44,40 @@ function attributes(here, wanted) {
 function children(here, wanted) {
   if (here instanceof HTMLTimeElement && here.dateTime === wanted.dateTime) return; // its words are the viewer's
   if (here instanceof HTMLOutputElement) return; // and these the script's
-  const known = new Map();
-  for (const child of here.children) if (key(child)) known.set(key(child), child);
+  const known = named(here);
+  const names = named(wanted);
+  for (const [name, child] of known) if (!names.has(name)) child.remove();
   let place = here.firstChild;
-  for (const next of [...wanted.childNodes]) {
-    const same = key(next) ? known.get(key(next)) : place && !key(place) && alike(place, next) ? place : null;
-    if (same && same.nodeName === next.nodeName) {
+  for (const [name, next] of names) {
+    const same = known.get(name);
+    if (same) {
       if (same === place) place = place.nextSibling;
       else here.insertBefore(same, place);
-      same.nodeType === Node.ELEMENT_NODE ? put(same, next) : write(same, next);
+      isElement(same) ? put(same, next) : write(same, next);
     } else {
       const added = document.importNode(next, true);
       here.insertBefore(added, place);
       if (key(added)) added.classList.add("fresh");
     }
   }
-  while (place) {
-    const after = place.nextSibling;
-    place.remove();
-    place = after;
-  }
   if (here instanceof HTMLSelectElement && here !== document.activeElement) {
     here.value = wanted.querySelector("option[selected]")?.value ?? here.options[0]?.value ?? "";
   }
+}
+
+// The children by what makes them the same thing; a text belongs to the element before it, and comes and goes with it.
+function named(parent) {
+  const names = new Map();
+  const counts = {};
+  let before = "";
+  for (const child of parent.childNodes) {
+    const kind = `${child.nodeName} ${isElement(child) ? key(child) : before}`;
+    counts[kind] = (counts[kind] ?? 0) + 1;
+    const name = `${kind} ${counts[kind]}`;
+    names.set(name, child);
+    if (isElement(child)) before = name;
+  }
+  return names;
 }
 
 function write(here, wanted) {
