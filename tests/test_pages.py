@@ -298,6 +298,15 @@ def test_unknown_and_unreadable_callbacks_are_found(visit, post, tell, work):
     assert "unknown to this version" in words(visit("/events/1"))
 
 
+def test_half_of_a_surrogate_pair_is_shown_as_it_came(visit, tell, work):
+    """No page can hold the character; both pages that show the body can hold its escape."""
+    tell("PACKAGE_CREATE", message="half \ud83d of 😀")
+    work()
+
+    for path in ("/callbacks/1", "/events/1"):
+        assert r'"message": "half \ud83d of 😀"' in unescape(visit(path).text)
+
+
 def test_a_fresh_service_takes_a_test_callback(visit, do, work):
     """It goes the whole way, and makes no transaction."""
     empty = visit("/")

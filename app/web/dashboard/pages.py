@@ -70,8 +70,12 @@ def utc(moment: datetime, *, seconds: bool = False) -> str:
 
 
 def pretty(body: str) -> str:
-    """A body as one reads it: JSON with its members below each other, anything else as it is."""
+    """A body as one reads it: JSON with its members below each other, anything else as it is.
+
+    Half of a surrogate pair, which no page can hold, stays the escape that it came as.
+    """
     try:
-        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+        text = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace").decode()
     except (ValueError, RecursionError):
         return body
