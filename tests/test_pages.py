@@ -391,6 +391,29 @@ def test_an_address_that_leads_nowhere_says_so(client, visit, path, status):
     assert re.findall(r'<a href="([^"]+)"', answer.text)[:2] == ["/", "/attention"]  # the way on
 
 
+@pytest.mark.parametrize("path", ["/", "/transactions.csv"])
+@pytest.mark.parametrize("name", ["since", "until"])
+def test_a_day_must_be_one_of_our_times(client, visit, path, name):
+    """Nothing else is looked for, nor is a file begun; the fields of the form say so, too."""
+    for day, what in BOUNDS:
+        answer = client.get(f"{path}?{name}={day}")
+        assert (answer.status_code, answer.mimetype) == (400, "text/html")
+        assert f"{name}: Input should be {what}" in answer.text
+
+    for day in ("", "1970-01-01", "2999-12-31"):
+        visit(f"{path}?{name}={day}")
+    assert f'name="{name}" value="" min="1970-01-01" max="2999-12-31"' in visit("/").text
+
+
+BOUNDS = (
+    ("0001-01-01", "greater than or equal to 1970-01-01"),
+    ("1969-12-31", "greater than or equal to 1970-01-01"),
+    ("3000-01-01", "less than or equal to 2999-12-31"),
+    ("9999-12-31", "less than or equal to 2999-12-31"),
+    ("20266-01-01", "a valid date"),
+)
+
+
 def test_asking_needs_a_onespan(visit, do, tell, work):
     """Without one nothing offers it, and nothing breaks."""
     tell("PACKAGE_CREATE")

@@ -133,6 +133,23 @@ def test_it_can_be_narrowed_by_what_needs_attention_by_place_and_by_date(page):
 
 
 @one_of(sorts())
+def test_a_year_is_asked_for_when_it_is_typed(page, installation):
+    """Not before, and not when it is none; nothing that is refused is asked for."""
+    page.goto("/")
+    page.get_by_label("to", exact=True).focus()
+    page.keyboard.type("01012001", delay=300)
+    expect(page).to_have_url(f"{installation.address}/?until=2001-01-01")
+    expect(page.get_by_role("heading", name="No transaction is like that")).to_be_visible()
+
+    page.get_by_label("to", exact=True).fill("20266-01-01")
+
+    expect(page).to_have_url(f"{installation.address}/")
+    expect(page.locator("tbody tr")).to_have_count(4)
+    expect(page.locator("#pulse")).to_have_text("Live")
+    assert {status for _, path, status in installation.answered if path == "/"} <= {200, 304}
+
+
+@one_of(sorts())
 def test_a_column_is_the_order(page):
     """A second click turns it round; the head says so."""
     page.goto("/")

@@ -35,6 +35,8 @@ VIEWS: dict[str, dict[str, Any]] = {
     "templates": {"deleted": False},
 }
 Shown = Literal["current", "trash", "deleted", "templates"]
+FIRST, LAST = date(1970, 1, 1), date(2999, 12, 31)  # what comes before and after is a slip of the hand
+Day = Annotated[date | None, Field(ge=FIRST, le=LAST), BeforeValidator(lambda told: told or None)]
 
 
 class TransactionsView(View):
@@ -43,10 +45,10 @@ class TransactionsView(View):
     q: Word = ""
     status: Word = ""
     attention: Reason | Literal[""] = ""
-    # A form without scripts sends what was left empty, too.
+    # A form without scripts sends what was left empty, too; so with the days.
     view: Annotated[Shown, BeforeValidator(lambda told: told or "current")] = "current"
-    since: date | Literal[""] = Field("", description="Created on this day (UTC) or later.")
-    until: date | Literal[""] = Field("", description="Created on this day (UTC) or before.")
+    since: Day = Field(None, description="Created on this day (UTC) or later.")
+    until: Day = Field(None, description="Created on this day (UTC) or before.")
     sort: Literal[tuple(f"{sign}{key}" for key in SORTS for sign in ("", "-"))] = DEFAULT  # type: ignore[valid-type]
 
     def wanted(self) -> PackageFilter:
@@ -74,6 +76,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
             wanted, sort = asked.wanted(), asked.sort
             return {
                 "asked": asked,
+                "days": (FIRST, LAST),
                 "page": queries.package_page(connection, wanted, sort=sort, limit=ROWS, cursor=asked.cursor),
                 "shelves": list(_shelves(queries.package_counts(connection), asked)),
                 "columns": list(_columns(asked)),

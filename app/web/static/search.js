@@ -9,7 +9,8 @@ export function searchWhileTyping() {
   let timer = null;
   let last = 0;
   const search = () => {
-    const asked = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
+    const isSaid = ([name, value]) => value !== "" && form.elements[name].validity.valid; // a year half typed is not
+    const asked = new URLSearchParams([...new FormData(form)].filter(isSaid));
     asked.delete("cursor");
     const address = `${form.getAttribute("action")}${asked.size ? `?${asked}` : ""}`;
     if (address === location.pathname + location.search) return;
