@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import Page, Response, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from app.simulator.packages import Package
 from tests.browser.installation import lease
@@ -223,6 +223,36 @@ def test_a_page_says_that_the_service_is_away_and_comes_back_by_itself(page, ins
 
     expect(page.locator("tbody")).to_contain_text("1 of 2 signed")
     expect(away).to_have_text("Live")
+
+
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_what_is_refused_only_for_now_is_asked_again(page, installation, complaints, status):
+    """As where nobody answers."""
+    complaints.forgive(str(status))
+    page.goto("/")
+    expect(page.locator("#pulse")).to_have_text("Live")
+
+    page.route("/", lambda route: route.fulfill(status=status))
+
+    expect(page.locator("#pulse")).to_contain_text("trying again in 2 s")
+    page.unroute("/")
+    expect(page.locator("#pulse")).to_have_text("Live")
+
+
+def asks(route: Route) -> bool:
+    """Whether an open page asks for itself."""
+    return "x-live" in route.request.headers
+
+
+def test_a_page_that_never_hears_anything_but_no_is_not_loaded_for_ever(page, installation, complaints):
+    """Somebody between may let pages through, and not their questions."""
+    complaints.forgive("403")
+    page.route("/", lambda route: route.fulfill(status=403) if asks(route) else route.continue_())
+
+    page.goto("/")
+
+    expect(page.locator("#pulse")).to_contain_text("trying again in 4 s")
+    assert [one for one in installation.answered if one[:2] == ("GET", "/")] == [("GET", "/", 200)]
 
 
 def test_a_page_whose_session_has_ended_asks_to_log_in(page, installation, complaints):

@@ -150,6 +150,27 @@ def test_a_year_is_asked_for_when_it_is_typed(page, installation):
 
 
 @one_of(sorts())
+def test_what_is_refused_is_said_on_a_page_that_leads_back(page, installation, complaints):
+    """It is no outage; nothing is asked again and again."""
+    complaints.forgive("400")
+    page.goto("/")
+    expect(page.locator("#pulse")).to_have_text("Live")
+    until = page.get_by_label("to", exact=True)
+    until.evaluate("field => field.removeAttribute('max')")
+
+    until.fill("20266-01-01")
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("That did not work")
+    expect(page.locator("main")).to_contain_text("until: Input should be a valid date")
+    assert page.url.endswith("/?until=20266-01-01")
+    page.wait_for_timeout(2500)
+    assert [status for _, _, status in installation.answered if status == 400] == [400, 400]
+    page.go_back()
+    expect(page.locator("tbody tr")).to_have_count(4)
+    expect(page.locator("#pulse")).to_have_text("Live")
+
+
+@one_of(sorts())
 def test_a_column_is_the_order(page):
     """A second click turns it round; the head says so."""
     page.goto("/")

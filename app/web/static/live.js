@@ -5,8 +5,10 @@ import { fillTimes } from "./times.js";
 const EVERY = 1000; // milliseconds between the end of one question and the next
 const PATIENCE = 15_000; // an answer that takes longer counts as none
 const LONGEST = 60_000; // between two tries while the service is away
+const LATER = [408, 429]; // statuses that refuse it now, not for ever
 
 let etag = null;
+let shown = null; // the address that was last answered well
 let failures = 0;
 let timer = null;
 let asking = null;
@@ -36,12 +38,14 @@ export async function ask() {
     const answer = await fetch(location.href, { headers, cache: "no-store", signal: mine.signal, redirect: "manual" });
     if (mine !== asking) return;
     if (answer.type === "opaqueredirect" || answer.status === 401) return location.reload(); // the session ended
+    if (shown && isRefused(answer.status)) return leave(location.href);
     if (answer.status === 200) {
       const text = await answer.text();
       if (mine !== asking) return;
       show(text);
       etag = answer.headers.get("ETag");
     } else if (answer.status !== 304) throw new Error(`status ${answer.status}`);
+    shown = location.href;
     failures = 0;
     say("", "Live");
     next(EVERY);
@@ -54,6 +58,14 @@ export async function ask() {
   } finally {
     clearTimeout(limit);
   }
+}
+
+const isRefused = (status) => status >= 400 && status < 500 && !LATER.includes(status);
+
+// The page of what is refused says why. It is loaded from the address of what is shown, so that Back loads that again.
+function leave(address) {
+  history.replaceState({}, "", shown);
+  location.assign(address);
 }
 
 function next(wait) {
