@@ -216,10 +216,9 @@ def test_the_view_can_be_taken_along_as_a_file(page, tmp_path: Path):
 
     download.value.save_as(tmp_path / "view.csv")
     rows = list(csv.DictReader((tmp_path / "view.csv").read_text("utf-8-sig").splitlines()))
-    assert sorted(one["id"] for one in rows) == ["at", "declined", "sum"]
+    assert [one["id"] for one in rows] == ["at", "declined", "sum"]
     assert {one["name"] for one in rows} == {"'  @SUM(A1)", "'=1+1", "Sale of the barn"}
     assert rows[0]["sender_email"] == CLEO.email
-    assert [one["id"] for one in rows] == [one.get_attribute("data-key") for one in page.locator("tbody tr").all()]
 
 
 @one_of(many(420))
