@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from app.errors import GiveUp
-from app.web.dashboard import transactions
+from app.onespan.values import Package
+from app.web.dashboard import export, transactions
 from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import ADA, BEN, HOUR, NOON
@@ -187,6 +190,21 @@ def test_csv_has_each_once_though_one_changes_while_it_is_written(client, visit,
 
     table = csv.DictReader(io.StringIO(b"".join(written).decode("utf-8-sig")))
     assert [one["id"] for one in table] == ids
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@given(name=st.text("=+-@;,\t\r\n\"' x", max_size=12))
+@example(name="x;=cmd|'/C calc'!A0")
+@example(name='x;"=1+1')
+@example(name="x\n\n=1+1")
+@example(name=" =1+1")
+def test_no_cell_is_a_formula(separator, name):
+    """Whichever separator a spreadsheet takes: in many countries it is a semicolon."""
+    text = io.StringIO(export.lines([Package("pkg-1", name=name)]), newline="")
+
+    cells = [cell for row in csv.reader(text, delimiter=separator) for cell in row]
+
+    assert [one for one in cells if one.lstrip()[:1] in ("=", "+", "-", "@")] == []
 
 
 def test_one_transaction_says_how_we_know(visit, tell, work):

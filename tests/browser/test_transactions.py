@@ -217,7 +217,7 @@ def test_the_view_can_be_taken_along_as_a_file(page, tmp_path: Path):
     download.value.save_as(tmp_path / "view.csv")
     rows = list(csv.DictReader((tmp_path / "view.csv").read_text("utf-8-sig").splitlines()))
     assert [one["id"] for one in rows] == ["at", "declined", "sum"]
-    assert {one["name"] for one in rows} == {"'  @SUM(A1)", "'=1+1", "Sale of the barn"}
+    assert {one["name"] for one in rows} == {"  '@SUM(A1)", "'=1+1", "Sale of the barn"}
     assert rows[0]["sender_email"] == CLEO.email
 
 

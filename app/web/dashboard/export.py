@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
@@ -9,6 +10,8 @@ from app.onespan.values import Package
 from app.web.dashboard import words
 
 BEGINNING = "\ufeff"  # by which spreadsheets take it for UTF-8
+# Where a cell may begin, be the separator a comma, a semicolon or a tab, and what makes it a formula there.
+FORMULA = re.compile(r'(^|[;\t\r\n])([\s"]*)(?=[=+\-@])')
 COLUMNS: Mapping[str, Callable[[Package], object]] = {
     "id": lambda package: package.id,
     "name": lambda package: package.name,
@@ -47,9 +50,7 @@ def _lines(rows: Iterable[Iterable[object]]) -> str:
 
 
 def _cell(told: object) -> object:
-    """What a spreadsheet shows as it is: a text that looks like a formula gets an apostrophe before it."""
+    """What a spreadsheet shows as it is: what looks like a formula in a text gets an apostrophe before it."""
     if isinstance(told, datetime):
         return told.isoformat(timespec="seconds").replace("+00:00", "Z")
-    if isinstance(told, str) and told.lstrip()[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{told}"
-    return told
+    return FORMULA.sub(r"\1\2'", told) if isinstance(told, str) else told
