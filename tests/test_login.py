@@ -398,6 +398,14 @@ def test_so_many_failures_of_all_addresses_together(client, clock):
     assert log_in(client, environ=come_from("198.51.100.1")).status_code == 303
 
 
+def test_one_connection_locks_out_nobody_but_itself(client):
+    """Though it has 65,536 networks to come from."""
+    guesses = [log_in(client, "wrong", environ=come_from(f"2001:db8:1:{one:x}::1")) for one in range(logins.OF_ALL)]
+
+    assert [one.status_code for one in guesses] == [401] * logins.OF_ONE + [429] * (logins.OF_ALL - logins.OF_ONE)
+    assert log_in(client, environ=come_from("2001:db8:2::1")).status_code == 303
+
+
 def test_many_at_once_in_two_processes_get_no_more_guesses(settings):
     """The failures are counted before it is known that they are some."""
     apps = [create_app(settings, handlers=Handlers(), clock=lambda: NOON) for _ in range(2)]
@@ -485,13 +493,18 @@ def test_a_proxy_says_that_it_was_tls(settings):
     [
         ("192.0.2.1", "192.0.2.1"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("192.0.2.1:5678", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
+        ("2001:db8:1::", "2001:db8:1::/48"),
+        ("[2001:db8:1::1]:443", "2001:db8:1::/48"),
+        ("[2001:db8:1::1]", "2001:db8:1::/48"),
+        ("[::ffff:192.0.2.1]:443", "192.0.2.1"),
         ("", "unknown"),
         (None, "unknown"),
         ("nonsense", "unknown"),
+        ("192.0.2.1:https", "unknown"),
     ],
 )
 def test_who_has_a_network_is_one_address(address, counted):
-    """An IPv6 customer has 18 trillion million of them."""
+    """An IPv6 customer has 18 trillion million of them, or 65,536 times as many."""
     assert neighbourhood(address) == counted

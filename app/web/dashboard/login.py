@@ -2,6 +2,7 @@
 
 import ipaddress
 import math
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -19,7 +20,10 @@ from app.web.errors import refuse
 
 log = structlog.get_logger()
 
-NEIGHBOURS = 64  # bits of an IPv6 address that one customer shares
+# Bits of an IPv6 address. One customer may have all that begin so: were less of it counted together, he alone would
+# reach the limit of all. Where customers have smaller networks, some of them wait for each other.
+NEIGHBOURS = 48
+WITH_PORT = re.compile(r"^\[(.*)\](?::\d+)?$|^([\d.]+):\d+$")
 LONGEST_WAY = 2000  # characters of an address to come back to
 WRONG = "That is not the password."
 
@@ -79,7 +83,7 @@ def way_of_ours(wanted: str | None, *, otherwise: str = "/") -> str:
 def neighbourhood(address: str | None) -> str:
     """Whose failures are counted together: an IPv4 address, or the network of an IPv6 one."""
     try:
-        found = ipaddress.ip_address(address or "")
+        found = ipaddress.ip_address(WITH_PORT.sub(r"\1\2", address or ""))
     except ValueError:
         return "unknown"  # a socket's peer has none
     if isinstance(found, ipaddress.IPv4Address):
