@@ -120,6 +120,24 @@ def test_a_password_that_is_not_set_lets_nobody_in(settings, acting, looking):
 
 
 @on_sqlite
+def test_who_knows_the_only_secret_makes_no_session_that_acts(settings):
+    """The key is made of the password for looking alone, so who may look can sign what they like."""
+    alone = {"dashboard_password": None, "onespan_callback_keys": (), "api_tokens": ()}
+    app = create_app(settings.model_copy(update=alone), handlers=Handlers())
+    add_probe(app)
+    assert app.secret_key == session_key(Passwords(looking=LOOKING), [[], []])
+    client = app.test_client()
+    log_in(client, LOOKING)
+
+    with client.session_transaction() as session:
+        session["acts"] = True
+
+    assert client.get("/probe").json["may_act"] is False
+    assert act(client).status_code == 403
+    app.extensions[EXTENSION].database.close()
+
+
+@on_sqlite
 def test_without_any_password_the_dashboard_is_closed(settings):
     """Each page says which setting is missing; what machines ask is as open as before."""
     none = {"dashboard_password": None, "dashboard_readonly_password": None}

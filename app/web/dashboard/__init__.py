@@ -37,6 +37,7 @@ def open_dashboard(
         WTF_CSRF_SSL_STRICT=False,  # browsers say more plainly where a request comes from, see the guard
     )
     app.jinja_env.globals |= {"may_act": may_act, "who": who}
-    guard = Guard(Sessions(database, clock=clock), CSRFProtect(app), is_open=bool(passwords))
+    sessions = Sessions(database, clock=clock, may_act=bool(passwords.acting))
+    guard = Guard(sessions, CSRFProtect(app), is_open=bool(passwords))
     app.register_blueprint(login(guard, database, passwords=passwords, clock=clock))
     return guard

@@ -20,7 +20,7 @@ from app.web.errors import refuse
 
 log = structlog.get_logger()
 
-# Bits of an IPv6 address. One customer may have all that begin so: were less of it counted together, he alone would
+# Bits of an IPv6 address. One customer may have all that begin so: were less of it counted together, they alone would
 # reach the limit of all. Where customers have smaller networks, some of them wait for each other.
 NEIGHBOURS = 48
 WITH_PORT = re.compile(r"^\[(.*)\](?::\d+)?$|^([\d.]+):\d+$")

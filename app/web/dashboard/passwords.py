@@ -33,7 +33,8 @@ def session_key(passwords: Passwords, others: Iterable[Iterable[str]]) -> bytes:
 
     So every process on every host has the same one without a setting of its own; any secret that changes ends all
     sessions; and whoever knows some of the secrets, such as the password that may only look, cannot sign a session
-    that may act. To guess the rest from a session of one's own takes scrypt for each guess.
+    that may act: where it is the only one, none may. To guess the rest from a session of one's own takes scrypt for
+    each guess.
     """
     secrets = [passwords.acting, passwords.looking, *(sorted(kind) for kind in others)]
     return hashlib.scrypt(json.dumps(secrets).encode(), salt=b"sessions of the receiver behind OneSpan Sign", **HARD)

@@ -29,11 +29,12 @@ class Cookies(SecureCookieSessionInterface):
 
 
 class Sessions:
-    """Begins, knows and ends them."""
+    """Begins, knows and ends them. Where there is no password to act, `may_act` is False and none of them acts."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], datetime], may_act: bool) -> None:
         self._database = database
         self._clock = clock
+        self._may_act = may_act
 
     def begin(self, visitor: Visitor) -> None:
         """A new session, whatever was there before."""
@@ -49,7 +50,7 @@ class Sessions:
         with self._database.read() as connection:
             if logins.has_ended(connection, session["id"]):
                 return None
-        return Visitor(session["who"], session["acts"])
+        return Visitor(session["who"], may_act=session["acts"] and self._may_act)
 
     def keep(self) -> None:
         """It is used: somebody opened a page."""
