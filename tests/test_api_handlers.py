@@ -8,6 +8,7 @@ import pytest
 from app.errors import Discard, GiveUp
 from app.store.queries import handlers as reads
 from app.web import acts
+from app.work import replay
 from app.work.dispatch import Handlers
 from tests.conftest import HOUR, NOON
 
@@ -166,6 +167,32 @@ def test_no_more_are_replayed_than_were_counted(ask, send, crm, tell, work):
     assert "5, not 4" in refused.json["error"]["message"]
     assert told(ask("/api/dispatches", state="due")) == []
     assert send("/api/dispatches/replay", handler="close_deal", expect=6).json["count"] == 5
+
+
+def test_what_is_parked_after_the_count_is_not_replayed(ask, send, crm, tell, work, monkeypatch):  # noqa: PLR0917  (pytest passes them by name)
+    """Whether it was owed before the count or came later."""
+    make_due = replay.replay
+    tell("PACKAGE_DECLINE", package="pkg-8", sessionUser="ben")
+    work()
+    (newest,) = ask("/api/dispatches", package="pkg-8", state="parked").json["items"]
+    (other,) = ask("/api/dispatches", package="pkg-0", state="parked").json["items"]
+    for one in (newest, other):
+        send(f"/api/dispatches/{one['id']}/replay")
+
+    def park_and_make_due(*args: Any, **more: Any) -> int:
+        tell("PACKAGE_DECLINE", package="pkg-9", sessionUser="ben")
+        work()
+        assert len(told(ask("/api/dispatches", state="parked"))) == 6
+        return make_due(*args, **more)
+
+    monkeypatch.setattr(replay, "replay", park_and_make_due)
+
+    assert send("/api/dispatches/replay", handler="close_deal", expect=3).json == {"count": 3, "more": False}
+    assert sorted(package for *_, package in told(ask("/api/dispatches", state="parked"))) == [
+        "pkg-0",
+        "pkg-8",
+        "pkg-9",
+    ]
 
 
 def test_too_many_for_one_request_are_left_to_the_command(ask, send, crm, monkeypatch):

@@ -13,7 +13,10 @@ from app.store.models import Dispatch, Event
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which dispatches are meant. Everything given must fit; times are OneSpan's (`happened_at`), UTC."""
+    """Which dispatches are meant. Everything given must fit; times are OneSpan's (`happened_at`), UTC.
+
+    `among` are ids: those counted before, so that what comes to fit meanwhile is not meant.
+    """
 
     event_name: str | None = None
     handler: str | None = None
@@ -21,6 +24,7 @@ class Choice:
     package: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    among: Sequence[int] | None = None
 
     def of_events(self) -> ColumnElement[bool]:
         """The condition on the events."""
@@ -38,12 +42,19 @@ def chosen(choice: Choice) -> Select[int]:
     found = select(Dispatch.id).join(Event).where(choice.of_events(), Dispatch.state != "running")
     if choice.handler:
         found = found.where(Dispatch.handler == choice.handler)
+    if choice.among is not None:
+        found = found.where(Dispatch.id.in_(choice.among))
     return found.where(Dispatch.state == choice.state) if choice.state else found
 
 
 def count(connection: Connection, choice: Choice, *, at_most: int | None = None) -> int:
     """How many dispatches are chosen; who wants to know only whether they are few says how many `at_most` count."""
     return connection.scalar(select(func.count()).select_from(chosen(choice).limit(at_most).subquery())) or 0
+
+
+def ids(connection: Connection, choice: Choice, *, at_most: int) -> list[int]:
+    """Which dispatches are chosen; so many of them, where there are more."""
+    return list(connection.execute(chosen(choice).limit(at_most)).scalars())
 
 
 def next_chosen(connection: Connection, choice: Choice, *, after: int, limit: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from app.web.receiver import read_entry
 ASKED = "asked by a person"  # why a package is to be read
 TEST = ("RECEIVER_TEST", "test-callback")  # an event that nobody knows claims nothing; of this package
 AT_ONCE = 10_000  # runs that one request makes due at most
+AT_A_TIME = 500  # of them are named to the database, for which thousands in one statement are slow
 
 
 class Begin(Protocol):
@@ -87,17 +88,19 @@ class Acts:
     def count(self, chosen: Choice) -> Replayed:
         """How many runs these are."""
         with self.database.read() as connection:
-            found = choice.count(connection, chosen, at_most=AT_ONCE + 1)
-        return Replayed(min(found, AT_ONCE), found > AT_ONCE)
+            return _counted(choice.count(connection, chosen, at_most=AT_ONCE + 1))
 
     def replay_all(self, chosen: Choice, *, expect: int | None, by: str) -> Replayed:
-        """Make these runs due again. Raises `MoreThanExpected` and `TooMany`."""
-        counted = self.count(chosen)
+        """Make these runs due again, and none that comes to fit meanwhile. Raises `MoreThanExpected` and `TooMany`."""
+        with self.database.read() as connection:
+            found = choice.ids(connection, chosen, at_most=AT_ONCE + 1)
+        counted = _counted(len(found))
         if expect is not None and counted.count > expect:
             raise MoreThanExpected(f"{counted.count}, not {expect}; count again")
         if counted.more:
             raise TooMany(f"more than {AT_ONCE}; say less by `since` and `until`, or use `flask replay`")
-        return Replayed(self.make_due(chosen, by=by), more=False)
+        parts = [found[start : start + AT_A_TIME] for start in range(0, len(found), AT_A_TIME)]
+        return Replayed(sum(self.make_due(replace(chosen, among=one), by=by) for one in parts), more=False)
 
     def reconcile(self, asked: ReconcileRequest, *, by: str) -> RunDetail:
         """Begin a run; where one is under way it is that one. Raises `UnderWay` where more than that is asked."""
@@ -110,3 +113,7 @@ class Acts:
             found = queries.run(connection, begun) if begun else queries.run_page(connection, limit=1, before=None)[0]
         assert found
         return found
+
+
+def _counted(found: int) -> Replayed:
+    return Replayed(min(found, AT_ONCE), found > AT_ONCE)
