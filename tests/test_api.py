@@ -366,6 +366,33 @@ def test_pages_hold_every_package_once_in_either_order(ask, show, work, crowd):
             assert values == sorted(values, key=lambda value: (value is None, value or ""))
 
 
+@pytest.mark.parametrize("sort", ["id", "-id", "created_at", "-created_at", "due_at", "name"])
+def test_the_way_back_from_an_empty_page_skips_nothing(ask, tell, work, sort):
+    """All that was on the page before fits no more, or all that was on the page behind."""
+    for number in range(6):
+        tell("PACKAGE_CREATE", package=f"p{number}", happened_at=NOON - HOUR)
+    work()
+
+    def page(cursor: str | None) -> tuple[list[str], Any]:
+        asked = {"cursor": cursor} if cursor else {}
+        shown = ask("/api/packages", status="DRAFT", sort=sort, limit=2, **asked).json
+        return [one["id"] for one in shown["items"]], shown
+
+    first, one = page(None)
+    second, two = page(one["next"])
+    third, three = page(two["next"])
+    assert len({*first, *second, *third}) == 6
+    for package in (*first, *third):
+        tell("PACKAGE_ACTIVATE", package=package)
+    work()
+
+    before, one = page(two["previous"])
+    behind, three = page(two["next"])
+
+    assert (before, one["previous"]) == (behind, three["next"]) == ([], None)
+    assert page(one["next"])[0] == page(three["previous"])[0] == second
+
+
 @on_sqlite
 @pytest.mark.parametrize("name", ["n" * 180, "é" * 60, "😀" * 40, "n" * 3000])
 def test_a_long_name_has_a_cursor_too(ask, show, work, name):

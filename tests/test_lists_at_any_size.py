@@ -124,6 +124,27 @@ def test_a_walk_leads_back_to_where_it_began(read, query):
         assert backwards == forwards, sort
 
 
+@pytest.mark.usefixtures("short_walks")
+def test_who_turns_where_a_walk_stopped_skips_nothing(read, tell, work, monkeypatch):
+    """All that it came by needs a hand no more; what is met next is what was met last."""
+    monkeypatch.setattr(walk, "FEW", 0)
+    asked = {"attention": "SIGNER_LOCKED", "sort": "id", "limit": 1}
+    for number in range(9):
+        tell("SIGNER_LOCKED", package=f"p{number}", sessionUser=BEN, happened_at=NOON - HOUR)
+    work()
+    page = read("/api/packages", **asked)
+    while page["items"][0]["id"] != "p7":
+        page = read("/api/packages", **asked, cursor=page["next"])
+    for number in range(1, 7):
+        tell("SIGNER_COMPLETE", package=f"p{number}", sessionUser=BEN)
+    work()
+
+    back = read("/api/packages", **asked, cursor=page["previous"])
+    assert (back["items"], back["previous"] is None) == ([], False)
+
+    assert read("/api/packages", **asked, cursor=back["next"])["items"] == page["items"]
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from app.store.queries.places import read_parts, write_parts
 from app.store.queries.shown import BadCursor
 
+HIGHEST = "\U0010ffff"  # comes after every id
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -22,11 +24,21 @@ def cursors(
 ) -> tuple[str | None, str | None]:
     """The cursors to the next page and to the one before, of a page that was `asked` for.
 
-    `ahead` is from where there is more, in the direction in which it was read; None where it came to the end.
+    `ahead` is from where there is more, in the direction in which it was read; None where it came to the end. What
+    fitted when we came by may do so no more. Where nothing does, the way back begins beyond all that was read, with
+    the very row that the cursor stood for.
     """
-    if asked and asked.backwards:
-        return _cursor(sort, shown[-1] if shown else asked), _cursor(sort, ahead, backwards=True)
-    return _cursor(sort, ahead), _cursor(sort, shown[0] if shown and asked else asked, backwards=True)
+    if asked is None:
+        return _cursor(sort, ahead), None
+    back = (shown[-1] if asked.backwards else shown[0]) if shown else ahead or _end(sort, asked)
+    if asked.backwards:
+        return _cursor(sort, back), _cursor(sort, ahead, backwards=True)
+    return _cursor(sort, ahead), _cursor(sort, back, backwards=True)
+
+
+def _end(sort: str, asked: Place) -> Place:
+    """The end of those rows ahead that have the same value."""
+    return replace(asked, id=HIGHEST if sort.startswith("-") == asked.backwards else "")
 
 
 def _cursor(sort: str, place: Place | None, *, backwards: bool = False) -> str | None:
