@@ -167,6 +167,8 @@ def test_a_person_has_one_package_read(ask, send, world):
     assert [one for one in world.asked if "/api/packages/" in one] == [f"/api/packages/{package.id}?"]
     assert ask(f"/api/packages/{package.id}").json["status"] == package.status
     assert send(f"/api/packages/{package.id}/read").json["is_known"]
+    (wanted,) = [one for one in ask(f"/api/packages/{package.id}/history").json["items"] if one["attribute"] == "read"]
+    assert (wanted["new"], wanted["cause"]) == ("wanted", {"kind": "person", "id": "api:test"})
 
 
 @on_sqlite

@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import GiveUp
+from app.onespan.access import ApiKey, Connection
 from app.onespan.values import Package
 from app.web.dashboard import export, transactions
 from app.work.dispatch import Handlers
@@ -346,16 +347,31 @@ def test_half_of_a_surrogate_pair_is_shown_as_it_came(visit, tell, work):
         assert r'"message": "half \ud83d of 😀"' in unescape(visit(path).text)
 
 
-def test_a_fresh_service_takes_a_test_callback(visit, do, work):
-    """It goes the whole way, and makes no transaction."""
+def test_a_fresh_service_takes_a_test_callback(visit, do, work, read):
+    """It goes the whole way, and makes no transaction; who sent it stands in it."""
     empty = visit("/")
 
     answer = do("/test-callback")
     work()
+    (sent,) = read("/api/callbacks")["items"]
 
     assert "Send a test callback" in words(empty)
     assert answer.location == "/events"
     assert "RECEIVER_TEST" in words(visit("/events"))
+    assert sent["key"] == "test callback"
+    assert '"sessionUser": "Mia"' in sent["body"]
+
+
+def test_who_asked_onespan_stands_in_the_timeline(visit, do, tell, work, handlers):
+    """Whether it showed anything new or not."""
+    handlers.onespan.connect(Connection("http://127.0.0.1:9", ApiKey("key")))
+    tell("PACKAGE_CREATE")
+    work()
+
+    assert do("/transactions/pkg-1/read").location == "/transactions/pkg-1"
+
+    assert "Mia asked for it" in words(visit("/transactions/pkg-1"))
+    assert "to be read from OneSpan" in words(visit("/transactions/pkg-1"))
 
 
 def test_health_says_what_flows_and_who_is_there(visit, service, tell, work):

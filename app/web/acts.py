@@ -1,4 +1,8 @@
-"""What people may have done, by the pages and by the API; who wanted it stands in the history."""
+"""What people may have done, by the pages and by the API; who wanted it is kept with it.
+
+That is in the history of the package, in the row of the reconcile, in the test callback; and in the log where somebody
+wants a package read, which we may not know yet.
+"""
 
 import json
 from collections.abc import Callable
@@ -6,21 +10,27 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
+import structlog
+
 from app.errors import MoreThanExpected, NoOneSpan, TooMany
 from app.onespan.callbacks import is_id
 from app.onespan.listing import EARLIEST
 from app.store import choice, ledger, picture, queries, reads
 from app.store.choice import Choice
-from app.store.db import Database
+from app.store.db import Database, take_pen
 from app.store.journal import Entry
+from app.store.picture import Cause, NewChange
 from app.store.queries import RunDetail
 from app.web.answers import ReadWanted, Replayed
 from app.web.endpoints import NoSuchThing
 from app.web.parameters import LAST_ID, BadParameter, ReconcileRequest
 from app.web.receiver import read_entry
 
+log = structlog.get_logger()
+
 ASKED = "asked by a person"  # why a package is to be read
 TEST = ("RECEIVER_TEST", "test-callback")  # an event that nobody knows claims nothing; of this package
+TEST_KEY = "test callback"  # the label of what people send themselves; no callback key's has a space
 AT_ONCE = 10_000  # runs that one request makes due at most
 AT_A_TIME = 500  # of them are named to the database, for which thousands in one statement are slow
 
@@ -54,24 +64,28 @@ class Acts:
     keep: Callable[[Entry], int | None]
     digest: Callable[[], None]
 
-    def read(self, package_id: str) -> ReadWanted:
+    def read(self, package_id: str, *, by: str) -> ReadWanted:
         """Have OneSpan asked for this package now, whether we have heard of it or not."""
         if not self.is_connected():
             raise NoOneSpan
         if not is_id(package_id):
             raise NoSuchThing(f"no package {package_id!r}")
         now = self.clock()
+        wanted = NewChange(package_id, "package", "read", None, "wanted", now, Cause("person", by))
         with self.database.write() as connection:
+            take_pen(connection)
             reads.want(connection, {package_id: ASKED}, now=now)
             is_known = package_id in picture.states(connection, [package_id])
+            picture.record(connection, [wanted] if is_known else [], now=now)
+        log.info("package.wanted", package_id=package_id, by=by)
         return ReadWanted(package_id, now, is_known)
 
-    def take_test(self) -> None:
+    def take_test(self, *, by: str) -> None:
         """Take in a callback as the door does, of an event that changes nothing."""
         now = self.clock()
         name, package_id = TEST
-        said = {"name": name, "packageId": package_id, "createdDate": now.isoformat()}
-        entry, _ = read_entry(json.dumps(said).encode(), received_at=now, key="test")
+        said = {"name": name, "packageId": package_id, "sessionUser": by, "createdDate": now.isoformat()}
+        entry, _ = read_entry(json.dumps(said).encode(), received_at=now, key=TEST_KEY)
         self.keep(entry)
         self.digest()
 

@@ -13,7 +13,7 @@ from app.store import queries
 from app.store.queries import ChangeDetail, EventDetail, EventFilter
 from app.web.dashboard import words
 from app.web.dashboard.frame import Frame, found
-from app.web.dashboard.visitor import acts
+from app.web.dashboard.visitor import acts, who
 
 EVENTS_SHOWN = 100
 CHANGES_SHOWN = 400
@@ -60,7 +60,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
     @acts
     def ask(package_id: str) -> ResponseReturnValue:
         """Have OneSpan asked for it now."""
-        frame.acts.read(package_id)
+        frame.acts.read(package_id, by=who() or "")
         return redirect(url_for("pages.transaction", package_id=package_id), 303)
 
 

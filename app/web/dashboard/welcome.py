@@ -4,7 +4,7 @@ from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 
 from app.web.dashboard.frame import Frame
-from app.web.dashboard.visitor import acts
+from app.web.dashboard.visitor import acts, who
 
 
 def add_views(blueprint: Blueprint, frame: Frame) -> None:
@@ -14,6 +14,6 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
     @acts
     def send_test() -> ResponseReturnValue:
         """Take a callback as if OneSpan had sent it."""
-        frame.acts.take_test()
+        frame.acts.take_test(by=who() or "")
         flash("A test callback was taken in. It stands among the events in a moment.")
         return redirect(url_for("pages.events"), 303)

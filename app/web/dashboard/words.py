@@ -227,6 +227,8 @@ def change(package: Package, one: ChangeDetail) -> tuple[str, str, str]:
     if one.attribute != attribute:
         opened = "opened" if one.new else "closed"
         return f"{reason(attribute).title}: {opened}", "", ""
+    if one.attribute == "read":
+        return "to be read from OneSpan", "", ""
     whose = {"signer": name_of(package, which), "document": document_name(package, which), "handler": which}
     subject = f"{whose[kind]}: " if kind in whose else ""
     if one.attribute in PEOPLE:
