@@ -446,6 +446,17 @@ def test_an_address_that_leads_nowhere_says_so(client, visit, path, status):
     assert re.findall(r'<a href="([^"]+)"', answer.text)[:2] == ["/", "/attention"]  # the way on
 
 
+def test_two_exports_are_written_at_once(client, visit):
+    """Each has a thread for as long as its reader takes; the next waits until one is done."""
+    first, second = visit("/transactions.csv"), visit("/transactions.csv")
+    third = client.get("/transactions.csv")
+    first.close()
+
+    assert (third.status_code, third.headers["Retry-After"]) == (503, "10")
+    assert "Other exports are being written" in third.text
+    assert [one.text.count("\r\n") for one in (second, visit("/transactions.csv"))] == [1, 1]
+
+
 @pytest.mark.parametrize("path", ["/", "/transactions.csv"])
 @pytest.mark.parametrize("name", ["since", "until"])
 def test_a_day_must_be_one_of_our_times(client, visit, path, name):
@@ -456,7 +467,7 @@ def test_a_day_must_be_one_of_our_times(client, visit, path, name):
         assert f"{name}: Input should be {what}" in answer.text
 
     for day in ("", "1970-01-01", "2999-12-31"):
-        visit(f"{path}?{name}={day}")
+        visit(f"{path}?{name}={day}").close()
     assert f'name="{name}" value="" min="1970-01-01" max="2999-12-31"' in visit("/").text
 
 

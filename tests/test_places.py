@@ -91,4 +91,6 @@ def test_a_place_is_given_back_whatever_becomes_of_the_request(settings):
         assert client.get("/fails").status_code == 500
         assert client.get("/nowhere").status_code == 404
         assert client.get("/api/packages").status_code == 401
+        with client.get("/static/app.css") as file:
+            assert file.status_code == 200
     app.extensions[EXTENSION].database.close()

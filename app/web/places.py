@@ -30,7 +30,8 @@ def keep_places_for_callbacks(app: Flask, *, threads: int, free_for_all: Collect
 
     @app.after_request
     def keep_while_it_is_written(response: Response) -> Response:
-        if response.is_streamed and g.pop("has_place", False):
+        is_file = response.direct_passthrough  # short, and nobody would tell us of its end
+        if response.is_streamed and not is_file and g.pop("has_place", False):
             response.call_on_close(free.release)
         return response
 

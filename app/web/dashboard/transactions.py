@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from threading import BoundedSemaphore
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response, current_app, request
@@ -14,10 +15,12 @@ from app.web.acts import TEST
 from app.web.dashboard import export, words
 from app.web.dashboard.frame import Frame
 from app.web.dashboard.view import View
+from app.web.errors import refuse
 from app.web.parameters import Reason, Word, read_parameters
 
 ROWS = 50
 CHUNK = 200  # rows of the CSV that are read at once
+EXPORTS = 2  # at once in a process: each has a thread for as long as its reader takes
 DEFAULT = "-updated_at"
 SORTS = {
     "name": "Transaction",
@@ -66,6 +69,7 @@ class TransactionsView(View):
 
 def add_views(blueprint: Blueprint, frame: Frame) -> None:
     """Add `/` and `/transactions.csv`."""
+    exports = BoundedSemaphore(EXPORTS)
 
     @blueprint.get("/")
     def transactions() -> Response:
@@ -90,7 +94,10 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
     def export_csv() -> Response:
         """The view, all of it, written as it is read: in the order of ids, which nothing changes meanwhile."""
         asked = read_parameters(TransactionsView, request.args)
+        if not exports.acquire(blocking=False):
+            return refuse(503, "busy", "Other exports are being written; try again in a while.", {"Retry-After": "10"})
         response = current_app.response_class(_csv(frame, asked), mimetype="text/csv")
+        response.call_on_close(exports.release)
         response.headers["Content-Disposition"] = "attachment; filename=transactions.csv"
         return response
 
