@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from wsgiref.types import WSGIApplication
 
-import pytest
 from click.testing import CliRunner
 from flask import Flask
 from flask.testing import FlaskClient
@@ -33,9 +32,6 @@ API_KEY = "the-api-key"
 ADDRESS = "http://onespan.test"  # where nobody is but a simulated account, without a socket
 AUTHORIZED = {"Authorization": f"Basic {API_KEY}"}
 ROOT = Path(__file__).parent.parent
-
-# What the command does is the same whatever the service keeps its rows in.
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 class Step(NamedTuple):

@@ -20,10 +20,8 @@ from app.store import journal
 from app.store.journal import Entry
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, TOKEN, Clock, onespan_time
+from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, TOKEN, Clock, on_sqlite, onespan_time
 from tests.promised import assert_promised
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 # The members that others rely on. More may come; none of these may go or change its name.
 PACKAGE = (

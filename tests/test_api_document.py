@@ -12,9 +12,8 @@ from jsonschema import Draft202012Validator
 from app import EXTENSION, create_app
 from app.work.dispatch import Handlers
 from config import Settings, SettingsError, load_settings
-from tests.conftest import KEY, TOKEN
+from tests.conftest import KEY, TOKEN, on_sqlite
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 PORTAL = "https://portal.example.com"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 

@@ -15,9 +15,8 @@ from app.store.db import Database
 from app.store.journal import Entry
 from app.work.digest import Digest
 from app.work.dispatch import Handlers
-from tests.conftest import ADA, HOUR, NOON, TOKEN, Clock
+from tests.conftest import ADA, HOUR, NOON, TOKEN, Clock, on_sqlite
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 STEPS = ("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "PACKAGE_TRASH", "PACKAGE_RESTORE", "PACKAGE_COMPLETE")
 
 

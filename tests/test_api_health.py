@@ -11,10 +11,8 @@ from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated
 from app.store import outages
-from tests.conftest import HOUR, NOON
+from tests.conftest import HOUR, NOON, on_sqlite
 from tests.world import MINUTE, World, knowing_onespan
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ from app.store.models import Dispatch, Journal
 from app.store.models import Event as EventRow
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import ADA, BEN, HOUR, NOON
+from tests.conftest import ADA, BEN, HOUR, NOON, on_sqlite
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 OURS = (
     "setup",
     "worker",

@@ -22,8 +22,8 @@ from app.simulator.server import api
 from app.store.journal import SET_ASIDE
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import ADA, HOUR, KEY, TOKEN, Clock
-from tests.simulated import ADDRESS, API_KEY, connect, on_sqlite
+from tests.conftest import ADA, HOUR, KEY, TOKEN, Clock, on_sqlite
+from tests.simulated import ADDRESS, API_KEY, connect
 
 URL = "https://sign.example.com/onespan/callback"
 PASSWORD, DATABASE, PERSON = "canary-dashboard", "canary-database", "canary-ada@example.com"

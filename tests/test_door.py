@@ -19,13 +19,11 @@ from app import EXTENSION, Service, create_app
 from app.store.models import Journal
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import CLEO, KEY, NOON, Clock, onespan_time
+from tests.conftest import CLEO, KEY, NOON, Clock, on_sqlite, onespan_time
 
 LIMIT = 65536  # bytes the door takes
 CALLBACK = {"name": "PACKAGE_ACTIVATE", "packageId": "pkg-1", "sessionUser": CLEO, "createdDate": onespan_time(NOON)}
 BODY = json.dumps(CALLBACK).encode()
-# What is answered before anything is written does not depend on the database.
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture

@@ -15,12 +15,11 @@ from app.onespan.catalogue import CATALOGUE
 from app.onespan.values import Event, Package
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import ADA, NOON, Clock
+from tests.conftest import ADA, NOON, Clock, on_sqlite
 
 STUBS = inspect.getsource(developers_file).count("    note(event, package)\n")
 AS_IT_CAME = len(list(developers_file.handlers)) == STUBS
 of_the_file_as_it_came = pytest.mark.skipif(not AS_IT_CAME, reason="app/handlers.py is yours now, and so are its tests")
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @of_the_file_as_it_came

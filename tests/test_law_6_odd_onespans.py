@@ -16,12 +16,11 @@ from app.onespan.findings import ONCE
 from app.simulator import people
 from app.simulator.account import Account
 from app.simulator.quirks import Quirks
-from tests.conftest import HOUR, onespan_time
+from tests.conftest import HOUR, on_sqlite, onespan_time
 from tests.test_findings import SAYS_SOMETHING
 from tests.test_reconcile import world
 from tests.world import ADDRESS, SECOND, World, knowing_onespan
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 Answer = tuple[list[tuple[str, str]], bytes]
 
 

@@ -23,12 +23,11 @@ from app.web.dashboard.passwords import Passwords, session_key
 from app.web.dashboard.visitor import NOBODY, name_of
 from app.work.dispatch import Handlers
 from config import Key, Settings
-from tests.conftest import HOUR, NOON, TOKEN
+from tests.conftest import HOUR, NOON, TOKEN, on_sqlite
 from tests.visitors import ACTING, LOOKING, act, add_probe, come_from, log_in, token_in, with_passwords
 
 MINUTE = timedelta(minutes=1)
 TLS = {"base_url": "https://sign.example.com"}
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture

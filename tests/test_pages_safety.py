@@ -11,10 +11,9 @@ from werkzeug.exceptions import Conflict
 from app import EXTENSION
 from app.web.dashboard.guard import BODY_LIMIT
 from config import Settings
-from tests.conftest import KEY, TOKEN
+from tests.conftest import KEY, TOKEN, on_sqlite
 from tests.visitors import ACTING, LOOKING, act, add_probe, log_in, token_in, with_passwords
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 pytestmark = on_sqlite  # none of this touches a table
 
 OPEN_TO_ALL = {  # endpoints that need no session: each is authenticated otherwise, or tells nothing

@@ -10,11 +10,10 @@ from flask import Response
 from app import EXTENSION, create_app
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import KEY, TOKEN
+from tests.conftest import KEY, TOKEN, on_sqlite
 from tests.processes import callback
 
 THREADS = 8
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture

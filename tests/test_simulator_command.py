@@ -16,8 +16,8 @@ from flask import Flask
 from app.simulator import quirks
 from app.simulator.faults import FAULTS
 from app.simulator.oddities import ODDITIES
-from tests.conftest import KEY
-from tests.simulated import API_KEY, AUTHORIZED, ROOT, listening, on_sqlite, run, serving, wait_until
+from tests.conftest import KEY, on_sqlite
+from tests.simulated import API_KEY, AUTHORIZED, ROOT, listening, run, serving, wait_until
 
 
 @on_sqlite

@@ -14,8 +14,8 @@ from pathlib import Path
 import requests
 from flask import Flask
 
-from tests.conftest import KEY, TOKEN
-from tests.simulated import ROOT, on_sqlite, serving, wait_until
+from tests.conftest import KEY, TOKEN, on_sqlite
+from tests.simulated import ROOT, serving, wait_until
 
 
 @on_sqlite
