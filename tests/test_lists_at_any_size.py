@@ -23,7 +23,6 @@ SORTS = [f"{sign}{key}" for key in queries.SORTS for sign in ("", "-")]
 def short_walks(monkeypatch):
     """No walk goes far: so a dozen packages are as many as a million."""
     monkeypatch.setattr(walk, "STRIDES", (1, 2))
-    monkeypatch.setattr(walk, "FURTHER", (1, 1))
     monkeypatch.setattr(walk, "FEW", 2)
     monkeypatch.setattr(newest, "REACH", 2)
 

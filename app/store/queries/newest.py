@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.engine import Connection
 
-REACH = 2000
-COUNTED = 10_000  # where counting ends
+REACH = 1000
+COUNTED = 2_000  # where counting ends
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,30 +162,26 @@ def delivery(connection: Connection, *, now: datetime, days: int) -> Delivery:
     """The delivery rate of the last days."""
     since = now.astimezone(UTC) - timedelta(days=days - 1)
     findable = [name for name in CATALOGUE if name not in NEVER_FOUND]
-    told, found = (_tally(connection, kind, since=since, names=findable) for kind in (tallies.TOLD, tallies.FOUND))
-    missed = _tally(connection, tallies.MISSED, since=since)
-    came, lost, causes = _sums(told), _sums(missed), {cause for _, _, cause in missed}
+    came, found = (_tally(connection, kind, since=since, names=findable) for kind in (tallies.TOLD, tallies.FOUND))
+    lost = _tally(connection, tallies.MISSED, since=since)
     dates = [tallies.day(since + timedelta(days=day)) for day in range(days)]
-    happened = _sums(told + found)
-    names = [name for name in findable if happened[name]]
-    total = _rate("all", told.total(), missed.total())
+    names = [name for name in findable if came.by_name[name] or found.by_name[name]]
+    total = _rate("all", came.by_day.total(), lost.by_day.total())
     return Delivery(
         days,
         total.told,
         total.missed,
         total.rate,
-        [_rate(day, came[day], lost[day]) for day in dates],
-        [_rate(name, came[name], lost[name]) for name in names],
-        {cause: lost[cause] for cause in sorted(causes)},
+        [_rate(day, came.by_day[day], lost.by_day[day]) for day in dates],
+        [_rate(name, came.by_name[name], lost.by_name[name]) for name in names],
+        dict(sorted(lost.by_cause.items())),
         silence(connection),
     )
 
 
 def missed_by_cause(connection: Connection, *, since: datetime) -> dict[str, int]:
     """How many facts of that day and later nobody has told, by likely cause."""
-    missed = _tally(connection, tallies.MISSED, since=since)
-    sums = _sums(missed)
-    return {cause: sums[cause] for cause in sorted({cause for _, _, cause in missed})}
+    return dict(sorted(_tally(connection, tallies.MISSED, since=since).by_cause.items()))
 
 
 def silence(connection: Connection) -> Silence | None:
@@ -228,23 +224,35 @@ def last_done(connection: Connection) -> datetime | None:
     return connection.scalar(select(func.max(Run.finished_at, type_=Run.began_at.type)).where(Run.state == "done"))
 
 
-Numbers = Counter[tuple[str, ...]]
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """How many, by each of the parts of what they are counted by."""
+
+    by_day: Counter[str]
+    by_name: Counter[str]
+    by_cause: Counter[str]
+
+
+# A key is a JSON list: the day, and then the name and what else there is.
+_DAY = func.substr(Tally.key, len('["') + 1, len("2026-01-31"))
+_REST = func.substr(Tally.key, len('["2026-01-31",') + 1)
 
 
 def _tally(connection: Connection, kind: str, *, since: datetime, names: Collection[str] = ()) -> Numbers:
-    """How many by day, name and what else they are counted by; of these names only, if there are any."""
-    found = select(Tally.key, Tally.number).where(Tally.kind == kind, Tally.key >= tallies.first_of(since))
-    numbers = ((tuple(map(str, tallies.parts_of(row.key))), row.number) for row in connection.execute(found))
-    return Counter({parts: number for parts, number in numbers if number and (not names or parts[1] in names)})
-
-
-def _sums(numbers: Numbers) -> Counter[str]:
-    """How many by each of the parts of the keys: no day is called like a name."""
-    sums: Counter[str] = Counter()
-    for parts, number in numbers.items():
-        for part in parts:
-            sums[part] += number
-    return sums
+    """How many there are of that day and later; of these names only, if there are any. Nothing more may follow them."""
+    wanted = [Tally.kind == kind, Tally.key >= tallies.first_of(since), Tally.number != 0]
+    if names:
+        wanted.append(_REST.in_([tallies.key(name).removeprefix("[") for name in names]))
+    by_day, by_name, by_cause = Counter[str](), Counter[str](), Counter[str]()
+    days, rests = (select(part, func.sum(Tally.number)).where(*wanted).group_by(part) for part in (_DAY, _REST))
+    for day, number in connection.execute(days):
+        by_day[day] = int(number)
+    for rest, number in connection.execute(rests):
+        name, *causes = map(str, tallies.parts_of(f"[{rest}"))
+        by_name[name] += int(number)
+        for cause in causes:
+            by_cause[cause] += int(number)
+    return Numbers(by_day, by_name, by_cause)
 
 
 def _rate(of: str, came: int, lost: int) -> Rate:

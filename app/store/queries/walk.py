@@ -1,9 +1,9 @@
 """A walk along the packages in one of their orders, that never takes long.
 
 Each shelf has its packages in every order, so a list is a merge of the shelves it is made of. Where something narrows
-it, rows are judged as the walk comes by them. Where few fit, so that the page is not full after `STRIDES` rows, those
-are asked for by an index, and sorted, if they are no more than `FEW`. Where they are more, the walk goes `FURTHER`; if
-the page is not full even then, it is a short one, and the next goes on from where the walk stopped.
+it, rows are judged as the walk comes by them, in `STRIDES`. Where the next would not fill the page if it went on like
+this, an index is asked for all that fit, and they are sorted, if they are no more than `FEW`. Where they are more the
+walk goes on; if the page is not full in the end it is a short one, and the next goes on from where the walk stopped.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,6 @@ from app.store.queries.shown import PackageFilter
 
 STRIDES = (250, 1000)
 FEW = 2000
-FURTHER = (1000,)
 PATIENCE = timedelta(milliseconds=15)  # an index that does not know by then knows of many
 # What packages can be sorted by, and the column that has it. Whichever way, those that lack it come last.
 SORTS = {
@@ -78,13 +77,19 @@ class _Walker:
     def through(self, way: Way, *, limit: int, place: Place | None) -> Found:
         """Through one stretch."""
         found: list[Place] = []
-        strides = (*STRIDES, *FURTHER) if self.narrowed else (limit,)
-        for number, many in enumerate(strides):
-            if number == len(STRIDES) and (few := self._few(way, limit=limit - len(found), place=place)) is not None:
-                self.is_at_the_end = True
-                return found + few, None
+        walked, is_asked = 0, False
+        for many in (*(STRIDES if self.narrowed else (limit,)), 0):
+            would_fill = len(found) * many >= (limit - len(found)) * walked
+            if not would_fill and not is_asked:
+                is_asked = True
+                if (few := self._few(way, limit=limit - len(found), place=place)) is not None:
+                    self.is_at_the_end = True
+                    return found + few, None
+            if many == 0:
+                break
             more, place = self._stride(way, many, place)
             found += more
+            walked += many
             if place is None or len(found) >= limit:
                 return found[:limit], None if len(found) >= limit else place
             way = replace(way, from_place=True)
