@@ -99,7 +99,10 @@ def judged(way: Way, many: int, fits: str) -> TextualSelect:
 
 @lru_cache(maxsize=1000)
 def candidates(way: Way, by: Sequence[str], fits: str, *, few: int) -> TextualSelect:
-    """How many candidates there are, `few` and one at most; where they are few, the first `limit` that fit, too."""
+    """How many candidates there are, `few` and one at most; where they are few, the first `limit` that fit, too.
+
+    There is no index for what stands in a CASE: so SQLite looks up the candidates, and goes through no shelf.
+    """
     some = " UNION ALL ".join(f"SELECT id FROM ({one} LIMIT {few + 1}) AS some{at}" for at, one in enumerate(by))  # noqa: S608  (names of ours)
     return _typed(
         way,
@@ -108,7 +111,7 @@ def candidates(way: Way, by: Sequence[str], fits: str, *, few: int) -> TextualSe
         FROM (SELECT count(*) AS many FROM candidates) AS counted LEFT JOIN (
             SELECT id, place FROM (SELECT id, {way.column} AS place FROM packages AS walked
             WHERE (SELECT count(*) FROM candidates) <= {few} AND id IN (SELECT id FROM candidates)
-            AND {way.on_shelves} AND {way.ahead_to_the_end} AND {fits or "1 = 1"}) AS fitting
+            AND CASE WHEN {way.on_shelves} AND {way.ahead_to_the_end} THEN 1 END = 1 AND {fits or "1 = 1"}) AS fitting
             {way.order_to_the_end} LIMIT :limit
         ) AS found ON 1 = 1 {way.order_to_the_end}""",  # noqa: S608
     )
