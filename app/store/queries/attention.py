@@ -55,8 +55,9 @@ class Needing:
 
 def attention_counts(connection: Connection) -> dict[str, int]:
     """How many open ones there are of each reason, counted up to `COUNTED`."""
-    opened = {reason: _open(reason)[0].limit(COUNTED).subquery() for reason in REASONS}
-    return {reason: connection.scalar(select(func.count()).select_from(rows)) or 0 for reason, rows in opened.items()}
+    opened = (_open(reason)[0].limit(COUNTED).subquery() for reason in REASONS)
+    numbers = (select(func.count()).select_from(rows).scalar_subquery() for rows in opened)
+    return dict(zip(REASONS, connection.execute(select(*numbers)).one(), strict=True))
 
 
 def attention_page(connection: Connection, reason: str | None, *, limit: int, cursor: str | None) -> Page[Needing]:

@@ -52,10 +52,11 @@ class Frame:
 
         Without a `mark` the ETag is of what is seen, but for the token against forgery, which is another one each time.
         """
+        if "silence" not in shown:
+            shown["silence"] = queries.silence(connection)
         html = render_template(
             template,
             rooms=list(self._rooms(connection, here)),
-            silence=queries.silence(connection),
             is_asked=self.acts.is_connected(),
             is_open=self.is_open,
             words=words,

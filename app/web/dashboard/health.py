@@ -35,6 +35,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
                 "health.html",
                 here="health",
                 signs=signs,
+                silence=signs.silence,
                 figures=list(_figures(signs)),
                 runs=queries.run_page(connection, limit=RUNS, before=None),
                 missed=missed,
