@@ -35,8 +35,8 @@ def flow(connection: Connection, *, now: datetime) -> Flow:
     """How callbacks came in lately. They count once they are digested."""
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
     hour = minute.replace(minute=0)
-    by_minute = _came(connection, since=minute - (MINUTES - 1) * MINUTE, letters=MINUTE_LONG)
-    by_hour = _came(connection, since=hour - (HOURS - 1) * HOUR, letters=HOUR_LONG)
+    by_minute = _came(connection, since=minute - (MINUTES - 1) * MINUTE, until=minute, letters=MINUTE_LONG)
+    by_hour = _came(connection, since=hour - (HOURS - 1) * HOUR, until=minute, letters=HOUR_LONG)
     return Flow(
         [Tick(at, by_minute.get(tallies.minute(at)[:MINUTE_LONG], 0)) for at in _last(minute, MINUTES, MINUTE)],
         [Tick(at, by_hour.get(tallies.minute(at)[:HOUR_LONG], 0)) for at in _last(hour, HOURS, HOUR)],
@@ -47,10 +47,9 @@ def _last(now: datetime, many: int, each: timedelta) -> Iterator[datetime]:
     return (now - ago * each for ago in reversed(range(many)))
 
 
-def _came(connection: Connection, *, since: datetime, letters: int) -> dict[str, int]:
+def _came(connection: Connection, *, since: datetime, until: datetime, letters: int) -> dict[str, int]:
     """How many came, by the first letters of the minute."""
     at = func.substr(Tally.key, 1, letters)
-    found = select(at, func.sum(Tally.number)).where(
-        Tally.kind == tallies.CALLBACKS, Tally.key >= tallies.minute(since)
-    )
+    within = (Tally.key >= tallies.minute(since), Tally.key <= tallies.minute(until))
+    found = select(at, func.sum(Tally.number)).where(Tally.kind == tallies.CALLBACKS, *within)
     return {row[0]: int(row[1]) for row in connection.execute(found.group_by(at))}
