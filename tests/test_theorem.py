@@ -26,10 +26,16 @@ What is excepted, because OneSpan shows too little to do better:
   404s, and well-formed lies (a row without its id, members of other types).
 """
 
+from collections import Counter
+
 import pytest
 
+from app.simulator.quirks import Quirks
+from tests import history
 from tests.bench import Bench
+from tests.conftest import HOUR
 from tests.prove import play
+from tests.schedules import Schedule
 
 SCHEDULES = {"sqlite": 170, "postgresql": 30}  # in each of the tests
 STEPS = 5
@@ -45,6 +51,37 @@ def test_after_one_clean_reconcile_all_is_as_if_nothing_had_been_lost(bench, rec
 
     record_property("schedules", dict(count))
     assert count["schedules"] >= wanted
+
+
+def test_what_happens_in_the_second_after_a_reading_is_a_fact_of_its_own(bench, monkeypatch):
+    """Sent, declined, both lost and found by reading; and sent again in the very next second, which is told.
+
+    Were that taken for what the reading had found, the next reading would find it once more.
+    """
+    monkeypatch.setattr(history, "note", lambda _: None)
+    monkeypatch.setattr(Schedule, "bench", bench, raising=False)
+    monkeypatch.setattr(Schedule, "count", Counter(), raising=False)
+    schedule = Schedule()
+    schedule.there_is_an_account(
+        seed=5301,
+        quirks=Quirks(),
+        imported=True,
+        odd=True,
+        skew=0,
+        drift=0,
+        budget=1000,
+        packages=1,
+        fates=["told", "lost", "told", "lost", "told"],
+        pause=HOUR,
+        fault=None,
+        commits=None,
+    )
+    schedule.a_reconcile_goes_on(process=0, steps=1)
+    schedule.somebody_acts(fate="told", what=0, which=0)
+    schedule.teardown()
+
+    (package,) = schedule.history.account.packages()
+    assert schedule.history.happened[package.id]["PACKAGE_ACTIVATE", None] == 2
 
 
 @pytest.fixture
