@@ -3,6 +3,7 @@
 The cast: Ada signs, Ben declines, Cleo sends.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -59,6 +60,9 @@ class Clock:
     def forward(self, by: timedelta) -> None:
         """Let time pass."""
         self.now += by
+
+
+gc.set_threshold(100_000)  # to look for rings among all that tests make and throw away takes a tenth of their time
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.engine import Connection
 
-REACH = 1000
+REACH = 500
 COUNTED = 2_000  # where counting ends
 
 
