@@ -285,7 +285,7 @@ class _Rows:
     def __exit__(self, *_: object) -> None:
         with self._database.write() as connection:
             connection.execute(text("INSERT INTO grams (grams) VALUES ('optimize')"))
-        self._database.learn()
+        self._database.analyze()
         self._database.close()
 
 

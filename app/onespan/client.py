@@ -35,7 +35,7 @@ from app.onespan.transport import (
 NOT_FOUND = 404
 CHUNK = 64 * 1024  # bytes of a file held in memory
 GRAIN = timedelta(seconds=1)  # of a `Date` header
-REST = timedelta(milliseconds=999)  # what a `Date` header leaves out at most: OneSpan's times have milliseconds
+LAST_MOMENT = timedelta(milliseconds=999)  # of the second that a header says: OneSpan's times have milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ def _looked(answer: requests.Response, *, now: datetime) -> tuple[datetime, date
         answered = answered.replace(tzinfo=answered.tzinfo or UTC).astimezone(UTC)
         read_at = answered - answer.elapsed - GRAIN
         if read_at <= now + AHEAD:
-            return read_at, answered + REST
+            return read_at, answered + LAST_MOMENT
     except (KeyError, ValueError, TypeError, OverflowError):
         pass
     return now - answer.elapsed - GRAIN, now + GRAIN

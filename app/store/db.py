@@ -120,7 +120,7 @@ class Database:
             moment: datetime = connection.execute(select(func.now(type_=Moment))).scalar_one()
         return moment
 
-    def learn(self) -> None:
+    def analyze(self) -> None:
         """Let SQLite see what is rare in its tables, for it plans by that; PostgreSQL looks by itself."""
         if self.engine.dialect.name == "sqlite":
             with self.write() as connection:

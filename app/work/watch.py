@@ -14,7 +14,7 @@ from app.work.attempt import Clock
 log = structlog.get_logger()
 
 NOTED = 500  # missed facts written down in one transaction
-LEARN_EVERY = timedelta(minutes=10)
+ANALYZE_EVERY = timedelta(minutes=10)
 
 
 class Presence:
@@ -53,14 +53,14 @@ class Watch:
         self._database = database
         self._clock = clock
         self._grace = grace
-        self._learned_at: datetime | None = None
+        self._analyzed_at: datetime | None = None
 
     def turn(self) -> bool:
         """Write down some. Returns whether there may be more."""
         now = self._clock()
-        if self._learned_at is None or now - self._learned_at >= LEARN_EVERY:
-            self._database.learn()
-            self._learned_at = now
+        if self._analyzed_at is None or now - self._analyzed_at >= ANALYZE_EVERY:
+            self._database.analyze()
+            self._analyzed_at = now
         with self._database.write() as connection:
             noted = missed.note(connection, now=now, grace=self._grace, limit=NOTED)
         if noted:

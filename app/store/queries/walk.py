@@ -78,21 +78,20 @@ class _Walker:
         """Through one stretch."""
         found: list[Place] = []
         walked, is_asked = 0, False
-        for many in (*(STRIDES if self.narrowed else (limit,)), 0):
-            would_fill = len(found) * many >= (limit - len(found)) * walked
-            if not would_fill and not is_asked:
-                is_asked = True
-                if (few := self._few(way, limit=limit - len(found), place=place)) is not None:
-                    self.is_at_the_end = True
-                    return found + few, None
-            if many == 0:
-                break
+        strides = STRIDES if self.narrowed else (limit,)
+        for many, next_ in zip(strides, (*strides[1:], 0), strict=True):
             more, place = self._stride(way, many, place)
             found += more
             walked += many
             if place is None or len(found) >= limit:
                 return found[:limit], None if len(found) >= limit else place
             way = replace(way, from_place=True)
+            would_fill = len(found) * next_ >= (limit - len(found)) * walked
+            if not would_fill and not is_asked:
+                is_asked = True
+                if (few := self._few(way, limit=limit - len(found), place=place)) is not None:
+                    self.is_at_the_end = True
+                    return found + few, None
         return found, place
 
     def _stride(self, way: Way, many: int, place: Place | None) -> Found:
