@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.store.queries import OutageDetail, PackageCount, ProcessDetail, Reach, RunDetail
-from app.store.queries.reconciles import Silence
+from app.store.queries.shown import Silence
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,9 @@ def _figures_of(pulse: Pulse) -> Iterable[Metric]:
     for cause in CAUSES:
         missed.add_metric([cause], pulse.missed.get(cause, 0))
     yield missed
-    yield GaugeMetricFamily("callbacks_silent", "Facts are found, and no callback comes.", value=pulse.is_silent)
+    yield GaugeMetricFamily(
+        "callbacks_silent", "Facts are found, and no callback comes.", value=pulse.silence is not None
+    )
     if pulse.reconciled is not None:
         yield GaugeMetricFamily(
             "reconcile_age_seconds", "How long ago the last reconcile ended.", value=pulse.reconciled

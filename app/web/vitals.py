@@ -58,7 +58,7 @@ def vitals(database: Database, at: Bedside, *, now: datetime) -> Vitals:
             backlog=_backlog(pulse, at.spooled()),
             reconciles=_reconciles(connection, now=now, every=at.every, is_asked=why_not is None),
             missed=pulse.missed,
-            silence=queries.silence(connection),
+            silence=pulse.silence,
             onespan=OneSpanSide(why_not is None, why_not, queries.reach(connection)),
             processes=queries.processes(connection, now=now),
             outages=queries.outages(connection),

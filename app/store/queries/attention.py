@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, func, literal, null, select, tuple_
+from sqlalchemy import Row, Select, bindparam, literal, null, select, tuple_
 from sqlalchemy.engine import Connection
 
 from app.onespan.values import Sender
 from app.store.models import PARKED, Attention, Dispatch, Package, Signer
-from app.store.queries.newest import COUNTED
+from app.store.queries.newest import counted, counts
 from app.store.queries.places import read_place, write_parts
 from app.store.queries.shown import BadCursor, Page
 
@@ -55,9 +55,7 @@ class Needing:
 
 def attention_counts(connection: Connection) -> dict[str, int]:
     """How many open ones there are of each reason, counted up to `COUNTED`."""
-    opened = (_open(reason)[0].limit(COUNTED).subquery() for reason in REASONS)
-    numbers = (select(func.count()).select_from(rows).scalar_subquery() for rows in opened)
-    return dict(zip(REASONS, connection.execute(select(*numbers)).one(), strict=True))
+    return dict(zip(REASONS, counted(connection, _COUNTS), strict=True))
 
 
 def attention_page(connection: Connection, reason: str | None, *, limit: int, cursor: str | None) -> Page[Needing]:
@@ -167,3 +165,4 @@ _OF_PACKAGE = select(
     Package.sender_name,
     Package.sender_email,
 ).where(Package.id.in_(bindparam("ids", expanding=True)))
+_COUNTS = counts(*(_open(reason)[0] for reason in REASONS))  # put together once: every page shows them

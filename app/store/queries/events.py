@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from app.onespan import values
 from app.store.models import CALLBACK, DUE, FOUND, PARKED, RUNNING, Change, Dispatch, Event, Journal
 from app.store.picture import Cause
-from app.store.queries.newest import COUNTED, Way, count_some, newest
+from app.store.queries.newest import Way, counted, counts, newest
 from app.store.queries.reconciles import last_done, missed_by_cause, silence
 from app.store.queries.shown import ChangeDetail, DispatchDetail, EventDetail, EventFilter, Page, Pulse, Telling
 
@@ -20,6 +20,7 @@ AnySelect = Select[*tuple[Any, ...]]
 TELLINGS_SHOWN = 20  # callbacks listed with an event; one told a thousand times has its count in `repeats`
 MISSED_SHOWN = timedelta(days=30)
 DWELLS = 500  # dispatches that the dwell is taken from: those that ended last
+OPEN_OR_PARKED = {"due": DUE, "running": RUNNING, "parked": PARKED}
 UNTROUBLED = 2  # the fence of a run that was taken once and settled once; others say nothing of the road
 
 
@@ -98,27 +99,17 @@ def dispatch(connection: Connection, dispatch_id: int) -> DispatchDetail | None:
 
 def pulse(connection: Connection, *, now: datetime) -> Pulse:
     """How the road flows now, at a price that does not grow with what was ever kept."""
-    waiting = select(Journal.received_at).where(Journal.digested_at.is_(None)).order_by(Journal.id)
-    oldest = connection.scalar(waiting.limit(1))
-    states = {
-        state.name.strip("'"): count_some(connection, select(Dispatch.id).where(Dispatch.state == state).limit(COUNTED))
-        for state in (DUE, RUNNING, PARKED)
-    }
-    ended = select(Dispatch.event_id, Dispatch.finished_at, Dispatch.fence).where(Dispatch.finished_at.is_not(None))
-    lately = ended.order_by(Dispatch.finished_at.desc()).limit(DWELLS).subquery()
-    dwells = (
-        select(lately.c.finished_at, Event.first_received_at)
-        .join_from(lately, Event, lately.c.event_id == _ID)
-        .where(lately.c.fence == UNTROUBLED)
-    )
+    oldest = connection.scalar(_WAITING.limit(1))
+    undigested, *states = counted(connection, _BACKLOG)
+    dwells = connection.execute(_DWELLS)
     return Pulse(
-        undigested=count_some(connection, waiting.limit(COUNTED)),
+        undigested=undigested,
         oldest_undigested=(now - oldest).total_seconds() if oldest else 0,
-        dispatches=states,
+        dispatches=dict(zip(OPEN_OR_PARKED, states, strict=True)),
         missed=missed_by_cause(connection, since=now - MISSED_SHOWN),
-        is_silent=silence(connection) is not None,
+        silence=silence(connection),
         reconciled=(now - last).total_seconds() if (last := last_done(connection)) else None,
-        dwell=sorted((finished - received).total_seconds() for finished, received in connection.execute(dwells)),
+        dwell=sorted((finished - received).total_seconds() for finished, received in dwells),
     )
 
 
@@ -167,5 +158,19 @@ _DISPATCH = tuple(
     Dispatch.__table__.c[name] for name in ("id", "handler", "state", "attempts", "due_at", "finished_at", "error")
 )
 _TELLING = (Journal.id, Journal.event_id, Journal.received_at, Journal.key, Journal.body)
-# Put together once, for it runs at every turn of the dispatcher.
+# Put together once, for they run at every turn of the dispatcher, or whenever somebody looks how the service is.
 _FACTS = select(*_EVENT, Event.fingerprint).where(Event.id.in_(bindparam("ids", expanding=True)))
+_WAITING = select(Journal.received_at).where(Journal.digested_at.is_(None)).order_by(Journal.id)
+_BACKLOG = counts(_WAITING, *(select(Dispatch.id).where(Dispatch.state == state) for state in OPEN_OR_PARKED.values()))
+_LATELY = (
+    select(Dispatch.event_id, Dispatch.finished_at, Dispatch.fence)
+    .where(Dispatch.finished_at.is_not(None))
+    .order_by(Dispatch.finished_at.desc())
+    .limit(DWELLS)
+    .subquery()
+)
+_DWELLS = (
+    select(_LATELY.c.finished_at, Event.first_received_at)
+    .join_from(_LATELY, Event, _LATELY.c.event_id == _ID)
+    .where(_LATELY.c.fence == UNTROUBLED)
+)

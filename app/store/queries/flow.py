@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import Integer, bindparam, func, select
 from sqlalchemy.engine import Connection
 
 from app.store import tallies
@@ -49,7 +49,13 @@ def _last(now: datetime, many: int, each: timedelta) -> Iterator[datetime]:
 
 def _came(connection: Connection, *, since: datetime, until: datetime, letters: int) -> dict[str, int]:
     """How many came, by the first letters of the minute."""
-    at = func.substr(Tally.key, 1, letters)
-    within = (Tally.key >= tallies.minute(since), Tally.key <= tallies.minute(until))
-    found = select(at, func.sum(Tally.number)).where(Tally.kind == tallies.CALLBACKS, *within)
-    return {row[0]: int(row[1]) for row in connection.execute(found.group_by(at))}
+    within = {"since": tallies.minute(since), "until": tallies.minute(until), "letters": letters}
+    return {at: int(number) for at, number in connection.execute(_CAME, within)}
+
+
+_AT = func.substr(Tally.key, 1, bindparam("letters", type_=Integer))
+_CAME = (
+    select(_AT, func.sum(Tally.number))
+    .where(Tally.kind == tallies.CALLBACKS, Tally.key >= bindparam("since"), Tally.key <= bindparam("until"))
+    .group_by(_AT)
+)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, func, literal, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Row, Select, bindparam, literal, select, tuple_, union_all
 from sqlalchemy.engine import Connection
 
 from app.store.models import Dispatch, Event
-from app.store.queries.newest import COUNTED
+from app.store.queries.newest import COUNTED, counted, counts
 from app.store.queries.places import read_place, values_of, write_parts
 from app.store.queries.shown import Page
 
@@ -82,7 +82,7 @@ def handler_page(
 
 
 def _counted(connection: Connection, name: str, events: Sequence[str] | None) -> HandlerDetail:
-    due, running, parked = connection.execute(_COUNTS, {"handler": name, "cap": COUNTED}).one()
+    due, running, parked = counted(connection, _COUNTS, handler=name)
     last = connection.scalar(_LAST_DONE.where(Dispatch.handler == name))
     return HandlerDetail(name, None if events is None else list(events), due, running, parked, COUNTED, last)
 
@@ -163,16 +163,6 @@ _RUNS = select(
     Event.package_id,
     Event.happened_at,
 ).join(Event)
-_OF_HANDLER = (
-    select(literal(1))
-    .select_from(Dispatch)
-    .where(Dispatch.handler == bindparam("handler"))
-    .limit(bindparam("cap", type_=Integer))
-)
-_COUNTS = select(
-    *(
-        select(func.count()).select_from(_OF_HANDLER.where(Dispatch.state == state).subquery()).scalar_subquery()
-        for state in ("due", "running", "parked")
-    )
-)
+_OF_HANDLER = select(literal(1)).select_from(Dispatch).where(Dispatch.handler == bindparam("handler"))
+_COUNTS = counts(*(_OF_HANDLER.where(Dispatch.state == state) for state in ("due", "running", "parked")))
 _LAST_DONE = select(Dispatch.finished_at).where(Dispatch.state == "done").order_by(Dispatch.event_id.desc()).limit(1)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, func, select
 from sqlalchemy.engine import Connection
 
 REACH = 500
@@ -60,9 +60,15 @@ def _judged(of: ColumnElement[int], lead: Way, ways: Sequence[Way], *, before: i
     return select(led.c.id).join_from(led, of.table, of == led.c.id).where(*conditions).order_by(led.c.id.desc())
 
 
-def count_some(connection: Connection, found: Select[*tuple[Any, ...]]) -> int:
-    """How many rows there are, up to its limit."""
-    return connection.scalar(select(func.count()).select_from(found.subquery())) or 0
+def counts(*found: Select[*tuple[Any, ...]]) -> Select[*tuple[int, ...]]:
+    """What `counted` executes to count the rows of each of these."""
+    rows = (one.limit(bindparam("cap", type_=Integer)).subquery() for one in found)
+    return select(*(select(func.count()).select_from(some).scalar_subquery() for some in rows))
+
+
+def counted(connection: Connection, counts: Select[*tuple[int, ...]], **parameters: object) -> Sequence[int]:
+    """How many rows there are of each, up to `COUNTED`."""
+    return connection.execute(counts, {"cap": COUNTED, **parameters}).one()
 
 
 def _reached(connection: Connection, way: Way, before: int | None) -> int | None:

@@ -63,7 +63,7 @@ def _packages(connection: Connection, rows: Sequence[AnyRow]) -> list[PackageVal
 
 def _grouped(connection: Connection, found: AnySelect, ids: list[str]) -> dict[str, list[AnyRow]]:
     groups: dict[str, list[AnyRow]] = {}
-    for row in connection.execute(found, {"ids": ids}):
+    for row in connection.execute(found, {"ids": ids}).all():
         groups.setdefault(row.package_id, []).append(row)
     return groups
 

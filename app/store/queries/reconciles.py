@@ -1,12 +1,12 @@
 """Runs of the reconciler, what callbacks never told, and how many of them come."""
 
-from collections import Counter
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func, literal_column, select
+from sqlalchemy import ColumnElement, Row, Select, bindparam, func, literal_column, null, select, union_all
 from sqlalchemy.engine import Connection
 
 from app.onespan.catalogue import CATALOGUE
@@ -14,9 +14,10 @@ from app.onespan.findings import DATED, NEVER_FOUND
 from app.store import tallies
 from app.store.models import CALLBACK, Event, Journal, Missed, Run, Tally
 from app.store.outages import DOWN, REFUSED
-from app.store.queries.newest import COUNTED, Way, count_some, newest
-from app.store.queries.shown import Page
+from app.store.queries.newest import COUNTED, Way, counted, counts, newest
+from app.store.queries.shown import Page, Silence
 
+FINDABLE = tuple(name for name in CATALOGUE if name not in NEVER_FOUND)
 LOOKED_AT = 2000  # of the facts missed last
 SILENT = 3  # facts missed in a row, with no callback since, that make a silence
 
@@ -100,15 +101,6 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
-    """Reading keeps finding facts, and no callback comes: the last one at `since`, if ever; `missed` facts ago."""
-
-    since: datetime | None
-    missed: int
-    advice: str
-
-
-@dataclass(frozen=True, slots=True)
 class Delivery:
     """How many of the facts of the last days callbacks told, in all, by day and by name; without those in grace.
 
@@ -161,11 +153,10 @@ def _ways(wanted: MissedFilter) -> list[Way]:
 def delivery(connection: Connection, *, now: datetime, days: int) -> Delivery:
     """The delivery rate of the last days."""
     since = now.astimezone(UTC) - timedelta(days=days - 1)
-    findable = [name for name in CATALOGUE if name not in NEVER_FOUND]
-    came, found = (_tally(connection, kind, since=since, names=findable) for kind in (tallies.TOLD, tallies.FOUND))
-    lost = _tally(connection, tallies.MISSED, since=since)
+    numbers = _tally(connection, _TOLD_AND_MISSED, since=since)
+    came, found, lost = (numbers[kind] for kind in (tallies.TOLD, tallies.FOUND, tallies.MISSED))
     dates = [tallies.day(since + timedelta(days=day)) for day in range(days)]
-    names = [name for name in findable if came.by_name[name] or found.by_name[name]]
+    names = [name for name in FINDABLE if came.by_name[name] or found.by_name[name]]
     total = _rate("all", came.by_day.total(), lost.by_day.total())
     return Delivery(
         days,
@@ -181,7 +172,7 @@ def delivery(connection: Connection, *, now: datetime, days: int) -> Delivery:
 
 def missed_by_cause(connection: Connection, *, since: datetime) -> dict[str, int]:
     """How many facts of that day and later nobody has told, by likely cause."""
-    return dict(sorted(_tally(connection, tallies.MISSED, since=since).by_cause.items()))
+    return dict(sorted(_tally(connection, _ONLY_MISSED, since=since)[tallies.MISSED].by_cause.items()))
 
 
 def silence(connection: Connection) -> Silence | None:
@@ -189,21 +180,13 @@ def silence(connection: Connection) -> Silence | None:
 
     What happened while we were down, or refused callbacks, does not count: that it was not told is explained.
     """
-    unexplained = (Missed.told_at.is_(None), Missed.cause.not_in((DOWN, REFUSED)))
-    last_ones = (
-        select(Missed.__table__).where(unexplained[0]).order_by(Missed.event_id.desc()).limit(LOOKED_AT).subquery()
-    )
-    of_no_cause = select(last_ones.c.happened_at).where(last_ones.c.cause.not_in((DOWN, REFUSED)))
-    happened = list(connection.execute(of_no_cause.order_by(last_ones.c.event_id.desc()).limit(SILENT)).scalars())
+    happened = list(connection.execute(_LAST_MISSED).scalars())
     if len(happened) < SILENT:
         return None
-    last = connection.scalar(
-        select(Journal.received_at).where(Journal.kind == CALLBACK).order_by(Journal.id.desc()).limit(1)
-    )
+    last = connection.scalar(_LAST_CALLBACK)
     if last is not None and last >= min(happened):
         return None
-    untold = select(Missed.event_id).where(*unexplained).limit(COUNTED)
-    missed = count_some(connection, untold.where(Missed.happened_at > last) if last else untold)
+    (missed,) = counted(connection, counts(_MISSED.where(Missed.happened_at > last) if last else _MISSED))
     return Silence(last, missed, ADVICE)
 
 
@@ -233,26 +216,18 @@ class Numbers:
     by_cause: Counter[str]
 
 
-# A key is a JSON list: the day, and then the name and what else there is.
-_DAY = func.substr(Tally.key, len('["') + 1, len("2026-01-31"))
-_REST = func.substr(Tally.key, len('["2026-01-31",') + 1)
-
-
-def _tally(connection: Connection, kind: str, *, since: datetime, names: Collection[str] = ()) -> Numbers:
-    """How many there are of that day and later; of these names only, if there are any. Nothing more may follow them."""
-    wanted = [Tally.kind == kind, Tally.key >= tallies.first_of(since), Tally.number != 0]
-    if names:
-        wanted.append(_REST.in_([tallies.key(name).removeprefix("[") for name in names]))
-    by_day, by_name, by_cause = Counter[str](), Counter[str](), Counter[str]()
-    days, rests = (select(part, func.sum(Tally.number)).where(*wanted).group_by(part) for part in (_DAY, _REST))
-    for day, number in connection.execute(days):
-        by_day[day] = int(number)
-    for rest, number in connection.execute(rests):
+def _tally(connection: Connection, sums: Select[*tuple[Any, ...]], *, since: datetime) -> Mapping[str, Numbers]:
+    """How many there are of that day and later, by their kind."""
+    numbers: dict[str, Numbers] = defaultdict(lambda: Numbers(Counter(), Counter(), Counter()))
+    for kind, day, rest, number in connection.execute(sums, {"since": tallies.first_of(since)}):
+        if day is not None:
+            numbers[kind].by_day[day] = int(number)
+            continue
         name, *causes = map(str, tallies.parts_of(f"[{rest}"))
-        by_name[name] += int(number)
+        numbers[kind].by_name[name] += int(number)
         for cause in causes:
-            by_cause[cause] += int(number)
-    return Numbers(by_day, by_name, by_cause)
+            numbers[kind].by_cause[cause] += int(number)
+    return numbers
 
 
 def _rate(of: str, came: int, lost: int) -> Rate:
@@ -293,3 +268,36 @@ _RUN = (
     *(Run.__table__.c[name] for name in ("error", "requests", "shown", "changed", "asked", "unreadable")),
     _FOUND,
 )
+
+# A key of a tally is a JSON list: the day, and then the name and what else there is.
+_DAY = func.substr(Tally.key, len('["') + 1, len("2026-01-31")).label("day")
+_REST = func.substr(Tally.key, len('["2026-01-31",') + 1).label("rest")
+
+
+def _sums(*kinds: str) -> Select[*tuple[Any, ...]]:
+    """The numbers of these kinds by day, and by what follows the day; of what was told, only what can be missed."""
+    since = (Tally.key >= bindparam("since"), Tally.number != 0)
+    rows = {kind: select(Tally.kind, _DAY, _REST, Tally.number).where(Tally.kind == kind, *since) for kind in kinds}
+    if tallies.TOLD in rows:
+        findable = [tallies.key(name).removeprefix("[") for name in FINDABLE]
+        rows[tallies.TOLD] = rows[tallies.TOLD].where(_REST.element.in_(findable))
+    row = union_all(*rows.values()).cte("counted").c
+    number = func.sum(row.number).label("number")
+    by_day = select(row.kind, row.day, null().label("rest"), number).group_by(row.kind, row.day)
+    by_rest = select(row.kind, null(), row.rest, number).group_by(row.kind, row.rest)
+    both = union_all(by_day, by_rest).subquery()
+    return select(both)
+
+
+# Put together once: they run whenever somebody looks how the service is.
+_ONLY_MISSED, _TOLD_AND_MISSED = _sums(tallies.MISSED), _sums(tallies.TOLD, tallies.FOUND, tallies.MISSED)
+_UNTOLD = select(Missed.__table__).where(Missed.told_at.is_(None)).order_by(Missed.event_id.desc()).limit(LOOKED_AT)
+_LAST_ONES = _UNTOLD.subquery()
+_LAST_MISSED = (
+    select(_LAST_ONES.c.happened_at)
+    .where(_LAST_ONES.c.cause.not_in((DOWN, REFUSED)))
+    .order_by(_LAST_ONES.c.event_id.desc())
+    .limit(SILENT)
+)
+_LAST_CALLBACK = select(Journal.received_at).where(Journal.kind == CALLBACK).order_by(Journal.id.desc()).limit(1)
+_MISSED = select(Missed.event_id).where(Missed.told_at.is_(None), Missed.cause.not_in((DOWN, REFUSED)))

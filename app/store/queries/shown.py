@@ -95,12 +95,21 @@ class ChangeDetail:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """Reading keeps finding facts, and no callback comes: the last one at `since`, if ever; `missed` facts ago."""
+
+    since: datetime | None
+    missed: int
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pulse:
     """How the road flows now. Times are seconds.
 
     `undigested` callbacks wait, the oldest for `oldest_undigested`; `dispatches` counts the open and parked ones
     by state. What may be many is counted up to 2,000. `missed` counts the facts of the last 30 days that no callback
-    told, by likely cause; `is_silent`: none comes any more; `reconciled` is how long ago the last run ended, where
+    told, by likely cause; `silence`: none comes any more; `reconciled` is how long ago the last run ended, where
     there was one. `dwell` is, for the dispatches that ended last, how long from the callback's arrival to their end.
     """
 
@@ -108,7 +117,7 @@ class Pulse:
     oldest_undigested: float
     dispatches: dict[str, int]
     missed: dict[str, int]
-    is_silent: bool
+    silence: Silence | None
     reconciled: float | None
     dwell: list[float]
 
