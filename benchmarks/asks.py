@@ -35,16 +35,21 @@ def asks(database: Database, many: int) -> Iterator[Ask]:
 
 
 def _orders(connection: Connection, many: int) -> Iterator[Ask]:
-    shown, rows = {"trashed": "false", "deleted": "false", "type": "PACKAGE"}, min(PAGE * DEEP, many - 2 * PAGE)
+    shown = {"trashed": "false", "deleted": "false", "type": "PACKAGE"}
     for sort in [f"{sign}{key}" for key in SORTS for sign in ("", "-")]:
         yield Ask(f"sort={sort}", query={"sort": sort})
-        yield Ask(f"sort={sort}, 1,000th page", query={"sort": sort, "cursor": _cursor(connection, sort, rows)})
+        yield Ask(f"sort={sort}, 1,000th page", query={"sort": sort, "cursor": _cursor(connection, sort, _deep(many))})
     newest = "-updated_at"
-    back = _cursor(connection, newest, rows, backwards=True)
+    back = _cursor(connection, newest, _deep(many), backwards=True)
     yield Ask("1,000th page, backwards", query={"sort": newest, "cursor": back})
     yield Ask("as the page shows them", query=shown)
-    yield Ask("as the page shows them, 1,000th", query={**shown, "cursor": _cursor(connection, newest, rows)})
+    yield Ask("as the page shows them, 1,000th", query={**shown, "cursor": _cursor(connection, newest, _deep(many))})
     yield Ask("200 on a page", query={"limit": 200})
+
+
+def _deep(many: int) -> int:
+    """How many packages stand before the 1,000th page; in a list that has no such page, before its middle."""
+    return min(PAGE * DEEP, many // 2)
 
 
 def _cursor(connection: Connection, sort: str, rows: int, *, backwards: bool = False) -> str:
@@ -59,7 +64,7 @@ def _cursor(connection: Connection, sort: str, rows: int, *, backwards: bool = F
 
 def _filters(connection: Connection, many: int) -> Iterator[Ask]:
     middle = crowd.NOW - crowd.LASTED / 2
-    deep = _cursor(connection, "-updated_at", min(PAGE * DEEP, many - 2 * PAGE))
+    deep = _cursor(connection, "-updated_at", _deep(many))
     single: dict[str, Mapping[str, Any]] = {f"status={one}": {"status": one} for one in crowd.STATUSES}
     single |= {"status=SENT or DRAFT": {"status": ["SENT", "DRAFT"]}, "status of none": {"status": "LOST"}}
     single |= {f"{flag}={value}": {flag: value} for flag in ("trashed", "deleted") for value in ("true", "false")}
@@ -191,7 +196,7 @@ def _missed(package: str) -> dict[str, Mapping[str, Any]]:
 
 
 def _pages(connection: Connection, many: int) -> Iterator[Ask]:
-    deep = _cursor(connection, "-updated_at", min(PAGE * DEEP, many - 2 * PAGE))
+    deep = _cursor(connection, "-updated_at", _deep(many))
     events = many * crowd.EVENTS
     late = str(max(1, events - PAGE * DEEP))
     looks: dict[str, tuple[str, Mapping[str, Any]]] = {

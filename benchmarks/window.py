@@ -5,6 +5,7 @@ Asked of the Flask app itself, in this process: no server, no network. Beside ea
 fewer packages.
 """
 
+import gc
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,10 +53,12 @@ def measure(few: tuple[str, int], many: tuple[str, int], *, asked: int) -> dict[
     """Milliseconds of each answer, by what was asked; both are asked in turns, so that what disturbs disturbs both."""
     progress, took = Progress(), {}
     with visiting(*few) as (small, of_few), visiting(*many) as (large, of_many):
+        gc.freeze()  # as gunicorn's workers do
         for name, ask in of_many.items():
             progress.show(name)
             pairs = [(_answered(small, of_few[name]), _answered(large, ask)) for _ in range(WARM_UP + asked)][WARM_UP:]
             took[name] = tuple(map(list, zip(*pairs, strict=True)))
+        gc.unfreeze()
     progress.end()
     return took
 

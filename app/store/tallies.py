@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import bindparam, delete, select, text
 from sqlalchemy.engine import Connection
 
 from app.store.models import Tally
@@ -56,8 +56,7 @@ def count(connection: Connection, kind: str, more: Mapping[str, int]) -> None:
 
 def counted(connection: Connection, kind: str) -> Counter[str]:
     """All numbers of a kind."""
-    found = select(Tally.key, Tally.number).where(Tally.kind == kind, Tally.number != 0)
-    return Counter({row.key: row.number for row in connection.execute(found)})
+    return Counter({row.key: row.number for row in connection.execute(_COUNTED, {"kind": kind}).all()})
 
 
 def put_right(connection: Connection, kind: str, numbers: Mapping[str, int]) -> None:
@@ -70,3 +69,4 @@ _COUNT = text(
     """INSERT INTO tallies (kind, key, number) VALUES (:kind, :key, :more)
     ON CONFLICT (kind, key) DO UPDATE SET number = tallies.number + excluded.number"""
 )
+_COUNTED = select(Tally.key, Tally.number).where(Tally.kind == bindparam("kind"), Tally.number != 0)

@@ -101,20 +101,20 @@ def dispatch_page(
     Where what is wanted is rare among what has to be looked through, a page has fewer runs than asked for, or none,
     and there are more pages all the same: so no page costs more than another.
     """
-    chosen = _chosen(wanted)
+    chosen, look = _chosen(wanted), LOOK if _is_judged(wanted) else limit + 1
     if cursor is not None:
         before = read_place(cursor, int, int)
         chosen = [
             one.where(tuple_(Dispatch.event_id, Dispatch.id) < before, Dispatch.event_id <= before[0]) for one in chosen
         ]
-    looked = _newest(chosen, limit=LOOK).subquery()
+    looked = _newest(chosen, limit=look).subquery()
     found = _RUNS.join(looked, looked.c.id == Dispatch.id).where(*_fits(wanted)).order_by(*_NEWEST).limit(limit + 1)
     rows = connection.execute(found).all()
     end: Row[*tuple[Any, ...]] | None
     if len(rows) > limit:
         end = rows[limit - 1]
     else:
-        end = connection.execute(_newest(chosen, limit=LOOK).limit(1).offset(LOOK - 1)).one_or_none()
+        end = connection.execute(_newest(chosen, limit=look).limit(1).offset(look - 1)).one_or_none()
     return Page(
         [RunDispatch(**row._asdict()) for row in rows[:limit]], write_parts(end.event_id, end.id) if end else None
     )
@@ -131,6 +131,11 @@ def _chosen(wanted: DispatchFilter) -> list[Select[int, int]]:
     if wanted.name is not None and wanted.state in ENDED_WELL:
         return [places.join(Event).where(Event.name == wanted.name)]
     return [places if wanted.state is None else places.where(Dispatch.state == wanted.state)]
+
+
+def _is_judged(wanted: DispatchFilter) -> bool:
+    """Whether some of what is looked through may not be wanted."""
+    return wanted.name is not None or wanted.package is not None
 
 
 def _newest(chosen: Sequence[Select[int, int]], *, limit: int) -> Select[int, int]:

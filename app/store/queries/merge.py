@@ -86,14 +86,20 @@ class Way:
 
 
 @lru_cache(maxsize=1000)
-def judged(way: Way, many: int, fits: str) -> TextualSelect:
-    """Of the next so many rows those that fit, and the last one whether it does or not."""
+def judged(way: Way, many: int, fits: Sequence[str]) -> TextualSelect:
+    """Of the next so many rows those that fit all of these, and the last one whether it does or not.
+
+    After `fits` each row has how many of them all fit the first of these, how many the second, and so on.
+    """
+    parts = "".join(f", ({one}) AS fits{at}" for at, one in enumerate(fits))
+    seen = "".join(f", sum(CASE WHEN fits{at} THEN 1 ELSE 0 END) OVER () AS seen{at}" for at in range(len(fits)))
+    all_ = " AND ".join(f"fits{at}" for at in range(len(fits))) or "1 = 1"
     return _typed(
         way,
-        f"""SELECT id, place, number, fits FROM (
-            SELECT walked.id, walked.place, row_number() OVER ({way.order}) AS number, ({fits or "1 = 1"}) AS fits
+        f"""SELECT * FROM (SELECT id, place, number, ({all_}) AS fits{seen} FROM (
+            SELECT walked.id, walked.place, row_number() OVER ({way.order}) AS number{parts}
             FROM ({_merged(way, many)}) AS walked
-        ) AS judged WHERE fits OR number = {many} {way.order}""",  # noqa: S608  (names of ours)
+        ) AS apart) AS judged WHERE fits OR number = {many} {way.order}""",  # noqa: S608  (names of ours)
     )
 
 

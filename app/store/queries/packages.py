@@ -1,6 +1,7 @@
 """Packages, as they are believed to be."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import BindParameter, Row, Select, bindparam, select
@@ -73,11 +74,9 @@ def _signing_order(one: values.Signer) -> tuple[bool, int, str]:
 
 
 def _signer(row: AnyRow) -> values.Signer:
-    told = row._asdict()
-    return values.Signer(
-        **{name: told[name] for name in told if name not in ("package_id", "attachments")},
-        attachments=tuple(row.attachments),
-    )
+    told = row._asdict() | {"attachments": tuple(row.attachments)}
+    del told["package_id"]
+    return values.Signer(**told)
 
 
 def _document(row: AnyRow) -> values.Document:
@@ -114,7 +113,7 @@ _PLAIN = (
 _PACKAGE = tuple(
     column for column in Package.__table__.c if column.name not in ("state", "shelf", "title")
 )  # what was claimed is the digest's business, and where it is found that of lists
-_SIGNER = tuple(column for column in Signer.__table__.c if column.name != "address")
+_SIGNER = (Signer.package_id, *(Signer.__table__.c[one.name] for one in fields(values.Signer)))
 _DOCUMENT = tuple(Document.__table__.c)
 _ATTENTION = tuple(Attention.__table__.c)
 _PARKED = (Dispatch.package_id, Dispatch.handler, Dispatch.finished_at, Dispatch.error)

@@ -2,8 +2,9 @@
 
 Each shelf has its packages in every order, so a list is a merge of the shelves it is made of. Where something narrows
 it, rows are judged as the walk comes by them, in `STRIDES`. Where the next would not fill the page if it went on like
-this, an index is asked for all that fit, and they are sorted, if they are no more than `FEW`. Where they are more the
-walk goes on; if the page is not full in the end it is a short one, and the next goes on from where the walk stopped.
+this, an index is asked for all that fit, and they are sorted, if they are no more than `FEW`. Where they are more, or
+so many of the first rows fit that they must be, the walk goes on; if the page is not full in the end it is a short
+one, and the next goes on from where the walk stopped.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.engine import Connection
 
 from app.store.db import in_time
@@ -21,7 +23,8 @@ from app.store.queries.shown import PackageFilter
 
 STRIDES = (250, 1000)
 FEW = 2000
-PATIENCE = timedelta(milliseconds=15)  # an index that does not know by then knows of many
+SURELY_MORE = 2 * FEW  # rows that would fit if all were like the first ones: an index is not asked
+PATIENCE = timedelta(milliseconds=16)  # an index that does not know by then knows of many; half where there is some
 # What packages can be sorted by, and the column that has it. Whichever way, those that lack it come last.
 SORTS = {
     "updated_at": "updated_at",
@@ -31,7 +34,9 @@ SORTS = {
     "name": "title",
     "id": "id",
 }
+SEEN = len(("id", "place", "number", "fits"))  # after these a row says how many fit what narrows
 Found = tuple[list[Place], Place | None]
+AnyRow = Row[*tuple[Any, ...]]
 
 
 def walk(connection: Connection, wanted: PackageFilter, *, sort: str, limit: int, place: Place | None) -> Found:
@@ -44,7 +49,7 @@ def walk(connection: Connection, wanted: PackageFilter, *, sort: str, limit: int
     falling = sort.startswith("-") != (place is not None and place.backwards)
     way = Way(dialect, column, falling=falling, shelves=len(on), within=tuple(limits(column, wanted)))
     narrowed = narrowings(wanted, sort=column, dialect=dialect)
-    walker = _Walker(connection, narrowed, parameters(wanted, on, dialect=dialect))
+    walker = _Walker(connection, narrowed, parameters(wanted, on, dialect=dialect), sum(on.values()))
     found: list[Place] = []
     for stretch in _stretches(way, place) if on else ():
         more, stopped = walker.through(stretch, limit=limit - len(found), place=place)
@@ -72,43 +77,51 @@ class _Walker:
     connection: Connection
     narrowed: Sequence[Narrowing]
     parameters: Mapping[str, Any]
+    rows: int  # on all shelves
     is_at_the_end: bool = False  # of the list: an index has told all that is left
 
     def through(self, way: Way, *, limit: int, place: Place | None) -> Found:
         """Through one stretch."""
         found: list[Place] = []
-        walked, is_asked = 0, False
+        walked, promising = 0, self.narrowed
         strides = STRIDES if self.narrowed else (limit,)
         for many, next_ in zip(strides, (*strides[1:], 0), strict=True):
-            more, place = self._stride(way, many, place)
-            found += more
-            walked += many
+            rows = self._stride(way, many, place, apart=not walked)
+            place = Place(rows[-1].place, rows[-1].id) if rows and rows[-1].number == many else None
+            found += [Place(row.place, row.id) for row in rows if row.fits]
             if place is None or len(found) >= limit:
                 return found[:limit], None if len(found) >= limit else place
             way = replace(way, from_place=True)
+            if not walked:
+                seen = zip(self.narrowed, rows[-1][SEEN:], strict=True)
+                promising = [one for one, number in seen if number * self.rows <= SURELY_MORE * many]
+            walked += many
             would_fill = len(found) * next_ >= (limit - len(found)) * walked
-            if not would_fill and not is_asked:
-                is_asked = True
-                if (few := self._few(way, limit=limit - len(found), place=place)) is not None:
+            if not would_fill:
+                patience = PATIENCE / 2 if found else PATIENCE
+                few = self._few(way, promising, limit=limit - len(found), place=place, patience=patience)
+                if few is not None:
                     self.is_at_the_end = True
                     return found + few, None
+                promising = ()
         return found, place
 
-    def _stride(self, way: Way, many: int, place: Place | None) -> Found:
-        """What fits of so many rows, and where the last of them stands; None where they are fewer."""
-        fits = " AND ".join(one.fits for one in self.narrowed)
-        rows = self.connection.execute(judged(way, many, fits), self._from(place)).all()
-        stopped = Place(rows[-1].place, rows[-1].id) if rows and rows[-1].number == many else None
-        return [Place(row.place, row.id) for row in rows if row.fits], stopped
+    def _stride(self, way: Way, many: int, place: Place | None, *, apart: bool) -> Sequence[AnyRow]:
+        """Those of so many rows that fit, and the last one; if `apart`, with how many fit each of what narrows."""
+        fits = tuple(one.fits for one in self.narrowed)
+        statement = judged(way, many, fits if apart or not fits else (" AND ".join(fits),))
+        return self.connection.execute(statement, self._from(place)).all()
 
-    def _few(self, way: Way, *, limit: int, place: Place | None) -> list[Place] | None:
+    def _few(
+        self, way: Way, promising: Sequence[Narrowing], *, limit: int, place: Place | None, patience: timedelta
+    ) -> list[Place] | None:
         """All that fit from here to the end, so many at most; None where no index knows of few candidates."""
-        for one in self.narrowed:
+        for one in promising:
             if one.candidates:
                 others = " AND ".join(other.fits for other in self.narrowed if other is not one)
                 statement = candidates(way, one.candidates, others, few=FEW)
                 asked = {**self._from(place), "limit": limit}
-                rows = in_time(self.connection, statement, asked, patience=PATIENCE)
+                rows = in_time(self.connection, statement, asked, patience=patience)
                 if rows and rows[0].many <= FEW:
                     return [Place(row.place, row.id) for row in rows if row.id is not None]
         return None
