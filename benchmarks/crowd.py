@@ -182,7 +182,8 @@ def _facts(dice: Random, number: int, package: str, created: datetime, *, who: s
         body = f'{{"name": "{name}", "packageId": "{package}", "sessionUser": "{who}", "documentId": null}}'
         told = body if is_copied else body.encode()
         journal = (event, "callback", received, None, None, "first", package, told, None, None, None, received)
-        yield "journal", (*journal, event), (tallies.CALLBACKS, tallies.minute(received))
+        is_lately = received >= NOW - tallies.KEPT
+        yield "journal", (*journal, event), (tallies.CALLBACKS, tallies.minute(received)) if is_lately else None
         run = _pick(dice, STATE_POOL)
         ended = received + timedelta(seconds=dice.random() * 3) if run not in ("due", "running") else None
         dispatch = (event, event, package, "file_signed_documents", run, 1, 1, received, ended)

@@ -42,7 +42,7 @@ STALLED = "another writer of the SQLite file does not come to an end"
 PEN = 0x6F6E6573  # the advisory lock that whoever changes the picture holds
 
 _TAKE_PEN = text("SELECT pg_advisory_xact_lock(:pen)")
-_PLAN_ANEW = text("SET LOCAL plan_cache_mode = force_custom_plan")
+_PLAN_ANEW = "SET LOCAL plan_cache_mode = force_custom_plan"
 
 POSTGRESQL_SETTINGS = (
     # Never weaker than "on": an acknowledged callback must survive a power cut.
@@ -234,7 +234,7 @@ def plan_anew(connection: Connection) -> None:
     is quick a sixth of its time, so this is for those with a hundred ids in them.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(_PLAN_ANEW)
+        connection.exec_driver_sql(_PLAN_ANEW)
 
 
 def in_time(
@@ -243,16 +243,18 @@ def in_time(
     """What a read tells, planned for its parameters; None where PostgreSQL has not told it by then."""
     if connection.dialect.name != "postgresql":
         return connection.execute(statement, parameters).all()
-    plan_anew(connection)
+    # What stands around it goes there in one message each way, for a database may be far away.
+    connection.exec_driver_sql(
+        f"SAVEPOINT asked; {_PLAN_ANEW}; SET LOCAL statement_timeout = {patience / timedelta(milliseconds=1):.0f}"
+    )
     try:
-        with connection.begin_nested():
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {patience / timedelta(milliseconds=1):.0f}")
-            rows = connection.execute(statement, parameters).all()
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        rows = connection.execute(statement, parameters).all()
     except OperationalError as error:
         if not isinstance(error.orig, QueryCanceled):
             raise
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT asked")
         return None
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0; RELEASE SAVEPOINT asked")
     return rows
 
 

@@ -7,7 +7,7 @@ time.
 import json
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import bindparam, delete, select, text
 from sqlalchemy.engine import Connection
@@ -15,10 +15,13 @@ from sqlalchemy.engine import Connection
 from app.store.models import Tally
 
 PACKAGES = "packages"  # by shelf
-CALLBACKS = "callbacks"  # that were digested, by the minute in which they came
+CALLBACKS = "callbacks"  # that were digested, by the minute in which they came; of the last days
 TOLD = "told"  # facts that a callback told, by the day on which they happened and their name
 FOUND = "found"  # facts that a reading found and no callback has told, by the same
 MISSED = "missed"  # those of them that were to be told by now, by day, name and likely cause
+
+KEPT = timedelta(days=3)  # the minutes of callbacks: two days are shown
+FORGOTTEN = 5_000  # of them at once
 
 
 def key(*parts: object) -> str:
@@ -57,6 +60,12 @@ def count(connection: Connection, kind: str, more: Mapping[str, int]) -> None:
 def counted(connection: Connection, kind: str) -> Counter[str]:
     """All numbers of a kind."""
     return Counter({row.key: row.number for row in connection.execute(_COUNTED, {"kind": kind}).all()})
+
+
+def forget_minutes(connection: Connection, *, now: datetime) -> None:
+    """Forget how many callbacks came in the minutes that nobody asks for any more, of some that are left."""
+    old = select(Tally.key).where(Tally.kind == CALLBACKS, Tally.key < minute(now - KEPT)).limit(FORGOTTEN)
+    connection.execute(delete(Tally).where(Tally.kind == CALLBACKS, Tally.key.in_(old)))
 
 
 def put_right(connection: Connection, kind: str, numbers: Mapping[str, int]) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app.store import missed, outages
+from app.store import missed, outages, tallies
 from app.store.db import Database
 from app.work.attempt import Clock
 
@@ -63,6 +63,7 @@ class Watch:
             self._analyzed_at = now
         with self._database.write() as connection:
             noted = missed.note(connection, now=now, grace=self._grace, limit=NOTED)
+            tallies.forget_minutes(connection, now=now)
         if noted:
             log.warning("callbacks.missed", facts=noted)
         return noted == NOTED

@@ -9,6 +9,7 @@ from sqlalchemy import Boolean, Integer, String, bindparam, text
 from sqlalchemy.sql.selectable import TextualSelect
 
 from app.store.models import Package
+from app.store.queries.narrowing import Narrowing
 
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 KNOWN, UNKNOWN = "known", "unknown"  # the stretches of a list: rows that have what it is sorted by, rows that do not
@@ -104,23 +105,25 @@ def judged(way: Way, many: int, fits: Sequence[str]) -> TextualSelect:
 
 
 @lru_cache(maxsize=1000)
-def candidates(way: Way, by: Sequence[str], fits: str, *, few: int) -> TextualSelect:
+def candidates(way: Way, narrowing: Narrowing, fits: str, *, few: int) -> TextualSelect:
     """How many candidates there are, `few` and one at most; where they are few, the first `limit` that fit, too.
 
     There is no index for what stands in a CASE: so SQLite looks up the candidates, and goes through no shelf.
     """
-    some = " UNION ALL ".join(f"SELECT id FROM ({one} LIMIT {few + 1}) AS some{at}" for at, one in enumerate(by))  # noqa: S608  (names of ours)
-    return _typed(
-        way,
-        f"""WITH candidates AS MATERIALIZED ({some.replace("{on_shelves}", way.on_shelves)})
+    some = " UNION ALL ".join(
+        f"SELECT id FROM ({one} LIMIT {few + 1}) AS some{at}"  # noqa: S608  (names of ours)
+        for at, one in enumerate(narrowing.candidates)
+    )
+    among = narrowing.within or "id IN (SELECT id FROM candidates)"
+    statement = f"""WITH candidates AS MATERIALIZED ({some})
         SELECT many, found.id, found.place
         FROM (SELECT count(*) AS many FROM candidates) AS counted LEFT JOIN (
             SELECT id, place FROM (SELECT id, {way.column} AS place FROM packages AS walked
-            WHERE (SELECT count(*) FROM candidates) <= {few} AND id IN (SELECT id FROM candidates)
-            AND CASE WHEN {way.on_shelves} AND {way.ahead_to_the_end} THEN 1 END = 1 AND {fits or "1 = 1"}) AS fitting
+            WHERE (SELECT count(*) FROM candidates) <= {few} AND {among}
+            AND CASE WHEN {{on_shelves}} AND {way.ahead_to_the_end} THEN 1 END = 1 AND {fits or "1 = 1"}) AS fitting
             {way.order_to_the_end} LIMIT :limit
-        ) AS found ON 1 = 1 {way.order_to_the_end}""",  # noqa: S608
-    )
+        ) AS found ON 1 = 1 {way.order_to_the_end}"""  # noqa: S608
+    return _typed(way, statement.replace("{on_shelves}", way.on_shelves))
 
 
 def _merged(way: Way, many: int) -> str:

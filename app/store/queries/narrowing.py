@@ -19,10 +19,14 @@ RAREST = 5  # so many grams of a text tell nearly as much as all of them
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """A condition on the row `walked`, and the `candidates`: all ids that fit, by an index, from one query or more."""
+    """A condition on the row `walked`, and the `candidates`: all ids that fit, by an index, from one query or more.
+
+    `within` is the same condition where an index of the packages themselves has those that fit.
+    """
 
     fits: str
     candidates: tuple[str, ...] = ()
+    within: str | None = None
 
 
 def shelves(connection: Connection, wanted: PackageFilter) -> dict[str, int]:
@@ -92,6 +96,7 @@ def _range(name: str, wanted: PackageFilter) -> Narrowing:
     return Narrowing(
         f"(SELECT {within} FROM packages WHERE id = walked.id)",  # noqa: S608  (names of ours)
         (f"SELECT id FROM packages WHERE {{on_shelves}} AND {within}",),  # noqa: S608
+        f"{{on_shelves}} AND {within}",
     )
 
 

@@ -49,12 +49,13 @@ def newest(
         ids, end = list(connection.execute(way.next(before=before).limit(limit + 1)).scalars()), None
     else:
         end, lead = min(((_reached(connection, way, before), way) for way in ways), key=lambda one: one[0] or 0)
-        ids = list(connection.execute(_judged(of, lead, ways, before=before).limit(limit + 1)).scalars())
+        others = [way for way in ways if way is not lead or way.where is None]
+        ids = list(connection.execute(_judged(of, lead, others, before=before).limit(limit + 1)).scalars())
     return ids[:limit], ids[limit - 1] if len(ids) > limit else end
 
 
 def _judged(of: ColumnElement[int], lead: Way, ways: Sequence[Way], *, before: int | None) -> Select[int]:
-    """Those of the next ids of one way that fit all of them."""
+    """Those of the next ids of one way that fit these as well."""
     led = lead.next(before=before).limit(REACH).subquery("led")
     conditions = [way.fits for way in ways if way.fits is not None]
     return select(led.c.id).join_from(led, of.table, of == led.c.id).where(*conditions).order_by(led.c.id.desc())

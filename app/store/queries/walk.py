@@ -119,7 +119,7 @@ class _Walker:
         for one in promising:
             if one.candidates:
                 others = " AND ".join(other.fits for other in self.narrowed if other is not one)
-                statement = candidates(way, one.candidates, others, few=FEW)
+                statement = candidates(way, one, others, few=FEW)
                 asked = {**self._from(place), "limit": limit}
                 rows = in_time(self.connection, statement, asked, patience=patience)
                 if rows and rows[0].many <= FEW:
