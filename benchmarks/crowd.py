@@ -154,9 +154,11 @@ def _package(number: int, many: int, *, is_copied: bool) -> Iterator[Row]:
         (*plain, *times, len(signers), 1, json.dumps([people[0][0]]), updated, updated, state, shelf, title),
         (tallies.PACKAGES, shelf),
     )
-    yield "searches", (number + 1, one, words), None
-    told = "{" + ",".join(map(str, sorted(grams(words)))) + "}" if is_copied else as_words(grams(words))
-    yield "grams", (number + 1, told), None
+    if is_copied:
+        yield "searches", (number + 1, one, words, "{" + ",".join(map(str, sorted(grams(words)))) + "}"), None
+    else:
+        yield "searches", (number + 1, one, words), None
+        yield "grams", (number + 1, as_words(grams(words))), None
     for at, signer in enumerate(signers):
         seat = (one, signer.id, signer.role_id, signer.name, signer.email, at, "PENDING", updated, False, None, 0, "[]")
         yield "signers", (*seat, address(signer.email)), None
@@ -205,8 +207,7 @@ COLUMNS = {
         "id name type status status_at trashed deleted sender_id sender_name sender_email created_at updated_at due_at"
         " completed_at signers_total signers_completed next_signers last_event_at read_at state shelf title"
     ),
-    "searches": "id package_id text",
-    "grams": "id grams",
+    "searches": "id package_id text grams",
     "signers": (
         "package_id id role_id name email order status status_at locked email_bounce kba_failures attachments address"
     ),
@@ -228,6 +229,7 @@ COLUMNS = {
         " requests shown changed asked unreadable found"
     ),
 }
+ON_SQLITE = COLUMNS | {"searches": "id package_id text", "grams": "rowid words"}
 
 
 class _Copies:
@@ -276,7 +278,7 @@ class _Rows:
 
     def add(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows."""
-        names = (COLUMNS[table] if table != "grams" else "rowid words").split()
+        names = ON_SQLITE[table].split()
         columns, places = ", ".join(f'"{one}"' for one in names), ", ".join("?" * len(names))
         with self._database.write() as connection:
             statement = f"INSERT INTO {table} ({columns}) VALUES ({places})"

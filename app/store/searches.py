@@ -1,11 +1,11 @@
-"""What packages are searched by: their text, and its grams in an index. The only writer of both tables.
+"""What packages are searched by: their text, and its grams in an index. The only writer of both.
 
 A gram is three letters in a row, as a number. Those that are not ASCII count alone and in pairs as well, for a name
 may have two of them. Whatever has a text in it has all of its grams: the index says what may have them, the text what
-does. The index is a GIN on PostgreSQL and an FTS5 table on SQLite, so neither needs an extension.
+does. The index is a GIN beside the text on PostgreSQL and an FTS5 table on SQLite, so neither needs an extension.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from sqlalchemy import bindparam, delete, select, text
@@ -47,29 +47,29 @@ def grams_to_ask_for(words: str) -> set[int]:
 
 def write(connection: Connection, new: Mapping[str, str]) -> None:
     """Let these packages, by id, be found by these texts."""
-    if not new:
+    rows = [{"package_id": one, "text": words} for one, words in sorted(new.items())]
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        connection.execute(_WRITE_BOTH, [row | {"grams": sorted(grams(row["text"]))} for row in rows])
         return
     _forget_grams(connection, new)
-    rows = [{"package_id": one, "text": words} for one, words in sorted(new.items())]
     connection.execute(_WRITE, rows)
-    dialect = connection.dialect.name
-    numbers = {row.package_id: row.id for row in connection.execute(_NUMBERS, {"ids": list(new)})}
-    connection.execute(
-        _ADD[dialect], [{"id": numbers[one], "grams": _GRAMS[dialect](grams(words))} for one, words in new.items()]
-    )
+    numbered = connection.execute(_NUMBERS, {"ids": list(new)})
+    connection.execute(_ADD, [{"id": row.id, "grams": as_words(grams(row.text))} for row in numbered])
 
 
 def erase(connection: Connection, package_ids: Sequence[str]) -> None:
     """Let these packages no longer be found."""
-    _forget_grams(connection, package_ids)
+    if connection.dialect.name == "sqlite":
+        _forget_grams(connection, package_ids)
     connection.execute(delete(Search).where(Search.package_id.in_(package_ids)))
 
 
 def _forget_grams(connection: Connection, package_ids: Iterable[str]) -> None:
-    dialect = connection.dialect.name
     old = connection.execute(_NUMBERS, {"ids": list(package_ids)}).all()
     if old:  # FTS5 keeps no text, and is told again what it has to forget
-        connection.execute(_FORGET[dialect], [{"id": row.id, "grams": _GRAMS[dialect](grams(row.text))} for row in old])
+        connection.execute(_FORGET, [{"id": row.id, "grams": as_words(grams(row.text))} for row in old])
 
 
 def as_words(numbers: Iterable[int]) -> str:
@@ -77,19 +77,16 @@ def as_words(numbers: Iterable[int]) -> str:
     return " ".join(map(str, sorted(numbers)))
 
 
-_GRAMS: Mapping[str, Callable[[Iterable[int]], object]] = {"postgresql": sorted, "sqlite": as_words}
 _WRITE = text(
     """INSERT INTO searches (package_id, text) VALUES (:package_id, :text)
     ON CONFLICT (package_id) DO UPDATE SET text = excluded.text"""
 )
+_WRITE_BOTH = text(
+    """INSERT INTO searches (package_id, text, grams) VALUES (:package_id, :text, :grams)
+    ON CONFLICT (package_id) DO UPDATE SET text = excluded.text, grams = excluded.grams"""
+)
 _NUMBERS = select(Search.id, Search.package_id, Search.text).where(
     Search.package_id.in_(bindparam("ids", expanding=True))
 )
-_ADD = {
-    "postgresql": text("INSERT INTO grams (id, grams) VALUES (:id, :grams)"),
-    "sqlite": text("INSERT INTO grams (rowid, words) VALUES (:id, :grams)"),
-}
-_FORGET = {
-    "postgresql": text("DELETE FROM grams WHERE id = :id"),
-    "sqlite": text("INSERT INTO grams (grams, rowid, words) VALUES ('delete', :id, :grams)"),
-}
+_ADD = text("INSERT INTO grams (rowid, words) VALUES (:id, :grams)")
+_FORGET = text("INSERT INTO grams (grams, rowid, words) VALUES ('delete', :id, :grams)")

@@ -19,7 +19,7 @@ class Tally(Base):
 class Search(Base):
     """All the text that a package can be searched by, without its case. See `app.store.searches`.
 
-    Beside it there is `grams`, which is a table of its own kind on each database: it has no model.
+    Its grams are a column more on PostgreSQL, and a table of its own kind on SQLite: neither is in a model.
     """
 
     __tablename__ = "searches"

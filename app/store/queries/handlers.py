@@ -13,7 +13,7 @@ from app.store.queries.newest import COUNTED, counted, counts
 from app.store.queries.places import read_place, values_of, write_parts
 from app.store.queries.shown import Page
 
-LOOK = 1_000  # runs that are looked at for one page
+LOOK = 500  # runs that are looked at for one page
 HANDLERS = 500  # handlers that have ever run, at most
 STATES = ("due", "running", "done", "parked", "discarded")
 ENDED_WELL = (None, "done")  # so many runs are in one of these states that the event's name chooses better

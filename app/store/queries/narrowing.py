@@ -131,7 +131,7 @@ _HAS_WORDS = {
     "sqlite": "(SELECT instr(text, :words) > 0 FROM searches WHERE package_id = walked.id)",
 }
 _MENTIONS = {
-    "postgresql": """SELECT package_id AS id FROM grams JOIN searches ON searches.id = grams.id
+    "postgresql": """SELECT package_id AS id FROM searches
         WHERE grams @> CAST(:grams AS integer[]) AND strpos(text, :words) > 0""",
     "sqlite": """SELECT package_id AS id FROM grams JOIN searches ON searches.id = grams.rowid
         WHERE grams MATCH :grams AND instr(text, :words) > 0""",
@@ -140,13 +140,12 @@ _MENTIONS = {
 # is time saved.
 _MENTIONS_LONG = {
     **_MENTIONS,
-    "postgresql": f"""SELECT package_id AS id FROM grams JOIN searches ON searches.id = grams.id
-        WHERE grams @> (SELECT array_agg(gram) FROM (
+    "postgresql": f"""SELECT package_id AS id FROM searches WHERE grams @> (SELECT array_agg(gram) FROM (
             SELECT gram FROM unnest(CAST(:grams AS integer[])) AS asked(gram) LEFT JOIN (
                 SELECT unnest(CAST(CAST(most_common_elems AS text) AS integer[])) AS common,
                     unnest(most_common_elem_freqs) AS often
                 FROM pg_stats
-                WHERE schemaname = ANY(current_schemas(false)) AND tablename = 'grams' AND attname = 'grams'
+                WHERE schemaname = ANY(current_schemas(false)) AND tablename = 'searches' AND attname = 'grams'
             ) AS known ON common = gram ORDER BY often NULLS FIRST, gram DESC LIMIT {RAREST}
         ) AS rarest) AND strpos(text, :words) > 0""",  # noqa: S608  (a number of ours)
 }
