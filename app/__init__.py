@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import logs
-from app.checks import must_be, to_know
+from app.checks import must_be, of_asking, to_know
 from app.cli import commands, with_database
 from app.cli.reconcile import Turns
 from app.onespan.access import Connection, connection_to
@@ -275,7 +275,7 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     )
     app.register_blueprint(pages(frame, guard))
     teach_templates(app)
-    app.register_blueprint(health(checks=needed, notes=notes))
+    app.register_blueprint(health(checks=needed, notes=[*of_asking(database), *notes]))
     turns = Turns(service.reconcile, service.refresh, service.digest, service.presence)
     for command in commands(
         settings,
@@ -285,7 +285,7 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
         turns=turns,
         clock=clock,
         must_be=needed,
-        to_know=notes,
+        to_know=[*of_asking(database), *notes],
     ):
         app.cli.add_command(command)
     with_database(app.cli.commands["db"])

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.store import queries
 from app.store.db import Database
+from app.store.queries import RunDetail, Silence
 from app.store.schema import is_behind
 from app.store.spool import Spool
 
@@ -77,7 +78,6 @@ def to_know(database: Database, spool: Spool, *, clock: Callable[[], datetime], 
         return f"Nothing is asked of OneSpan: {asked}." if asked else None
 
     return [
-        *_of_reconciles(database),
         Check("clock", clocks_differ, "agrees with the database's"),
         Check("spool", spool_takes_nothing, "takes callbacks while the database is away"),
         Check("spool", spooled),
@@ -86,25 +86,35 @@ def to_know(database: Database, spool: Spool, *, clock: Callable[[], datetime], 
     ]
 
 
-def _of_reconciles(database: Database) -> list[Check]:
-    def reconcile_is_hindered() -> str | None:
-        with database.read() as connection:
-            run = queries.hindered(connection)
-        if run is None:
-            return None
-        name = f"Reconcile {run.id} ({run.kind}, {run.began_at:%Y-%m-%d %H:%M} UTC)"
-        goes_on = f"; it goes on at {run.due_at:%H:%M} UTC" if run.state == "running" else ""
-        return f"{name} {BECAME[run.state]}: {run.error}{goes_on}."
+def of_asking(database: Database) -> list[Check]:
+    """What asking OneSpan showed that is worth a note, too."""
 
     def nobody_calls() -> str | None:
         with database.read() as connection:
-            silent = queries.silence(connection)
-        if silent is None:
-            return None
-        how = f"come since {silent.since:%Y-%m-%d %H:%M} UTC" if silent.since else "ever come"
-        return f"No callback has {how}, but {silent.missed} facts were found by asking. {silent.advice}"
+            return said_of_silence(queries.silence(connection))
+
+    def reconcile_is_hindered() -> str | None:
+        with database.read() as connection:
+            return said_of_run(queries.newest_run(connection))
 
     return [Check("callbacks", nobody_calls), Check("reconcile", reconcile_is_hindered)]
+
+
+def said_of_silence(silent: Silence | None) -> str | None:
+    """What to say of it."""
+    if silent is None:
+        return None
+    how = f"come since {silent.since:%Y-%m-%d %H:%M} UTC" if silent.since else "ever come"
+    return f"No callback has {how}, but {silent.missed} facts were found by asking. {silent.advice}"
+
+
+def said_of_run(newest: RunDetail | None) -> str | None:
+    """What to say of the newest run: that it waits for something, was given up, or left something out."""
+    if newest is None or newest.error is None:
+        return None
+    name = f"Reconcile {newest.id} ({newest.kind}, {newest.began_at:%Y-%m-%d %H:%M} UTC)"
+    goes_on = f"; it goes on at {newest.due_at:%H:%M} UTC" if newest.state == "running" else ""
+    return f"{name} {BECAME[newest.state]}: {newest.error}{goes_on}."
 
 
 def _place(url: URL) -> str:

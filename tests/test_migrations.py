@@ -13,6 +13,7 @@ from sqlalchemy import inspect, make_url, text
 
 from app import EXTENSION, create_app
 from app.store.models import Base
+from app.store.queries import walk
 from app.work.dispatch import Handlers
 from config import Settings
 
@@ -88,3 +89,17 @@ def test_ids_keep_their_case(service, tell, work):
                 text(f"SELECT DISTINCT {column} FROM {table} WHERE {column} >= 'AA' ORDER BY {column}")
             )
             assert list(found.scalars()) == ["AB=", "aB=", "ab="], table
+
+
+def test_what_was_searched_is_found_after(app, tell, work, ask, monkeypatch):
+    """The grams move to where they are kept now, and back, and none is lost. A walk alone finds one."""
+    monkeypatch.setattr(walk, "STRIDES", (1,))
+    for package in ("a-needle", "b-needle"):
+        tell("PACKAGE_CREATE", package=package)
+    work()
+
+    for step in (("downgrade", "0007"), ("upgrade",)):
+        done = flask(app, "db", *step)
+        assert done.exit_code == 0, done.output
+
+    assert {one["id"] for one in ask("/api/packages", q="needle").json["items"]} == {"a-needle", "b-needle"}

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.store.queries import OutageDetail, PackageCount, ProcessDetail, Reach, RunDetail
-from app.store.queries.shown import Silence
+from app.store.queries import OutageDetail, PackageCount, ProcessDetail, Reach, RunDetail, Silence
 
 
 @dataclass(frozen=True, slots=True)

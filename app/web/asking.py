@@ -54,4 +54,5 @@ def add_views(
     def rate(asked: DeliveryQuery) -> Delivery:
         """How many facts callbacks told, and how many they missed: in all, by day and by name."""
         with database.read() as connection:
-            return queries.delivery(connection, now=clock(), days=asked.days)
+            silence = queries.silence(connection)
+            return queries.delivery(connection, now=clock(), days=asked.days, silence=silence)

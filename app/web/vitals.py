@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from app.checks import Check
+from app.checks import Check, said_of_run, said_of_silence
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import Flow, Pulse, RunDetail
@@ -28,6 +28,10 @@ class Bedside:
     every: timedelta
     why_nothing_is_asked: Callable[[], str | None]
 
+    def look(self) -> tuple[list[str], list[str]]:
+        """What makes us unready, and what is worth a look."""
+        return list(failing(self.checks)), list(failing(self.notes))
+
 
 def add_views(endpoints: Endpoints, database: Database, *, at: Bedside, clock: Callable[[], datetime]) -> None:
     """Add them."""
@@ -41,28 +45,31 @@ def add_views(endpoints: Endpoints, database: Database, *, at: Bedside, clock: C
     @endpoints.get("/api/health", answer=Vitals)
     def health() -> Vitals:
         """How the service is: what waits, how long things take, what was asked of OneSpan, and who is there."""
-        return vitals(database, at, now=clock())
+        looked = at.look()
+        with database.read() as connection:
+            return vitals(connection, at, looked, now=clock())
 
 
-def vitals(database: Database, at: Bedside, *, now: datetime) -> Vitals:
-    """The same, for whoever shows it."""
-    reasons, notes = list(failing(at.checks)), list(failing(at.notes))
+def vitals(connection: Connection, at: Bedside, looked: tuple[list[str], list[str]], *, now: datetime) -> Vitals:
+    """The same, for whoever shows it and has looked."""
+    reasons, notes = looked
     why_not = at.why_nothing_is_asked()
-    with database.read() as connection:
-        pulse = queries.pulse(connection, now=now)
-        return Vitals(
-            is_ready=not reasons,
-            reasons=reasons,
-            notes=notes,
-            dwell=_dwell(pulse.dwell),
-            backlog=_backlog(pulse, at.spooled()),
-            reconciles=_reconciles(connection, now=now, every=at.every, is_asked=why_not is None),
-            missed=pulse.missed,
-            silence=pulse.silence,
-            onespan=OneSpanSide(why_not is None, why_not, queries.reach(connection)),
-            processes=queries.processes(connection, now=now),
-            outages=queries.outages(connection),
-        )
+    pulse = queries.pulse(connection, now=now)
+    newest = queries.run_page(connection, limit=LATEST, before=None)
+    of_asking = (said_of_silence(pulse.silence), said_of_run(_first(newest)))
+    return Vitals(
+        is_ready=not reasons,
+        reasons=reasons,
+        notes=[*filter(None, of_asking), *notes],
+        dwell=_dwell(pulse.dwell),
+        backlog=_backlog(pulse, at.spooled()),
+        reconciles=_reconciles(connection, newest, now=now, every=at.every, is_asked=why_not is None),
+        missed=pulse.missed,
+        silence=pulse.silence,
+        onespan=OneSpanSide(why_not is None, why_not, queries.reach(connection)),
+        processes=queries.processes(connection, now=now),
+        outages=queries.outages(connection),
+    )
 
 
 def _dwell(rising: Sequence[float]) -> Dwell:
@@ -75,8 +82,9 @@ def _backlog(pulse: Pulse, spooled: int) -> Backlog:
     return Backlog(*waits, states["due"], states["running"], states["parked"])
 
 
-def _reconciles(connection: Connection, *, now: datetime, every: timedelta, is_asked: bool) -> Reconciles:
-    newest = queries.run_page(connection, limit=LATEST, before=None)
+def _reconciles(
+    connection: Connection, newest: Sequence[RunDetail], *, now: datetime, every: timedelta, is_asked: bool
+) -> Reconciles:
     running = _first(one for one in newest if one.state == "running")
     last = _first(one for one in newest if one.state == "done")
     due_at = queries.next_due(connection, now=now, every=every) if is_asked else None

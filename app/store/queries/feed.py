@@ -12,8 +12,11 @@ def last_change(connection: Connection) -> int:
 
 
 def picture_mark(connection: Connection) -> tuple[object, ...]:
-    """Another one whenever the picture, or what is told of its packages, may be another. It costs five looks."""
-    pending = select(func.min(Journal.id)).where(Journal.digested_at.is_(None))
-    parked = select(func.max(Dispatch.finished_at)).where(Dispatch.state == PARKED)  # a second one changes nothing else
-    ends = (select(func.max(one)) for one in (Change.id, Event.id, Journal.id))
-    return tuple(connection.scalar(one) or 0 for one in (*ends, pending, parked))
+    """Another one whenever the picture, or what is told of its packages, may be another."""
+    return tuple(connection.execute(_MARK).one())
+
+
+_PENDING = select(func.min(Journal.id)).where(Journal.digested_at.is_(None))
+_PARKED = select(func.max(Dispatch.finished_at)).where(Dispatch.state == PARKED)  # a second one changes nothing else
+_ENDS = (select(func.max(one)) for one in (Change.id, Event.id, Journal.id))
+_MARK = select(*(one.scalar_subquery() for one in (*_ENDS, _PENDING, _PARKED)))

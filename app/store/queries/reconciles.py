@@ -150,8 +150,8 @@ def _ways(wanted: MissedFilter) -> list[Way]:
     return [Way(Missed.__table__.c.event_id, where=one, fits=one) for one in conditions]
 
 
-def delivery(connection: Connection, *, now: datetime, days: int) -> Delivery:
-    """The delivery rate of the last days."""
+def delivery(connection: Connection, *, now: datetime, days: int, silence: Silence | None) -> Delivery:
+    """The delivery rate of the last days, with what is known of a `silence`."""
     since = now.astimezone(UTC) - timedelta(days=days - 1)
     numbers = _tally(connection, _TOLD_AND_MISSED, since=since)
     came, found, lost = (numbers[kind] for kind in (tallies.TOLD, tallies.FOUND, tallies.MISSED))
@@ -166,7 +166,7 @@ def delivery(connection: Connection, *, now: datetime, days: int) -> Delivery:
         [_rate(day, came.by_day[day], lost.by_day[day]) for day in dates],
         [_rate(name, came.by_name[name], lost.by_name[name]) for name in names],
         dict(sorted(lost.by_cause.items())),
-        silence(connection),
+        silence,
     )
 
 
@@ -196,10 +196,9 @@ ADVICE = (
 )
 
 
-def hindered(connection: Connection) -> RunDetail | None:
-    """The newest run, where it waits for something, was given up, or left something out; None where all went well."""
-    newest = run_page(connection, limit=1, before=None)
-    return next((one for one in newest if one.error), None)
+def newest_run(connection: Connection) -> RunDetail | None:
+    """The run that began last."""
+    return next(iter(run_page(connection, limit=1, before=None)), None)
 
 
 def last_done(connection: Connection) -> datetime | None:

@@ -27,8 +27,10 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
     def health() -> Response:
         """Whether all is well."""
         now = frame.clock()
-        signs = vitals(frame.database, frame.bedside, now=now)
+        looked = frame.bedside.look()
         with frame.database.read() as connection:
+            signs = vitals(connection, frame.bedside, looked, now=now)
+            delivery = queries.delivery(connection, now=now, days=DAYS, silence=signs.silence)
             missed = queries.missed_page(connection, MissedFilter(), limit=MISSED, before=None).items
             return frame.page(
                 connection,
@@ -40,7 +42,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
                 runs=queries.run_page(connection, limit=RUNS, before=None),
                 missed=missed,
                 titles=frame.titles(connection, {one.package_id for one in missed}),
-                **_drawn(queries.flow(connection, now=now), queries.delivery(connection, now=now, days=DAYS)),
+                **_drawn(queries.flow(connection, now=now), delivery),
             )
 
     @blueprint.post("/reconciles")
