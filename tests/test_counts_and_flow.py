@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.store import queries
+from app.store import queries, tallies
 from app.store.queries import Flow, PackageCount
 from tests.conftest import HOUR, NOON
 
@@ -95,3 +95,27 @@ def test_callbacks_of_long_ago_are_in_no_tick(flow, tell, clock):
     assert flow().hours[0].callbacks == 1
     clock.forward(HOUR)
     assert sum(tick.callbacks for tick in flow().hours) == 0
+
+
+def test_minutes_that_nobody_asks_for_are_forgotten(service, tell, clock, monkeypatch):
+    """After three days, some at each turn of the watch; the days of the facts stay."""
+    monkeypatch.setattr(tallies, "FORGOTTEN", 2)
+
+    def kept(kind: str) -> int:
+        with service.database.read() as connection:
+            return len(tallies.counted(connection, kind))
+
+    for number in range(4):
+        tell("PACKAGE_CREATE", package=f"p{number}")
+        service.digest.turn()
+        clock.forward(MINUTE)
+    clock.forward(72 * HOUR - 2 * MINUTE)
+
+    left = []
+    for _ in range(3):
+        left.append(kept(tallies.CALLBACKS))
+        service.watch.turn()
+    assert left == [4, 2, 2]
+    clock.forward(MINUTE)
+    service.watch.turn()
+    assert (kept(tallies.CALLBACKS), kept(tallies.TOLD)) == (1, 1)

@@ -11,6 +11,7 @@ from sqlalchemy import event, text
 
 from app.errors import GiveUp
 from app.store import queries, tallies
+from app.store.db import in_time
 from app.store.queries import newest, walk
 from app.store.searches import grams
 from tests.conftest import BEN, HOUR, NOON, onespan_time
@@ -202,6 +203,61 @@ def test_sqlite_sees_in_time_what_is_rare(service, handlers, tell, work, clock, 
     assert "SEARCH dispatches USING INDEX ix_dispatches_parked (package_id=?)" in ways
 
 
+def asked_of_indexes(service) -> list[str]:
+    """The statements that ask an index for candidates, from now on."""
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.extend([statement] * ("WITH candidates" in statement))
+
+    event.listen(service.database.engine, "before_cursor_execute", note)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("query", "asks"),
+    [
+        ({"q": "straw"}, 0),  # half of what is seen
+        ({"q": "needle-7"}, 1),  # nothing of it
+        ({"q": "straw", "signer": "nobody"}, 1),  # the second alone leaves few
+        ({"q": "straw", "attention": "none"}, 0),
+    ],
+)
+def test_an_index_is_not_asked_about_what_is_seen_often(service, read, tell, work, monkeypatch, query, asks):  # noqa: PLR0917  (pytest passes them by name)
+    """It would name too many."""
+    monkeypatch.setattr(walk, "STRIDES", (4, 5))
+    monkeypatch.setattr(walk, "SURELY_MORE", 8)
+    for number in range(10):
+        tell("PACKAGE_CREATE", package=f"straw-{number}", happened_at=NOON - number * HOUR)
+        tell("PACKAGE_CREATE", package=f"needle-{number}", happened_at=NOON - number * HOUR)
+    work()
+
+    asked = asked_of_indexes(service)
+    read("/api/packages", **query, sort="-created_at", limit=20)
+
+    assert len(asked) == asks
+
+
+def test_what_takes_too_long_is_given_up_and_nothing_else(service):
+    """PostgreSQL cancels it; what was set for it is forgotten, and what is prepared stays. SQLite sees it through."""
+    with service.database.read() as connection:
+        cancels = connection.dialect.name == "postgresql"
+
+        def seen() -> list[Any]:
+            told = ("SHOW statement_timeout", "SHOW plan_cache_mode", "SELECT count(*) > 0 FROM pg_prepared_statements")
+            return [connection.exec_driver_sql(one).scalar() for one in told] if cancels else []
+
+        for _ in range(10):
+            connection.execute(text("SELECT 3"))
+        before, one_row = seen(), text("SELECT 1 AS one")
+        slow = text("SELECT 1 AS one FROM pg_sleep(60)") if cancels else one_row
+        for statement, is_told in ((slow, not cancels), (one_row, True), (slow, not cancels)):
+            told = in_time(connection, statement, {}, patience=timedelta(milliseconds=100))
+            assert (told == [(1,)]) if is_told else told is None
+            assert seen() == before
+        assert connection.execute(one_row).scalar() == 1
+
+
 def _nothing(event: Any, package: Any) -> None:
     """Succeed."""
 
@@ -215,6 +271,16 @@ def test_a_text_has_the_grams_of_all_that_is_in_it():
             assert grams(words[start:end]) <= grams(words)
     assert grams("ab") == grams("") == set()
     assert grams("王伟")
+
+
+@pytest.mark.usefixtures("crowd", "short_walks")
+def test_a_long_word_is_found_by_its_rarest_grams(service, read):
+    """Those that PostgreSQL has not counted as common, where it has counted."""
+    for _ in range(2):
+        for words, many in (("b-declined-5", 1), ("declined-", 8), ("declining", 0)):
+            assert sum(map(len, pages(read, "/api/packages", {"q": words}))) == many
+        with service.database.write() as connection:
+            connection.exec_driver_sql("ANALYZE")
 
 
 @pytest.mark.usefixtures("crowd")

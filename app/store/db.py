@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg.errors import QueryCanceled
 from sqlalchemy import (
     URL,
@@ -252,10 +253,19 @@ def in_time(
     except OperationalError as error:
         if not isinstance(error.orig, QueryCanceled):
             raise
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT asked")
+        # psycopg would forget every statement that it has prepared if it knew of this.
+        _postgresql(connection).pgconn.exec_(b"ROLLBACK TO SAVEPOINT asked")
         return None
-    connection.exec_driver_sql("SET LOCAL statement_timeout = 0; RELEASE SAVEPOINT asked")
+    connection.exec_driver_sql(
+        "SET LOCAL statement_timeout = DEFAULT; SET LOCAL plan_cache_mode = DEFAULT; RELEASE SAVEPOINT asked"
+    )
     return rows
+
+
+def _postgresql(connection: Connection) -> psycopg.Connection[Any]:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
