@@ -151,6 +151,7 @@ def test_who_turns_where_a_walk_stopped_skips_nothing(read, tell, work, monkeypa
         {"name": "PACKAGE_TRASH"},
         {"name": "PACKAGE_DECLINE", "source": "callback"},
         {"source": "reconcile"},
+        {"source": "callback"},
         {"state": "done"},
         {"state": "done", "name": "SIGNER_COMPLETE"},
         {"package": "C-egg-3", "state": "done", "source": "callback"},
@@ -159,11 +160,13 @@ def test_who_turns_where_a_walk_stopped_skips_nothing(read, tell, work, monkeypa
     ids=str,
 )
 @pytest.mark.usefixtures("short_walks")
-def test_events_narrowed_in_many_ways_are_all_found(handlers, request, read, query):
-    """Newest first, each once, though some pages are short."""
+def test_events_narrowed_in_many_ways_are_all_found(handlers, request, read, service, query):
+    """Newest first, each once, though some pages are short. A third of them was found."""
     handlers.on("SIGNER_COMPLETE")(_nothing)
     handlers.on("PACKAGE_TRASH")(_nothing)
     request.getfixturevalue("crowd")
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE events SET source = 'reconcile' WHERE id % 3 = 0"))
     everything = [one for page in pages(read, "/api/events", {"limit": 200}) for one in page]
 
     walked = pages(read, "/api/events", {**query, "limit": 2})
@@ -219,6 +222,7 @@ def asked_of_indexes(service) -> list[str]:
     [
         ({"q": "straw"}, 0),  # half of what is seen
         ({"q": "needle-7"}, 1),  # nothing of it
+        ({"q": "needle-0"}, 1),  # hardly anything
         ({"q": "straw", "signer": "nobody"}, 1),  # the second alone leaves few
         ({"q": "straw", "attention": "none"}, 0),
     ],
