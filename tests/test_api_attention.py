@@ -140,7 +140,7 @@ def test_it_is_counted_by_reason_up_to_a_number(ask, needy, tell, work, monkeypa
     work()
     counts = ask("/api/attention/counts").json
 
-    assert counts == {"reasons": {**dict.fromkeys(attention.REASONS, 1), "DECLINED": 2}, "counted_to": 1_000}
+    assert counts == {"reasons": {**dict.fromkeys(attention.REASONS, 1), "DECLINED": 2}, "counted_to": 500}
     monkeypatch.setattr(newest, "COUNTED", 1)
     assert ask("/api/attention/counts").json["reasons"]["DECLINED"] == 1
 

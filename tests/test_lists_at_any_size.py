@@ -24,7 +24,7 @@ SORTS = [f"{sign}{key}" for key in queries.SORTS for sign in ("", "-")]
 def short_walks(monkeypatch):
     """No walk goes far: so a dozen packages are as many as a million."""
     monkeypatch.setattr(walk, "STRIDES", (1, 2))
-    monkeypatch.setattr(walk, "FEW", 2)
+    monkeypatch.setattr(walk, "FEW", {"postgresql": 2, "sqlite": 2})
     monkeypatch.setattr(newest, "REACH", 2)
 
 
@@ -127,7 +127,7 @@ def test_a_walk_leads_back_to_where_it_began(read, query):
 @pytest.mark.usefixtures("short_walks")
 def test_who_turns_where_a_walk_stopped_skips_nothing(read, tell, work, monkeypatch):
     """All that it came by needs a hand no more; what is met next is what was met last."""
-    monkeypatch.setattr(walk, "FEW", 0)
+    monkeypatch.setattr(walk, "FEW", {"postgresql": 0, "sqlite": 0})
     asked = {"attention": "SIGNER_LOCKED", "sort": "id", "limit": 1}
     for number in range(9):
         tell("SIGNER_LOCKED", package=f"p{number}", sessionUser=BEN, happened_at=NOON - HOUR)
@@ -230,7 +230,7 @@ def asked_of_indexes(service) -> list[str]:
 def test_an_index_is_not_asked_about_what_is_seen_often(service, read, tell, work, monkeypatch, query, asks):  # noqa: PLR0917  (pytest passes them by name)
     """It would name too many."""
     monkeypatch.setattr(walk, "STRIDES", (4, 5))
-    monkeypatch.setattr(walk, "SURELY_MORE", 8)
+    monkeypatch.setattr(walk, "FEW", {"postgresql": 4, "sqlite": 4})
     for number in range(10):
         tell("PACKAGE_CREATE", package=f"straw-{number}", happened_at=NOON - number * HOUR)
         tell("PACKAGE_CREATE", package=f"needle-{number}", happened_at=NOON - number * HOUR)

@@ -67,6 +67,7 @@ SQLITE_SETTINGS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -16000",  # kilobytes for each connection; 2,000, as it comes, hold hardly an index
     "PRAGMA analysis_limit = 400",  # rows of each index that `ANALYZE` looks at: milliseconds, however many there are
 )
 

@@ -133,7 +133,7 @@ ANSWERS: Mapping[type, Any] = {
     ),
     DispatchDetail: DispatchDetail(7, "tell_the_sender", "due", 0, NOON, None, None),
     RunDispatch: RunDispatch(*DISPATCH, 5, "EMAIL_BOUNCE", LEASE, TEN),
-    HandlerDetail: HandlerDetail("tell_the_sender", ["EMAIL_BOUNCE"], 0, 0, 1, 1_000, NINE),
+    HandlerDetail: HandlerDetail("tell_the_sender", ["EMAIL_BOUNCE"], 0, 0, 1, 500, NINE),
     Needing: Needing(
         package_id=LEASE,
         package_name="Lease of Ada and Ben",
@@ -154,7 +154,7 @@ ANSWERS: Mapping[type, Any] = {
         ]
     ),
     Flow: Flow([Tick(NOON, 12), Tick(NOON + timedelta(minutes=1), 7)], [Tick(NOON, 19)]),
-    ReasonCounts: ReasonCounts({"EMAIL_BOUNCE": 1, "DECLINED": 12, "PARKED_HANDLER": 1}, 1_000),
+    ReasonCounts: ReasonCounts({"EMAIL_BOUNCE": 1, "DECLINED": 12, "PARKED_HANDLER": 1}, 500),
     Replayed: Replayed(12, more=False),
     ReadWanted: ReadWanted(LEASE, NOON, is_known=True),
     RunDetail: RUN,

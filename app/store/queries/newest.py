@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Integer, Select, bindparam, func, select
 from sqlalchemy.engine import Connection
 
 REACH = 500
-COUNTED = 1_000  # where counting ends
+COUNTED = 500  # where counting ends
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,9 +74,7 @@ def _signing_order(one: values.Signer) -> tuple[bool, int, str]:
 
 
 def _signer(row: AnyRow) -> values.Signer:
-    told = row._asdict() | {"attachments": tuple(row.attachments)}
-    del told["package_id"]
-    return values.Signer(**told)
+    return values.Signer(*(*row[1:-1], tuple(row.attachments)))  # after its package's id, the attachments last
 
 
 def _document(row: AnyRow) -> values.Document:

@@ -34,7 +34,7 @@ class RunDetail:
     made `requests` for pages of the list, which showed `shown` packages; `changed` of them told something, and `asked`
     were to be read singly; `unreadable` could not be read. `found` facts came up in that time which no callback had
     told, by whatever reading: those for callbacks that surprised us are among them; while it runs they are counted up
-    to 1,000. `by` is who asked for it, where somebody did; null: the service by itself.
+    to 500. `by` is who asked for it, where somebody did; null: the service by itself.
     """
 
     id: int

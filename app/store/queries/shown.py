@@ -108,7 +108,7 @@ class Pulse:
     """How the road flows now. Times are seconds.
 
     `undigested` callbacks wait, the oldest for `oldest_undigested`; `dispatches` counts the open and parked ones
-    by state. What may be many is counted up to 1,000. `missed` counts the facts of the last 30 days that no callback
+    by state. What may be many is counted up to 500. `missed` counts the facts of the last 30 days that no callback
     told, by likely cause; `silence`: none comes any more; `reconciled` is how long ago the last run ended, where
     there was one. `dwell` is, for the dispatches that ended last, how long from the callback's arrival to their end.
     """

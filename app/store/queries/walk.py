@@ -22,8 +22,8 @@ from app.store.queries.narrowing import Narrowing, limits, narrowings, parameter
 from app.store.queries.shown import PackageFilter
 
 STRIDES = (250, 1000)
-FEW = 2000
-SURELY_MORE = 2 * FEW  # rows that would fit if all were like the first ones: an index is not asked
+FEW = {"postgresql": 2000, "sqlite": 1000}  # what takes each as long
+SURELY_MORE = 2  # times as many would fit if all were like the first ones: an index is not asked
 PATIENCE = timedelta(milliseconds=16)  # an index that does not know by then knows of many; half where there is some
 # What packages can be sorted by, and the column that has it. Whichever way, those that lack it come last.
 SORTS = {
@@ -49,7 +49,7 @@ def walk(connection: Connection, wanted: PackageFilter, *, sort: str, limit: int
     falling = sort.startswith("-") != (place is not None and place.backwards)
     way = Way(dialect, column, falling=falling, shelves=len(on), within=tuple(limits(column, wanted)))
     narrowed = narrowings(wanted, sort=column, dialect=dialect)
-    walker = _Walker(connection, narrowed, parameters(wanted, on, dialect=dialect), sum(on.values()))
+    walker = _Walker(connection, narrowed, parameters(wanted, on, dialect=dialect), sum(on.values()), FEW[dialect])
     found: list[Place] = []
     for stretch in _stretches(way, place) if on else ():
         more, stopped = walker.through(stretch, limit=limit - len(found), place=place)
@@ -78,6 +78,7 @@ class _Walker:
     narrowed: Sequence[Narrowing]
     parameters: Mapping[str, Any]
     rows: int  # on all shelves
+    few: int
     is_at_the_end: bool = False  # of the list: an index has told all that is left
 
     def through(self, way: Way, *, limit: int, place: Place | None) -> Found:
@@ -94,7 +95,7 @@ class _Walker:
             way = replace(way, from_place=True)
             if not walked:
                 seen = zip(self.narrowed, rows[-1][SEEN:], strict=True)
-                promising = [one for one, number in seen if number * self.rows <= SURELY_MORE * many]
+                promising = [one for one, number in seen if number * self.rows <= SURELY_MORE * self.few * many]
             walked += many
             would_fill = len(found) * next_ >= (limit - len(found)) * walked
             if not would_fill:
@@ -119,10 +120,10 @@ class _Walker:
         for one in promising:
             if one.candidates:
                 others = " AND ".join(other.fits for other in self.narrowed if other is not one)
-                statement = candidates(way, one, others, few=FEW)
+                statement = candidates(way, one, others, few=self.few)
                 asked = {**self._from(place), "limit": limit}
                 rows = in_time(self.connection, statement, asked, patience=patience)
-                if rows and rows[0].many <= FEW:
+                if rows and rows[0].many <= self.few:
                     return [Place(row.place, row.id) for row in rows if row.id is not None]
         return None
 

@@ -21,7 +21,7 @@ from app.web.parameters import Reason, Word, read_parameters
 ROWS = 50
 CHUNK = 200  # rows of the CSV that are read at once
 EXPORTS = 2  # at once in a process: each has a thread for as long as its reader takes
-DEFAULT = "-updated_at"
+DEFAULT, BY_DAY = "-updated_at", "-created_at"  # the order where none is asked for; of some days
 SORTS = {
     "name": "Transaction",
     "status_at": "Status since",
@@ -52,7 +52,12 @@ class TransactionsView(View):
     view: Annotated[Shown, BeforeValidator(lambda told: told or "current")] = "current"
     since: Day = Field(None, description="Created on this day (UTC) or later.")
     until: Day = Field(None, description="Created on this day (UTC) or before.")
-    sort: Literal[tuple(f"{sign}{key}" for key in SORTS for sign in ("", "-"))] = DEFAULT  # type: ignore[valid-type]
+    sort: Literal["", *(f"{sign}{key}" for key in SORTS for sign in ("", "-"))] = ""  # type: ignore[valid-type]
+
+    @property
+    def order(self) -> str:
+        """What it is sorted by. Days are found at once in their own order, and anywhere in another."""
+        return self.sort or (BY_DAY if self.since or self.until else DEFAULT)
 
     def wanted(self) -> PackageFilter:
         """What it asks of the store."""
@@ -77,7 +82,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
         asked = read_parameters(TransactionsView, request.args)
 
         def show(connection: Connection) -> dict[str, Any]:
-            wanted, sort = asked.wanted(), asked.sort
+            wanted, sort = asked.wanted(), asked.order
             return {
                 "asked": asked,
                 "days": (FIRST, LAST),
@@ -136,8 +141,8 @@ def _shelf(name: str, number: int, asked: TransactionsView, status: str) -> dict
 def _columns(asked: TransactionsView) -> Iterator[dict[str, Any]]:
     """The columns one can sort by; a second click turns the order round."""
     for key, name in SORTS.items():
-        falls = asked.sort == f"-{key}"
-        is_here = asked.sort.removeprefix("-") == key
+        falls = asked.order == f"-{key}"
+        is_here = asked.order.removeprefix("-") == key
         first = f"-{key}" if key in FALLING_FIRST else key
         turned = key if falls else f"-{key}"
         order = ("descending" if falls else "ascending") if is_here else None
