@@ -82,10 +82,8 @@ def measure(few: tuple[str, int], many: tuple[str, int], *, asked: int) -> dict[
         gc.freeze()  # as gunicorn's workers do
         for name, ask in of_many.items():
             progress.show(name)
-            answers = [(_answered(small, of_few[name]), _answered(large, ask)) for _ in range(WARM_UP + asked)][
-                WARM_UP:
-            ]
-            quick, slow = zip(*answers, strict=True)
+            answers = [(_answered(small, of_few[name]), _answered(large, ask)) for _ in range(WARM_UP + asked)]
+            quick, slow = zip(*answers[WARM_UP:], strict=True)
             took[name] = Took([one[0] for one in quick], [one[0] for one in slow], (quick[-1][1], slow[-1][1]))
         gc.unfreeze()
     progress.end()

@@ -248,7 +248,8 @@ def test_what_takes_too_long_is_given_up_and_nothing_else(service):
         cancels = connection.dialect.name == "postgresql"
 
         def seen() -> list[Any]:
-            told = ("SHOW statement_timeout", "SHOW plan_cache_mode", "SELECT count(*) > 0 FROM pg_prepared_statements")
+            settings = ("statement_timeout", "plan_cache_mode", "max_parallel_workers_per_gather")
+            told = [f"SHOW {one}" for one in settings] + ["SELECT count(*) > 0 FROM pg_prepared_statements"]
             return [connection.exec_driver_sql(one).scalar() for one in told] if cancels else []
 
         for _ in range(10):

@@ -133,6 +133,29 @@ def test_an_address_holds_the_whole_view(visit, tell, work):
     assert rows(visit("/?since=2026-03-02")) == ["deal-0"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ("", ["old", "new"]),
+        ("since=2026-02-01", ["new", "old"]),  # the newest created first
+        ("until=2026-03-31", ["new", "old"]),
+        ("since=2026-02-01&sort=-updated_at", ["old", "new"]),
+    ],
+)
+def test_transactions_of_some_days_are_in_the_order_of_those_days(visit, tell, work, asked, shown):
+    """Unless another one is asked for. The column says so."""
+    tell("PACKAGE_CREATE", package="old", happened_at=NOON - DAY)
+    tell("PACKAGE_CREATE", package="new", happened_at=NOON)
+    tell("PACKAGE_ACTIVATE", package="old", happened_at=NOON + HOUR)
+    work()
+
+    page = visit(f"/?{asked}")
+
+    assert rows(page) == shown
+    column = "Created" if shown == ["new", "old"] else "Last activity"
+    assert re.search(rf'aria-sort="descending"><a [^>]*>{column}', page.text)
+
+
 @pytest.mark.parametrize("sort", ["name", "-created_at", "updated_at", "-due_at", "status_at"])
 def test_pages_lead_on_and_back(visit, tell, work, sort):
     """Nobody is shown twice, and nobody left out."""

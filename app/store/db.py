@@ -247,7 +247,8 @@ def in_time(
         return connection.execute(statement, parameters).all()
     # What stands around it goes there in one message each way, for a database may be far away.
     connection.exec_driver_sql(
-        f"SAVEPOINT asked; {_PLAN_ANEW}; SET LOCAL statement_timeout = {patience / timedelta(milliseconds=1):.0f}"
+        f"""SAVEPOINT asked; SET LOCAL statement_timeout = {patience / timedelta(milliseconds=1):.0f};
+        {_PLAN_ANEW}; SET LOCAL max_parallel_workers_per_gather = 0"""
     )
     try:
         rows = connection.execute(statement, parameters).all()
@@ -258,7 +259,8 @@ def in_time(
         _postgresql(connection).pgconn.exec_(b"ROLLBACK TO SAVEPOINT asked")
         return None
     connection.exec_driver_sql(
-        "SET LOCAL statement_timeout = DEFAULT; SET LOCAL plan_cache_mode = DEFAULT; RELEASE SAVEPOINT asked"
+        """SET LOCAL statement_timeout = DEFAULT; SET LOCAL plan_cache_mode = DEFAULT;
+        SET LOCAL max_parallel_workers_per_gather = DEFAULT; RELEASE SAVEPOINT asked"""
     )
     return rows
 

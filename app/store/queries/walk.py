@@ -21,7 +21,7 @@ from app.store.queries.merge import KNOWN, UNKNOWN, Way, candidates, judged
 from app.store.queries.narrowing import Narrowing, limits, narrowings, parameters, shelves
 from app.store.queries.shown import PackageFilter
 
-STRIDES = (250, 1000)
+STRIDES = (250, 750)
 FEW = {"postgresql": 2000, "sqlite": 1000}  # what takes each as long
 SURELY_MORE = 2  # times as many would fit if all were like the first ones: an index is not asked
 PATIENCE = timedelta(milliseconds=16)  # an index that does not know by then knows of many; half where there is some
