@@ -68,14 +68,14 @@ def fill(url: str, many: int) -> None:
     counted: Counter[tuple[str, str]] = Counter()
     with filler:
         for start in range(0, many, CHUNK):
-            rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in COLUMNS}
+            rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in filler.columns}
             for number in range(start, min(start + CHUNK, many)):
                 for table, row, tally in _package(number, many, is_copied=isinstance(filler, _Copies)):
                     rows[table].append(row)
                     if tally:
                         counted[tally] += 1
-            for table in COLUMNS:
-                filler.add(table, rows[table])
+            for table, some in rows.items():
+                filler.add(table, some)
             progress.show(f"{start + CHUNK} of {many} packages")
         filler.add("tallies", [(kind, key, number) for (kind, key), number in counted.items()])
         filler.add("reconciles", [_run(number) for number in range(1, RUNS + 1)])
@@ -235,6 +235,8 @@ ON_SQLITE = COLUMNS | {"searches": "id package_id text", "grams": "rowid words"}
 class _Copies:
     """Into PostgreSQL: without indexes, which are made again when all is there."""
 
+    columns = COLUMNS
+
     def __init__(self, url: str) -> None:
         plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._connection = psycopg.connect(plain, autocommit=True)
@@ -250,7 +252,7 @@ class _Copies:
 
     def add(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Copy rows."""
-        columns = ", ".join(f'"{one}"' for one in COLUMNS[table].split())
+        columns = ", ".join(f'"{one}"' for one in self.columns[table].split())
         with self._connection.cursor().copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
             copy.write("".join(map(_line, rows)))
 
@@ -270,6 +272,8 @@ def _line(row: tuple[Any, ...]) -> str:
 class _Rows:
     """Into SQLite."""
 
+    columns = ON_SQLITE
+
     def __init__(self, url: str) -> None:
         self._database = Database(url)
 
@@ -278,7 +282,7 @@ class _Rows:
 
     def add(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows."""
-        names = ON_SQLITE[table].split()
+        names = self.columns[table].split()
         columns, places = ", ".join(f'"{one}"' for one in names), ", ".join("?" * len(names))
         with self._database.write() as connection:
             statement = f"INSERT INTO {table} ({columns}) VALUES ({places})"
