@@ -14,6 +14,7 @@ from sqlalchemy import inspect, make_url, text
 from app import EXTENSION, create_app
 from app.store.models import Base
 from app.store.queries import walk
+from app.store.searches import grams
 from app.work.dispatch import Handlers
 from config import Settings
 
@@ -103,3 +104,33 @@ def test_what_was_searched_is_found_after(app, tell, work, ask, monkeypatch):
         assert done.exit_code == 0, done.output
 
     assert {one["id"] for one in ask("/api/packages", q="needle").json["items"]} == {"a-needle", "b-needle"}
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_what_the_version_before_writes_after_an_upgrade_is_found(app, service, tell, work, ask, monkeypatch):  # noqa: PLR0917  (pytest passes them by name)
+    """It goes on until it is reloaded, and knows only the table that the grams were in."""
+    monkeypatch.setattr(walk, "STRIDES", (1,))
+    for package in ("a-straw", "b-straw"):
+        tell("PACKAGE_CREATE", package=package)
+    work()
+    for step in (("downgrade", "0007"), ("upgrade",)):
+        assert flask(app, "db", *step).exit_code == 0
+
+    with service.database.write() as connection:
+        for package in ("a-straw", "b-straw"):
+            words = f"{package}\nneedle"
+            connection.execute(
+                text(
+                    """INSERT INTO searches (package_id, text) VALUES (:package, :words)
+                    ON CONFLICT (package_id) DO UPDATE SET text = excluded.text"""
+                ),
+                {"package": package, "words": words},
+            )
+            number = connection.scalar(text("SELECT id FROM searches WHERE package_id = :one"), {"one": package})
+            connection.execute(text("DELETE FROM grams WHERE id = :id"), {"id": number})
+            connection.execute(
+                text("INSERT INTO grams (id, grams) VALUES (:id, :grams)"),
+                {"id": number, "grams": sorted(grams(words))},
+            )
+
+    assert {one["id"] for one in ask("/api/packages", q="needle").json["items"]} == {"a-straw", "b-straw"}

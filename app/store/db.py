@@ -187,7 +187,8 @@ _write_json = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json
 # Parameters are hidden: an error's text would quote a row, and with it a person.
 ENGINE: Mapping[str, Any] = {"json_serializer": _write_json, "hide_parameters": True}
 
-POOL: Mapping[str, Any] = {"pool_size": 10, "max_overflow": 30, "pool_timeout": 5}
+# The one that was used last is taken first, so there are no more with a full cache than work at once.
+POOL: Mapping[str, Any] = {"pool_size": 10, "max_overflow": 30, "pool_timeout": 5, "pool_use_lifo": True}
 
 
 def make_engine(url: str) -> Engine:
@@ -242,26 +243,30 @@ def plan_anew(connection: Connection) -> None:
 def in_time(
     connection: Connection, statement: Executable, parameters: Mapping[str, Any], *, patience: timedelta
 ) -> Sequence[Row[*tuple[Any, ...]]] | None:
-    """What a read tells, planned for its parameters; None where PostgreSQL has not told it by then."""
+    """What a read tells, planned for its parameters; None where PostgreSQL has not told it by then.
+
+    Afterwards statements of this transaction are planned as usual.
+    """
     if connection.dialect.name != "postgresql":
         return connection.execute(statement, parameters).all()
-    # What stands around it goes there in one message each way, for a database may be far away.
-    connection.exec_driver_sql(
-        f"""SAVEPOINT asked; SET LOCAL statement_timeout = {patience / timedelta(milliseconds=1):.0f};
-        {_PLAN_ANEW}; SET LOCAL max_parallel_workers_per_gather = 0"""
-    )
+    limit = f"{patience / timedelta(milliseconds=1):.0f}"
+    rows = None
     try:
+        # What stands around it goes there in one message each way, for a database may be far away.
+        connection.exec_driver_sql(
+            f"SAVEPOINT asked; {_PLAN_ANEW}; SET LOCAL max_parallel_workers_per_gather = 0;"
+            f" SET LOCAL statement_timeout = {limit}"
+        )
         rows = connection.execute(statement, parameters).all()
+        connection.exec_driver_sql(
+            """SET LOCAL statement_timeout = DEFAULT; SET LOCAL plan_cache_mode = DEFAULT;
+            SET LOCAL max_parallel_workers_per_gather = DEFAULT; RELEASE SAVEPOINT asked"""
+        )
     except OperationalError as error:
         if not isinstance(error.orig, QueryCanceled):
             raise
         # psycopg would forget every statement that it has prepared if it knew of this.
         _postgresql(connection).pgconn.exec_(b"ROLLBACK TO SAVEPOINT asked")
-        return None
-    connection.exec_driver_sql(
-        """SET LOCAL statement_timeout = DEFAULT; SET LOCAL plan_cache_mode = DEFAULT;
-        SET LOCAL max_parallel_workers_per_gather = DEFAULT; RELEASE SAVEPOINT asked"""
-    )
     return rows
 
 

@@ -42,11 +42,11 @@ class _Figures(Collector):
 
 
 def _figures_of(pulse: Pulse) -> Iterable[Metric]:
-    yield GaugeMetricFamily("journal_undigested", "Entries to be digested.", value=pulse.undigested)
+    yield GaugeMetricFamily("journal_undigested", "Entries to be digested, up to 500.", value=pulse.undigested)
     yield GaugeMetricFamily(
         "journal_oldest_undigested_seconds", "How long the oldest waits.", value=pulse.oldest_undigested
     )
-    states = GaugeMetricFamily("dispatches", "Handler runs that are open or parked.", labels=["state"])
+    states = GaugeMetricFamily("dispatches", "Handler runs that are open or parked, up to 500.", labels=["state"])
     for state, number in pulse.dispatches.items():
         states.add_metric([state], number)
     yield states

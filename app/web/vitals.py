@@ -51,7 +51,7 @@ def add_views(endpoints: Endpoints, database: Database, *, at: Bedside, clock: C
 
 
 def vitals(connection: Connection, at: Bedside, looked: tuple[list[str], list[str]], *, now: datetime) -> Vitals:
-    """The same, for whoever shows it and has looked."""
+    """The same, for whoever shows it; `looked` is what its `look` has told."""
     reasons, notes = looked
     why_not = at.why_nothing_is_asked()
     pulse = queries.pulse(connection, now=now)

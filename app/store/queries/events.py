@@ -61,9 +61,10 @@ def event_page(connection: Connection, wanted: EventFilter, *, limit: int, befor
 def _ways(wanted: EventFilter) -> list[Way]:
     asked = ((Event.package_id, wanted.package), (Event.name, wanted.name))
     ways = [Way(_ID, where=column == value, fits=column == value) for column, value in asked if value is not None]
-    if wanted.source is not None:
-        found = Event.source == FOUND
-        ways.append(Way(_ID, where=found) if wanted.source == "reconcile" else Way(_ID, fits=Event.source == CALLBACK))
+    if wanted.source == "reconcile":
+        ways.append(Way(_ID, where=Event.source == FOUND, fits=Event.source == FOUND))
+    elif wanted.source is not None:
+        ways.append(Way(_ID, fits=Event.source == CALLBACK))
     if wanted.state is not None:
         in_state = Dispatch.state == wanted.state
         owed = exists().where(Dispatch.event_id == Event.id, in_state)

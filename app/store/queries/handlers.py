@@ -110,11 +110,11 @@ def dispatch_page(
     looked = _newest(chosen, limit=look).subquery()
     found = _RUNS.join(looked, looked.c.id == Dispatch.id).where(*_fits(wanted)).order_by(*_NEWEST).limit(limit + 1)
     rows = connection.execute(found).all()
-    end: Row[*tuple[Any, ...]] | None
+    end: Row[*tuple[Any, ...]] | None = None
     if len(rows) > limit:
         end = rows[limit - 1]
-    else:
-        end = connection.execute(_newest(chosen, limit=look).limit(1).offset(look - 1)).one_or_none()
+    elif _is_judged(wanted):
+        end = connection.execute(_newest(chosen, limit=LOOK).limit(1).offset(LOOK - 1)).one_or_none()
     return Page(
         [RunDispatch(**row._asdict()) for row in rows[:limit]], write_parts(end.event_id, end.id) if end else None
     )

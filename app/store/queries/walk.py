@@ -3,7 +3,7 @@
 Each shelf has its packages in every order, so a list is a merge of the shelves it is made of. Where something narrows
 it, rows are judged as the walk comes by them, in `STRIDES`. Where the next would not fill the page if it went on like
 this, an index is asked for all that fit, and they are sorted, if they are no more than `FEW`. Where they are more, or
-so many of the first rows fit that they must be, the walk goes on; if the page is not full in the end it is a short
+must be, for so many of the first rows fit, the walk goes on; if the page is not full in the end it is a short
 one, and the next goes on from where the walk stopped.
 """
 
@@ -23,7 +23,7 @@ from app.store.queries.shown import PackageFilter
 
 STRIDES = (250, 750)
 FEW = {"postgresql": 2000, "sqlite": 1000}  # what takes each as long
-SURELY_MORE = 2  # times as many would fit if all were like the first ones: an index is not asked
+SURELY_MORE = 2  # an index is not asked where more than so many times as many fit, if all rows are like the first ones
 PATIENCE = timedelta(milliseconds=16)  # an index that does not know by then knows of many; half where there is some
 # What packages can be sorted by, and the column that has it. Whichever way, those that lack it come last.
 SORTS = {
