@@ -10,8 +10,9 @@ from app.onespan.values import Package
 from app.web.dashboard import words
 
 BEGINNING = "\ufeff"  # by which spreadsheets take it for UTF-8
-# Where a cell may begin, be the separator a comma, a semicolon or a tab, and what makes it a formula there.
-FORMULA = re.compile(r'(^|[;\t\r\n])([\s"]*)(?=[=+\-@])')
+# Where a cell may begin, be the separator a comma, a semicolon or a tab, and what makes it a formula there; of full
+# width, too, which spreadsheets of East Asia take for the same.
+FORMULA = re.compile(r'(^|[;\t\r\n])([\s"]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])')
 COLUMNS: Mapping[str, Callable[[Package], object]] = {
     "id": lambda package: package.id,
     "name": lambda package: package.name,
