@@ -21,8 +21,8 @@ from app.store.queries.merge import KNOWN, UNKNOWN, Way, candidates, judged
 from app.store.queries.narrowing import Narrowing, limits, narrowings, parameters, shelves
 from app.store.queries.shown import PackageFilter
 
-STRIDES = (250, 750)
-FEW = {"postgresql": 2000, "sqlite": 1000}  # what takes each as long
+STRIDES = (250, 500)
+FEW = {"postgresql": 1500, "sqlite": 1000}  # what takes each as long
 SURELY_MORE = 2  # an index is not asked where more than so many times as many fit, if all rows are like the first ones
 PATIENCE = timedelta(milliseconds=16)  # an index that does not know by then knows of many; half where there is some
 # What packages can be sorted by, and the column that has it. Whichever way, those that lack it come last.
