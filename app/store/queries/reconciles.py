@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, bindparam, func, literal_column, null, select, union_all
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Row,
+    Select,
+    bindparam,
+    func,
+    literal_column,
+    null,
+    select,
+    union_all,
+)
 from sqlalchemy.engine import Connection
 
 from app.onespan.catalogue import CATALOGUE
@@ -279,7 +290,9 @@ def _sums(*kinds: str) -> Select[*tuple[Any, ...]]:
     rows = {kind: select(Tally.kind, _DAY, _REST, Tally.number).where(Tally.kind == kind, *since) for kind in kinds}
     if tallies.TOLD in rows:
         findable = [tallies.key(name).removeprefix("[") for name in FINDABLE]
-        rows[tallies.TOLD] = rows[tallies.TOLD].where(_REST.element.in_(findable))
+        # As they are, and no parameters, of which a plan that PostgreSQL keeps would make no table to look into.
+        names: BindParameter[str] = bindparam("findable", findable, expanding=True, literal_execute=True)
+        rows[tallies.TOLD] = rows[tallies.TOLD].where(_REST.element.in_(names))
     row = union_all(*rows.values()).cte("counted").c
     number = func.sum(row.number).label("number")
     by_day = select(row.kind, row.day, null().label("rest"), number).group_by(row.kind, row.day)
