@@ -47,7 +47,10 @@ class Presence:
 
 
 class Watch:
-    """Writes down what was missed, once the time of grace is over. Now and then it has SQLite look at its tables."""
+    """Writes down what was missed, once the time of grace is over, and forgets minutes of callbacks.
+
+    Now and then it has SQLite look at its tables.
+    """
 
     def __init__(self, database: Database, *, clock: Clock, grace: timedelta) -> None:
         self._database = database
