@@ -226,11 +226,12 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.bells.digesting.set, clock=clock))
     needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
-    notes = to_know(database, service.spool, clock=clock, asked=_asked(settings, handlers))
+    here = to_know(database, service.spool, clock=clock, asked=_asked(settings, handlers))
+    notes = [*of_asking(database), *here]
     waiters = max(1, settings.web_threads // 4)
     bedside = Bedside(
         needed,
-        notes,
+        here,
         spooled=spooled,
         every=timedelta(hours=settings.reconcile_hours),
         why_nothing_is_asked=lambda: _asked(settings, handlers),
@@ -275,7 +276,7 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     )
     app.register_blueprint(pages(frame, guard))
     teach_templates(app)
-    app.register_blueprint(health(checks=needed, notes=[*of_asking(database), *notes]))
+    app.register_blueprint(health(checks=needed, notes=notes))
     turns = Turns(service.reconcile, service.refresh, service.digest, service.presence)
     for command in commands(
         settings,
@@ -285,7 +286,7 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
         turns=turns,
         clock=clock,
         must_be=needed,
-        to_know=[*of_asking(database), *notes],
+        to_know=notes,
     ):
         app.cli.add_command(command)
     with_database(app.cli.commands["db"])

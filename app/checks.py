@@ -87,7 +87,7 @@ def to_know(database: Database, spool: Spool, *, clock: Callable[[], datetime], 
 
 
 def of_asking(database: Database) -> list[Check]:
-    """What asking OneSpan showed that is worth a note, too."""
+    """What asking OneSpan showed that is worth a note. A page that has read it already asks `said_of_…` itself."""
 
     def nobody_calls() -> str | None:
         with database.read() as connection:
@@ -101,7 +101,7 @@ def of_asking(database: Database) -> list[Check]:
 
 
 def said_of_silence(silent: Silence | None) -> str | None:
-    """What to say of it."""
+    """What to say of a silence, where there is one."""
     if silent is None:
         return None
     how = f"come since {silent.since:%Y-%m-%d %H:%M} UTC" if silent.since else "ever come"

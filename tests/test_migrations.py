@@ -39,7 +39,7 @@ def flask(app: Flask, *words: str) -> Result:
 
 
 def tables(app: Flask) -> set[str]:
-    """Names of the tables that are there, but for those of the grams, which SQLite has."""
+    """Names of the tables that are there, but for those of the grams, which have no model."""
     engine = app.extensions[EXTENSION].database.engine
     return {name for name in inspect(engine).get_table_names() if not name.startswith(("sqlite_", "grams"))}
 

@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.store.queries import Pulse
+from app.store.queries.newest import COUNTED
 
 CAUSES = ("down", "refused", "never told", "no trace")
 QUANTILES = (0.5, 0.95, 0.99)
@@ -42,11 +43,13 @@ class _Figures(Collector):
 
 
 def _figures_of(pulse: Pulse) -> Iterable[Metric]:
-    yield GaugeMetricFamily("journal_undigested", "Entries to be digested, up to 500.", value=pulse.undigested)
+    yield GaugeMetricFamily("journal_undigested", f"Entries to be digested, up to {COUNTED}.", value=pulse.undigested)
     yield GaugeMetricFamily(
         "journal_oldest_undigested_seconds", "How long the oldest waits.", value=pulse.oldest_undigested
     )
-    states = GaugeMetricFamily("dispatches", "Handler runs that are open or parked, up to 500.", labels=["state"])
+    states = GaugeMetricFamily(
+        "dispatches", f"Handler runs that are open or parked, up to {COUNTED}.", labels=["state"]
+    )
     for state, number in pulse.dispatches.items():
         states.add_metric([state], number)
     yield states

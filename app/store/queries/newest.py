@@ -67,9 +67,9 @@ def counts(*found: Select[*tuple[Any, ...]]) -> Select[*tuple[int, ...]]:
     return select(*(select(func.count()).select_from(some).scalar_subquery() for some in rows))
 
 
-def counted(connection: Connection, counts: Select[*tuple[int, ...]], **parameters: object) -> Sequence[int]:
-    """How many rows there are of each, up to `COUNTED`."""
-    return connection.execute(counts, {"cap": COUNTED, **parameters}).one()
+def counted(connection: Connection, statement: Select[*tuple[int, ...]], **parameters: object) -> Sequence[int]:
+    """How many rows there are of each of `counts`, up to `COUNTED`."""
+    return connection.execute(statement, {"cap": COUNTED, **parameters}).one()
 
 
 def _reached(connection: Connection, way: Way, before: int | None) -> int | None:

@@ -197,7 +197,7 @@ def silence(connection: Connection) -> Silence | None:
     last = connection.scalar(_LAST_CALLBACK)
     if last is not None and last >= min(happened):
         return None
-    (missed,) = counted(connection, counts(_MISSED.where(Missed.happened_at > last) if last else _MISSED))
+    (missed,) = counted(connection, counts(_UNEXPLAINED.where(Missed.happened_at > last) if last else _UNEXPLAINED))
     return Silence(last, missed, ADVICE)
 
 
@@ -312,4 +312,4 @@ _LAST_MISSED = (
     .limit(SILENT)
 )
 _LAST_CALLBACK = select(Journal.received_at).where(Journal.kind == CALLBACK).order_by(Journal.id.desc()).limit(1)
-_MISSED = select(Missed.event_id).where(Missed.told_at.is_(None), Missed.cause.not_in((DOWN, REFUSED)))
+_UNEXPLAINED = select(Missed.event_id).where(Missed.told_at.is_(None), Missed.cause.not_in((DOWN, REFUSED)))

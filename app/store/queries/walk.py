@@ -3,8 +3,8 @@
 Each shelf has its packages in every order, so a list is a merge of the shelves it is made of. Where something narrows
 it, rows are judged as the walk comes by them, in `STRIDES`. Where the next would not fill the page if it went on like
 this, an index is asked for all that fit, and they are sorted, if they are no more than `FEW`. Where they are more, or
-must be, for so many of the first rows fit, the walk goes on; if the page is not full in the end it is a short
-one, and the next goes on from where the walk stopped.
+must be, for so many of the first rows fit, the walk goes on; if the page is not full in the end it is a short one, and
+the next goes on from where the walk stopped.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
