@@ -28,7 +28,7 @@ test: $(VENV)/.tests ## all tests, on SQLite and PostgreSQL
 
 prove: export SETTINGS_FILE := /dev/null
 prove: $(VENV)/.tests ## random schedules against the reconciler until you stop it, or for PROVE_SECONDS
-	@$(BIN)/python -m tests.prove $(if $(PROVE_SECONDS),--seconds $(PROVE_SECONDS))
+	@$(BIN)/python -m tests.support.prove $(if $(PROVE_SECONDS),--seconds $(PROVE_SECONDS))
 
 lint: $(VENV)/.tests ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -44,7 +44,7 @@ bench: $(VENV)/.tests ## the benchmarks, as ratios measured side by side
 
 screenshots: export SETTINGS_FILE := /dev/null
 screenshots: $(VENV)/.tests ## pictures of every page, into instance/screenshots/
-	@$(BIN)/python -m tests.screenshots instance/screenshots
+	@$(BIN)/python -m tests.support.screenshots instance/screenshots
 
 clean: ## forget the virtual environment; data in instance/ stays
 	rm -rf $(VENV)

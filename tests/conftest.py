@@ -29,7 +29,7 @@ from app.onespan.values import Package
 from app.store import queries
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.promised import assert_promised
+from tests.support.promised import assert_promised
 
 # The PostgreSQL wheel asks for it, and says so in a warning when it is missing.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())

@@ -18,8 +18,8 @@ from app.simulator.packages import Package
 from app.work.dispatch import Handlers
 from config import Settings
 from tests.browser.installation import API_KEY, Installation, account_with, lease
-from tests.chromium import CHROMIUM, MISSED, MUST_BE_THERE
-from tests.visitors import ACTING, token_in, with_passwords
+from tests.support.chromium import CHROMIUM, MISSED, MUST_BE_THERE
+from tests.support.visitors import ACTING, token_in, with_passwords
 
 PATIENCE = 15_000  # milliseconds until what was expected is missed, on a busy machine
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-color-profile=srgb"]

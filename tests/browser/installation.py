@@ -21,7 +21,7 @@ from app.store import queries
 from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import KEY, onespan_time
-from tests.processes import until
+from tests.support.processes import until
 
 API_KEY = "the-api-key"
 CLEO = Person("cleo-the-sender", "Cleo", "Costa", "cleo@sender.example", "Blue Door Homes")

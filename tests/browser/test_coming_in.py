@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from app.store.logins import OF_ONE
 from tests.browser.conftest import log_in
-from tests.visitors import ACTING
+from tests.support.visitors import ACTING
 
 PAGES = ("/", "/transactions/pkg-1", "/attention", "/events", "/events/1", "/callbacks", "/callbacks/2", "/handlers")
 ALL_PAGES = (*PAGES, "/health", "/handlers/replay", "/api/")

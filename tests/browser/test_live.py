@@ -8,7 +8,7 @@ from playwright.sync_api import Page, Response, Route, expect
 
 from app.simulator.packages import Package
 from tests.browser.installation import lease
-from tests.processes import until
+from tests.support.processes import until
 
 PROMISE = 2.0  # seconds from a callback to the page that shows it
 HIDDEN = """

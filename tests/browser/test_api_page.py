@@ -1,0 +1,91 @@
+"""The page of docs/api.md, in a browser, on a host of its own."""
+
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask, Response, request
+
+from app import EXTENSION, create_app
+from app.simulator.server import answering
+from config import ROOT, Settings
+from tests.conftest import HOUR, NOON, TOKEN
+from tests.support.chromium import CHROMIUM, MISSED, MUST_BE_THERE
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None and not MUST_BE_THERE, reason=MISSED),
+    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+]
+
+
+def page_of_the_docs(address: str) -> str:
+    """The example, with this service's address and token, and less patience."""
+    (page,) = re.findall(r"^```html\n(.*?)^```", (ROOT / "docs/api.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(page.strip().splitlines()) <= 30
+    return page.replace("http://127.0.0.1:8000", address).replace("the-token", TOKEN).replace("wait=20", "wait=2")
+
+
+@pytest.fixture
+def portal() -> Iterator[Flask]:
+    """A web server that has nothing but one page, which is `portal.page`; its address is `portal.address`."""
+    portal = Flask("portal")
+    portal.get("/")(lambda: Response(portal.page, mimetype="text/html"))
+    with answering(portal, port=0) as portal.address:
+        yield portal
+
+
+@pytest.fixture
+def app(settings: Settings, handlers, clock, portal) -> Iterator[Flask]:
+    """The service, open to the portal's pages."""
+    app = create_app(settings.model_copy(update={"cors_origins": (portal.address,)}), handlers=handlers, clock=clock)
+    app.is_followed = threading.Event()
+
+    @app.before_request
+    def note() -> None:
+        if request.path == "/api/changes" and request.args["after"] != "last":
+            app.is_followed.set()
+
+    yield app
+    app.extensions[EXTENSION].database.close()
+
+
+@pytest.fixture
+def look(app, portal, tmp_path: Path) -> Callable[[], str]:
+    """Open the page and let some seconds pass in it; gives what it shows then."""
+
+    def look() -> str:
+        with answering(app, port=0) as address:
+            portal.page = page_of_the_docs(address)
+            command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+            command += ["--virtual-time-budget=1500", "--dump-dom", portal.address]
+            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    return look
+
+
+def test_the_page_of_the_docs_shows_what_is_open_and_what_changes_meanwhile(app, look, tell, work):
+    """One that is sent while it is looked at appears; one that is completed goes."""
+
+    def go_on() -> None:
+        assert app.is_followed.wait(60)
+        tell("PACKAGE_COMPLETE", package="open 1")
+        tell("PACKAGE_ACTIVATE", package="new")
+        work()
+
+    for number in range(3):
+        tell("PACKAGE_ACTIVATE", package=f"open {number}", happened_at=NOON - HOUR)
+    tell("PACKAGE_COMPLETE", package="done", happened_at=NOON - HOUR)
+    work()
+    meanwhile = threading.Thread(target=go_on)
+    meanwhile.start()
+    shown = re.sub(r"<script.*", "", look(), flags=re.DOTALL)
+    meanwhile.join()
+
+    assert re.findall(r"<li>(.*?)</li>", shown) == [
+        "open 2: 0 of 0 signed",
+        "open 0: 0 of 0 signed",
+        "new: 0 of 0 signed",
+    ]

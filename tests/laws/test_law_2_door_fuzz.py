@@ -1,0 +1,194 @@
+"""The door against whatever may come: it answers as documented, keeps every byte, and the digest survives it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+
+from app import EXTENSION, Service
+from app.onespan.catalogue import CATALOGUE
+from app.store.models import Dispatch, Event, Journal
+from app.web.auth import authenticate
+from app.work.dispatch import Handlers
+from tests.conftest import KEY
+from tests.support.strategies import any_json
+
+# One database serves a whole test: what is kept of one example must not spoil the next.
+FUZZ = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+
+# Texts with what breaks databases and encoders: NUL, halves of surrogate pairs, far planes.
+TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("\0\ud800\udfff\x7f\u2028😀\ufeff")), max_size=300)
+NAMES = st.one_of(st.sampled_from([*CATALOGUE, "PACKAGE_READY_FOR_COMPLETION", "PACKAGE_HATCHED"]), TEXTS)
+TIMES = st.one_of(
+    st.datetimes().map(lambda moment: moment.isoformat() + "Z"),
+    st.sampled_from(
+        [
+            "0001-01-01T00:00:00.000+14:00",
+            "9999-12-31T23:59:59.999999-14:00",
+            "0001-01-01T00:00:00Z",
+            "9999-12-31T23:59:59Z",
+            "2026-01-31",
+            "20260131T120000Z",
+            "",
+        ]
+    ),
+    TEXTS,
+)
+NUMBERS = st.one_of(st.integers(), st.integers(10**18, 10**400), st.floats(), st.just(1e308 * 10))
+VALUES = any_json(NUMBERS, TEXTS, keys=TEXTS)
+IDS = st.one_of(st.sampled_from(["pkg-1", "PKG-1", "x/y=", "%2F", "é"]), TEXTS)
+CALLBACKS = st.fixed_dictionaries(
+    {"name": NAMES, "packageId": IDS},
+    optional={
+        "sessionUser": st.one_of(st.none(), IDS, VALUES),
+        "documentId": st.one_of(st.none(), IDS, VALUES),
+        "message": st.one_of(st.none(), TEXTS, VALUES),
+        "createdDate": st.one_of(st.none(), TIMES, VALUES),
+        "newRoleId": st.one_of(IDS, VALUES),
+        "@class": VALUES,
+        "extra": VALUES,
+        "\0\ud800": VALUES,
+    },
+).map(lambda members: json.dumps(members).encode())
+RAW = st.one_of(
+    st.binary(max_size=400),
+    TEXTS.map(lambda text: text.encode("utf-8", "surrogatepass")),
+    VALUES.map(lambda value: json.dumps(value).encode()),
+    st.integers(1, 3000).map(lambda depth: b'{"name":"A","packageId":"p","d":' + b"[" * depth + b"]" * depth + b"}"),
+    st.integers(1, 6000).map(lambda digits: b'{"name":"A","packageId":"p","n":' + b"9" * digits + b"}"),
+    st.integers(1, 400).map(lambda digits: b'{"name":"A","packageId":"p","n":1e' + b"9" * digits + b"}"),
+)
+
+
+@pytest.fixture
+def handlers() -> Handlers:
+    """One handler that takes everything."""
+    handlers = Handlers()
+
+    @handlers.on("*")
+    def take(event: Any, package: Any) -> None:
+        assert event.package_id == package.id
+
+    return handlers
+
+
+def newest(service: Service) -> int:
+    """The id of the newest journal row."""
+    with service.database.read() as connection:
+        return connection.scalar(select(func.max(Journal.id))) or 0
+
+
+def assert_kept_and_answered(service: Service, answer: Any, body: bytes) -> None:
+    """200 or 400, and in both cases the very bytes in the journal."""
+    with service.database.read() as connection:
+        row = connection.execute(select(*Journal.__table__.c).order_by(Journal.id.desc()).limit(1)).one()
+    assert answer.status_code in (200, 400), answer.text
+    assert bytes(row.body) == body
+    assert (row.unreadable is None) == (answer.status_code == 200)
+    if answer.status_code == 200:
+        assert answer.json == {"callback": row.id}
+    else:
+        assert answer.json["error"]["code"] == "unreadable_callback"
+
+
+def assert_digested(service: Service, work: Callable[[], None]) -> None:
+    """Nothing waits, and nothing that was acknowledged had to be set aside."""
+    work()
+    with service.database.read() as connection:
+        pending = connection.scalar(select(func.count()).where(Journal.digested_at.is_(None)))
+        set_aside = connection.scalars(select(Journal.unreadable).where(Journal.unreadable.like("%digested%"))).all()
+        lost = connection.scalar(select(func.count()).where(Journal.unreadable.is_(None), Journal.event_id.is_(None)))
+        undone = connection.scalars(select(Dispatch.error).where(Dispatch.state != "done")).all()
+        events, dispatches = (connection.scalar(select(func.count()).select_from(one)) for one in (Event, Dispatch))
+    assert (pending, set_aside, lost, undone) == (0, [], 0, [])
+    assert events == dispatches
+
+
+def test_law_2_any_bytes_are_kept_and_answered_as_documented(service, post, work):
+    """Bytes that may be nothing at all."""
+
+    @settings(max_examples=150, **FUZZ)
+    @given(body=RAW)
+    def tell(body: bytes) -> None:
+        assert_kept_and_answered(service, post(body), body)
+
+    tell()
+    assert_digested(service, work)
+
+
+def test_law_2_any_callback_is_kept_digested_and_shown(service, post, work, client, read):
+    """Bodies that look like callbacks, with anything in them; afterwards every page of the API still answers."""
+
+    @settings(max_examples=250, **FUZZ)
+    @given(body=CALLBACKS)
+    def tell(body: bytes) -> None:
+        assert_kept_and_answered(service, post(body), body)
+
+    tell()
+    assert_digested(service, work)
+    for path in ("/api/packages", "/api/events", "/api/changes"):
+        read(path, limit=200)
+
+
+def test_law_2_no_header_but_the_right_one_comes_in(app: Flask, service, client):
+    """Any other header is 401, whatever is in it, and leaves nothing."""
+
+    @settings(max_examples=200, **FUZZ)
+    @given(header=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=80))
+    def knock(header: str) -> None:
+        answer = client.post("/onespan/callback", data=b"{}", headers={"Authorization": header})
+        assert (answer.status_code, answer.json["error"]["code"]) == (401, "not_onespan")
+
+    knock()
+    assert newest(app.extensions[EXTENSION]) == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    key=st.text(st.characters(exclude_categories=("Cc", "Cs", "Zs", "Zl", "Zp")), min_size=1, max_size=60),
+    other=st.text(max_size=60),
+)
+def test_law_11_every_key_opens_and_no_other_does(key, other):
+    """The header has the key's UTF-8 bytes, which WSGI reads as latin-1."""
+
+    def carried(secret: str) -> str | None:
+        header = f"Basic {secret}".encode("utf-8", "surrogatepass").decode("latin-1")
+        return authenticate(header, scheme="basic", keys=[("other", KEY), ("ours", key)])
+
+    assert carried(key) == "ours"
+    assert carried(key + "x") is None
+    if other.strip() not in (key, KEY):
+        assert carried(other) is None
+
+
+def test_law_2_the_largest_and_strangest_bodies_are_kept(service, post, work):
+    """Each limit of ours from both sides, in one go."""
+    bodies = [
+        b"",
+        b"\xef\xbb\xbf" + b'{"name":"A","packageId":"p"}',
+        b'{"name":"A","packageId":"p","createdDate":"0001-01-01T00:00:00Z"}',
+        b'{"name":"A","packageId":"p","createdDate":"9999-12-31T23:59:59.999Z"}',
+        b'{"name":"' + b"n" * 255 + b'","packageId":"' + b"p" * 255 + b'"}',
+        b'{"name":"' + "é".encode() * 255 + b'","packageId":"' + "😀".encode() * 255 + b'"}',
+        b'{"name":"DOCUMENT_SIGNED","packageId":"p","documentId":"' + b"d" * 256 + b'"}',
+        b'{"name":"DOCUMENT_SIGNED","packageId":"p","documentId":"' + b"d" * 257 + b'"}',
+        b'{"name":"ROLE_REASSIGN","packageId":"p","sessionUser":"s","newRoleId":"' + b"r" * 256 + b'"}',
+        b'{"name":"ROLE_REASSIGN","packageId":"p","newRoleId":7}',
+        b'{"name":"PACKAGE_ATTACHMENT","packageId":"p","sessionUser":"s","message":"' + b"m" * 65000 + b'"}',
+        b'{"name":"EMAIL_BOUNCE","packageId":"p","sessionUser":"s","message":"\\u0000\\ud800"}',
+        b'{"name":"KBA_FAILURE","packageId":"p","sessionUser":" "}',
+    ]
+
+    answers = []
+    for body in bodies:
+        answer = post(body)
+        assert_kept_and_answered(service, answer, body)
+        answers.append(answer.status_code)
+
+    assert answers == [400, 200, 200, 200, 200, 200, 200, 400, 200, 400, 200, 200, 200]
+    assert_digested(service, work)

@@ -1,0 +1,484 @@
+"""Law 2, behind the door: what the database cannot take goes to the spool, and what neither takes is refused."""
+
+# ruff: noqa: PLR0917  (fixtures come by their names)
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url, select
+from sqlalchemy.exc import IntegrityError
+
+from app import EXTENSION, Service, create_app
+from app.store import journal
+from app.store.journal import Entry
+from app.store.models import Journal
+from app.store.spool import Spool
+from app.work.dispatch import Handlers
+from config import Settings
+from tests.conftest import NOON
+from tests.support.processes import Site, callback, until
+
+BODY = callback("PACKAGE_COMPLETE", package="pkg-1")
+
+
+@contextmanager
+def away(database_url: str, *services: Service) -> Iterator[None]:
+    """Take the database away: SQLite's file cannot be opened, PostgreSQL lets nobody in."""
+    if database_url.startswith("sqlite"):
+        file = Path(make_url(database_url).database or "")
+        hidden = file.with_suffix(".hidden")
+        for service in services:
+            service.database.close()
+        file.rename(hidden)
+        file.mkdir()
+        yield
+        file.rmdir()
+        hidden.rename(file)
+        return
+    name = make_url(database_url).database
+    with psycopg.connect(_maintenance(database_url), autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        yield
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+def _maintenance(database_url: str) -> str:
+    url = make_url(database_url).set(drivername="postgresql", database="postgres")
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def database_is_away(database_url: str, service: Service) -> Callable[[], AbstractContextManager[None]]:
+    """Take the database away for a while."""
+    return lambda: away(database_url, service)
+
+
+@pytest.fixture
+def spooled(settings: Settings) -> Callable[[], list[Path]]:
+    """The files in the spool, by their names."""
+    return lambda: sorted(settings.spool_dir.glob("*"))
+
+
+@pytest.fixture
+def journaled(service: Service) -> Callable[[], list[Any]]:
+    """The rows of the journal."""
+
+    def journaled() -> list[Any]:
+        with service.database.read() as connection:
+            return list(connection.execute(select(*Journal.__table__.c).order_by(Journal.id)))
+
+    return journaled
+
+
+@pytest.fixture
+def other(settings: Settings) -> Iterator[Service]:
+    """Another process of the same installation, with the same spool."""
+    service = create_app(settings, handlers=Handlers()).extensions[EXTENSION]
+    yield service
+    service.database.close()
+
+
+def test_law_2_without_its_database_the_door_spools(database_is_away, post, client, spooled):
+    """OneSpan is thanked, the file is ours alone to read, and `/readyz` says what to do."""
+    with database_is_away():
+        answer = post(BODY)
+        ready = client.get("/readyz")
+        alive = client.get("/healthz")
+
+        assert (answer.status_code, answer.json) == (200, {"callback": None})
+        (file,) = spooled()
+        assert file.suffix == ".json"
+        assert ready.status_code == 503
+        assert "check DATABASE_URL" in str(ready.json["reasons"])
+        assert "Callbacks waiting in the spool for the database: 1." in ready.json["notes"]
+        assert alive.status_code == 200
+
+
+def test_law_11_what_is_spooled_is_for_us_alone(database_is_away, post, spooled, settings: Settings):
+    """The file and its folder name people; whoever else is on this machine reads neither."""
+    settings.spool_dir.mkdir(mode=0o755)
+    with database_is_away():
+        post(BODY)
+
+    (file,) = spooled()
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_law_2_what_was_spooled_is_journaled_once(
+    database_is_away, post, spooled, journaled, service, clock, client, work, read
+):
+    """With its own bytes, and the time when it came in; a second look at the spool adds nothing."""
+    with database_is_away():
+        post(BODY)
+        copy = shutil.copy(spooled()[0], spooled()[0].with_suffix(".copy"))
+    clock.forward(timedelta(hours=3))
+    kept = spooled()[1]
+    service.intake.drain()
+    shutil.move(copy, kept)  # as if we had died between the commit and the unlink
+    drained = service.intake.drain()
+
+    assert drained == 1
+    (row,) = journaled()
+    assert (row.body, row.received_at, row.key, row.package_id) == (BODY, NOON, "test", "pkg-1")
+    assert spooled() == []
+    assert client.get("/readyz").json["status"] == "ready"
+    work()
+    (event,) = read("/api/events")["items"]
+    assert event["first_received_at"] == "2026-03-02T12:00:00Z"
+
+
+def test_law_2_two_processes_drain_one_spool(database_is_away, post, spooled, journaled, service, other, clock):
+    """Both see the same files at the same time; each callback is journaled once, and none is lost."""
+    with database_is_away():
+        for number in range(20):
+            post(callback("PACKAGE_COMPLETE", package=f"pkg-{number}"))
+    start = threading.Barrier(4)
+
+    def drain(intake: Any) -> None:
+        start.wait(10)
+        intake.drain()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(drain, [service.intake, other.intake] * 2))
+
+    assert sorted(row.package_id for row in journaled()) == sorted(f"pkg-{number}" for number in range(20))
+    assert spooled() == []
+
+
+def test_law_2_one_spool_file_goes_in_once_whoever_brings_it(service, spooled, journaled):
+    """Several threads of one process with the same file in hand: one row, not none and not two."""
+    start = threading.Barrier(4)
+
+    def drain(_: int) -> None:
+        start.wait(10)
+        service.intake.drain()
+
+    for number in range(10):
+        service.spool.keep(journal.Entry("callback", NOON, BODY, "test", f"pkg-{number}"))
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(drain, range(4)))
+
+    assert [row.package_id for row in journaled()] == [f"pkg-{number}" for number in range(10)]
+    assert spooled() == []
+
+
+def test_law_2_while_the_database_is_away_the_spool_keeps_all(database_is_away, post, spooled, service, journaled):
+    """Looking at the spool too early loses nothing."""
+    with database_is_away():
+        post(BODY)
+        with contextlib.suppress(Exception):
+            service.intake.drain()
+        assert len(spooled()) == 1
+
+    service.intake.drain()
+    assert [row.body for row in journaled()] == [BODY]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"received_at": "2026-03-02T12:00:00", "key": "k", "package_id": "p", "unreadable": null, "body": "e30="}',
+        b'{"received_at": 5, "key": "k", "package_id": "p", "unreadable": null, "body": "e30="}',
+        b'{"received_at": "2026-03-02T12:00:00+00:00", "key": {}, "package_id": "p", "unreadable": null, "body": ""}',
+    ],
+    ids=["empty", "cut off", "no object", "null", "no text", "no zone", "no time", "no label"],
+)
+def test_law_2_a_damaged_file_is_set_aside(text, database_is_away, post, spooled, service, journaled, settings, client):
+    """It is kept for a person to look at, who is told; what lies behind it goes on."""
+    settings.spool_dir.mkdir(parents=True)
+    (settings.spool_dir / "0.json").write_bytes(text)
+    with database_is_away():
+        post(BODY)
+
+    with contextlib.suppress(Exception):
+        service.intake.drain()
+
+    assert [row.body for row in journaled()] == [BODY]
+    assert [file.read_bytes() for file in spooled()] == [text]
+    assert "Damaged" in str(client.get("/readyz").json["notes"])
+
+
+def test_law_2_what_neither_takes_is_refused(database_url, settings: Settings, handlers, clock, tmp_path):
+    """503 and when to come again; never a thank-you for what is lost."""
+    file = tmp_path / "no-folder"
+    file.touch()
+    app = create_app(settings.model_copy(update={"spool_dir": file / "spool"}), handlers=handlers, clock=clock)
+    service = app.extensions[EXTENSION]
+
+    with away(database_url, service):
+        answer = app.test_client().post(
+            "/onespan/callback", data=BODY, headers={"Authorization": "Basic the-callback-key"}
+        )
+    service.database.close()
+
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.json["error"]["code"] == "not_kept"
+
+
+def test_law_2_what_cannot_be_read_is_spooled_too(database_is_away, post, spooled, service, journaled):
+    """A form we cannot read is refused all the same, and kept with the reason."""
+    with database_is_away():
+        answer = post(b'{"name": 7}')
+    service.intake.drain()
+
+    assert answer.status_code == 400
+    (row,) = journaled()
+    assert (row.body, row.package_id) == (b'{"name": 7}', None)
+    assert row.unreadable
+
+
+@contextmanager
+def locked(database_url: str) -> Iterator[None]:
+    """Another program, a backup or a migration, holds the lock that every writer needs."""
+    url = make_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        with contextlib.closing(sqlite3.connect(url.database or "", isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+        return
+    with psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
+        connection.execute("LOCK TABLE journal IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def test_law_2_a_locked_database_is_not_waited_for_without_end(database_url, service, post, spooled, journaled):
+    """The door gives up after a while, thanks and spools; what was written late after all is there once."""
+    with locked(database_url):
+        answer = post(BODY)
+
+    assert (answer.status_code, answer.json) == (200, {"callback": None})
+    until(journaled, what="the late write")
+    service.intake.drain()
+    assert [row.body for row in journaled()] == [BODY]
+    assert spooled() == []
+
+
+def test_law_2_a_database_that_hangs_delays_one_callback_and_not_the_next(service, post, spooled, journaled):
+    """Who finds it hanging goes to the spool at once, so that threads do not run out."""
+    go_on, answers = threading.Event(), service.database.write
+
+    @contextmanager
+    def hanging() -> Iterator[Any]:
+        go_on.wait(60)
+        with answers() as connection:
+            yield connection
+
+    service.database.write = hanging
+    try:
+        first = post(BODY)
+        began = time.monotonic()
+        rest = [post(BODY.replace(b"pkg-1", b"pkg-%d" % number)) for number in range(2, 22)]
+        took = time.monotonic() - began
+    finally:
+        go_on.set()
+    service.database.write = answers
+
+    assert {(one.status_code, one.json["callback"]) for one in (first, *rest)} == {(200, None)}
+    assert took < 1
+    until(journaled, what="the late write of the first")
+    service.intake.drain()
+    assert len(journaled()) == 21
+    assert spooled() == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_law_2_a_neighbour_that_stalls_is_not_waited_for_without_end(database_url, service, post):
+    """A thread that stalls inside its transaction keeps no callback from being kept."""
+    go_on = threading.Event()
+
+    def stall() -> None:
+        with service.database.write():
+            go_on.wait(60)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(stall)
+        told = pool.submit(post, BODY)
+        try:
+            answer = told.result(25)
+        finally:
+            go_on.set()
+
+    assert (answer.status_code, answer.json) == (200, {"callback": None})
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_law_2_whatever_keeps_us_from_the_database_is_spooled(database_url, service, post, spooled):
+    """A file beside the database that somebody else owns is no reason to lose a callback."""
+    for file in Path(make_url(database_url).database or "").parent.glob("status.db-*"):
+        service.database.close()
+        file.unlink(missing_ok=True)
+    Path(f"{make_url(database_url).database}-turn").mkdir()
+
+    answer = post(BODY)
+
+    assert (answer.status_code, answer.json) == (200, {"callback": None})
+    assert len(spooled()) == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_law_2_a_door_of_its_own_brings_in_what_it_spooled(database_url: str, tmp_path: Path):
+    """A real server goes away under load and comes back: gunicorn alone, without any worker, journals all of it."""
+    with Site(tmp_path, database_url, WORKER="external") as site:
+        web = site.gunicorn(workers=2)
+        with away(database_url):
+            told = [web.tell("PACKAGE_ACTIVATE", package=f"pkg-{number}") for number in range(10)]
+            assert told == [None] * 10
+            assert len(site.spooled()) == 10
+            status, answer = web.ask("GET", "/readyz", headers={})
+            assert status == 503
+            assert "Callbacks waiting in the spool for the database: 10." in json.loads(answer)["notes"]
+
+        until(lambda: site.spooled() == [], seconds=15, what="the spool is drained")
+        assert web.tell("PACKAGE_ACTIVATE", package="pkg-10") is not None
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_law_2_killed_while_draining_nothing_is_lost_or_doubled(database_url: str, tmp_path: Path):
+    """SIGKILL at any moment between reading a spool file, its commit and its unlinking."""
+    with Site(tmp_path, database_url, WORKER="external") as site:
+        web = site.gunicorn(workers=1)
+        service = create_app(
+            Settings(database_url=database_url, spool_dir=site.folder / "spool"), handlers=Handlers()
+        ).extensions[EXTENSION]
+        for number in range(120):
+            service.spool.keep(
+                journal.Entry(
+                    "callback", NOON, callback("PACKAGE_ACTIVATE", package=f"pkg-{number}"), "test", f"pkg-{number}"
+                )
+            )
+        for _ in range(2):
+            many = len(site.spooled())
+            worker = site.worker()
+            until(lambda before=many: len(site.spooled()) < before or not site.spooled(), what="it drains")
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.wait()
+        site.worker()
+        until(lambda: site.spooled() == [], what="the spool is drained")
+
+        with service.database.read() as connection:
+            told = list(connection.scalars(select(Journal.package_id)))
+        service.database.close()
+        assert sorted(told) == sorted(f"pkg-{number}" for number in range(120))
+        assert web.answers()
+
+
+def test_law_2_a_file_that_the_database_refuses_delays_nobody(
+    database_is_away, post, spooled, service, journaled, clock
+):
+    """It stays for a person to look at; what cannot be opened stays, too."""
+    with database_is_away():
+        for number in range(3):
+            post(callback("PACKAGE_COMPLETE", package=f"pkg-{number}"))
+            clock.forward(timedelta(seconds=1))
+    first, second, _ = spooled()
+    told = json.loads(first.read_bytes())
+    first.write_text(json.dumps({**told, "key": "k" * 300}))  # PostgreSQL's column is shorter
+    second.unlink()
+    second.mkdir()
+
+    service.intake.drain()
+
+    assert "pkg-2" in {json.loads(row.body)["packageId"] for row in journaled()}
+    assert second in spooled()
+    assert (first in spooled()) == (service.database.engine.dialect.name == "postgresql")
+
+
+def test_law_3_what_was_spooled_enters_in_the_order_it_came(database_is_away, post, service, journaled, clock):
+    """Undated callbacks are told apart by when they came."""
+    undated = b'{"name": "PACKAGE_TRASH", "packageId": "pkg-1"}'
+    with database_is_away():
+        for number in range(12):
+            post(undated.replace(b"pkg-1", b"pkg-%d" % number))
+            clock.forward(timedelta(minutes=4))
+
+    service.intake.drain()
+
+    assert [json.loads(row.body)["packageId"] for row in journaled()] == [f"pkg-{number}" for number in range(12)]
+
+
+def test_law_1_a_spooled_callback_is_on_the_disk_before_it_has_its_name(database_is_away, post, spooled, monkeypatch):
+    """The file is synced, then named, then its folder is synced; and those of folders that were made."""
+    told: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def noted_sync(handle: int) -> None:
+        told.append(f"sync {Path(f'/proc/self/fd/{handle}').readlink().suffix or 'folder'}")
+        sync(handle)
+
+    def noted_rename(self: Path, target: Path) -> Path:
+        told.append("name")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "rename", noted_rename)
+    with database_is_away():
+        told.clear()
+        post(BODY)
+        when_answered = list(told)
+
+    assert when_answered == ["sync folder", "sync .part", "name", "sync folder"]
+    assert [file.suffix for file in spooled()] == [".json"]
+
+
+def test_law_1_every_folder_that_is_made_for_the_spool_is_synced(tmp_path, monkeypatch):
+    """A name that is not on the disk leads nowhere after a power cut."""
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+
+    Spool(tmp_path / "a" / "b" / "c").probe()
+
+    assert synced == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")]
+
+
+def test_law_2_one_entry_that_is_refused_costs_no_other_its_place(service, monkeypatch):
+    """Many share a commit; what is wrong with one is that one's."""
+    good = [Entry("callback", NOON, b"{}", package_id=f"pkg-{number}") for number in range(5)]
+    bad = Entry("callback", NOON, None, package_id="pkg-bad")  # type: ignore[arg-type]  (no row is without a body)
+    writer = journal.Writer(service.database)
+    futures: list[Any] = []
+
+    gate, write = threading.Event(), service.database.write
+
+    @contextmanager
+    def gated() -> Iterator[Any]:
+        gate.wait(10)
+        with write() as connection:
+            yield connection
+
+    monkeypatch.setattr(service.database, "write", gated)
+    with ThreadPoolExecutor(6) as pool:  # the others gather while the first one is being written
+        futures.append(pool.submit(writer.keep, good[0]))
+        until(lambda: writer._writing_since is not None, what="the first is being written")
+        futures += [pool.submit(writer.keep, entry) for entry in (*good[1:], bad)]
+        until(lambda: writer._waiting.qsize() == 5, what="the others have gathered")
+        gate.set()
+
+    assert len({future.result(10) for future in futures[:5]}) == 5
+    assert isinstance(futures[5].exception(10), IntegrityError)

@@ -1,0 +1,905 @@
+"""Law 7: a handler runs until it succeeds or is given up with a reason, and then never again unless asked to."""
+
+# ruff: noqa: PLR0917  (fixtures come by their names)
+
+import dataclasses
+import functools
+import json
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient, FlaskCliRunner
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
+
+from app import EXTENSION, Service, create_app
+from app.errors import Discard, GiveUp, RetryAfter
+from app.onespan.values import Event, Package
+from app.store import ledger, queries
+from app.store.db import Database
+from app.store.ledger import Outcome
+from app.store.models import Dispatch
+from app.work.dispatch import Handlers
+from config import Settings
+from tests.conftest import ADA, BEN, NOON, TOKEN, Clock
+from tests.support.processes import Site, until
+
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+TABLE = (10 * SECOND, MINUTE, 10 * MINUTE, 60 * MINUTE, 360 * MINUTE)
+LEASE = MINUTE
+PATIENCE = 10  # seconds a test waits for a thread
+
+
+class Odd(Exception):
+    """An exception whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.fixture
+def dispatch(read: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """The dispatch of this handler for the newest event, as the API shows it."""
+
+    def dispatch(handler: str = "fail") -> dict[str, Any]:
+        event, *_ = read("/api/events")["items"]
+        return {one["handler"]: one for one in event["dispatches"]}[handler]
+
+    return dispatch
+
+
+@pytest.fixture
+def replay(client: FlaskClient, dispatch: Callable[..., dict[str, Any]]) -> Callable[..., int]:
+    """Ask the API to run this handler again; returns the status."""
+
+    def replay(handler: str = "fail") -> int:
+        path = f"/api/dispatches/{dispatch(handler)['id']}/replay"
+        return client.post(path, headers={"Authorization": f"Bearer {TOKEN}"}).status_code
+
+    return replay
+
+
+@pytest.fixture
+def hang() -> Iterator[Callable[..., None]]:
+    """Makes a handler hang until the test is over; `started` counts the runs that do."""
+    over = threading.Event()
+
+    def hang(*_: object) -> None:
+        hang.started.release()
+        over.wait(PATIENCE)
+
+    hang.started = threading.Semaphore(0)
+    hang.end = over.set
+    yield hang
+    over.set()
+
+
+@pytest.fixture
+def turn(service: Service) -> Callable[[], None]:
+    """One round of turns; waits for nobody."""
+
+    def turn() -> None:
+        service.digest.turn()
+        service.dispatcher.turn()
+
+    return turn
+
+
+@pytest.fixture
+def ends(service: Service, turn: Callable[[], None], dispatch: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+    """Take turns until this handler's run is in this state."""
+
+    def ends(handler: str, state: str = "done") -> None:
+        for _ in range(100):
+            turn()
+            if dispatch(handler)["state"] == state:
+                return
+            service.bells.dispatching.wait(0.1)
+            service.bells.dispatching.clear()
+        raise AssertionError(f"{handler} is {dispatch(handler)}")
+
+    return ends
+
+
+@pytest.fixture
+def other(settings: Settings, clock: Clock) -> Iterator[Callable[[Handlers], Service]]:
+    """Another process of the same installation, with handlers of its own."""
+    made: list[Service] = []
+
+    def other(handlers: Handlers) -> Service:
+        made.append(create_app(settings, handlers=handlers, clock=clock).extensions[EXTENSION])
+        return made[-1]
+
+    yield other
+    for service in made:
+        service.database.close()
+
+
+def test_law_7_a_failing_handler_is_retried_by_the_table_and_then_parked(tell, work, handlers, clock, dispatch):
+    """10 s, 1 min, 10 min, 1 h, 6 h; never a second early, and after the sixth attempt a person has to look."""
+    runs = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> None:
+        runs.append(clock.now)
+        raise ConnectionError(f"the archive is closed, {len(runs)}")
+
+    tell("PACKAGE_COMPLETE")
+    for attempt, wait in enumerate(TABLE, start=1):
+        work()
+        assert (dispatch()["state"], dispatch()["attempts"], len(runs)) == ("due", attempt, attempt)
+        clock.forward(wait - SECOND)
+        work()
+        assert len(runs) == attempt
+        clock.forward(SECOND)
+    work()
+
+    assert (dispatch()["state"], dispatch()["attempts"]) == ("parked", 6)
+    assert dispatch()["error"].startswith("ConnectionError: the archive is closed, 6\n")
+    assert [later - earlier for earlier, later in pairwise(runs)] == list(TABLE)
+
+    clock.forward(timedelta(days=365))
+    work()
+    assert len(runs) == 6
+
+
+def test_law_7_a_handler_that_heals_is_done(tell, work, handlers, clock, dispatch):
+    """The attempt that succeeds is the last, and leaves no error behind."""
+    runs = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def heal(event: Event, package: Package) -> None:
+        runs.append(event.key)
+        if len(runs) < 3:
+            raise ConnectionError
+
+    tell("PACKAGE_COMPLETE")
+    for wait in TABLE:
+        work()
+        clock.forward(wait)
+    work()
+
+    assert (dispatch("heal")["state"], dispatch("heal")["attempts"], dispatch("heal")["error"]) == ("done", 3, None)
+    assert len(runs) == 3
+
+
+def test_law_7_a_handler_may_say_when(tell, work, handlers, clock, dispatch):
+    """`RetryAfter` goes before the table, and counts."""
+    runs = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> None:
+        runs.append(clock.now)
+        raise RetryAfter(90)
+
+    tell("PACKAGE_COMPLETE")
+    for _ in range(7):
+        work()
+        clock.forward(timedelta(seconds=90))
+
+    assert [later - earlier for earlier, later in pairwise(runs)] == [timedelta(seconds=90)] * 5
+    assert (dispatch()["state"], dispatch()["attempts"]) == ("parked", 6)
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (GiveUp("no such contract"), "parked"),
+        (Discard("a test package"), "discarded"),
+        (SystemExit(3), "due"),
+        (KeyboardInterrupt(), "due"),
+        (GeneratorExit(), "due"),
+        (RetryAfter(0.5), "due"),
+        (Odd(), "due"),
+        (GiveUp("a NUL \0 and half a pair \ud800"), "parked"),
+        (Discard("a NUL \0 and half a pair \ud800"), "discarded"),
+        (ValueError("a NUL \0 and half a pair \ud800"), "due"),
+        (GiveUp(ValueError("not a text")), "parked"),
+        (Discard({"not": "a text"}), "discarded"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_law_7_whatever_a_handler_raises_ends_its_own_run_only(end, state, tell, handlers, ends, dispatch, clock):
+    """Whatever comes out of a handler, its run is settled with a reason, and others go on."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> None:
+        raise end
+
+    @handlers.on("PACKAGE_DECLINE")
+    def other(event: Event, package: Package) -> None:
+        return
+
+    tell("PACKAGE_COMPLETE")
+    ends("fail", state)
+    told = dispatch()
+    tell("PACKAGE_DECLINE", package="pkg-2", sessionUser=BEN)
+    ends("other")
+
+    assert told["attempts"] == 1
+    assert told["error"]
+    assert (told["finished_at"] is None) == (state == "due")
+
+
+def test_law_7_what_succeeded_is_not_run_again(tell, work, handlers, clock):
+    """Not for a repeat, not for the passing of time, not for another event of the package."""
+    runs = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def file_it(event: Event, package: Package) -> None:
+        runs.append(event.id)
+
+    for _ in range(3):
+        tell("PACKAGE_COMPLETE")
+        work()
+        clock.forward(timedelta(days=1))
+    tell("PACKAGE_ARCHIVE", happened_at=clock.now)
+    work()
+
+    assert runs == [1]
+
+
+@pytest.mark.parametrize("by", ["api", "command"])
+def test_law_7_replay_begins_anew(by, tell, work, handlers, clock, dispatch, replay, runner: FlaskCliRunner):
+    """Who asks for it gets all attempts again, for what was done and for what was given up."""
+    runs = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> None:
+        runs.append(event.key)
+        raise GiveUp("no such contract")
+
+    def again() -> None:
+        if by == "api":
+            assert replay() == 200
+        else:
+            answer = runner.invoke(args=["replay", "--handler", "fail"])
+            assert (answer.exit_code, answer.stdout) == (0, "Due now: 1 run.\n")
+
+    tell("PACKAGE_COMPLETE")
+    work()
+    again()
+    told = dispatch()
+    work()
+
+    assert (told["state"], told["attempts"], told["error"], told["finished_at"]) == ("due", 0, None, None)
+    assert (dispatch()["state"], dispatch()["attempts"]) == ("parked", 1)
+    assert len(runs) == 2
+    assert len(set(runs)) == 1
+
+
+def test_law_7_a_running_dispatch_cannot_be_replayed(tell, turn, handlers, replay, hang, ends):
+    """It would run twice at once; the answer says so."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def wait(event: Event, package: Package) -> None:
+        hang()
+
+    tell("PACKAGE_COMPLETE")
+    turn()
+
+    assert hang.started.acquire(timeout=PATIENCE)
+    assert replay("wait") == 409
+    hang.end()
+    ends("wait")
+    assert replay("wait") == 200
+
+
+def test_law_7_the_parked_show_on_their_package_and_in_the_feed(tell, work, handlers, read, replay, clock, dispatch):
+    """A person has to look: the package says so until someone lets it run again."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> None:
+        raise GiveUp("no such contract")
+
+    tell("PACKAGE_COMPLETE")
+    work()
+    known = read("/api/changes", limit=200)["items"]
+    (open_reason,) = read("/api/packages/pkg-1")["attention"]
+    found = [one["id"] for one in read("/api/packages", attention="PARKED_HANDLER")["items"]]
+    clock.forward(MINUTE)
+    assert replay() == 200
+
+    assert (open_reason["reason"], open_reason["who"], open_reason["detail"]) == (
+        "PARKED_HANDLER",
+        "fail",
+        "no such contract",
+    )
+    assert found == ["pkg-1"]
+    assert read("/api/packages/pkg-1")["attention"] == []
+    closed = read("/api/changes", after=known[-1]["id"])["items"]
+    cause = {"kind": "dispatch", "id": dispatch()["id"]}
+    assert [(one["attribute"], one["old"], one["new"], one["cause"]) for one in [known[-1], *closed]] == [
+        ("attention PARKED_HANDLER", None, True, cause),
+        ("replay", "parked", "due", {"kind": "person", "id": "api:test"}),
+        ("attention PARKED_HANDLER", True, None, cause),
+    ]
+
+
+class CrmSaysNo(GiveUp):
+    """A developer's own, which does not begin as ours does."""
+
+    def __init__(self, deal: int) -> None:
+        self.deal = deal
+
+
+class Later(RetryAfter):
+    """The same."""
+
+    def __init__(self) -> None:
+        self.seconds = float("nan")
+
+
+class Deadly(Exception):
+    """An exception whose text ends the thread that asks for it."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+async def hold_on(*_: object) -> None:
+    """A coroutine, which nobody awaits."""
+
+
+def raising(error: BaseException) -> Callable[..., object]:
+    """A function that raises it."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'hold_on' was never awaited")
+@pytest.mark.parametrize(
+    ("handle", "state", "wait", "said"),
+    [
+        (raising(RetryAfter(Decimal(5))), "due", 5 * SECOND, "The handler asks to be run again later"),
+        (raising(RetryAfter(7, "the CRM sleeps")), "due", 7 * SECOND, "the CRM sleeps"),
+        (raising(Later()), "due", 10 * SECOND, "Later"),
+        (raising(CrmSaysNo(7)), "parked", 0 * SECOND, "7"),
+        (raising(GiveUp("")), "parked", 0 * SECOND, "The handler says that trying again cannot help"),
+        (raising(GiveUp("x" * 5_000_000)), "parked", 0 * SECOND, "x" * 4000),
+        (raising(Deadly()), "due", 10 * SECOND, "Deadly: a Deadly that cannot be shown"),
+        (raising(SyntaxError("x", ("f", 1, "oops", "text"))), "due", 10 * SECOND, "SyntaxError: x"),
+        (lambda *_: hold_on(), "due", 10 * SECOND, "TypeError: the handler is async"),
+    ],
+)
+def test_law_7_no_end_of_a_handler_is_lost(handle, state, wait, said, tell, work, handlers, dispatch, clock, capsys):
+    """However it ends, its place is free again and its row says what is next."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> object:
+        return handle(event, package)
+
+    tell("PACKAGE_COMPLETE")
+    work()
+
+    assert dispatch()["state"] == state
+    assert dispatch()["error"].startswith(said)
+    assert len(dispatch()["error"]) < 10_000
+    if state == "due":
+        assert dispatch()["due_at"] == (clock.now + wait).isoformat().replace("+00:00", "Z")
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("returned", [42, "text", [1], object()])
+def test_law_7_what_a_handler_returns_is_of_no_concern(returned, tell, work, handlers, dispatch):
+    """It is done."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> object:
+        return returned
+
+    tell("PACKAGE_COMPLETE")
+    work()
+
+    assert dispatch()["state"] == "done"
+
+
+def test_law_7_what_a_handler_gets_can_be_copied_and_sent(tell, work, handlers):
+    """To a queue, a file, another process."""
+    copies = []
+
+    @handlers.on("COBROWSE_REQUEST")
+    def send(event: Event, package: Package) -> None:
+        copies.append((dataclasses.asdict(event), pickle.loads(pickle.dumps(event)) == event, json.dumps(event.extra)))
+
+    tell("COBROWSE_REQUEST", phone="1", selectedSupportBusinessHours=["Morning"])
+    work()
+
+    ((fields, same, extra),) = copies
+    assert fields["extra"] == json.loads(extra) == {"phone": "1", "selectedSupportBusinessHours": ["Morning"]}
+    assert same
+
+
+def test_law_7_what_a_handler_does_to_the_extra_stays_its_own(tell, work, handlers):
+    """The lists in it are copies."""
+    seen = []
+
+    def look(event: Event, package: Package) -> None:
+        hours = event.extra["selectedSupportBusinessHours"]
+        hours.append("Evening")
+        seen.append(len(hours))
+
+    for name in ("first", "second"):
+        one = functools.partial(look)
+        one.__name__ = name
+        handlers.on("COBROWSE_REQUEST")(one)
+    tell("COBROWSE_REQUEST", selectedSupportBusinessHours=["Morning"])
+    work()
+
+    assert seen == [2, 2]
+
+
+def test_law_7_a_run_that_could_not_begin_is_no_attempt(
+    tell, turn, work, handlers, service, clock, dispatch, monkeypatch
+):
+    """The database went away between taking it and reading its event: nobody ran, nobody is to blame."""
+    runs = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> None:
+        runs.append(event.key)
+
+    tell("PACKAGE_COMPLETE")
+    with monkeypatch.context() as broken:
+        broken.setattr(queries, "facts", raising(OperationalError("SELECT", {}, Exception("gone"))))
+        for _ in range(9):
+            with pytest.raises(OperationalError):
+                turn()
+            service.dispatcher.turn()
+            clock.forward(MINUTE)
+    work()
+
+    assert (dispatch()["state"], dispatch()["attempts"], len(runs)) == ("done", 1, 1)
+
+
+def test_law_7_how_a_run_ended_is_told_when_the_database_is_back(
+    tell, turn, work, handlers, service, dispatch, monkeypatch
+):
+    """A turn that fails forgets nothing."""
+    runs = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> None:
+        runs.append(event.key)
+
+    tell("PACKAGE_COMPLETE")
+    turn()
+    service.dispatcher.quiet.wait(PATIENCE)
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger, "settle", raising(OperationalError("UPDATE", {}, Exception("gone"))))
+        with pytest.raises(OperationalError):
+            service.dispatcher.turn()
+    work()
+
+    assert (dispatch()["state"], len(runs)) == ("done", 1)
+
+
+def test_law_7_a_hung_survivor_is_not_suspected_for_ever(tell, turn, handlers, service, hang, clock, dispatch):
+    """Two that lived through a death are run one at a time, until the first has shown that it kills nobody."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def hung(event: Event, package: Package) -> None:
+        hang()
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def well(event: Event, package: Package) -> None: ...
+
+    tell("PACKAGE_COMPLETE")
+    service.digest.turn()
+    for _ in range(2):  # two processes take both, and die
+        with service.database.write() as connection:
+            ledger.take(connection, [1, 2], now=clock.now, lease=LEASE)
+        clock.forward(LEASE)
+    service.dispatcher.turn()
+    assert hang.started.acquire(timeout=PATIENCE)
+    service.dispatcher.turn()
+    assert (dispatch("hung")["attempts"], dispatch("well")["attempts"]) == (3, 2)
+
+    clock.forward(LEASE)
+    service.dispatcher.renew()
+    service.dispatcher.turn()
+    assert dispatch("well")["attempts"] == 2
+    clock.forward(LEASE)
+    service.dispatcher.turn()
+    assert dispatch("well")["attempts"] == 3
+
+
+def test_law_7_the_reason_before_the_last_death_is_kept(tell, work, handlers, service, clock, dispatch):
+    """Five failures and then a death: both are said."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> None:
+        raise ConnectionError("the CRM is away")
+
+    tell("PACKAGE_COMPLETE")
+    for wait in TABLE:
+        work()
+        clock.forward(wait)
+    with service.database.write() as connection:
+        ledger.take(connection, [1], now=clock.now, lease=LEASE)
+    clock.forward(LEASE)
+    work()
+
+    assert dispatch()["state"] == "parked"
+    assert dispatch()["error"].startswith("the process died during attempt 6; before that: ConnectionError: the CRM")
+
+
+def test_law_8_parked_is_closed_when_the_last_is_replayed(tell, work, handlers, read, client):
+    """Two runs of one handler for one package: the feed opens the reason once and closes it once."""
+
+    @handlers.on("*")
+    def fail(event: Event, package: Package) -> None:
+        raise GiveUp("no")
+
+    for name in ("PACKAGE_COMPLETE", "PACKAGE_ARCHIVE"):
+        tell(name)
+        work()
+
+    def history() -> list[Any]:
+        changes = read("/api/packages/pkg-1/history")["items"]
+        return [one["new"] for one in changes if one["attribute"] == "attention PARKED_HANDLER"]
+
+    def replay(dispatch: int) -> None:
+        client.post(f"/api/dispatches/{dispatch}/replay", headers={"Authorization": f"Bearer {TOKEN}"})
+
+    assert history() == [True]
+    replay(1)
+    assert history() == [True]
+    replay(2)
+    assert history() == [True, None]
+    work()
+    assert history() == [True, None, True]
+
+
+def test_law_7_one_handler_of_an_event_does_not_repeat_the_other(tell, work, handlers, clock):
+    """Each (event, handler) has its own row; keys are stable over retries and distinct per handler."""
+    runs: list[tuple[str, str]] = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def fail(event: Event, package: Package) -> None:
+        runs.append(("fail", event.key))
+        raise ConnectionError
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def file_it(event: Event, package: Package) -> None:
+        runs.append(("file_it", event.key))
+
+    tell("PACKAGE_COMPLETE")
+    for wait in TABLE:
+        work()
+        clock.forward(wait)
+    work()
+
+    assert sorted(handler for handler, _ in runs) == ["fail"] * 6 + ["file_it"]
+    assert len(set(runs)) == 2
+    assert len({key for _, key in runs}) == 2
+
+
+def test_law_7_a_handler_gets_frozen_values(tell, work, handlers):
+    """No handler can spoil what the next one sees."""
+    tried: list[type[BaseException]] = []
+
+    def try_to(spoil: Callable[[], object]) -> None:
+        try:
+            spoil()
+        except Exception as error:  # noqa: BLE001  (any refusal will do)
+            tried.append(type(error))
+
+    @handlers.on("SIGNER_COMPLETE")
+    def meddle(event: Event, package: Package) -> None:
+        try_to(lambda: setattr(event, "name", "PACKAGE_DELETE"))
+        try_to(lambda: setattr(package, "status", "DELETED"))
+        try_to(lambda: setattr(package.signers[0], "status", "DECLINED"))
+        try_to(lambda: event.extra.update(more=1))
+        try_to(lambda: package.signers.append(None))
+
+    tell("SIGNER_COMPLETE", sessionUser=ADA, phone="1")
+    work()
+
+    assert len(tried) == 5
+
+
+def test_law_7_a_hung_handler_delays_nobody_else(tell, turn, ends, handlers, hang, dispatch):
+    """Not the other handlers, not other packages, not the door, not the digest."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def wait(event: Event, package: Package) -> None:
+        hang()
+
+    @handlers.on("PACKAGE_COMPLETE", "PACKAGE_DECLINE")
+    def file_it(event: Event, package: Package) -> None:
+        return
+
+    for number in range(6):
+        tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
+    turn()
+    assert all(hang.started.acquire(timeout=PATIENCE) for _ in range(4))
+
+    tell("PACKAGE_COMPLETE", package="pkg-8")
+    ends("file_it")
+    tell("PACKAGE_DECLINE", package="pkg-9", sessionUser=BEN)
+    ends("file_it")
+
+
+def test_law_7_a_handler_has_so_many_threads_and_no_more(tell, turn, ends, handlers, hang, read):
+    """`HANDLER_THREADS` events at once; the others wait for their turn and get it."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def wait(event: Event, package: Package) -> None:
+        hang()
+
+    for number in range(7):
+        tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
+    for _ in range(3):
+        turn()
+
+    assert all(hang.started.acquire(timeout=PATIENCE) for _ in range(4))
+    assert not hang.started.acquire(blocking=False)
+    assert len(read("/api/events", state="running")["items"]) == 4
+
+    hang.end()
+    ends("wait")
+    assert len(read("/api/events", state="done")["items"]) == 7
+
+
+def test_law_7_who_lost_the_lease_changes_nothing(tell, turn, handlers, service, clock):
+    """A run that was given up for dead and comes back late cannot undo what its successor did."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def file_it(event: Event, package: Package) -> None:
+        return
+
+    tell("PACKAGE_COMPLETE")
+    service.digest.turn()
+    with service.database.write() as connection:
+        (dead,) = ledger.take(connection, [1], now=clock.now, lease=LEASE)
+        assert ledger.take(connection, [1], now=clock.now, lease=LEASE) == []
+    clock.forward(LEASE)
+    with service.database.write() as connection:
+        (alive,) = ledger.take(connection, [1], now=clock.now, lease=LEASE)
+        ledger.renew(connection, [dead], until=NOON + timedelta(days=9))
+        ledger.settle(connection, [Outcome(dead, "parked", clock.now, "late")], now=clock.now)
+    row = _row(service.database)
+    with service.database.write() as connection:
+        ledger.settle(connection, [Outcome(alive, "done", clock.now)], now=clock.now)
+        ledger.settle(connection, [Outcome(alive, "due", clock.now, "twice")], now=clock.now)
+
+    assert (row.state, row.attempts, row.error, row.due_at) == ("running", 2, None, clock.now + LEASE)
+    assert _row(service.database).state == "done"
+
+
+def test_law_7_a_dead_process_is_succeeded_by_another(tell, turn, handlers, hang, clock, other, dispatch):
+    """Its lease ends, another takes over and succeeds; if the first was only slow, its end changes nothing."""
+    runs = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def file_it(event: Event, package: Package) -> None:
+        hang()
+        raise ConnectionError("too late")
+
+    successors = Handlers()
+
+    @successors.on("PACKAGE_COMPLETE")
+    def file_it(event: Event, package: Package) -> None:  # noqa: F811  (the same handler, in another process)
+        runs.append(event.key)
+
+    tell("PACKAGE_COMPLETE")
+    turn()
+    assert hang.started.acquire(timeout=PATIENCE)
+    second = other(successors)
+    second.dispatcher.turn()
+    assert runs == []
+
+    clock.forward(LEASE)
+    second.dispatcher.turn()
+    until(lambda: second.dispatcher.turn() or second.dispatcher.idle.is_set(), what="the second ends")
+    until(lambda: dispatch("file_it")["state"] == "done" or second.dispatcher.turn(), what="it is settled")
+    hang.end()
+    for _ in range(3):
+        turn()
+
+    assert len(runs) == 1
+    assert (dispatch("file_it")["state"], dispatch("file_it")["attempts"]) == ("done", 2)
+
+
+def test_law_7_a_renewed_lease_is_not_taken_over(tell, turn, handlers, hang, clock, other, service, dispatch):
+    """A long run stays with whom it began as long as that process lives."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def wait(event: Event, package: Package) -> None:
+        hang()
+
+    tell("PACKAGE_COMPLETE")
+    turn()
+    assert hang.started.acquire(timeout=PATIENCE)
+    second = other(handlers)
+    for _ in range(6):
+        clock.forward(LEASE / 2)
+        service.dispatcher.renew()
+        second.dispatcher.turn()
+
+    assert not hang.started.acquire(blocking=False)
+    assert dispatch("wait")["attempts"] == 1
+
+
+def test_law_7_no_run_is_begun_beside_itself(tell, turn, ends, handlers, hang, clock, dispatch):
+    """A lease that ended while the database was away or the machine slept: the run goes on, it is not doubled."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def wait(event: Event, package: Package) -> None:
+        hang()
+
+    tell("PACKAGE_COMPLETE")
+    turn()
+    assert hang.started.acquire(timeout=PATIENCE)
+    clock.forward(10 * LEASE)
+    for _ in range(3):
+        turn()
+
+    assert not hang.started.acquire(timeout=0.1)
+    hang.end()
+    ends("wait")
+    assert dispatch("wait")["attempts"] == 1
+
+
+def test_law_7_a_run_that_succeeded_while_its_lease_ended_is_done(tell, turn, handlers, hang, clock, service, dispatch):
+    """Nobody else took it, so it is not run again only because we heard of its end late."""
+    runs = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def file_it(event: Event, package: Package) -> None:
+        runs.append(event.key)
+
+    tell("PACKAGE_COMPLETE")
+    turn()
+    assert service.bells.dispatching.wait(PATIENCE)
+    until(lambda: runs and service.dispatcher._ended, what="it has ended")
+    clock.forward(10 * LEASE)
+    for _ in range(3):
+        turn()
+        until(lambda: service.dispatcher.idle.is_set() or service.dispatcher._ended, what="it rests")
+
+    assert dispatch("file_it")["state"] == "done"
+    assert len(runs) == 1
+
+
+def test_law_7_a_handler_that_is_gone_leaves_its_work_due(tell, work, handlers, other, clock, read):
+    """Its function was deleted or renamed: the rows wait for it, and others do not wait for them."""
+    runs = []
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def deleted(event: Event, package: Package) -> None:
+        raise ConnectionError
+
+    @handlers.on("PACKAGE_COMPLETE", "PACKAGE_ARCHIVE")
+    def file_it(event: Event, package: Package) -> None:
+        runs.append(event.name)
+
+    tell("PACKAGE_COMPLETE")
+    work()
+    remaining = Handlers()
+    remaining.on("PACKAGE_COMPLETE", "PACKAGE_ARCHIVE")(file_it)
+    second = other(remaining)
+    clock.forward(timedelta(days=1))
+    tell("PACKAGE_ARCHIVE")
+    second.digest.turn()
+    second.dispatcher.turn()
+    until(lambda: second.dispatcher.turn() or second.dispatcher.idle.is_set(), what="it rests")
+
+    assert runs == ["PACKAGE_COMPLETE", "PACKAGE_ARCHIVE"]
+    _, first = read("/api/events")["items"]
+    assert {one["handler"]: one["state"] for one in first["dispatches"]} == {"deleted": "due", "file_it": "done"}
+
+
+def test_law_7_a_death_is_held_against_the_handler_that_runs_alone(tell, service, handlers, hang, clock, other, read):
+    """A process dies whenever a certain handler runs, and what runs beside it dies with it, again and again.
+
+    The sixth death parks that handler's run, with a reason; what only stood near is done in the end.
+    """
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def kill(event: Event, package: Package) -> None:
+        hang()
+
+    @handlers.on("PACKAGE_COMPLETE", "PACKAGE_ACTIVATE")
+    def file_it(event: Event, package: Package) -> None:
+        return
+
+    def dies(process: Service) -> bool:
+        for _ in range(50):
+            worked = process.dispatcher.turn()
+            if hang.started.acquire(timeout=0.05):
+                return True
+            if not worked and process.dispatcher.idle.is_set():
+                return False
+        raise AssertionError("there is always more to do")
+
+    tell("PACKAGE_COMPLETE", package="pkg-deadly")
+    for number in range(3):
+        tell("PACKAGE_ACTIVATE", package=f"pkg-{number}")
+    service.digest.turn()
+    deaths = 0
+    for _ in range(20):
+        deaths += dies(other(handlers))
+        clock.forward(LEASE)
+
+    runs = {
+        (event["package_id"], run["handler"]): run
+        for event in read("/api/events")["items"]
+        for run in event["dispatches"]
+    }
+    killer = runs.pop(("pkg-deadly", "kill"))
+    assert (deaths, killer["state"], killer["attempts"]) == (6, "parked", 6)
+    assert killer["error"]
+    assert {one["state"] for one in runs.values()} == {"done"}
+
+
+KILLER = '''
+import signal
+
+@handlers.on("PACKAGE_COMPLETE")
+def kill(event, package):
+    """Take the whole process down, as a fault in a C library would."""
+    note("kill", event.package_id)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@handlers.on("PACKAGE_COMPLETE", "PACKAGE_ACTIVATE")
+def file_it(event, package):
+    """Do what is to be done."""
+    note("file_it", event.package_id)
+'''
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_law_7_a_handler_that_kills_its_process_is_parked(
+    database_url: str, tmp_path: Path, tell, service, handlers, read
+):
+    """In a real process, after four deaths: it dies twice more, gunicorn begins a new one, and that one lives."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def kill(event: Event, package: Package) -> None: ...
+
+    @handlers.on("PACKAGE_COMPLETE", "PACKAGE_ACTIVATE")
+    def file_it(event: Event, package: Package) -> None: ...
+
+    tell("PACKAGE_COMPLETE", package="pkg-deadly")
+    for number in range(3):
+        tell("PACKAGE_ACTIVATE", package=f"pkg-{number}")
+    service.digest.turn()
+    with service.database.write() as connection:
+        connection.execute(update(Dispatch).where(Dispatch.handler == "kill").values(attempts=4))
+
+    with Site(tmp_path, database_url, handlers=KILLER, HANDLER_LEASE_SECONDS="1") as site:
+        web = site.boot(workers=1)
+        until(lambda: len(_ends(read)) == 5, seconds=60, what="all is done or parked")
+
+        assert [words for words in site.witnessed() if words[0] == "kill"] == [["kill", "pkg-deadly"]] * 2
+        assert until(web.answers)
+    assert _ends(read).pop("pkg-deadly kill") == "parked"
+    assert sorted(_ends(read).values()) == ["done"] * 4 + ["parked"]
+
+
+def _ends(read: Callable[..., Any]) -> dict[str, str]:
+    runs = {
+        f"{event['package_id']} {run['handler']}": run["state"]
+        for event in read("/api/events")["items"]
+        for run in event["dispatches"]
+    }
+    return {run: state for run, state in runs.items() if state in ("done", "parked")}
+
+
+def _row(database: Database) -> Any:
+    with database.read() as connection:
+        return connection.execute(select(*Dispatch.__table__.c)).one()

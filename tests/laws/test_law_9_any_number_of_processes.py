@@ -1,0 +1,216 @@
+"""Law 9: any number of processes share one database, and each row is worked once."""
+
+import json
+import os
+import random
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.engine import Connection
+
+from app.errors import GiveUp
+from app.onespan.values import Event, Package
+from app.store import ledger, picture
+from app.store.db import Database
+from app.store.models import Change, Dispatch
+from tests.conftest import HOUR, TOKEN
+from tests.support.processes import Site, Web, callback, until
+
+FACTS = 150  # each is told twice
+CLIENTS = 4
+HANDLERS = '''
+@handlers.on("PACKAGE_ACTIVATE")
+def file_it(event, package):
+    """Say who worked on what."""
+    note("file_it", os.getpid(), event.key)
+
+
+@handlers.on("*")
+def count_it(event, package):
+    """The same, for another handler of the same events."""
+    note("count_it", os.getpid(), event.key)
+'''
+
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+class Reader:
+    """A front end that follows the feed of changes while everybody writes."""
+
+    def __init__(self, web: Web) -> None:
+        self.seen: list[int] = []
+        self._web = web
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(60)
+
+    def _follow(self) -> None:
+        for _ in range(10_000):
+            last = self._over.is_set()
+            after = self.seen[-1] if self.seen else 0
+            items = self._web.read(f"/api/changes?after={after}&limit=7&wait=0.3")["items"]
+            self.seen += [one["id"] for one in items]
+            if last and not items:
+                return
+
+
+@on_postgresql
+def test_law_9_every_row_is_worked_once(database_url: str, tmp_path: Path):
+    """Two doors that also work and two workers: each (event, handler) runs once, and the feed skips nothing."""
+    with Site(tmp_path, database_url, handlers=HANDLERS) as site:
+        web = site.gunicorn(workers=2)
+        workers = [site.worker(), site.worker()]
+        with Reader(web) as reader, _telling(web):
+            until(lambda: len(site.witnessed()) >= 2 * FACTS, seconds=40, what="all is done")
+        until(lambda: not _in_state(database_url, "due", "running"), what="all is settled")
+
+        runs = Counter((handler, key) for handler, _, key in site.witnessed())
+        pids = {int(pid) for _, pid, _ in site.witnessed()}
+
+    assert len(runs) == 2 * FACTS
+    assert set(runs.values()) == {1}
+    assert len({key for _, key in runs}) == 2 * FACTS
+    assert len(pids) > 1
+    assert not {process.pid for process in workers} & {web.pid}
+    assert reader.seen == _changes(database_url)
+    assert len(reader.seen) >= FACTS
+
+
+@on_postgresql
+def test_law_9_a_killed_process_is_succeeded(database_url: str, tmp_path: Path):
+    """Its rows are taken over when their lease ends; only what it was running may run a second time."""
+    slow = HANDLERS.replace('    note("file_it"', '    import time; time.sleep(0.02)\n    note("file_it"')
+    with Site(tmp_path, database_url, handlers=slow, HANDLER_LEASE_SECONDS="5", HANDLER_THREADS="3") as site:
+        web = site.gunicorn(workers=2, WORKER="external")
+        victim, _ = site.worker(), site.worker()
+        with _telling(web):
+            until(lambda: _runs_of(site, victim.pid) > 10, what="the victim works")
+            os.kill(victim.pid, signal.SIGKILL)
+        until(lambda: not _in_state(database_url, "due", "running"), seconds=30, what="all is done")
+
+        runs = Counter((handler, key) for handler, _, key in site.witnessed())
+        begun_by_victim = {(handler, key) for handler, pid, key in site.witnessed() if int(pid) == victim.pid}
+
+    twice = {run for run, times in runs.items() if times > 1}
+    assert len(runs) == 2 * FACTS
+    assert max(runs.values()) <= 2
+    assert twice <= begun_by_victim
+    assert len(twice) <= 2 * 3  # what ran, or had just ended: as many as each of its two handlers has threads
+
+
+def test_law_9_each_row_goes_to_exactly_one_taker(service, handlers, tell, clock):
+    """Many at once ask for the same rows, in every order."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def file_it(event: Event, package: Package) -> None: ...
+
+    for number in range(60):
+        tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
+    service.digest.turn()
+    start = threading.Barrier(8)
+
+    def take(taker: int) -> list[tuple[int, int]]:
+        dice, taken = random.Random(taker), []
+        start.wait(10)
+        for _ in range(12):
+            with service.database.write() as connection:
+                ids = ledger.due(connection, {"file_it": 60}, now=clock.now)
+                wanted = dice.sample(ids, k=min(len(ids), 10))
+                taken += ledger.take(connection, wanted, now=clock.now, lease=HOUR)
+        return [(one.id, one.fence) for one in taken]
+
+    with ThreadPoolExecutor(8) as pool:
+        shares = list(pool.map(take, range(8)))
+
+    assert sorted(one for share in shares for one in share) == [(number, 1) for number in range(1, 61)]
+
+
+@contextmanager
+def _telling(web: Web) -> Iterator[None]:
+    """Tell every fact twice, from several clients at once, in the background."""
+    facts = [callback("PACKAGE_ACTIVATE", package=f"pkg-{number}") for number in range(FACTS)] * 2
+    random.Random(9).shuffle(facts)
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = [pool.submit(web.post, fact) for fact in facts]
+        yield
+        told = [answer.result(30) for answer in answers]
+    assert {status for status, _ in told} == {200}
+    assert all(json.loads(answer)["callback"] for _, answer in told)
+
+
+def _runs_of(site: Site, pid: int) -> int:
+    return [words[1] for words in site.witnessed()].count(str(pid))
+
+
+def _in_state(url: str, *states: str) -> list[int]:
+    return _ask(url, select(Dispatch.id).where(Dispatch.state.in_(states)))
+
+
+def _changes(url: str) -> list[int]:
+    return _ask(url, select(Change.id).order_by(Change.id))
+
+
+def _ask(url: str, question) -> list[int]:
+    database = Database(url)
+    try:
+        with database.read() as connection:
+            return list(connection.scalars(question))
+    finally:
+        database.close()
+
+
+@on_postgresql
+def test_law_9_who_changes_the_picture_holds_the_pen(tell, work, service, handlers, client, runner, monkeypatch):  # noqa: PLR0917
+    """Whatever way the history is written, nobody else writes it meanwhile, so its ids are in the order of commit."""
+    written: list[bool] = []
+    record, paint = picture.record, picture.paint
+    held = text("SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted")
+
+    def noted(write: Any) -> Any:
+        def with_note(connection: Connection, changes: Any, *more: Any, **named: Any) -> None:
+            if changes:
+                written.append(bool(connection.scalar(held)))
+            write(connection, changes, *more, **named)
+
+        return with_note
+
+    monkeypatch.setattr(picture, "record", noted(record))
+    monkeypatch.setattr(picture, "paint", noted(paint))
+
+    @handlers.on("*")
+    def fail(event: Event, package: Package) -> None:
+        raise GiveUp("no")
+
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    ways = {
+        "digest, and parking": lambda: tell("PACKAGE_ACTIVATE"),
+        "replay by the API": lambda: client.post("/api/dispatches/1/replay", headers=bearer),
+        "replay by command": lambda: runner.invoke(args=["replay", "--state", "parked"]),
+        "rebuild": lambda: (_spoil(service), runner.invoke(args=["rebuild"])),
+    }
+    for way, go in ways.items():
+        before = len(written)
+        go()
+        work()
+        assert len(written) > before, way
+    assert all(written)
+
+
+def _spoil(service: Any) -> None:
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE packages SET status = 'DRAFT'"))

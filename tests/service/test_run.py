@@ -1,0 +1,169 @@
+"""The service as `make run` starts it, told by callbacks as OneSpan sent them to others."""
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from app.handlers import handlers
+from tests.conftest import _administer
+from tests.support.processes import BIN, BOOT, ROOT, Site, Web, until
+
+# A callback as it came in somewhere, with its headers; only the host, the path and the key are those of this service.
+CAPTURED = (
+    "POST {path} HTTP/1.1\r\n"
+    "Host: {host}\r\n"
+    "Accept-Encoding: gzip,deflate\r\n"
+    "User-Agent: \r\n"
+    "Authorization: Basic {key}\r\n"
+    "Content-Type: application/json; charset=utf-8\r\n"
+    "Content-Length: {length}\r\n"
+    "\r\n"
+)
+COMPLETED = (
+    '{"@class":"com.silanis.esl.packages.event.ESLProcessEvent","name":"PACKAGE_COMPLETE",'
+    '"sessionUser":"30ba8506-9819-46aa-a22d-c0114ba34cd0","packageId":"LWsUTvGgE4WpOvaQPT16idnxNj8=",'
+    '"message":null,"documentId":null,"createdDate":"2020-08-21T14:12:34.544Z"}'
+)
+# The same, as a person laid it out.
+COMPLETED_BY_HAND = """{
+  "@class": "com.silanis.esl.packages.event.ESLProcessEvent",
+  "name": "PACKAGE_COMPLETE",
+  "sessionUser": "30ba8506-9819-46aa-a22d-c0114ba34cd0",
+  "packageId": "LWsUTvGgE4WpOvaQPT16idnxNj8=",
+  "message": null,
+  "documentId": null,
+  "createdDate": "2020-08-21T14:12:34.544Z"
+}
+"""
+ACTIVATED = """{
+  "@class": "com.silanis.esl.packages.event.ESLProcessEvent",
+  "name": "PACKAGE_ACTIVATE",
+  "sessionUser": "8QS1yr3q8DEZ",
+  "packageId": "xT9OeZ-j2jIynQBaLeLdgp9CtZk=",
+  "message": null,
+  "documentId": null,
+  "createdDate": "2019-10-09T19:32:12.255Z"
+}
+"""
+SETTINGS = "settings.env"
+
+
+class Installation:
+    """A fresh installation: settings made by `flask setup`, a database migrated by `flask db upgrade`, gunicorn."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.settings_file = site.folder / SETTINGS
+        self.setup = self.flask("setup")
+        self.upgrade = self.flask("db", "upgrade")
+        self.web: Web = site.gunicorn(app="wsgi:app")
+        told = (line.split("=", 1) for line in self.settings_file.read_text().splitlines() if "=" in line)
+        self.secrets = {name: value.removeprefix("first=") for name, value in told}
+
+    def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one of our commands."""
+        return subprocess.run(
+            [str(BIN / "flask"), *arguments],
+            env=self.site.env,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=BOOT,
+            check=True,
+        )
+
+    def read(self, path: str) -> Any:
+        """GET from the JSON API with the token that was generated; None where there is nothing yet."""
+        bearer = {"Authorization": f"Bearer {self.secrets['API_TOKENS']}"}
+        status, answer = self.web.ask("GET", path, headers=bearer)
+        assert status in (200, 404), answer
+        return json.loads(answer) if status == 200 else None
+
+    def post(self, body: str) -> tuple[int, bytes]:
+        """Post a body with the key that was generated."""
+        key = {"Authorization": f"Basic {self.secrets['ONESPAN_CALLBACK_KEYS']}"}
+        return self.web.ask("POST", "/onespan/callback", body=body.encode(), headers=key)
+
+    def post_as_captured(self, body: str) -> str:
+        """Send the very bytes OneSpan sends; returns the status line of the answer."""
+        head = CAPTURED.format(
+            path="/onespan/callback",
+            host=f"127.0.0.1:{self.web.port}",
+            key=self.secrets["ONESPAN_CALLBACK_KEYS"],
+            length=len(body),
+        )
+        with socket.create_connection(("127.0.0.1", self.web.port), timeout=10) as line:
+            line.sendall(head.encode() + body.encode())
+            return line.recv(4096).partition(b"\r\n")[0].decode()
+
+
+@pytest.fixture
+def empty_postgresql(postgresql: str) -> Iterator[str]:
+    """The URL of a PostgreSQL database with nothing in it."""
+    url = make_url(postgresql)
+    name = f"fresh_{os.urandom(6).hex()}"
+    _administer(url, f"CREATE DATABASE {name}")
+    yield url.set(database=name).render_as_string(hide_password=False)
+    _administer(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    """An installation on an empty database."""
+    url = f"sqlite:///{tmp_path}/data/status.db"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("empty_postgresql")
+    with Site(tmp_path, url) as site:
+        for made_by_setup in ("ONESPAN_CALLBACK_KEYS", "API_TOKENS"):
+            del site.env[made_by_setup]
+        site.env |= {"SETTINGS_FILE": str(site.folder / SETTINGS), "FLASK_APP": str(ROOT / "wsgi.py")}
+        yield Installation(site)
+
+
+def test_a_fresh_installation_takes_what_onespan_sends(installation: Installation):
+    """Real callbacks, one byte by byte with its headers, come out as packages, events and history."""
+    assert installation.post_as_captured(COMPLETED) == "HTTP/1.1 200 OK"
+    assert installation.post(COMPLETED_BY_HAND) == (200, b'{"callback":2}\n')
+    assert installation.post(ACTIVATED) == (200, b'{"callback":3}\n')
+
+    completed, activated = "/api/packages/LWsUTvGgE4WpOvaQPT16idnxNj8=", "/api/packages/xT9OeZ-j2jIynQBaLeLdgp9CtZk="
+    package = until(lambda: installation.read(completed))
+    sent = until(lambda: installation.read(activated))
+    _, event = installation.read("/api/events")["items"]
+    history = installation.read(f"{completed}/history")["items"]
+
+    assert (package["status"], package["completed_at"]) == ("COMPLETED", "2020-08-21T14:12:34.544000Z")
+    assert (sent["status"], sent["status_at"]) == ("SENT", "2019-10-09T19:32:12.255000Z")
+    assert (event["name"], event["package_id"], event["repeats"]) == ("PACKAGE_COMPLETE", package["id"], 1)
+    assert [one["id"] for one in event["callbacks"]] == [1, 2]
+    assert {run["handler"] for run in event["dispatches"]} == set(handlers.wanting("PACKAGE_COMPLETE"))
+    (became,) = [one for one in history if one["attribute"] == "status"]
+    assert (became["old"], became["new"], became["cause"]) == (None, "COMPLETED", {"kind": "callback", "id": 1})
+    assert json.loads(installation.web.ask("GET", "/readyz", headers={})[1])["status"] == "ready"
+
+
+@pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
+def test_setup_writes_secrets_once_and_for_us_alone(installation: Installation):
+    """The settings file is ours to read and is never overwritten; what setup prints has no secret in it."""
+    before = installation.settings_file.read_bytes()
+
+    second = installation.flask("setup")
+    said = (
+        installation.setup.stdout + installation.setup.stderr + second.stdout + second.stderr + installation.web.said()
+    )
+
+    assert installation.settings_file.stat().st_mode & 0o777 == 0o600
+    assert installation.settings_file.read_bytes() == before
+    for secret in ("ONESPAN_CALLBACK_KEYS", "API_TOKENS", "DASHBOARD_PASSWORD", "DASHBOARD_READONLY_PASSWORD"):
+        assert len(installation.secrets[secret]) >= 32
+        assert installation.secrets[secret] not in said
+    assert "made just now" in installation.setup.stdout
+    assert "made just now" not in second.stdout
+    assert os.fspath(installation.settings_file) in second.stdout

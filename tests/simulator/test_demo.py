@@ -1,0 +1,132 @@
+"""The simulator: `make demo`."""
+
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import requests
+from flask import Flask
+
+from tests.conftest import KEY, TOKEN, on_sqlite
+from tests.support.simulated import ROOT, serving, wait_until
+
+
+@on_sqlite
+def test_the_demo_shows_packages_and_ends_when_told(database_url: str, tmp_path: Path):
+    """`make demo` starts the service and has it called back; Ctrl-C ends both, and that is a success."""
+    address = f"127.0.0.1:{free_port()}"
+    environment = prepared(database_url, tmp_path, address)
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        process = subprocess.Popen(["sh", "deploy/demo.sh"], cwd=ROOT, env=environment, stdout=file, stderr=file)
+    try:
+        wait_until(lambda: packages_known(address) > 2)
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    finally:
+        process.terminate()
+
+    assert process.returncode == 0
+    assert f'curl -s "http://{address}/api/packages' in output.read_text()
+    assert re.search(r"(\d+) callbacks: \1 accepted, 0 refused, 0 unreachable\.\n", output.read_text())
+    assert packages_known(address) == 0
+
+
+@on_sqlite
+def test_ctrl_c_in_a_terminal_ends_the_demo_with_one_calm_line(database_url: str, tmp_path: Path):
+    """The terminal tells all that it has started at once; nobody complains of the others, and `make` of nothing."""
+    address = f"127.0.0.1:{free_port()}"
+    (tmp_path / "Makefile").write_text(f"demo:\n\t@cd {ROOT} && python deploy/foreground.py sh deploy/demo.sh\n")
+    make, terminal = pty.fork()
+    if make == 0:
+        os.execvpe("make", ["make", "-f", str(tmp_path / "Makefile")], prepared(database_url, tmp_path, address))
+    shown: list[str] = []
+    reader = threading.Thread(target=read_all, args=(terminal, shown))
+    reader.start()
+    try:
+        wait_until(lambda: packages_known(address) > 2)
+        os.write(terminal, b"\x03")
+        reader.join(30)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(make, signal.SIGTERM)
+        _, status = os.waitpid(make, 0)
+
+    ending = "".join(shown).partition("^C")[2]
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert re.search(r"(\d+) callbacks: \1 accepted, 0 refused, 0 unreachable\.", ending)
+    assert not re.search("Nobody|Terminated|Interrupt|Error", ending)
+    assert packages_known(address) == 0
+
+
+def read_all(terminal: int, into: list[str]) -> None:
+    """All that is shown there, until nobody has it open any more."""
+    with suppress(OSError):
+        while part := os.read(terminal, 65536):
+            into.append(part.decode(errors="replace"))
+
+
+def test_the_demo_is_apart_from_the_service():
+    """It must not take into its own database what callers were promised would be in the service's."""
+    recipe = (ROOT / "Makefile").read_text()
+
+    for name in ("SETTINGS_FILE", "DATABASE_URL", "SPOOL_DIR"):
+        assert re.search(rf"^demo: export {name} := .*instance/demo", recipe, re.MULTILINE)
+
+
+def prepared(database_url: str, folder: Path, address: str) -> dict[str, str]:
+    """The environment of a demo in a folder, with settings that are known."""
+    (folder / "settings.env").write_text(f"ONESPAN_CALLBACK_KEYS=first={KEY}\nAPI_TOKENS=first={TOKEN}\n")
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "SETTINGS_FILE": str(folder / "settings.env"),
+        "DATABASE_URL": database_url,
+        "SPOOL_DIR": str(folder / "spool"),
+        "DEMO_LOG": str(folder / "demo.log"),
+        "DEMO_RATE": "50",
+        "BIND": address,
+        "WEB_CONCURRENCY": "1",
+    }
+
+
+def test_the_demo_leaves_alone_what_runs_there_already():
+    """It would show somebody else's packages."""
+    other = Flask("other")
+    other.add_url_rule("/healthz", view_func=lambda: "fine")
+    with serving(other) as url:
+        answer = subprocess.run(
+            ["sh", "deploy/demo.sh"],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "BIND": url.split("/")[2]},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert answer.returncode == 1
+    assert "BIND=" in answer.stderr
+
+
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def packages_known(address: str) -> int:
+    """How many packages a service shows; 0 where none answers yet."""
+    try:
+        answer = requests.get(
+            f"http://{address}/api/packages", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10
+        )
+    except requests.ConnectionError:
+        return 0
+    return len(answer.json()["items"])

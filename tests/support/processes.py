@@ -1,0 +1,226 @@
+"""Real processes of the service, for tests that stop and kill them: gunicorn and `flask worker` on a database.
+
+Every wait has a deadline; every process is in a group of its own and is gone when its `Site` is closed.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from tests.conftest import KEY, TOKEN, onespan_time
+from tests.conftest import NOON as WHEN
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BIN = Path(sys.executable).parent
+BOOT = 30.0  # seconds a process gets to be there
+TRANSPORT = (OSError, http.client.HTTPException)  # nobody answered
+
+SERVICE = """
+from app import create_app
+from handlers_of_this_test import handlers
+
+app = create_app(handlers=handlers)
+"""
+WITNESS = '''
+import os
+
+from app.work.dispatch import Handlers
+
+handlers = Handlers()
+
+
+def note(*words):
+    """Append one line to the witness file; other processes do so at the same time."""
+    line = " ".join(str(word) for word in words) + "\\n"
+    file = os.open(os.environ["WITNESS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, line.encode())
+    os.close(file)
+'''
+
+
+def until(condition: Callable[[], Any], *, seconds: float = 20, what: str = "") -> Any:
+    """Look again and again until the condition holds, and return what it said; fail at the deadline."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"it did not happen in {seconds} s: {what or condition}")
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """A process of the service, with all its children."""
+
+    def __init__(self, command: list[str], *, env: dict[str, str], folder: Path, log: Path) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                env=env,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    @property
+    def children(self) -> list[int]:
+        """Process ids of its children now."""
+        file = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return [int(one) for one in file.read_text().split()] if file.exists() else []
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.poll() is not None
+
+    def terminate(self, *, number: int = signal.SIGTERM) -> None:
+        """Ask it to end."""
+        os.kill(self.pid, number)
+
+    def wait(self, *, seconds: float = 40) -> int:
+        """Wait for its end and return its exit code."""
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """SIGKILL it and all its children, as a power cut would."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait(10)
+
+    def said(self) -> str:
+        """What it wrote to its terminal."""
+        return self.log.read_text(errors="replace")
+
+
+class Web(Process):
+    """A gunicorn; `port` is where it listens."""
+
+    port: int
+
+    def ask(
+        self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str], seconds: float = 15
+    ) -> tuple[int, bytes]:
+        """One request on a connection of its own: status and body of the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+        try:
+            connection.request(method, path, body=body, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def post(self, body: bytes) -> tuple[int, bytes]:
+        """Post a callback to the door."""
+        return self.ask("POST", "/onespan/callback", body=body, headers={"Authorization": f"Basic {KEY}"})
+
+    def tell(self, name: str, *, package: str, **members: Any) -> int | None:
+        """Post a callback as OneSpan would; returns the journal id, None where it was spooled."""
+        status, answer = self.post(callback(name, package=package, **members))
+        assert status == 200, answer
+        return json.loads(answer)["callback"]
+
+    def read(self, path: str) -> Any:
+        """GET from the JSON API."""
+        status, answer = self.ask("GET", path, headers={"Authorization": f"Bearer {TOKEN}"}, seconds=40)
+        assert status == 200, answer
+        return json.loads(answer)
+
+    def answers(self) -> bool:
+        """Whether it takes requests."""
+        with contextlib.suppress(*TRANSPORT):
+            return self.ask("GET", "/healthz", headers={}, seconds=2)[0] == 200
+        return False
+
+
+class Site:
+    """One installation in a folder: its database, its handlers (a module's text) and the processes that run."""
+
+    def __init__(self, folder: Path, database_url: str, *, handlers: str = "", **settings: str) -> None:
+        self.folder = folder / "site"
+        self.folder.mkdir()
+        self.witness = self.folder / "witness"
+        self.processes: list[Process] = []
+        (self.folder / "service.py").write_text(SERVICE)
+        (self.folder / "handlers_of_this_test.py").write_text(WITNESS + handlers)
+        self.env = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}",
+            "FLASK_APP": "service",
+            "SETTINGS_FILE": os.devnull,
+            "DATABASE_URL": database_url,
+            "ONESPAN_CALLBACK_KEYS": f"test={KEY}",
+            "API_TOKENS": f"test={TOKEN}",
+            "SPOOL_DIR": str(self.folder / "spool"),
+            "WITNESS": str(self.witness),
+            **settings,
+        }
+
+    def gunicorn(self, *, workers: int = 2, port: int | None = None, app: str = "service:app", **env: str) -> Web:
+        """Start gunicorn with our `gunicorn.conf.py`; returns when it answers."""
+        web = self.boot(workers=workers, port=port, app=app, **env)
+        until(lambda: web.answers() or web.ended, seconds=BOOT, what="gunicorn answers")
+        assert not web.ended, web.said()
+        return web
+
+    def boot(self, *, workers: int = 2, port: int | None = None, app: str = "service:app", **env: str) -> Web:
+        """Start gunicorn and do not wait for it."""
+        port = port or free_port()
+        env |= {"BIND": f"127.0.0.1:{port}", "WEB_CONCURRENCY": str(workers)}
+        web = Web(
+            [str(BIN / "gunicorn"), "-c", str(ROOT / "gunicorn.conf.py"), app],
+            env=self.env | env,
+            folder=self.folder,
+            log=self.folder / f"gunicorn-{port}.log",
+        )
+        web.port = port
+        self.processes.append(web)
+        return web
+
+    def worker(self, **env: str) -> Process:
+        """Start a `flask worker`; returns when it works."""
+        log = self.folder / f"worker-{len(self.processes)}.log"
+        process = Process([str(BIN / "flask"), "worker"], env=self.env | env, folder=self.folder, log=log)
+        self.processes.append(process)
+        until(lambda: "Working." in process.said() or process.ended, seconds=BOOT, what="the worker works")
+        assert not process.ended, process.said()
+        return process
+
+    def witnessed(self) -> list[list[str]]:
+        """The lines that handlers noted, in words."""
+        return [line.split() for line in self.witness.read_text().splitlines()] if self.witness.exists() else []
+
+    def spooled(self) -> list[Path]:
+        """The files in the spool."""
+        return sorted((self.folder / "spool").glob("*"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.kill()
+
+
+def callback(name: str, *, package: str, **members: Any) -> bytes:
+    """A callback's body as OneSpan writes it."""
+    told = {"name": name, "packageId": package, "sessionUser": "cleo-the-sender", "createdDate": onespan_time(WHEN)}
+    return json.dumps(told | members).encode()

@@ -1,0 +1,99 @@
+"""Plays random schedules against the theorem (`tests/laws/test_theorem.py`) until stopped, or until one contradicts it.
+
+`make prove`, or `make prove PROVE_SECONDS=600`. Each seed is played on SQLite and on PostgreSQL.
+"""
+
+import argparse
+import logging
+import secrets
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+from sqlalchemy import make_url
+
+from tests.conftest import migrate, postgresql_server
+from tests.support.bench import Bench
+from tests.support.schedules import Schedule
+
+SHOWN = ("schedules", "steps", "turns", "faults", "crashes", "callbacks lost", "reconciles", "clean reconciles")
+
+
+def play(bench: Bench, *, seeded: int, schedules: int, steps: int) -> Counter[str]:
+    """So many schedules, the same ones for the same seed; what befell them.
+
+    Raises what contradicts the theorem, with the smallest schedule that does as its notes.
+    """
+
+    class Played(Schedule):
+        """On this bench."""
+
+    Played.bench, Played.count = bench, Counter()
+    wanted = settings(
+        max_examples=schedules,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    run_state_machine_as_test(seed(seeded)(Played), settings=wanted)
+    return Played.count
+
+
+def main() -> int:
+    """Play in ever new seeds. Returns 1 where a schedule contradicts the theorem."""
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
+    asked.add_argument("--seed", type=int, help="play only this one's schedules")
+    asked.add_argument("--schedules", type=int, default=50, help="of each seed")
+    asked.add_argument("--steps", type=int, default=15, help="of each schedule, at most")
+    given = asked.parse_args()
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as folder, postgresql_server() as postgresql:
+        sqlite = f"sqlite:///{Path(folder) / 'prove.db'}"
+        migrate(sqlite)
+        template = make_url(postgresql).set(database="template").render_as_string(hide_password=False)
+        benches = [Bench(sqlite), Bench(template)]
+        try:
+            return _play_on(benches, given)
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            for bench in benches:
+                bench.close()
+
+
+def _play_on(benches: Sequence[Bench], given: argparse.Namespace) -> int:
+    began, total = time.monotonic(), Counter[str]()
+    for turn in count():
+        seeded, bench = given.seed, benches[turn % len(benches)]
+        if seeded is None:
+            seeded = secrets.randbits(32)
+        try:
+            total += play(bench, seeded=seeded, schedules=given.schedules, steps=given.steps)
+        except Exception as contradiction:  # noqa: BLE001  (an assertion, or whatever the service raised)
+            _say(f"A counterexample, of seed {seeded}: {type(contradiction).__name__}: {contradiction}")
+            _say("\n".join(getattr(contradiction, "__notes__", ())))
+            return 1
+        counted = ", ".join(f"{total[one]} {one}" for one in SHOWN)
+        _say(f"{time.monotonic() - began:.0f} s, seed {seeded}: {counted}, 0 counterexamples")
+        if time.monotonic() - began >= given.seconds or (given.seed is not None and bench is benches[-1]):
+            break
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

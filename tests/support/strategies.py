@@ -1,0 +1,177 @@
+"""What OneSpan might say of a package: sets of callbacks and snapshots, drawn so that they often meet.
+
+Few people, documents and minutes: ties, repeats and contradictions are the rule. Everybody is spoken of by their
+own id or by that of their role.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from app.onespan.catalogue import CATALOGUE
+from tests.conftest import ADA, BEN, CLEO, HOUR, NOON
+from tests.support.fixtures import CONSENT, CONTRACT, JSON, approval, callback, document, package, person, role
+
+DAN, EVE = "dan-who-takes-over", "eve-who-may-sign-too"
+ROLE_A, ROLE_B, ROLE_C, ROLE_OF_SENDER = "role-a", "role-b", "role-c", "role-of-sender"
+LATER = NOON + 2 * HOUR  # when all that is drawn here has happened
+MINUTE = timedelta(minutes=1)
+STATUSES = (
+    "DRAFT",
+    "SENT",
+    "SENT",
+    "SENT",
+    "COMPLETED",
+    "DECLINED",
+    "EXPIRED",
+    "OPTED_OUT",
+    "ARCHIVED",
+    "ARCHIVAL_PENDING",
+)
+PEOPLE = (ADA, BEN, DAN, EVE, CLEO, ROLE_A, ROLE_B, ROLE_C, None)
+SUCCESSORS = (ROLE_C, DAN, None)
+
+
+SHORT = st.text(max_size=8)
+
+
+def any_json(*leaves: st.SearchStrategy[Any], keys: st.SearchStrategy[str] = SHORT) -> Any:
+    """Any JSON value, some levels deep; these may stand in it besides those that always may."""
+    plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), *leaves)
+    inner = st.one_of(plain, st.lists(plain, max_size=3), st.dictionaries(keys, plain, max_size=3))
+    return st.one_of(inner, st.lists(inner, max_size=4), st.dictionaries(keys, inner, max_size=4))
+
+
+times = st.integers(0, 6).map(lambda minutes: NOON + minutes * MINUTE)
+names = st.sampled_from([*sorted(CATALOGUE), "PACKAGE_FRAMED"])
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that is to be told of one package: bodies of callbacks, and snapshots with their date."""
+
+    callbacks: tuple[JSON, ...]
+    snapshots: tuple[tuple[JSON, datetime], ...]
+
+    def of(self, package_id: str) -> "Facts":
+        """The same of another package."""
+        return Facts(
+            tuple({**body, "packageId": package_id} for body in self.callbacks),
+            tuple(({**shown, "id": package_id}, at) for shown, at in self.snapshots),
+        )
+
+
+@st.composite
+def callbacks(draw: st.DrawFn, happened_at: st.SearchStrategy[datetime | None] = times) -> JSON:
+    """One callback about `pkg-1`."""
+    name = draw(names)
+    members: dict[str, Any] = {"sessionUser": draw(st.sampled_from(PEOPLE))}
+    match name:
+        case "DOCUMENT_SIGNED" | "DOCUMENT_VIEWED":
+            members["documentId"] = draw(st.sampled_from((CONTRACT, "terms", CONSENT, None)))
+        case "EMAIL_BOUNCE":
+            members["message"] = draw(st.sampled_from(("BOUNCE", "OOTO", None)))
+        case "PACKAGE_DECLINE" | "PACKAGE_OPT_OUT":
+            members["message"] = draw(st.sampled_from(("too expensive", "wrong name", None)))
+        case "PACKAGE_ATTACHMENT":
+            members["message"] = draw(st.sampled_from(("passport.pdf", "visa.pdf")))
+        case "ROLE_REASSIGN":
+            members["newRoleId"] = draw(st.sampled_from([to for to in SUCCESSORS if to != members["sessionUser"]]))
+    return callback(name, draw(happened_at), **members)
+
+
+@st.composite
+def retold(draw: st.DrawFn, body: JSON) -> JSON:
+    """The same callback in other words: order and spelling of members, nulls, time zone."""
+    again = {name: body[name] for name in draw(st.permutations(list(body)))}
+    if draw(st.booleans()):
+        again = {name: value for name, value in again.items() if value is not None and name != "@class"}
+    if again["name"] == "PACKAGE_READY_FOR_COMPLETE" and draw(st.booleans()):
+        again["name"] = "PACKAGE_READY_FOR_COMPLETION"
+    if again.get("createdDate") and draw(st.booleans()):
+        again["createdDate"] = datetime.fromisoformat(again["createdDate"]).isoformat()
+    return again
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> tuple[JSON, datetime]:
+    """A reading of `pkg-1` and its date. Synthetic; nobody sits in two seats, nothing was signed after it was read."""
+    at = draw(times)
+    in_a = draw(st.sampled_from((ADA, ADA, DAN, None)))
+    in_c = draw(st.sampled_from((None, *((DAN,) if in_a != DAN else ()))))
+    role_of_ben = draw(st.sampled_from((ROLE_B, BEN)))  # with the SDKs' custom ids a seat is called like its signer
+    seats = [(ROLE_A, in_a), *draw(_maybe((role_of_ben, BEN))), *draw(_maybe((ROLE_C, in_c)))]
+    roles = [_role(draw, role_id, who) for role_id, who in seats]
+    if in_a and draw(st.booleans()):
+        roles[0]["signers"].append(person(EVE))  # both sign for one role
+    if draw(st.booleans()):
+        roles.append(role(CLEO, ROLE_OF_SENDER, index=0, type="SENDER"))
+    documents = [
+        document(one, [_approval(draw, one, role["id"], at) for role in roles if draw(st.booleans())], index=place)
+        for place, one in enumerate(draw(st.sampled_from(((CONSENT, CONTRACT), (CONTRACT, "terms"), (CONTRACT,)))))
+    ]
+    status = draw(st.sampled_from(STATUSES))
+    ended = status in ("COMPLETED", "ARCHIVED")
+    members = {
+        "roles": roles,
+        "documents": documents,
+        "trashed": draw(st.booleans()) and draw(st.booleans()),
+        "autocomplete": draw(st.booleans()),
+        "due": _text(draw(st.sampled_from((None, LATER)))),
+        "updated": _text(at),
+        "completed": _text(at) if ended else None,
+        "messages": draw(_messages),
+    }
+    return package(status, **members), at
+
+
+_messages = st.lists(
+    st.builds(
+        lambda minutes, who, content: {
+            "created": _text(NOON + minutes * MINUTE),
+            "from": {"id": who},
+            "content": content,
+        },
+        st.integers(0, 6),
+        st.sampled_from((ADA, BEN, DAN)),
+        st.sampled_from(("too expensive", "not mine")),
+    ),
+    max_size=2,
+    unique_by=lambda one: one["created"],
+)
+
+
+def _maybe(seat: tuple[str, str | None]) -> st.SearchStrategy[list[tuple[str, str | None]]]:
+    return st.sampled_from(([], [seat]))
+
+
+def _role(draw: st.DrawFn, role_id: str, who: str | None) -> JSON:
+    wanted = draw(st.sampled_from((None, "INCOMPLETE", "COMPLETE")))
+    attachments = [{"id": "1", "name": "passport.pdf", "required": True, "status": wanted}] if wanted else []
+    locked = draw(st.booleans()) and draw(st.booleans())
+    return role(who, role_id, index=draw(st.integers(0, 2)), locked=locked, attachmentRequirements=attachments)
+
+
+def _approval(draw: st.DrawFn, document_id: str, role_id: str, at: datetime) -> JSON:
+    marked = draw(st.sampled_from((None, NOON - HOUR, at)))
+    if document_id == CONSENT:
+        return approval(role_id, accepted=marked)
+    return approval(role_id, signed=marked, optional=draw(st.integers(0, 3)) == 0)
+
+
+def _text(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+facts = st.builds(
+    Facts,
+    callbacks=st.lists(callbacks(), max_size=9).map(tuple),
+    snapshots=st.lists(snapshots(), max_size=3).map(tuple),
+).filter(lambda drawn: drawn.callbacks or drawn.snapshots)
+
+# Undated callbacks, each with when it came in: what is the same and what is news goes by that.
+undated = st.lists(st.tuples(callbacks(st.none() | times), times), min_size=1, max_size=8).map(
+    lambda told: sorted(told, key=lambda one: one[1])
+)

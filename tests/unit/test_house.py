@@ -1,0 +1,187 @@
+"""The house: who may know whom, read from the imports themselves."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+APP = ROOT / "app"
+MODULES = sorted(APP.rglob("*.py"))
+
+# Who may know what of ours; the longest name that fits a module counts. Everybody may know `app.errors`.
+MAY_KNOW = {
+    "config": (),
+    "app.errors": (),
+    "app.logs": (),
+    "app.onespan": ("app.onespan",),
+    "app.store": ("app.store", "app.onespan"),
+    "app.work": ("app.work", "app.store", "app.onespan", "app.logs"),
+    "app.checks": ("app.store",),
+    "app.web": ("app.web", "app.checks", "app.store", "app.onespan", "app.logs"),
+    "app.cli": ("app.cli", "app.checks", "app.work", "app.store", "app.onespan", "app.simulator.command", "config"),
+    "app.simulator": ("app.simulator", "app.onespan.catalogue"),
+    "app.handlers": ("app.work.dispatch", "app.onespan.values", "app.onespan.catalogue"),
+    "app": ("app", "config"),
+}
+# The one place that may import inside a function: the developers' file comes last, when all it needs is there.
+MAY_IMPORT_LATE = {"app"}
+
+
+def name_of(module: Path) -> str:
+    """The dotted name of a file."""
+    parts = module.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {name_of(module): module for module in [*MODULES, ROOT / "config.py"]}
+
+
+def imports(module: Path) -> Iterator[tuple[str, bool]]:
+    """Every module of ours that a file imports, and whether it does so at its top."""
+    tree = ast.parse(module.read_text())
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                found = [alias.name for alias in node.names]
+            case ast.ImportFrom(level=0, module=str(origin)):
+                found = [
+                    f"{origin}.{alias.name}" if f"{origin}.{alias.name}" in NAMES else origin for alias in node.names
+                ]
+            case ast.ImportFrom():
+                raise AssertionError(f"{module}: imports say where from in full")
+            case _:
+                continue
+        for name in found:
+            if name in NAMES or name.split(".")[0] in ("app", "config", "tests", "migrations", "benchmarks"):
+                yield name, id(node) in top
+
+
+def within(name: str, place: str) -> bool:
+    """Whether a module is that one, or below it."""
+    return name == place or name.startswith(f"{place}.")
+
+
+def room_of(name: str) -> str:
+    """The line of the table that counts for a module."""
+    return max((place for place in MAY_KNOW if place == name or (place != "app" and within(name, place))), key=len)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_nobody_knows_more_than_their_room_allows(name):
+    """Arrows point inwards; an edge can be exchanged without touching the core."""
+    allowed = (*MAY_KNOW[room_of(name)], *(() if name in ("config", "app.errors") else ("app.errors",)))
+
+    for known, _ in imports(NAMES[name]):
+        assert any(within(known, place) for place in allowed), f"{name} must not know {known}"
+
+
+def test_no_room_of_the_web_knows_how_work_is_done():
+    """What a page wants done it asks of what it was given."""
+    for name, module in NAMES.items():
+        if within(name, "app.web"):
+            assert not [known for known, _ in imports(module) if within(known, "app.work")], name
+
+
+def test_nobody_but_the_edges_knows_flask():
+    """The core can be called from anywhere."""
+    for name, module in NAMES.items():
+        inner = any(within(name, room) for room in ("app.onespan", "app.store", "app.work", "app.errors", "config"))
+        if inner and name != "app.web":
+            for node in ast.walk(ast.parse(module.read_text())):
+                origin = node.module if isinstance(node, ast.ImportFrom) else None
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [origin or ""]
+                assert not [one for one in names if one.split(".")[0] in ("flask", "werkzeug")], name
+
+
+def test_there_are_no_import_cycles():
+    """Whoever is imported can be understood first."""
+    known = {name: {one for one, top in imports(module) if top and one in NAMES} for name, module in NAMES.items()}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for one in sorted(known[name]):
+                visit(one, (*path, name))
+            done.add(name)
+
+    for name in sorted(known):
+        visit(name, ())
+
+
+def test_nothing_is_imported_inside_a_function():
+    """But where `create_app` puts the pieces together."""
+    for name, module in NAMES.items():
+        late = [one for one, top in imports(module) if not top]
+        assert not late or name in MAY_IMPORT_LATE, f"{name} imports {late} late"
+
+
+def test_only_create_app_and_the_commands_read_the_settings():
+    """Everybody else is given what they need."""
+    for name, module in NAMES.items():
+        if name not in ("app", "config") and not within(name, "app.cli"):
+            assert "config" not in {known for known, _ in imports(module)}, name
+
+
+# Words that this project has other words for. Word parts count: `sync_state` has two.
+NEVER = ("webhook", "webhooks", "envelope", "envelopes", "recipient", "recipients", "sync", "synced", "resync")
+NOT_AS_NAMES = ("job", "jobs", "task", "tasks", "listener", "listeners")
+THEIRS = (
+    "add_job",
+    "add_listener",
+    "job_id",
+    "job_defaults",
+    "EVENT_JOB_ERROR",
+    "JobExecutionEvent",
+    "_sync",
+)  # APScheduler's, and the file system's
+
+
+def words_of(name: str) -> list[str]:
+    """The words in an identifier, however it is written."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+
+
+def identifiers(module: Path) -> set[str]:
+    """What we name in a file: functions, classes, arguments, variables, attributes that are set."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                found.add(name)
+            case _:
+                pass
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_our_words_are_used_and_no_others(name):
+    """One name for one thing, everywhere."""
+    for identifier in identifiers(NAMES[name]) - set(THEIRS):
+        wrong = set(words_of(identifier)) & {*NEVER, *NOT_AS_NAMES}
+        assert not wrong, f"{name} names something {identifier}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *MODULES]),
+    ids=lambda text: str(text.relative_to(ROOT)),
+)
+def test_our_texts_say_callback_and_package(text):
+    """In the pages too. Addresses and what stands in quotes or code may be others' words."""
+    prose = re.sub(r"https?://\S+|```.*?```|`[^`]*`|\"[^\"\n]*\"", " ", text.read_text(), flags=re.DOTALL)
+
+    assert not set(re.findall(r"[a-z]+", prose.lower())) & {"webhook", "webhooks", "envelope", "envelopes"}
+
+
+def test_every_module_says_what_it_is():
+    """The first line of a file is its place in the house."""
+    for name, module in NAMES.items():
+        tree = ast.parse(module.read_text())
+        assert not tree.body or ast.get_docstring(tree), name

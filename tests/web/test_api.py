@@ -1,0 +1,954 @@
+"""The JSON API: its shapes, its filters, its pages, its refusals, and the document that promises them."""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from flask import Flask
+from jsonschema import Draft202012Validator
+from sqlalchemy import text
+
+from app import EXTENSION, create_app
+from app.errors import GiveUp
+from app.onespan.values import Event, Package
+from app.store import journal
+from app.store.journal import Entry
+from app.work.dispatch import Handlers
+from config import Settings
+from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, TOKEN, Clock, on_sqlite, onespan_time
+from tests.support.promised import assert_promised
+
+# The members that others rely on. More may come; none of these may go or change its name.
+PACKAGE = (
+    "id name type status status_at trashed deleted sender created_at updated_at due_at completed_at signers_total"
+    " signers_completed attention documents signers next_signers last_event_at read_at"
+)
+SENDER = "id name email"
+SIGNER = "id role_id name email order status status_at locked email_bounce kba_failures"
+DOCUMENT = "id name signed_by signed_at"
+EVENT = (
+    "id name package_id signer_id document_id message happened_at first_received_at source repeats callbacks dispatches"
+)
+DISPATCH = "id handler state attempts due_at finished_at error"
+CHANGE = "id package_id subject attribute old new happened_at recorded_at cause"
+CAUSE = "kind id"
+UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+
+FOR_ANYONE = ("/api/", "/api/openapi.json")
+
+LEASE = {
+    "id": "LWsUTvGg/E4WpOva=",
+    "name": "Lease 100% for_Ada",
+    "type": "PACKAGE",
+    "status": "SENT",
+    "trashed": False,
+    "created": onespan_time(NOON - 9 * HOUR),
+    "updated": onespan_time(NOON - 2 * HOUR),
+    "due": onespan_time(NOON + 48 * HOUR),
+    "sender": {"id": CLEO, "firstName": "Cleo", "lastName": "Sender", "email": "cleo@example.com"},
+    "roles": [
+        {
+            "id": "role-1",
+            "index": 1,
+            "type": "SIGNER",
+            "signers": [{"id": ADA, "firstName": "Ada", "lastName": "Signer", "email": "Ada@Example.com"}],
+        },
+        {"id": "role-2", "index": 2, "type": "SIGNER", "signers": [{"id": BEN, "firstName": "Ben", "email": "b@x.y"}]},
+    ],
+    "documents": [
+        {
+            "id": "doc-1",
+            "name": "Lease",
+            "approvals": [
+                {"role": "role-1", "signed": onespan_time(NOON - 3 * HOUR)},
+                {"role": "role-2", "signed": None},
+            ],
+        }
+    ],
+}
+
+
+@pytest.fixture
+def show(service: Any, clock: Clock) -> Callable[..., None]:
+    """Journal a reading of a package, as asking OneSpan does; it is dated an hour ago."""
+
+    def show(**members: Any) -> None:
+        entry = Entry("snapshot", clock(), json.dumps(members).encode(), package_id=members["id"], read_at=NOON - HOUR)
+        with service.database.write() as connection:
+            journal.add(connection, [entry])
+
+    return show
+
+
+@pytest.fixture
+def lease(show: Any, tell: Any, work: Any, handlers: Handlers) -> str:
+    """The id of a package with all there may be: signers, documents, attention, a parked handler, repeats."""
+
+    @handlers.on("EMAIL_BOUNCE")
+    def tell_cleo(event: Event, package: Package) -> None:
+        raise GiveUp("nobody answers")
+
+    show(**LEASE)
+    for _ in range(2):
+        tell("EMAIL_BOUNCE", package=LEASE["id"], sessionUser=BEN, message="BOUNCE", happened_at=NOON - HOUR / 2)
+    tell("KBA_FAILURE", package=LEASE["id"], sessionUser=BEN, happened_at=NOON - HOUR / 4)
+    work()
+    return LEASE["id"]
+
+
+def path_of(package_id: str) -> str:
+    """Where a package is."""
+    return f"/api/packages/{quote(package_id, safe='')}"
+
+
+def members(*named: tuple[str, Any]) -> Iterator[tuple[str, Any]]:
+    """All (name, value) pairs below, however deep."""
+    for name, value in named:
+        yield name, value
+        if isinstance(value, dict):
+            yield from members(*value.items())
+        elif isinstance(value, list):
+            yield from members(*((name, item) for item in value))
+
+
+def test_a_package_has_the_members_that_were_promised(ask, lease):
+    """Names, shapes and values of a package that has everything."""
+    shown = ask(path_of(lease)).json
+
+    assert set(PACKAGE.split()) <= set(shown)
+    assert shown["id"] == lease
+    assert (shown["name"], shown["type"], shown["status"]) == ("Lease 100% for_Ada", "PACKAGE", "SENT")
+    assert (shown["trashed"], shown["deleted"]) == (False, False)
+    assert shown["sender"] == {"id": CLEO, "name": "Cleo Sender", "email": "cleo@example.com"}
+    assert shown["created_at"] == "2026-03-02T03:00:00Z"
+    assert shown["due_at"] == "2026-03-04T12:00:00Z"
+    assert shown["last_event_at"] == shown["updated_at"] == "2026-03-02T11:45:00Z"
+    assert shown["read_at"] == "2026-03-02T11:00:00Z"
+    assert (shown["signers_total"], shown["signers_completed"], shown["next_signers"]) == (2, 1, [BEN])
+    ada, ben = shown["signers"]
+    for one in (ada, ben):
+        assert set(SIGNER.split()) <= set(one)
+    assert (ada["id"], ada["role_id"], ada["name"], ada["email"]) == (ADA, "role-1", "Ada Signer", "Ada@Example.com")
+    assert (ada["order"], ada["status"], ada["locked"], ada["email_bounce"]) == (1, "COMPLETED", False, None)
+    assert (ben["order"], ben["status"], ben["email_bounce"], ben["kba_failures"]) == (2, "PENDING", "BOUNCE", 1)
+    (document,) = shown["documents"]
+    assert set(DOCUMENT.split()) <= set(document)
+    assert (document["id"], document["name"], document["signed_by"]) == ("doc-1", "Lease", [ADA])
+    assert document["signed_at"] == "2026-03-02T09:00:00Z"
+    assert [(one["reason"], one["since"], one["who"]) for one in shown["attention"]] == [
+        ("KBA_FAILURE", "2026-03-02T11:45:00Z", BEN),
+        ("EMAIL_BOUNCE", "2026-03-02T11:30:00Z", BEN),
+        ("PARKED_HANDLER", "2026-03-02T12:00:00Z", "tell_cleo"),
+    ]
+    assert ask("/api/packages").json == {"items": [shown], "next": None, "previous": None}
+
+
+def test_an_event_has_the_members_that_were_promised(ask, lease):
+    """With the callbacks that told it and what its handlers made of it."""
+    listed = ask("/api/events", name="EMAIL_BOUNCE").json
+    (event,) = listed["items"]
+
+    assert set(listed) == {"items", "next", "previous"}
+    assert set(EVENT.split()) <= set(event)
+    assert (event["name"], event["package_id"], event["signer_id"]) == ("EMAIL_BOUNCE", lease, BEN)
+    assert (event["document_id"], event["message"], event["source"]) == (None, "BOUNCE", "callback")
+    assert (event["happened_at"], event["first_received_at"]) == ("2026-03-02T11:30:00Z", "2026-03-02T12:00:00Z")
+    assert event["repeats"] == 1
+    assert [one["key"] for one in event["callbacks"]] == ["test", "test"]
+    assert json.loads(event["callbacks"][0]["body"])["sessionUser"] == BEN
+    (dispatch,) = event["dispatches"]
+    assert set(DISPATCH.split()) <= set(dispatch)
+    assert (dispatch["handler"], dispatch["state"], dispatch["attempts"]) == ("tell_cleo", "parked", 1)
+    assert dispatch["error"] == "nobody answers"
+    assert dispatch["finished_at"] == "2026-03-02T12:00:00Z"
+    assert ask(f"/api/events/{event['id']}").json == event
+
+
+def test_law_8_every_change_has_a_cause_that_can_be_looked_up(ask, lease):
+    """The history of a package is its part of the feed; a callback is named by its journal id."""
+    history = ask(f"{path_of(lease)}/history").json
+    feed = ask("/api/changes").json
+
+    assert history["items"] == feed["items"]
+    for change in history["items"]:
+        assert set(CHANGE.split()) <= set(change)
+        assert set(CAUSE.split()) <= set(change["cause"])
+        assert change["package_id"] == lease
+    told = [one["id"] for event in ask("/api/events").json["items"] for one in event["callbacks"]]
+    by_kind = {one["cause"]["kind"]: one for one in history["items"]}
+    assert set(by_kind) == {"callback", "snapshot", "dispatch"}
+    assert by_kind["callback"]["cause"]["id"] in told
+    assert [one["id"] for one in history["items"]] == sorted(one["id"] for one in history["items"])
+    assert ("package", "status", None, "SENT") in {
+        (one["subject"], one["attribute"], one["old"], one["new"])
+        for one in history["items"]
+        if one["attribute"] == "status"
+    }
+
+
+def test_times_are_utc_with_a_z_everywhere_and_keep_their_microseconds(ask, tell, work, *, show, lease, clock):
+    """ISO 8601, on both databases, also where a change tells of a time."""
+    clock.forward(timedelta(microseconds=123456))
+    tell("PACKAGE_TRASH", package="pkg-1", happened_at=NOON - timedelta(milliseconds=1))
+    show(**{**LEASE, "due": "2026-03-05T13:30:00.250+01:00"})
+    work()
+
+    for path in ("/api/packages", "/api/events", "/api/changes", path_of("pkg-1"), f"{path_of(lease)}/history"):
+        for name, value in members(("answer", ask(path).json)):
+            if (name.endswith("_at") or name == "since") and value is not None:
+                assert UTC_TIME.fullmatch(value), (path, name, value)
+    trashed = ask(f"{path_of('pkg-1')}/history").json["items"][0]
+    assert trashed["happened_at"] == "2026-03-02T11:59:59.999000Z"
+    assert trashed["recorded_at"] == "2026-03-02T12:00:00.123456Z"
+    assert ask(path_of("pkg-1")).json["updated_at"] == "2026-03-02T11:59:59.999000Z"
+
+
+def test_times_in_the_history_are_written_as_all_others_are(ask, lease):
+    """A change of the due date tells of two times; they have the Z that every time has."""
+    (due,) = [one for one in ask("/api/changes").json["items"] if one["attribute"] == "due_at"]
+
+    assert (due["old"], due["new"]) == (None, "2026-03-04T12:00:00Z")
+
+
+@pytest.fixture
+def crowd(tell: Any, show: Any, work: Any, lease: str) -> Callable[..., list[str]]:
+    """Many packages; gives the ids that a list shows, sorted."""
+    tell("PACKAGE_DECLINE", package="declined", sessionUser=BEN, message="too dear", happened_at=NOON - 5 * HOUR)
+    tell("PACKAGE_TRASH", package="trashed", happened_at=NOON - 6 * HOUR)
+    tell("PACKAGE_DELETE", package="deleted", happened_at=NOON - 7 * HOUR)
+    tell("TEMPLATE_CREATE", package="template", happened_at=NOON - 8 * HOUR)
+    tell("PACKAGE_EXPIRE", package="expired", happened_at=NOON - 8 * HOUR)
+    tell("PACKAGE_HATCHED", package="egg", happened_at=NOON - 9 * HOUR)
+    show(id="sibling", name="lease 100x forXada", status="COMPLETED", sender={"email": "Other@Example.com"})
+    work()
+    return lambda found: sorted(one["id"] for one in found.json["items"])
+
+
+LEASE_ID = LEASE["id"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"status": "SENT"}, [LEASE_ID]),
+        ({"status": ["SENT", "EXPIRED"]}, [LEASE_ID, "expired"]),
+        ({"status": "sent"}, []),
+        ({"trashed": "true"}, ["trashed"]),
+        ({"trashed": "false", "deleted": "false"}, [LEASE_ID, "declined", "egg", "expired", "sibling", "template"]),
+        ({"deleted": "true"}, ["deleted"]),
+        ({"deleted": "1"}, ["deleted"]),
+        ({"type": "TEMPLATE"}, ["template"]),
+        ({"type": "PACKAGE"}, [LEASE_ID]),
+        ({"q": "lease"}, [LEASE_ID, "sibling"]),
+        ({"q": "LEASE 100"}, [LEASE_ID, "sibling"]),
+        ({"q": "100%"}, [LEASE_ID]),
+        ({"q": "for_a"}, [LEASE_ID]),
+        ({"q": "\\"}, []),
+        ({"q": "lwsutvgg/"}, [LEASE_ID]),
+        ({"q": "CLEO@example"}, [LEASE_ID]),
+        ({"q": "other@"}, ["sibling"]),
+        ({"q": "ada signer"}, [LEASE_ID]),
+        ({"q": "ada@EXAMPLE.com"}, [LEASE_ID]),
+        ({"q": "nowhere"}, []),
+        ({"signer": ADA}, [LEASE_ID]),
+        ({"signer": ADA.upper()}, []),
+        ({"signer": BEN}, [LEASE_ID, "declined"]),
+        ({"signer": "ADA@example.COM"}, [LEASE_ID]),
+        ({"signer": "ada@example"}, []),
+        ({"attention": "any"}, [LEASE_ID, "declined", "expired"]),
+        ({"attention": "KBA_FAILURE"}, [LEASE_ID]),
+        ({"attention": "EMAIL_BOUNCE"}, [LEASE_ID]),
+        ({"attention": "PARKED_HANDLER"}, [LEASE_ID]),
+        ({"attention": "DECLINED"}, ["declined"]),
+        ({"attention": "EXPIRED"}, ["expired"]),
+        ({"attention": "SIGNER_LOCKED"}, []),
+        ({"attention": "READY_FOR_COMPLETION"}, []),
+        ({"updated_since": "2026-03-02T06:00:00Z"}, [LEASE_ID, "declined", "trashed"]),
+        ({"updated_since": "2026-03-02T06:00:00.001Z"}, [LEASE_ID, "declined"]),
+        ({"updated_since": "2026-03-02T07:00:00+01:00"}, [LEASE_ID, "declined", "trashed"]),
+        ({"updated_since": "2026-03-02T07:00:00 01:00"}, [LEASE_ID, "declined", "trashed"]),
+        ({"updated_since": "2026-03-02 06:00"}, [LEASE_ID, "declined", "trashed"]),
+        ({"updated_since": "2026-03-03"}, []),
+        ({"updated_until": "2026-03-02T06:00:00Z"}, ["deleted", "egg", "expired", "template", "trashed"]),
+        ({"updated_since": "2026-03-02T05:00:00Z", "updated_until": "2026-03-02T06:00:00Z"}, ["deleted", "trashed"]),
+        ({"created_since": "2026-03-01"}, [LEASE_ID, "template"]),
+        ({"created_since": "2026-03-03"}, []),
+        ({"created_until": "2026-03-03"}, [LEASE_ID, "template"]),
+        ({"created_until": "2026-03-01"}, []),
+        ({"status": "SENT", "attention": "any", "q": "lease", "trashed": "false", "signer": BEN}, [LEASE_ID]),
+        ({"status": "SENT", "attention": "DECLINED"}, []),
+    ],
+    ids=str,
+)
+@on_sqlite
+def test_packages_are_filtered(ask, crowd, query, found):
+    """Each filter alone, and together."""
+    assert crowd(ask("/api/packages", **query)) == sorted(found)
+
+
+def test_packages_are_filtered_alike_on_both_databases(ask, crowd):
+    """The same words find the same packages, whatever the database thinks of case and wildcards."""
+    for query, found in (
+        ({"q": "LEASE 100"}, [LEASE_ID, "sibling"]),
+        ({"q": "100%"}, [LEASE_ID]),
+        ({"q": "for_a"}, [LEASE_ID]),
+        ({"q": "\\"}, []),
+        ({"signer": "ADA@example.COM"}, [LEASE_ID]),
+        ({"signer": ADA.upper()}, []),
+        ({"attention": "any"}, [LEASE_ID, "declined", "expired"]),
+        ({"status": ["SENT", "EXPIRED"]}, [LEASE_ID, "expired"]),
+        ({"status": "sent"}, []),
+        ({"trashed": "true"}, ["trashed"]),
+        ({"updated_since": "2026-03-02T06:00:00Z"}, [LEASE_ID, "declined", "trashed"]),
+    ):
+        assert crowd(ask("/api/packages", **query)) == sorted(found), query
+
+
+def test_text_in_any_alphabet_is_found_in_any_case(show, work, ask):
+    """People sign in more alphabets than one."""
+    show(id="pkg-1", name="Convention École über Ключ")
+    work()
+
+    for asked in ("École", "école", "ÉCOLE", "über", "ÜBER", "ключ", "КЛЮЧ"):
+        assert [one["id"] for one in ask("/api/packages", q=asked).json["items"]] == ["pkg-1"], asked
+
+
+def test_pages_hold_every_package_once_in_either_order(ask, show, work, crowd):
+    """Rows without a value, which come last, and rows with the same one too, whatever the size of a page."""
+    for number in range(3):
+        show(id=f"twin-{number}", name="twin", created=onespan_time(NOON - HOUR), due=onespan_time(NOON))
+    work()
+
+    def walk(sort: str, limit: int) -> list[str]:
+        ids: list[str] = []
+        cursor: dict[str, str] = {}
+        for _ in range(30):
+            page = ask("/api/packages", sort=sort, limit=limit, **cursor).json
+            assert len(page["items"]) <= limit
+            ids += [one["id"] for one in page["items"]]
+            if page["next"] is None:
+                return ids
+            cursor = {"cursor": page["next"]}
+        raise AssertionError("the pages have no end")
+
+    def back(sort: str, limit: int) -> list[str]:
+        """The ids up to the end, read backwards from there."""
+        page = ask("/api/packages", sort=sort, limit=limit).json
+        assert page["previous"] is None
+        while page["next"]:
+            page = ask("/api/packages", sort=sort, limit=limit, cursor=page["next"]).json
+        ids = [one["id"] for one in page["items"]]
+        while page["previous"]:
+            page = ask("/api/packages", sort=sort, limit=limit, cursor=page["previous"]).json
+            assert page["next"]
+            ids = [one["id"] for one in page["items"]] + ids
+        return ids
+
+    for key in ("updated_at", "created_at", "due_at", "status_at", "name", "id"):
+        whole = ask("/api/packages", sort=key).json["items"]
+        ids = [one["id"] for one in whole]
+        assert len(ids) == len(set(ids)) == 11
+        assert walk(key, 1) == walk(key, 3) == walk(key, 11) == ids
+        known = [one["id"] for one in whole if one[key] is not None]
+        turned = known[::-1] + [one for one in ids[::-1] if one not in known]
+        assert walk(f"-{key}", 2) == walk(f"-{key}", 10) == turned
+        assert back(key, 1) == back(key, 3) == ids
+        assert back(f"-{key}", 2) == turned
+        values = [one[key] for one in whole]
+        if key != "name":  # of names the database's own collation knows the order
+            assert values == sorted(values, key=lambda value: (value is None, value or ""))
+
+
+@pytest.mark.parametrize("sort", ["id", "-id", "created_at", "-created_at", "due_at", "name"])
+def test_the_way_back_from_an_empty_page_skips_nothing(ask, tell, work, sort):
+    """All that was on the page before fits no more, or all that was on the page behind."""
+    for number in range(6):
+        tell("PACKAGE_CREATE", package=f"p{number}", happened_at=NOON - HOUR)
+    work()
+
+    def page(cursor: str | None) -> tuple[list[str], Any]:
+        asked = {"cursor": cursor} if cursor else {}
+        shown = ask("/api/packages", status="DRAFT", sort=sort, limit=2, **asked).json
+        return [one["id"] for one in shown["items"]], shown
+
+    first, one = page(None)
+    second, two = page(one["next"])
+    third, three = page(two["next"])
+    assert len({*first, *second, *third}) == 6
+    for package in (*first, *third):
+        tell("PACKAGE_ACTIVATE", package=package)
+    work()
+
+    before, one = page(two["previous"])
+    behind, three = page(two["next"])
+
+    assert (before, one["previous"]) == (behind, three["next"]) == ([], None)
+    assert page(one["next"])[0] == page(three["previous"])[0] == second
+
+
+@on_sqlite
+@pytest.mark.parametrize("name", ["n" * 180, "é" * 60, "😀" * 40, "n" * 3000])
+def test_a_long_name_has_a_cursor_too(ask, show, work, name):
+    """`next` is always taken back, however long what it stands for is."""
+    for number in range(3):
+        show(id=f"pkg-{number}" + "x" * 240, name=name)
+    work()
+
+    for sort in ("name", "-updated_at"):
+        first = ask("/api/packages", sort=sort, limit=2).json
+        answer = ask("/api/packages", sort=sort, limit=2, cursor=first["next"])
+        assert answer.status_code == 200, answer.text
+        assert len(first["next"]) < 2000  # it has to fit a request line
+        assert len(answer.json["items"]) == 1
+
+
+def test_events_are_filtered_and_paged(ask, tell, crowd):
+    """Newest first; each filter alone."""
+    everything = [one["id"] for one in ask("/api/events").json["items"]]
+
+    def names(**query: Any) -> list[str]:
+        return [one["name"] for one in ask("/api/events", **query).json["items"]]
+
+    assert everything == sorted(everything, reverse=True)
+    assert names(package=LEASE_ID) == ["KBA_FAILURE", "EMAIL_BOUNCE"]
+    assert names(package=LEASE_ID.lower()) == []
+    assert names(name="PACKAGE_TRASH") == ["PACKAGE_TRASH"]
+    assert names(state="parked") == ["EMAIL_BOUNCE"]
+    assert names(state="done") == names(source="reconcile") == []
+    assert len(names(source="callback")) == len(everything)
+    walked: list[int] = []
+    cursor: dict[str, str] = {}
+    for _ in range(len(everything)):
+        page = ask("/api/events", limit=3, **cursor).json
+        walked += [one["id"] for one in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert walked == everything
+
+
+def test_a_history_is_paged(ask, lease):
+    """Oldest first, each change once."""
+    whole = ask(f"{path_of(lease)}/history").json
+    walked: list[Any] = []
+    cursor: dict[str, str] = {}
+    for _ in range(len(whole["items"])):
+        page = ask(f"{path_of(lease)}/history", limit=4, **cursor).json
+        walked += page["items"]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+
+    assert whole["next"] is None
+    assert walked == whole["items"]
+
+
+@on_sqlite
+def test_a_page_has_one_to_two_hundred_items(ask, tell, work):
+    """Fifty when nothing is said."""
+    for number in range(201):
+        tell("PACKAGE_CREATE", package=f"pkg-{number}")
+    work()
+
+    for path in ("/api/packages", "/api/events", "/api/changes"):
+        assert len(ask(path).json["items"]) == 50
+        assert len(ask(path, limit=1).json["items"]) == 1
+        assert len(ask(path, limit=200).json["items"]) == 200
+        for limit in ("0", "201", "-1", "ten", "", "1e1", "1.5"):
+            answer = ask(path, limit=limit)
+            assert answer.status_code == 400, limit
+            assert "limit" in answer.json["error"]["message"]
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("path", "name", "value"),
+    [
+        ("/api/packages", "trashed", "perhaps"),
+        ("/api/packages", "deleted", ""),
+        ("/api/packages", "attention", "BORED"),
+        ("/api/packages", "updated_since", "yesterday"),
+        ("/api/packages", "updated_since", "2026-13-01"),
+        ("/api/packages", "updated_since", "0001-01-01T00:00:00+14:00"),
+        ("/api/packages", "sort", "colour"),
+        ("/api/packages", "sort", "--name"),
+        ("/api/packages", "q", "x" * 257),
+        ("/api/packages", "q", "nul\0"),
+        ("/api/packages", "signer", "nul\0"),
+        ("/api/packages", "status", "nul\0"),
+        ("/api/packages", "status", ["x"] * 51),
+        ("/api/packages", "type", "x" * 257),
+        ("/api/packages", "cursor", "not-a-cursor"),
+        ("/api/packages", "cursor", ""),
+        ("/api/packages", "q", ["one", "two"]),
+        ("/api/packages", "stauts", "SENT"),
+        ("/api/packages", "offset", "10"),
+        ("/api/events", "state", "waiting"),
+        ("/api/events", "source", "rumour"),
+        ("/api/events", "name", "nul\0"),
+        ("/api/events", "package", "x" * 257),
+        ("/api/events", "cursor", "x"),
+        ("/api/events", "cursor", "-1"),
+        ("/api/events", "cursor", "9" * 19),
+        ("/api/events", "status", "SENT"),
+        ("/api/events/1", "limit", "1"),
+        ("/api/changes", "after", "-1"),
+        ("/api/changes", "after", "x"),
+        ("/api/changes", "after", str(2**63)),
+        ("/api/changes", "wait", "26"),
+        ("/api/changes", "wait", "-1"),
+        ("/api/changes", "wait", "nan"),
+        ("/api/changes", "wait", "inf"),
+        ("/api/changes", "cursor", "1"),
+        ("/api/packages/pkg-1", "limit", "1"),
+        ("/api/packages/pkg-1/history", "cursor", "x"),
+        ("/api/packages/pkg-1/history", "after", "1"),
+        ("/api/packages/pkg-1/history", "limit", "0"),
+    ],
+)
+def test_a_bad_parameter_is_400_and_the_message_names_it(client, tell, work, *, path, name, value):
+    """A misspelt filter must not show everything."""
+    tell("PACKAGE_CREATE")
+    work()
+
+    answer = client.get(path, query_string={name: value}, headers={"Authorization": f"Bearer {TOKEN}"})
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_parameter"), answer.text
+    assert answer.json["error"]["message"].startswith(f"{name}:")
+
+
+FORWARD = False
+
+
+def cursor_of(*said: Any) -> str:
+    """A cursor that somebody made up."""
+    return base64.urlsafe_b64encode(json.dumps(said).encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        cursor_of("name", "x", "y", FORWARD),
+        cursor_of("-updated_at", "not a time", "y", FORWARD),
+        cursor_of("-updated_at", "2026-01-01T00:00:00", "y", FORWARD),
+        cursor_of("-updated_at", "0001-01-01T00:00:00+14:00", "y", FORWARD),
+        cursor_of("-updated_at", "2026-01-01T00:00:00Z", "\ud800", FORWARD),
+        cursor_of("-updated_at", "2026-01-01T00:00:00Z", "\0", FORWARD),
+        cursor_of("-updated_at", 7, "y", FORWARD),
+        cursor_of("-updated_at", "2026-01-01T00:00:00Z", 7, FORWARD),
+        cursor_of("-updated_at", "2026-01-01T00:00:00Z", "y"),
+        cursor_of("-updated_at", "2026-01-01T00:00:00Z", "y", "back"),
+        cursor_of(),
+        base64.b64encode(b"{}").decode(),
+        base64.b64encode(b'"abc"').decode(),
+        base64.b64encode(b"[" * 180).decode(),
+        base64.b64encode(b"[" * 1400).decode(),
+        base64.b64encode(b"\xff").decode(),
+        "====",
+        "é",
+        "%",
+    ],
+)
+@on_sqlite
+def test_a_cursor_that_was_not_given_is_400(ask, cursor):
+    """A cursor of another order, one that was cut, or one that somebody made up."""
+    answer = ask("/api/packages", cursor=cursor)
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_parameter"), answer.text
+    assert answer.json["error"]["message"].startswith("cursor:")
+
+
+def test_a_cursor_of_another_order_is_400(ask, crowd):
+    """A cursor knows the order it was given for."""
+    cursor = ask("/api/packages", sort="name", limit=2).json["next"]
+
+    assert ask("/api/packages", sort="name", cursor=cursor).status_code == 200
+    assert ask("/api/packages", sort="-name", cursor=cursor).status_code == 400
+    assert ask("/api/packages", cursor=cursor).status_code == 400
+
+
+def test_an_answer_that_is_known_already_is_304(client, tell, work):
+    """The ETag changes with what is shown, and only then."""
+    tell("PACKAGE_ACTIVATE", happened_at=NOON - HOUR)
+    work()
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    paths = ("/api/packages", "/api/packages/pkg-1", "/api/packages/pkg-1/history", "/api/events", "/api/changes")
+    tags = {path: client.get(path, headers=headers).headers["ETag"] for path in paths}
+
+    same = [client.get(path, headers={**headers, "If-None-Match": f'"other", {tags[path]}'}) for path in paths]
+    tell("PACKAGE_COMPLETE")
+    work()
+    changed = [client.get(path, headers={**headers, "If-None-Match": tags[path]}) for path in paths]
+
+    assert [(one.status_code, one.data) for one in same] == [(304, b"")] * len(paths)
+    assert [one.status_code for one in changed] == [200] * len(paths)
+    assert all(one.headers["ETag"] not in tags.values() for one in changed)
+    assert all("no-cache" in one.headers["Cache-Control"] for one in (*same, *changed))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer no",
+        f"Basic {TOKEN}",
+        TOKEN,
+        f"Bearer {TOKEN}x",
+        f"Bearer test={TOKEN}",
+        f"Bearer {TOKEN.upper()}",
+    ],
+)
+@on_sqlite
+def test_law_2_nobody_reads_without_a_token(app: Flask, client, header):
+    """Every route of the API but its document, whatever the method."""
+    headers = {"Authorization": header} if header is not None else {}
+    for rule in app.url_map.iter_rules():
+        if not rule.rule.startswith("/api/") or rule.rule in FOR_ANYONE:
+            continue
+        path = re.sub(r"<int:\w+>", "1", re.sub(r"<path:\w+>", "pkg-1", rule.rule))
+        for method in sorted(rule.methods - {"OPTIONS"}):
+            answer = client.open(path, method=method, headers=headers)
+            assert answer.status_code == 401, (method, path)
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+            if method != "HEAD":
+                assert answer.json["error"]["code"] == "no_token"
+
+
+@on_sqlite
+def test_every_token_opens_and_a_missing_setting_opens_nothing(database_url, tmp_path):
+    """Tokens have labels as keys have; without any nobody reads."""
+    tokens = {
+        "front=first-token,second-token,third=dG9rZW4tdG9rZW4=": ["first-token", "second-token", "dG9rZW4tdG9rZW4="],
+        "": [],
+        " , ,": [],
+    }
+    for setting, opening in tokens.items():
+        settings = Settings(database_url=database_url, api_tokens=setting, spool_dir=tmp_path / "spool")
+        app = create_app(settings, handlers=Handlers(), clock=Clock())
+        client = app.test_client()
+        for token in ("first-token", "second-token", "dG9rZW4tdG9rZW4=", "", "front=first-token", "token-2", "None"):
+            for scheme in ("Bearer", "bearer"):
+                answer = client.get("/api/packages", headers={"Authorization": f"{scheme} {token}"})
+                assert answer.status_code == (200 if token in opening else 401), (setting, token)
+        app.extensions[EXTENSION].database.close()
+
+
+IDS = (
+    "LWsUTvGgE4WpOvaQPT16idnxNj8=",
+    "lwsutvgge4wpovaqpt16idnxnj8=",
+    "with/slash",
+    "with/slash/history/x",
+    "50%",
+    "50%25",
+    "a?b#c&d;e",
+    "a b+c",
+    "äß😀",
+    "history",
+    "x" * 255,
+    "dot.json",
+    "..",
+    "trailing/",
+)
+
+
+def test_any_id_can_be_asked_for(ask, tell, work):
+    """Ids are OneSpan's; case and every character in them count, on both databases."""
+    for number, package_id in enumerate(IDS):
+        tell("PACKAGE_ATTACHMENT", package=package_id, sessionUser=f"signer-{number}", message="passport")
+    work()
+
+    for number, package_id in enumerate(IDS):
+        shown = ask(path_of(package_id))
+        assert (shown.status_code, shown.json["id"]) == (200, package_id)
+        assert [one["id"] for one in shown.json["signers"]] == [f"signer-{number}"]
+        history = ask(f"{path_of(package_id)}/history").json["items"]
+        assert {one["package_id"] for one in history} == {package_id}
+        events = ask("/api/events", package=package_id).json["items"]
+        assert [one["package_id"] for one in events] == [package_id]
+    assert sorted(one["id"] for one in ask("/api/packages").json["items"]) == sorted(IDS)
+
+
+@on_sqlite
+def test_an_id_with_slashes_side_by_side_can_be_asked_for(ask, tell, work):
+    """Nobody may tidy up an id of OneSpan's."""
+    for package_id in ("a//b", "/a", "//"):
+        tell("PACKAGE_ACTIVATE", package=package_id)
+    work()
+
+    for package_id in ("a//b", "/a", "//"):
+        answer = ask(path_of(package_id))
+        assert (answer.status_code, answer.json["id"]) == (200, package_id)
+
+
+def test_signers_whose_ids_differ_by_case_are_two(tell, picture):
+    """The same holds for signers and documents."""
+    for who in ("Ab=", "aB="):
+        tell("DOCUMENT_SIGNED", sessionUser=who, documentId=who)
+
+    package = picture("pkg-1")
+    assert sorted(one.id for one in package.signers) == ["Ab=", "aB="]
+    assert sorted((one.id, one.signed_by) for one in package.documents) == [("Ab=", ("Ab=",)), ("aB=", ("aB=",))]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/packages/",
+        "/api/packages/nobody",
+        "/api/packages/nobody/history",
+        "/api/packages/nul%00",
+        "/api/packages/pkg-1/histories",
+        "/api/packages/pkg-1/history/1",
+        "/api/events/",
+        "/api/events/0",
+        "/api/events/999",
+        "/api/events/9223372036854775808",
+        "/api/events/-1",
+        "/api/events/one",
+        "/api/events/1/x",
+        "/api/changes/1",
+        "/api/dispatches/1",
+        "/api/callbacks/999",
+        "/api/callbacks/9223372036854775808",
+        "/api/openapi.json/x",
+        "/onespan",
+        "/onespan/callback/x",
+    ],
+)
+@on_sqlite
+def test_what_is_not_there_is_404_as_json(client, tell, work, path):
+    """Never a page, never a redirect."""
+    tell("PACKAGE_CREATE")
+    work()
+
+    answer = client.get(path, headers={"Authorization": f"Bearer {TOKEN}"})
+
+    assert answer.status_code == 404, answer.text
+    assert answer.json["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/packages"),
+        ("PUT", "/api/packages/pkg-1"),
+        ("DELETE", "/api/packages/pkg-1"),
+        ("POST", "/api/packages/pkg-1/history"),
+        ("POST", "/api/events"),
+        ("PATCH", "/api/events/1"),
+        ("POST", "/api/changes"),
+        ("GET", "/api/dispatches/1/replay"),
+        ("POST", "/api/openapi.json"),
+    ],
+)
+@on_sqlite
+def test_a_wrong_method_is_405_as_json_and_says_which_are_right(client, method, path):
+    """The Allow header is part of the answer."""
+    answer = client.open(path, method=method, headers={"Authorization": f"Bearer {TOKEN}"})
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (405, "method_not_allowed")
+    assert ("POST" if method == "GET" else "GET") in answer.headers["Allow"]
+
+
+@on_sqlite
+def test_head_is_get_without_its_body(client, lease):
+    """Same status, same headers."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    for path in ("/api/packages", path_of(lease), f"{path_of(lease)}/history", "/api/events/1", "/api/changes"):
+        got, head = client.get(path, headers=headers), client.head(path, headers=headers)
+        assert (head.status_code, head.data) == (200, b"")
+        assert (head.headers["ETag"], head.headers["Content-Length"]) == (
+            got.headers["ETag"],
+            got.headers["Content-Length"],
+        )
+
+
+def test_a_parked_run_is_replayed(client, ask, work, lease, promises):
+    """It is due with all its attempts before it, the history says so, and the attention closes."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    dispatch = ask("/api/events", state="parked").json["items"][0]["dispatches"][0]
+    attention = [one["reason"] for one in ask(path_of(lease)).json["attention"]]
+
+    answer = client.post(f"/api/dispatches/{dispatch['id']}/replay", headers=headers)
+
+    assert_promised(promises, "post", answer)
+    assert (answer.status_code, set(answer.json)) == (200, set(DISPATCH.split()))
+    assert {**answer.json, "due_at": ""} == {
+        "id": dispatch["id"],
+        "handler": "tell_cleo",
+        "state": "due",
+        "attempts": 0,
+        "due_at": "",
+        "finished_at": None,
+        "error": None,
+    }
+    assert [one["reason"] for one in ask(path_of(lease)).json["attention"]] == attention[:-1]
+    last = ask(f"{path_of(lease)}/history").json["items"][-1]
+    assert (last["subject"], last["attribute"], last["old"], last["new"]) == (
+        "handler:tell_cleo",
+        "attention PARKED_HANDLER",
+        True,
+        None,
+    )
+    assert last["cause"] == {"kind": "dispatch", "id": dispatch["id"]}
+    work()
+    assert [one["reason"] for one in ask(path_of(lease)).json["attention"]] == attention
+
+
+def test_only_what_is_there_and_does_not_run_is_replayed(service, client, ask, lease, promises):
+    """404 for no dispatch, 409 while it runs, 400 for a parameter; nothing is changed by any."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE dispatches SET state = 'running', due_at = '2999-01-01 00:00:00.000000'"))
+    before = ask("/api/events").json
+
+    answers = {
+        path: client.post(f"/api/dispatches/{path}", headers=headers)
+        for path in ("999/replay", "9223372036854775808/replay", "1/replay", "1/replay?force=1")
+    }
+
+    for answer in list(answers.values())[:3]:
+        assert_promised(promises, "post", answer)
+    assert [one.status_code for one in answers.values()] == [404, 404, 409, 400]
+    assert answers["1/replay"].json["error"]["code"] == "still_running"
+    assert "force" in answers["1/replay?force=1"].json["error"]["message"]
+    assert ask("/api/events").json == before
+
+
+@on_sqlite
+def test_the_document_is_whole_and_speaks_of_every_route(app: Flask, client):
+    """Anyone may read it; every reference leads somewhere, every path is a route, every route a path."""
+    answer = client.get("/api/openapi.json")
+    document = answer.json
+
+    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    assert re.fullmatch(r"3\.\d+\.\d+", document["openapi"])
+    assert document["info"]["title"]
+    assert document["info"]["version"]
+    routes = {
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods & {"GET", "POST", "PUT", "PATCH", "DELETE"}
+        if rule.rule.startswith("/api/")
+    }
+    written = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
+    assert written == routes
+    for name, target in members(("document", document)):
+        if name == "$ref":
+            place: Any = document
+            for step in target.removeprefix("#/").split("/"):
+                place = place[step]
+            assert place
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+def test_every_operation_is_described(promises):
+    """A summary, its parameters each with words, its errors, and who may ask."""
+    for path, operations in promises["paths"].items():
+        for method, operation in operations.items():
+            assert operation["summary"], path
+            assert operation["security"] == ([] if path in FOR_ANYONE else [{"bearer": []}])
+            assert ("401" in operation["responses"]) == (path not in FOR_ANYONE)
+            in_path = [one["name"] for one in operation["parameters"] if one["in"] == "path"]
+            assert in_path == re.findall(r"{(\w+)}", path)
+            for one in operation["parameters"]:
+                assert one["description"], (path, one["name"])
+            if "{" in path:
+                assert "404" in operation["responses"], path
+            if any(one["in"] == "query" for one in operation["parameters"]):
+                assert "400" in operation["responses"], (path, method)
+    packages = promises["paths"]["/api/packages"]["get"]["parameters"]
+    assert {one["name"] for one in packages} == {
+        "status",
+        "trashed",
+        "deleted",
+        "type",
+        "q",
+        "signer",
+        "attention",
+        "updated_since",
+        "updated_until",
+        "created_since",
+        "created_until",
+        "sort",
+        "limit",
+        "cursor",
+    }
+    events = promises["paths"]["/api/events"]["get"]["parameters"]
+    assert {one["name"] for one in events} == {"package", "name", "source", "state", "limit", "cursor"}
+    changes = promises["paths"]["/api/changes"]["get"]["parameters"]
+    assert {one["name"] for one in changes} == {"after", "limit", "wait"}
+
+
+def test_an_event_told_a_thousand_times_has_its_count_and_its_first_callbacks(tell, work, ask):
+    """An answer stays small, whatever OneSpan repeats."""
+    for _ in range(30):
+        tell("PACKAGE_COMPLETE")
+    work()
+
+    (event,) = ask("/api/events").json["items"]
+    assert event["repeats"] == 29
+    assert [one["id"] for one in event["callbacks"]] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("name", ["ΠΑΠΑΔΟΠΟΥΛΟΣ", "İstanbul", "Straße", "100 %_/\\"])
+def test_a_name_is_found_by_its_very_text(name, service, read):
+    """Whatever the database takes for lower case."""
+    snapshot = {"id": "pkg-1", "name": name, "status": "SENT", "roles": [], "documents": []}
+    with service.database.write() as connection:
+        entry = Entry("snapshot", NOON, json.dumps(snapshot).encode(), package_id="pkg-1", read_at=NOON)
+        journal.add(connection, [entry])
+    service.digest.turn()
+
+    assert [one["name"] for one in read("/api/packages", q=name)["items"]] == [name]
+    assert read("/api/packages", q=name + "!")["items"] == []
+
+
+@pytest.mark.parametrize("package", ["a\nb", "line\r\n", "/", "a//b/"])
+def test_any_id_that_the_door_takes_can_be_read(package, tell, picture, client):
+    """Line breaks and slashes too."""
+    tell("PACKAGE_CREATE", package=package)
+    picture(package)
+
+    answer = client.get(f"/api/packages/{quote(package, safe='')}", headers={"Authorization": f"Bearer {TOKEN}"})
+
+    assert (answer.status_code, answer.json["id"]) == (200, package)
+
+
+def test_no_condition_but_one_is_answered(client, tell, picture):
+    """If-Match is for those who write."""
+    tell("PACKAGE_CREATE")
+    picture("pkg-1")
+
+    answer = client.get("/api/packages/pkg-1", headers={"Authorization": f"Bearer {TOKEN}", "If-Match": '"other"'})
+
+    assert (answer.status_code, answer.json["id"]) == (200, "pkg-1")
+
+
+def test_every_answer_of_the_api_is_in_its_document(client, promises):
+    """Also those that are no success."""
+    paths = promises["paths"]
+
+    for path, methods in paths.items():
+        for operation in methods.values():
+            needed = {"500", "503"} if path in FOR_ANYONE else {"400", "401", "500", "503"}
+            assert needed <= operation["responses"].keys()
+            assert {"200", "202"} & operation["responses"].keys()
+
+
+def test_no_signer_is_nobodys(read, tell, picture):
+    """An empty filter is not the same as none."""
+    tell("SIGNER_COMPLETE", sessionUser=ADA)
+    picture("pkg-1")
+
+    assert read("/api/packages", signer="")["items"] == []
+    assert len(read("/api/packages", signer=ADA)["items"]) == 1

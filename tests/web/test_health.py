@@ -1,0 +1,199 @@
+"""What an operator asks: are you alive, are you ready?"""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import make_url, text
+
+from app import EXTENSION, create_app
+from app.work.dispatch import Handlers
+from config import Settings
+from tests.conftest import KEY, TOKEN
+from tests.support.processes import callback
+
+BODY = callback("PACKAGE_COMPLETE", package="pkg-1")
+
+
+def client_with(tmp_path: Path, **given: object) -> FlaskClient:
+    """A service with other settings."""
+    settings = Settings(**{"spool_dir": tmp_path / "spool", "onespan_callback_keys": KEY, **given})
+    return create_app(settings, handlers=Handlers()).test_client()
+
+
+def close(client: FlaskClient) -> None:
+    """End its connections."""
+    client.application.extensions[EXTENSION].database.close()
+
+
+def test_alive_is_answered_without_the_database(tmp_path):
+    """Restarting the process would not bring the database back."""
+    client = client_with(tmp_path, database_url="postgresql://nobody@127.0.0.1:1/nothing")
+
+    answer = client.get("/healthz")
+
+    assert (answer.status_code, answer.json) == (200, {"status": "alive"})
+    close(client)
+
+
+def test_ready_when_callbacks_can_be_taken_and_kept(client):
+    """Everything is there; that nothing is asked of OneSpan is said."""
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 200
+    assert (answer.json["status"], answer.json["reasons"]) == ("ready", [])
+    assert any("ONESPAN_URL" in note for note in answer.json["notes"])
+
+
+def test_with_an_address_nothing_is_said_of_it(database_url, tmp_path):
+    """The note goes when the setting is there."""
+    client = client_with(
+        tmp_path, database_url=database_url, onespan_url="https://sandbox.esignlive.com", onespan_api_key="secret"
+    )
+
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 200
+    assert not any("ONESPAN_URL" in note for note in answer.json["notes"])
+    close(client)
+
+
+def test_unready_without_a_key(database_url, tmp_path):
+    """A door that believes nobody is not ready."""
+    client = client_with(tmp_path, database_url=database_url, onespan_callback_keys="")
+
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.json["status"] == "not ready"
+    (reason,) = answer.json["reasons"]
+    assert "ONESPAN_CALLBACK_KEYS" in reason
+    close(client)
+
+
+def test_unready_before_the_migration(tmp_path):
+    """And the reason says which command helps."""
+    client = client_with(tmp_path, database_url=f"sqlite:///{tmp_path}/empty.db")
+
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 503
+    (reason,) = answer.json["reasons"]
+    assert "flask db upgrade" in reason
+    close(client)
+
+
+def test_unready_without_a_database(postgresql, tmp_path):
+    """A server that is not there and a database that is not there; every reason is told at once."""
+    nowhere = make_url(postgresql).set(database="missing").render_as_string(hide_password=False)
+    for url in ("postgresql://nobody:pass-canary@127.0.0.1:1/nothing", nowhere):
+        client = client_with(tmp_path, database_url=url, onespan_callback_keys="")
+
+        answer = client.get("/readyz")
+
+        assert answer.status_code == 503
+        assert len(answer.json["reasons"]) == 2
+        assert "DATABASE_URL" in answer.json["reasons"][0]
+        assert "pass-canary" not in answer.text
+        close(client)
+
+
+def test_ready_again_when_the_database_is(service, client, tmp_path):
+    """Nothing is remembered of a bad time."""
+    with service.database.write() as connection:
+        connection.execute(text("ALTER TABLE alembic_version RENAME TO hidden"))
+    unready = client.get("/readyz")
+    with service.database.write() as connection:
+        connection.execute(text("ALTER TABLE hidden RENAME TO alembic_version"))
+
+    assert unready.status_code == 503
+    assert client.get("/readyz").status_code == 200
+
+
+def test_unready_while_a_migration_is_missing(service, client):
+    """Tables of an older version are not enough."""
+    with service.database.write() as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+
+    assert client.get("/readyz").status_code == 503
+
+
+def test_a_newer_database_is_no_reason(service, client):
+    """While a new version is rolled out, its migration runs before the last old process ends."""
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'of-tomorrow'"))
+
+    assert client.get("/readyz").status_code == 200
+
+
+def test_what_waits_in_the_spool_is_said(service, client, post):
+    """Kept, but not seen yet."""
+    with service.database.write() as connection:
+        connection.execute(text("ALTER TABLE journal RENAME TO hidden"))
+    post({"name": "PACKAGE_CREATE", "packageId": "pkg-1"})
+    with service.database.write() as connection:
+        connection.execute(text("ALTER TABLE hidden RENAME TO journal"))
+
+    waiting = client.get("/readyz").json["notes"]
+    service.intake.drain()
+
+    assert "Callbacks waiting in the spool for the database: 1." in waiting
+    assert not any("spool" in note for note in client.get("/readyz").json["notes"])
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_needs_no_key_and_takes_get_and_head_only(client, path):
+    """Load balancers have no secrets."""
+    assert client.head(path).status_code == 200
+    refused = client.post(path)
+    assert (refused.status_code, refused.json["error"]["code"]) == (405, "method_not_allowed")
+
+
+def test_a_spool_that_takes_nothing_is_said_before_it_is_needed(database_url, tmp_path):
+    """A file in the folder's place, a disk that is read-only: while the database is there nobody would notice."""
+    (tmp_path / "spool").write_text("a file")
+    client = client_with(tmp_path, database_url=database_url)
+
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 200
+    assert any("SPOOL_DIR takes nothing" in note for note in answer.json["notes"])
+    close(client)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_clock_that_differs_is_said(client, clock):
+    """Leases are counted on each machine's own."""
+    clock.now = datetime.now(UTC) + timedelta(seconds=61)
+    late = client.get("/readyz").json["notes"]
+    clock.now = datetime.now(UTC)
+
+    assert any("clock is +61 s" in note or "clock is +60 s" in note for note in late)
+    assert not any("clock" in note for note in client.get("/readyz").json["notes"])
+
+
+def test_figures_without_the_database(tmp_path):
+    """What lies in the spool is told when it matters most."""
+    client = client_with(tmp_path, database_url="postgresql://nobody@127.0.0.1:1/nothing")
+    client.post("/onespan/callback", data=BODY, headers={"Authorization": f"Basic {KEY}"})
+
+    answer = client.get("/metrics")
+
+    assert answer.status_code == 200
+    assert "callbacks_spooled 1.0" in answer.text
+    assert "database_up 0.0" in answer.text
+    assert "dispatches" not in answer.text
+    close(client)
+
+
+def test_the_api_before_the_migration(database_url, service, client):
+    """It says what helps, as `/readyz` does."""
+    with service.database.write() as connection:
+        connection.execute(text("ALTER TABLE changes RENAME TO hidden"))
+        connection.execute(text("DELETE FROM alembic_version"))
+
+    answer = client.get("/api/changes", headers={"Authorization": f"Bearer {TOKEN}"})
+
+    assert answer.status_code == 503
+    assert answer.json["error"]["code"] in ("database_behind", "database_unavailable")
