@@ -1,5 +1,6 @@
 """The receiver behind OneSpan Sign. `create_app` is the one place that knows every piece."""
 
+import copy
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -27,7 +28,7 @@ from app.store.db import Database
 from app.store.intake import Intake
 from app.store.models import Base
 from app.store.queries import Pulse
-from app.store.schema import is_behind
+from app.store.schema import FROM_BEFORE, is_behind, is_unreleased
 from app.store.spool import Spool
 from app.web.acts import Acts, Begin, ReplayAll
 from app.web.api import AnyId, api
@@ -289,7 +290,8 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
         to_know=notes,
     ):
         app.cli.add_command(command)
-    with_database(app.cli.commands["db"])
+    upgrades = copy.copy(app.cli.commands["db"])  # the extension gives every app the same one
+    app.cli.add_command(with_database(upgrades, lambda: FROM_BEFORE if is_unreleased(database) else None))
 
 
 def _begin(service: Service) -> Begin:

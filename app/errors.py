@@ -91,6 +91,10 @@ class EntryRefused(ReceiverError):
     """The database does not take a spooled entry as it is."""
 
 
+class QueryTimeout(ReceiverError):
+    """The query took too long and was stopped."""
+
+
 class HandlerMistake(ReceiverError):
     """A handler in app/handlers.py cannot be registered."""
 

@@ -1,4 +1,4 @@
-"""The benchmarks: `python -m benchmarks [--quick | --full] [--only door|digest|latency|reconcile|lives|window]`.
+"""The benchmarks: `python -m benchmarks [--quick | --full] [--only door|digest|latency|reconcile|window]`.
 
 Everything is measured side by side on this machine, so the ratios say more than the figures. Nothing leaves the
 loopback, everything lies in folders that go away.
@@ -16,7 +16,7 @@ import time
 import psycopg
 import structlog
 
-from benchmarks import digest, door, latency, lives, reconcile, window
+from benchmarks import digest, door, latency, reconcile, window
 from benchmarks.places import Databases, databases
 
 SIZES = (1_000, 10_000, 100_000)  # packages to reconcile; the last only where all is wanted
@@ -36,7 +36,7 @@ def main() -> None:
         action="store_true",
         help="reconcile 100,000 packages, and read from among 1,000,000: an hour and 30 GB of disk more",
     )
-    parser.add_argument("--only", choices=["door", "digest", "latency", "reconcile", "lives", "window"])
+    parser.add_argument("--only", choices=["door", "digest", "latency", "reconcile", "window"])
     wanted = parser.parse_args()
     began = time.monotonic()
     logging.disable(logging.INFO)
@@ -53,12 +53,10 @@ def _measure(made: Databases, *, quick: bool, full: bool, only: str | None) -> b
         "digest": lambda: digest.run(made, many=2_000 if quick else 20_000),
         "latency": lambda: latency.run(made, seconds=3 if quick else 10),
         "reconcile": lambda: reconcile.run(made, sizes=(200, 1_000) if quick else SIZES if full else SIZES[:-1]),
-        "lives": lambda: lives.run(made, many=30 if quick else 200),
         "window": lambda: window.run(
             made,
             sizes=SMALL_CROWDS if quick else GREAT_CROWDS if full else CROWDS,
             asked=30 if full else 8,
-            keeps_plans=full,
         ),
     }
     met = [plan() for name, plan in plans.items() if only in (None, name)]

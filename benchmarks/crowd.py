@@ -14,13 +14,12 @@ from random import Random
 from typing import Any
 
 import psycopg
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url
 
 from app.onespan.values import Package, Sender, Signer
 from app.store import tallies
 from app.store.db import Database
-from app.store.picture import address, place_of
-from app.store.searches import as_words, grams
+from app.store.picture import address, list_entry
 from benchmarks.progress import Progress
 
 CHUNK = 1_000  # packages
@@ -68,7 +67,7 @@ def fill(url: str, many: int) -> None:
     counted: Counter[tuple[str, str]] = Counter()
     with filler:
         for start in range(0, many, CHUNK):
-            rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in filler.columns}
+            rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in COLUMNS}
             for number in range(start, min(start + CHUNK, many)):
                 for table, row, tally in _package(number, many, is_copied=isinstance(filler, _Copies)):
                     rows[table].append(row)
@@ -145,20 +144,16 @@ def _package(number: int, many: int, *, is_copied: bool) -> Iterator[Row]:
         sender=Sender(*sender),
         signers=signers,
     )
-    shelf, title, words = place_of(package)
+    entry = list_entry(package)
     state = json.dumps({"package": {"status": {"event": [created.isoformat(), status]}}, "filling": "x" * 500})
     plain = (one, package.name, type_, status, updated, package.trashed, package.deleted, *sender)
     times = (created, updated if number % 200 else None, due, updated if status == "COMPLETED" else None)
     yield (
         "packages",
-        (*plain, *times, len(signers), 1, json.dumps([people[0][0]]), updated, updated, state, shelf, title),
-        (tallies.PACKAGES, shelf),
+        (*plain, *times, len(signers), 1, json.dumps([people[0][0]]), updated, updated, entry.sort_name, state),
+        (tallies.PACKAGES, entry.kind),
     )
-    if is_copied:
-        yield "searches", (number + 1, one, words, "{" + ",".join(map(str, sorted(grams(words)))) + "}"), None
-    else:
-        yield "searches", (number + 1, one, words), None
-        yield "grams", (number + 1, as_words(grams(words))), None
+    yield "searches", (one, entry.text), None
     for at, signer in enumerate(signers):
         seat = (one, signer.id, signer.role_id, signer.name, signer.email, at, "PENDING", updated, False, None, 0, "[]")
         yield "signers", (*seat, address(signer.email)), None
@@ -205,9 +200,9 @@ def _run(number: int) -> tuple[Any, ...]:
 COLUMNS = {
     "packages": (
         "id name type status status_at trashed deleted sender_id sender_name sender_email created_at updated_at due_at"
-        " completed_at signers_total signers_completed next_signers last_event_at read_at state shelf title"
+        " completed_at signers_total signers_completed next_signers last_event_at read_at sort_name state"
     ),
-    "searches": "id package_id text grams",
+    "searches": "package_id text",
     "signers": (
         "package_id id role_id name email order status status_at locked email_bounce kba_failures attachments address"
     ),
@@ -229,13 +224,10 @@ COLUMNS = {
         " requests shown changed asked unreadable found"
     ),
 }
-ON_SQLITE = COLUMNS | {"searches": "id package_id text", "grams": "rowid words"}
 
 
 class _Copies:
     """Into PostgreSQL: without indexes, which are made again when all is there."""
-
-    columns = COLUMNS
 
     def __init__(self, url: str) -> None:
         plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
@@ -252,7 +244,7 @@ class _Copies:
 
     def add(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Copy rows."""
-        columns = ", ".join(f'"{one}"' for one in self.columns[table].split())
+        columns = ", ".join(f'"{one}"' for one in COLUMNS[table].split())
         with self._connection.cursor().copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
             copy.write("".join(map(_line, rows)))
 
@@ -272,8 +264,6 @@ def _line(row: tuple[Any, ...]) -> str:
 class _Rows:
     """Into SQLite."""
 
-    columns = ON_SQLITE
-
     def __init__(self, url: str) -> None:
         self._database = Database(url)
 
@@ -282,7 +272,7 @@ class _Rows:
 
     def add(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows."""
-        names = self.columns[table].split()
+        names = COLUMNS[table].split()
         columns, places = ", ".join(f'"{one}"' for one in names), ", ".join("?" * len(names))
         with self._database.write() as connection:
             statement = f"INSERT INTO {table} ({columns}) VALUES ({places})"
@@ -290,8 +280,6 @@ class _Rows:
                 connection.exec_driver_sql(statement, [tuple(map(_as_sqlite, row)) for row in rows])
 
     def __exit__(self, *_: object) -> None:
-        with self._database.write() as connection:
-            connection.execute(text("INSERT INTO grams (grams) VALUES ('optimize')"))
         self._database.analyze()
         self._database.close()
 

@@ -1,11 +1,14 @@
-"""The journal, the events, the picture with its history, and the ledger."""
+"""Every table, as the first version has them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.exc import DBAPIError
 
-revision: str = "0001"
+revision: str = "initial"
 down_revision: str | None = None
 branch_labels: Sequence[str] | None = ("default",)
 depends_on: Sequence[str] | None = None
@@ -13,9 +16,22 @@ depends_on: Sequence[str] | None = None
 Moment = sa.DateTime(timezone=True)
 Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Id = sa.String(256).with_variant(sa.String(256, collation="C"), "postgresql")
+Label = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+Fingerprint = sa.String(length=100, collation="C").with_variant(sa.String(length=100), "sqlite")
+# New texts wait in a list that every search reads, so that is kept short.
+TRIGRAM_INDEX = """CREATE INDEX ix_searches_text ON searches USING gin (text gin_trgm_ops)
+    WITH (gin_pending_list_limit = 512)"""
 
 
-def upgrade() -> None:
+def _where(condition: str) -> dict[str, Any]:
+    return {"postgresql_where": sa.text(condition), "sqlite_where": sa.text(condition)}
+
+
+def _flag(name: str) -> dict[str, Any]:
+    return {"postgresql_where": sa.text(f"{name} IS true"), "sqlite_where": sa.text(f"{name} IS 1")}
+
+
+def upgrade() -> None:  # noqa: PLR0915  (a list of tables)
     op.create_table(
         "changes",
         sa.Column("id", Serial, nullable=False),
@@ -31,15 +47,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_changes")),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_changes_package_id_id", "changes", ["package_id", "id"], unique=False)
+    op.create_index("ix_changes_package_id_id", "changes", ["package_id", "id"])
+    op.create_table(
+        "ended_sessions",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("until", Moment, nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ended_sessions")),
+    )
     op.create_table(
         "events",
         sa.Column("id", Serial, autoincrement=False, nullable=False),
-        sa.Column(
-            "fingerprint",
-            sa.String(length=100, collation="C").with_variant(sa.String(length=100), "sqlite"),
-            nullable=False,
-        ),
+        sa.Column("fingerprint", Fingerprint, nullable=False),
         sa.Column("name", Id, nullable=False),
         sa.Column("package_id", Id, nullable=False),
         sa.Column("session_user", Id, nullable=True),
@@ -51,11 +69,39 @@ def upgrade() -> None:
         sa.Column("first_received_at", Moment, nullable=False),
         sa.Column("source", sa.String(length=10), nullable=False),
         sa.Column("repeats", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("found_after", Moment, nullable=True),
+        sa.Column("found_until", Moment, nullable=True),
+        sa.Column("confirmation", Fingerprint, nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
         sa.UniqueConstraint("fingerprint", name=op.f("uq_events_fingerprint")),
     )
-    op.create_index("ix_events_name_id", "events", ["name", "id"], unique=False)
-    op.create_index("ix_events_package_id_id", "events", ["package_id", "id"], unique=False)
+    op.create_index("ix_events_confirmation", "events", ["confirmation"], unique=True)
+    op.create_index("ix_events_found", "events", ["first_received_at"], **_where("source = 'reconcile'"))
+    op.create_index("ix_events_found_id", "events", ["id"], **_where("source = 'reconcile'"))
+    op.create_index("ix_events_found_name_id", "events", ["name", "id"], **_where("source = 'reconcile'"))
+    op.create_index("ix_events_happened_at_name", "events", ["happened_at", "name"])
+    op.create_index("ix_events_name_id", "events", ["name", "id"])
+    op.create_index("ix_events_package_id_id", "events", ["package_id", "id"])
+    op.create_table(
+        "logins",
+        sa.Column("id", Serial, nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("tried_at", Moment, nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_logins")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_logins_address_tried_at", "logins", ["address", "tried_at"])
+    op.create_index(op.f("ix_logins_tried_at"), "logins", ["tried_at"])
+    op.create_table(
+        "outages",
+        sa.Column("id", Serial, nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("began_at", Moment, nullable=False),
+        sa.Column("ended_at", Moment, nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_outages")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_outages_ended_at"), "outages", ["ended_at"])
     op.create_table(
         "packages",
         sa.Column("id", Id, nullable=False),
@@ -77,11 +123,106 @@ def upgrade() -> None:
         sa.Column("next_signers", sa.JSON(), nullable=False),
         sa.Column("last_event_at", Moment, nullable=True),
         sa.Column("read_at", Moment, nullable=True),
+        sa.Column("sort_name", Label, nullable=False),
         sa.Column("state", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_packages")),
     )
-    op.create_index("ix_packages_status_updated_at", "packages", ["status", "updated_at"], unique=False)
-    op.create_index(op.f("ix_packages_updated_at"), "packages", ["updated_at"], unique=False)
+    op.create_index("ix_packages_created_at_id", "packages", ["created_at", "id"])
+    op.create_index("ix_packages_deleted", "packages", ["updated_at", "id"], **_flag("deleted"))
+    op.create_index("ix_packages_due_at_id", "packages", ["due_at", "id"])
+    op.create_index("ix_packages_sort_name_id", "packages", ["sort_name", "id"])
+    op.create_index("ix_packages_status_at_id", "packages", ["status_at", "id"])
+    op.create_index("ix_packages_status_created_at_id", "packages", ["status", "created_at", "id"])
+    op.create_index("ix_packages_status_due_at_id", "packages", ["status", "due_at", "id"])
+    op.create_index("ix_packages_status_sort_name_id", "packages", ["status", "sort_name", "id"])
+    op.create_index("ix_packages_status_status_at_id", "packages", ["status", "status_at", "id"])
+    op.create_index("ix_packages_status_updated_at_id", "packages", ["status", "updated_at", "id"])
+    op.create_index("ix_packages_trashed", "packages", ["updated_at", "id"], **_flag("trashed"))
+    op.create_index("ix_packages_type_updated_at_id", "packages", ["type", "updated_at", "id"])
+    op.create_index("ix_packages_updated_at_id", "packages", ["updated_at", "id"])
+    op.create_table(
+        "processes",
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("takes_callbacks", sa.Boolean(), nullable=False),
+        sa.Column("started_at", Moment, nullable=False),
+        sa.Column("seen_at", Moment, nullable=False),
+        sa.Column("stopped_at", Moment, nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_processes")),
+    )
+    op.create_index(op.f("ix_processes_seen_at"), "processes", ["seen_at"])
+    op.create_table(
+        "reads",
+        sa.Column("package_id", Id, nullable=False),
+        sa.Column("reason", sa.String(length=40), nullable=False),
+        sa.Column("wanted_at", Moment, nullable=False),
+        sa.Column("asked_at", Moment, nullable=True),
+        sa.Column("due_at", Moment, nullable=False),
+        sa.Column("rank", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("tells", sa.String(length=10), nullable=True),
+        sa.Column("error", sa.String(length=40), nullable=True),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("fence", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("package_id", name=op.f("pk_reads")),
+    )
+    op.create_index("ix_reads_error", "reads", ["error"], **_where("error IS NOT NULL"))
+    op.create_index("ix_reads_rank_due_at", "reads", ["rank", "due_at"])
+    op.create_table(
+        "reconciles",
+        sa.Column("id", Serial, nullable=False),
+        sa.Column("kind", sa.String(length=10), nullable=False),
+        sa.Column("reason", sa.String(length=20), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("fires", sa.Boolean(), nullable=False),
+        sa.Column("since", Moment, nullable=True),
+        sa.Column("until", Moment, nullable=True),
+        sa.Column("began_at", Moment, nullable=False),
+        sa.Column("finished_at", Moment, nullable=True),
+        sa.Column("due_at", Moment, nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("fence", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("process", sa.Text(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("by", sa.Text(), nullable=True),
+        sa.Column("progress", sa.JSON(), nullable=False),
+        sa.Column("requests", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("shown", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("changed", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("asked", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("unreadable", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("found", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_reconciles")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("uq_reconciles_running", "reconciles", ["state"], unique=True, **_where("state = 'running'"))
+    op.create_table(
+        "requests",
+        sa.Column("minute", Moment, nullable=False),
+        sa.Column("made", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("minute", name=op.f("pk_requests")),
+    )
+    op.create_table(
+        "searches",
+        sa.Column("package_id", Id, nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("package_id", name=op.f("pk_searches")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "sightings",
+        sa.Column("package_id", Id, nullable=False),
+        sa.Column("walk", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("seen_at", Moment, nullable=True),
+        sa.Column("key", sa.String(length=40), nullable=True),
+        sa.Column("refused_at", Moment, nullable=True),
+        sa.PrimaryKeyConstraint("package_id", name=op.f("pk_sightings")),
+    )
+    op.create_table(
+        "tallies",
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("key", Label, nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "key", name=op.f("pk_tallies")),
+    )
     op.create_table(
         "attention",
         sa.Column("package_id", Id, nullable=False),
@@ -93,7 +234,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["package_id"], ["packages.id"], name=op.f("fk_attention_package_id")),
         sa.PrimaryKeyConstraint("package_id", "position", name=op.f("pk_attention")),
     )
-    op.create_index("ix_attention_reason_package_id", "attention", ["reason", "package_id"], unique=False)
+    op.create_index("ix_attention_reason_package_id", "attention", ["reason", "package_id"])
+    op.create_index("ix_attention_reason_since", "attention", ["reason", "since", "package_id", "position"])
     op.create_table(
         "dispatches",
         sa.Column("id", Serial, nullable=False),
@@ -111,23 +253,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("event_id", "handler", name=op.f("uq_dispatches_event_id_handler")),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_dispatches_due", "dispatches", ["handler", "due_at"], **_where("state IN ('due', 'running')"))
+    op.create_index(op.f("ix_dispatches_finished_at"), "dispatches", ["finished_at"])
+    op.create_index("ix_dispatches_handler_event_id_id", "dispatches", ["handler", "event_id", "id"])
+    op.create_index("ix_dispatches_handler_state_event_id", "dispatches", ["handler", "state", "event_id"])
+    op.create_index("ix_dispatches_parked", "dispatches", ["package_id"], **_where("state = 'parked'"))
     op.create_index(
-        "ix_dispatches_due",
-        "dispatches",
-        ["handler", "due_at"],
-        unique=False,
-        postgresql_where=sa.text("state IN ('due', 'running')"),
-        sqlite_where=sa.text("state IN ('due', 'running')"),
+        "ix_dispatches_parked_since", "dispatches", ["finished_at", "package_id"], **_where("state = 'parked'")
     )
-    op.create_index(
-        "ix_dispatches_parked",
-        "dispatches",
-        ["package_id"],
-        unique=False,
-        postgresql_where=sa.text("state = 'parked'"),
-        sqlite_where=sa.text("state = 'parked'"),
-    )
-    op.create_index("ix_dispatches_state_event_id", "dispatches", ["state", "event_id"], unique=False)
+    op.create_index("ix_dispatches_state_event_id", "dispatches", ["state", "event_id"])
     op.create_table(
         "documents",
         sa.Column("package_id", Id, nullable=False),
@@ -145,9 +279,11 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=10), nullable=False),
         sa.Column("received_at", Moment, nullable=False),
         sa.Column("read_at", Moment, nullable=True),
+        sa.Column("answered_at", Moment, nullable=True),
         sa.Column("key", sa.String(length=40), nullable=True),
         sa.Column("package_id", Id, nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("tells", sa.String(length=10), nullable=True),
         sa.Column("spool_id", sa.String(length=40), nullable=True),
         sa.Column("unreadable", sa.Text(), nullable=True),
         sa.Column("digested_at", Moment, nullable=True),
@@ -157,16 +293,34 @@ def upgrade() -> None:
         sa.UniqueConstraint("spool_id", name=op.f("uq_journal_spool_id")),
         sqlite_autoincrement=True,
     )
-    op.create_index(op.f("ix_journal_event_id"), "journal", ["event_id"], unique=False)
-    op.create_index("ix_journal_package_id_id", "journal", ["package_id", "id"], unique=False)
+    op.create_index("ix_journal_callbacks", "journal", ["id"], **_where("kind = 'callback'"))
+    op.create_index("ix_journal_callbacks_key", "journal", ["key", "id"], **_where("kind = 'callback'"))
     op.create_index(
-        "ix_journal_pending",
-        "journal",
-        ["id"],
-        unique=False,
-        postgresql_where=sa.text("digested_at IS NULL"),
-        sqlite_where=sa.text("digested_at IS NULL"),
+        "ix_journal_callbacks_unreadable", "journal", ["id"], **_where("kind = 'callback' AND unreadable IS NOT NULL")
     )
+    op.create_index(op.f("ix_journal_event_id"), "journal", ["event_id"])
+    op.create_index("ix_journal_package_id_id", "journal", ["package_id", "id"])
+    op.create_index("ix_journal_pending", "journal", ["id"], **_where("digested_at IS NULL"))
+    op.create_index("ix_journal_readings", "journal", ["id"], **_where("kind <> 'callback'"))
+    op.create_table(
+        "missed",
+        sa.Column("event_id", Serial, autoincrement=False, nullable=False),
+        sa.Column("package_id", Id, nullable=False),
+        sa.Column("name", Id, nullable=False),
+        sa.Column("happened_at", Moment, nullable=False),
+        sa.Column("found_at", Moment, nullable=False),
+        sa.Column("noted_at", Moment, nullable=False),
+        sa.Column("cause", sa.String(length=20), nullable=False),
+        sa.Column("told_at", Moment, nullable=True),
+        sa.ForeignKeyConstraint(["event_id"], ["events.id"], name=op.f("fk_missed_event_id")),
+        sa.PrimaryKeyConstraint("event_id", name=op.f("pk_missed")),
+    )
+    op.create_index("ix_missed_cause_event_id", "missed", ["cause", "event_id"])
+    op.create_index(op.f("ix_missed_happened_at"), "missed", ["happened_at"])
+    op.create_index("ix_missed_name_event_id", "missed", ["name", "event_id"])
+    op.create_index("ix_missed_package_id_event_id", "missed", ["package_id", "event_id"])
+    op.create_index("ix_missed_told", "missed", ["event_id"], **_where("told_at IS NOT NULL"))
+    op.create_index("ix_missed_untold", "missed", ["event_id"], **_where("told_at IS NULL"))
     op.create_table(
         "signers",
         sa.Column("package_id", Id, nullable=False),
@@ -181,44 +335,44 @@ def upgrade() -> None:
         sa.Column("email_bounce", sa.Text(), nullable=True),
         sa.Column("kba_failures", sa.Integer(), nullable=False),
         sa.Column("attachments", sa.JSON(), nullable=False),
+        sa.Column("address", Label, nullable=True),
         sa.ForeignKeyConstraint(["package_id"], ["packages.id"], name=op.f("fk_signers_package_id")),
         sa.PrimaryKeyConstraint("package_id", "id", name=op.f("pk_signers")),
     )
+    op.create_index(op.f("ix_signers_address"), "signers", ["address"])
+    op.create_index(op.f("ix_signers_id"), "signers", ["id"])
+    if op.get_bind().dialect.name == "postgresql":
+        _index_texts()
+
+
+def _index_texts() -> None:
+    """A trigram index, where `pg_trgm` is there or may be created; search works without it, and `doctor` says so."""
+    connection = op.get_bind()
+    with suppress(DBAPIError), connection.begin_nested():
+        connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
+        connection.execute(sa.text(TRIGRAM_INDEX))
 
 
 def downgrade() -> None:
-    op.drop_table("signers")
-    op.drop_index(
-        "ix_journal_pending",
-        table_name="journal",
-        postgresql_where=sa.text("digested_at IS NULL"),
-        sqlite_where=sa.text("digested_at IS NULL"),
-    )
-    op.drop_index("ix_journal_package_id_id", table_name="journal")
-    op.drop_index(op.f("ix_journal_event_id"), table_name="journal")
-    op.drop_table("journal")
-    op.drop_table("documents")
-    op.drop_index("ix_dispatches_state_event_id", table_name="dispatches")
-    op.drop_index(
-        "ix_dispatches_parked",
-        table_name="dispatches",
-        postgresql_where=sa.text("state = 'parked'"),
-        sqlite_where=sa.text("state = 'parked'"),
-    )
-    op.drop_index(
-        "ix_dispatches_due",
-        table_name="dispatches",
-        postgresql_where=sa.text("state IN ('due', 'running')"),
-        sqlite_where=sa.text("state IN ('due', 'running')"),
-    )
-    op.drop_table("dispatches")
-    op.drop_index("ix_attention_reason_package_id", table_name="attention")
-    op.drop_table("attention")
-    op.drop_index(op.f("ix_packages_updated_at"), table_name="packages")
-    op.drop_index("ix_packages_status_updated_at", table_name="packages")
-    op.drop_table("packages")
-    op.drop_index("ix_events_package_id_id", table_name="events")
-    op.drop_index("ix_events_name_id", table_name="events")
-    op.drop_table("events")
-    op.drop_index("ix_changes_package_id_id", table_name="changes")
-    op.drop_table("changes")
+    for table in (
+        "signers",
+        "missed",
+        "journal",
+        "documents",
+        "dispatches",
+        "attention",
+        "tallies",
+        "sightings",
+        "searches",
+        "requests",
+        "reconciles",
+        "reads",
+        "processes",
+        "packages",
+        "outages",
+        "logins",
+        "events",
+        "ended_sessions",
+        "changes",
+    ):
+        op.drop_table(table)

@@ -15,6 +15,7 @@ from app.errors import NoOneSpan, NotPermitted, OneSpanError, Throttled
 from app.store import journal, queries
 from app.store.db import Database
 from app.store.queries import Pulse
+from app.store.schema import slow_search
 from app.work.attempt import Clock
 from app.work.dispatch import Handlers
 from config import Settings, SettingsError, require_settings_file, settings_file
@@ -173,7 +174,11 @@ def _of_database(database: Database, clock: Clock) -> list[Check]:
         what = f"{counted(count, 'run')} parked; GET /api/events?state=parked says why: after the repair"
         return f"{what} `flask replay --state parked`." if count else None
 
-    return [Check("set aside", set_aside, "no callback is"), Check("handler runs", parked, "none is parked")]
+    return [
+        Check("set aside", set_aside, "no callback is"),
+        Check("handler runs", parked, "none is parked"),
+        Check("search", lambda: slow_search(database)),
+    ]
 
 
 def _pulse(database: Database, clock: Clock) -> Pulse:

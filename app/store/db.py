@@ -9,21 +9,18 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from psycopg.errors import QueryCanceled
 from sqlalchemy import (
     URL,
     DateTime,
     Dialect,
     Engine,
-    Executable,
-    Row,
     TypeDecorator,
     create_engine,
     event,
@@ -35,15 +32,20 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, TimeoutError  # noqa: A004  (a database error to all)
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from app.errors import QueryTimeout
 
 BUSY_SECONDS = 10  # how long a writer waits for another before it gives up
+PROGRESS_STEPS = 10_000  # of SQLite's machine between two looks at the clock: well below a millisecond
 NUDGE = 0.001  # seconds between two tries to pass the turnstile that another process holds
 STALLED = "another writer of the SQLite file does not come to an end"
 PEN = 0x6F6E6573  # the advisory lock that whoever changes the picture holds
 
 _TAKE_PEN = text("SELECT pg_advisory_xact_lock(:pen)")
-_PLAN_ANEW = "SET LOCAL plan_cache_mode = force_custom_plan"
 
 POSTGRESQL_SETTINGS = (
     # Never weaker than "on": an acknowledged callback must survive a power cut.
@@ -53,6 +55,8 @@ POSTGRESQL_SETTINGS = (
     # A process that stalls inside a transaction must not hold the pen for ever.
     "SET idle_in_transaction_session_timeout = '60s'",
     f"SET lock_timeout = '{BUSY_SECONDS}s'",
+    # A plan that is kept knows no parameters: one from when a table was small reads all of it long after.
+    "SET plan_cache_mode = 'force_custom_plan'",
 )
 # A server that is gone without a word is noticed within seconds.
 POSTGRESQL_CONNECTION = {
@@ -105,10 +109,17 @@ class Database:
             self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """One consistent look; it holds up no writer on either database."""
+    def read(self, *, timeout: timedelta | None = None) -> Iterator[Connection]:
+        """One consistent look; it holds up no writer on either database.
+
+        Raises `QueryTimeout` where a statement takes longer than `timeout`.
+        """
         with self._reader.begin() as connection:
-            yield connection
+            if timeout is None:
+                yield connection
+                return
+            with _time_limit(connection, timeout):
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -230,57 +241,57 @@ def take_pen(connection: Connection) -> None:
         connection.execute(_TAKE_PEN, {"pen": PEN})
 
 
-def plan_anew(connection: Connection) -> None:
-    """Plan every statement for the tables as they are, until this transaction ends.
+class unindexed(FunctionElement[str]):  # noqa: N801  (SQLAlchemy's functions have small letters)
+    """A column whose indexes SQLite is to leave alone: https://www.sqlite.org/optoverview.html#dqterm."""
 
-    PostgreSQL keeps plans; one from when a table was small reads all of it long after. To plan costs a statement that
-    is quick a sixth of its time, so this is for those with a hundred ids in them.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(_PLAN_ANEW)
+    inherit_cache = True
 
 
-def in_time(
-    connection: Connection, statement: Executable, parameters: Mapping[str, Any], *, patience: timedelta
-) -> Sequence[Row[*tuple[Any, ...]]] | None:
-    """What a read tells, planned for its parameters; None where PostgreSQL has not told it by then.
+@compiles(unindexed)
+def _column(element: unindexed, compiler: SQLCompiler, **more: Any) -> str:
+    return compiler.process(element.clauses, **more)
 
-    Afterwards statements of this transaction are planned as usual.
-    """
-    if connection.dialect.name != "postgresql":
-        return connection.execute(statement, parameters).all()
-    limit = f"{patience / timedelta(milliseconds=1):.0f}"
-    rows = None
-    try:
-        # What stands around it goes there in one message each way, for a database may be far away.
-        connection.exec_driver_sql(
-            f"SAVEPOINT asked; {_PLAN_ANEW}; SET LOCAL max_parallel_workers_per_gather = 0;"
-            f" SET LOCAL statement_timeout = {limit}"
-        )
-        rows = connection.execute(statement, parameters).all()
-        connection.exec_driver_sql(
-            """SET LOCAL statement_timeout = DEFAULT; SET LOCAL plan_cache_mode = DEFAULT;
-            SET LOCAL max_parallel_workers_per_gather = DEFAULT; RELEASE SAVEPOINT asked"""
-        )
-    except OperationalError as error:
-        if not isinstance(error.orig, QueryCanceled):
+
+@compiles(unindexed, "sqlite")
+def _column_on_sqlite(element: unindexed, compiler: SQLCompiler, **more: Any) -> str:
+    return f"+{_column(element, compiler, **more)}"
+
+
+@contextmanager
+def _time_limit(connection: Connection, timeout: timedelta) -> Iterator[None]:
+    """Stop statements of this transaction that take too long: they raise `QueryTimeout`, and it can only end."""
+    limit = _postgresql_limit if connection.dialect.name == "postgresql" else _sqlite_limit
+    with limit(connection, timeout):
+        try:
+            yield
+        except OperationalError as error:
+            if isinstance(error.orig, QueryCanceled) or str(error.orig) == "interrupted":
+                raise QueryTimeout from None
             raise
-        # psycopg would forget every statement that it has prepared if it knew of this.
-        _postgresql(connection).pgconn.exec_(b"ROLLBACK TO SAVEPOINT asked")
-    return rows
 
 
-def _postgresql(connection: Connection) -> psycopg.Connection[Any]:
+@contextmanager
+def _postgresql_limit(connection: Connection, timeout: timedelta) -> Iterator[None]:
+    milliseconds = f"{timeout / timedelta(milliseconds=1):.0f}"
+    connection.execute(select(func.set_config("statement_timeout", milliseconds, True)))  # noqa: FBT003  (SQL's)
+    yield
+
+
+@contextmanager
+def _sqlite_limit(connection: Connection, timeout: timedelta) -> Iterator[None]:
     driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    return driver
+    assert isinstance(driver, sqlite3.Connection)
+    deadline = time.monotonic() + timeout.total_seconds()
+    driver.set_progress_handler(lambda: time.monotonic() > deadline, PROGRESS_STEPS)
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     assert isinstance(connection, sqlite3.Connection)
     connection.isolation_level = None  # we say BEGIN ourselves
-    # SQLite's own knows only ASCII; a search for "éco" must find "École".
-    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
     for setting in SQLITE_SETTINGS:
         connection.execute(setting)
 

@@ -18,17 +18,17 @@ from app.onespan.values import Attention as OpenReason
 from app.onespan.values import Document as DocumentValue
 from app.onespan.values import Package as PackageValue
 from app.onespan.values import Signer as SignerValue
-from app.store import searches, tallies
+from app.store import search, tallies
 from app.store.models import Attention, Change, Document, Package, Search, Signer
 from app.store.rows import insert_all, upsert_all
-from app.store.searches import words_of
-from app.store.shelves import shelf, title
+from app.store.tallies import kind_key
 
 # What each change is about; the rest of the picture follows from these, or is when and not what.
 OF_PACKAGE = ("name", "type", "status", "trashed", "deleted")
 OF_SIGNER = ("status", "name", "email", "order", "role_id", "locked", "email_bounce", "kba_failures", "attachments")
 OF_DOCUMENT = ("name", "signed_by")
 ADDRESS = 256  # characters of an e-mail address that count when it is looked up
+SORT_NAME = 100  # characters of a name that its place in the order depends on; a cursor must fit a URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +66,43 @@ def packages_after(connection: Connection, package_id: str, *, limit: int) -> li
     return list(connection.execute(found).scalars())
 
 
-def places(connection: Connection, package_ids: Iterable[str]) -> dict[str, tuple[str, str, str | None]]:
-    """Where these packages are found: their shelves, their titles, and what they are searched by."""
-    return {row.id: (row.shelf, row.title, row.text) for row in connection.execute(_PLACES, {"ids": list(package_ids)})}
+@dataclass(frozen=True, slots=True)
+class ListEntry:
+    """What lists find a package by: the kind it is counted as, the name it is sorted by, the text it is searched by."""
+
+    kind: str
+    sort_name: str
+    text: str | None
 
 
-def count_shelved(connection: Connection) -> Counter[str]:
-    """How many packages stand on each shelf: what the tally has to say."""
-    found = select(Package.shelf, func.count()).group_by(Package.shelf)
-    return Counter({row[0]: row[1] for row in connection.execute(found)})
+def list_entries(connection: Connection, package_ids: Iterable[str]) -> dict[str, ListEntry]:
+    """What lists find the stored packages by, by id."""
+    return {
+        row.id: ListEntry(kind_key(row.trashed, row.deleted, row.type, row.status), row.sort_name, row.text)
+        for row in connection.execute(_LIST_ENTRIES, {"ids": list(package_ids)})
+    }
 
 
-def place_of(package: PackageValue) -> tuple[str, str, str]:
-    """Where a package is to be found."""
-    return shelf(package), title(package), words_of(package)
+def list_entry(package: PackageValue) -> ListEntry:
+    """What lists are to find a package by."""
+    return ListEntry(
+        kind_key(package.trashed, package.deleted, package.type, package.status),
+        search.fold(package.name or "")[:SORT_NAME],
+        search.text_of(package),
+    )
+
+
+def count_kinds(connection: Connection) -> Counter[str]:
+    """How many packages there are of each kind: what the tally has to say."""
+    columns = (Package.trashed, Package.deleted, Package.type, Package.status)
+    found = connection.execute(select(*columns, func.count()).group_by(*columns))
+    return Counter({kind_key(*row[:-1]): row[-1] for row in found})
 
 
 def erase(connection: Connection, package_ids: Sequence[str]) -> None:
     """Forget packages that nobody ever told of."""
-    tallies.count(connection, tallies.PACKAGES, _fewer(places(connection, package_ids)))
-    searches.erase(connection, package_ids)
+    tallies.count(connection, tallies.PACKAGES, _fewer(list_entries(connection, package_ids)))
+    search.erase(connection, package_ids)
     for table in (Signer, Document, Attention):
         connection.execute(delete(table).where(table.package_id.in_(package_ids)))
     connection.execute(delete(Package).where(Package.id.in_(package_ids)))
@@ -170,24 +187,28 @@ def paint(
 ) -> None:
     """Write what we now believe of each package, and all that is claimed of it, over what stood there before."""
     packages = [package for _, package in new.values()]
-    before, after = places(connection, new), {one.id: place_of(one) for one in packages}
-    upsert_all(connection, Package, [_package(state, package, after[package.id]) for state, package in new.values()])
-    more = Counter(shelf for shelf, _, _ in after.values())
+    before, after = list_entries(connection, new), {package.id: list_entry(package) for package in packages}
+    upsert_all(
+        connection,
+        Package,
+        [_package(state, package, after[package.id].sort_name) for state, package in new.values()],
+    )
+    more = Counter(entry.kind for entry in after.values())
     more.update(_fewer(before))
     tallies.count(connection, tallies.PACKAGES, more)
-    searches.write(
-        connection, {one: words for one, (*_, words) in after.items() if before.get(one, ())[2:] != (words,)}
-    )
+    texts = {package_id: entry.text for package_id, entry in after.items() if entry.text is not None}
+    stored = {package_id: entry.text for package_id, entry in before.items()}
+    search.write(connection, {one: text for one, text in texts.items() if stored.get(one) != text})
     _write_parts(connection, Signer, [(one.id, _signers(one), _signers(old.get(one.id))) for one in packages])
     _write_parts(connection, Document, [(one.id, _documents(one), _documents(old.get(one.id))) for one in packages])
     _write_attention(connection, [one for one in packages if _attention_changed(one, old.get(one.id))])
 
 
-def _fewer(before: Mapping[str, tuple[str, str, str | None]]) -> dict[str, int]:
-    return {shelf: -number for shelf, number in Counter(shelf for shelf, _, _ in before.values()).items()}
+def _fewer(before: Mapping[str, ListEntry]) -> dict[str, int]:
+    return {kind: -number for kind, number in Counter(entry.kind for entry in before.values()).items()}
 
 
-def _package(state: State, package: PackageValue, place: tuple[str, str, str]) -> dict[str, Any]:
+def _package(state: State, package: PackageValue, sort_name: str) -> dict[str, Any]:
     plain = {name: getattr(package, name) for name in _PLAIN_PACKAGE}
     return {
         **plain,
@@ -195,9 +216,8 @@ def _package(state: State, package: PackageValue, place: tuple[str, str, str]) -
         "sender_name": package.sender.name,
         "sender_email": package.sender.email,
         "next_signers": list(package.next_signers),
+        "sort_name": sort_name,
         "state": state,
-        "shelf": place[0],
-        "title": place[1],
     }
 
 
@@ -266,8 +286,8 @@ def _write_attention(connection: Connection, packages: Sequence[PackageValue]) -
 
 
 _STATES = select(Package.id, Package.state).where(Package.id.in_(bindparam("ids", expanding=True)))
-_PLACES = (
-    select(Package.id, Package.shelf, Package.title, Search.text)
+_LIST_ENTRIES = (
+    select(Package.id, Package.trashed, Package.deleted, Package.type, Package.status, Package.sort_name, Search.text)
     .outerjoin(Search, Search.package_id == Package.id)
     .where(Package.id.in_(bindparam("ids", expanding=True)))
 )

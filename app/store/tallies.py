@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from app.store.models import Tally
 
-PACKAGES = "packages"  # by shelf
+PACKAGES = "packages"  # by what kind of package it is: see `kind_key`
 CALLBACKS = "callbacks"  # that were digested, by the minute in which they came; of the last days
 TOLD = "told"  # facts that a callback told, by the day on which they happened and their name
 FOUND = "found"  # facts that a reading found and no callback has told, by the same
@@ -33,6 +33,17 @@ def parts_of(text: str) -> list[object]:
     """What a key was made of."""
     parts: list[object] = json.loads(text)
     return parts
+
+
+def kind_key(trashed: bool, deleted: bool, type_: str | None, status: str | None) -> str:  # noqa: FBT001  (columns in a row)
+    """What kind of package one is, in one text."""
+    return key(int(trashed), int(deleted), type_, status)
+
+
+def kind_of(text: str) -> tuple[str | None, str | None, bool, bool]:
+    """Type, status, trashed and deleted of all packages that such a key counts."""
+    trashed, deleted, type_, status = json.loads(text)
+    return type_, status, bool(trashed), bool(deleted)
 
 
 def day(moment: datetime) -> str:

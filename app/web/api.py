@@ -74,10 +74,12 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
 
     @get("/api/packages", answer=Page[Package], query=PackageQuery)
     def packages(asked: PackageQuery) -> Page[Package]:
-        """Packages, as they are believed to be now."""
+        """Packages, as they are believed to be now.
+
+        A query that takes longer than 5 s is stopped: the page is empty then, with `timed_out` true and no `next`.
+        """
         wanted = PackageFilter(**asked.model_dump(exclude={"limit", "cursor", "sort"}))
-        with database.read() as connection:
-            return queries.package_page(connection, wanted, sort=asked.sort, limit=asked.limit, cursor=asked.cursor)
+        return queries.package_page(database, wanted, sort=asked.sort, limit=asked.limit, cursor=asked.cursor)
 
     @get("/api/packages/<id:package_id>/history", answer=Page[ChangeDetail], query=CursorQuery, errors=(404,))
     def history(package_id: str, asked: CursorQuery) -> Page[ChangeDetail]:

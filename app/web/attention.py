@@ -3,7 +3,7 @@
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import Needing, Page
-from app.store.queries.newest import COUNTED
+from app.store.queries.bounded import COUNTED
 from app.web.answers import PackageCounts, ReasonCounts
 from app.web.endpoints import Endpoints
 from app.web.parameters import AttentionQuery

@@ -6,7 +6,7 @@ from flask import g
 
 from app.store import queries
 from app.store.choice import Choice
-from app.store.db import Database, plan_anew
+from app.store.db import Database
 from app.store.queries import DispatchDetail, DispatchFilter, HandlerDetail, Page, RunDispatch
 from app.web.acts import Acts
 from app.web.answers import Replayed
@@ -31,10 +31,9 @@ def add_views(
 
     @endpoints.get("/api/dispatches", answer=Page[RunDispatch], query=DispatchQuery)
     def dispatches(asked: DispatchQuery) -> Page[RunDispatch]:
-        """Handlers' runs, those for the newest events first; a page may have fewer than `limit` though more follow."""
+        """Handlers' runs, those for the newest events first."""
         wanted = DispatchFilter(**asked.model_dump(exclude={"limit", "cursor"}))
         with database.read() as connection:
-            plan_anew(connection)
             return queries.dispatch_page(connection, wanted, limit=asked.limit, cursor=asked.cursor)
 
     @endpoints.get("/api/dispatches/<int:dispatch_id>", answer=RunDispatch, errors=(404,))

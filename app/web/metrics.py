@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.store.queries import Pulse
-from app.store.queries.newest import COUNTED
+from app.store.queries.bounded import COUNTED
 
 CAUSES = ("down", "refused", "never told", "no trace")
 QUANTILES = (0.5, 0.95, 0.99)

@@ -91,7 +91,11 @@ class PackageQuery(CursorQuery):
     trashed: bool | None = Field(None, description="Only those in the trash, or only those that are not.")
     deleted: bool | None = Field(None, description="Only those deleted in OneSpan, or only those that are not.")
     type: Word | None = Field(None, description="PACKAGE, TEMPLATE or LAYOUT.")
-    q: Word | None = Field(None, description="Text in the name, the id, the sender or a signer; any case.")
+    q: Word | None = Field(
+        None,
+        description="Words in the name, the id, the sender or a signer: each anywhere, in any order, in any case, with "
+        "or without accents.",
+    )
     signer: Word | None = Field(None, description="A signer's id, or their e-mail address.")
     attention: Reason | None = Field(None, description="Only with this open reason to act, with `any`, or with `none`.")
     updated_since: Moment | None = Field(

@@ -56,11 +56,11 @@ def rebuild(
 
 
 def _counted(connection: Connection, *, write: bool) -> Iterator[Difference]:
-    stored, derived = tallies.counted(connection, tallies.PACKAGES), picture.count_shelved(connection)
+    stored, derived = tallies.counted(connection, tallies.PACKAGES), picture.count_kinds(connection)
     if write and stored != derived:
         tallies.put_right(connection, tallies.PACKAGES, derived)
-    for shelf in sorted(shelf for shelf in {*stored, *derived} if stored[shelf] != derived[shelf]):
-        yield Difference("all", shelf, "number", stored[shelf], derived[shelf])
+    for kind in sorted(kind for kind in {*stored, *derived} if stored[kind] != derived[kind]):
+        yield Difference("all", kind, "number", stored[kind], derived[kind])
 
 
 def _ids_after(connection: Connection, last: str) -> list[str]:
@@ -83,8 +83,8 @@ def _chunk(connection: Connection, ids: list[str], *, clock: Clock, write: bool)
     claimed = picture.states(connection, ids)
     of_no_cause = stored.keys() - derived.keys()
     told_otherwise = {one for one in derived if _plain(claimed.get(one)) != _plain(states[one])}
-    places = picture.places(connection, ids)
-    misplaced = {one for one, package in derived.items() if places.get(one) != picture.place_of(package)}
+    entries = picture.list_entries(connection, ids)
+    misplaced = {one for one, package in derived.items() if entries.get(one) != picture.list_entry(package)}
     differing = told_otherwise | misplaced | {one for one, package in derived.items() if stored.get(one) != package}
     if write:
         picture.paint(connection, {one: (states[one], derived[one]) for one in differing}, stored)

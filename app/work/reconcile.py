@@ -21,7 +21,7 @@ from app.onespan.client import Answer, OneSpan
 from app.onespan.listing import Item, ListPage, anew, onward, question, read_page
 from app.store import journal, outages, picture, reads, runs, sightings
 from app.store.budget import Budget, next_minute
-from app.store.db import Database, plan_anew, take_pen
+from app.store.db import Database, take_pen
 from app.store.journal import Entry
 from app.store.runs import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
 from app.work.attempt import Clock
@@ -173,7 +173,6 @@ class Reconcile:
         here = run.progress
         walk, ids = walk_number(run.id, here), {item.reading.id for item in page.items}
         with self._database.write() as connection:
-            plan_anew(connection)
             take_pen(connection)
             passed = sightings.passed(connection, ids, walks=(walk - here.place.passes, walk))
             step = onward(here.place, page, passed=passed, since=iso(since) if since else None)

@@ -1,5 +1,7 @@
 """The migrations and the models say the same, forwards and backwards."""
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +15,6 @@ from sqlalchemy import inspect, make_url, text
 
 from app import EXTENSION, create_app
 from app.store.models import Base
-from app.store.queries import walk
-from app.store.searches import grams
 from app.work.dispatch import Handlers
 from config import Settings
 
@@ -39,9 +39,9 @@ def flask(app: Flask, *words: str) -> Result:
 
 
 def tables(app: Flask) -> set[str]:
-    """Names of the tables that are there, but for those of the grams, which have no model."""
+    """Names of the tables that are there."""
     engine = app.extensions[EXTENSION].database.engine
-    return {name for name in inspect(engine).get_table_names() if not name.startswith(("sqlite_", "grams"))}
+    return {name for name in inspect(engine).get_table_names() if not name.startswith("sqlite_")}
 
 
 def differences(app: Flask) -> list[object]:
@@ -50,7 +50,8 @@ def differences(app: Flask) -> list[object]:
         options = {
             "compare_type": True,
             "compare_server_default": True,
-            "include_name": lambda name, *_: name is None or "grams" not in name,
+            # It belongs to one database only, and not to every one of these.
+            "include_name": lambda name, *_: name != "ix_searches_text",
         }
         return compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
 
@@ -92,45 +93,46 @@ def test_ids_keep_their_case(service, tell, work):
             assert list(found.scalars()) == ["AB=", "aB=", "ab="], table
 
 
-def test_what_was_searched_is_found_after(app, tell, work, ask, monkeypatch):
-    """The grams move to where they are kept now, and back, and none is lost. A walk alone finds one."""
-    monkeypatch.setattr(walk, "STRIDES", (1,))
-    for package in ("a-needle", "b-needle"):
-        tell("PACKAGE_CREATE", package=package)
-    work()
-
-    for step in (("downgrade", "0007"), ("upgrade",)):
-        done = flask(app, "db", *step)
-        assert done.exit_code == 0, done.output
-
-    assert {one["id"] for one in ask("/api/packages", q="needle").json["items"]} == {"a-needle", "b-needle"}
-
-
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_what_the_version_before_writes_after_an_upgrade_is_found(app, service, tell, work, ask, monkeypatch):  # noqa: PLR0917  (pytest passes them by name)
-    """It goes on until it is reloaded, and knows only the table that the grams were in."""
-    monkeypatch.setattr(walk, "STRIDES", (1,))
-    for package in ("a-straw", "b-straw"):
-        tell("PACKAGE_CREATE", package=package)
-    work()
-    for step in (("downgrade", "0007"), ("upgrade",)):
-        assert flask(app, "db", *step).exit_code == 0
+def test_search_goes_without_a_trigram_index_and_doctor_says_so(empty):
+    """Where `pg_trgm` may not be created the tables are made all the same; made by hand it is all that is needed."""
+    owner = f"owner_{os.urandom(4).hex()}"
+    database = empty.extensions[EXTENSION].database
+    with database.write() as connection:
+        connection.execute(text(f"CREATE ROLE {owner} LOGIN"))
+        connection.execute(text(f"ALTER SCHEMA public OWNER TO {owner}"))
+    url = database.engine.url.set(username=owner).render_as_string(hide_password=False)
+    restricted = create_app(Settings(database_url=url, onespan_callback_keys="key"), handlers=Handlers())
+    try:
+        upgraded = flask(restricted, "db", "upgrade")
+        assert upgraded.exit_code == 0, upgraded.output
+        told = " ".join(flask(restricted, "doctor").output.split())
+        assert "warn search Every search reads all packages" in told
+        extension, index = re.findall(r"CREATE [^;]+;", told)
 
-    with service.database.write() as connection:
-        for package in ("a-straw", "b-straw"):
-            words = f"{package}\nneedle"
-            connection.execute(
-                text(
-                    """INSERT INTO searches (package_id, text) VALUES (:package, :words)
-                    ON CONFLICT (package_id) DO UPDATE SET text = excluded.text"""
-                ),
-                {"package": package, "words": words},
-            )
-            number = connection.scalar(text("SELECT id FROM searches WHERE package_id = :one"), {"one": package})
-            connection.execute(text("DELETE FROM grams WHERE id = :id"), {"id": number})
-            connection.execute(
-                text("INSERT INTO grams (id, grams) VALUES (:id, :grams)"),
-                {"id": number, "grams": sorted(grams(words))},
-            )
+        with database.write() as connection:
+            connection.exec_driver_sql(extension)
+        with restricted.extensions[EXTENSION].database.write() as connection:
+            connection.exec_driver_sql(index.replace(" CONCURRENTLY", ""))
 
-    assert {one["id"] for one in ask("/api/packages", q="needle").json["items"]} == {"a-straw", "b-straw"}
+        assert "warn search" not in " ".join(flask(restricted, "doctor").output.split())
+    finally:
+        restricted.extensions[EXTENSION].database.close()
+        with database.write() as connection:
+            connection.execute(text(f"REASSIGN OWNED BY {owner} TO CURRENT_USER"))
+            connection.execute(text(f"DROP OWNED BY {owner}"))
+            connection.execute(text(f"DROP ROLE {owner}"))
+
+
+def test_a_database_from_before_the_first_release_is_told_apart(empty):
+    """It is not ready, and the upgrade says what to do instead of a traceback."""
+    with empty.extensions[EXTENSION].database.write() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('0008')"))
+
+    upgraded = flask(empty, "db", "upgrade")
+
+    assert upgraded.exit_code == 2
+    assert "made before the first release" in upgraded.output
+    assert "Traceback" not in upgraded.output
+    assert empty.test_client().get("/readyz").status_code == 503

@@ -2,7 +2,7 @@
 
 from app.store.models.asking import Missed, Outage, Process, Read, Request, Run, Sighting
 from app.store.models.base import Base
-from app.store.models.finding import Search, Tally
+from app.store.models.lists import Search, Tally
 from app.store.models.logins import EndedSession, Login
 from app.store.models.road import (
     CALLBACK,

@@ -26,6 +26,14 @@ def _where(condition: str) -> dict[str, Any]:
     return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
+def _where_true(flag: str) -> dict[str, Any]:
+    """The same where a flag is up, in the words that SQLAlchemy has for it on each."""
+    return {"postgresql_where": text(f"{flag} IS true"), "sqlite_where": text(f"{flag} IS 1")}
+
+
+SORT_COLUMNS = ("updated_at", "created_at", "due_at", "status_at", "sort_name")
+
+
 class Journal(Base):
     """What came in, as it came in, in order; rows are only ever added. A `callback`, a `snapshot` or an `absence`.
 
@@ -98,14 +106,14 @@ class Event(Base):
         Index("ix_events_happened_at_name", "happened_at", "name"),
         Index("ix_events_found", "first_received_at", **_where("source = 'reconcile'")),
         Index("ix_events_found_id", "id", **_where("source = 'reconcile'")),
+        Index("ix_events_found_name_id", "name", "id", **_where("source = 'reconcile'")),
     )
 
 
 class Package(Base):
     """What we believe of a package, and in `state` all that was claimed of it.
 
-    Two columns are for lists alone: `shelf` is what kind of package it is, in one text, and `title` is what it is
-    sorted by when it is sorted by its name.
+    `sort_name` is for lists alone: the name as it is sorted by, alike on both databases.
     """
 
     __tablename__ = "packages"
@@ -121,7 +129,7 @@ class Package(Base):
     sender_name: Mapped[str | None] = mapped_column(Text)
     sender_email: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime | None]
-    updated_at: Mapped[datetime | None] = mapped_column(index=True)
+    updated_at: Mapped[datetime | None]
     due_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     signers_total: Mapped[int]
@@ -129,17 +137,14 @@ class Package(Base):
     next_signers: Mapped[list[Any]]
     last_event_at: Mapped[datetime | None]
     read_at: Mapped[datetime | None]
+    sort_name: Mapped[str] = mapped_column(Label)
     state: Mapped[dict[str, Any]]
-    shelf: Mapped[str] = mapped_column(Label, server_default=text("''"))
-    title: Mapped[str] = mapped_column(Label, server_default=text("''"))
 
     __table_args__ = (
-        Index("ix_packages_status_updated_at", "status", "updated_at"),
-        Index("ix_packages_shelf_id", "shelf", "id"),
-        *(
-            Index(f"ix_packages_shelf_{name}", "shelf", name, "id")
-            for name in ("updated_at", "created_at", "due_at", "status_at", "title")
-        ),
+        *(Index(f"ix_packages_{name}_id", name, "id") for name in SORT_COLUMNS),
+        *(Index(f"ix_packages_status_{name}_id", "status", name, "id") for name in SORT_COLUMNS),
+        Index("ix_packages_type_updated_at_id", "type", "updated_at", "id"),
+        *(Index(f"ix_packages_{name}", "updated_at", "id", **_where_true(name)) for name in ("trashed", "deleted")),
     )
 
 
@@ -246,6 +251,7 @@ class Dispatch(Base):
         Index("ix_dispatches_parked", "package_id", **_where("state = 'parked'")),
         Index("ix_dispatches_parked_since", "finished_at", "package_id", **_where("state = 'parked'")),
         Index("ix_dispatches_state_event_id", "state", "event_id"),
+        Index("ix_dispatches_handler_event_id_id", "handler", "event_id", "id"),
         Index("ix_dispatches_handler_state_event_id", "handler", "state", "event_id"),
         {"sqlite_autoincrement": True},
     )

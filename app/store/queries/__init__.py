@@ -5,6 +5,7 @@ from app.store.queries.callbacks import CallbackDetail, CallbackFilter, callback
 from app.store.queries.counts import PackageCount, package_counts
 from app.store.queries.events import changes, dispatch, event, event_page, facts, history, pulse, recent_history
 from app.store.queries.feed import last_change, picture_mark
+from app.store.queries.filters import PackageFilter
 from app.store.queries.flow import Flow, Tick, flow
 from app.store.queries.handlers import (
     DispatchFilter,
@@ -15,7 +16,8 @@ from app.store.queries.handlers import (
     handler_counts,
     handler_page,
 )
-from app.store.queries.packages import names, package_page, packages
+from app.store.queries.packages import SORTS, TIME_LIMIT, names, package_page, packages, page_of_packages
+from app.store.queries.paging import BadCursor, Page
 from app.store.queries.reconciles import (
     Delivery,
     MissedDetail,
@@ -31,23 +33,20 @@ from app.store.queries.reconciles import (
     silence,
 )
 from app.store.queries.shown import (
-    BadCursor,
     ChangeDetail,
     DispatchDetail,
     EventDetail,
     EventFilter,
-    PackageFilter,
-    Page,
     Pulse,
     Silence,
     Telling,
 )
-from app.store.queries.walk import SORTS
 from app.store.queries.watching import OutageDetail, ProcessDetail, Reach, next_due, outages, processes, reach
 
 __all__ = [
     "REASONS",
     "SORTS",
+    "TIME_LIMIT",
     "BadCursor",
     "CallbackDetail",
     "CallbackFilter",
@@ -101,6 +100,7 @@ __all__ = [
     "package_counts",
     "package_page",
     "packages",
+    "page_of_packages",
     "picture_mark",
     "processes",
     "pulse",

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, literal, null, select, tuple_
+from sqlalchemy import Row, Select, bindparam, literal, null, select
 from sqlalchemy.engine import Connection
 
 from app.onespan.values import Sender
 from app.store.models import PARKED, Attention, Dispatch, Package, Signer
-from app.store.queries.newest import counted, counts
-from app.store.queries.places import read_place, write_parts
-from app.store.queries.shown import BadCursor, Page
+from app.store.queries.bounded import counted, counts
+from app.store.queries.paging import BadCursor, Page, following, read_cursor, write_cursor
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
@@ -66,22 +65,24 @@ def attention_page(connection: Connection, reason: str | None, *, limit: int, cu
         found += _newest(connection, one, after=after, limit=limit + 1)
     newest = sorted(found, key=lambda row: (row.since or LONG_AGO, row.package_id, row.place), reverse=True)
     last = newest[limit - 1] if len(newest) > limit else None
-    return Page(_needing(connection, newest[:limit]), _write(last) if last else None)
+    return Page(
+        _needing(connection, newest[:limit]), write_cursor(last.since, last.package_id, last.place) if last else None
+    )
 
 
 def _newest(connection: Connection, reason: str, *, after: Place | None, limit: int) -> list[AnyRow]:
     """The newest of one reason; those of which nobody knows since when come last."""
-    found, (since, package, place) = _open(reason)
-    dated = found.where(since.is_not(None)).order_by(since.desc(), package.desc(), place.desc()).limit(limit)
-    undated = found.where(since.is_(None)).order_by(package.desc(), place.desc()).limit(limit)
-    if after and after[0] is None:
-        there = tuple_(literal(after[1]), literal(after[2]))
-        return list(connection.execute(undated.where(tuple_(package, place) < there)))
-    if after:
-        there = tuple_(literal(after[0], since.type), literal(after[1]), literal(after[2]))
-        dated = dated.where(tuple_(since, package, place) < there, since <= after[0])
-    rows = list(connection.execute(dated))
-    return rows if len(rows) == limit else rows + list(connection.execute(undated))
+    found, (since, *keys) = _open(reason)
+    is_undated = after is not None and after[0] is None
+    rows: list[AnyRow] = []
+    if not is_undated:
+        dated = following(found.where(since.is_not(None)), (since, *keys), after=after, limit=limit)
+        rows = list(connection.execute(dated))
+    if len(rows) < limit:
+        undated = found.where(since.is_(None))
+        last = after[1:] if after is not None and is_undated else None
+        rows += connection.execute(following(undated, keys, after=last, limit=limit - len(rows)))
+    return rows
 
 
 def _open(reason: str) -> tuple[AnySelect, tuple[Any, Any, Any]]:
@@ -123,19 +124,11 @@ def _first_line(error: str | None) -> str | None:
     return (error or "").partition("\n")[0][:ERROR_SHOWN] or None
 
 
-def _write(row: AnyRow) -> str:
-    return write_parts(row.since.isoformat() if row.since else None, row.package_id, row.place)
-
-
 def _read(cursor: str) -> Place:
-    since, package_id, place = read_place(cursor, str, str, int)
-    try:
-        moment = datetime.fromisoformat(since).astimezone(UTC) if since is not None else None
-    except (OverflowError, ValueError):
-        raise BadCursor from None
+    since, package_id, place = read_cursor(cursor, datetime, str, int)
     if package_id is None:
         raise BadCursor
-    return moment, package_id, place
+    return since, package_id, place
 
 
 _TOLD: AnySelect = select(

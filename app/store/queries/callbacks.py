@@ -1,5 +1,6 @@
 """What came in, as it came in: callbacks, and what OneSpan showed when it was asked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,12 +13,11 @@ from app.errors import UnreadableCallback
 from app.onespan.callbacks import Callback, read_callback
 from app.onespan.catalogue import CATALOGUE
 from app.store.models import CALLBACK, Event, Journal
-from app.store.queries.places import read_place, values_of, write_parts
-from app.store.queries.shown import Page
+from app.store.queries.bounded import values_of
+from app.store.queries.paging import Page, following, read_cursor, write_cursor
 
 WAITING, DIGESTED, UNREADABLE, UNKNOWN = "waiting", "digested", "unreadable", "unknown"
 NAMES = 200  # event names that are looked at for unknown ones
-LOOK = 1_000  # unknown facts that are looked at for those that came with one key
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +67,12 @@ def callback_page(
     connection: Connection, wanted: CallbackFilter, *, limit: int, cursor: str | None
 ) -> Page[CallbackDetail]:
     """A page of callbacks, newest first. Raises `BadCursor`."""
-    before = read_place(cursor, int)[0] if cursor is not None else None
+    after = read_cursor(cursor, int) if cursor is not None else None
     if wanted.state == UNKNOWN:
-        return _unknown_page(connection, wanted, limit=limit, before=before)
-    found = _ROWS.where(Journal.kind == CALLBACK, *_conditions(wanted)).order_by(Journal.id.desc())
-    if before is not None:
-        found = found.where(Journal.id < before)
-    rows = connection.execute(found.limit(limit + 1)).all()
-    return Page(list(map(_detail, rows[:limit])), write_parts(rows[limit - 1].id) if len(rows) > limit else None)
+        return _unknown_page(connection, wanted, limit=limit, after=after)
+    found = _ROWS.where(Journal.kind == CALLBACK, *_conditions(wanted))
+    rows = connection.execute(following(found, [Journal.__table__.c.id], after=after, limit=limit + 1)).all()
+    return Page(list(map(_detail, rows[:limit])), write_cursor(rows[limit - 1].id) if len(rows) > limit else None)
 
 
 def _conditions(wanted: CallbackFilter) -> list[ColumnElement[bool]]:
@@ -94,32 +92,34 @@ def _conditions(wanted: CallbackFilter) -> list[ColumnElement[bool]]:
 
 
 def _unknown_page(
-    connection: Connection, wanted: CallbackFilter, *, limit: int, before: int | None
+    connection: Connection, wanted: CallbackFilter, *, limit: int, after: Sequence[int] | None
 ) -> Page[CallbackDetail]:
     """The newest facts of each unknown name, and of all of them the newest, each with the callback that told it first.
 
-    So it costs a look into the index for each name there is, however many facts there are; where they are to be of one
-    key, a page may have fewer than asked for though more follow. The cursor is an event's id.
+    So it costs a look into the index for each name there is, however many facts there are. The cursor is an event's id.
     """
     names = [name for name in values_of(connection, Event.name, limit=NAMES) if name not in CATALOGUE]
     if not names:
         return Page([], None)
-    look = limit + 1 if wanted.key is None else LOOK
-    newest = union_all(*(_newest(name, wanted, before).limit(look).subquery().select() for name in names)).subquery()
-    ids = list(connection.execute(select(newest.c.id).order_by(newest.c.id.desc()).limit(look)).scalars())
-    found = _ROWS.where(Journal.event_id.in_(ids), ~_told_before()).order_by(Journal.event_id.desc()).limit(limit + 1)
-    if wanted.key is not None:
-        found = found.where(Journal.key == wanted.key)
-    rows = connection.execute(found).all()
-    end = rows[limit - 1].event_id if len(rows) > limit else ids[-1] if len(ids) == look else None
-    return Page(list(map(_detail, rows[:limit])), write_parts(end) if end else None)
+    newest = [_newest(name, wanted, after=after, limit=limit + 1).subquery().select() for name in names]
+    found = union_all(*newest).subquery()
+    page = select(found.c.journal_id).order_by(found.c.event_id.desc()).limit(limit + 1)
+    ids = list(connection.execute(page).scalars())
+    found_rows = _ROWS.where(Journal.id.in_(ids)).order_by(Journal.event_id.desc())
+    rows = connection.execute(found_rows).all()
+    return Page(list(map(_detail, rows[:limit])), write_cursor(rows[limit - 1].event_id) if len(rows) > limit else None)
 
 
-def _newest(name: str, wanted: CallbackFilter, before: int | None) -> Select[int]:
-    found = select(Event.id).where(Event.name == name).order_by(Event.id.desc())
+def _newest(name: str, wanted: CallbackFilter, *, after: Sequence[int] | None, limit: int) -> Select[int, int]:
+    found = select(Event.id.label("event_id"), Journal.id.label("journal_id")).join(
+        Journal, Journal.event_id == Event.id
+    )
+    found = found.where(Event.name == name, ~_told_before())
     if wanted.package is not None:
         found = found.where(Event.package_id == wanted.package)
-    return found if before is None else found.where(Event.id < before)
+    if wanted.key is not None:
+        found = found.where(Journal.key == wanted.key)
+    return following(found, [Event.__table__.c.id], after=after, limit=limit)
 
 
 def _told_before() -> ColumnElement[bool]:

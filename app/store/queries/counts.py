@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection
 
 from app.store import tallies
-from app.store.shelves import kind_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,5 +20,5 @@ class PackageCount:
 
 def package_counts(connection: Connection) -> list[PackageCount]:
     """The numbers of packages, of each kind that there is. They are kept beside the packages, and exact."""
-    shelved = tallies.counted(connection, tallies.PACKAGES)
-    return [PackageCount(*kind_on(shelf), number) for shelf, number in shelved.items() if number > 0]
+    counted = tallies.counted(connection, tallies.PACKAGES)
+    return [PackageCount(*tallies.kind_of(kind), number) for kind, number in counted.items() if number > 0]

@@ -3,20 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, bindparam, literal, select, tuple_, union_all
+from sqlalchemy import ColumnElement, bindparam, literal, select
 from sqlalchemy.engine import Connection
 
 from app.store.models import Dispatch, Event
-from app.store.queries.newest import COUNTED, counted, counts
-from app.store.queries.places import read_place, values_of, write_parts
-from app.store.queries.shown import Page
+from app.store.queries.bounded import COUNTED, counted, counts, values_of
+from app.store.queries.paging import Page, following, read_cursor, write_cursor
 
-LOOK = 500  # runs that are looked at for one page
 HANDLERS = 500  # handlers that have ever run, at most
-STATES = ("due", "running", "done", "parked", "discarded")
-ENDED_WELL = (None, "done")  # so many runs are in one of these states that the event's name chooses better
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +68,12 @@ def handler_page(
     connection: Connection, listening: Mapping[str, Sequence[str]], *, limit: int, cursor: str | None
 ) -> Page[HandlerDetail]:
     """A page of them. Raises `BadCursor`."""
-    after = read_place(cursor, str)[0] or "" if cursor is not None else ""
+    after = read_cursor(cursor, str)[0] or "" if cursor is not None else ""
     known = sorted({*listening, *values_of(connection, Dispatch.handler, limit=HANDLERS)})
     names = [name for name in known if name > after]
     shown = names[:limit]
     items = [_counted(connection, name, listening.get(name)) for name in shown]
-    return Page(items, write_parts(shown[-1]) if len(names) > limit else None)
+    return Page(items, write_cursor(shown[-1]) if len(names) > limit else None)
 
 
 def _counted(connection: Connection, name: str, events: Sequence[str] | None) -> HandlerDetail:
@@ -96,55 +91,18 @@ def dispatch_detail(connection: Connection, dispatch_id: int) -> RunDispatch | N
 def dispatch_page(
     connection: Connection, wanted: DispatchFilter, *, limit: int, cursor: str | None
 ) -> Page[RunDispatch]:
-    """A page of runs, those for the newest events first. Raises `BadCursor`.
-
-    Where what is wanted is rare among what has to be looked through, a page has fewer runs than asked for, or none,
-    and there are more pages all the same: so no page costs more than another.
-    """
-    chosen, look = _chosen(wanted), LOOK if _is_judged(wanted) else limit + 1
-    if cursor is not None:
-        before = read_place(cursor, int, int)
-        chosen = [
-            one.where(tuple_(Dispatch.event_id, Dispatch.id) < before, Dispatch.event_id <= before[0]) for one in chosen
-        ]
-    looked = _newest(chosen, limit=look).subquery()
-    found = _RUNS.join(looked, looked.c.id == Dispatch.id).where(*_fits(wanted)).order_by(*_NEWEST).limit(limit + 1)
-    rows = connection.execute(found).all()
-    end: Row[*tuple[Any, ...]] | None = None
-    if len(rows) > limit:
-        end = rows[limit - 1]
-    elif _is_judged(wanted):
-        end = connection.execute(_newest(chosen, limit=LOOK).limit(1).offset(LOOK - 1)).one_or_none()
+    """A page of runs, those for the newest events first. Raises `BadCursor`."""
+    after = read_cursor(cursor, int, int) if cursor is not None else None
+    page = following(_RUNS.where(*_conditions(wanted)), _NEWEST, after=after, limit=limit + 1)
+    rows = connection.execute(page).all()
+    last = rows[limit - 1] if len(rows) > limit else None
     return Page(
-        [RunDispatch(**row._asdict()) for row in rows[:limit]], write_parts(end.event_id, end.id) if end else None
+        [RunDispatch(**row._asdict()) for row in rows[:limit]],
+        write_cursor(last.event_id, last.id) if last else None,
     )
 
 
-def _chosen(wanted: DispatchFilter) -> list[Select[int, int]]:
-    """What to look through, so that an index gives it newest first: together these have all that is wanted."""
-    places = select(Dispatch.event_id, Dispatch.id)
-    if wanted.package is not None:
-        return [places.join(Event).where(Event.package_id == wanted.package)]
-    if wanted.handler is not None:
-        states = STATES if wanted.state is None else (wanted.state,)
-        return [places.where(Dispatch.handler == wanted.handler, Dispatch.state == state) for state in states]
-    if wanted.name is not None and wanted.state in ENDED_WELL:
-        return [places.join(Event).where(Event.name == wanted.name)]
-    return [places if wanted.state is None else places.where(Dispatch.state == wanted.state)]
-
-
-def _is_judged(wanted: DispatchFilter) -> bool:
-    """Whether some of what is looked through may not be wanted."""
-    return wanted.name is not None or wanted.package is not None
-
-
-def _newest(chosen: Sequence[Select[int, int]], *, limit: int) -> Select[int, int]:
-    parts = [one.order_by(*_NEWEST).limit(limit).subquery().select() for one in chosen]
-    of_all = union_all(*parts).subquery()
-    return select(of_all.c.event_id, of_all.c.id).order_by(of_all.c.event_id.desc(), of_all.c.id.desc()).limit(limit)
-
-
-def _fits(wanted: DispatchFilter) -> list[ColumnElement[bool]]:
+def _conditions(wanted: DispatchFilter) -> list[ColumnElement[bool]]:
     asked = (
         (Dispatch.handler, wanted.handler),
         (Dispatch.state, wanted.state),
@@ -154,7 +112,7 @@ def _fits(wanted: DispatchFilter) -> list[ColumnElement[bool]]:
     return [column == value for column, value in asked if value is not None]
 
 
-_NEWEST = (Dispatch.event_id.desc(), Dispatch.id.desc())
+_NEWEST = (Dispatch.__table__.c.event_id, Dispatch.__table__.c.id)
 _RUNS = select(
     Dispatch.id,
     Dispatch.handler,

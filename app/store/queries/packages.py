@@ -2,21 +2,33 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import BindParameter, Row, Select, bindparam, select
 from sqlalchemy.engine import Connection
 
+from app.errors import QueryTimeout
 from app.onespan import values
 from app.onespan.values import Package as PackageValue
+from app.store.db import Database
 from app.store.models import PARKED, Attention, Dispatch, Document, Package, Signer
-from app.store.queries.cursors import cursors, read_cursor
-from app.store.queries.shown import PackageFilter, Page
-from app.store.queries.walk import walk
+from app.store.queries.filters import PackageFilter, conditions
+from app.store.queries.paging import Order, Page
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
+TIME_LIMIT = timedelta(seconds=5)  # of a statement; a search at a million packages takes one at most
+# What packages can be sorted by, and the column that has it.
+SORTS = {
+    "updated_at": "updated_at",
+    "created_at": "created_at",
+    "due_at": "due_at",
+    "status_at": "status_at",
+    "name": "sort_name",
+    "id": "id",
+}
 ERROR_SHOWN = 300  # characters of a handler's error that stand in an attention
 
 
@@ -33,15 +45,30 @@ def names(connection: Connection, ids: Collection[str]) -> dict[str, str | None]
 
 
 def package_page(
+    database: Database, wanted: PackageFilter, *, sort: str, limit: int, cursor: str | None
+) -> Page[PackageValue]:
+    """A page of packages. `sort` is a key of `SORTS`, with a minus for descending. Raises `BadCursor`.
+
+    What takes longer than `TIME_LIMIT` is stopped: then the page is empty and `timed_out`.
+    """
+    try:
+        with database.read(timeout=TIME_LIMIT) as connection:
+            return page_of_packages(connection, wanted, sort=sort, limit=limit, cursor=cursor)
+    except QueryTimeout:
+        return Page([], None, timed_out=True)
+
+
+def page_of_packages(
     connection: Connection, wanted: PackageFilter, *, sort: str, limit: int, cursor: str | None
 ) -> Page[PackageValue]:
-    """A page of packages. `sort` is a key of `SORTS`, with a minus for descending. Raises `BadCursor`."""
-    place = read_cursor(cursor, sort) if cursor is not None else None
-    found, stopped = walk(connection, wanted, sort=sort, limit=limit + 1, place=place)
-    ahead = found[limit - 1] if len(found) > limit else stopped
-    shown = found[:limit][::-1] if place and place.backwards else found[:limit]
-    told = packages(connection, [one.id for one in shown])
-    return Page([told[one.id] for one in shown], *cursors(sort, shown, asked=place, ahead=ahead))
+    """The same in a transaction that is under way."""
+    columns, name = Package.__table__.c, sort.removeprefix("-")
+    column = columns[SORTS[name]]
+    order = Order(sort, column, columns.id, descending=sort.startswith("-"), nullable=bool(column.nullable))
+    found = select(column, columns.id).where(*conditions(wanted))
+    shown, next_, previous = order.page(connection, found, asked=order.read(cursor), limit=limit)
+    by_id = packages(connection, [place.id for place in shown])
+    return Page([by_id[place.id] for place in shown], next_, previous)
 
 
 def _packages(connection: Connection, rows: Sequence[AnyRow]) -> list[PackageValue]:
@@ -109,8 +136,8 @@ _PLAIN = (
     "read_at",
 )
 _PACKAGE = tuple(
-    column for column in Package.__table__.c if column.name not in ("state", "shelf", "title")
-)  # what was claimed is the digest's business, and where it is found that of lists
+    column for column in Package.__table__.c if column.name not in ("state", "sort_name")
+)  # what was claimed is the digest's business, and what it is sorted by that of lists
 _SIGNER = (Signer.package_id, *(Signer.__table__.c[one.name] for one in fields(values.Signer)))
 _DOCUMENT = tuple(Document.__table__.c)
 _ATTENTION = tuple(Attention.__table__.c)

@@ -25,8 +25,9 @@ from app.onespan.findings import DATED, NEVER_FOUND
 from app.store import tallies
 from app.store.models import CALLBACK, Event, Journal, Missed, Run, Tally
 from app.store.outages import DOWN, REFUSED
-from app.store.queries.newest import COUNTED, Way, counted, counts, newest
-from app.store.queries.shown import Page, Silence
+from app.store.queries.bounded import COUNTED, counted, counts
+from app.store.queries.paging import Page, following
+from app.store.queries.shown import Silence
 
 FINDABLE = tuple(name for name in CATALOGUE if name not in NEVER_FOUND)
 LOOKED_AT = 2000  # of the facts missed last
@@ -143,22 +144,19 @@ def run_page(connection: Connection, *, limit: int, before: int | None) -> list[
 
 
 def missed_page(connection: Connection, wanted: MissedFilter, *, limit: int, before: int | None) -> Page[MissedDetail]:
-    """A page of missed facts that were found before the event with this id, newest first.
-
-    It is a short one, with a `next` all the same, where what is wanted is rare among what has to be looked through.
-    """
-    ids, further = newest(connection, Missed.__table__.c.event_id, _ways(wanted), limit=limit, before=before)
-    found = select(*Missed.__table__.c, Event.found_after).join(Event, Event.id == Missed.event_id)
-    found = found.where(Missed.event_id.in_(ids)).order_by(Missed.event_id.desc())
-    return Page(list(map(_missed, connection.execute(found))), str(further) if further else None)
+    """A page of missed facts that were found before the event with this id, newest first."""
+    event_id, after = Missed.__table__.c.event_id, None if before is None else [before]
+    found = select(*Missed.__table__.c, Event.found_after).join(Event, Event.id == event_id).where(*_conditions(wanted))
+    rows = connection.execute(following(found, [event_id], after=after, limit=limit + 1)).all()
+    return Page(list(map(_missed, rows[:limit])), str(rows[limit - 1].event_id) if len(rows) > limit else None)
 
 
-def _ways(wanted: MissedFilter) -> list[Way]:
+def _conditions(wanted: MissedFilter) -> list[ColumnElement[bool]]:
     asked = ((Missed.package_id, wanted.package), (Missed.name, wanted.name), (Missed.cause, wanted.cause))
     conditions: list[ColumnElement[bool]] = [column == value for column, value in asked if value is not None]
     if wanted.told is not None:
         conditions.append(Missed.told_at.is_not(None) if wanted.told else Missed.told_at.is_(None))
-    return [Way(Missed.__table__.c.event_id, where=one, fits=one) for one in conditions]
+    return conditions
 
 
 def delivery(connection: Connection, *, now: datetime, days: int, silence: Silence | None) -> Delivery:

@@ -1,30 +1,10 @@
 """What the reads give: shapes that the JSON API and the pages show as they are."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from app.errors import ReceiverError
 from app.store.picture import Cause
-
-T = TypeVar("T")
-
-
-class BadCursor(ReceiverError):
-    """The cursor is not one this list gave."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """Some items of a list, and the cursors that lead to the next ones and to those before; None at either end.
-
-    Only the packages' list can be read backwards.
-    """
-
-    items: list[T]
-    next: str | None
-    previous: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,24 +100,6 @@ class Pulse:
     silence: Silence | None
     reconciled: float | None
     dwell: list[float]
-
-
-@dataclass(frozen=True, slots=True)
-class PackageFilter:
-    """Which packages are wanted; everything given must fit. `types` are any of these; None: not known yet."""
-
-    status: Sequence[str] = ()
-    trashed: bool | None = None
-    deleted: bool | None = None
-    type: str | None = None
-    types: Sequence[str | None] = ()
-    q: str | None = None
-    signer: str | None = None
-    attention: str | None = None
-    updated_since: datetime | None = None
-    updated_until: datetime | None = None
-    created_since: datetime | None = None
-    created_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

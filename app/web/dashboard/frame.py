@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from app.store import queries
 from app.store.db import Database
-from app.store.queries.newest import COUNTED
+from app.store.queries.bounded import COUNTED
 from app.web.acts import Acts
 from app.web.dashboard import words
 from app.web.dashboard.visitor import may_act, who
@@ -67,12 +67,17 @@ class Frame:
         return answer(html, etag=mark or _hash(seen))
 
     def page_of_picture(self, template: str, *, here: str, show: Callable[[Connection], dict[str, Any]]) -> Response:
-        """A page that shows nothing but the picture: where that is as it was, nothing is read for it."""
+        """A page that shows nothing but the picture: where that is as it was, nothing is read for it.
+
+        Where `show` says that it `is_partial`, the whole may be shown when it is asked for again.
+        """
         with self.database.read() as connection:
             mark = self._mark(connection)
             if has_it(mark):
                 return answer("", etag=mark)
-            return self.page(connection, template, here=here, mark=mark, **show(connection))
+            shown = show(connection)
+            is_partial = shown.pop("is_partial", False)
+            return self.page(connection, template, here=here, mark=None if is_partial else mark, **shown)
 
     def _mark(self, connection: Connection) -> str:
         """What the picture is made of, to the minute, for this visitor."""

@@ -83,10 +83,13 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
 
         def show(connection: Connection) -> dict[str, Any]:
             wanted, sort = asked.wanted(), asked.order
+            page = queries.package_page(frame.database, wanted, sort=sort, limit=ROWS, cursor=asked.cursor)
             return {
                 "asked": asked,
                 "days": (FIRST, LAST),
-                "page": queries.package_page(connection, wanted, sort=sort, limit=ROWS, cursor=asked.cursor),
+                "page": page,
+                "is_partial": page.timed_out,
+                "time_limit": queries.TIME_LIMIT.seconds,
                 "shelves": list(_shelves(queries.package_counts(connection), asked)),
                 "columns": list(_columns(asked)),
                 "is_filtered": asked.address() != "/",
@@ -154,7 +157,7 @@ def _csv(frame: Frame, asked: TransactionsView) -> Iterator[str]:
     cursor = None
     while True:
         with frame.database.read() as connection:
-            page = queries.package_page(connection, asked.wanted(), sort="id", limit=CHUNK, cursor=cursor)
+            page = queries.page_of_packages(connection, asked.wanted(), sort="id", limit=CHUNK, cursor=cursor)
         yield export.lines(page.items)
         cursor = page.next
         if cursor is None:

@@ -1,0 +1,367 @@
+"""Every page of a list has what is wanted, all of it, once and in order; a page is full unless it is the last."""
+
+import unicodedata
+from collections.abc import Callable
+from datetime import timedelta
+from importlib import import_module
+from itertools import permutations, product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import event, text
+
+from app.errors import GiveUp, QueryTimeout
+from app.store import queries, tallies
+from app.store.search import fold
+from tests.conftest import BEN, HOUR, NOON, onespan_time
+
+MINUTE = timedelta(minutes=1)
+SORTS = [f"{sign}{key}" for key in queries.SORTS for sign in ("", "-")]
+
+
+@pytest.fixture
+def crowd(tell, work, clock) -> None:
+    """Two dozen packages of many kinds; of some hardly anything is known."""
+    for number in range(8):
+        at = NOON - number * HOUR
+        tell("PACKAGE_CREATE", package=f"Ä-draft-{number}", happened_at=at)
+        tell("PACKAGE_DECLINE", package=f"b-declined-{number}", sessionUser=BEN, message="no", happened_at=at)
+        tell("PACKAGE_HATCHED", package=f"C-egg-{number}", happened_at=at)
+        if number % 3 == 0:
+            tell("PACKAGE_TRASH", package=f"Ä-draft-{number}", happened_at=at + MINUTE)
+            tell("SIGNER_COMPLETE", package=f"C-egg-{number}", sessionUser="王伟", happened_at=at)
+    work()
+
+
+def fits(package: dict[str, Any], query: dict[str, Any]) -> bool:
+    """What a filter means, said once more."""
+    texts = [package["id"], package["sender"]["id"] or "", *(signer["id"] for signer in package["signers"])]
+    found = "\n".join(texts).casefold().replace("ä", "a")
+    reasons = [one["reason"] for one in package["attention"]]
+    return all(
+        (
+            all(word in found for word in query.get("q", "").casefold().replace("ä", "a").split()),
+            "status" not in query or package["status"] in query["status"],
+            "trashed" not in query or package["trashed"] == (query["trashed"] == "true"),
+            "signer" not in query or query["signer"] in [one["id"] for one in package["signers"]],
+            query.get("attention") != "any" or bool(reasons),
+            query.get("attention") != "none" or not reasons,
+            query.get("attention") != "DECLINED" or "DECLINED" in reasons,
+            "updated_since" not in query or (package["updated_at"] or "") >= query["updated_since"],
+            "created_until" not in query
+            or (bool(package["created_at"]) and package["created_at"] <= query["created_until"]),
+        )
+    )
+
+
+QUERIES: list[dict[str, Any]] = [
+    {},
+    {"q": "ä-DRAFT"},
+    {"q": "egg-3"},
+    {"q": "a"},
+    {"q": "伟"},
+    {"q": "王伟 egg"},
+    {"q": "3 DRAFT a"},
+    {"q": "draft egg"},
+    {"q": "nothing of the kind"},
+    {"signer": BEN},
+    {"signer": "王伟", "q": "egg"},
+    {"attention": "any"},
+    {"attention": "none"},
+    {"attention": "DECLINED", "q": "d-7"},
+    {"status": ["DRAFT", "DECLINED"], "trashed": "false"},
+    {"updated_since": onespan_time(NOON - 4 * HOUR)},
+    {"created_until": onespan_time(NOON - 4 * HOUR), "trashed": "true"},
+]
+
+
+def pages(read: Callable[..., Any], path: str, query: dict[str, Any], *, way: str = "next") -> list[list[Any]]:
+    """The items of each page, from the first on, or from the one after the last back."""
+    found, cursor = [], {}
+    for _ in range(200):
+        page = read(path, **{**query, **cursor})
+        found.append(page["items"])
+        if page[way] is None:
+            return found
+        cursor = {"cursor": page[way]}
+    raise AssertionError("the pages have no end")
+
+
+def are_full(found: list[list[Any]], limit: int) -> bool:
+    """Whether each page has `limit` items; the last one may have fewer, and none only where there is no other."""
+    *others, last = found
+    return all(len(page) == limit for page in others) and (not others or 0 < len(last) <= limit)
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+@pytest.mark.usefixtures("crowd")
+def test_pages_have_all_that_is_wanted(read, query):
+    """Whatever the filter, the order and the size of a page: each package once, in order, on full pages."""
+    whole = {sort: [one for page in pages(read, "/api/packages", {"sort": sort}) for one in page] for sort in SORTS}
+
+    for sort, limit in product(SORTS, (1, 4)):
+        found = pages(read, "/api/packages", {**query, "sort": sort, "limit": limit})
+        ids = [package["id"] for page in found for package in page]
+        assert ids == [package["id"] for package in whole[sort] if fits(package, query)], sort
+        assert are_full(found, limit)
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+@pytest.mark.usefixtures("crowd")
+def test_pages_can_be_read_backwards(read, query):
+    """They show the same, in the same order."""
+    for sort in ("-updated_at", "created_at", "name", "-id"):
+        asked = {**query, "sort": sort, "limit": 3}
+        forwards = [package["id"] for page in pages(read, "/api/packages", asked) for package in page]
+        end = read("/api/packages", **asked)
+        while end["next"]:
+            end = read("/api/packages", **asked, cursor=end["next"])
+        backwards = [package["id"] for package in end["items"]]
+        if end["previous"]:
+            before = pages(read, "/api/packages", {**asked, "cursor": end["previous"]}, way="previous")
+            backwards = [package["id"] for page in before[::-1] for package in page] + backwards
+        assert backwards == forwards, sort
+
+
+def test_a_way_back_skips_nothing_where_nothing_is_left(read, tell, work):
+    """All after a page was signed meanwhile; before it is what was before, the page's own last row included."""
+    asked = {"attention": "SIGNER_LOCKED", "sort": "id", "limit": 1}
+    for number in range(9):
+        tell("SIGNER_LOCKED", package=f"p{number}", sessionUser=BEN, happened_at=NOON - HOUR)
+    work()
+    page = read("/api/packages", **asked)
+    while page["items"][0]["id"] != "p5":
+        page = read("/api/packages", **asked, cursor=page["next"])
+    for number in range(6, 9):
+        tell("SIGNER_COMPLETE", package=f"p{number}", sessionUser=BEN)
+    work()
+
+    empty = read("/api/packages", **asked, cursor=page["next"])
+
+    assert (empty["items"], empty["next"]) == ([], None)
+    assert read("/api/packages", **asked, cursor=empty["previous"])["items"] == page["items"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"name": "PACKAGE_TRASH"},
+        {"name": "PACKAGE_DECLINE", "source": "callback"},
+        {"source": "reconcile"},
+        {"source": "callback"},
+        {"source": "reconcile", "name": "PACKAGE_CREATE"},
+        {"source": "reconcile", "package": "C-egg-3"},
+        {"source": "reconcile", "state": "done"},
+        {"state": "done"},
+        {"state": "done", "name": "SIGNER_COMPLETE"},
+        {"package": "C-egg-3", "state": "done", "source": "callback"},
+        {"state": "parked", "name": "PACKAGE_TRASH"},
+    ],
+    ids=str,
+)
+def test_pages_of_events_have_all_that_is_wanted(handlers, request, read, service, query):
+    """Newest first, each once though several handlers ran for it, on full pages. A third of them was found."""
+    handlers.on("SIGNER_COMPLETE")(_nothing)
+    handlers.on("PACKAGE_TRASH")(_nothing)
+    handlers.on("*")(_nothing_at_all)
+    request.getfixturevalue("crowd")
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE events SET source = 'reconcile' WHERE id % 3 = 0"))
+    everything = [event for page in pages(read, "/api/events", {"limit": 200}) for event in page]
+
+    found = pages(read, "/api/events", {**query, "limit": 2})
+
+    assert [event["id"] for page in found for event in page] == [
+        event["id"]
+        for event in everything
+        if query.get("name", event["name"]) == event["name"]
+        and query.get("package", event["package_id"]) == event["package_id"]
+        and query.get("source", event["source"]) == event["source"]
+        and ("state" not in query or query["state"] in [run["state"] for run in event["dispatches"]])
+    ]
+    assert are_full(found, 2)
+
+
+def _nothing(event: Any, package: Any) -> None:
+    """Succeed."""
+
+
+def _nothing_at_all(event: Any, package: Any) -> None:
+    """Succeed, too."""
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_sqlite_sees_in_time_what_is_rare(service, handlers, tell, work, clock, read):  # noqa: PLR0917  (pytest passes them by name)
+    """Where a function has given up on everything one package's runs are still found by the package."""
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def close_deal(event, package) -> None:
+        raise GiveUp("the CRM knows no deal for this package")
+
+    service.watch.turn()  # at the start, when there is nothing to see
+    for number in range(200):
+        tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
+    work()
+    clock.forward(timedelta(minutes=10))
+    service.watch.turn()
+
+    asked: list[tuple[str, Any]] = []
+    event.listen(service.database.engine, "before_cursor_execute", lambda *told: asked.append(told[2:4]))
+    read("/api/packages", attention="PARKED_HANDLER")
+
+    with service.database.read() as connection:
+        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", told).all() for sql, told in list(asked)]
+    ways = [row.detail for plan in plans for row in plan]
+    assert "SEARCH dispatches USING INDEX ix_dispatches_parked (package_id=?)" in ways, "\n".join(ways)
+
+
+NAMED = "Straße 7, Łódź: Ærø ÉCOLE Παπαδόπουλος 王伟 100%_done"
+
+
+@pytest.fixture
+def named(tell, work) -> None:
+    """A package whose signer has a name of many letters, and one that has another."""
+    tell("SIGNER_COMPLETE", package="pkg-1", sessionUser=NAMED)
+    tell("SIGNER_COMPLETE", package="pkg-2", sessionUser="Strand 7, Lodge: 100 undone")
+    work()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("straße", "STRASSE", "łódź", "lodz", "LÓDŹ", "ærø", "aero", "ecole", "École", "e\u0301cole"),
+        *("παπαδοπουλος", "ΠΑΠΑΔΌΠΟΥΛΟΣ", "王伟", "伟", "王", "100%_", "%_D", "pkg-1", "7"),
+        *map(" ".join, permutations(("王伟", "lodz", "7"))),
+        "  strasse   100%  ",
+    ],
+)
+@pytest.mark.usefixtures("named")
+def test_words_are_found_without_case_and_accents(read, query):
+    """Each word anywhere, in any order, in any script; signs of SQL's own are letters like others."""
+    found = [package["id"] for package in read("/api/packages", q=query)["items"]]
+
+    assert "pkg-1" in found
+    assert ("pkg-2" in found) == (query == "7")
+
+
+@pytest.mark.parametrize("query", ["strasse 8", "lodz lodge", "1_0", "100%d", "王李", "pkg-1 pkg-2", "\\"])
+@pytest.mark.usefixtures("named")
+def test_what_lacks_one_of_the_words_is_not_found(read, query):
+    """All of them must be there."""
+    assert read("/api/packages", q=query)["items"] == []
+
+
+@pytest.mark.parametrize("query", ["", " ", "\u0301"])
+@pytest.mark.usefixtures("named")
+def test_a_query_without_words_asks_for_nothing(read, query):
+    """So everything is shown."""
+    assert len(read("/api/packages", q=query)["items"]) == 2
+
+
+@given(st.text())
+def test_folding_twice_is_folding_once(text):
+    """What is stored and what is asked for are alike, whatever was typed."""
+    assert fold(fold(text)) == fold(text)
+
+
+@given(st.text(st.characters(whitelist_categories=["Lu", "Ll"], max_codepoint=0x24F)))
+def test_folding_takes_no_notice_of_case_and_accents(text):
+    """Of all Latin letters, however they are composed."""
+    assert fold(text) == fold(unicodedata.normalize("NFD", text)) == fold(text.casefold())
+    assert fold(text).casefold() == fold(text)
+
+
+@pytest.mark.usefixtures("crowd")
+def test_a_package_that_is_renamed_is_found_by_its_new_name_only(read, tell, work):
+    """The text is of what is believed now."""
+    tell("SIGNER_COMPLETE", package="C-egg-1", sessionUser="somebody-new", happened_at=NOON)
+    work()
+
+    assert [package["id"] for package in read("/api/packages", q="BODY-NEW")["items"]] == ["C-egg-1"]
+
+
+# A statement that the database works at for minutes.
+ENDLESS = {
+    "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n",
+    "postgresql": "SELECT pg_sleep(300)",
+}
+
+
+def test_a_query_that_takes_too_long_is_stopped(service):
+    """By either database; what comes after it on the same connection may take as long as it likes."""
+    database = service.database
+    endless = text(ENDLESS[database.engine.dialect.name])
+
+    for _ in range(3):
+        with pytest.raises(QueryTimeout), database.read(timeout=timedelta(milliseconds=50)) as connection:
+            connection.execute(endless)
+        with database.read() as connection:
+            assert connection.execute(text("SELECT 1")).scalar() == 1
+            if connection.dialect.name == "postgresql":
+                assert connection.execute(text("SHOW statement_timeout")).scalar() == "0"
+
+
+@pytest.fixture
+def endless_searches(monkeypatch, service) -> None:
+    """Every search takes minutes, and may take hardly any time."""
+    endless = text(f"({ENDLESS[service.database.engine.dialect.name]}) IS NOT NULL")
+    if service.database.engine.dialect.name == "postgresql":
+        endless = text("pg_sleep(300) IS NOT NULL")
+    module = import_module("app.store.queries.packages")
+    monkeypatch.setattr(module, "TIME_LIMIT", timedelta(milliseconds=50))
+    monkeypatch.setattr(module, "conditions", lambda wanted: [endless] if wanted.q else [])
+
+
+@pytest.mark.usefixtures("crowd", "endless_searches")
+def test_a_search_that_takes_too_long_answers_a_page_that_says_so(read):
+    """And no error; other lists go on."""
+    page = read("/api/packages", q="egg")
+
+    assert page == {"items": [], "next": None, "previous": None, "timed_out": True}
+    assert read("/api/packages")["timed_out"] is False
+
+
+@pytest.mark.usefixtures("crowd")
+def test_law_8_a_wrong_tally_is_found_and_put_right(service, flask, counts):
+    """Whatever made it wrong."""
+    before = counts()
+    with service.database.write() as connection:
+        tallies.count(connection, tallies.PACKAGES, {tallies.key(0, 0, "PACKAGE", "DRAFT"): 3, "[1,1,null,null]": -1})
+
+    found, mended, clean = flask("rebuild", "--check"), flask("rebuild"), flask("rebuild", "--check")
+
+    assert (found.exit_code, "number" in found.output) == (1, True), found.output
+    assert "2 differences, mended." in mended.output
+    assert clean.exit_code == 0
+    assert counts() == before
+
+
+@pytest.mark.usefixtures("crowd")
+def test_law_8_a_wrong_text_or_sort_name_is_found_and_put_right(service, flask, read):
+    """Lists find packages by what follows from their claims, and by nothing else."""
+    with service.database.write() as connection:
+        connection.execute(text("UPDATE searches SET text = 'something else' WHERE package_id = 'C-egg-1'"))
+        connection.execute(text("DELETE FROM searches WHERE package_id = 'C-egg-2'"))
+        connection.execute(text("UPDATE packages SET sort_name = 'zz' WHERE id = 'C-egg-3'"))
+
+    found, mended, clean = flask("rebuild", "--check"), flask("rebuild"), flask("rebuild", "--check")
+
+    assert found.exit_code == 1
+    assert "3 differences, mended." in mended.output
+    assert clean.exit_code == 0
+    assert [package["id"] for package in read("/api/packages", q="c-egg-1")["items"]] == ["C-egg-1"]
+    assert [package["id"] for package in read("/api/packages", q="c-egg-2")["items"]] == ["C-egg-2"]
+
+
+@pytest.fixture
+def counts(service) -> Callable[[], list[Any]]:
+    """What is counted of every kind."""
+
+    def counts() -> list[Any]:
+        with service.database.read() as connection:
+            found = connection.execute(text("SELECT * FROM tallies WHERE number <> 0 ORDER BY kind, key"))
+            return list(map(tuple, found))
+
+    return counts
