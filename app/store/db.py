@@ -57,6 +57,9 @@ POSTGRESQL_SETTINGS = (
     f"SET lock_timeout = '{BUSY_SECONDS}s'",
     # A plan that is kept knows no parameters: one from when a table was small reads all of it long after.
     "SET plan_cache_mode = 'force_custom_plan'",
+    # To compile a query, or to start processes for it, takes longer than most queries, and cores are for callbacks.
+    "SET jit = off",
+    "SET max_parallel_workers_per_gather = 0",
 )
 # A server that is gone without a word is noticed within seconds.
 POSTGRESQL_CONNECTION = {

@@ -5,10 +5,10 @@ has a table of its own because most writes to a package leave it alone, and a tr
 """
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, select
+from sqlalchemy import ColumnElement, delete, exists, select
 from sqlalchemy.engine import Connection
 
 from app.onespan.values import Package as PackageValue
@@ -61,8 +61,16 @@ def has_words(words: Sequence[str]) -> ColumnElement[bool]:
     SQLite reads all texts once and then takes the packages in their order; by itself it would look up each package
     found and sort them, which takes three times as long for a word that many have.
     """
-    found = select(Search.package_id).where(and_(*(Search.text.contains(word, autoescape=True) for word in words)))
-    return unindexed(Package.id).in_(found)
+    return unindexed(Package.id).in_(select(Search.package_id).where(*_mentions(words)))
+
+
+def has_words_itself(words: Sequence[str]) -> ColumnElement[bool]:
+    """The same where few packages are left: the text of each is looked up."""
+    return exists().where(Search.package_id == Package.id, *_mentions(words))
+
+
+def _mentions(words: Sequence[str]) -> Iterator[ColumnElement[bool]]:
+    return (Search.text.contains(word, autoescape=True) for word in words)
 
 
 def write(connection: Connection, texts: Mapping[str, str]) -> None:

@@ -311,7 +311,7 @@ def endless_searches(monkeypatch, service) -> None:
         endless = text("pg_sleep(300) IS NOT NULL")
     module = import_module("app.store.queries.packages")
     monkeypatch.setattr(module, "TIME_LIMIT", timedelta(milliseconds=50))
-    monkeypatch.setattr(module, "conditions", lambda wanted: [endless] if wanted.q else [])
+    monkeypatch.setattr(module, "alternatives", lambda wanted, **_: [[endless]] if wanted.q else [[]])
 
 
 @pytest.mark.usefixtures("crowd", "endless_searches")

@@ -141,7 +141,9 @@ class Package(Base):
     state: Mapped[dict[str, Any]]
 
     __table_args__ = (
-        *(Index(f"ix_packages_{name}_id", name, "id") for name in SORT_COLUMNS),
+        *(Index(f"ix_packages_{name}_id", name, "id") for name in SORT_COLUMNS if name != "updated_at"),
+        # Those created at some time are found in the order of their updates without a look at each package.
+        Index("ix_packages_updated_at_id_created_at", "updated_at", "id", "created_at"),
         *(Index(f"ix_packages_status_{name}_id", "status", name, "id") for name in SORT_COLUMNS),
         Index("ix_packages_type_updated_at_id", "type", "updated_at", "id"),
         *(Index(f"ix_packages_{name}", "updated_at", "id", **_where_true(name)) for name in ("trashed", "deleted")),
@@ -154,7 +156,7 @@ class Signer(Base):
     __tablename__ = "signers"
 
     package_id: Mapped[str] = mapped_column(Id, ForeignKey("packages.id"), primary_key=True)
-    id: Mapped[str] = mapped_column(Id, primary_key=True, index=True)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
     role_id: Mapped[str | None] = mapped_column(Id)
     name: Mapped[str | None] = mapped_column(Text)
     email: Mapped[str | None] = mapped_column(Text)
@@ -165,7 +167,12 @@ class Signer(Base):
     email_bounce: Mapped[str | None] = mapped_column(Text)
     kba_failures: Mapped[int]
     attachments: Mapped[list[Any]]
-    address: Mapped[str | None] = mapped_column(Label, index=True)
+    address: Mapped[str | None] = mapped_column(Label)
+
+    __table_args__ = (
+        Index("ix_signers_id_package_id", "id", "package_id"),
+        Index("ix_signers_address_package_id", "address", "package_id"),
+    )
 
 
 class Document(Base):
@@ -250,7 +257,7 @@ class Dispatch(Base):
         Index("ix_dispatches_due", "handler", "due_at", **_where("state IN ('due', 'running')")),
         Index("ix_dispatches_parked", "package_id", **_where("state = 'parked'")),
         Index("ix_dispatches_parked_since", "finished_at", "package_id", **_where("state = 'parked'")),
-        Index("ix_dispatches_state_event_id", "state", "event_id"),
+        Index("ix_dispatches_state_event_id_id", "state", "event_id", "id"),
         Index("ix_dispatches_handler_event_id_id", "handler", "event_id", "id"),
         Index("ix_dispatches_handler_state_event_id", "handler", "state", "event_id"),
         {"sqlite_autoincrement": True},

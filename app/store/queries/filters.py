@@ -1,16 +1,17 @@
 """Which packages are wanted: each condition of the filter as SQL. How to find them is the database's business."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from itertools import product
 
-from sqlalchemy import ColumnElement, Select, exists, or_, select, union_all
+from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.store.db import unindexed
 from app.store.models import PARKED, Attention, Dispatch, Package, Signer
 from app.store.picture import address
-from app.store.search import has_words, words_of
+from app.store.search import words_of
 
 ANY, NONE, PARKED_HANDLER = "any", "none", "PARKED_HANDLER"
 
@@ -33,8 +34,22 @@ class PackageFilter:
     created_until: datetime | None = None
 
 
-def conditions(wanted: PackageFilter) -> Iterator[ColumnElement[bool]]:
-    """The conditions on a package, all of which must hold."""
+HasWords = Callable[[Sequence[str]], ColumnElement[bool]]
+
+
+def alternatives(wanted: PackageFilter, *, has_words: HasWords) -> list[list[ColumnElement[bool]]]:
+    """Lists of conditions: a package is wanted where all conditions of one list hold.
+
+    What may be true for either of two reasons is in two lists, for a database finds packages by one index at a time.
+    """
+    common = list(_conditions(wanted))
+    if words := words_of(wanted.q or ""):
+        common.append(has_words(words))
+    choices = [choice for choice in (_signed_by(wanted.signer), _needs_attention(wanted.attention)) if choice]
+    return [[*common, *chosen] for chosen in product(*choices)]
+
+
+def _conditions(wanted: PackageFilter) -> Iterator[ColumnElement[bool]]:
     if wanted.status:
         yield _any_of(Package.status, wanted.status)
     if wanted.type is not None:
@@ -46,18 +61,13 @@ def conditions(wanted: PackageFilter) -> Iterator[ColumnElement[bool]]:
             yield flag.is_(is_up)
     yield from _between(Package.updated_at, wanted.updated_since, wanted.updated_until)
     yield from _between(Package.created_at, wanted.created_since, wanted.created_until)
-    if wanted.signer is not None:
-        yield Package.id.in_(_signed_by(wanted.signer))
-    if wanted.attention:
-        yield _needs_attention(wanted.attention)
-    if words := words_of(wanted.q or ""):
-        yield has_words(words)
 
 
 def _any_of(column: InstrumentedAttribute[str | None], values: Sequence[str | None]) -> ColumnElement[bool]:
     known = sorted({value for value in values if value is not None})
-    alike = column == known[0] if len(known) == 1 else column.in_(known)
-    return or_(alike, column.is_(None)) if None in values else alike
+    if None in values:  # most packages: SQLite would look each of them up by an index and sort them
+        return or_(unindexed(column).in_(known), unindexed(column).is_(None))
+    return column == known[0] if len(known) == 1 else column.in_(known)
 
 
 def _between(
@@ -69,16 +79,24 @@ def _between(
         yield column <= until
 
 
-def _signed_by(signer: str) -> Select[str]:
-    """The packages of a signer, by their id or their e-mail address."""
-    return select(Signer.package_id).where(or_(Signer.id == signer, Signer.address == address(signer)))
+def _signed_by(signer: str | None) -> list[ColumnElement[bool]]:
+    """That somebody with this id, or with this e-mail address, is one of the signers."""
+    if signer is None:
+        return []
+    either = (Signer.id == signer, Signer.address == address(signer))
+    return [Package.id.in_(select(Signer.package_id).where(condition)) for condition in either]
 
 
-def _needs_attention(reason: str) -> ColumnElement[bool]:
-    stored, parked = select(Attention.package_id), select(Dispatch.package_id).where(Dispatch.state == PARKED)
-    if reason == NONE:  # NOT IN would make PostgreSQL read all of both
-        return ~exists().where(Attention.package_id == Package.id) & ~exists().where(
-            Dispatch.package_id == Package.id, Dispatch.state == PARKED
-        )
-    found: dict[str, Any] = {ANY: union_all(stored, parked), PARKED_HANDLER: parked}
-    return Package.id.in_(found.get(reason, stored.where(Attention.reason == reason)))
+def _needs_attention(reason: str | None) -> list[ColumnElement[bool]]:
+    """That there is this reason to act, or any, or none. A parked handler is in a table of its own."""
+    if not reason:
+        return []
+    stored = select(Attention.package_id)
+    is_parked = Package.id.in_(select(Dispatch.package_id).where(Dispatch.state == PARKED))
+    if reason == NONE:  # NOT IN would make PostgreSQL read all of both tables
+        has_reason = exists().where(Attention.package_id == Package.id)
+        has_parked = exists().where(Dispatch.package_id == Package.id, Dispatch.state == PARKED)
+        return [~has_reason & ~has_parked]
+    if reason == ANY:
+        return [Package.id.in_(stored), is_parked]
+    return [is_parked if reason == PARKED_HANDLER else Package.id.in_(stored.where(Attention.reason == reason))]

@@ -93,13 +93,11 @@ def dispatch_page(
 ) -> Page[RunDispatch]:
     """A page of runs, those for the newest events first. Raises `BadCursor`."""
     after = read_cursor(cursor, int, int) if cursor is not None else None
-    page = following(_RUNS.where(*_conditions(wanted)), _NEWEST, after=after, limit=limit + 1)
-    rows = connection.execute(page).all()
-    last = rows[limit - 1] if len(rows) > limit else None
-    return Page(
-        [RunDispatch(**row._asdict()) for row in rows[:limit]],
-        write_cursor(last.event_id, last.id) if last else None,
-    )
+    found = select(*_NEWEST).join(Event).where(*_conditions(wanted))
+    page = connection.execute(following(found, _NEWEST, after=after, limit=limit + 1)).all()
+    runs = _RUNS.where(Dispatch.id.in_([row.id for row in page[:limit]])).order_by(*(key.desc() for key in _NEWEST))
+    items = [RunDispatch(**row._asdict()) for row in connection.execute(runs)]
+    return Page(items, write_cursor(*page[limit - 1]) if len(page) > limit else None)
 
 
 def _conditions(wanted: DispatchFilter) -> list[ColumnElement[bool]]:

@@ -13,8 +13,9 @@ from app.onespan import values
 from app.onespan.values import Package as PackageValue
 from app.store.db import Database
 from app.store.models import PARKED, Attention, Dispatch, Document, Package, Signer
-from app.store.queries.filters import PackageFilter, conditions
+from app.store.queries.filters import HasWords, PackageFilter, alternatives
 from app.store.queries.paging import Order, Page
+from app.store.search import has_words, has_words_itself
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
@@ -65,8 +66,13 @@ def page_of_packages(
     columns, name = Package.__table__.c, sort.removeprefix("-")
     column = columns[SORTS[name]]
     order = Order(sort, column, columns.id, descending=sort.startswith("-"), nullable=bool(column.nullable))
-    found = select(column, columns.id).where(*conditions(wanted))
-    shown, next_, previous = order.page(connection, found, asked=order.read(cursor), limit=limit)
+
+    def found(has_words: HasWords) -> list[Select[Any, str]]:
+        rows = select(column.label("value"), columns.id)
+        return [rows.where(*conditions) for conditions in alternatives(wanted, has_words=has_words)]
+
+    known, unknown = found(has_words), found(has_words_itself)
+    shown, next_, previous = order.page(connection, known, unknown, asked=order.read(cursor), limit=limit)
     by_id = packages(connection, [place.id for place in shown])
     return Page([by_id[place.id] for place in shown], next_, previous)
 

@@ -7,12 +7,12 @@ full unless it is the last.
 import base64
 import binascii
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Select, literal, tuple_
+from sqlalchemy import ColumnElement, Row, Select, literal, select, tuple_, union
 from sqlalchemy.engine import Connection
 
 from app.errors import ReceiverError
@@ -22,6 +22,7 @@ T = TypeVar("T")
 AnySelect = Select[*tuple[Any, ...]]
 AnyRow = Row[*tuple[Any, ...]]
 Column = ColumnElement[Any]
+Part = tuple[Sequence[AnySelect], Sequence[Column], Sequence[object] | None]  # rows, what sorts them, and after what
 
 LARGEST_ID = 2**63 - 1
 HIGHEST_TEXT = "\U0010ffff"  # comes after every id
@@ -128,14 +129,21 @@ class Order:
         return write_cursor(self.name, place.value, place.id, backwards) if place else None
 
     def page(
-        self, connection: Connection, found: AnySelect, *, asked: Place | None, limit: int
+        self,
+        connection: Connection,
+        known: Sequence[AnySelect],
+        unknown: Sequence[AnySelect],
+        *,
+        asked: Place | None,
+        limit: int,
     ) -> tuple[list[Place], str | None, str | None]:
         """Up to `limit` places from the one that is `asked` for on; the cursors to the next ones, and to those before.
 
-        `found` selects the order's column and the id.
+        Each of `known` and `unknown` selects the order's column as `value`, and the id; a row may be in more than one
+        of them. Rows that have the value are taken from the former, those that lack it from the latter.
         """
         backwards = asked is not None and asked.backwards
-        rows = self._rows(connection, found, asked=asked, limit=limit + 1)
+        rows = self._rows(connection, self._parts(known, unknown, asked=asked), asked=asked, limit=limit + 1)
         more, shown = len(rows) > limit, rows[:limit][:: -1 if backwards else 1]
         first, last = (shown[0], shown[-1]) if shown else (self._beyond(asked),) * 2
         has_next, has_previous = (True, more) if backwards else (more, asked is not None)
@@ -145,34 +153,46 @@ class Order:
             self.write(first if has_previous else None, backwards=True),
         )
 
-    def _rows(self, connection: Connection, found: AnySelect, *, asked: Place | None, limit: int) -> list[Place]:
+    def _rows(self, connection: Connection, parts: Iterable[Part], *, asked: Place | None, limit: int) -> list[Place]:
         rows: list[Place] = []
         descending = self.descending != (asked is not None and asked.backwards)
-        for part, keys, after in self._parts(found, asked):
-            statement = following(part, keys, after=after, limit=limit - len(rows), descending=descending)
-            rows += [Place(*row) for row in connection.execute(statement)]
+        for found, keys, after in parts:
+            left = limit - len(rows)
+            pages = [following(some, keys, after=after, limit=left, descending=descending) for some in found]
+            rows += [Place(*row) for row in connection.execute(_merged(pages, limit=left, descending=descending))]
             if len(rows) == limit:
                 break
         return rows
 
     def _parts(
-        self, found: AnySelect, asked: Place | None
-    ) -> Iterator[tuple[AnySelect, Sequence[Column], Sequence[object] | None]]:
-        """The rows that have the value, and those that lack it, from a place on: each part is sorted by an index."""
+        self, known: Sequence[AnySelect], unknown: Sequence[AnySelect], *, asked: Place | None
+    ) -> Iterator[Part]:
+        """What is left of the list, in parts that an index sorts: rows that have the value, and those that lack it."""
         keys = tuple(dict.fromkeys((self.column, self.id)))
-        known = (found.where(self.column.is_not(None)) if self.nullable else found, keys)
-        unknown = (found.where(self.column.is_(None)), (self.id,))
-        parts = [known, unknown] if self.nullable else [known]
-        if asked is not None:
-            here = unknown if self.nullable and asked.value is None else known
-            parts = parts[::-1] if asked.backwards else parts
-            parts = parts[parts.index(here) :]
-        for number, (part, columns) in enumerate(parts):
-            begins = asked is not None and number == 0
-            yield part, columns, (asked.value, asked.id)[-len(columns) :] if asked and begins else None
+        parts: list[tuple[Sequence[AnySelect], Sequence[Column]]] = [(known, keys)]
+        if self.nullable:
+            with_value = [found.where(self.column.is_not(None)) for found in known]
+            without = [found.where(self.column.is_(None)) for found in unknown]
+            parts = [(with_value, keys), (without, (self.id,))]
+        if asked is None:
+            yield from ((found, columns, None) for found, columns in parts)
+            return
+        here = len(parts) - 1 if asked.value is None else 0
+        (found, columns), *others = parts[here::-1] if asked.backwards else parts[here:]
+        yield found, columns, (asked.value, asked.id)[-len(columns) :]
+        yield from ((found, columns, None) for found, columns in others)
 
     def _beyond(self, asked: Place | None) -> Place | None:
         """A place before which the row that a cursor was made of is, where nothing follows it any more."""
         if asked is None:
             return None
         return replace(asked, id=HIGHEST_TEXT if self.descending == asked.backwards else "")
+
+
+def _merged(parts: Sequence[AnySelect], *, limit: int, descending: bool) -> Select[Any, str]:
+    """The first rows of several lists that have the same order, each row once."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = union(*(part.subquery().select() for part in parts)).subquery()
+    keys = (rows.c.value, rows.c.id)
+    return select(*keys).order_by(*(key.desc() if descending else key.asc() for key in keys)).limit(limit)
