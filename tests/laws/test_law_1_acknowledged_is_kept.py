@@ -14,7 +14,10 @@ from sqlalchemy import make_url, select, text
 
 from app.store.db import Database
 from app.store.models import Journal
+from tests.conftest import on_both, on_postgresql
 from tests.support.processes import TRANSPORT, Site, Web, callback, until
+
+pytestmark = [on_both, pytest.mark.own_database]
 
 KILLS = 20  # on each database; every fifth is of the whole group, the others of one worker
 CLIENTS = 4
@@ -134,7 +137,7 @@ def test_law_1_every_connection_waits_for_the_disk(connections):
         assert {connection.scalar(text("PRAGMA journal_mode")) for connection in connections} == {"wal"}
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@on_postgresql
 def test_law_1_a_stronger_promise_of_the_server_stays(database_url: str):
     """Who waits for replicas too goes on doing so."""
     _alter(database_url, "SET synchronous_commit = remote_apply")

@@ -66,9 +66,8 @@ RAW = st.one_of(
 
 
 @pytest.fixture
-def handlers() -> Handlers:
+def handlers(handlers: Handlers) -> Handlers:
     """One handler that takes everything."""
-    handlers = Handlers()
 
     @handlers.on("*")
     def take(event: Any, package: Any) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from app import Service
-from app.onespan.client import OneSpan
 from app.onespan.values import Event, Package
 from app.simulator import wire
 from app.simulator.account import Account
@@ -72,9 +71,8 @@ class World:
 
 
 @pytest.fixture
-def settings(settings, handlers):
+def settings(settings):
     """The service knows where OneSpan is."""
-    handlers.onespan = OneSpan(backoff=0)
     return knowing_onespan(settings)
 
 

@@ -32,6 +32,8 @@ from pathlib import Path
 from app import create_app
 from handlers_of_this_test import handlers
 
+pytestmark = [on_both, pytest.mark.own_database]
+
 
 def clock():
     return datetime.now(UTC) + timedelta(seconds=float(Path(os.environ["AHEAD"]).read_text() or 0))

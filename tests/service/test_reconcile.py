@@ -13,7 +13,6 @@ from sqlalchemy import func, select
 
 from app import EXTENSION, Service, create_app
 from app.errors import NotPermitted, UnreadableAnswer
-from app.onespan.client import OneSpan
 from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated
@@ -32,9 +31,8 @@ SIX_HOURS = 6 * HOUR
 
 
 @pytest.fixture
-def settings(settings, handlers):
+def settings(settings):
     """The service knows where OneSpan is."""
-    handlers.onespan = OneSpan(backoff=0)
     return settings.model_copy(
         update={
             "onespan_url": ADDRESS,

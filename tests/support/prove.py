@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import make_url
 
-from tests.conftest import migrate, postgresql_server
 from tests.support.bench import Bench
+from tests.support.databases import migrate, postgresql_server
 from tests.support.schedules import Schedule
 
 SHOWN = ("schedules", "steps", "turns", "faults", "crashes", "callbacks lost", "reconciles", "clean reconciles")

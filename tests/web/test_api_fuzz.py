@@ -18,7 +18,6 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.errors import GiveUp
-from app.onespan.client import OneSpan
 from app.simulator.account import Account
 from app.simulator.population import populated
 from app.work.dispatch import Handlers
@@ -42,9 +41,8 @@ KNOWN = {
 
 
 @pytest.fixture(name="settings")
-def settings_of_a_service_that_asks(settings, handlers):
+def settings_of_a_service_that_asks(settings):
     """The service knows where OneSpan is."""
-    handlers.onespan = OneSpan(backoff=0)
     return knowing_onespan(settings)
 
 

@@ -1,6 +1,7 @@
 """Who may see the pages, for how long, and how often somebody may guess."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http.cookies import SimpleCookie
@@ -37,10 +38,9 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def app(app: Flask) -> Flask:
+def app(lend: Callable[..., Flask]) -> Flask:
     """With two pages."""
-    add_probe(app)
-    return app
+    return lend(add_probe)
 
 
 def is_in(client: Any, **more: Any) -> bool:
