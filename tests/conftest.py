@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from click.testing import Result
 from flask import Flask
@@ -78,6 +79,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "own_database: gets one of its own, for its processes may outlive the test")
     config.addinivalue_line("markers", "all: takes long, and runs in `make test-all` only")
     config.is_quick = config.getoption("tier") == "quick" and not any("::" in one for one in config.args)
+    hypothesis.settings.register_profile("dev", max_examples=10, deadline=None, print_blob=True)
+    hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
+    hypothesis.settings.load_profile("dev" if config.is_quick else "ci")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -108,6 +112,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     counts = [Counter(told) for one in passed for name, told in one.user_properties if name == "schedules"]
     if total := sum(counts, Counter()):
         terminalreporter.write_line(", ".join(f"{many} {what}" for what, many in total.items()))
+
+
+@pytest.fixture(scope="session")
+def tier(pytestconfig: pytest.Config) -> str:
+    """How much to test: `quick` or `all`."""
+    return "quick" if pytestconfig.is_quick else "all"
 
 
 @pytest.fixture(scope="session")

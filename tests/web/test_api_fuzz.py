@@ -23,6 +23,7 @@ from app.simulator.population import populated
 from app.work.dispatch import Handlers
 from app.work.reconcile import Asked
 from tests.conftest import ADA, BEN, HOUR, NOON, TOKEN
+from tests.support.strategies import examples
 from tests.support.world import World, knowing_onespan
 
 CHECKS = [
@@ -32,7 +33,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 20  # requests to each operation
+EXAMPLES = examples(20)  # requests to each operation
 LONGEST = 0.05  # seconds that a request may be held here
 KNOWN = {
     "package_id": st.sampled_from(["lease", "a/b", "nobody"]),

@@ -25,6 +25,7 @@ from app.web.dashboard.visitor import NOBODY, name_of
 from app.work.dispatch import Handlers
 from config import Key, Settings
 from tests.conftest import HOUR, NOON, TOKEN, on_sqlite
+from tests.support.strategies import examples
 from tests.support.visitors import ACTING, LOOKING, act, add_probe, come_from, log_in, token_in, with_passwords
 
 MINUTE = timedelta(minutes=1)
@@ -448,7 +449,9 @@ GUESSES = st.lists(
 
 @on_sqlite
 @hypothesis_settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(guesses=GUESSES)
 def test_no_address_ever_fails_more_often(service, guesses):
