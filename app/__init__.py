@@ -289,7 +289,7 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
         to_know=notes,
     ):
         app.cli.add_command(command)
-    with_database(app.cli.commands["db"])
+    app.cli.add_command(with_database(app.cli.commands["db"]))
 
 
 def _begin(service: Service) -> Begin:
