@@ -45,6 +45,13 @@ HOUR = timedelta(hours=1)
 on_sqlite = pytest.mark.databases("sqlite")
 on_postgresql = pytest.mark.databases("postgresql")
 on_both = pytest.mark.databases("sqlite", "postgresql")
+
+
+def in_all(*parameters: tuple[Any, ...]) -> list[Any]:
+    """Parameters that are for `make test-all` alone, after some like them that are for both."""
+    return [pytest.param(*one, marks=pytest.mark.all) for one in parameters]
+
+
 KEY = "the-callback-key"
 TOKEN = "the-api-token"
 CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"

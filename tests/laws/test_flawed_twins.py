@@ -633,6 +633,7 @@ def test_the_honest_pipeline_passes_every_judge(court, judge):
     judge(court)
 
 
+@pytest.mark.all
 @pytest.mark.parametrize(("twin", "judge"), TWINS.items(), ids=lambda one: one.__name__)
 def test_every_flawed_twin_is_caught(court, monkeypatch, twin, judge):
     """By the judge that looks for its mistake."""

@@ -114,7 +114,7 @@ def empty_postgresql(postgresql: str) -> Iterator[str]:
     administer(url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.all)])
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     """An installation on an empty database."""
     url = f"sqlite:///{tmp_path}/data/status.db"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from flask import Flask
 from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from app import EXTENSION, create_app, logs
 from app.onespan.client import OneSpan
@@ -31,8 +32,14 @@ JOURNAL = "journal"  # the thread that is there for as long as there is somethin
 
 def hurry(database: Database) -> None:
     """Let no commit wait for the disk: processes are killed here, but the power stays on."""
-    statement = HURRY[database.engine.dialect.name]
-    event.listen(database.engine, "connect", lambda made, _: made.cursor().execute(statement))
+
+    def prepare(connection: DBAPIConnection, _: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(HURRY[database.engine.dialect.name])
+        cursor.close()
+        connection.commit()
+
+    event.listen(database.engine, "connect", prepare)
 
 
 class Kind(NamedTuple):
