@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export FLASK_APP := wsgi.py
 
-.PHONY: help run demo test prove lint format bench screenshots clean
+.PHONY: help run demo test test-all prove lint format bench screenshots clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runs ## set up what is missing and start the service on 127.0.0.1:8000
 	@$(BIN)/flask setup
@@ -23,8 +23,12 @@ demo: $(VENV)/.runs ## the service and a simulated OneSpan that sends it callbac
 	@$(BIN)/flask db upgrade 2>/dev/null || $(BIN)/flask db upgrade
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python deploy/foreground.py sh deploy/demo.sh
 
-test: $(VENV)/.tests ## all tests, on SQLite and PostgreSQL
-	@$(BIN)/pytest -n auto --dist worksteal
+# Both say how much computing they took, PostgreSQL and Chromium included.
+test: $(VENV)/.tests ## every behaviour once, in about three minutes
+	@$(BIN)/python -m tests.support.cpu --limit 330 $(BIN)/pytest -n auto --dist worksteal
+
+test-all: $(VENV)/.tests ## all there is, on SQLite and PostgreSQL and in a browser, in about twelve
+	@$(BIN)/python -m tests.support.cpu $(BIN)/pytest -n auto --dist worksteal --tier=all
 
 prove: export SETTINGS_FILE := /dev/null
 prove: $(VENV)/.tests ## random schedules against the reconciler until you stop it, or for PROVE_SECONDS

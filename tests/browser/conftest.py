@@ -18,9 +18,13 @@ from app.simulator.packages import Package
 from app.work.dispatch import Handlers
 from config import Settings
 from tests.browser.installation import API_KEY, Installation, account_with, lease
+from tests.conftest import on_sqlite
 from tests.support.chromium import CHROMIUM, MISSED, MUST_BE_THERE
 from tests.support.visitors import ACTING, token_in, with_passwords
 
+# Pages look the same whatever the rows are in; the queries behind them are tested on both kinds. Threads of an
+# installation may outlive its test.
+IN_A_BROWSER = [on_sqlite, pytest.mark.own_database, pytest.mark.all]
 PATIENCE = 15_000  # milliseconds until what was expected is missed, on a busy machine
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-color-profile=srgb"]
 HERE: dict[str, Any] = {"locale": "en-GB", "timezone_id": "Europe/Brussels"}
@@ -66,14 +70,6 @@ def complaints() -> Iterator[Complaints]:
     complaints = Complaints()
     yield complaints
     assert not complaints
-
-
-@pytest.fixture
-def database_url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
-    """Pages look the same whatever the rows are in; the queries behind them are tested on both kinds."""
-    file = tmp_path / "status.db"
-    file.write_bytes(request.getfixturevalue("migrated_sqlite").read_bytes())
-    return f"sqlite:///{file}"
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.store import queries
-from tests.browser.conftest import log_in
+from tests.browser.conftest import IN_A_BROWSER, log_in
 from tests.browser.installation import ADA, lease
 from tests.conftest import TOKEN
+
+pytestmark = IN_A_BROWSER
 
 MANY = 3
 

@@ -12,13 +12,11 @@ from flask import Flask, Response, request
 from app import EXTENSION, create_app
 from app.simulator.server import answering
 from config import ROOT, Settings
+from tests.browser.conftest import IN_A_BROWSER
 from tests.conftest import HOUR, NOON, TOKEN
 from tests.support.chromium import CHROMIUM, MISSED, MUST_BE_THERE
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None and not MUST_BE_THERE, reason=MISSED),
-    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
-]
+pytestmark = [pytest.mark.skipif(CHROMIUM is None and not MUST_BE_THERE, reason=MISSED), *IN_A_BROWSER]
 
 
 def page_of_the_docs(address: str) -> str:

@@ -6,8 +6,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.store.logins import OF_ONE
-from tests.browser.conftest import log_in
+from tests.browser.conftest import IN_A_BROWSER, log_in
 from tests.support.visitors import ACTING
+
+pytestmark = IN_A_BROWSER
 
 PAGES = ("/", "/transactions/pkg-1", "/attention", "/events", "/events/1", "/callbacks", "/callbacks/2", "/handlers")
 ALL_PAGES = (*PAGES, "/health", "/handlers/replay", "/api/")

@@ -13,11 +13,13 @@ from pydantic import SecretStr
 from app.store import queries
 from app.store.queries import CallbackFilter, DispatchFilter
 from config import Settings
-from tests.browser.conftest import DESKTOP, HERE, PHONE, Complaints, log_in
+from tests.browser.conftest import DESKTOP, HERE, IN_A_BROWSER, PHONE, Complaints, log_in
 from tests.browser.installation import API_KEY, Installation
 from tests.conftest import KEY
 from tests.support import busy
 from tests.support.visitors import with_passwords
+
+pytestmark = IN_A_BROWSER
 
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 COLOURS = ("color-contrast", "link-in-text-block")

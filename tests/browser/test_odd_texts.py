@@ -15,10 +15,12 @@ from app.simulator.packages import Attachment
 from app.store import queries
 from app.store.queries import CallbackFilter, EventFilter
 from app.work.dispatch import Handlers
-from tests.browser.conftest import DESKTOP, PHONE
+from tests.browser.conftest import DESKTOP, IN_A_BROWSER, PHONE
 from tests.browser.installation import ADA, BEN, CLEO, lease
 from tests.browser.test_for_everyone import FITS, WIDER
 from tests.conftest import onespan_time
+
+pytestmark = IN_A_BROWSER
 
 ODD = {
     "script": "</script></title></pre></textarea><script>alert(1)</script><img src=x onerror=alert(2)>",

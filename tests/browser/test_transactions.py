@@ -10,8 +10,10 @@ import requests
 from playwright.sync_api import Page, expect
 
 from app.simulator.packages import Package
-from tests.browser.conftest import log_in
+from tests.browser.conftest import IN_A_BROWSER, log_in
 from tests.browser.installation import ADA, CLEO, Person, Role, lease
+
+pytestmark = IN_A_BROWSER
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)

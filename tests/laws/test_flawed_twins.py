@@ -4,7 +4,6 @@ Each judge is a short story that the honest pipeline passes; each twin must fail
 the judges are known to see what they look for.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +32,7 @@ from app.work import batch, legs, reconcile, refresh
 from app.work.batch import Batch
 from app.work.digest import Digest
 from app.work.reconcile import Asked, Reconcile
-from tests.conftest import HOUR
+from tests.conftest import HOUR, on_sqlite
 from tests.support.world import MINUTE, Spoilt, World, knowing_onespan
 
 DAY = timedelta(days=1)
@@ -76,18 +75,12 @@ class Court:
         return [one.id for one in self.world.account.packages() if one.status == "COMPLETED" and not one.trashed]
 
 
-@pytest.fixture
-def database_url(tmp_path, migrated_sqlite) -> str:
-    """The mistakes are not about databases: SQLite will do."""
-    file = tmp_path / "status.db"
-    shutil.copy(migrated_sqlite, file)
-    return f"sqlite:///{file}"
+pytestmark = on_sqlite  # the mistakes are not about databases
 
 
 @pytest.fixture
-def settings(settings, handlers):
+def settings(settings):
     """The service knows where OneSpan is."""
-    handlers.onespan = OneSpan(backoff=0)
     return knowing_onespan(settings)
 
 
@@ -640,6 +633,7 @@ def test_the_honest_pipeline_passes_every_judge(court, judge):
     judge(court)
 
 
+@pytest.mark.all
 @pytest.mark.parametrize(("twin", "judge"), TWINS.items(), ids=lambda one: one.__name__)
 def test_every_flawed_twin_is_caught(court, monkeypatch, twin, judge):
     """By the judge that looks for its mistake."""

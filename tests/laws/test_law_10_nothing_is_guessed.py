@@ -12,7 +12,7 @@ from app.onespan.values import Event, Package
 from app.store import journal
 from app.store.journal import Entry
 from app.work.dispatch import Handlers
-from tests.conftest import ADA, HOUR, NOON
+from tests.conftest import ADA, HOUR, NOON, on_sqlite
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_law_10_a_reading_with_unknown_and_odd_members_is_read_for_what_is_known
     assert [(one.id, one.signed_by) for one in package.documents] == [("doc-1", ())]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@on_sqlite
 @pytest.mark.parametrize("name", sorted(name for name, kind in CATALOGUE.items() if not kind.package))
 def test_law_10_an_event_that_says_nothing_of_the_status_leaves_it_unknown(tell, picture, name):
     """Of a package we first hear of through such an event we know no status."""

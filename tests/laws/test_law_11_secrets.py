@@ -22,7 +22,7 @@ from app.onespan.values import Event, Package
 from app.work.dispatch import Handlers
 from app.work.scheduler import Scheduler
 from config import Settings
-from tests.conftest import NOON, Clock, onespan_time
+from tests.conftest import NOON, Clock, on_sqlite, onespan_time
 from tests.support.visitors import add_probe, log_in
 
 KEY, TOKEN, PASSWORD = "canary-callback-key", "canary-api-token", "canary-dashboard"
@@ -293,7 +293,7 @@ def test_law_11_commands_and_settings_tell_no_secret(app: Flask, call, work, set
     assert "canary" not in said()
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@on_sqlite
 def test_law_11_a_database_that_does_not_answer_is_told_without_its_password(tmp_path, database_url, stream, said):
     """Callbacks go to the spool; the log says that, and not where the database was sought."""
     given = Settings(

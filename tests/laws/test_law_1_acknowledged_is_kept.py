@@ -14,9 +14,12 @@ from sqlalchemy import make_url, select, text
 
 from app.store.db import Database
 from app.store.models import Journal
+from tests.conftest import on_both, on_postgresql
 from tests.support.processes import TRANSPORT, Site, Web, callback, until
 
-KILLS = 20  # on each database; every fifth is of the whole group, the others of one worker
+pytestmark = [on_both, pytest.mark.own_database]
+
+KILLS = {"quick": 5, "all": 20}  # on each database; every fifth is of the whole group, the others of one worker
 CLIENTS = 4
 HANDLERS = '''
 @handlers.on("PACKAGE_ACTIVATE")
@@ -73,14 +76,14 @@ class Clients:
             self.acknowledged[journal_id] = body
 
 
-def test_law_1_what_was_acknowledged_survives_sigkill(database_url: str, tmp_path: Path):
+def test_law_1_what_was_acknowledged_survives_sigkill(database_url: str, tmp_path: Path, tier: str):
     """Under load, killed again and again: every callback we said thanks for is there, and every handler ran."""
     dice = random.Random(1)
     with Site(tmp_path, database_url, handlers=HANDLERS, HANDLER_LEASE_SECONDS="1") as site:
         web = site.gunicorn()
         clients = Clients(web)
         try:
-            for kill in range(1, KILLS + 1):
+            for kill in range(1, KILLS[tier] + 1):
                 clients.tell_more(dice.randrange(5, 60))
                 if kill % 5:
                     os.kill(dice.choice(until(lambda: clients.web.children)), signal.SIGKILL)
@@ -92,7 +95,7 @@ def test_law_1_what_was_acknowledged_survives_sigkill(database_url: str, tmp_pat
 
         told = {json.loads(body)["packageId"] for body in [*clients.acknowledged.values(), *clients.spooled]}
         until(lambda: told <= _ran(site, "file_it") & _ran(site, "count_it"), what="every handler ran")
-        assert len(told) > KILLS * 5
+        assert len(told) > KILLS[tier] * 5
 
     assert {one: _journal(database_url).get(one) for one in clients.acknowledged} == clients.acknowledged
     assert set(clients.spooled) <= set(_journal(database_url).values())
@@ -134,7 +137,7 @@ def test_law_1_every_connection_waits_for_the_disk(connections):
         assert {connection.scalar(text("PRAGMA journal_mode")) for connection in connections} == {"wal"}
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@on_postgresql
 def test_law_1_a_stronger_promise_of_the_server_stays(database_url: str):
     """Who waits for replicas too goes on doing so."""
     _alter(database_url, "SET synchronous_commit = remote_apply")

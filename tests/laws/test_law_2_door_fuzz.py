@@ -16,10 +16,10 @@ from app.store.models import Dispatch, Event, Journal
 from app.web.auth import authenticate
 from app.work.dispatch import Handlers
 from tests.conftest import KEY
-from tests.support.strategies import any_json
+from tests.support.strategies import any_json, examples
 
 # One database serves a whole test: what is kept of one example must not spoil the next.
-FUZZ = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+FUZZ = {"suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 # Texts with what breaks databases and encoders: NUL, halves of surrogate pairs, far planes.
 TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("\0\ud800\udfff\x7f\u2028😀\ufeff")), max_size=300)
@@ -66,9 +66,8 @@ RAW = st.one_of(
 
 
 @pytest.fixture
-def handlers() -> Handlers:
+def handlers(handlers: Handlers) -> Handlers:
     """One handler that takes everything."""
-    handlers = Handlers()
 
     @handlers.on("*")
     def take(event: Any, package: Any) -> None:
@@ -112,7 +111,7 @@ def assert_digested(service: Service, work: Callable[[], None]) -> None:
 def test_law_2_any_bytes_are_kept_and_answered_as_documented(service, post, work):
     """Bytes that may be nothing at all."""
 
-    @settings(max_examples=150, **FUZZ)
+    @settings(max_examples=examples(150), **FUZZ)
     @given(body=RAW)
     def tell(body: bytes) -> None:
         assert_kept_and_answered(service, post(body), body)
@@ -124,7 +123,7 @@ def test_law_2_any_bytes_are_kept_and_answered_as_documented(service, post, work
 def test_law_2_any_callback_is_kept_digested_and_shown(service, post, work, client, read):
     """Bodies that look like callbacks, with anything in them; afterwards every page of the API still answers."""
 
-    @settings(max_examples=250, **FUZZ)
+    @settings(max_examples=examples(250), **FUZZ)
     @given(body=CALLBACKS)
     def tell(body: bytes) -> None:
         assert_kept_and_answered(service, post(body), body)
@@ -138,7 +137,7 @@ def test_law_2_any_callback_is_kept_digested_and_shown(service, post, work, clie
 def test_law_2_no_header_but_the_right_one_comes_in(app: Flask, service, client):
     """Any other header is 401, whatever is in it, and leaves nothing."""
 
-    @settings(max_examples=200, **FUZZ)
+    @settings(max_examples=examples(200), **FUZZ)
     @given(header=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=80))
     def knock(header: str) -> None:
         answer = client.post("/onespan/callback", data=b"{}", headers={"Authorization": header})
@@ -148,7 +147,7 @@ def test_law_2_no_header_but_the_right_one_comes_in(app: Flask, service, client)
     assert newest(app.extensions[EXTENSION]) == 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     key=st.text(st.characters(exclude_categories=("Cc", "Cs", "Zs", "Zl", "Zp")), min_size=1, max_size=60),
     other=st.text(max_size=60),

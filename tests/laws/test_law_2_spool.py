@@ -29,8 +29,10 @@ from app.store.models import Journal
 from app.store.spool import Spool
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import NOON
+from tests.conftest import NOON, on_both, on_postgresql, on_sqlite
 from tests.support.processes import Site, callback, until
+
+pytestmark = [on_both, pytest.mark.own_database]
 
 BODY = callback("PACKAGE_COMPLETE", package="pkg-1")
 
@@ -302,7 +304,7 @@ def test_law_2_a_database_that_hangs_delays_one_callback_and_not_the_next(servic
     assert spooled() == []
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@on_sqlite
 def test_law_2_a_neighbour_that_stalls_is_not_waited_for_without_end(database_url, service, post):
     """A thread that stalls inside its transaction keeps no callback from being kept."""
     go_on = threading.Event()
@@ -322,7 +324,7 @@ def test_law_2_a_neighbour_that_stalls_is_not_waited_for_without_end(database_ur
     assert (answer.status_code, answer.json) == (200, {"callback": None})
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@on_sqlite
 def test_law_2_whatever_keeps_us_from_the_database_is_spooled(database_url, service, post, spooled):
     """A file beside the database that somebody else owns is no reason to lose a callback."""
     for file in Path(make_url(database_url).database or "").parent.glob("status.db-*"):
@@ -336,7 +338,7 @@ def test_law_2_whatever_keeps_us_from_the_database_is_spooled(database_url, serv
     assert len(spooled()) == 1
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@on_postgresql
 def test_law_2_a_door_of_its_own_brings_in_what_it_spooled(database_url: str, tmp_path: Path):
     """A real server goes away under load and comes back: gunicorn alone, without any worker, journals all of it."""
     with Site(tmp_path, database_url, WORKER="external") as site:
@@ -353,7 +355,7 @@ def test_law_2_a_door_of_its_own_brings_in_what_it_spooled(database_url: str, tm
         assert web.tell("PACKAGE_ACTIVATE", package="pkg-10") is not None
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@on_sqlite
 def test_law_2_killed_while_draining_nothing_is_lost_or_doubled(database_url: str, tmp_path: Path):
     """SIGKILL at any moment between reading a spool file, its commit and its unlinking."""
     with Site(tmp_path, database_url, WORKER="external") as site:

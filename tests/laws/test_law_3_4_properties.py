@@ -25,14 +25,17 @@ from app.work.dispatch import Handlers
 from tests.support import strategies
 from tests.support.fixtures import JSON
 from tests.support.reference import believe, each_once, seen
-from tests.support.strategies import LATER, Facts
+from tests.support.strategies import LATER, Facts, examples
 
 Telling = JSON | tuple[JSON, datetime]  # a callback's body, or a snapshot and its date
 
-PURE = settings(deadline=None, print_blob=True, max_examples=200)
+PURE = settings(max_examples=examples(200))
 # The fixtures are made once for all examples; each example speaks of packages of its own.
 STORED = settings(
-    deadline=None, print_blob=True, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    print_blob=True,
+    max_examples=examples(50),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 # What is claimed is of no concern to merging: few places, few times, values of every kind.

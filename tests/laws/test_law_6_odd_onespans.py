@@ -25,9 +25,8 @@ Answer = tuple[list[tuple[str, str]], bytes]
 
 
 @pytest.fixture
-def settings(settings, handlers):
+def settings(settings):
     """The service knows where OneSpan is."""
-    handlers.onespan = OneSpan(backoff=0)
     return knowing_onespan(settings)
 
 

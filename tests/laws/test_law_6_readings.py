@@ -18,7 +18,7 @@ from sqlalchemy import select
 from app import Service
 from app.onespan.access import ApiKey, Connection
 from app.onespan.callbacks import Callback, read_callback
-from app.onespan.client import Answer, OneSpan
+from app.onespan.client import Answer
 from app.onespan.findings import NEVER_FOUND
 from app.onespan.surprise import surprise
 from app.onespan.values import Event, Package, Signer
@@ -44,7 +44,6 @@ def account(handlers, clock) -> Account:
     """An account of one package that lives its whole life; the service may ask for it."""
     account = Account(5, packages=1)
     app = api(account, api_key=API_KEY, clock=clock)
-    handlers.onespan = OneSpan(backoff=0)
     handlers.onespan._session.mount(ADDRESS, InProcess(app))
     return account
 

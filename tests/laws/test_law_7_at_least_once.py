@@ -28,7 +28,7 @@ from app.store.ledger import Outcome
 from app.store.models import Dispatch
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import ADA, BEN, NOON, TOKEN, Clock
+from tests.conftest import ADA, BEN, NOON, TOKEN, Clock, on_sqlite
 from tests.support.processes import Site, until
 
 SECOND = timedelta(seconds=1)
@@ -862,7 +862,8 @@ def file_it(event, package):
 '''
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.own_database
+@on_sqlite
 def test_law_7_a_handler_that_kills_its_process_is_parked(
     database_url: str, tmp_path: Path, tell, service, handlers, read
 ):

@@ -20,10 +20,13 @@ from app.work.dispatch import Handlers
 from tests.conftest import ADA, BEN, HOUR, NOON
 from tests.support import strategies
 from tests.support.fixtures import JSON, callback, sent_to
-from tests.support.strategies import LATER
+from tests.support.strategies import LATER, examples
 
 STORED = settings(
-    deadline=None, print_blob=True, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    print_blob=True,
+    max_examples=examples(30),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 Telling = JSON | tuple[JSON, datetime]
 

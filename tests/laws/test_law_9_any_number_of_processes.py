@@ -21,8 +21,10 @@ from app.onespan.values import Event, Package
 from app.store import ledger, picture
 from app.store.db import Database
 from app.store.models import Change, Dispatch
-from tests.conftest import HOUR, TOKEN
+from tests.conftest import HOUR, TOKEN, on_both, on_postgresql
 from tests.support.processes import Site, Web, callback, until
+
+pytestmark = [on_both, pytest.mark.own_database]
 
 FACTS = 150  # each is told twice
 CLIENTS = 4
@@ -38,8 +40,6 @@ def count_it(event, package):
     """The same, for another handler of the same events."""
     note("count_it", os.getpid(), event.key)
 '''
-
-on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
 class Reader:

@@ -5,7 +5,6 @@ from unittest.mock import ANY
 
 import pytest
 
-from app.onespan.client import OneSpan
 from app.simulator import people
 from app.simulator.account import Account
 from app.simulator.faults import Faults
@@ -17,9 +16,8 @@ from tests.support.world import MINUTE, SECOND, World, knowing_onespan
 
 
 @pytest.fixture
-def settings(settings, handlers):
+def settings(settings):
     """The service knows where OneSpan is."""
-    handlers.onespan = OneSpan(backoff=0)
     return knowing_onespan(settings)
 
 

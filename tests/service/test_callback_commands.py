@@ -1,7 +1,6 @@
 """`flask callback`: what is registered in OneSpan is shown, replaced only knowingly, and compared with what we want."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,12 +14,12 @@ from werkzeug.wrappers import Request, Response
 from app import EXTENSION, create_app
 from app.errors import UnreadableAnswer
 from app.onespan.catalogue import CATALOGUE
-from app.onespan.client import OneSpan
 from app.onespan.registration import differences, read_registration, safe_url
 from app.simulator.account import Account, Registration
 from app.simulator.server import api
 from app.work.dispatch import Handlers
 from config import Settings
+from tests.conftest import on_sqlite
 from tests.support.simulated import ADDRESS, API_KEY, connect
 
 OURS, OTHER = "https://sign.example.com/onespan/callback", "https://crm.example.com/onespan"
@@ -30,17 +29,12 @@ PUBLISHED = frozenset(CATALOGUE) - UNPUBLISHED
 RIGHT = Registration(OURS, NEWEST, PUBLISHED)
 
 
-@pytest.fixture
-def database_url(migrated_sqlite, tmp_path) -> str:
-    """These commands need none; one kind is enough."""
-    return f"sqlite:///{shutil.copy(migrated_sqlite, tmp_path / 'status.db')}"
+pytestmark = on_sqlite  # these commands hardly need a database
 
 
 @pytest.fixture
-def handlers(account, clock) -> Handlers:
+def handlers(handlers, account, clock) -> Handlers:
     """One handler for the end of a package, and a OneSpan to ask."""
-    handlers = Handlers()
-    handlers.onespan = OneSpan(backoff=0)
     connect(handlers.onespan, api(account, api_key=API_KEY, clock=clock))
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_READY_FOR_COMPLETE")

@@ -33,9 +33,8 @@ OURS = (
 
 
 @pytest.fixture
-def handlers() -> Handlers:
+def handlers(handlers: Handlers) -> Handlers:
     """One handler that files, one that gives up on those who decline, and one that sees all."""
-    handlers = Handlers()
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_READY_FOR_COMPLETE")
     def file_documents(event: Event, package: Package) -> None: ...

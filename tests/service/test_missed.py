@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from app.onespan.client import OneSpan
 from app.simulator.account import Account
 from app.simulator.population import populated
 from app.store import missed, outages
@@ -20,9 +19,8 @@ ARCHIVED = b'{"name": "PACKAGE_ARCHIVE", "packageId": "before", "createdDate": "
 
 
 @pytest.fixture
-def settings(settings, handlers):
+def settings(settings):
     """The service knows where OneSpan is."""
-    handlers.onespan = OneSpan(backoff=0)
     return knowing_onespan(settings)
 
 

@@ -46,7 +46,10 @@ class TestOneBadPackage:
 
     @pytest.mark.parametrize(
         ("status", "body", "kind"),
-        [("500 Internal Server Error", b"{}", "application/json"), ("200 OK", HTML, "text/html")],
+        [
+            ("500 Internal Server Error", b"{}", "application/json"),
+            pytest.param("200 OK", HTML, "text/html", marks=pytest.mark.all),
+        ],
     )
     def test_one_that_never_answers_does_not_end_reconciling(self, world, status, body, kind):
         """It is counted, asked for again, and the next interval comes."""
@@ -232,6 +235,7 @@ class TestLists:
         assert world.differences() == []
 
     @on_sqlite
+    @pytest.mark.all
     def test_an_import_of_what_was_changed_in_one_instant_is_whole(self, service, post, handlers, clock):
         """As after a migration: all dates are alike."""
         world = World(service, post, handlers=handlers, clock=clock)
@@ -244,6 +248,7 @@ class TestLists:
         assert all(world.picture(one.id) for one in packages)
 
     @on_sqlite
+    @pytest.mark.all
     def test_a_count_that_is_capped_does_not_end_an_import(self, service, post, handlers, clock):
         """It says 150, and shows more."""
         world = World(service, post, handlers=handlers, clock=clock)
@@ -390,6 +395,7 @@ class TestGivenUp:
         assert [one.state for one in ledger(world.service)][:2] == ["done", "done"]
 
     @on_sqlite
+    @pytest.mark.all
     def test_a_list_that_does_not_fit_together_is_given_up(self, world, clock):
         """It has nothing where a page does not begin at a hundred."""
         packages = populated(1, 130, now=clock.now - 40 * DAY).packages()

@@ -7,7 +7,6 @@ from random import Random
 import pytest
 
 from app.onespan.access import ApiKey, Connection
-from app.onespan.client import OneSpan
 from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated
@@ -21,9 +20,8 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
-def settings(settings, handlers, request):
+def settings(settings, request):
     """The service knows where OneSpan is, unless a test is about one that does not."""
-    handlers.onespan = OneSpan(backoff=0)
     if "alone" in request.node.name:
         return settings
     return knowing_onespan(settings)

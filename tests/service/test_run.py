@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from app.handlers import handlers
-from tests.conftest import _administer
+from tests.support.databases import administer
 from tests.support.processes import BIN, BOOT, ROOT, Site, Web, until
 
 # A callback as it came in somewhere, with its headers; only the host, the path and the key are those of this service.
@@ -109,12 +109,12 @@ def empty_postgresql(postgresql: str) -> Iterator[str]:
     """The URL of a PostgreSQL database with nothing in it."""
     url = make_url(postgresql)
     name = f"fresh_{os.urandom(6).hex()}"
-    _administer(url, f"CREATE DATABASE {name}")
+    administer(url, f"CREATE DATABASE {name}")
     yield url.set(database=name).render_as_string(hide_password=False)
-    _administer(url, f"DROP DATABASE {name} WITH (FORCE)")
+    administer(url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.all)])
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     """An installation on an empty database."""
     url = f"sqlite:///{tmp_path}/data/status.db"

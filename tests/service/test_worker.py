@@ -18,8 +18,11 @@ from app.onespan.values import Event, Package
 from app.store.models import Dispatch, Journal
 from app.work.dispatch import Handlers
 from config import Settings
+from tests.conftest import on_both, on_sqlite
 from tests.laws.test_law_2_spool import away
 from tests.support.processes import Process, Site, Web, until
+
+pytestmark = pytest.mark.own_database
 
 PATIENCE = 10  # seconds a test waits for a thread
 HANDLERS = '''
@@ -178,6 +181,7 @@ def test_a_worker_stops_while_the_database_is_away(database_url, service):
         service.worker.stop(grace=1)
 
 
+@on_both
 def test_sigterm_lets_gunicorn_and_worker_end_what_runs(database_url: str, tmp_path: Path):
     """Handlers under way are settled as done, nothing new begins, and the exit code says that all is well."""
     with Site(tmp_path, database_url, handlers=HANDLERS, HANDLER_THREADS="1") as site:
@@ -234,7 +238,7 @@ def test_ctrl_c_ends_a_worker(database_url: str, tmp_path: Path):
         assert "Traceback" not in worker.said()
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@on_sqlite
 def test_a_wrong_setting_ends_gunicorn_with_its_reason(database_url: str, tmp_path: Path):
     """It says what is wrong and ends; it does not try again for ever, and shows no traceback."""
     with Site(tmp_path, database_url, RECONCILE_HOURS="7") as site:

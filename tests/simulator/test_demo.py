@@ -11,6 +11,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 import requests
 from flask import Flask
 
@@ -19,6 +20,7 @@ from tests.support.simulated import ROOT, serving, wait_until
 
 
 @on_sqlite
+@pytest.mark.own_database
 def test_the_demo_shows_packages_and_ends_when_told(database_url: str, tmp_path: Path):
     """`make demo` starts the service and has it called back; Ctrl-C ends both, and that is a success."""
     address = f"127.0.0.1:{free_port()}"
@@ -40,6 +42,7 @@ def test_the_demo_shows_packages_and_ends_when_told(database_url: str, tmp_path:
 
 
 @on_sqlite
+@pytest.mark.own_database
 def test_ctrl_c_in_a_terminal_ends_the_demo_with_one_calm_line(database_url: str, tmp_path: Path):
     """The terminal tells all that it has started at once; nobody complains of the others, and `make` of nothing."""
     address = f"127.0.0.1:{free_port()}"

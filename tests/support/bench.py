@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import structlog
-from sqlalchemy import delete, engine, event
+from sqlalchemy import delete, engine
 from werkzeug.test import run_wsgi_app
 
 from app.onespan.access import ApiKey, Connection
@@ -33,13 +33,13 @@ from app.work.reconcile import Reconcile
 from app.work.refresh import Refresh
 from app.work.watch import Presence
 from tests.conftest import NOON, Clock
+from tests.support.lent import hurry
+from tests.support.world import Standin
 
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
 EVERY = timedelta(hours=6)
 HANDLER_LEASE = timedelta(minutes=5)
 UNTOUCHED = timedelta(0)
-# Nobody pulls the plug here, so no commit has to wait for the disk.
-HURRY = {"sqlite": "PRAGMA synchronous = OFF", "postgresql": "SET synchronous_commit = off"}
 
 
 class Crash(BaseException):
@@ -53,8 +53,7 @@ class Mortal(Database):
         super().__init__(url)
         self.commits: int | None = None  # until the one at which the writer dies; None: nobody does
         self.after = False
-        hurry = HURRY[self.engine.dialect.name]
-        event.listen(self.engine, "connect", lambda made, _: made.cursor().execute(hurry))
+        hurry(self)
 
     @contextmanager
     def write(self) -> Iterator[engine.Connection]:
@@ -120,7 +119,7 @@ class Bench:
         self._tables = list(reversed(Base.metadata.sorted_tables))
         dice = Random(0)
         self._people = tuple(people.sender(dice) for _ in range(3))
-        self._account = _Standin(Account(0, packages=0))
+        self._account = Standin(Account(0, packages=0))
         self._account.is_now(self.account(0, quirks=Quirks()))
         self.faults = Faults(Random(0))
         self._onespan = api(
@@ -181,19 +180,6 @@ class Bench:
     def _has_taken(self, answer: Any, **_: Any) -> Any:
         answer.elapsed = self._took  # and nothing of how long it took in truth
         return answer
-
-
-class _Standin:
-    """Stands before the API for whichever account is OneSpan's at the moment."""
-
-    def __init__(self, account: Account) -> None:
-        self._now = account
-
-    def is_now(self, account: Account) -> None:
-        self._now = account
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._now, name)
 
 
 def _drop(_: Any, __: str, ___: Any) -> Any:

@@ -1,9 +1,11 @@
 """Plays random schedules against the theorem (`tests/laws/test_theorem.py`) until stopped, or until one contradicts it.
 
-`make prove`, or `make prove PROVE_SECONDS=600`. Each seed is played on SQLite and on PostgreSQL.
+`make prove`, or `make prove PROVE_SECONDS=600`. Seeds are random, and are played on SQLite and PostgreSQL in turn. One
+that fails is kept as a file in `tests/laws/seeds/`, which `make test-all` plays again from then on.
 """
 
 import argparse
+import json
 import logging
 import secrets
 import sys
@@ -18,10 +20,11 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import make_url
 
-from tests.conftest import migrate, postgresql_server
 from tests.support.bench import Bench
+from tests.support.databases import migrate, postgresql_server
 from tests.support.schedules import Schedule
 
+SEEDS = Path(__file__).resolve().parent.parent / "laws" / "seeds"
 SHOWN = ("schedules", "steps", "turns", "faults", "crashes", "callbacks lost", "reconciles", "clean reconciles")
 
 
@@ -49,14 +52,43 @@ def play(bench: Bench, *, seeded: int, schedules: int, steps: int) -> Counter[st
     return Played.count
 
 
+def keep(bench: Bench, contradiction: Exception, *, folder: Path, **played: int) -> Path:
+    """Write down what was played, so that it can be played again; returns the file."""
+    database = bench.database.engine.dialect.name
+    words = " ".join(f"--{name} {value}" for name, value in played.items())
+    told = {
+        "database": database,
+        **played,
+        "replay": f"python -m tests.support.prove {words}",
+        "failed": f"{type(contradiction).__name__}: {contradiction}",
+        "smallest": getattr(contradiction, "__notes__", []),
+    }
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{database}-{played['seed']}.json"
+    file.write_text(json.dumps(told, indent=2) + "\n")
+    return file
+
+
+def replay(bench: Bench, file: Path) -> Counter[str]:
+    """Play what was kept in a file."""
+    told = json.loads(file.read_text())
+    return play(bench, seeded=told["seed"], schedules=told["schedules"], steps=told["steps"])
+
+
+def asked(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was said on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
+    parser.add_argument("--seed", type=int, help="play only this one's schedules")
+    parser.add_argument("--schedules", type=int, default=50, help="of each seed")
+    parser.add_argument("--steps", type=int, default=15, help="of each schedule, at most")
+    parser.add_argument("--folder", type=Path, default=SEEDS, help="where seeds that fail are kept")
+    return parser.parse_args(arguments)
+
+
 def main() -> int:
     """Play in ever new seeds. Returns 1 where a schedule contradicts the theorem."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
-    asked.add_argument("--seed", type=int, help="play only this one's schedules")
-    asked.add_argument("--schedules", type=int, default=50, help="of each seed")
-    asked.add_argument("--steps", type=int, default=15, help="of each schedule, at most")
-    given = asked.parse_args()
+    given = asked()
     logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory() as folder, postgresql_server() as postgresql:
         sqlite = f"sqlite:///{Path(folder) / 'prove.db'}"
@@ -64,7 +96,7 @@ def main() -> int:
         template = make_url(postgresql).set(database="template").render_as_string(hide_password=False)
         benches = [Bench(sqlite), Bench(template)]
         try:
-            return _play_on(benches, given)
+            return play_on(benches, given)
         except KeyboardInterrupt:
             return 0
         finally:
@@ -72,7 +104,8 @@ def main() -> int:
                 bench.close()
 
 
-def _play_on(benches: Sequence[Bench], given: argparse.Namespace) -> int:
+def play_on(benches: Sequence[Bench], given: argparse.Namespace) -> int:
+    """Play on these in turn, as `main` does."""
     began, total = time.monotonic(), Counter[str]()
     for turn in count():
         seeded, bench = given.seed, benches[turn % len(benches)]
@@ -83,6 +116,8 @@ def _play_on(benches: Sequence[Bench], given: argparse.Namespace) -> int:
         except Exception as contradiction:  # noqa: BLE001  (an assertion, or whatever the service raised)
             _say(f"A counterexample, of seed {seeded}: {type(contradiction).__name__}: {contradiction}")
             _say("\n".join(getattr(contradiction, "__notes__", ())))
+            played = {"seed": seeded, "schedules": given.schedules, "steps": given.steps}
+            _say(f"Kept in {keep(bench, contradiction, folder=given.folder, **played)}.")
             return 1
         counted = ", ".join(f"{total[one]} {one}" for one in SHOWN)
         _say(f"{time.monotonic() - began:.0f} s, seed {seeded}: {counted}, 0 counterexamples")

@@ -21,9 +21,10 @@ from app.store.queries import CallbackFilter, DispatchFilter
 from config import ROOT, Settings
 from tests.browser.conftest import ARGUMENTS, DESKTOP, HERE, PHONE, log_in
 from tests.browser.installation import API_KEY, Installation
-from tests.conftest import KEY, migrate
+from tests.conftest import KEY
 from tests.support import busy
 from tests.support.chromium import CHROMIUM
+from tests.support.databases import migrate
 from tests.support.visitors import with_passwords
 
 STEPS, CROWD, WEEKS = 450, 32, 5

@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from app.onespan.catalogue import CATALOGUE
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON
 from tests.support.fixtures import CONSENT, CONTRACT, JSON, approval, callback, document, package, person, role
+
+
+def examples(number: int) -> int:
+    """So many in `make test-all`, and a tenth of them in `make test`."""
+    return number * settings.default.max_examples // 100
+
 
 DAN, EVE = "dan-who-takes-over", "eve-who-may-sign-too"
 ROLE_A, ROLE_B, ROLE_C, ROLE_OF_SENDER = "role-a", "role-b", "role-c", "role-of-sender"

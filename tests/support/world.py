@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from random import Random
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -19,6 +20,7 @@ from app.simulator.account import Account
 from app.simulator.acts import Act
 from app.simulator.faults import Faults
 from app.simulator.inprocess import InProcess
+from app.simulator.people import Person
 from app.simulator.server import api
 from app.store import queries, runs
 from app.work.dispatch import Handlers
@@ -35,6 +37,48 @@ TURNS = 5_000  # more than any test needs; so that none runs for ever
 def knowing_onespan(settings: Settings) -> Settings:
     """The same, for a service that knows where OneSpan is."""
     return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
+
+
+class Standin:
+    """Stands before the API for whatever account, faults or clock are OneSpan's at the moment."""
+
+    def __init__(self, it: Any) -> None:
+        self._it = it
+
+    def is_now(self, it: Any) -> None:
+        """From now on."""
+        self._it = it
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._it, name)
+
+    def __call__(self) -> Any:
+        """As a clock."""
+        return self._it()
+
+
+class Simulated:
+    """A OneSpan for one world after another; to make one takes longer than what many tests ask of it."""
+
+    def __init__(self, people: tuple[Person, ...]) -> None:
+        self.people = people
+        account = Account(1, packages=0)
+        account.people = people
+        self._now = [Standin(account), Standin(Faults(Random(0))), Standin(Clock())]
+        account, faults, clock = self._now
+        self.app = api(account, api_key=API_KEY, clock=clock, faults=faults, sleep=lambda _: None)
+
+    def is_now(self, account: Account, faults: Faults, clock: Clock) -> None:
+        """From now on, with these."""
+        account.people = self.people  # these very ones, for there the API looks who asks
+        for standin, it in zip(self._now, (account, faults, clock), strict=True):
+            standin.is_now(it)
+
+
+@cache
+def simulated(people: tuple[Person, ...]) -> Simulated:
+    """The one for accounts of these people."""
+    return Simulated(people)
 
 
 @dataclass
@@ -73,11 +117,12 @@ class World:
     def connect(self, account: Account, faults: Faults | None = None) -> None:
         """From now on this account is OneSpan."""
         self.account = account
-        app = api(account, api_key=API_KEY, clock=self.clock, faults=faults, sleep=lambda _: None)
+        onespan = simulated(account.people)
+        onespan.is_now(account, faults or Faults(Random(0)), self.clock)
 
         def counted(environ: Any, start: Any) -> Any:
             self.asked.append(f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}")
-            return app(environ, start)
+            return onespan.app(environ, start)
 
         self.handlers.onespan._session.mount(ADDRESS, InProcess(counted))
 

@@ -14,10 +14,10 @@ from app.onespan.catalogue import CATALOGUE
 from tests.conftest import ADA, NOON
 from tests.support import fixtures
 from tests.support.fixtures import callback
-from tests.support.strategies import any_json
+from tests.support.strategies import any_json, examples
 
 FULL = callback("PACKAGE_DECLINE", sessionUser=ADA, message="too expensive", phone="+1 555 0100")
-ARBITRARY = settings(deadline=None, print_blob=True, max_examples=200)
+ARBITRARY = settings(max_examples=examples(200))
 
 
 def read(members: Any) -> Callback:

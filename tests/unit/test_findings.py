@@ -19,6 +19,7 @@ from app.onespan.packages import PackageReading, read_package
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, onespan_time
 from tests.support import strategies
 from tests.support.fixtures import CONSENT, CONTRACT, approval, document, package, person, role
+from tests.support.strategies import examples
 
 BEFORE, NOW = iso(NOON), iso(NOON + HOUR)
 BETWEEN = iso(NOON + HOUR / 2)
@@ -318,7 +319,7 @@ def test_who_is_not_shown_may_still_have_to_sign():
 SAYS_SOMETHING = {"due", "signed", "accepted", "optional"}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(strategies.snapshots(), strategies.snapshots(), st.data())
 def test_what_is_not_shown_adds_no_fact(first, second, data):
     """Any value of either reading taken away, or null: of what remains nothing more is found."""
@@ -374,7 +375,7 @@ def test_every_event_is_found_or_named_as_one_that_never_is():
     assert {event for event in STEPS.values() if event} <= set(ORDER)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(strategies.snapshots(), strategies.snapshots(), st.data())
 def test_what_is_found_explains_itself(first, second, data):
     """Told what was found, one finds nothing more; and all of it lies between the two readings, in order."""

@@ -13,6 +13,7 @@ from app.errors import UnreadableAnswer, UnsteadyList
 from app.onespan.claims import iso
 from app.onespan.listing import PAGE, Place, onward, question, read_page
 from tests.conftest import NOON
+from tests.support.strategies import examples
 
 SECOND = timedelta(seconds=1)
 
@@ -78,7 +79,7 @@ def test_a_list_that_stands_still_costs_a_request_per_page(size):
     assert shown.asked <= max(1, -(-size // PAGE)) + (0 < size <= PAGE or size % PAGE == 0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     size=st.integers(0, 260),
     first=st.sampled_from([0, 1]),

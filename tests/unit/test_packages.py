@@ -15,7 +15,7 @@ from app.store.journal import Entry
 from tests.conftest import ADA, BEN, CLEO, NOON
 from tests.support import fixtures
 from tests.support.fixtures import CONSENT, CONTRACT, ROLE_OF, approval, document, package, role, sent_to
-from tests.support.strategies import any_json
+from tests.support.strategies import any_json, examples
 
 LATER = NOON + timedelta(minutes=1)
 A, B = ROLE_OF[ADA], ROLE_OF[BEN]
@@ -204,7 +204,7 @@ package_like = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, print_blob=True, max_examples=200)
+@settings(max_examples=examples(200))
 @given(anything | package_like)
 def test_any_json_is_read_or_refused(value):
     """Nothing else happens, whatever OneSpan answers."""

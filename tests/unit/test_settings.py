@@ -482,12 +482,10 @@ LINES = len((ROOT / "app" / "handlers.py").read_text("utf-8").splitlines())
 @pytest.mark.parametrize(
     ("mistake", "said"),
     [
-        ('@handlers.on("PACKAGE_COMPLET")\ndef f(event, package): ...\n', "is PACKAGE_COMPLETE meant?"),
-        ("import nowhere_to_be_found\n", "No module named 'nowhere_to_be_found'"),
-        ("def f(:\n", "SyntaxError"),
-        ("def f(:\n", f"see line {LINES + 2}:"),
-        ("import nowhere_to_be_found\n", f"see line {LINES + 2}:"),
-        ("handlers = None\n", "must have `handlers = Handlers()`"),
+        ('@handlers.on("PACKAGE_COMPLET")\ndef f(event, package): ...\n', ["is PACKAGE_COMPLETE meant?"]),
+        ("import nowhere_to_be_found\n", ["No module named 'nowhere_to_be_found'", f"see line {LINES + 2}:"]),
+        pytest.param("def f(:\n", ["SyntaxError", f"see line {LINES + 2}:"], marks=pytest.mark.all),
+        pytest.param("handlers = None\n", ["must have `handlers = Handlers()`"], marks=pytest.mark.all),
     ],
 )
 def test_a_mistake_in_the_developers_file_is_told_without_a_traceback(mistake, said, tmp_path):
@@ -503,5 +501,5 @@ def test_a_mistake_in_the_developers_file_is_told_without_a_traceback(mistake, s
     )
 
     assert done.returncode == 4
-    assert said in done.stderr
+    assert [one for one in said if one not in done.stderr] == []
     assert "Traceback" not in done.stderr

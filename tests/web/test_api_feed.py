@@ -15,7 +15,7 @@ from app.store.db import Database
 from app.store.journal import Entry
 from app.work.digest import Digest
 from app.work.dispatch import Handlers
-from tests.conftest import ADA, HOUR, NOON, TOKEN, Clock, on_sqlite
+from tests.conftest import ADA, HOUR, NOON, TOKEN, Clock, on_postgresql, on_sqlite
 
 STEPS = ("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "PACKAGE_TRASH", "PACKAGE_RESTORE", "PACKAGE_COMPLETE")
 
@@ -114,7 +114,7 @@ def test_more_waiters_than_allowed_are_answered_at_once(hold):
     assert hold(wait=0.3)[1] >= 0.3  # whoever has gone has made room
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@on_postgresql
 def test_law_9_no_change_appears_below_one_already_seen(database_url, tell, clock: Clock):
     """Several processes digest at once; whoever reads the feed meanwhile skips nothing."""
     total = 240
@@ -159,7 +159,7 @@ def test_law_9_no_change_appears_below_one_already_seen(database_url, tell, cloc
     assert seen == everything
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@on_postgresql
 def test_law_9_callbacks_written_meanwhile_hold_nothing_up(database_url, tell, clock: Clock, service):
     """The journal's ids may commit in any order: an older one that commits later is digested all the same."""
     late = Database(database_url)

@@ -18,12 +18,12 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.errors import GiveUp
-from app.onespan.client import OneSpan
 from app.simulator.account import Account
 from app.simulator.population import populated
 from app.work.dispatch import Handlers
 from app.work.reconcile import Asked
 from tests.conftest import ADA, BEN, HOUR, NOON, TOKEN
+from tests.support.strategies import examples
 from tests.support.world import World, knowing_onespan
 
 CHECKS = [
@@ -33,7 +33,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 20  # requests to each operation
+EXAMPLES = examples(20)  # requests to each operation
 LONGEST = 0.05  # seconds that a request may be held here
 KNOWN = {
     "package_id": st.sampled_from(["lease", "a/b", "nobody"]),
@@ -42,9 +42,8 @@ KNOWN = {
 
 
 @pytest.fixture(name="settings")
-def settings_of_a_service_that_asks(settings, handlers):
+def settings_of_a_service_that_asks(settings):
     """The service knows where OneSpan is."""
-    handlers.onespan = OneSpan(backoff=0)
     return knowing_onespan(settings)
 
 

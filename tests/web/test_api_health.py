@@ -6,7 +6,6 @@ from random import Random
 import pytest
 
 from app.errors import GiveUp
-from app.onespan.client import OneSpan
 from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated
@@ -20,7 +19,6 @@ def settings(settings, request):
     """The service knows where OneSpan is, but where a test has no world."""
     if "world" not in request.fixturenames:
         return settings
-    request.getfixturevalue("handlers").onespan = OneSpan(backoff=0)
     return knowing_onespan(settings)
 
 

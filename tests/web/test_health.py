@@ -10,7 +10,7 @@ from sqlalchemy import make_url, text
 from app import EXTENSION, create_app
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import KEY, TOKEN
+from tests.conftest import KEY, TOKEN, on_postgresql
 from tests.support.processes import callback
 
 BODY = callback("PACKAGE_COMPLETE", package="pkg-1")
@@ -162,7 +162,7 @@ def test_a_spool_that_takes_nothing_is_said_before_it_is_needed(database_url, tm
     close(client)
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@on_postgresql
 def test_a_clock_that_differs_is_said(client, clock):
     """Leases are counted on each machine's own."""
     clock.now = datetime.now(UTC) + timedelta(seconds=61)

@@ -1,6 +1,7 @@
 """Who may see the pages, for how long, and how often somebody may guess."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http.cookies import SimpleCookie
@@ -24,6 +25,7 @@ from app.web.dashboard.visitor import NOBODY, name_of
 from app.work.dispatch import Handlers
 from config import Key, Settings
 from tests.conftest import HOUR, NOON, TOKEN, on_sqlite
+from tests.support.strategies import examples
 from tests.support.visitors import ACTING, LOOKING, act, add_probe, come_from, log_in, token_in, with_passwords
 
 MINUTE = timedelta(minutes=1)
@@ -37,10 +39,9 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def app(app: Flask) -> Flask:
+def app(lend: Callable[..., Flask]) -> Flask:
     """With two pages."""
-    add_probe(app)
-    return app
+    return lend(add_probe)
 
 
 def is_in(client: Any, **more: Any) -> bool:
@@ -448,7 +449,9 @@ GUESSES = st.lists(
 
 @on_sqlite
 @hypothesis_settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(guesses=GUESSES)
 def test_no_address_ever_fails_more_often(service, guesses):

@@ -1,6 +1,7 @@
 """What pages and answers let browsers do, and how it is said that something went wrong."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -41,8 +42,13 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def app(app: Flask) -> Flask:
+def app(lend: Callable[..., Flask]) -> Flask:
     """With two pages, and some that fail."""
+    return lend(add_failures)
+
+
+def add_failures(app: Flask) -> None:
+    """And the probe."""
     add_probe(app)
 
     def fails(path: str) -> Any:
@@ -53,7 +59,6 @@ def app(app: Flask) -> Flask:
 
     for path in FAILURES:
         app.add_url_rule(path, path[1:], fails(path))
-    return app
 
 
 def pages(app: Flask) -> list[tuple[str, str]]:

