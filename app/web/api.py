@@ -14,7 +14,7 @@ from app.errors import MoreThanExpected, NoOneSpan, ReceiverError, StillRunning,
 from app.onespan.values import Package
 from app.store import queries
 from app.store.db import Database
-from app.store.queries import BadCursor, ChangeDetail, EventDetail, EventFilter, PackageFilter, Page
+from app.store.queries import BadCursor, ChangeDetail, EventDetail, EventFilter, PackageFilter, PackagePage, Page
 from app.web import asking, attention, callbacks, dispatches, reading, reference, vitals
 from app.web.acts import Acts
 from app.web.auth import authenticate
@@ -72,8 +72,8 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
 
     get = endpoints.get
 
-    @get("/api/packages", answer=Page[Package], query=PackageQuery)
-    def packages(asked: PackageQuery) -> Page[Package]:
+    @get("/api/packages", answer=PackagePage, query=PackageQuery)
+    def packages(asked: PackageQuery) -> PackagePage:
         """Packages, as they are believed to be now.
 
         A query that takes longer than 5 s is stopped: the page is empty then, with `timed_out` true and no `next`.

@@ -19,6 +19,7 @@ from app.store.queries import (
     Needing,
     OutageDetail,
     PackageCount,
+    PackagePage,
     Page,
     ProcessDetail,
     Reach,
@@ -215,6 +216,8 @@ CODES: Mapping[int, Mapping[str, str]] = {
 
 def example_of(kind: Any) -> Any:
     """An example as JSON, of an answer or of a body; None where there is none."""
+    if kind is PackagePage:
+        return _json(kind, PackagePage([ANSWERS[Package]], None))
     if get_origin(kind) is Page:
         (item,) = get_args(kind)
         return _json(kind, Page([ANSWERS[item]], None))

@@ -145,7 +145,7 @@ def test_a_package_has_the_members_that_were_promised(ask, lease):
         ("EMAIL_BOUNCE", "2026-03-02T11:30:00Z", BEN),
         ("PARKED_HANDLER", "2026-03-02T12:00:00Z", "tell_cleo"),
     ]
-    assert ask("/api/packages").json == {"items": [shown], "next": None, "previous": None}
+    assert ask("/api/packages").json == {"items": [shown], "next": None, "previous": None, "timed_out": False}
 
 
 def test_an_event_has_the_members_that_were_promised(ask, lease):

@@ -8,7 +8,7 @@ import pytest
 from app.errors import GiveUp
 from app.store import journal
 from app.store.journal import Entry
-from app.store.queries import attention, newest
+from app.store.queries import attention, bounded
 from app.work.dispatch import Handlers
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON
 
@@ -141,7 +141,7 @@ def test_it_is_counted_by_reason_up_to_a_number(ask, needy, tell, work, monkeypa
     counts = ask("/api/attention/counts").json
 
     assert counts == {"reasons": {**dict.fromkeys(attention.REASONS, 1), "DECLINED": 2}, "counted_to": 500}
-    monkeypatch.setattr(newest, "COUNTED", 1)
+    monkeypatch.setattr(bounded, "COUNTED", 1)
     assert ask("/api/attention/counts").json["reasons"]["DECLINED"] == 1
 
 

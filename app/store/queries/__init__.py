@@ -16,7 +16,7 @@ from app.store.queries.handlers import (
     handler_counts,
     handler_page,
 )
-from app.store.queries.packages import SORTS, TIME_LIMIT, names, package_page, packages, page_of_packages
+from app.store.queries.packages import SORTS, TIME_LIMIT, PackagePage, names, package_page, packages, page_of_packages
 from app.store.queries.paging import BadCursor, Page
 from app.store.queries.reconciles import (
     Delivery,
@@ -64,6 +64,7 @@ __all__ = [
     "OutageDetail",
     "PackageCount",
     "PackageFilter",
+    "PackagePage",
     "Page",
     "ProcessDetail",
     "Pulse",

@@ -83,7 +83,7 @@ def _signed_by(signer: str | None) -> list[ColumnElement[bool]]:
     """That somebody with this id, or with this e-mail address, is one of the signers."""
     if signer is None:
         return []
-    either = (Signer.id == signer, Signer.address == address(signer))
+    either = [Signer.id == signer] + [Signer.address == found for found in filter(None, [address(signer)])]
     return [Package.id.in_(select(Signer.package_id).where(condition)) for condition in either]
 
 

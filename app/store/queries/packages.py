@@ -1,7 +1,7 @@
 """Packages, as they are believed to be."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +33,13 @@ SORTS = {
 ERROR_SHOWN = 300  # characters of a handler's error that stand in an attention
 
 
+@dataclass(frozen=True, slots=True)
+class PackagePage(Page[PackageValue]):
+    """A page of packages, or an empty one that `timed_out`: the query took too long and was stopped."""
+
+    timed_out: bool = False
+
+
 def packages(connection: Connection, ids: Collection[str]) -> dict[str, PackageValue]:
     """These packages as they stand now, by id; ids that are not there are left out."""
     rows = connection.execute(_PACKAGES, {"ids": list(ids)}).all()
@@ -47,7 +54,7 @@ def names(connection: Connection, ids: Collection[str]) -> dict[str, str | None]
 
 def package_page(
     database: Database, wanted: PackageFilter, *, sort: str, limit: int, cursor: str | None
-) -> Page[PackageValue]:
+) -> PackagePage:
     """A page of packages. `sort` is a key of `SORTS`, with a minus for descending. Raises `BadCursor`.
 
     What takes longer than `TIME_LIMIT` is stopped: then the page is empty and `timed_out`.
@@ -56,12 +63,12 @@ def package_page(
         with database.read(timeout=TIME_LIMIT) as connection:
             return page_of_packages(connection, wanted, sort=sort, limit=limit, cursor=cursor)
     except QueryTimeout:
-        return Page([], None, timed_out=True)
+        return PackagePage([], None, timed_out=True)
 
 
 def page_of_packages(
     connection: Connection, wanted: PackageFilter, *, sort: str, limit: int, cursor: str | None
-) -> Page[PackageValue]:
+) -> PackagePage:
     """The same in a transaction that is under way."""
     columns, name = Package.__table__.c, sort.removeprefix("-")
     column = columns[SORTS[name]]
@@ -74,7 +81,7 @@ def page_of_packages(
     known, unknown = found(has_words), found(has_words_itself)
     shown, next_, previous = order.page(connection, known, unknown, asked=order.read(cursor), limit=limit)
     by_id = packages(connection, [place.id for place in shown])
-    return Page([by_id[place.id] for place in shown], next_, previous)
+    return PackagePage([by_id[place.id] for place in shown], next_, previous)
 
 
 def _packages(connection: Connection, rows: Sequence[AnyRow]) -> list[PackageValue]:

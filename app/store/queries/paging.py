@@ -36,14 +36,12 @@ class BadCursor(ReceiverError):
 class Page(Generic[T]):
     """Some items of a list, and the cursors that lead to the next ones and to those before; None at either end.
 
-    Only the packages' list can be read backwards, and only it has a time limit: where that was over the page is empty
-    and `timed_out`.
+    Only the packages' list can be read backwards.
     """
 
     items: list[T]
     next: str | None
     previous: str | None = None
-    timed_out: bool = False
 
 
 def following(
