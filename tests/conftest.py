@@ -45,8 +45,8 @@ TOKEN = "the-api-token"
 CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"
 
 
-# Where a test runs. Without a mark: on SQLite in `make test`, on both databases in `make test-all`. `on_both` is for what
-# is about SQL, locks or processes; `pytest.mark.all` for what runs in `make test-all` only.
+# Where a test runs. Without a mark: on SQLite in `make test`, on both databases in `make test-all`. `on_both` is for
+# what is about SQL, locks or processes; `pytest.mark.all` for what runs in `make test-all` only.
 on_sqlite = pytest.mark.databases("sqlite")
 on_postgresql = pytest.mark.databases("postgresql")
 on_both = pytest.mark.databases("sqlite", "postgresql")
