@@ -28,8 +28,8 @@ from app.store import queries
 from app.work.dispatch import Handlers
 from config import Settings
 from tests.support.databases import PostgresqlDatabase, SqliteDatabase, migrate, postgresql_server
-from tests.support.lent import Lender, new_app
 from tests.support.promised import assert_promised
+from tests.support.shared_apps import SharedApps, new_app
 
 # The PostgreSQL wheel asks for it, and says so in a warning when it is missing.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
@@ -40,21 +40,21 @@ os.environ["SETTINGS_FILE"] = os.devnull
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-# What a test needs that is not on SQLite in `make test` and on both databases in `make test-all`: only one of them,
-# or both in either, for what is about SQL, locks or processes.
+KEY = "the-callback-key"
+TOKEN = "the-api-token"
+CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"
+
+
+# Where a test runs. Without a mark: on SQLite in `make test`, on both databases in `make test-all`. `on_both` is for
+# what is about SQL, locks or processes; `pytest.mark.all` for what runs in `make test-all` only.
 on_sqlite = pytest.mark.databases("sqlite")
 on_postgresql = pytest.mark.databases("postgresql")
 on_both = pytest.mark.databases("sqlite", "postgresql")
 
 
 def in_all(*parameters: tuple[Any, ...]) -> list[Any]:
-    """Parameters that are for `make test-all` alone, after some like them that are for both."""
-    return [pytest.param(*one, marks=pytest.mark.all) for one in parameters]
-
-
-KEY = "the-callback-key"
-TOKEN = "the-api-token"
-CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"
+    """Parameters for `make test-all` only, beside others like them."""
+    return [pytest.param(*values, marks=pytest.mark.all) for values in parameters]
 
 
 class Clock:
@@ -76,15 +76,16 @@ gc.set_threshold(100_000)  # to look for rings among all that tests make and thr
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--tier=all`, which `make test-all` says."""
+    """Add `--tier`, which `make test-all` sets."""
     parser.addoption("--tier", choices=["quick", "all"], default="quick", help="how much to test (default: quick)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What the marks mean, and how many examples properties have."""
-    config.addinivalue_line("markers", "databases(*kinds): runs on these in both tiers; see `on_sqlite` and its like")
-    config.addinivalue_line("markers", "own_database: gets one of its own, for its processes may outlive the test")
-    config.addinivalue_line("markers", "all: takes long, and runs in `make test-all` only")
+    """Register the marks, and load the profile of the tier: how many examples a property gets."""
+    config.addinivalue_line("markers", "databases(*kinds): run on these databases in every tier; see `on_sqlite`")
+    config.addinivalue_line("markers", "own_database: get a new database and app, as threads may outlive the test")
+    config.addinivalue_line("markers", "all: run in `make test-all` only")
+    # A test that is named by itself, as in `file.py::test`, runs whatever its tier.
     config.is_quick = config.getoption("tier") == "quick" and not any("::" in one for one in config.args)
     hypothesis.settings.register_profile("dev", max_examples=10, deadline=None, print_blob=True)
     hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
@@ -92,7 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that needs a database runs once on each kind that its tier and its mark ask for."""
+    """Run a test that needs a database on the kinds that its mark and the tier ask for."""
     chosen = any("database_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "database_url" in metafunc.fixturenames and not chosen:
         mark = metafunc.definition.get_closest_marker("databases")
@@ -101,11 +102,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave to `make test-all` what is only for it; who names a single test gets it."""
-    late = [one for one in items if config.is_quick and one.get_closest_marker("all")]
+    """Deselect what is for `make test-all` only."""
+    late = [item for item in items if config.is_quick and item.get_closest_marker("all")]
     if late:
         config.hook.pytest_deselected(items=late)
-        items[:] = [one for one in items if one not in late]
+        items[:] = [item for item in items if not item.get_closest_marker("all")]
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -145,50 +146,50 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_sqlite(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabase:
-    """The file that tests of this process use one after another."""
+    """The file that the tests of this process share."""
     return SqliteDatabase(tmp_path_factory.mktemp("shared"), migrated_sqlite)
 
 
 @pytest.fixture(scope="session")
 def shared_postgresql(postgresql: str) -> Iterator[PostgresqlDatabase]:
-    """The database that tests of this process use one after another."""
+    """The database that the tests of this process share."""
     database = PostgresqlDatabase(postgresql, f"shared_{uuid.uuid4().hex[:12]}")
     yield database
     database.drop()
 
 
 @pytest.fixture(scope="session")
-def lender() -> Iterator[Lender]:
-    """The apps that tests of this process use one after another."""
-    lender = Lender()
-    yield lender
-    lender.close()
+def shared_apps() -> Iterator[SharedApps]:
+    """The apps that the tests of this process share."""
+    apps = SharedApps()
+    yield apps
+    apps.close()
 
 
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a migrated database without rows; a test that asks for it runs once on each kind.
+    """The URL of a migrated database without rows.
 
-    It is the same one for all tests of a process, unless a test is marked with `own_database`.
+    All tests of a process share it, except those that are marked with `own_database`.
     """
     if request.node.get_closest_marker("own_database") is None:
         database = request.getfixturevalue(f"shared_{request.param}")
-        database.renew()
-        request.getfixturevalue("lender").databases[database.url] = database
+        database.reset()
+        request.getfixturevalue("shared_apps").databases[database.url] = database
         yield database.url
     elif request.param == "sqlite":
         yield f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_sqlite'), tmp_path / 'status.db')}"
     else:
         database = PostgresqlDatabase(request.getfixturevalue("postgresql"), f"own_{uuid.uuid4().hex[:12]}")
-        database.renew()
+        database.reset()
         yield database.url
         database.drop()
 
 
 @pytest.fixture
-def handlers(lender: Lender) -> Handlers:
+def handlers(shared_apps: SharedApps) -> Handlers:
     """An empty registry; a test registers what it needs on it before it works."""
-    return lender.new_handlers()
+    return shared_apps.reset_handlers()
 
 
 @pytest.fixture(scope="session")
@@ -224,28 +225,27 @@ def settings(database_url: str, shared_folder: Path) -> Settings:
 
 
 @pytest.fixture
-def lend(
-    request: pytest.FixtureRequest, settings: Settings, handlers: Handlers, clock: Clock, lender: Lender
+def get_app(
+    settings: Settings, handlers: Handlers, clock: Clock, shared_clock: Clock, shared_apps: SharedApps
 ) -> Iterator[Callable[..., Flask]]:
-    """The service, with no worker running: a test takes the turns itself. `prepare` is done to it when it is new."""
+    """Returns the service; a function that it is given prepares a new app, with routes of its own for example."""
     own: list[Flask] = []
 
-    def lend(prepare: Callable[[Flask], object] | None = None) -> Flask:
-        is_shared = clock is request.getfixturevalue("shared_clock")
-        app = lender.lend(settings, handlers, clock, prepare) if is_shared else None
+    def get_app(prepare: Callable[[Flask], object] | None = None) -> Flask:
+        app = shared_apps.get(settings, handlers, clock, prepare) if clock is shared_clock else None
         if app is None:
             own.append(app := new_app(settings, handlers=handlers, clock=clock, prepare=prepare))
         return app
 
-    yield lend
+    yield get_app
     for app in own:
         app.extensions[EXTENSION].database.close()
 
 
 @pytest.fixture
-def app(lend: Callable[..., Flask]) -> Flask:
+def app(get_app: Callable[..., Flask]) -> Flask:
     """The service, with no worker running: a test takes the turns itself."""
-    return lend()
+    return get_app()
 
 
 @pytest.fixture

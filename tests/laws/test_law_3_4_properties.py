@@ -22,10 +22,13 @@ from app.onespan.values import Package
 from app.store import journal, models, queries
 from app.store.journal import Entry
 from app.work.dispatch import Handlers
+from tests.conftest import on_both
 from tests.support import strategies
 from tests.support.fixtures import JSON
 from tests.support.reference import believe, each_once, seen
 from tests.support.strategies import LATER, Facts, examples
+
+pytestmark = on_both
 
 Telling = JSON | tuple[JSON, datetime]  # a callback's body, or a snapshot and its date
 

@@ -8,7 +8,9 @@ from app.onespan.values import Event, Package
 from app.store import journal
 from app.store.journal import Entry
 from app.work.dispatch import Handlers
-from tests.conftest import ADA, HOUR, NOON
+from tests.conftest import ADA, HOUR, NOON, on_both
+
+pytestmark = on_both
 
 
 def remember(handlers: Handlers, *names: str, into: Counter[tuple[str, str]], called: str) -> None:

@@ -28,8 +28,10 @@ from app.store.ledger import Outcome
 from app.store.models import Dispatch
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import ADA, BEN, NOON, TOKEN, Clock, on_sqlite
+from tests.conftest import ADA, BEN, NOON, TOKEN, Clock, on_both, on_sqlite
 from tests.support.processes import Site, until
+
+pytestmark = on_both
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)

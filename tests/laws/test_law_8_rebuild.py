@@ -17,10 +17,12 @@ from app.store import journal, queries
 from app.store.journal import Entry
 from app.store.models import Package
 from app.work.dispatch import Handlers
-from tests.conftest import ADA, BEN, HOUR, NOON
+from tests.conftest import ADA, BEN, HOUR, NOON, on_both
 from tests.support import strategies
 from tests.support.fixtures import JSON, callback, sent_to
 from tests.support.strategies import LATER, examples
+
+pytestmark = on_both
 
 STORED = settings(
     deadline=None,

@@ -7,7 +7,9 @@ import pytest
 
 from app.store import queries, tallies
 from app.store.queries import Flow, PackageCount
-from tests.conftest import HOUR, NOON
+from tests.conftest import HOUR, NOON, on_both
+
+pytestmark = on_both
 
 MINUTE = timedelta(minutes=1)
 

@@ -23,7 +23,7 @@ from app.store.journal import Writer
 from app.store.models import Change, Dispatch, Event, Journal, Run
 from app.work.reconcile import Asked
 from app.work.witness import WAITS
-from tests.conftest import HOUR
+from tests.conftest import HOUR, on_both
 from tests.support.world import ADDRESS, API_KEY, MINUTE, SECOND, World
 
 DAY = timedelta(days=1)
@@ -283,6 +283,7 @@ class TestLaw6:
         assert len(world.asked) <= sum(-(-number // 100) + 1 for number in folders.values()) + 4
 
 
+@on_both
 class TestLaw9:
     """Once per interval, by one process, whatever dies."""
 

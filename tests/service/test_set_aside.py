@@ -15,7 +15,9 @@ from app.store.journal import SET_ASIDE, Entry
 from app.store.models import Journal
 from app.work import batch
 from app.work import digest as digesting
-from tests.conftest import NOON
+from tests.conftest import NOON, on_both
+
+pytestmark = on_both
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from tests.support.simulated import ROOT, serving, wait_until
 
 @on_sqlite
 @pytest.mark.own_database
+@pytest.mark.all
 def test_the_demo_shows_packages_and_ends_when_told(database_url: str, tmp_path: Path):
     """`make demo` starts the service and has it called back; Ctrl-C ends both, and that is a success."""
     address = f"127.0.0.1:{free_port()}"

@@ -33,7 +33,7 @@ from app.work.reconcile import Reconcile
 from app.work.refresh import Refresh
 from app.work.watch import Presence
 from tests.conftest import NOON, Clock
-from tests.support.lent import hurry
+from tests.support.shared_apps import commit_at_once
 from tests.support.world import Standin
 
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
@@ -53,7 +53,7 @@ class Mortal(Database):
         super().__init__(url)
         self.commits: int | None = None  # until the one at which the writer dies; None: nobody does
         self.after = False
-        hurry(self)
+        commit_at_once(self)
 
     @contextmanager
     def write(self) -> Iterator[engine.Connection]:

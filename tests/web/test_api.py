@@ -20,7 +20,7 @@ from app.store import journal
 from app.store.journal import Entry
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, TOKEN, Clock, on_sqlite, onespan_time
+from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, TOKEN, Clock, on_both, on_sqlite, onespan_time
 from tests.support.promised import assert_promised
 
 # The members that others rely on. More may come; none of these may go or change its name.
@@ -286,6 +286,7 @@ LEASE_ID = LEASE["id"]
     ids=str,
 )
 @on_sqlite
+@on_both
 def test_packages_are_filtered(ask, crowd, query, found):
     """Each filter alone, and together."""
     assert crowd(ask("/api/packages", **query)) == sorted(found)
@@ -318,6 +319,7 @@ def test_text_in_any_alphabet_is_found_in_any_case(show, work, ask):
         assert [one["id"] for one in ask("/api/packages", q=asked).json["items"]] == ["pkg-1"], asked
 
 
+@on_both
 def test_pages_hold_every_package_once_in_either_order(ask, show, work, crowd):
     """Rows without a value, which come last, and rows with the same one too, whatever the size of a page."""
     for number in range(3):

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from app.store import journal
 from app.store.journal import Entry
-from tests.conftest import ADA, CLEO, HOUR, NOON
+from tests.conftest import ADA, CLEO, HOUR, NOON, on_both
 
 
 @pytest.fixture
@@ -80,6 +80,7 @@ def test_one_that_nobody_can_read_says_why(ask, post_all):
     ],
     ids=str,
 )
+@on_both
 def test_callbacks_are_filtered(ask, post_all, query, found):
     """Newest first; an unknown event is shown by the callback that told it first."""
     assert ids(ask("/api/callbacks", **query)) == [post_all[name] for name in found]

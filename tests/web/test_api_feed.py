@@ -15,7 +15,9 @@ from app.store.db import Database
 from app.store.journal import Entry
 from app.work.digest import Digest
 from app.work.dispatch import Handlers
-from tests.conftest import ADA, HOUR, NOON, TOKEN, Clock, on_postgresql, on_sqlite
+from tests.conftest import ADA, HOUR, NOON, TOKEN, Clock, on_both, on_postgresql, on_sqlite
+
+pytestmark = on_both
 
 STEPS = ("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "PACKAGE_TRASH", "PACKAGE_RESTORE", "PACKAGE_COMPLETE")
 

@@ -11,7 +11,7 @@ from app.store.queries import handlers as reads
 from app.web import acts
 from app.work import replay
 from app.work.dispatch import Handlers
-from tests.conftest import HOUR, NOON
+from tests.conftest import HOUR, NOON, on_both
 
 
 @pytest.fixture
@@ -110,6 +110,7 @@ def test_counting_ends_somewhere(ask, crm, monkeypatch):
     ],
     ids=str,
 )
+@on_both
 def test_runs_are_filtered_and_paged(ask, crm, query, number):
     """Those for the newest events first, each once, whatever the size of a page."""
     whole = ask("/api/dispatches", **query).json

@@ -10,8 +10,10 @@ from sqlalchemy import make_url, text
 from app import EXTENSION, create_app
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import KEY, TOKEN, on_postgresql
+from tests.conftest import KEY, TOKEN, on_both, on_postgresql
 from tests.support.processes import callback
+
+pytestmark = on_both
 
 BODY = callback("PACKAGE_COMPLETE", package="pkg-1")
 

@@ -39,9 +39,9 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def app(lend: Callable[..., Flask]) -> Flask:
+def app(get_app: Callable[..., Flask]) -> Flask:
     """With two pages."""
-    return lend(add_probe)
+    return get_app(add_probe)
 
 
 def is_in(client: Any, **more: Any) -> bool:

@@ -42,9 +42,9 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def app(lend: Callable[..., Flask]) -> Flask:
+def app(get_app: Callable[..., Flask]) -> Flask:
     """With two pages, and some that fail."""
-    return lend(add_failures)
+    return get_app(add_failures)
 
 
 def add_failures(app: Flask) -> None:

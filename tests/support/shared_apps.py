@@ -1,7 +1,7 @@
-"""Apps that tests lend one another in one process, for to create one and fill its caches costs more than most tests.
+"""Apps that the tests of one process share. To create one, and to fill its caches, costs more than most tests do.
 
-A test gets an app as it was when it was new: rows are the databases' business (`tests/support/databases.py`), what the
-app's pieces keep in memory is put back here. An app with a thread that was started for good is not lent again.
+`SharedApps.get` returns an app in the state it had when it was new: it resets what the app's objects keep in memory.
+The rows are reset by `tests/support/databases.py`. An app whose threads were started is not used again.
 """
 
 import threading
@@ -23,30 +23,30 @@ from app.work.dispatch import Handlers
 from config import Settings
 from tests.support.databases import PostgresqlDatabase, SqliteDatabase
 
-HURRY = {"sqlite": "PRAGMA synchronous = OFF", "postgresql": "SET synchronous_commit = off"}
-MOST = 5  # apps kept in a process; each keeps a few connections
+NO_WAIT = {"sqlite": "PRAGMA synchronous = OFF", "postgresql": "SET synchronous_commit = off"}
+MAX_APPS = 5  # in one process; each keeps a few connections open
 CONTAINERS = (dict, set, list, deque)
 LOCK = type(threading.Lock())
-JOURNAL = "journal"  # the thread that is there for as long as there is something to write
+JOURNAL = "journal"  # the name of the thread that may go on: it ends by itself when there is nothing to write
 
 
-def hurry(database: Database) -> None:
-    """Let no commit wait for the disk: processes are killed here, but the power stays on."""
+def commit_at_once(database: Database) -> None:
+    """Commit without waiting for the disk. Tests kill processes; they do not cut the power."""
 
     def prepare(connection: DBAPIConnection, _: object) -> None:
         cursor = connection.cursor()
-        cursor.execute(HURRY[database.engine.dialect.name])
+        cursor.execute(NO_WAIT[database.engine.dialect.name])
         cursor.close()
         connection.commit()
 
     event.listen(database.engine, "connect", prepare)
 
 
-class Kind(NamedTuple):
-    """What two tests must have in common to use the same app. `prepare` is done to it when it is new."""
+class Key(NamedTuple):
+    """Two tests with the same key share an app. `prepare` is called once, with the new app."""
 
     settings: Settings
-    number: int  # of the databases that there were at this URL
+    generation: int  # of the database, see `tests/support/databases.py`
     prepare: Callable[[Flask], object] | None
 
 
@@ -56,19 +56,19 @@ def new_app(
     """The service. It answers errors as it does in production."""
     app = create_app(settings, handlers=handlers, clock=clock)
     app.testing = False
-    hurry(app.extensions[EXTENSION].database)
+    commit_at_once(app.extensions[EXTENSION].database)
     if prepare:
         prepare(app)
     return app
 
 
-class Lent:
-    """One app, and how it was when it was new."""
+class SharedApp:
+    """One app, with a copy of its first state."""
 
-    def __init__(self, kind: Kind, handlers: Handlers, clock: Clock) -> None:
-        self.kind, self._onespan, self._clock = kind, handlers.onespan, clock
-        self.app = new_app(kind.settings, handlers=handlers, clock=clock, prepare=kind.prepare)
-        self.app._got_first_request = True  # what a test adds to it would be there in the next one: Flask says so
+    def __init__(self, key: Key, handlers: Handlers, clock: Clock) -> None:
+        self.key, self._onespan, self._clock = key, handlers.onespan, clock
+        self.app = new_app(key.settings, handlers=handlers, clock=clock, prepare=key.prepare)
+        self.app._got_first_request = True  # so Flask refuses routes that one test would add for all
         self._config, self._connection = dict(self.app.config), self._onespan._connection
         service = self.app.extensions[EXTENSION]
         pieces: dict[int, Any] = {}
@@ -78,8 +78,8 @@ class Lent:
         self._bells = [getattr(service.bells, field.name) for field in fields(service.bells)]
         self._engine = service.database.engine
 
-    def is_spent(self) -> bool:
-        """Whether it cannot be put back."""
+    def is_used_up(self) -> bool:
+        """Whether it cannot be reset: it has started threads, holds a lock, or is listened to."""
         kept = [value for piece, _ in self._pieces for value in vars(piece).values()]
         return (
             bool(self._engine.dispatch.before_cursor_execute)
@@ -87,32 +87,32 @@ class Lent:
             or any(isinstance(one, LOCK) and one.locked() for one in kept)
         )
 
-    def put_back(self) -> None:
-        """Let it be as it was."""
-        logs.configure(self.kind.settings.log_format)
+    def reset(self) -> None:
+        """Restore the first state."""
+        logs.configure(self.key.settings.log_format)
         self.app.config.clear()
         self.app.config.update(self._config)
         self._onespan.connect(self._connection, clock=self._clock)
         for piece, state in self._pieces:
-            _put_back(piece, state)
+            _restore(piece, state)
         for bell in self._bells:
             bell.clear()
 
     def close(self) -> None:
-        """Use it no more."""
+        """Close its connections."""
         self._engine.dispose()
 
 
-class Lender:
-    """The apps of this process, the handlers that they share, and the databases that they may be on, by URL."""
+class SharedApps:
+    """The apps of one process and their one handler registry. `databases` are the shared ones, by URL."""
 
     def __init__(self) -> None:
         self.handlers, self._onespan = Handlers(), OneSpan(backoff=0)
         self.databases: dict[str, SqliteDatabase | PostgresqlDatabase] = {}
-        self._lent: list[Lent] = []
+        self._apps: list[SharedApp] = []
 
-    def new_handlers(self) -> Handlers:
-        """An empty registry, whose client never waits before it tries again."""
+    def reset_handlers(self) -> Handlers:
+        """Empty the registry and return it. Its client retries without a pause."""
         for one in (self.handlers, self._onespan):
             vars(one).clear()
         self.handlers.__init__()  # type: ignore[misc]
@@ -120,44 +120,44 @@ class Lender:
         self.handlers.onespan = self._onespan
         return self.handlers
 
-    def lend(
+    def get(
         self,
         settings: Settings,
         handlers: Handlers,
         clock: Clock,
         prepare: Callable[[Flask], object] | None,
     ) -> Flask | None:
-        """An app with these settings, as it was when it was new; None where the test brings what is not shared."""
+        """An app with these settings, reset. None if the test brings a database or handlers of its own."""
         database = self.databases.get(settings.database_url.get_secret_value())
         own = handlers is not self.handlers or handlers.onespan is not self._onespan
-        if database is None or own or settings.onespan_client_id:  # with that goes a token, which would be kept
+        if database is None or own or settings.onespan_client_id:  # it would keep a token
             return None
-        kind = Kind(settings, database.number, prepare)
-        for one in [one for one in self._lent if one.is_spent() or _is_older(one.kind, kind)]:
-            self._forget(one)
-        lent = next((one for one in self._lent if one.kind == kind), None) or Lent(kind, handlers, clock)
-        self._lent = [one for one in self._lent if one is not lent] + [lent]
-        if len(self._lent) > MOST:
-            self._forget(self._lent[0])
-        lent.put_back()
-        return lent.app
+        key = Key(settings, database.generation, prepare)
+        for app in [app for app in self._apps if app.is_used_up() or _is_outdated(app.key, key)]:
+            self._forget(app)
+        found = next((app for app in self._apps if app.key == key), None) or SharedApp(key, handlers, clock)
+        self._apps = [app for app in self._apps if app is not found] + [found]
+        if len(self._apps) > MAX_APPS:
+            self._forget(self._apps[0])
+        found.reset()
+        return found.app
 
     def close(self) -> None:
-        """Use none any more."""
-        for one in list(self._lent):
-            self._forget(one)
+        """Close the connections of all."""
+        for app in list(self._apps):
+            self._forget(app)
 
-    def _forget(self, one: Lent) -> None:
-        self._lent.remove(one)
-        one.close()
+    def _forget(self, app: SharedApp) -> None:
+        self._apps.remove(app)
+        app.close()
 
 
-def _is_older(one: Kind, other: Kind) -> bool:
-    return one.settings.database_url == other.settings.database_url and one.number != other.number
+def _is_outdated(key: Key, current: Key) -> bool:
+    return key.settings.database_url == current.settings.database_url and key.generation != current.generation
 
 
 def _gather(piece: Any, found: dict[int, Any]) -> None:
-    """A piece of ours, and what it has, but not what all apps share."""
+    """Collect an object of ours and all that it refers to, except what all apps share."""
     ours = type(piece).__module__.startswith("app.") and hasattr(piece, "__dict__")
     if ours and id(piece) not in found and not isinstance(piece, Handlers | OneSpan):
         found[id(piece)] = piece
@@ -171,7 +171,7 @@ def _copy(value: Any) -> Any:
     return copy(value) if isinstance(value, CONTAINERS) else value
 
 
-def _put_back(piece: Any, state: dict[str, Any]) -> None:
+def _restore(piece: Any, state: dict[str, Any]) -> None:
     for name in vars(piece).keys() - state.keys():
         delattr(piece, name)
     for name, was in state.items():
