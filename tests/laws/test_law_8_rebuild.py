@@ -102,8 +102,7 @@ TAMPERED = {
     "DELETE FROM attention": ("attention SIGNER_LOCKED", "None -> True"),
     "UPDATE packages SET signers_total = 7": ("details", "signers_total=7"),
     "UPDATE packages SET status_at = null": ("details", "status_at=None"),
-    "UPDATE packages SET shelf = 'wrong'": ("place in lists", "'as stored' -> 'as the package has it'"),
-    "UPDATE packages SET title = 'wrong'": ("place in lists", "'as stored' -> 'as the package has it'"),
+    "UPDATE packages SET sort_name = 'wrong'": ("place in lists", "'as stored' -> 'as the package has it'"),
     "UPDATE searches SET text = 'wrong'": ("place in lists", "'as stored' -> 'as the package has it'"),
     "DELETE FROM searches": ("place in lists", "'as stored' -> 'as the package has it'"),
 }

@@ -17,6 +17,10 @@ from app import EXTENSION, create_app
 from app.store.models import Base
 from app.work.dispatch import Handlers
 from config import Settings
+from tests.conftest import on_both, on_postgresql
+
+# Each makes and drops tables.
+pytestmark = [on_both, pytest.mark.own_database]
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ def test_ids_keep_their_case(service, tell, work):
             assert list(found.scalars()) == ["AB=", "aB=", "ab="], table
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@on_postgresql
 def test_search_goes_without_a_trigram_index_and_doctor_says_so(empty):
     """Where `pg_trgm` may not be created the tables are made all the same; made by hand it is all that is needed."""
     owner = f"owner_{os.urandom(4).hex()}"
