@@ -27,20 +27,26 @@ UNTROUBLED = 2  # the fence of a run that was taken once and settled once; other
 
 def history(connection: Connection, package_id: str, *, limit: int, after: int) -> list[ChangeDetail]:
     """The changes of one package after the one with this id, oldest first."""
-    found = select(*_CHANGE).where(Change.package_id == package_id, Change.id > after).order_by(Change.id).limit(limit)
-    return [_change(row) for row in connection.execute(found)]
+    of_package = select(*_CHANGE).where(Change.package_id == package_id)
+    return _changes(connection, of_package, after=[after], limit=limit, descending=False)
 
 
 def recent_history(connection: Connection, package_id: str, *, limit: int) -> list[ChangeDetail]:
     """The newest changes of one package, newest first."""
-    found = select(*_CHANGE).where(Change.package_id == package_id).order_by(Change.id.desc()).limit(limit)
-    return [_change(row) for row in connection.execute(found)]
+    of_package = select(*_CHANGE).where(Change.package_id == package_id)
+    return _changes(connection, of_package, after=None, limit=limit, descending=True)
 
 
 def changes(connection: Connection, *, after: int, limit: int) -> list[ChangeDetail]:
     """All changes after the one with this id, in the order in which they were made; none is ever skipped."""
-    found = select(*_CHANGE).where(Change.id > after).order_by(Change.id).limit(limit)
-    return [_change(row) for row in connection.execute(found)]
+    return _changes(connection, select(*_CHANGE), after=[after], limit=limit, descending=False)
+
+
+def _changes(
+    connection: Connection, found: AnySelect, *, after: Sequence[int] | None, limit: int, descending: bool
+) -> list[ChangeDetail]:
+    page = following(found, [Change.__table__.c.id], after=after, limit=limit, descending=descending)
+    return [_change(row) for row in connection.execute(page)]
 
 
 def event(connection: Connection, event_id: int) -> EventDetail | None:

@@ -137,9 +137,8 @@ def run(connection: Connection, run_id: int) -> RunDetail | None:
 
 def run_page(connection: Connection, *, limit: int, before: int | None) -> list[RunDetail]:
     """Runs older than the one with this id, newest first."""
-    found = select(*_RUN).order_by(Run.id.desc()).limit(limit)
-    if before is not None:
-        found = found.where(Run.id < before)
+    after = None if before is None else [before]
+    found = following(select(*_RUN), [Run.__table__.c.id], after=after, limit=limit)
     return [RunDetail(**row._asdict()) for row in connection.execute(found)]
 
 
