@@ -196,9 +196,9 @@ def paint(
     more = Counter(entry.kind for entry in after.values())
     more.update(_fewer(before))
     tallies.count(connection, tallies.PACKAGES, more)
-    texts = {package_id: entry.text for package_id, entry in after.items() if entry.text is not None}
     stored = {package_id: entry.text for package_id, entry in before.items()}
-    search.write(connection, {one: text for one, text in texts.items() if stored.get(one) != text})
+    texts = {package_id: entry.text or "" for package_id, entry in after.items()}
+    search.write(connection, {key: text for key, text in texts.items() if stored.get(key) != text})
     _write_parts(connection, Signer, [(one.id, _signers(one), _signers(old.get(one.id))) for one in packages])
     _write_parts(connection, Document, [(one.id, _documents(one), _documents(old.get(one.id))) for one in packages])
     _write_attention(connection, [one for one in packages if _attention_changed(one, old.get(one.id))])

@@ -27,7 +27,7 @@ pytestmark = on_both
 @pytest.fixture
 def sorts(tier) -> list[str]:
     """The orders to try: one of each kind, or every one."""
-    return SORTS if tier == "all" else ["-updated_at", "due_at", "name"]
+    return SORTS if tier == "all" else ["-updated_at", "created_at", "-name"]
 
 
 @pytest.fixture
@@ -107,12 +107,52 @@ def are_full(found: list[list[Any]], limit: int) -> bool:
 def test_pages_have_all_that_is_wanted(read, query, sorts):
     """Whatever the filter, the order and the size of a page: each package once, in order, on full pages."""
     whole = {sort: read("/api/packages", sort=sort, limit=200)["items"] for sort in sorts}
+    assert {sort: len(packages) for sort, packages in whole.items()} == dict.fromkeys(sorts, 24)
 
     for sort, limit in product(sorts, (1, 4)):
         found = pages(read, "/api/packages", {**query, "sort": sort, "limit": limit})
         ids = [package["id"] for page in found for package in page]
         assert ids == [package["id"] for package in whole[sort] if fits(package, query)], sort
         assert are_full(found, limit)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.usefixtures("crowd")
+def test_what_lacks_a_value_comes_last(read, sort):
+    """Whichever way the list is sorted, and the others in order."""
+    member = sort.removeprefix("-")
+    packages = read("/api/packages", sort=sort, limit=200)["items"]
+    values = [package[member] for package in packages]
+    known = [value for value in values if value is not None]
+
+    assert len(packages) == 24
+    assert values == known + [None] * (24 - len(known))
+    if member != "name":
+        assert known == sorted(known, reverse=sort.startswith("-"))
+
+
+def test_a_package_with_several_reasons_is_listed_once(handlers, read, tell, work):
+    """A parked handler is a reason like others."""
+
+    @handlers.on("PACKAGE_CREATE")
+    def file_lease(event: Any, package: Any) -> None:
+        raise GiveUp("the archive is full")
+
+    for package in ("parked", "both"):
+        tell("PACKAGE_CREATE", package=package)
+    for package in ("declined", "both"):
+        tell("PACKAGE_DECLINE", package=package, sessionUser=BEN, happened_at=NOON + MINUTE)
+    tell("PACKAGE_ACTIVATE", package="neither")
+    work()
+
+    def listed(attention: str) -> list[str]:
+        found = pages(read, "/api/packages", {"attention": attention, "sort": "id", "limit": 2})
+        return [package["id"] for page in found for package in page]
+
+    assert listed("any") == ["both", "declined", "parked"]
+    assert listed("none") == ["neither"]
+    assert listed("PARKED_HANDLER") == ["both", "parked"]
+    assert listed("DECLINED") == ["both", "declined"]
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=str)

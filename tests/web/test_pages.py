@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from importlib import import_module
 from itertools import chain
 from typing import Any
 
@@ -14,7 +15,7 @@ from flask.testing import FlaskClient
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.errors import GiveUp
+from app.errors import GiveUp, QueryTimeout
 from app.onespan.access import ApiKey, Connection
 from app.onespan.values import Package
 from app.web.dashboard import export, transactions
@@ -84,6 +85,23 @@ def sign(tell: Any, package: str, *, at: Any = NOON) -> None:
     """Ada's package, from its making to its end."""
     for number, name in enumerate(("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "SIGNER_COMPLETE", "PACKAGE_COMPLETE")):
         tell(name, package=package, happened_at=at + number * HOUR, sessionUser=ADA)
+
+
+def test_a_search_that_takes_too_long_says_so_and_can_be_tried_again(visit, monkeypatch):
+    """It is not kept as if it were the answer."""
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise QueryTimeout
+
+    module = import_module("app.store.queries.packages")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "page_of_packages", stopped)
+        page = visit("/?q=ab")
+
+    assert "The search took too long" in page.text
+    again = visit("/?q=ab", **{"If-None-Match": page.headers["ETag"]})
+    assert again.status_code == 200
+    assert "The search took too long" not in again.text
 
 
 def test_a_list_begins_with_what_changed_last(visit, tell, work):

@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.store.db import unindexed
 from app.store.models import PARKED, Attention, Dispatch, Package, Signer
 from app.store.picture import address
-from app.store.search import words_of
+from app.store.search import has_words_itself, words_of
 
 ANY, NONE, PARKED_HANDLER = "any", "none", "PARKED_HANDLER"
 
@@ -41,11 +41,13 @@ def alternatives(wanted: PackageFilter, *, has_words: HasWords) -> list[list[Col
     """Lists of conditions: a package is wanted where all conditions of one list hold.
 
     What may be true for either of two reasons is in two lists, for a database finds packages by one index at a time.
+    Where an index leaves few packages their texts are looked up, otherwise they are searched by `has_words`.
     """
-    common = list(_conditions(wanted))
-    if words := words_of(wanted.q or ""):
-        common.append(has_words(words))
+    common, words = list(_conditions(wanted)), words_of(wanted.q or "")
     choices = [choice for choice in (_signed_by(wanted.signer), _needs_attention(wanted.attention)) if choice]
+    if words:
+        are_few = choices and wanted.attention != NONE
+        common.append(has_words_itself(words) if are_few else has_words(words))
     return [[*common, *chosen] for chosen in product(*choices)]
 
 
