@@ -52,9 +52,10 @@ on_postgresql = pytest.mark.databases("postgresql")
 on_both = pytest.mark.databases("sqlite", "postgresql")
 
 
-def in_all(*parameters: tuple[Any, ...]) -> list[Any]:
-    """Parameters for `make test-all` only, beside others like them."""
-    return [pytest.param(*values, marks=pytest.mark.all) for values in parameters]
+def in_all(*parameters: Any) -> list[Any]:
+    """Parameters for `make test-all` only, beside others like them; a tuple is several arguments."""
+    several = [values if isinstance(values, tuple) else (values,) for values in parameters]
+    return [pytest.param(*values, marks=pytest.mark.all) for values in several]
 
 
 class Clock:

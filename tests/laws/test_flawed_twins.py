@@ -75,7 +75,7 @@ class Court:
         return [one.id for one in self.world.account.packages() if one.status == "COMPLETED" and not one.trashed]
 
 
-pytestmark = on_sqlite  # the mistakes are not about databases
+pytestmark = [on_sqlite, pytest.mark.all]  # the mistakes are not about databases
 
 
 @pytest.fixture
@@ -633,7 +633,6 @@ def test_the_honest_pipeline_passes_every_judge(court, judge):
     judge(court)
 
 
-@pytest.mark.all
 @pytest.mark.parametrize(("twin", "judge"), TWINS.items(), ids=lambda one: one.__name__)
 def test_every_flawed_twin_is_caught(court, monkeypatch, twin, judge):
     """By the judge that looks for its mistake."""

@@ -76,6 +76,7 @@ class Clients:
             self.acknowledged[journal_id] = body
 
 
+@pytest.mark.timeout(300)
 def test_law_1_what_was_acknowledged_survives_sigkill(database_url: str, tmp_path: Path, tier: str):
     """Under load, killed again and again: every callback we said thanks for is there, and every handler ran."""
     dice = random.Random(1)

@@ -271,7 +271,8 @@ class TestLaw6:
         assert counts(world.service) == before
         assert world.told == told
 
-    @pytest.mark.parametrize("items", ["summary", pytest.param("whole", marks=pytest.mark.all)])
+    @pytest.mark.all
+    @pytest.mark.parametrize("items", ["summary", "whole"])
     def test_an_unchanged_account_costs_a_request_per_hundred_packages(self, world, items):
         """And none for any of them alone, whether its rows are whole or not."""
         account = held(world, 230, quirks=Quirks(list_items=items))

@@ -22,7 +22,7 @@ from app.store import outages, queries
 from app.store.models import Outage, Read, Run
 from app.work.reconcile import Asked
 from app.work.witness import WAITS
-from tests.conftest import HOUR, TOKEN, on_sqlite, onespan_time
+from tests.conftest import HOUR, TOKEN, in_all, on_sqlite, onespan_time
 from tests.service.test_reconcile import DAY, SIX_HOURS, another, held, ledger, settings, world
 from tests.support.world import MINUTE, SECOND, Spoilt, World
 
@@ -48,7 +48,7 @@ class TestOneBadPackage:
         ("status", "body", "kind"),
         [
             ("500 Internal Server Error", b"{}", "application/json"),
-            pytest.param("200 OK", HTML, "text/html", marks=pytest.mark.all),
+            *in_all(("200 OK", HTML, "text/html")),
         ],
     )
     def test_one_that_never_answers_does_not_end_reconciling(self, world, status, body, kind):
@@ -161,7 +161,7 @@ class TestOneBadPackage:
 class TestRows:
     """A row of the list that shows less than there is says nothing of what it leaves out."""
 
-    @pytest.mark.parametrize("cut", ["parts", "approvals", "no approvals", "signers"])
+    @pytest.mark.parametrize("cut", ["parts", "signers", *in_all("approvals", "no approvals")])
     def test_law_5_a_row_that_is_cut_short_is_read_singly(self, world, clock, cut):
         """Empty is not the same as there is none."""
 
@@ -218,6 +218,7 @@ def shorten(row: dict[str, Any], cut: str) -> None:
 class TestLists:
     """However the list is arranged, nobody is skipped for good."""
 
+    @pytest.mark.all
     def test_law_5_what_was_changed_in_one_instant_may_come_in_any_order(self, world, clock):
         """Somebody archives all that is completed at one stroke, and no callback comes."""
         packages = populated(1, 400, now=clock.now - 40 * DAY).packages()

@@ -18,7 +18,7 @@ from app.onespan.values import Event, Package
 from app.store.models import Dispatch, Journal
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.conftest import on_both, on_sqlite
+from tests.conftest import on_sqlite
 from tests.laws.test_law_2_spool import away
 from tests.support.processes import Process, Site, Web, until
 
@@ -181,7 +181,6 @@ def test_a_worker_stops_while_the_database_is_away(database_url, service):
         service.worker.stop(grace=1)
 
 
-@on_both
 def test_sigterm_lets_gunicorn_and_worker_end_what_runs(database_url: str, tmp_path: Path):
     """Handlers under way are settled as done, nothing new begins, and the exit code says that all is well."""
     with Site(tmp_path, database_url, handlers=HANDLERS, HANDLER_THREADS="1") as site:

@@ -11,6 +11,7 @@ from sqlalchemy import make_url
 
 from app import create_app
 from config import ROOT, Settings, SettingsError, generate_settings, load_settings, require_settings_file, settings_file
+from tests.conftest import in_all
 
 
 @pytest.fixture
@@ -483,9 +484,11 @@ LINES = len((ROOT / "app" / "handlers.py").read_text("utf-8").splitlines())
     ("mistake", "said"),
     [
         ('@handlers.on("PACKAGE_COMPLET")\ndef f(event, package): ...\n', ["is PACKAGE_COMPLETE meant?"]),
-        ("import nowhere_to_be_found\n", ["No module named 'nowhere_to_be_found'", f"see line {LINES + 2}:"]),
-        pytest.param("def f(:\n", ["SyntaxError", f"see line {LINES + 2}:"], marks=pytest.mark.all),
-        pytest.param("handlers = None\n", ["must have `handlers = Handlers()`"], marks=pytest.mark.all),
+        *in_all(
+            ("import nowhere_to_be_found\n", ["No module named 'nowhere_to_be_found'", f"see line {LINES + 2}:"]),
+            ("def f(:\n", ["SyntaxError", f"see line {LINES + 2}:"]),
+            ("handlers = None\n", ["must have `handlers = Handlers()`"]),
+        ),
     ],
 )
 def test_a_mistake_in_the_developers_file_is_told_without_a_traceback(mistake, said, tmp_path):

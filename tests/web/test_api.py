@@ -319,7 +319,6 @@ def test_text_in_any_alphabet_is_found_in_any_case(show, work, ask):
         assert [one["id"] for one in ask("/api/packages", q=asked).json["items"]] == ["pkg-1"], asked
 
 
-@on_both
 def test_pages_hold_every_package_once_in_either_order(ask, show, work, crowd):
     """Rows without a value, which come last, and rows with the same one too, whatever the size of a page."""
     for number in range(3):
