@@ -60,6 +60,9 @@ POSTGRESQL_SETTINGS = (
     # To compile a query, or to start processes for it, takes longer than most queries, and cores are for callbacks.
     "SET jit = off",
     "SET max_parallel_workers_per_gather = 0",
+    # Most pages are in memory or on an SSD; there it is the looks into indexes that take time.
+    "SET random_page_cost = 1.1",
+    "SET cpu_operator_cost = 0.005",
 )
 # A server that is gone without a word is noticed within seconds.
 POSTGRESQL_CONNECTION = {

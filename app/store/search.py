@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.engine import Connection
 
 from app.onespan.values import Package as PackageValue
@@ -17,6 +17,7 @@ from app.store.models import Package, Search
 from app.store.rows import upsert_all
 
 WORDS = 10  # of a query; more of them would make the statement long, and find nothing else
+INDEXED = 16  # letters of a word that an index is asked for: few texts have those, and each trigram costs time
 # Letters that Unicode does not take apart into a plain one and an accent.
 PLAIN_LETTERS = str.maketrans(
     {
@@ -70,7 +71,10 @@ def has_words_itself(words: Sequence[str]) -> ColumnElement[bool]:
 
 
 def _mentions(words: Sequence[str]) -> Iterator[ColumnElement[bool]]:
-    return (Search.text.contains(word, autoescape=True) for word in words)
+    for word in words:
+        yield Search.text.contains(word[:INDEXED], autoescape=True)
+        if len(word) > INDEXED:  # LIKE once more would make PostgreSQL expect hardly any rows
+            yield func.replace(Search.text, word, "") != Search.text
 
 
 def write(connection: Connection, texts: Mapping[str, str]) -> None:
