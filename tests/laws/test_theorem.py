@@ -40,7 +40,7 @@ from tests.support.schedules import Schedule
 pytestmark = on_both
 SEEDS = [0, 1, *in_all(2, 3, 4, 5)]
 # With each seed, and a few more that hypothesis begins: about 40 and 15 in `make test`, 240 and 60 in `make test-all`.
-SCHEDULES = {"quick": {"sqlite": 18, "postgresql": 6}, "all": {"sqlite": 35, "postgresql": 9}}
+SCHEDULES = {"quick": {"sqlite": 18, "postgresql": 6}, "all": {"sqlite": 40, "postgresql": 10}}
 STEPS = 5
 
 

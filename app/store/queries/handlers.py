@@ -93,7 +93,9 @@ def dispatch_page(
 ) -> Page[RunDispatch]:
     """A page of runs, those for the newest events first. Raises `BadCursor`."""
     after = read_cursor(cursor, int, int) if cursor is not None else None
-    found = select(*_NEWEST).join(Event).where(*_conditions(wanted))
+    found = select(*_NEWEST).where(*_conditions(wanted))
+    if wanted.name is not None or wanted.package is not None:
+        found = found.join(Event)
     page = connection.execute(following(found, _NEWEST, after=after, limit=limit + 1)).all()
     runs = _RUNS.where(Dispatch.id.in_([row.id for row in page[:limit]])).order_by(*(key.desc() for key in _NEWEST))
     items = [RunDispatch(**row._asdict()) for row in connection.execute(runs)]
