@@ -16,7 +16,6 @@ from app.store.db import unindexed
 from app.store.models import Package, Search
 from app.store.rows import upsert_all
 
-WORDS = 10  # of a query; more of them would make the statement long, and find nothing else
 INDEXED = 16  # letters of a word that an index is asked for: few texts have those, and each trigram costs time
 # Letters that Unicode does not take apart into a plain one and an accent.
 PLAIN_LETTERS = str.maketrans(
@@ -52,8 +51,8 @@ def text_of(package: PackageValue) -> str:
 
 
 def words_of(query: str) -> list[str]:
-    """The words that a query asks for, folded; at most `WORDS`."""
-    return list(dict.fromkeys(fold(query).split()))[:WORDS]
+    """The words that a query asks for, folded."""
+    return list(dict.fromkeys(fold(query).split()))
 
 
 def has_words(words: Sequence[str]) -> ColumnElement[bool]:

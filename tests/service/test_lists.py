@@ -293,7 +293,9 @@ def test_words_are_found_without_case_and_accents(read, query):
     assert ("pkg-2" in found) == (query == "7")
 
 
-@pytest.mark.parametrize("query", ["strasse 8", "lodz lodge", "1_0", "100%d", "王李", "pkg-1 pkg-2", "\\"])
+@pytest.mark.parametrize(
+    "query", ["strasse 8", "s t r a e l o d z ø p 8", "lodz lodge", "1_0", "100%d", "王李", "pkg-1 pkg-2", "\\"]
+)
 @pytest.mark.usefixtures("named")
 def test_what_lacks_one_of_the_words_is_not_found(read, query):
     """All of them must be there."""
