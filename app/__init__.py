@@ -27,7 +27,7 @@ from app.store.db import Database
 from app.store.intake import Intake
 from app.store.models import Base
 from app.store.queries import Pulse
-from app.store.schema import FROM_BEFORE, is_behind, is_unreleased
+from app.store.schema import is_behind, why_no_upgrade
 from app.store.spool import Spool
 from app.web.acts import Acts, Begin, ReplayAll
 from app.web.api import AnyId, api
@@ -289,7 +289,7 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
         to_know=notes,
     ):
         app.cli.add_command(command)
-    app.cli.add_command(with_database(app.cli.commands["db"], lambda: FROM_BEFORE if is_unreleased(database) else None))
+    app.cli.add_command(with_database(app.cli.commands["db"], lambda: why_no_upgrade(database)))
 
 
 def _begin(service: Service) -> Begin:

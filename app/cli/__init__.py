@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 from click import Command
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from app.checks import Check
 from app.cli.callback import callback_group
@@ -24,6 +24,8 @@ from app.work.attempt import Clock
 from app.work.dispatch import Handlers
 from app.work.worker import Worker
 from config import Key, Settings, SettingsError, require_settings_file
+
+NO_RIGHTS = ("42501", "3F000")  # insufficient_privilege and invalid_schema_name, among PostgreSQL's error codes
 
 
 def commands(
@@ -65,6 +67,11 @@ def with_database(command: Command, readiness: Callable[[], str | None] = lambda
             raise Unusable(str(problem)) from None
         except OperationalError as error:
             raise Unusable(f"The database does not answer: {str(error.orig).strip()}") from None
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) not in NO_RIGHTS:
+                raise
+            advice = "let the user in DATABASE_URL own the database (ALTER DATABASE name OWNER TO user)"
+            raise Unusable(f"The database refuses: {str(error.orig).partition(chr(10))[0]}; {advice}.") from None
 
     command.invoke = invoke  # type: ignore[method-assign, assignment]
     return command

@@ -66,6 +66,7 @@ POSTGRESQL_SETTINGS = (
 )
 # A server that is gone without a word is noticed within seconds.
 POSTGRESQL_CONNECTION = {
+    "client_encoding": "utf8",
     "connect_timeout": 3,
     "keepalives_idle": 10,
     "keepalives_interval": 5,

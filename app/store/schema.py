@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
@@ -13,14 +14,19 @@ FROM_BEFORE = (
     "This database was made before the first release and cannot be upgraded. Set DATABASE_URL to a new database, run"
     " `flask db upgrade` there, and `flask reconcile --backfill` to read every package from OneSpan again."
 )
-NO_TRIGRAM_INDEX = (
-    "Every search reads all packages, for the database has no trigram index. Have a superuser run"
-    " CREATE EXTENSION pg_trgm; and then, as the owner of the tables, CREATE INDEX CONCURRENTLY ix_searches_text"
-    " ON searches USING gin (text gin_trgm_ops) WITH (gin_pending_list_limit = 512);"
+WRONG_ENCODING = (
+    "This database's encoding is {}, which has no place for every name. Create one in UTF-8 and set DATABASE_URL to it:"
+    " createdb --owner=user --template=template0 --encoding=UTF8 --locale=C.UTF-8 name"
 )
-NO_UTF8 = (
-    "Its LC_CTYPE is {}, so searches for letters beyond ASCII read all packages. Create a database with a UTF-8"
-    " LC_CTYPE, such as C.UTF-8, and restore a dump into it."
+WRONG_CTYPE = (
+    "Searches for letters beyond ASCII read all packages: the database's LC_CTYPE is {}. Create one with"
+    " createdb --owner=user --template=template0 --encoding=UTF8 --locale=C.UTF-8 name, and restore a dump into it."
+)
+NO_TRIGRAM_INDEX = (
+    "Every search reads all packages: there is no trigram index. Run these one by one, as somebody who may create"
+    " extensions here: CREATE EXTENSION IF NOT EXISTS pg_trgm; DROP INDEX IF EXISTS ix_searches_text;"
+    " CREATE INDEX CONCURRENTLY ix_searches_text ON searches USING gin (text gin_trgm_ops)"
+    " WITH (gin_pending_list_limit = 512);"
 )
 
 
@@ -31,9 +37,12 @@ def is_behind(database: Database, migrations: Path) -> bool:
     return not applied or bool(applied & UNRELEASED) or (applied <= known and applied != newest)
 
 
-def is_unreleased(database: Database) -> bool:
-    """Whether a version from before the first release made it, whose tables no migration knows."""
-    return bool(revisions(database) & UNRELEASED)
+def why_no_upgrade(database: Database) -> str | None:
+    """Why no migration can help this database, and what to do; None where they can."""
+    if revisions(database) & UNRELEASED:
+        return FROM_BEFORE
+    encoding = _ask(database, "SELECT current_setting('server_encoding')")
+    return WRONG_ENCODING.format(encoding) if encoding not in (None, "UTF8") else None
 
 
 def revisions(database: Database) -> set[str]:
@@ -46,13 +55,24 @@ def revisions(database: Database) -> set[str]:
 
 def slow_search(database: Database) -> str | None:
     """What makes searches slower than they could be on PostgreSQL, and what to do; None on SQLite."""
+    ctype = _ask(database, "SELECT datctype FROM pg_database WHERE datname = current_database()")
+    if ctype is not None and "utf" not in ctype.lower():
+        return WRONG_CTYPE.format(ctype)
+    lacks = _ask(database, LACKS_INDEX)
+    return NO_TRIGRAM_INDEX if lacks else None
+
+
+def _ask(database: Database, question: str) -> Any:
+    """What PostgreSQL answers; None of SQLite."""
     if database.engine.dialect.name != "postgresql":
         return None
     with database.read() as connection:
-        if connection.scalar(text("SELECT to_regclass('ix_searches_text')")) is None:
-            return NO_TRIGRAM_INDEX
-        ctype = connection.scalar(text("SELECT datctype FROM pg_database WHERE datname = current_database()"))
-    return None if "utf" in str(ctype).lower() else NO_UTF8.format(ctype)
+        return connection.scalar(text(question))
+
+
+# One that was interrupted is there, and not valid.
+LACKS_INDEX = """SELECT to_regclass('searches') IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('ix_searches_text') AND indisvalid)"""
 
 
 @cache

@@ -110,7 +110,7 @@ def test_a_healthy_service_is_told_so(flask, database_url):
     well = lines(result, "ok")
     assert set(well) == {
         *("settings", "database", "callback keys", "journal", "clock", "spool", "JSON API", "dashboard"),
-        *("handlers", "set aside", "handler runs", "OneSpan", "registration"),
+        *("handlers", "set aside", "handler runs", "search", "OneSpan", "registration"),
     }
     assert database_url.partition("+")[0].partition(":")[0] in well["database"].lower()
     assert well["callback keys"] == "test"

@@ -18,6 +18,7 @@ from app.store.models import Base
 from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import on_both, on_postgresql
+from tests.support.databases import administer
 
 # Each makes and drops tables.
 pytestmark = [on_both, pytest.mark.own_database]
@@ -112,14 +113,20 @@ def test_search_goes_without_a_trigram_index_and_doctor_says_so(empty):
         assert upgraded.exit_code == 0, upgraded.output
         told = " ".join(flask(restricted, "doctor").output.split())
         assert "warn search Every search reads all packages" in told
-        extension, index = re.findall(r"CREATE [^;]+;", told)
+        statements = re.findall(r"(?:CREATE|DROP) [^;]+;", told)
+        assert len(statements) == 3
 
-        with database.write() as connection:
-            connection.exec_driver_sql(extension)
-        with restricted.extensions[EXTENSION].database.write() as connection:
-            connection.exec_driver_sql(index.replace(" CONCURRENTLY", ""))
-
-        assert "warn search" not in " ".join(flask(restricted, "doctor").output.split())
+        for interrupted in (False, True):
+            if interrupted:  # a concurrent one that did not come to its end
+                with database.write() as connection:
+                    connection.execute(
+                        text("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_searches_text'::regclass")
+                    )
+                assert "warn search" in " ".join(flask(restricted, "doctor").output.split())
+            with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                for statement in statements:
+                    connection.exec_driver_sql(statement)
+            assert "ok search" in " ".join(flask(restricted, "doctor").output.split())
     finally:
         restricted.extensions[EXTENSION].database.close()
         with database.write() as connection:
@@ -140,3 +147,69 @@ def test_a_database_from_before_the_first_release_is_told_apart(empty):
     assert "made before the first release" in upgraded.output
     assert "Traceback" not in upgraded.output
     assert empty.test_client().get("/readyz").status_code == 503
+
+
+@on_postgresql
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_of_another_encoding_is_refused(database_url, encoding):
+    """It could not keep every name, and would say so only when one came."""
+    name = f"other_{os.urandom(4).hex()}"
+    server = make_url(database_url)
+    administer(server, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+    app = create_app(
+        Settings(
+            database_url=server.set(database=name).render_as_string(hide_password=False), onespan_callback_keys="k"
+        ),
+        handlers=Handlers(),
+    )
+
+    upgraded, doctor = flask(app, "db", "upgrade"), flask(app, "doctor")
+
+    app.extensions[EXTENSION].database.close()
+    administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+    assert upgraded.exit_code == 2
+    assert f"encoding is {encoding}" in upgraded.output
+    assert doctor.exit_code == 1
+    assert "flask db upgrade" in doctor.output
+
+
+@on_postgresql
+def test_a_database_of_another_locale_is_noted(database_url):
+    """Letters beyond ASCII have no trigrams there; they are found all the same."""
+    name = f"other_{os.urandom(4).hex()}"
+    server = make_url(database_url)
+    administer(server, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
+    app = create_app(
+        Settings(
+            database_url=server.set(database=name).render_as_string(hide_password=False), onespan_callback_keys="k"
+        ),
+        handlers=Handlers(),
+    )
+
+    upgraded, doctor = flask(app, "db", "upgrade"), flask(app, "doctor")
+
+    app.extensions[EXTENSION].database.close()
+    administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+    assert upgraded.exit_code == 0, upgraded.output
+    assert "LC_CTYPE is C" in " ".join(doctor.output.split())
+
+
+@on_postgresql
+@pytest.mark.parametrize("may_use", [True, False])
+def test_who_may_not_create_tables_is_told_what_to_do(empty, may_use):
+    """A role that does not own the database, as PostgreSQL makes it since version 15."""
+    role = f"guest_{os.urandom(4).hex()}"
+    database = empty.extensions[EXTENSION].database
+    administer(database.engine.url, f"CREATE ROLE {role} LOGIN")
+    if may_use:
+        administer(database.engine.url, f"GRANT USAGE ON SCHEMA public TO {role}")
+    url = database.engine.url.set(username=role).render_as_string(hide_password=False)
+    guest = create_app(Settings(database_url=url, onespan_callback_keys="k"), handlers=Handlers())
+
+    upgraded = flask(guest, "db", "upgrade")
+
+    guest.extensions[EXTENSION].database.close()
+    administer(database.engine.url, f"DROP OWNED BY {role}")
+    administer(database.engine.url, f"DROP ROLE {role}")
+    assert upgraded.exit_code == 2
+    assert "OWNER TO" in upgraded.output
