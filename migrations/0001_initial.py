@@ -19,8 +19,10 @@ Id = sa.String(256).with_variant(sa.String(256, collation="C"), "postgresql")
 Label = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 Fingerprint = sa.String(length=100, collation="C").with_variant(sa.String(length=100), "sqlite")
 # New texts wait in a list that every search reads, so that is kept short.
-TRIGRAM_INDEX = """CREATE INDEX ix_searches_text ON searches USING gin (text gin_trgm_ops)
+TRIGRAM_INDEX = """CREATE INDEX ix_searches_text ON searches USING gin (text {}.gin_trgm_ops)
     WITH (gin_pending_list_limit = 512)"""
+EXTENSION_SCHEMA = """SELECT quote_ident(nspname) FROM pg_extension
+    JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'pg_trgm'"""
 
 
 def _where(condition: str) -> dict[str, Any]:
@@ -350,7 +352,8 @@ def _index_texts() -> None:
     connection = op.get_bind()
     with suppress(DBAPIError), connection.begin_nested():
         connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
-        connection.execute(sa.text(TRIGRAM_INDEX))
+        schema = connection.scalar(sa.text(EXTENSION_SCHEMA))
+        connection.execute(sa.text(TRIGRAM_INDEX.format(schema)))
     # By this many samples PostgreSQL tells a rare word from a common one.
     connection.execute(sa.text("ALTER TABLE searches ALTER text SET STATISTICS 1000"))
 

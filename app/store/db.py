@@ -119,7 +119,7 @@ class Database:
     def read(self, *, timeout: timedelta | None = None) -> Iterator[Connection]:
         """One consistent look; it holds up no writer on either database.
 
-        Raises `QueryTimeout` where a statement takes longer than `timeout`.
+        Raises `QueryTimeout` where a statement takes longer than `timeout`; on SQLite, where all of them together do.
         """
         with self._reader.begin() as connection:
             if timeout is None:

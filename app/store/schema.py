@@ -23,9 +23,9 @@ WRONG_CTYPE = (
     " createdb --owner=user --template=template0 --encoding=UTF8 --locale=C.UTF-8 name, and restore a dump into it."
 )
 NO_TRIGRAM_INDEX = (
-    "Every search reads all packages: there is no trigram index. Run these one by one, as somebody who may create"
-    " extensions here: CREATE EXTENSION IF NOT EXISTS pg_trgm; DROP INDEX IF EXISTS ix_searches_text;"
-    " CREATE INDEX CONCURRENTLY ix_searches_text ON searches USING gin (text gin_trgm_ops)"
+    "Every search reads all packages: there is no trigram index. Run these one by one in this database, as somebody who"
+    " may create extensions: CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA {0}; DROP INDEX IF EXISTS ix_searches_text;"
+    " CREATE INDEX CONCURRENTLY ix_searches_text ON searches USING gin (text {0}.gin_trgm_ops)"
     " WITH (gin_pending_list_limit = 512);"
 )
 
@@ -58,8 +58,7 @@ def slow_search(database: Database) -> str | None:
     ctype = _ask(database, "SELECT datctype FROM pg_database WHERE datname = current_database()")
     if ctype is not None and "utf" not in ctype.lower():
         return WRONG_CTYPE.format(ctype)
-    lacks = _ask(database, LACKS_INDEX)
-    return NO_TRIGRAM_INDEX if lacks else None
+    return NO_TRIGRAM_INDEX.format(_ask(database, SCHEMA)) if _ask(database, LACKS_INDEX) else None
 
 
 def _ask(database: Database, question: str) -> Any:
@@ -70,6 +69,10 @@ def _ask(database: Database, question: str) -> Any:
         return connection.scalar(text(question))
 
 
+# Where the extension is, or would be.
+SCHEMA = """SELECT quote_ident(coalesce(
+    (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'pg_trgm'),
+    current_schema()::text))"""
 # One that was interrupted is there, and not valid.
 LACKS_INDEX = """SELECT to_regclass('searches') IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('ix_searches_text') AND indisvalid)"""

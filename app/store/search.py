@@ -36,7 +36,13 @@ ACCENTS = dict.fromkeys(range(0x300, 0x370))
 
 
 def fold(text: str) -> str:
-    """A text without its case and accents: "Łódź Straße" is "lodz strasse". Letters of other scripts stay."""
+    """A text without its case and accents: "Łódź Straße" is "lodz strasse". Letters of other scripts stay.
+
+    Characters that only say how a text is laid out, such as a soft hyphen, are left out.
+    """
+    if text.isascii():
+        return text.casefold()
+    text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return unicodedata.normalize("NFKC", plain.translate(ACCENTS)).translate(PLAIN_LETTERS)
 

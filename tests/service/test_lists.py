@@ -264,7 +264,7 @@ def test_sqlite_sees_in_time_what_is_rare(service, handlers, tell, work, clock, 
     assert "SEARCH dispatches USING INDEX ix_dispatches_parked (package_id=?)" in ways, "\n".join(ways)
 
 
-NAMED = "Straße 7, Łódź: Ærø ÉCOLE Παπαδόπουλος 王伟 100%_done"
+NAMED = "Straße 7, Łódź: Ærø ÉCOLE Παπαδόπουλος 王伟 100%_done ada.lovelace@analytical.example Mül\u00adler"
 
 
 @pytest.fixture
@@ -280,6 +280,7 @@ def named(tell, work) -> None:
     [
         *("straße", "STRASSE", "łódź", "lodz", "LÓDŹ", "ærø", "aero", "ecole", "École", "e\u0301cole"),
         *("παπαδοπουλος", "ΠΑΠΑΔΌΠΟΥΛΟΣ", "王伟", "伟", "王", "100%_", "%_D", "pkg-1", "7"),
+        *("ada.lovelace@analytical.example", "Lovelace@Analytical", "müller", "mu\u200fller"),
         *map(" ".join, permutations(("王伟", "lodz", "7"))),
         "  strasse   100%  ",
     ],
@@ -294,7 +295,19 @@ def test_words_are_found_without_case_and_accents(read, query):
 
 
 @pytest.mark.parametrize(
-    "query", ["strasse 8", "s t r a e l o d z ø p 8", "lodz lodge", "1_0", "100%d", "王李", "pkg-1 pkg-2", "\\"]
+    "query",
+    [
+        "strasse 8",
+        "ada.lovelace@analytics.example",
+        "ada.lovelace@analytical.examples",
+        "s t r a e l o d z ø p 8",
+        "lodz lodge",
+        "1_0",
+        "100%d",
+        "王李",
+        "pkg-1 pkg-2",
+        "\\",
+    ],
 )
 @pytest.mark.usefixtures("named")
 def test_what_lacks_one_of_the_words_is_not_found(read, query):
@@ -302,7 +315,7 @@ def test_what_lacks_one_of_the_words_is_not_found(read, query):
     assert read("/api/packages", q=query)["items"] == []
 
 
-@pytest.mark.parametrize("query", ["", " ", "\u0301"])
+@pytest.mark.parametrize("query", ["", " ", "\u0301", "\u200f"])
 @pytest.mark.usefixtures("named")
 def test_a_query_without_words_asks_for_nothing(read, query):
     """So everything is shown."""

@@ -213,3 +213,16 @@ def test_who_may_not_create_tables_is_told_what_to_do(empty, may_use):
     administer(database.engine.url, f"DROP ROLE {role}")
     assert upgraded.exit_code == 2
     assert "OWNER TO" in upgraded.output
+
+
+@on_postgresql
+def test_the_extension_may_be_in_a_schema_of_its_own(empty):
+    """As managed servers have it; its operators are not on the search path there."""
+    with empty.extensions[EXTENSION].database.write() as connection:
+        connection.execute(text("CREATE SCHEMA extensions"))
+        connection.execute(text("CREATE EXTENSION pg_trgm SCHEMA extensions"))
+
+    upgraded = flask(empty, "db", "upgrade")
+
+    assert upgraded.exit_code == 0, upgraded.output
+    assert "ok search" in " ".join(flask(empty, "doctor").output.split())

@@ -9,8 +9,9 @@ from app.errors import GiveUp
 from app.store import journal
 from app.store.journal import Entry
 from app.store.queries import attention, bounded
+from app.store.queries.paging import write_cursor
 from app.work.dispatch import Handlers
-from tests.conftest import ADA, BEN, CLEO, HOUR, NOON
+from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, on_both
 
 
 @pytest.fixture
@@ -160,3 +161,12 @@ def test_packages_are_counted_by_kind(ask, needy):
 
     assert counted[("DECLINED", False)] == counted[("EXPIRED", False)] == 1
     assert sum(counted.values()) == 6
+
+
+@on_both
+@pytest.mark.parametrize("place", [2**31, -(2**31) - 1, 2**62, -(2**62)])
+def test_a_cursor_of_another_reason_may_have_a_large_number(ask, needy, place):
+    """Runs of handlers are sorted by theirs, which grow beyond what other reasons have."""
+    for since in ("2026-03-02T12:00:00+00:00", None):
+        for reason in ({}, {"reason": "DECLINED"}, {"reason": "PARKED_HANDLER"}):
+            assert ask("/api/attention", cursor=write_cursor(since, "pkg-1", place), **reason).status_code == 200

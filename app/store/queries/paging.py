@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Select, literal, select, tuple_, union
+from sqlalchemy import BigInteger, ColumnElement, Integer, Row, Select, literal, select, tuple_, union
 from sqlalchemy.engine import Connection
+from sqlalchemy.types import TypeEngine
 
 from app.errors import ReceiverError
 from app.onespan.callbacks import clean
@@ -49,10 +50,15 @@ def following(
 ) -> AnySelect:
     """The next `limit` rows in the order of these columns, which together are unique and never null."""
     if after is not None:
-        values = [literal(value, key.type) for key, value in zip(keys, after, strict=True)]
+        values = [literal(value, _wide(key.type)) for key, value in zip(keys, after, strict=True)]
         row, last = (tuple_(*keys), tuple_(*values)) if len(keys) > 1 else (keys[0], values[0])
         found = found.where(row < last if descending else row > last)
     return found.order_by(*(key.desc() if descending else key.asc() for key in keys)).limit(limit)
+
+
+def _wide(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type of a column, or a wider one for numbers: a cursor may have one that the column could not."""
+    return BigInteger() if isinstance(kind, Integer) else kind
 
 
 def write_cursor(*parts: object) -> str:

@@ -66,17 +66,27 @@ class Frame:
         seen = html.replace(generate_csrf(), "")
         return answer(html, etag=mark or _hash(seen))
 
-    def page_of_picture(self, template: str, *, here: str, show: Callable[[Connection], dict[str, Any]]) -> Response:
+    def page_of_picture(
+        self,
+        template: str,
+        *,
+        here: str,
+        show: Callable[[Connection], dict[str, Any]],
+        load: Callable[[], dict[str, Any]] = dict,
+    ) -> Response:
         """A page that shows nothing but the picture: where that is as it was, nothing is read for it.
 
-        Where `show` says that it `is_partial`, the whole may be shown when it is asked for again.
+        `load` reads what may take long, by a connection of its own. Where it says that what it has `is_partial`, the
+        whole may be shown when it is asked for again.
         """
         with self.database.read() as connection:
             mark = self._mark(connection)
-            if has_it(mark):
-                return answer("", etag=mark)
-            shown = show(connection)
-            is_partial = shown.pop("is_partial", False)
+        if has_it(mark):
+            return answer("", etag=mark)
+        loaded = load()
+        is_partial = loaded.pop("is_partial", False)
+        with self.database.read() as connection:
+            shown = loaded | show(connection)
             return self.page(connection, template, here=here, mark=None if is_partial else mark, **shown)
 
     def _mark(self, connection: Connection) -> str:

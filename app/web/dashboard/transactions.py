@@ -81,14 +81,15 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
         """Where every transaction stands."""
         asked = read_parameters(TransactionsView, request.args)
 
-        def show(connection: Connection) -> dict[str, Any]:
+        def load() -> dict[str, Any]:
             wanted, sort = asked.wanted(), asked.order
             page = queries.package_page(frame.database, wanted, sort=sort, limit=ROWS, cursor=asked.cursor)
+            return {"page": page, "is_partial": page.timed_out}
+
+        def show(connection: Connection) -> dict[str, Any]:
             return {
                 "asked": asked,
                 "days": (FIRST, LAST),
-                "page": page,
-                "is_partial": page.timed_out,
                 "time_limit": queries.TIME_LIMIT.seconds,
                 "shelves": list(_shelves(queries.package_counts(connection), asked)),
                 "columns": list(_columns(asked)),
@@ -96,7 +97,7 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
                 "test": TEST[1],
             }
 
-        return frame.page_of_picture("transactions.html", here="transactions", show=show)
+        return frame.page_of_picture("transactions.html", here="transactions", show=show, load=load)
 
     @blueprint.get("/transactions.csv")
     def export_csv() -> Response:
