@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -149,24 +150,27 @@ def test_a_database_from_before_the_first_release_is_told_apart(empty):
     assert empty.test_client().get("/readyz").status_code == 503
 
 
+@contextmanager
+def app_on_another_database(url: str, options: str) -> Iterator[Flask]:
+    """The app on a database of the same server that was created with these options."""
+    server, name = make_url(url), f"other_{os.urandom(4).hex()}"
+    administer(server, f"CREATE DATABASE {name} TEMPLATE template0 {options}")
+    other = server.set(database=name).render_as_string(hide_password=False)
+    app = create_app(Settings(database_url=other, onespan_callback_keys="key"), handlers=Handlers())
+    try:
+        yield app
+    finally:
+        app.extensions[EXTENSION].database.close()
+        administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @on_postgresql
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_a_database_of_another_encoding_is_refused(database_url, encoding):
     """It could not keep every name, and would say so only when one came."""
-    name = f"other_{os.urandom(4).hex()}"
-    server = make_url(database_url)
-    administer(server, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
-    app = create_app(
-        Settings(
-            database_url=server.set(database=name).render_as_string(hide_password=False), onespan_callback_keys="k"
-        ),
-        handlers=Handlers(),
-    )
+    with app_on_another_database(database_url, f"ENCODING '{encoding}' LOCALE 'C'") as app:
+        upgraded, doctor = flask(app, "db", "upgrade"), flask(app, "doctor")
 
-    upgraded, doctor = flask(app, "db", "upgrade"), flask(app, "doctor")
-
-    app.extensions[EXTENSION].database.close()
-    administer(server, f"DROP DATABASE {name} WITH (FORCE)")
     assert upgraded.exit_code == 2
     assert f"encoding is {encoding}" in upgraded.output
     assert doctor.exit_code == 1
@@ -176,20 +180,9 @@ def test_a_database_of_another_encoding_is_refused(database_url, encoding):
 @on_postgresql
 def test_a_database_of_another_locale_is_noted(database_url):
     """Letters beyond ASCII have no trigrams there; they are found all the same."""
-    name = f"other_{os.urandom(4).hex()}"
-    server = make_url(database_url)
-    administer(server, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
-    app = create_app(
-        Settings(
-            database_url=server.set(database=name).render_as_string(hide_password=False), onespan_callback_keys="k"
-        ),
-        handlers=Handlers(),
-    )
+    with app_on_another_database(database_url, "ENCODING 'UTF8' LOCALE 'C'") as app:
+        upgraded, doctor = flask(app, "db", "upgrade"), flask(app, "doctor")
 
-    upgraded, doctor = flask(app, "db", "upgrade"), flask(app, "doctor")
-
-    app.extensions[EXTENSION].database.close()
-    administer(server, f"DROP DATABASE {name} WITH (FORCE)")
     assert upgraded.exit_code == 0, upgraded.output
     assert "LC_CTYPE is C" in " ".join(doctor.output.split())
 
