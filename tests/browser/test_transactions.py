@@ -74,6 +74,25 @@ def test_it_searches_while_one_types(page, words, found):
 
 
 @one_of(sorts())
+def test_what_is_typed_before_the_scripts_load_is_searched(page):
+    """On a slow line people type first; what they typed is searched once the scripts are there."""
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/app.js*", hold)
+    page.goto("/", wait_until="commit")
+    page.get_by_label("Search").press_sequentially("Lease")
+
+    with page.expect_request(re.compile(r"q=Lease")):
+        held[0].continue_()
+
+    shows(page, "Lease of the mill")
+    expect(page).to_have_url(re.compile(r"/\?q=Lease"))
+
+
+@one_of(sorts())
 def test_a_view_can_be_reloaded_shared_and_left_again(page, visit, installation):
     """All of it stands in the address; Back leads to the view before it, and empties what was typed."""
     page.goto("/")

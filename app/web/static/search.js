@@ -31,4 +31,6 @@ export function searchWhileTyping() {
     document.activeElement?.blur?.();
     go(location.href, { push: false });
   });
+  const words = form.querySelector("input[type=search]");
+  if (words && words.value !== words.defaultValue) search(); // typed before this script had come
 }
