@@ -19,39 +19,39 @@ from app import logs
 from app.checks import must_be, of_asking, to_know
 from app.cli import commands, with_database
 from app.cli.reconcile import Turns
-from app.onespan.access import Connection, connection_to
+from app.onespan.auth import Connection, connection_to
 from app.store import queries
-from app.store.budget import Budget
-from app.store.choice import Choice
 from app.store.db import Database
+from app.store.dispatch_filter import Choice
 from app.store.intake import Intake
 from app.store.models import Base
 from app.store.queries import Pulse
+from app.store.request_budget import Budget
 from app.store.schema import is_behind, why_no_upgrade
 from app.store.spool import Spool
-from app.web.acts import Acts, Begin, ReplayAll
-from app.web.api import AnyId, api
+from app.web.actions import Acts, Begin, ReplayAll
+from app.web.admission import keep_places_for_callbacks
+from app.web.api.blueprint import AnyId, api
+from app.web.api.cors import let_pages_read
+from app.web.api.health import Bedside
 from app.web.assets import version_assets
-from app.web.cors import let_pages_read
+from app.web.browser import say_what_browsers_may
 from app.web.dashboard import open_dashboard
-from app.web.dashboard.frame import Frame
+from app.web.dashboard.layout import Frame
 from app.web.dashboard.pages import pages, teach_templates
 from app.web.dashboard.passwords import Passwords
 from app.web.errors import answer_errors
-from app.web.health import health
 from app.web.metrics import metrics
-from app.web.places import keep_places_for_callbacks
+from app.web.ops import health
 from app.web.receiver import door
-from app.web.safety import say_what_browsers_may
-from app.web.vitals import Bedside
 from app.work import replay as replaying
 from app.work.attempt import Clock
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher, Handlers
+from app.work.fetch import Refresh
+from app.work.housekeeping import Presence, Watch
 from app.work.reconcile import Asked, Reconcile
-from app.work.refresh import Refresh
 from app.work.scheduler import Scheduler
-from app.work.watch import Presence, Watch
 from app.work.worker import Bells, Worker
 from config import ROOT, Key, Settings, SettingsError, load_settings
 

@@ -1,4 +1,4 @@
-"""The benchmarks: `python -m benchmarks [--quick | --full] [--only door|digest|latency|reconcile|window]`.
+"""The benchmarks: `python -m benchmarks [--quick | --full] [--only receiver|digest|latency|reconcile|pages]`.
 
 Everything is measured side by side on this machine, so the ratios say more than the figures. Nothing leaves the
 loopback, everything lies in folders that go away.
@@ -16,8 +16,8 @@ import time
 import psycopg
 import structlog
 
-from benchmarks import digest, door, latency, reconcile, window
-from benchmarks.places import Databases, databases
+from benchmarks import digest, latency, pages, receiver, reconcile
+from benchmarks.servers import Databases, databases
 
 SIZES = (1_000, 10_000, 100_000)  # packages to reconcile; the last only where all is wanted
 # Packages to read from among, few and many.
@@ -49,11 +49,11 @@ def main() -> None:
 
 def _measure(made: Databases, *, quick: bool, full: bool, only: str | None) -> bool:
     plans = {
-        "door": lambda: door.run(made, seconds=1.5 if quick else 4, rounds=1 if quick else 3),
+        "door": lambda: receiver.run(made, seconds=1.5 if quick else 4, rounds=1 if quick else 3),
         "digest": lambda: digest.run(made, many=2_000 if quick else 20_000),
         "latency": lambda: latency.run(made, seconds=3 if quick else 10),
         "reconcile": lambda: reconcile.run(made, sizes=(200, 1_000) if quick else SIZES if full else SIZES[:-1]),
-        "window": lambda: window.run(
+        "window": lambda: pages.run(
             made,
             sizes=SMALL_CROWDS if quick else GREAT_CROWDS if full else CROWDS,
             asked=30 if full else 8,

@@ -14,7 +14,7 @@ from random import Random
 from flask import request
 
 from app.simulator.account import Account
-from app.simulator.acts import Act
+from app.simulator.actions import Act
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
 from app.simulator.server import answering, api

@@ -10,7 +10,7 @@ from app.store.journal import Entry
 from app.work.digest import Digest
 from app.work.dispatch import Handlers
 from benchmarks.callbacks import START, lives
-from benchmarks.places import Databases, count
+from benchmarks.servers import Databases, count
 
 AIM = 1500
 LOAD = 1000  # callbacks journaled in one transaction

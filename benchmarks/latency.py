@@ -4,7 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.places import Databases, load, served
+from benchmarks.servers import Databases, load, served
 from config import ROOT
 
 RATE = 100

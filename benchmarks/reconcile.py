@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.onespan.listing import FOLDERS, PAGE
-from benchmarks.places import Databases, companion
+from app.onespan.list_scan import FOLDERS, PAGE
+from benchmarks.servers import Databases, companion
 
 KINDS = ("sqlite", "postgresql")
 AIM_MEMORY, AIM_TIME = 50, 1.5  # MB more than with the fewest packages; times as long for each package

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from app import EXTENSION, Service, create_app
 from app.handlers import handlers
-from app.store import runs
+from app.store import reconciles
 from app.store.models import Run
 from app.work.reconcile import Asked
 from benchmarks.account import API_KEY
@@ -71,7 +71,7 @@ def _run(service: Service, asked: Asked, *, name: str) -> int:
         progress.show(f"{name}: page {pages}")
         if not walks:
             with service.database.read() as connection:
-                if runs.running(connection) is None:
+                if reconciles.running(connection) is None:
                     progress.end()
                     return _shown(service, run)
             time.sleep(LOOK)

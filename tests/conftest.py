@@ -28,7 +28,7 @@ from app.store import queries
 from app.work.dispatch import Handlers
 from config import Settings
 from tests.support.databases import PostgresqlDatabase, SqliteDatabase, migrate, postgresql_server
-from tests.support.promised import assert_promised
+from tests.support.openapi_check import assert_promised
 from tests.support.shared_apps import SharedApps, new_app
 
 # The PostgreSQL wheel asks for it, and says so in a warning when it is missing.

@@ -13,16 +13,16 @@ from click import Command
 from app.cli.terminal import Moment, Unusable, counted, operator
 from app.errors import NoOneSpan, OneSpanError, UnderWay
 from app.onespan.client import OneSpan
-from app.onespan.listing import EARLIEST
+from app.onespan.list_scan import EARLIEST
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import RunDetail
 from app.work.attempt import Clock
 from app.work.digest import Digest
 from app.work.drift import Checker, Drift
+from app.work.fetch import Refresh
+from app.work.housekeeping import Presence
 from app.work.reconcile import Asked, Reconcile
-from app.work.refresh import Refresh
-from app.work.watch import Presence
 
 PERSONAL = ("name", "email", "sender_id")  # people call packages and documents after each other
 SHOWN = 50  # differences printed one by one; the rest is counted

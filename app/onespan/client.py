@@ -16,7 +16,7 @@ from urllib.parse import quote
 import requests
 
 from app.errors import NoOneSpan, NotThere, WrongAddress
-from app.onespan.access import Connection
+from app.onespan.auth import Connection
 from app.onespan.claims import AHEAD
 from app.onespan.transport import (
     BACKOFF,

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import TypeVar
 
-from app.simulator import drafts, histories, people
-from app.simulator.acts import BY_SYSTEM, perform
-from app.simulator.oddities import NOTHING_ODD, Rates
+from app.simulator import drafts, people, stories
+from app.simulator.actions import BY_SYSTEM, perform
+from app.simulator.anomalies import NOTHING_ODD, Rates
+from app.simulator.list_view import Shelf
 from app.simulator.packages import Act, Event, Impossible, Package
 from app.simulator.people import Person
 from app.simulator.quirks import USUAL, Quirks
-from app.simulator.shelf import Shelf
 
 CROWD = 8  # packages that live at the same time
 SENDERS = 2  # besides the owner
@@ -154,7 +154,7 @@ class Account:
             return self._dice.choice(list(self._plans))
         package = drafts.draft(self._dice, self.people, now=now, odd=self._odd)
         self._packages[package.id] = package
-        self._plans[package.id] = deque(histories.life(self._dice, package, odd=self._odd, quirks=self.quirks))
+        self._plans[package.id] = deque(stories.life(self._dice, package, odd=self._odd, quirks=self.quirks))
         if self._to_begin is not None:
             self._to_begin -= 1
         return package.id

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from zlib import crc32
 
+from app.simulator.callbacks import timestamp
 from app.simulator.packages import CONSENT, Package
 from app.simulator.people import Person
-from app.simulator.wire import timestamp
 
 LEAVING = {"DECLINED": "Decline", "OPTED_OUT": "Opt Out"}
 BEFORE = timedelta(seconds=1)  # a signer logs in so long before they first do something

@@ -14,12 +14,12 @@ import click
 
 from app.simulator import options
 from app.simulator.account import Account, Registration
+from app.simulator.auth import sender_key
 from app.simulator.delivery import Delivery, counted
 from app.simulator.faults import Faults
-from app.simulator.gate import sender_key
 from app.simulator.options import Wish
-from app.simulator.play import Play
-from app.simulator.post import Outbox
+from app.simulator.outbox import Outbox
+from app.simulator.playback import Play
 from app.simulator.server import answering, api
 
 
@@ -48,7 +48,7 @@ def _simulate(wish: Wish, seed: int) -> bool:
         senders=wish.senders,
         crowd=wish.at_once,
         quirks=wish.quirks,
-        odd=wish.oddities,
+        odd=wish.anomalies,
     )
 
     def registered() -> Registration | None:

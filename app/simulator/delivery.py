@@ -8,7 +8,7 @@ from typing import Self
 
 import requests
 
-from app.simulator import wire
+from app.simulator import callbacks
 from app.simulator.account import Registration
 
 PATIENCE = 10.0  # seconds for an answer
@@ -67,7 +67,7 @@ class Delivery:
         url, key = (registration.url, registration.key) if registration else self._usual
         try:
             answer = self._session.post(
-                url, data=body, headers=wire.headers(key), timeout=PATIENCE, allow_redirects=False
+                url, data=body, headers=callbacks.headers(key), timeout=PATIENCE, allow_redirects=False
             )
         except requests.Timeout:
             self.tally.unreachable += 1

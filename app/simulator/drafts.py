@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from app.simulator import ids, people
-from app.simulator.oddities import NOTHING_ODD, Rates, befalls
+from app.simulator.anomalies import NOTHING_ODD, Rates, befalls
 from app.simulator.packages import CONSENT, Approval, Attachment, Document, Package, Role
 from app.simulator.people import Person
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
+from app.simulator.list_view import LAST, SORTS, Shelf
 from app.simulator.packages import ARCHIVAL, STATUSES, Package
 from app.simulator.quirks import Quirks
-from app.simulator.shelf import LAST, SORTS, Shelf
 
 PAGE = 10  # of a request that does not say
 DAY = timedelta(days=1)

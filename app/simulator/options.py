@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from app.simulator import faults, oddities, post, quirks
+from app.simulator import anomalies, faults, outbox, quirks
 from app.simulator.account import CROWD, SENDERS
+from app.simulator.anomalies import ODDITIES
+from app.simulator.auth import CLIENT_ID, CLIENT_SECRET
 from app.simulator.faults import FAULTS
-from app.simulator.gate import CLIENT_ID, CLIENT_SECRET
-from app.simulator.oddities import ODDITIES
-from app.simulator.post import Mishaps
+from app.simulator.outbox import Mishaps
 from app.simulator.quirks import Quirks
 
 URL = "http://127.0.0.1:8000/onespan/callback"
@@ -55,7 +55,7 @@ class Wish:
     @property
     def mishaps(self) -> Mishaps:
         """What befalls callbacks."""
-        day = post.BAD_DAY if self.bad_day else post.NO_MISHAPS
+        day = outbox.BAD_DAY if self.bad_day else outbox.NO_MISHAPS
         given = {name: getattr(self, name) for name in ("drop", "repeat", "delay", "reorder", "undated")}
         wanted = {name: rate for name, rate in given.items() if rate is not None}
         return replace(day, delay_by=self.delay_by, **wanted)
@@ -66,9 +66,9 @@ class Wish:
         return {**(faults.BAD_DAY if self.bad_day else {}), **self.fault}
 
     @property
-    def oddities(self) -> Mapping[str, float]:
+    def anomalies(self) -> Mapping[str, float]:
         """What befalls packages."""
-        return {**(oddities.BAD_DAY if self.bad_day else {}), **self.odd}
+        return {**(anomalies.BAD_DAY if self.bad_day else {}), **self.odd}
 
 
 def _first_key(_: click.Context, __: click.Parameter, value: str | None) -> str:

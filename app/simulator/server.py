@@ -14,13 +14,13 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from app.simulator import acting, entrance, reading, rest
+from app.simulator import action_routes, read_routes, rest_json, tokens
 from app.simulator.account import Account
-from app.simulator.desk import BadRequest, Desk, NotFound
+from app.simulator.auth import CLIENT_ID, CLIENT_SECRET, Forbidden, Gate, Unauthorized
 from app.simulator.faults import PAGE, REFUSALS, SPOILS, Faults
-from app.simulator.gate import CLIENT_ID, CLIENT_SECRET, Forbidden, Gate, Unauthorized
 from app.simulator.listing import BadQuery
 from app.simulator.packages import Event, Impossible
+from app.simulator.routes import BadRequest, Desk, NotFound
 
 JSON = "application/json; esl-api-version=11"
 POLL = 0.05  # seconds until it is noticed that the block is left
@@ -61,7 +61,12 @@ def api(
     _dated(app, clock)
     _faulty(app, faults or Faults(Random(0)), clock=clock, sleep=sleep)
     _guarded(app, desk)
-    for pages in (reading.routes(desk), reading.files(desk), acting.routes(desk), entrance.routes(desk)):
+    for pages in (
+        read_routes.routes(desk),
+        read_routes.file_routes(desk),
+        action_routes.routes(desk),
+        tokens.routes(desk),
+    ):
         app.register_blueprint(pages)
     return app
 
@@ -100,10 +105,10 @@ def _refusal(fault: str, faults: Faults, now: datetime) -> ResponseReturnValue:
     if not key:
         return Response(PAGE, code, content_type="text/html")
     if fault != "429-wait":
-        return rest.error(code, key, message), code
+        return rest_json.error(code, key, message), code
     seconds, as_date = faults.wait()
     until = format_date_time((now + timedelta(seconds=seconds)).timestamp()) if as_date else str(seconds)
-    return rest.error(code, key, message), code, {"Retry-After": until}
+    return rest_json.error(code, key, message), code, {"Retry-After": until}
 
 
 def _cut(response: Response) -> Response:
@@ -133,12 +138,12 @@ def _guarded(app: Flask, desk: Desk) -> None:
 
     @app.errorhandler(HTTPException)
     def other(problem: HTTPException) -> ResponseReturnValue:
-        return rest.error(problem.code or 500, "request", problem.name), problem.code or 500
+        return rest_json.error(problem.code or 500, "request", problem.name), problem.code or 500
 
 
 def _refused(problem: Exception) -> ResponseReturnValue:
     code, key, message = REFUSED[type(problem)]
-    return rest.error(code, key, message.format(problem)), code
+    return rest_json.error(code, key, message.format(problem)), code
 
 
 class _Quiet(WSGIRequestHandler):

@@ -12,9 +12,9 @@ from sqlalchemy.engine import Connection
 from app.onespan.callbacks import Callback
 from app.onespan.claims import iso
 from app.onespan.findings import ONCE, ToldEvent
-from app.store import tallies
+from app.store import counters
+from app.store.bulk import insert_all
 from app.store.models import Event
-from app.store.rows import insert_all
 
 # Without a `createdDate` an identical callback within this time of the first is a repeat; later it is news.
 SAME_FACT = timedelta(minutes=5)
@@ -145,8 +145,8 @@ def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
     for event, fingerprint in confirmed.items():
         row = connection.execute(_CONFIRM, {"event": event, "telling": fingerprint}).one()
         told[_day_and_name(row.happened_at, row.name)] += 1
-    tallies.count(connection, tallies.TOLD, told)
-    tallies.count(connection, tallies.FOUND, {key: -number for key, number in told.items()})
+    counters.count(connection, counters.TOLD, told)
+    counters.count(connection, counters.FOUND, {key: -number for key, number in told.items()})
 
 
 def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[ToldEvent]:
@@ -193,9 +193,9 @@ def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:
         for event_id, event in enumerate(new, start=last + 1)
     ]
     insert_all(connection, Event, rows)
-    for kind, source in ((tallies.TOLD, "callback"), (tallies.FOUND, "reconcile")):
+    for kind, source in ((counters.TOLD, "callback"), (counters.FOUND, "reconcile")):
         counted = Counter(_day_and_name(one.happened_at, one.callback.name) for one in new if one.source == source)
-        tallies.count(connection, kind, counted)
+        counters.count(connection, kind, counted)
     return list(range(last + 1, last + 1 + len(new)))
 
 
@@ -209,7 +209,7 @@ def count_repeats(connection: Connection, repeats: Mapping[int, int]) -> None:
 
 
 def _day_and_name(happened_at: datetime, name: str) -> str:
-    return tallies.key(tallies.day(happened_at), name)
+    return counters.key(counters.day(happened_at), name)
 
 
 def _undated(content: str, at: datetime) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Integer, Row, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from app.store import tallies
+from app.store import counters
 from app.store.db import Database, blames_a_row
 from app.store.models import Event, Journal
 
@@ -233,7 +233,7 @@ def settle(
     connection: Connection, told: Mapping[int, int | None], *, callbacks: Iterable[datetime], now: datetime
 ) -> None:
     """Note that these entries were digested, into which event each went, and when the `callbacks` of them came."""
-    tallies.count(connection, tallies.CALLBACKS, Counter(map(tallies.minute, callbacks)))
+    counters.count(connection, counters.CALLBACKS, Counter(map(counters.minute, callbacks)))
     if told:
         rows = [{"entry": entry, "now": now, "event": event} for entry, event in told.items()]
         connection.execute(_SETTLE, rows)

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, insert, select, text
 from sqlalchemy.engine import Connection
 
+from app.store.bulk import upsert_all
 from app.store.models import EndedSession, Login
-from app.store.rows import upsert_all
 
 WINDOW = timedelta(minutes=15)
 OF_ONE, OF_ALL = 10, 100  # failures in that time, of one address and of all together

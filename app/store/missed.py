@@ -9,7 +9,7 @@ from sqlalchemy import Row, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.findings import DATED
-from app.store import listening, outages, tallies
+from app.store import counters, outages, receiving
 from app.store.db import take_pen
 from app.store.models import Event, Missed
 
@@ -25,7 +25,7 @@ def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int)
     so any number of processes may: each is noted once, and none that was told meanwhile.
     """
     take_pen(connection)
-    began = listening.began_at(connection)
+    began = receiving.began_at(connection)
     if began is None:
         return 0
     last = connection.scalar(select(func.max(Missed.found_at, type_=Missed.found_at.type)))
@@ -56,9 +56,9 @@ def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int)
     ]
     if rows:
         connection.execute(insert(Missed), rows)
-    tallies.count(
+    counters.count(
         connection,
-        tallies.MISSED,
+        counters.MISSED,
         Counter(_key(one["happened_at"], one["name"], one["cause"]) for one in rows),
     )
     return len(rows)
@@ -69,15 +69,15 @@ def told(connection: Connection, event_ids: Collection[int], *, now: datetime) -
     if event_ids:
         found = update(Missed).where(Missed.event_id.in_(event_ids), Missed.told_at.is_(None)).values(told_at=now)
         rows = connection.execute(found.returning(Missed.happened_at, Missed.name, Missed.cause)).all()
-        tallies.count(
+        counters.count(
             connection,
-            tallies.MISSED,
+            counters.MISSED,
             {key: -number for key, number in Counter(_key(*row) for row in rows).items()},
         )
 
 
 def _key(happened_at: datetime, name: str, cause: str) -> str:
-    return tallies.key(tallies.day(happened_at), name, cause)
+    return counters.key(counters.day(happened_at), name, cause)
 
 
 def _cause(connection: Connection, fact: Row[Any], *, began: datetime) -> str:

@@ -12,9 +12,9 @@ from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.engine import Connection
 
 from app.onespan.values import Package as PackageValue
+from app.store.bulk import upsert_all
 from app.store.db import unindexed
 from app.store.models import Package, Search
-from app.store.rows import upsert_all
 
 INDEXED = 16  # letters of a word that an index is asked for: few texts have those, and each trigram costs time
 # Letters that Unicode does not take apart into a plain one and an accent.

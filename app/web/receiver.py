@@ -12,8 +12,8 @@ from app.errors import NothingTakesIt, NotOneSpan, UnreadableCallback
 from app.onespan.callbacks import read_callback
 from app.store.journal import Entry
 from app.web.auth import authenticate
-from app.web.bodies import LIMIT, whole_body
 from app.web.errors import refuse
+from app.web.request_body import LIMIT, whole_body
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ import structlog
 from app.errors import LONGEST_WAIT, Discard, GiveUp, ReceiverError, RetryAfter
 from app.onespan.callbacks import clean
 from app.onespan.values import Event, Package
-from app.store.ledger import Outcome, Taken
+from app.store.dispatches import Outcome, Taken
 
 log = structlog.get_logger()
 

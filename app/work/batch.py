@@ -12,16 +12,16 @@ from sqlalchemy.engine import Connection
 from app.onespan import claims
 from app.onespan.callbacks import Callback
 from app.onespan.claims import State, iso
+from app.onespan.fetch_rules import surprise
 from app.onespan.packages import PackageReading
-from app.onespan.picture import People, derive
-from app.onespan.surprise import surprise
+from app.onespan.projection import People, derive
 from app.onespan.values import Package
-from app.store import events, journal, ledger, listening, missed, picture, reads, sightings
+from app.store import dispatches, events, fetches, journal, list_state, missed, packages, receiving
 from app.store.events import Facts, NewEvent, Unconfirmed
-from app.store.picture import NewChange
+from app.store.packages import NewChange
 from app.work.dispatch import Handlers
-from app.work.finding import ALL, Reading, found_by, gone, may_tell
-from app.work.told import Told, read
+from app.work.parsing import Told, read
+from app.work.snapshot_events import ALL, Reading, found_by, gone, may_tell
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 DENIED = timedelta(hours=1)  # for so long nobody asks again for a package that was denied us
@@ -50,7 +50,7 @@ class Canvas:
             return False
         old, new = self.now.get(package_id), derive(package_id, state)
         self.states[package_id], self.now[package_id] = state, new
-        changes = list(picture.differences(old, new, happened_at=told.happened_at, cause=told.cause))
+        changes = list(packages.differences(old, new, happened_at=told.happened_at, cause=told.cause))
         self.changes += changes
         return bool(changes)
 
@@ -67,14 +67,14 @@ class Batch:
         self._handlers = handlers
         self._now = now
         self._told = [read(row) for row in rows]
-        packages = {one.package_id for one in self._told}
+        package_ids = {one.package_id for one in self._told}
         callbacks = [(one.callback, one.received_at) for one in self._told if one.callback]
         self._ids = events.known(connection, callbacks)
         self._facts = Facts(self._ids)
-        self._canvas = Canvas(picture.states(connection, packages))
-        self._unconfirmed = events.unconfirmed(connection, packages)
-        self._seen_at = sightings.seen_at(connection, packages)
-        self._denied = sightings.refused_since(connection, packages, since=now - DENIED)
+        self._canvas = Canvas(packages.states(connection, package_ids))
+        self._unconfirmed = events.unconfirmed(connection, package_ids)
+        self._seen_at = list_state.seen_at(connection, package_ids)
+        self._denied = list_state.refused_since(connection, package_ids, since=now - DENIED)
         self._before: dict[str, list[Reading]] = {}
         self._seen: dict[str, list[Reading]] = {}
         self._fingerprints: dict[int, str] = {}
@@ -172,7 +172,7 @@ class Batch:
     @cached_property
     def _began_at(self) -> datetime:
         """Since when we listen; where we do not yet, from now on."""
-        return listening.began_at(self._connection) or self._now
+        return receiving.began_at(self._connection) or self._now
 
     def _add_new(self) -> None:
         for event_id, event in zip(events.add(self._connection, self._new), self._new, strict=True):
@@ -188,11 +188,11 @@ class Batch:
         events.count_repeats(connection, {self._ids[one]: times for one, times in Counter(self._repeats).items()})
         events.confirm(connection, self._confirmed)
         missed.told(connection, self._confirmed, now=now)
-        picture.paint(connection, self._canvas.changed(), self._canvas.before)
-        picture.record(connection, self._canvas.changes, now=now)
-        ledger.oblige(connection, self._owed, now=now)
+        packages.paint(connection, self._canvas.changed(), self._canvas.before)
+        packages.record(connection, self._canvas.changes, now=now)
+        dispatches.oblige(connection, self._owed, now=now)
         if asks:
-            reads.want(connection, self._wanted, now=now, patience=READ_SOON)
+            fetches.want(connection, self._wanted, now=now, patience=READ_SOON)
         told = {one.id: self._ids.get(self._fingerprints.get(one.id, "")) for one in self._told}
         journal.settle(connection, told, callbacks=[one.received_at for one in self._told if one.callback], now=now)
 

@@ -22,9 +22,9 @@ from app.errors import HandlerMistake
 from app.onespan.catalogue import CATALOGUE, nearest_name, wire_name
 from app.onespan.client import OneSpan
 from app.onespan.values import Event
-from app.store import ledger, picture, queries
+from app.store import dispatches, packages, queries
 from app.store.db import Database
-from app.store.ledger import Outcome, Taken
+from app.store.dispatches import Outcome, Taken
 from app.work.attempt import ATTEMPTS, RETRIES, Clock, Handler, Run, attempt, hopeless
 
 log = structlog.get_logger()
@@ -167,7 +167,7 @@ class Dispatcher:
         with self._turning:  # a turn settles rows in an order of its own; two at once could wait for one another
             if running := list(self._running.values()):
                 with self._database.write() as connection:
-                    ledger.renew(connection, running, until=self._clock() + self._lease)
+                    dispatches.renew(connection, running, until=self._clock() + self._lease)
 
     def close(self) -> None:
         """Take nothing more; when this returns no new run begins."""
@@ -198,7 +198,7 @@ class Dispatcher:
         if not ended and not wanted:
             return []
         with self._database.write() as connection:
-            taken = ledger.take(connection, wanted, now=now, lease=self._lease) if wanted else []
+            taken = dispatches.take(connection, wanted, now=now, lease=self._lease) if wanted else []
             dead = [hopeless(one, now) for one in taken if one.attempt > ATTEMPTS]
             self._settle(connection, [*ended, *dead], now=now)
         return self._prepare([one for one in taken if one.attempt <= ATTEMPTS])
@@ -206,17 +206,17 @@ class Dispatcher:
     def _wanted(self, connection: Connection, ended: list[Outcome], *, now: datetime) -> list[int]:
         """What to take; never what runs or ran here and was not settled yet, even if its lease has ended."""
         room = self._room(ended)
-        wanted = ledger.due(connection, room, now=now)
+        wanted = dispatches.due(connection, room, now=now)
         if self._survivor not in self._running or now >= self._suspected_until:
-            survivors = [one for one in ledger.survivor(connection, room, now=now) if one not in self._running]
+            survivors = [one for one in dispatches.survivor(connection, room, now=now) if one not in self._running]
             self._survivor = survivors[0] if survivors else None
             self._suspected_until = now + SUSPICION * self._lease
             wanted += survivors
         return [one for one in wanted if one not in self._running]
 
     def _settle(self, connection: Connection, outcomes: list[Outcome], *, now: datetime) -> None:
-        if parked := ledger.settle(connection, outcomes, now=now):
-            picture.record(connection, ledger.parked_changes(connection, parked, now=now), now=now)
+        if parked := dispatches.settle(connection, outcomes, now=now):
+            packages.record(connection, dispatches.parked_changes(connection, parked, now=now), now=now)
 
     def _room(self, ended: list[Outcome]) -> dict[str, int]:
         busy = [taken.handler for taken in self._running.values()]

@@ -8,14 +8,14 @@ from app.errors import KeyRefused, NotPermitted, NotThere, OneSpanError, Unreada
 from app.onespan import claims
 from app.onespan.claims import State, iso
 from app.onespan.client import Answer, OneSpan
-from app.onespan.listing import FOLDERS, Item, ListPage, Place, onward, question, read_page
+from app.onespan.list_scan import FOLDERS, Item, ListPage, Place, onward, question, read_page
 from app.onespan.packages import PackageReading, read_package
-from app.onespan.picture import derive
-from app.store import picture
+from app.onespan.projection import derive
+from app.store import packages
 from app.store.db import Database
-from app.store.picture import Cause, NewChange
+from app.store.packages import Cause, NewChange
 from app.work.attempt import Clock
-from app.work.witness import as_shown, can_be_believed, was_read
+from app.work.snapshots import as_shown, can_be_believed, was_read
 
 CHUNK = 100
 PATIENCE = (1.0, 5.0)  # seconds to wait after the first, second failure of a request
@@ -91,7 +91,7 @@ class Checker:
 
     def _of_page(self, page: ListPage, answer: Answer) -> Iterator[Drift]:
         with self._database.read() as connection:
-            states = picture.states(connection, [item.reading.id for item in page.items])
+            states = packages.states(connection, [item.reading.id for item in page.items])
         new = [item for item in page.items if item.reading.id not in self._seen]
         self._seen |= {item.reading.id for item in new}
         self._progress(len(new))
@@ -114,7 +114,7 @@ class Checker:
             after = ids[-1]
             others = [one for one in ids if one not in self._seen]
             with self._database.read() as connection:
-                states = picture.states(connection, others)
+                states = packages.states(connection, others)
             for package_id, state in states.items():
                 believed = derive(package_id, state)
                 if not believed.deleted and (since is None or (believed.updated_at or since) >= since):
@@ -122,7 +122,7 @@ class Checker:
 
     def _stored_after(self, after: str) -> Sequence[str]:
         with self._database.read() as connection:
-            return picture.packages_after(connection, after, limit=CHUNK)
+            return packages.packages_after(connection, after, limit=CHUNK)
 
     def _of_single(self, package_id: str, state: State) -> Iterator[Drift]:
         self._seen.add(package_id)
@@ -143,7 +143,7 @@ class Checker:
 def _differences(state: State, shown: PackageReading, answer: Answer) -> Iterator[Drift]:
     """What would change if this were read."""
     now = claims.merge(state, claims.shown_by(shown, at=answer.read_at))
-    changes: Iterator[NewChange] = picture.differences(
+    changes: Iterator[NewChange] = packages.differences(
         derive(shown.id, state) if state else None,
         derive(shown.id, now),
         happened_at=answer.read_at,

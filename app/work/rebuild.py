@@ -8,13 +8,13 @@ from sqlalchemy.engine import Connection
 
 from app.onespan import claims
 from app.onespan.claims import State
-from app.onespan.picture import derive
+from app.onespan.projection import derive
 from app.onespan.values import Package
-from app.store import journal, picture, queries, tallies
+from app.store import counters, journal, packages, queries
 from app.store.db import Database, take_pen
-from app.store.picture import Cause, NewChange
+from app.store.packages import Cause, NewChange
 from app.work.attempt import Clock
-from app.work.told import read
+from app.work.parsing import read
 
 PERSONAL = ("sender", "signers")
 CHUNK = 200  # packages in one transaction
@@ -56,9 +56,9 @@ def rebuild(
 
 
 def _counted(connection: Connection, *, write: bool) -> Iterator[Difference]:
-    stored, derived = tallies.counted(connection, tallies.PACKAGES), picture.count_kinds(connection)
+    stored, derived = counters.counted(connection, counters.PACKAGES), packages.count_kinds(connection)
     if write and stored != derived:
-        tallies.put_right(connection, tallies.PACKAGES, derived)
+        counters.put_right(connection, counters.PACKAGES, derived)
     for kind in sorted(kind for kind in {*stored, *derived} if stored[kind] != derived[kind]):
         yield Difference("all", kind, "number", stored[kind], derived[kind])
 
@@ -66,7 +66,7 @@ def _counted(connection: Connection, *, write: bool) -> Iterator[Difference]:
 def _ids_after(connection: Connection, last: str) -> list[str]:
     """The next ids of packages that the journal speaks of, or that are stored."""
     told = journal.packages_after(connection, last, limit=CHUNK)
-    stored = picture.packages_after(connection, last, limit=CHUNK)
+    stored = packages.packages_after(connection, last, limit=CHUNK)
     return sorted({*told, *stored}, key=str.encode)[:CHUNK]  # as the databases sort them: by their bytes
 
 
@@ -78,18 +78,18 @@ def _chunk(connection: Connection, ids: list[str], *, clock: Clock, write: bool)
     changes = [
         change
         for one, package in derived.items()
-        for change in picture.differences(stored.get(one), package, happened_at=now, cause=Cause("rebuild", "journal"))
+        for change in packages.differences(stored.get(one), package, happened_at=now, cause=Cause("rebuild", "journal"))
     ]
-    claimed = picture.states(connection, ids)
+    claimed = packages.states(connection, ids)
     of_no_cause = stored.keys() - derived.keys()
     told_otherwise = {one for one in derived if _plain(claimed.get(one)) != _plain(states[one])}
-    entries = picture.list_entries(connection, ids)
-    misplaced = {one for one, package in derived.items() if entries.get(one) != picture.list_entry(package)}
+    entries = packages.list_entries(connection, ids)
+    misplaced = {one for one, package in derived.items() if entries.get(one) != packages.list_entry(package)}
     differing = told_otherwise | misplaced | {one for one, package in derived.items() if stored.get(one) != package}
     if write:
-        picture.paint(connection, {one: (states[one], derived[one]) for one in differing}, stored)
-        picture.record(connection, changes, now=now)
-        picture.erase(connection, sorted(of_no_cause))
+        packages.paint(connection, {one: (states[one], derived[one]) for one in differing}, stored)
+        packages.record(connection, changes, now=now)
+        packages.erase(connection, sorted(of_no_cause))
     yield from map(_difference, changes)
     for one in sorted(differing - {change.package_id for change in changes}):
         yield Difference(one, "package", *_details(stored.get(one), derived[one], is_misplaced=one in misplaced))

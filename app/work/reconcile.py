@@ -18,16 +18,16 @@ from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, U
 from app.onespan import claims
 from app.onespan.claims import iso
 from app.onespan.client import Answer, OneSpan
-from app.onespan.listing import Item, ListPage, anew, onward, question, read_page
-from app.store import journal, outages, picture, reads, runs, sightings
-from app.store.budget import Budget, next_minute
+from app.onespan.list_scan import Item, ListPage, anew, onward, question, read_page
+from app.store import fetches, journal, list_state, outages, packages, reconciles
 from app.store.db import Database, take_pen
 from app.store.journal import Entry
-from app.store.runs import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
+from app.store.reconciles import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
+from app.store.request_budget import Budget, next_minute
 from app.work.attempt import Clock
-from app.work.finding import ALL, NOTHING
-from app.work.legs import Leg, after, is_new, leg_of, since_of, walk_number, walks, without
-from app.work.witness import ALONE, SETTLE, as_shown, can_be_believed, listed, wait_after
+from app.work.run_plan import Leg, after, is_new, leg_of, since_of, walk_number, walks, without
+from app.work.snapshot_events import ALL, NOTHING
+from app.work.snapshots import ALONE, SETTLE, as_shown, can_be_believed, listed, wait_after
 
 log = structlog.get_logger()
 
@@ -88,9 +88,11 @@ class Reconcile:
         with self._database.write() as connection:
             imports = asked.backfill or (asked.since is None and _never_imported(connection))
             kind, since = (BACKFILL, None) if imports else (RECONCILE, asked.since or _window(connection, now=now))
-            run = runs.begin(connection, kind=kind, reason="asked", since=since, fires=asked.fires, now=now, by=by)
+            run = reconciles.begin(
+                connection, kind=kind, reason="asked", since=since, fires=asked.fires, now=now, by=by
+            )
             if run is None and asked != Asked():
-                raise UnderWay(runs.what_it_waits_for(connection))
+                raise UnderWay(reconciles.what_it_waits_for(connection))
         if run is None:
             self.hasten()
         else:
@@ -101,8 +103,8 @@ class Reconcile:
         """Let nothing wait because of what failed before: there may be other settings, or somebody who cannot wait."""
         now = self._clock()
         with self._database.write() as connection:
-            runs.hasten(connection, now=now)
-            reads.hasten(connection, now=now)
+            reconciles.hasten(connection, now=now)
+            fetches.hasten(connection, now=now)
 
     def turn(self) -> bool:
         """Begin a run that is due, or take the one that is under way a step further. Returns whether there was work."""
@@ -110,13 +112,13 @@ class Reconcile:
             return False
         now = self._clock()
         with self._database.read() as connection:
-            under_way, why = runs.running(connection), self._why(connection, now)
+            under_way, why = reconciles.running(connection), self._why(connection, now)
         if under_way is None and why is None:
             return False
         with self._database.write() as connection:
-            if why and runs.running(connection) is None:
+            if why and reconciles.running(connection) is None:
                 self._begin(connection, now=now)
-            run = runs.take(connection, now=now, lease=LEASE, process=self._process)
+            run = reconciles.take(connection, now=now, lease=LEASE, process=self._process)
         try:
             return run is not None and self._step(run)
         except NotOurs:
@@ -124,7 +126,7 @@ class Reconcile:
 
     def _why(self, connection: Connection, now: datetime) -> str | None:
         """Why a run is due; None where none is."""
-        last, outage = runs.last_began(connection), outages.last_end(connection, now=now)
+        last, outage = reconciles.last_began(connection), outages.last_end(connection, now=now)
         if last is None:
             return "first"
         if abs(now - last) >= self._every:  # so far ahead of us was a clock that was wrong
@@ -138,10 +140,10 @@ class Reconcile:
             return
         kind, since = BACKFILL, None
         if not _never_imported(connection):
-            swept = runs.last_done(connection, SWEEP, BACKFILL)
+            swept = reconciles.last_done(connection, SWEEP, BACKFILL)
             kind = RECONCILE if swept and abs(now - swept) < SWEEP_EVERY else SWEEP
             since = _window(connection, now=now)
-        run_id = runs.begin(connection, kind=kind, reason=why, since=since, fires=False, now=now)
+        run_id = reconciles.begin(connection, kind=kind, reason=why, since=since, fires=False, now=now)
         log.info("reconcile.began", run=run_id, kind=kind, reason=why)
 
     def _step(self, run: TakenRun) -> bool:
@@ -156,7 +158,7 @@ class Reconcile:
         now, place, since = self._clock(), run.progress.place, since_of(run, leg)
         with self._database.write() as connection:
             if not self._budget.has_room(connection, now=now):
-                runs.wait(connection, run, until=next_minute(now), error=None)
+                reconciles.wait(connection, run, until=next_minute(now), error=None)
                 return False
             self._budget.spend(connection, now=now)
         try:
@@ -174,13 +176,13 @@ class Reconcile:
         walk, ids = walk_number(run.id, here), {item.reading.id for item in page.items}
         with self._database.write() as connection:
             take_pen(connection)
-            passed = sightings.passed(connection, ids, walks=(walk - here.place.passes, walk))
+            passed = list_state.passed(connection, ids, walks=(walk - here.place.passes, walk))
             step = onward(here.place, page, passed=passed, since=iso(since) if since else None)
             unheard = _unheard(connection, run, leg, ids)
             entries, wanted = self._news(connection, run, page.items, answer, unheard=unheard)
             journal.add(connection, entries)
             self._want(connection, run, wanted, unheard=unheard)
-            sightings.note(connection, step.shown, walk=walk, at=answer.read_at, key=self._onespan.name)
+            list_state.note(connection, step.shown, walk=walk, at=answer.read_at, key=self._onespan.name)
             did = Tally(1, step.first, len(entries), len(wanted), page.unreadable)
             on = replace(here, place=step.to, refused=0) if step.to else after(here, leg, page)
             if step.first or not step.to:  # to see the same packages again is not to come further
@@ -192,7 +194,7 @@ class Reconcile:
         self, connection: Connection, run: TakenRun, items: Sequence[Item], answer: Answer, *, unheard: set[str]
     ) -> tuple[list[Entry], dict[str, str]]:
         """What of a page is not as we believe: as snapshots, and what has to be asked for singly, each for a reason."""
-        states = picture.states(connection, [item.reading.id for item in items])
+        states = packages.states(connection, [item.reading.id for item in items])
         entries, wanted = [], {}
         for item in items:
             state = states.get(item.reading.id, {})
@@ -209,19 +211,19 @@ class Reconcile:
     def _want(self, connection: Connection, run: TakenRun, wanted: Mapping[str, str], *, unheard: set[str]) -> None:
         now, silent = self._clock(), {one: why for one, why in wanted.items() if one in unheard and not run.fires}
         others = {one: why for one, why in wanted.items() if one not in silent}
-        reads.want(connection, silent, now=now, rank=reads.RECONCILING, tells=NOTHING)
-        reads.want(connection, others, now=now, rank=reads.RECONCILING, tells=ALL if run.fires else None)
+        fetches.want(connection, silent, now=now, rank=fetches.RECONCILING, tells=NOTHING)
+        fetches.want(connection, others, now=now, rank=fetches.RECONCILING, tells=ALL if run.fires else None)
 
     def _ask(self, run: TakenRun) -> bool:
         """Ask for packages that we hold and the list did not show: one by one, for not to be listed is no deletion."""
         here, now = run.progress, self._clock()
         with self._database.write() as connection:
             since = None if run.kind == SWEEP else run.since
-            missing = sightings.not_shown(connection, walks=walks(run.id), since=since, after=here.after, limit=CHUNK)
+            missing = list_state.not_shown(connection, walks=walks(run.id), since=since, after=here.after, limit=CHUNK)
             wanted = dict.fromkeys(missing, "not listed")
             if not here.after:
-                wanted |= dict.fromkeys(sightings.overdue(connection, now=now, limit=OVERDUE), "overdue")
-            reads.want(connection, wanted, now=now, rank=reads.RECONCILING)
+                wanted |= dict.fromkeys(list_state.overdue(connection, now=now, limit=OVERDUE), "overdue")
+            fetches.want(connection, wanted, now=now, rank=fetches.RECONCILING)
             done = len(missing) < CHUNK
             to = replace(here, after=missing[-1] if missing else here.after, walked_at=iso(now) if done else None)
             self._advance(connection, run, self._moved(to), did=Tally(asked=len(wanted)))
@@ -231,20 +233,20 @@ class Reconcile:
         """End the run once all that it asked for is answered, and digested."""
         now = self._clock()
         with self._database.write() as connection:
-            asked = reads.still_asked(connection, alone=ALONE)
+            asked = fetches.still_asked(connection, alone=ALONE)
             if asked.waited_for or journal.is_reading_pending(connection):
                 self._wait_for(connection, run, asked)
                 return False
-            known = runs.watermark(connection, now=now)
+            known = reconciles.watermark(connection, now=now)
             leaves_a_gap = run.since is not None and (known is None or run.since > known)
             until = None if leaves_a_gap else run.until
             left_out = run.progress.left_out
             error = f"{NOT_SHOWN}: {', '.join(left_out)}" if left_out else None
-            runs.finish(connection, run, now=now, until=until, error=error, unreadable=asked.given_up)
+            reconciles.finish(connection, run, now=now, until=until, error=error, unreadable=asked.given_up)
         log.info("reconcile.done", run=run.id, seconds=round((now - run.began_at).total_seconds(), 1))
         return True
 
-    def _wait_for(self, connection: Connection, run: TakenRun, asked: reads.Asked) -> None:
+    def _wait_for(self, connection: Connection, run: TakenRun, asked: fetches.Asked) -> None:
         """Until what was asked for singly is read; for ever it is not waited for."""
         now, errors = self._clock(), ", ".join(sorted(filter(None, asked.errors)))
         error = f"{CANNOT_READ}: {errors}" if errors else None
@@ -254,7 +256,7 @@ class Reconcile:
         if self._is_stuck(run, here):
             self._give_up(connection, run, error or NOT_DIGESTED)
         else:
-            runs.wait(connection, run, until=now + SOON, error=error, progress=here)
+            reconciles.wait(connection, run, until=now + SOON, error=error, progress=here)
 
     def _moved(self, to: Progress) -> Progress:
         return replace(to, moved_at=iso(self._clock()))
@@ -265,7 +267,7 @@ class Reconcile:
         return abs(self._clock() - moved_at) >= self._every
 
     def _give_up(self, connection: Connection, run: TakenRun, error: str) -> None:
-        runs.give_up(connection, run, now=self._clock(), error=error)
+        reconciles.give_up(connection, run, now=self._clock(), error=error)
         log.error("reconcile.failed", run=run.id, error=error)
 
     def _advance(
@@ -273,7 +275,7 @@ class Reconcile:
     ) -> None:
         """Commit how far it has come, and let go of it: whoever looks next takes the next step."""
         until = run.until or (at.read_at - SETTLE if at else None)
-        if not runs.advance(connection, run, to, did=did, until=until, due_at=self._clock()):
+        if not reconciles.advance(connection, run, to, did=did, until=until, due_at=self._clock()):
             raise NotOurs
 
     def _put_off(self, run: TakenRun, leg: Leg, problem: OneSpanError) -> None:
@@ -294,12 +296,12 @@ class Reconcile:
             if self._is_stuck(run, progress):
                 self._give_up(connection, run, str(problem))
                 return
-            runs.put_off(connection, run, until=now + wait, error=str(problem), progress=progress)
+            reconciles.put_off(connection, run, until=now + wait, error=str(problem), progress=progress)
         log.warning("reconcile.waits", run=run.id, error=type(problem).__name__, seconds=wait.total_seconds())
 
 
 def _never_imported(connection: Connection) -> bool:
-    return runs.last_done(connection, BACKFILL) is None
+    return reconciles.last_done(connection, BACKFILL) is None
 
 
 def _unheard(connection: Connection, run: TakenRun, leg: Leg, package_ids: Collection[str]) -> set[str]:
@@ -310,5 +312,5 @@ def _unheard(connection: Connection, run: TakenRun, leg: Leg, package_ids: Colle
 
 
 def _window(connection: Connection, *, now: datetime) -> datetime | None:
-    known = runs.watermark(connection, now=now)
+    known = reconciles.watermark(connection, now=now)
     return min(known, now) - OVERLAP if known else None

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from sqlalchemy.engine import Connection
 
-from app.store import choice, ledger, picture
-from app.store.choice import Choice
+from app.store import dispatch_filter, dispatches, packages
 from app.store.db import Database, take_pen
+from app.store.dispatch_filter import Choice
 from app.work.dispatch import Handlers
 
 CHUNK = 500  # rows in one transaction
@@ -36,13 +36,13 @@ class Again(Work):
 
     def count(self, connection: Connection) -> int:
         """How many there are."""
-        return choice.count(connection, self.choice)
+        return dispatch_filter.count(connection, self.choice)
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
         """Make the next ones due."""
-        ids = choice.next_chosen(connection, self.choice, after=after, limit=CHUNK)
-        made, changes = ledger.replay_all(connection, ids, by=self.by, now=now)
-        picture.record(connection, changes, now=now)
+        ids = dispatch_filter.next_chosen(connection, self.choice, after=after, limit=CHUNK)
+        made, changes = dispatches.replay_all(connection, ids, by=self.by, now=now)
+        packages.record(connection, changes, now=now)
         return made, ids[-1] if ids else None
 
 
@@ -56,17 +56,17 @@ class Missing(Work):
 
     def count(self, connection: Connection) -> int:
         """How many there are."""
-        return choice.count_never_told(connection, self.choice, names=self._names())
+        return dispatch_filter.count_never_told(connection, self.choice, names=self._names())
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
         """Make the next ones due."""
         handler = self.choice.handler
         assert handler
         take_pen(connection)  # so that of two who look at once one makes them due
-        events = choice.never_told(connection, self.choice, names=self._names(), after=after, limit=CHUNK)
-        ledger.oblige(connection, ((event, package, handler) for event, package in events), now=now)
-        begun = [ledger.begun(package, handler, old=None, by=self.by, now=now) for _, package in events]
-        picture.record(connection, begun, now=now)
+        events = dispatch_filter.never_told(connection, self.choice, names=self._names(), after=after, limit=CHUNK)
+        dispatches.oblige(connection, ((event, package, handler) for event, package in events), now=now)
+        begun = [dispatches.begun(package, handler, old=None, by=self.by, now=now) for _, package in events]
+        packages.record(connection, begun, now=now)
         return len(events), events[-1][0] if events else None
 
     def _names(self) -> list[str] | None:

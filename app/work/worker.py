@@ -11,10 +11,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.logs import what_and_where
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher
+from app.work.fetch import Refresh
+from app.work.housekeeping import Presence
 from app.work.reconcile import Reconcile
-from app.work.refresh import Refresh
 from app.work.scheduler import Scheduler
-from app.work.watch import Presence
 
 log = structlog.get_logger()
 

@@ -17,10 +17,10 @@ from app.onespan.values import Package as Picture
 from app.simulator.packages import Package
 from app.work.dispatch import Handlers
 from config import Settings
-from tests.browser.installation import API_KEY, Installation, account_with, lease
+from tests.browser.live_service import API_KEY, Installation, account_with, lease
 from tests.conftest import on_sqlite
 from tests.support.chromium import CHROMIUM, MISSED, MUST_BE_THERE
-from tests.support.visitors import ACTING, token_in, with_passwords
+from tests.support.logins import ACTING, token_in, with_passwords
 
 # Pages look the same whatever the rows are in; the queries behind them are tested on both kinds. Threads of an
 # installation may outlive its test.

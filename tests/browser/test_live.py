@@ -8,7 +8,7 @@ from playwright.sync_api import Page, Response, Route, expect
 
 from app.simulator.packages import Package
 from tests.browser.conftest import IN_A_BROWSER
-from tests.browser.installation import lease
+from tests.browser.live_service import lease
 from tests.support.processes import until
 
 pytestmark = IN_A_BROWSER

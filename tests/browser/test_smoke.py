@@ -3,9 +3,9 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_coming_in import ALL_PAGES, fill_in
+from tests.browser.test_login import ALL_PAGES, fill_in
 from tests.conftest import on_sqlite
-from tests.support.visitors import ACTING
+from tests.support.logins import ACTING
 
 pytestmark = [on_sqlite, pytest.mark.own_database]
 

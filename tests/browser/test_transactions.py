@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from app.simulator.packages import Package
 from tests.browser.conftest import IN_A_BROWSER, log_in
-from tests.browser.installation import ADA, CLEO, Person, Role, lease
+from tests.browser.live_service import ADA, CLEO, Person, Role, lease
 
 pytestmark = IN_A_BROWSER
 

@@ -23,7 +23,7 @@ from app.work.dispatch import Handlers
 from app.work.scheduler import Scheduler
 from config import Settings
 from tests.conftest import NOON, Clock, on_sqlite, onespan_time
-from tests.support.visitors import add_probe, log_in
+from tests.support.logins import add_probe, log_in
 
 KEY, TOKEN, PASSWORD = "canary-callback-key", "canary-api-token", "canary-dashboard"
 LOOKING, GUESS = "canary-dashboard-looking", "canary-guess"

@@ -17,7 +17,7 @@ from app.onespan import claims
 from app.onespan.callbacks import read_callback
 from app.onespan.claims import Claim, State
 from app.onespan.packages import read_package
-from app.onespan.picture import derive
+from app.onespan.projection import derive
 from app.onespan.values import Package
 from app.store import journal, models, queries
 from app.store.journal import Entry

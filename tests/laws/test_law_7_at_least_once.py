@@ -22,9 +22,9 @@ from sqlalchemy.exc import OperationalError
 from app import EXTENSION, Service, create_app
 from app.errors import Discard, GiveUp, RetryAfter
 from app.onespan.values import Event, Package
-from app.store import ledger, queries
+from app.store import dispatches, queries
 from app.store.db import Database
-from app.store.ledger import Outcome
+from app.store.dispatches import Outcome
 from app.store.models import Dispatch
 from app.work.dispatch import Handlers
 from config import Settings
@@ -479,7 +479,7 @@ def test_law_7_how_a_run_ended_is_told_when_the_database_is_back(
     turn()
     service.dispatcher.quiet.wait(PATIENCE)
     with monkeypatch.context() as broken:
-        broken.setattr(ledger, "settle", raising(OperationalError("UPDATE", {}, Exception("gone"))))
+        broken.setattr(dispatches, "settle", raising(OperationalError("UPDATE", {}, Exception("gone"))))
         with pytest.raises(OperationalError):
             service.dispatcher.turn()
     work()
@@ -501,7 +501,7 @@ def test_law_7_a_hung_survivor_is_not_suspected_for_ever(tell, turn, handlers, s
     service.digest.turn()
     for _ in range(2):  # two processes take both, and die
         with service.database.write() as connection:
-            ledger.take(connection, [1, 2], now=clock.now, lease=LEASE)
+            dispatches.take(connection, [1, 2], now=clock.now, lease=LEASE)
         clock.forward(LEASE)
     service.dispatcher.turn()
     assert hang.started.acquire(timeout=PATIENCE)
@@ -529,7 +529,7 @@ def test_law_7_the_reason_before_the_last_death_is_kept(tell, work, handlers, se
         work()
         clock.forward(wait)
     with service.database.write() as connection:
-        ledger.take(connection, [1], now=clock.now, lease=LEASE)
+        dispatches.take(connection, [1], now=clock.now, lease=LEASE)
     clock.forward(LEASE)
     work()
 
@@ -665,17 +665,17 @@ def test_law_7_who_lost_the_lease_changes_nothing(tell, turn, handlers, service,
     tell("PACKAGE_COMPLETE")
     service.digest.turn()
     with service.database.write() as connection:
-        (dead,) = ledger.take(connection, [1], now=clock.now, lease=LEASE)
-        assert ledger.take(connection, [1], now=clock.now, lease=LEASE) == []
+        (dead,) = dispatches.take(connection, [1], now=clock.now, lease=LEASE)
+        assert dispatches.take(connection, [1], now=clock.now, lease=LEASE) == []
     clock.forward(LEASE)
     with service.database.write() as connection:
-        (alive,) = ledger.take(connection, [1], now=clock.now, lease=LEASE)
-        ledger.renew(connection, [dead], until=NOON + timedelta(days=9))
-        ledger.settle(connection, [Outcome(dead, "parked", clock.now, "late")], now=clock.now)
+        (alive,) = dispatches.take(connection, [1], now=clock.now, lease=LEASE)
+        dispatches.renew(connection, [dead], until=NOON + timedelta(days=9))
+        dispatches.settle(connection, [Outcome(dead, "parked", clock.now, "late")], now=clock.now)
     row = _row(service.database)
     with service.database.write() as connection:
-        ledger.settle(connection, [Outcome(alive, "done", clock.now)], now=clock.now)
-        ledger.settle(connection, [Outcome(alive, "due", clock.now, "twice")], now=clock.now)
+        dispatches.settle(connection, [Outcome(alive, "done", clock.now)], now=clock.now)
+        dispatches.settle(connection, [Outcome(alive, "due", clock.now, "twice")], now=clock.now)
 
     assert (row.state, row.attempts, row.error, row.due_at) == ("running", 2, None, clock.now + LEASE)
     assert _row(service.database).state == "done"

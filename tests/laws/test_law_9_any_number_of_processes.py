@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from app.errors import GiveUp
 from app.onespan.values import Event, Package
-from app.store import ledger, picture
+from app.store import dispatches, packages
 from app.store.db import Database
 from app.store.models import Change, Dispatch
 from tests.conftest import HOUR, TOKEN, on_both, on_postgresql
@@ -129,9 +129,9 @@ def test_law_9_each_row_goes_to_exactly_one_taker(service, handlers, tell, clock
         start.wait(10)
         for _ in range(12):
             with service.database.write() as connection:
-                ids = ledger.due(connection, {"file_it": 60}, now=clock.now)
+                ids = dispatches.due(connection, {"file_it": 60}, now=clock.now)
                 wanted = dice.sample(ids, k=min(len(ids), 10))
-                taken += ledger.take(connection, wanted, now=clock.now, lease=HOUR)
+                taken += dispatches.take(connection, wanted, now=clock.now, lease=HOUR)
         return [(one.id, one.fence) for one in taken]
 
     with ThreadPoolExecutor(8) as pool:
@@ -178,7 +178,7 @@ def _ask(url: str, question) -> list[int]:
 def test_law_9_who_changes_the_picture_holds_the_pen(tell, work, service, handlers, client, runner, monkeypatch):  # noqa: PLR0917
     """Whatever way the history is written, nobody else writes it meanwhile, so its ids are in the order of commit."""
     written: list[bool] = []
-    record, paint = picture.record, picture.paint
+    record, paint = packages.record, packages.paint
     held = text("SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted")
 
     def noted(write: Any) -> Any:
@@ -189,8 +189,8 @@ def test_law_9_who_changes_the_picture_holds_the_pen(tell, work, service, handle
 
         return with_note
 
-    monkeypatch.setattr(picture, "record", noted(record))
-    monkeypatch.setattr(picture, "paint", noted(paint))
+    monkeypatch.setattr(packages, "record", noted(record))
+    monkeypatch.setattr(packages, "paint", noted(paint))
 
     @handlers.on("*")
     def fail(event: Event, package: Package) -> None:

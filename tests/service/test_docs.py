@@ -15,17 +15,17 @@ import structlog
 from flask.testing import FlaskClient
 
 from app.errors import OneSpanError
-from app.onespan.access import ApiKey, Connection
+from app.onespan.auth import ApiKey, Connection
 from app.onespan.catalogue import CATALOGUE, SPELLINGS
 from app.onespan.client import OneSpan
 from app.onespan.values import Attention, Document, Event, Package, Sender, Signer
-from app.simulator import post, quirks
+from app.simulator import outbox, quirks
 from app.simulator.account import Account
+from app.simulator.anomalies import ODDITIES
 from app.simulator.command import simulate
 from app.simulator.faults import FAULTS
-from app.simulator.oddities import ODDITIES
 from app.simulator.server import answering, api
-from app.store import runs
+from app.store import reconciles
 from app.work.dispatch import Handlers
 from config import ROOT, Settings
 from tests.conftest import NOON, TOKEN
@@ -110,9 +110,9 @@ def test_every_figure_in_the_readme_is_told_and_every_told_one_is_there(client: 
     tell("PACKAGE_COMPLETE")
     work()
     with service.database.write() as connection:  # some are told only once OneSpan has been asked
-        runs.begin(connection, kind=runs.RECONCILE, reason="asked", since=None, fires=False, now=NOON)
-        if run := runs.take(connection, now=NOON, lease=timedelta(0), process="this"):
-            runs.finish(connection, run, now=NOON, until=None, unreadable=0)
+        reconciles.begin(connection, kind=reconciles.RECONCILE, reason="asked", since=None, fires=False, now=NOON)
+        if run := reconciles.take(connection, now=NOON, lease=timedelta(0), process="this"):
+            reconciles.finish(connection, run, now=NOON, until=None, unreadable=0)
 
     answer = client.get("/metrics")
 
@@ -234,7 +234,7 @@ def test_every_quirk_of_the_simulator_is_explained_with_its_values():
 
 def test_the_mishaps_of_a_bad_day_are_explained():
     """One sentence has them all."""
-    day, text = post.BAD_DAY, SIMULATOR.read_text("utf-8")
+    day, text = outbox.BAD_DAY, SIMULATOR.read_text("utf-8")
 
     assert day.repeat == day.delay == day.reorder
     assert (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event, text
 
 from app.errors import GiveUp, QueryTimeout
-from app.store import queries, tallies
+from app.store import counters, queries
 from app.store.search import fold
 from tests.conftest import BEN, HOUR, NOON, in_all, on_both, on_sqlite, onespan_time
 
@@ -390,7 +390,9 @@ def test_law_8_a_wrong_tally_is_found_and_put_right(service, flask, counts):
     """Whatever made it wrong."""
     before = counts()
     with service.database.write() as connection:
-        tallies.count(connection, tallies.PACKAGES, {tallies.key(0, 0, "PACKAGE", "DRAFT"): 3, "[1,1,null,null]": -1})
+        counters.count(
+            connection, counters.PACKAGES, {counters.key(0, 0, "PACKAGE", "DRAFT"): 3, "[1,1,null,null]": -1}
+        )
 
     found, mended, clean = flask("rebuild", "--check"), flask("rebuild"), flask("rebuild", "--check")
 

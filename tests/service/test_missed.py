@@ -12,7 +12,7 @@ from app.simulator.population import populated
 from app.store import missed, outages
 from app.work.reconcile import Asked
 from tests.conftest import HOUR, TOKEN
-from tests.support.world import MINUTE, World, knowing_onespan
+from tests.support.simulation import MINUTE, World, knowing_onespan
 
 BEFORE = b'{"name": "PACKAGE_CREATE", "packageId": "before", "createdDate": "2026-03-02T12:00:00.000Z"}'
 ARCHIVED = b'{"name": "PACKAGE_ARCHIVE", "packageId": "before", "createdDate": "2026-03-02T12:00:01.000Z"}'

@@ -17,14 +17,14 @@ from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
-from app.store import outages, queries, runs
-from app.store.budget import Budget
+from app.store import outages, queries, reconciles
 from app.store.journal import Writer
 from app.store.models import Change, Dispatch, Event, Journal, Run
+from app.store.request_budget import Budget
 from app.work.reconcile import Asked
-from app.work.witness import WAITS
+from app.work.snapshots import WAITS
 from tests.conftest import HOUR, on_both
-from tests.support.world import ADDRESS, API_KEY, MINUTE, SECOND, World
+from tests.support.simulation import ADDRESS, API_KEY, MINUTE, SECOND, World
 
 DAY = timedelta(days=1)
 SIX_HOURS = 6 * HOUR
@@ -326,7 +326,7 @@ class TestLaw9:
             assert world.service.reconcile.turn()
         first = list(world.asked)
         with world.service.database.write() as connection:  # it took the next step, and was never seen again
-            assert runs.take(connection, now=clock.now, lease=10 * MINUTE, process="gone")
+            assert reconciles.take(connection, now=clock.now, lease=10 * MINUTE, process="gone")
         world.asked.clear()
         survivor = another()
         assert survivor.reconcile.turn() is False, "the lease holds"
@@ -343,7 +343,7 @@ class TestLaw9:
         dead.presence.beat()
         dead.reconcile.begin(Asked())
         with dead.database.write() as connection:
-            runs.take(connection, now=clock.now, lease=10 * MINUTE, process=dead.presence.name)
+            reconciles.take(connection, now=clock.now, lease=10 * MINUTE, process=dead.presence.name)
         clock.forward(61 * SECOND)
 
         assert another().reconcile.turn()

@@ -21,10 +21,10 @@ from app.simulator.quirks import Quirks
 from app.store import outages, queries
 from app.store.models import Outage, Read, Run
 from app.work.reconcile import Asked
-from app.work.witness import WAITS
+from app.work.snapshots import WAITS
 from tests.conftest import HOUR, TOKEN, in_all, on_sqlite, onespan_time
 from tests.service.test_reconcile import DAY, SIX_HOURS, another, held, ledger, settings, world
-from tests.support.world import MINUTE, SECOND, Spoilt, World
+from tests.support.simulation import MINUTE, SECOND, Spoilt, World
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 HTML = b"<html>Sorry</html>"

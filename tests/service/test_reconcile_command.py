@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from app.onespan.access import ApiKey, Connection
+from app.onespan.auth import ApiKey, Connection
 from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated
@@ -14,7 +14,7 @@ from app.simulator.quirks import Quirks
 from app.work.reconcile import Asked
 from tests.conftest import HOUR, TOKEN
 from tests.service.test_reconcile import counts, ledger
-from tests.support.world import API_KEY, World, knowing_onespan
+from tests.support.simulation import API_KEY, World, knowing_onespan
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 

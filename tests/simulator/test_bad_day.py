@@ -10,11 +10,11 @@ import pytest
 import requests
 
 from app.onespan.catalogue import CATALOGUE, SPELLINGS
-from app.simulator import faults, oddities, post
+from app.simulator import anomalies, faults, outbox
 from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.inprocess import InProcess
-from app.simulator.post import Mishaps, Outbox
+from app.simulator.outbox import Mishaps, Outbox
 from app.simulator.quirks import Quirks
 from app.simulator.server import api
 from tests.conftest import Clock
@@ -34,7 +34,7 @@ class Day:
     def __post_init__(self) -> None:
         """Build it."""
         self.clock = Clock()
-        self.account = Account(self.seed, packages=15, quirks=self.quirks, odd=oddities.BAD_DAY)
+        self.account = Account(self.seed, packages=15, quirks=self.quirks, odd=anomalies.BAD_DAY)
         self.faults = Faults(Random(f"{self.seed}:faults"), faults.BAD_DAY)
         self.outbox = Outbox(Random(f"{self.seed}:post"), mishaps=MISHAPS, quirks=self.quirks)
         self.session = requests.Session()
@@ -151,5 +151,5 @@ def test_the_presets_name_what_there_is():
     """A bad day is everything, moderately, but for the lie that no reader can see through."""
     assert set(faults.BAD_DAY) == set(faults.FAULTS) - {"404"}
     assert 0 < sum(faults.BAD_DAY.values()) < 0.5
-    assert set(oddities.BAD_DAY) == set(oddities.ODDITIES)
-    assert all(0 < getattr(post.BAD_DAY, name) <= 0.2 for name in ("drop", "repeat", "delay", "reorder", "undated"))
+    assert set(anomalies.BAD_DAY) == set(anomalies.ODDITIES)
+    assert all(0 < getattr(outbox.BAD_DAY, name) <= 0.2 for name in ("drop", "repeat", "delay", "reorder", "undated"))

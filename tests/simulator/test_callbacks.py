@@ -6,11 +6,11 @@ from datetime import timedelta
 from random import Random
 
 from app.onespan.catalogue import CATALOGUE
-from app.simulator import wire
+from app.simulator import callbacks
 from app.simulator.account import Registration
 from app.simulator.delivery import Delivery
+from app.simulator.outbox import Letter, Mishaps, Outbox, carry
 from app.simulator.packages import Event
-from app.simulator.post import Letter, Mishaps, Outbox, carry
 from app.simulator.quirks import Quirks
 from tests.conftest import ADA, CLEO, KEY, NOON
 from tests.support.simulated import SECOND, listening, many_steps
@@ -20,7 +20,7 @@ def test_the_body_of_a_callback_is_onespans():
     """Byte for byte as it was seen on the wire."""
     event = Event("PACKAGE_COMPLETE", "LWsUTvGgE4WpOvaQPT16idnxNj8=", ADA, NOON + timedelta(milliseconds=44))
 
-    assert wire.body(event) == (
+    assert callbacks.body(event) == (
         b'{"@class":"com.silanis.esl.packages.event.ESLProcessEvent","name":"PACKAGE_COMPLETE",'
         b'"sessionUser":"ada-who-signs","packageId":"LWsUTvGgE4WpOvaQPT16idnxNj8=","message":null,'
         b'"documentId":null,"createdDate":"2026-03-02T12:00:00.044Z"}'
@@ -33,7 +33,7 @@ def test_the_body_carries_what_only_some_events_have():
     common = ["@class", "name", "sessionUser", "packageId", "message", "documentId", "createdDate"]
     for step in lives:
         for event in step.events:
-            body = json.loads(wire.body(event))
+            body = json.loads(callbacks.body(event))
             carried = set(CATALOGUE[event.name].carries)
             assert list(body)[: len(common)] == common
             assert set(body) == {*common, *carried}
@@ -44,7 +44,7 @@ def test_headers_are_onespans_over_one_connection():
     """The bare key behind Basic, no User-Agent, and the connection is kept."""
     with listening() as heard, Delivery(heard.url, KEY) as delivery:
         for name in ("PACKAGE_CREATE", "PACKAGE_ACTIVATE"):
-            assert delivery.post(wire.body(Event(name, "pkg-1", CLEO, NOON))) is None
+            assert delivery.post(callbacks.body(Event(name, "pkg-1", CLEO, NOON))) is None
 
     first, second = heard.requests
     assert first.headers == {
@@ -71,7 +71,7 @@ def carried(**mishaps: float) -> list[Letter]:
 
 def test_on_a_good_day_all_arrive_at_once_and_in_order():
     """Nothing befalls them, and the dice do not matter."""
-    assert carried() == [(NOON, wire.body(event), ()) for event in happened()]
+    assert carried() == [(NOON, callbacks.body(event), ()) for event in happened()]
 
 
 def test_what_is_dropped_is_not_there_and_the_rest_is_unharmed():
@@ -79,7 +79,7 @@ def test_what_is_dropped_is_not_there_and_the_rest_is_unharmed():
     left = carried(drop=0.1)
 
     assert 160 < len(left) < 198
-    assert {one.body for one in left} < {wire.body(event) for event in happened()}
+    assert {one.body for one in left} < {callbacks.body(event) for event in happened()}
     assert carried(drop=1) == []
 
 
@@ -107,8 +107,8 @@ def test_what_is_reordered_is_overtaken():
     """By others of the same instant."""
     bodies = [one.body for one in carried(reorder=0.3)]
 
-    assert bodies != [wire.body(event) for event in happened()]
-    assert sorted(bodies) == sorted(wire.body(event) for event in happened())
+    assert bodies != [callbacks.body(event) for event in happened()]
+    assert sorted(bodies) == sorted(callbacks.body(event) for event in happened())
 
 
 def test_what_is_undated_has_no_date_at_all():

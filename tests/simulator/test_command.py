@@ -14,8 +14,8 @@ import requests
 from flask import Flask
 
 from app.simulator import quirks
+from app.simulator.anomalies import ODDITIES
 from app.simulator.faults import FAULTS
-from app.simulator.oddities import ODDITIES
 from tests.conftest import KEY, on_sqlite
 from tests.support.simulated import API_KEY, AUTHORIZED, ROOT, listening, run, serving, wait_until
 

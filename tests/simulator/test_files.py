@@ -8,7 +8,7 @@ from itertools import islice
 
 import pytest
 
-from app.simulator import audit, paper
+from app.simulator import audit, files
 from app.simulator.packages import Package
 from app.simulator.quirks import Quirks
 from tests.support.onespan_shapes import AUDIT_SHAPE, ROLES_SHAPE
@@ -58,7 +58,7 @@ def test_the_evidence_summary_is_a_pdf():
 
 def test_any_text_fits_into_a_pdf():
     """Parentheses and alphabets too."""
-    assert is_pdf(b"".join(paper.pdf("x.pdf", [r"a (b) \ c", "Łódź 漢字 🙁"]).parts))
+    assert is_pdf(b"".join(files.pdf("x.pdf", [r"a (b) \ c", "Łódź 漢字 🙁"]).parts))
 
 
 def test_all_documents_come_in_a_zip_without_the_consent():
@@ -109,7 +109,7 @@ def test_large_files_come_in_parts(path):
 
 def test_a_large_pdf_is_one_still():
     """Filled with what readers pass over."""
-    one = paper.pdf("x.pdf", ["x"], megabytes=3)
+    one = files.pdf("x.pdf", ["x"], megabytes=3)
     data = b"".join(one.parts)
 
     assert is_pdf(data)

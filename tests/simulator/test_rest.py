@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import requests
 
-from app.simulator import rest
+from app.simulator import rest_json
 from app.simulator.packages import CONSENT, STATUSES
 from app.simulator.server import answering, api
 from tests.conftest import Clock
@@ -16,7 +16,7 @@ def test_rest_shows_all_that_the_schema_requires():
     """Packages in every condition, against the required members of OpenAPI document 11.51."""
     lives = many_steps()
     stepped = [step for step in lives if not step.before or step.before.status != step.after.status]
-    shown = [rest.package(step.after) for step in stepped[::6]]
+    shown = [rest_json.package(step.after) for step in stepped[::6]]
 
     assert {one["status"] for one in shown} == STATUSES
     for one in shown:
@@ -37,7 +37,7 @@ def test_rest_shows_who_has_signed():
     """A given signature has a date, one that is asked for has none."""
     lives = many_steps()
     for package in [step.after for step in lives[::10]]:
-        documents = rest.package(package)["documents"]
+        documents = rest_json.package(package)["documents"]
         given = [bool(one.get("signed")) for document in documents for one in document["approvals"]]
         assert given == [bool(one.at) for one in package.approvals()]
 

@@ -1,4 +1,4 @@
-"""Plays random schedules against the theorem (`tests/laws/test_theorem.py`) until stopped, or until one contradicts it.
+"""Plays random schedules (`tests/laws/test_random_schedules.py`) until stopped, or until one fails.
 
 `make prove`, or `make prove PROVE_SECONDS=600`. Seeds are random, and are played on SQLite and PostgreSQL in turn. One
 that fails is kept as a file in `tests/laws/seeds/`, which `make test-all` plays again from then on.
@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import make_url
 
-from tests.support.bench import Bench
 from tests.support.databases import migrate, postgresql_server
+from tests.support.playground import Bench
 from tests.support.schedules import Schedule
 
 SEEDS = Path(__file__).resolve().parent.parent / "laws" / "seeds"

@@ -1,4 +1,4 @@
-"""Random histories, as a state machine: what may happen, and what must hold then (`tests/support/verdict.py`)."""
+"""Random histories, as a state machine: what may happen, and what must hold then (`tests/support/invariants.py`)."""
 
 import sys
 from collections import Counter
@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from app.errors import UnderWay
-from app.simulator import wire
+from app.simulator import callbacks
 from app.simulator.quirks import Quirks
 from app.work.reconcile import Asked
 from tests.conftest import HOUR, NOON
-from tests.support import verdict
-from tests.support.bench import Bench
-from tests.support.history import FATES, MINUTE, SECOND, TURNS, History
+from tests.support import invariants
+from tests.support.playground import Bench
+from tests.support.scenario import FATES, MINUTE, SECOND, TURNS, History
 
 DAY = timedelta(days=1)
 BEFALLS = ("503", "cut", "401", "403", "429", "429-wait", "500", "502", "html", "truncated", "list")
@@ -134,7 +134,7 @@ class Schedule(RuleBasedStateMachine):
         """Late, and in any order; as they were, or typed anew."""
         for place in places[: len(self.history.withheld)]:
             body = self.history.withheld.pop(place % len(self.history.withheld))
-            self.history.deliver(wire.by_hand(body) if by_hand else body)
+            self.history.deliver(callbacks.by_hand(body) if by_hand else body)
 
     @rule(place=few)
     def a_callback_comes_again(self, *, place: int) -> None:
@@ -230,9 +230,9 @@ class Schedule(RuleBasedStateMachine):
         self.history.reconcile()
         self.count["clean reconciles"] += 1
         self.watermark_only_rises()
-        verdict.the_picture_is_the_truth(self.history)
-        verdict.what_was_told_has_happened(self.history)
-        verdict.what_can_be_known_was_told(self.history)
+        invariants.the_picture_is_the_truth(self.history)
+        invariants.what_was_told_has_happened(self.history)
+        invariants.what_can_be_known_was_told(self.history)
 
     def watermark_only_rises(self) -> None:
         """And whatever OneSpan dates before it was seen."""
@@ -240,7 +240,7 @@ class Schedule(RuleBasedStateMachine):
         if self.watermark != before:
             assert before is None or (self.watermark and self.watermark > before)
             self.count["reconciles"] += 1
-            verdict.all_before_the_watermark_was_seen(self.history, self.watermark)
+            invariants.all_before_the_watermark_was_seen(self.history, self.watermark)
 
     def teardown(self) -> None:
         """The end of each schedule, unless it has failed before: what was lost comes after all."""
@@ -248,12 +248,12 @@ class Schedule(RuleBasedStateMachine):
             return
         self.all_comes_clean()
         if self.history.dice.random() < SECOND_RUNS:
-            verdict.nothing_fires_for_what_is_unchanged(self.history)
+            invariants.nothing_fires_for_what_is_unchanged(self.history)
         self.history.dice.shuffle(self.history.withheld)
         while self.history.withheld:
             self.history.deliver(self.history.withheld.pop())
         self.history.work()
-        verdict.the_picture_is_the_truth(self.history)
-        verdict.what_was_told_has_happened(self.history)
-        verdict.all_that_happened_was_told(self.history)
-        verdict.the_picture_follows_from_the_journal(self.history)
+        invariants.the_picture_is_the_truth(self.history)
+        invariants.what_was_told_has_happened(self.history)
+        invariants.all_that_happened_was_told(self.history)
+        invariants.the_picture_follows_from_the_journal(self.history)

@@ -20,12 +20,12 @@ from app.store import queries
 from app.store.queries import CallbackFilter, DispatchFilter
 from config import ROOT, Settings
 from tests.browser.conftest import ARGUMENTS, DESKTOP, HERE, PHONE, log_in
-from tests.browser.installation import API_KEY, Installation
+from tests.browser.live_service import API_KEY, Installation
 from tests.conftest import KEY
-from tests.support import busy
+from tests.support import dataset
 from tests.support.chromium import CHROMIUM
 from tests.support.databases import migrate
-from tests.support.visitors import with_passwords
+from tests.support.logins import with_passwords
 
 STEPS, CROWD, WEEKS = 450, 32, 5
 PAGES = {
@@ -68,13 +68,13 @@ def in_use(folder: Path) -> Installation:
     """A service that has been used for weeks."""
     asking = {"onespan_url": "http://here", "onespan_api_key": SecretStr(API_KEY)}
     settings = settings_in(folder, **asking)
-    account = busy.live(settings, steps=STEPS, crowd=CROWD, weeks=WEEKS, until=datetime.now(UTC))
-    return Installation(settings, busy.functions(), account)
+    account = dataset.live(settings, steps=STEPS, crowd=CROWD, weeks=WEEKS, until=datetime.now(UTC))
+    return Installation(settings, dataset.functions(), account)
 
 
 def fresh(folder: Path) -> Installation:
     """A service of which nobody has heard yet."""
-    return Installation(settings_in(folder), busy.functions(), Account(1, packages=0))
+    return Installation(settings_in(folder), dataset.functions(), Account(1, packages=0))
 
 
 def addresses(installation: Installation) -> dict[str, str]:
@@ -97,7 +97,7 @@ def take(page: Page, file: Path) -> None:
     clip = {"x": 0, "y": 0, "width": window["width"], "height": min(height, 3 * window["height"])}
     page.screenshot(path=file, full_page=True, clip=clip)
     if file.stem in BEST:
-        page.screenshot(path=ROOT / "docs" / "screenshots" / f"{file.stem.removesuffix('-busy')}.png")
+        page.screenshot(path=ROOT / "docs" / "screenshots" / f"{file.stem.removesuffix('-dataset')}.png")
 
 
 def picture_all(browser: Browser, installation: Installation, folder: Path, *, called: str) -> None:

@@ -29,7 +29,7 @@ from app.errors import (
     UnsendableRequest,
     WrongAddress,
 )
-from app.onespan.access import ApiKey, Connection, Token, connection_to, read_client_token, read_oauth2_token
+from app.onespan.auth import ApiKey, Connection, Token, connection_to, read_client_token, read_oauth2_token
 from app.onespan.client import OneSpan
 from app.onespan.packages import read_package
 from app.onespan.transport import TRIES_AGAIN

@@ -21,7 +21,7 @@ from app.store.journal import Entry
 from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, TOKEN, Clock, on_both, on_sqlite, onespan_time
-from tests.support.promised import assert_promised
+from tests.support.openapi_check import assert_promised
 
 # The members that others rely on. More may come; none of these may go or change its name.
 PACKAGE = (

@@ -23,8 +23,8 @@ from app.simulator.population import populated
 from app.work.dispatch import Handlers
 from app.work.reconcile import Asked
 from tests.conftest import ADA, BEN, HOUR, NOON, TOKEN
+from tests.support.simulation import World, knowing_onespan
 from tests.support.strategies import examples
-from tests.support.world import World, knowing_onespan
 
 CHECKS = [
     not_a_server_error,

@@ -11,7 +11,7 @@ from app.simulator.faults import Faults
 from app.simulator.population import populated
 from app.store import outages
 from tests.conftest import HOUR, NOON, on_sqlite
-from tests.support.world import MINUTE, World, knowing_onespan
+from tests.support.simulation import MINUTE, World, knowing_onespan
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from app.store import logins
 from app.store.models import EndedSession, Login
 from app.web.dashboard.login import neighbourhood, way_of_ours
 from app.web.dashboard.passwords import Passwords, session_key
-from app.web.dashboard.visitor import NOBODY, name_of
+from app.web.dashboard.user import NOBODY, name_of
 from app.work.dispatch import Handlers
 from config import Key, Settings
 from tests.conftest import HOUR, NOON, TOKEN, on_sqlite
+from tests.support.logins import ACTING, LOOKING, act, add_probe, come_from, log_in, token_in, with_passwords
 from tests.support.strategies import examples
-from tests.support.visitors import ACTING, LOOKING, act, add_probe, come_from, log_in, token_in, with_passwords
 
 MINUTE = timedelta(minutes=1)
 TLS = {"base_url": "https://sign.example.com"}

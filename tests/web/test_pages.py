@@ -16,13 +16,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import GiveUp, QueryTimeout
-from app.onespan.access import ApiKey, Connection
+from app.onespan.auth import ApiKey, Connection
 from app.onespan.values import Package
 from app.web.dashboard import export, transactions
 from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import ADA, BEN, HOUR, NOON
-from tests.support.visitors import ACTING, LOOKING, log_in, token_in, with_passwords
+from tests.support.logins import ACTING, LOOKING, log_in, token_in, with_passwords
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 MANY = 120  # packages, where there have to be many

@@ -10,10 +10,10 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import Conflict
 
 from app import EXTENSION
-from app.web.dashboard.guard import BODY_LIMIT
+from app.web.dashboard.access import BODY_LIMIT
 from config import Settings
 from tests.conftest import KEY, TOKEN, on_sqlite
-from tests.support.visitors import ACTING, LOOKING, act, add_probe, log_in, token_in, with_passwords
+from tests.support.logins import ACTING, LOOKING, act, add_probe, log_in, token_in, with_passwords
 
 pytestmark = on_sqlite  # none of this touches a table
 

@@ -1,10 +1,10 @@
 """The tables. `migrations/` builds them; a test holds both to one another."""
 
-from app.store.models.asking import Missed, Outage, Process, Read, Request, Run, Sighting
 from app.store.models.base import Base
 from app.store.models.lists import Search, Tally
 from app.store.models.logins import EndedSession, Login
-from app.store.models.road import (
+from app.store.models.operations import Missed, Outage, Process, Read, Request, Run, Sighting
+from app.store.models.pipeline import (
     CALLBACK,
     DUE,
     FOUND,

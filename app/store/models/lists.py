@@ -7,7 +7,7 @@ from app.store.models.base import Base, Id, Label
 
 
 class Tally(Base):
-    """How many there are of something: of a `kind`, those that `key` says. See `app.store.tallies`."""
+    """How many there are of something: of a `kind`, those that `key` says. See `app.store.counters`."""
 
     __tablename__ = "tallies"
 

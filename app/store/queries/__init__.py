@@ -1,12 +1,19 @@
 """Every read that is shown: by the JSON API, by the pages, to the handlers."""
 
 from app.store.queries.attention import REASONS, Needing, attention_counts, attention_page
+from app.store.queries.callback_rates import Flow, Tick, flow
 from app.store.queries.callbacks import CallbackDetail, CallbackFilter, callback, callback_page
-from app.store.queries.counts import PackageCount, package_counts
+from app.store.queries.details import (
+    ChangeDetail,
+    DispatchDetail,
+    EventDetail,
+    EventFilter,
+    Pulse,
+    Silence,
+    Telling,
+)
 from app.store.queries.events import changes, dispatch, event, event_page, facts, history, pulse, recent_history
-from app.store.queries.feed import last_change, picture_mark
 from app.store.queries.filters import PackageFilter
-from app.store.queries.flow import Flow, Tick, flow
 from app.store.queries.handlers import (
     DispatchFilter,
     HandlerDetail,
@@ -16,6 +23,8 @@ from app.store.queries.handlers import (
     handler_counts,
     handler_page,
 )
+from app.store.queries.health import OutageDetail, ProcessDetail, Reach, next_due, outages, processes, reach
+from app.store.queries.package_counts import PackageCount, package_counts
 from app.store.queries.packages import SORTS, TIME_LIMIT, PackagePage, names, package_page, packages, page_of_packages
 from app.store.queries.paging import BadCursor, Page
 from app.store.queries.reconciles import (
@@ -32,16 +41,7 @@ from app.store.queries.reconciles import (
     run_page,
     silence,
 )
-from app.store.queries.shown import (
-    ChangeDetail,
-    DispatchDetail,
-    EventDetail,
-    EventFilter,
-    Pulse,
-    Silence,
-    Telling,
-)
-from app.store.queries.watching import OutageDetail, ProcessDetail, Reach, next_due, outages, processes, reach
+from app.store.queries.revision import last_change, picture_mark
 
 __all__ = [
     "REASONS",

@@ -9,11 +9,11 @@ from sqlalchemy.engine import Connection
 
 from app.onespan import values
 from app.store.models import DUE, FOUND, PARKED, RUNNING, Change, Dispatch, Event, Journal
-from app.store.picture import Cause
+from app.store.packages import Cause
 from app.store.queries.bounded import counted, counts
+from app.store.queries.details import ChangeDetail, DispatchDetail, EventDetail, EventFilter, Pulse, Telling
 from app.store.queries.paging import Page, following
 from app.store.queries.reconciles import last_done, missed_by_cause, silence
-from app.store.queries.shown import ChangeDetail, DispatchDetail, EventDetail, EventFilter, Pulse, Telling
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]

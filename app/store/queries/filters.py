@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from app.store.db import unindexed
 from app.store.models import PARKED, Attention, Dispatch, Package, Signer
-from app.store.picture import address
+from app.store.packages import address
 from app.store.search import has_words_itself, words_of
 
 ANY, NONE, PARKED_HANDLER = "any", "none", "PARKED_HANDLER"

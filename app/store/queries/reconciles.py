@@ -22,12 +22,12 @@ from sqlalchemy.engine import Connection
 
 from app.onespan.catalogue import CATALOGUE
 from app.onespan.findings import DATED, NEVER_FOUND
-from app.store import tallies
+from app.store import counters
 from app.store.models import CALLBACK, Event, Journal, Missed, Run, Tally
 from app.store.outages import DOWN, REFUSED
 from app.store.queries.bounded import COUNTED, counted, counts
+from app.store.queries.details import Silence
 from app.store.queries.paging import Page, following
-from app.store.queries.shown import Silence
 
 FINDABLE = tuple(name for name in CATALOGUE if name not in NEVER_FOUND)
 LOOKED_AT = 2000  # of the facts missed last
@@ -162,8 +162,8 @@ def delivery(connection: Connection, *, now: datetime, days: int, silence: Silen
     """The delivery rate of the last days, with what is known of a `silence`."""
     since = now.astimezone(UTC) - timedelta(days=days - 1)
     numbers = _tally(connection, _TOLD_AND_MISSED, since=since)
-    came, found, lost = (numbers[kind] for kind in (tallies.TOLD, tallies.FOUND, tallies.MISSED))
-    dates = [tallies.day(since + timedelta(days=day)) for day in range(days)]
+    came, found, lost = (numbers[kind] for kind in (counters.TOLD, counters.FOUND, counters.MISSED))
+    dates = [counters.day(since + timedelta(days=day)) for day in range(days)]
     names = [name for name in FINDABLE if came.by_name[name] or found.by_name[name]]
     total = _rate("all", came.by_day.total(), lost.by_day.total())
     return Delivery(
@@ -180,7 +180,7 @@ def delivery(connection: Connection, *, now: datetime, days: int, silence: Silen
 
 def missed_by_cause(connection: Connection, *, since: datetime) -> dict[str, int]:
     """How many facts of that day and later nobody has told, by likely cause."""
-    return dict(sorted(_tally(connection, _ONLY_MISSED, since=since)[tallies.MISSED].by_cause.items()))
+    return dict(sorted(_tally(connection, _ONLY_MISSED, since=since)[counters.MISSED].by_cause.items()))
 
 
 def silence(connection: Connection) -> Silence | None:
@@ -226,11 +226,11 @@ class Numbers:
 def _tally(connection: Connection, sums: Select[*tuple[Any, ...]], *, since: datetime) -> Mapping[str, Numbers]:
     """How many there are of that day and later, by their kind."""
     numbers: dict[str, Numbers] = defaultdict(lambda: Numbers(Counter(), Counter(), Counter()))
-    for kind, day, rest, number in connection.execute(sums, {"since": tallies.first_of(since)}):
+    for kind, day, rest, number in connection.execute(sums, {"since": counters.first_of(since)}):
         if day is not None:
             numbers[kind].by_day[day] = int(number)
             continue
-        name, *causes = map(str, tallies.parts_of(f"[{rest}"))
+        name, *causes = map(str, counters.parts_of(f"[{rest}"))
         numbers[kind].by_name[name] += int(number)
         for cause in causes:
             numbers[kind].by_cause[cause] += int(number)
@@ -285,11 +285,11 @@ def _sums(*kinds: str) -> Select[*tuple[Any, ...]]:
     """The numbers of these kinds by day, and by what follows the day; of what was told, only what can be missed."""
     since = (Tally.key >= bindparam("since"), Tally.number != 0)
     rows = {kind: select(Tally.kind, _DAY, _REST, Tally.number).where(Tally.kind == kind, *since) for kind in kinds}
-    if tallies.TOLD in rows:
-        findable = [tallies.key(name).removeprefix("[") for name in FINDABLE]
+    if counters.TOLD in rows:
+        findable = [counters.key(name).removeprefix("[") for name in FINDABLE]
         # As they are, and no parameters, of which a plan that PostgreSQL keeps would make no table to look into.
         names: BindParameter[str] = bindparam("findable", findable, expanding=True, literal_execute=True)
-        rows[tallies.TOLD] = rows[tallies.TOLD].where(_REST.element.in_(names))
+        rows[counters.TOLD] = rows[counters.TOLD].where(_REST.element.in_(names))
     row = union_all(*rows.values()).cte("counted").c
     number = func.sum(row.number).label("number")
     by_day = select(row.kind, row.day, null().label("rest"), number).group_by(row.kind, row.day)
@@ -299,7 +299,7 @@ def _sums(*kinds: str) -> Select[*tuple[Any, ...]]:
 
 
 # Put together once: they run whenever somebody looks how the service is.
-_ONLY_MISSED, _TOLD_AND_MISSED = _sums(tallies.MISSED), _sums(tallies.TOLD, tallies.FOUND, tallies.MISSED)
+_ONLY_MISSED, _TOLD_AND_MISSED = _sums(counters.MISSED), _sums(counters.TOLD, counters.FOUND, counters.MISSED)
 _UNTOLD = select(Missed.__table__).where(Missed.told_at.is_(None)).order_by(Missed.event_id.desc()).limit(LOOKED_AT)
 _LAST_ONES = _UNTOLD.subquery()
 _LAST_MISSED = (

@@ -7,11 +7,11 @@ from flask import Flask
 from flask_wtf.csrf import CSRFProtect
 
 from app.store.db import Database
-from app.web.dashboard.guard import Guard
+from app.web.dashboard.access import Guard
 from app.web.dashboard.login import login
 from app.web.dashboard.passwords import Passwords, session_key
-from app.web.dashboard.sessions import LONGEST, Cookies, Sessions
-from app.web.dashboard.visitor import may_act, who
+from app.web.dashboard.session import LONGEST, Cookies, Sessions
+from app.web.dashboard.user import may_act, who
 
 
 def open_dashboard(

@@ -7,9 +7,9 @@ from flask import Blueprint, Response, request
 from sqlalchemy.engine import Connection
 
 from app.store import queries
-from app.web.dashboard.frame import Frame, up_to
-from app.web.dashboard.view import View
-from app.web.parameters import read_parameters
+from app.web.api.parameters import read_parameters
+from app.web.dashboard.layout import Frame, up_to
+from app.web.dashboard.page_query import View
 
 FIRST = 10  # of each reason, where all are shown
 ROWS = 50

@@ -7,12 +7,12 @@ from flask import Blueprint, Response, request
 from app.onespan.catalogue import CATALOGUE
 from app.store import queries
 from app.store.queries import CallbackFilter, EventFilter
-from app.web.acts import TEST
-from app.web.dashboard import words
-from app.web.dashboard.frame import Frame, found
-from app.web.dashboard.view import View
-from app.web.endpoints import id_in
-from app.web.parameters import LAST_ID, EventName, State, Word, read_parameters
+from app.web.actions import TEST
+from app.web.api.endpoints import id_in
+from app.web.api.parameters import LAST_ID, EventName, State, Word, read_parameters
+from app.web.dashboard import labels
+from app.web.dashboard.layout import Frame, found
+from app.web.dashboard.page_query import View
 
 ROWS = 50
 NONE_YET = {
@@ -86,6 +86,6 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
                 "callback.html",
                 here="events",
                 one=shown,
-                title=f"{words.KINDS.get(shown.kind, shown.kind)} {shown.id}",
+                title=f"{labels.KINDS.get(shown.kind, shown.kind)} {shown.id}",
                 titles=titles,
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from app.onespan.values import Package
-from app.web.dashboard import words
+from app.web.dashboard import labels
 
 BEGINNING = "\ufeff"  # by which spreadsheets take it for UTF-8
 # Where a cell may begin, be the separator a comma, a semicolon or a tab, and what makes it a formula there; of full
@@ -25,7 +25,7 @@ COLUMNS: Mapping[str, Callable[[Package], object]] = {
     "sender_email": lambda package: package.sender.email,
     "signers_signed": lambda package: package.signers_completed,
     "signers_total": lambda package: package.signers_total,
-    "waiting_for": lambda package: "; ".join(words.name_of(package, one) for one in package.next_signers),
+    "waiting_for": lambda package: "; ".join(labels.name_of(package, one) for one in package.next_signers),
     "needs_attention": lambda package: "; ".join(one.reason for one in package.attention),
     "created_at": lambda package: package.created_at,
     "updated_at": lambda package: package.updated_at,

@@ -7,13 +7,13 @@ from flask.typing import ResponseReturnValue
 
 from app.onespan.catalogue import CATALOGUE
 from app.store import queries
-from app.store.choice import Choice
+from app.store.dispatch_filter import Choice
 from app.store.queries import DispatchFilter
-from app.web.dashboard.frame import Frame, up_to
+from app.web.api.parameters import EventName, Parameters, State, Word, read_parameters
+from app.web.dashboard.layout import Frame, up_to
 from app.web.dashboard.login import way_of_ours
-from app.web.dashboard.view import View
-from app.web.dashboard.visitor import acts, who
-from app.web.parameters import EventName, Parameters, State, Word, read_parameters
+from app.web.dashboard.page_query import View
+from app.web.dashboard.user import acts, who
 
 ROWS = 50
 

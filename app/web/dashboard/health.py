@@ -8,13 +8,13 @@ from flask.typing import ResponseReturnValue
 
 from app.store import queries
 from app.store.queries import Delivery, Flow, MissedFilter
-from app.web.answers import Vitals
-from app.web.dashboard import words
-from app.web.dashboard.frame import Frame, up_to
-from app.web.dashboard.plots import Bar, plot
-from app.web.dashboard.visitor import acts, who
-from app.web.parameters import ReconcileRequest
-from app.web.vitals import vitals
+from app.web.api.answers import Vitals
+from app.web.api.health import vitals
+from app.web.api.parameters import ReconcileRequest
+from app.web.dashboard import labels
+from app.web.dashboard.charts import Bar, plot
+from app.web.dashboard.layout import Frame, up_to
+from app.web.dashboard.user import acts, who
 
 DAYS = 30
 RUNS, MISSED = 10, 20  # rows that are shown
@@ -56,10 +56,10 @@ def add_views(blueprint: Blueprint, frame: Frame) -> None:
 
 def _figures(signs: Vitals) -> Iterator[dict[str, str]]:
     dwell, backlog = signs.dwell, signs.backlog
-    yield _figure("Callback to handler", words.span(dwell.p50), f"the middle of {dwell.runs:,} runs")
-    yield _figure("The slowest twentieth", words.span(dwell.p95), "or longer, from callback to handler")
+    yield _figure("Callback to handler", labels.span(dwell.p50), f"the middle of {dwell.runs:,} runs")
+    yield _figure("The slowest twentieth", labels.span(dwell.p95), "or longer, from callback to handler")
     waits = backlog.undigested + backlog.spooled
-    age = f"the oldest for {words.span(backlog.oldest_undigested)}" if backlog.undigested else "callbacks digested"
+    age = f"the oldest for {labels.span(backlog.oldest_undigested)}" if backlog.undigested else "callbacks digested"
     yield _figure("Callbacks waiting", f"{waits:,}", age, "warn" if backlog.oldest_undigested > 60 else "")  # noqa: PLR2004  (a minute)
     yield _figure("Handler runs due", up_to(backlog.due), f"{up_to(backlog.running)} running")
     yield _figure("Parked", up_to(backlog.parked), "runs that gave up", "stop" if backlog.parked else "")

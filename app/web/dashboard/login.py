@@ -13,9 +13,9 @@ from werkzeug.exceptions import BadRequest
 
 from app.store import logins
 from app.store.db import Database
-from app.web.dashboard.guard import Guard
+from app.web.dashboard.access import Guard
 from app.web.dashboard.passwords import Passwords
-from app.web.dashboard.visitor import LONGEST_NAME, Visitor, name_of
+from app.web.dashboard.user import LONGEST_NAME, Visitor, name_of
 from app.web.errors import refuse
 
 log = structlog.get_logger()

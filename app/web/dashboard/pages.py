@@ -10,12 +10,12 @@ from markupsafe import Markup
 
 from app.errors import MoreThanExpected, NoOneSpan, ReceiverError, StillRunning, TooMany, UnderWay
 from app.store.queries import BadCursor
+from app.web.api.endpoints import NoSuchThing
+from app.web.api.parameters import BadParameter
 from app.web.dashboard import attention, events, handlers, health, transaction, transactions, welcome
-from app.web.dashboard.frame import NAVIGATION, Frame
-from app.web.dashboard.guard import Guard
-from app.web.endpoints import NoSuchThing
+from app.web.dashboard.access import Guard
+from app.web.dashboard.layout import NAVIGATION, Frame
 from app.web.errors import refuse
-from app.web.parameters import BadParameter
 
 ROOMS = (transactions, transaction, attention, events, handlers, health, welcome)
 NOT_NOW = (StillRunning, UnderWay, NoOneSpan, MoreThanExpected, TooMany)

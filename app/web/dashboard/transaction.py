@@ -11,9 +11,9 @@ from flask.typing import ResponseReturnValue
 from app.onespan.values import Package
 from app.store import queries
 from app.store.queries import ChangeDetail, EventDetail, EventFilter
-from app.web.dashboard import words
-from app.web.dashboard.frame import Frame, found
-from app.web.dashboard.visitor import acts, who
+from app.web.dashboard import labels
+from app.web.dashboard.layout import Frame, found
+from app.web.dashboard.user import acts, who
 
 EVENTS_SHOWN = 100
 CHANGES_SHOWN = 400
@@ -91,17 +91,17 @@ def timeline(package: Package, events: Sequence[EventDetail], changes: Iterable[
         if event_id is None and oldest and one.recorded_at < oldest:
             continue
         entry = entries[event_id] if event_id else others.setdefault(cause, _of_cause(one))
-        entry.changes.append(words.change(package, one))
+        entry.changes.append(labels.change(package, one))
     return sorted([*entries.values(), *others.values()], key=lambda one: one.at, reverse=True)
 
 
 def _of_event(package: Package, event: EventDetail) -> Entry:
     kind = "told" if event.source == "callback" else "found"
     cause = ("callback", event.callbacks[0].id) if event.callbacks else None
-    return Entry(event.happened_at, kind, words.sentence(package, event), event, cause)
+    return Entry(event.happened_at, kind, labels.sentence(package, event), event, cause)
 
 
 def _of_cause(one: ChangeDetail) -> Entry:
-    kind, what = words.CAUSE_KINDS.get(one.cause.kind, ("read", one.cause.kind))
+    kind, what = labels.CAUSE_KINDS.get(one.cause.kind, ("read", one.cause.kind))
     at = one.happened_at if one.cause.kind in ("callback", "snapshot") else one.recorded_at
     return Entry(at, kind, what.format(who=one.cause.id), None, (one.cause.kind, one.cause.id))

@@ -11,12 +11,12 @@ from sqlalchemy.engine import Connection
 
 from app.store import queries
 from app.store.queries import PackageCount, PackageFilter
-from app.web.acts import TEST
-from app.web.dashboard import export, words
-from app.web.dashboard.frame import Frame
-from app.web.dashboard.view import View
+from app.web.actions import TEST
+from app.web.api.parameters import Reason, Word, read_parameters
+from app.web.dashboard import export, labels
+from app.web.dashboard.layout import Frame
+from app.web.dashboard.page_query import View
 from app.web.errors import refuse
-from app.web.parameters import Reason, Word, read_parameters
 
 ROWS = 50
 CHUNK = 200  # rows of the CSV that are read at once
@@ -130,7 +130,7 @@ def _shelves(counts: Iterable[PackageCount], asked: TransactionsView) -> Iterato
     yield _shelf("All", sum(by_status.values()), asked, "")
     known = [one for one in SHELVES if by_status.get(one)]
     for status in [*known, *sorted(set(by_status) - set(SHELVES) - {""})]:
-        yield _shelf(words.status(status).word, by_status[status], asked, status)
+        yield _shelf(labels.status(status).word, by_status[status], asked, status)
 
 
 def _shelf(name: str, number: int, asked: TransactionsView, status: str) -> dict[str, Any]:

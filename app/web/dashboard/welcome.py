@@ -3,8 +3,8 @@
 from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 
-from app.web.dashboard.frame import Frame
-from app.web.dashboard.visitor import acts, who
+from app.web.dashboard.layout import Frame
+from app.web.dashboard.user import acts, who
 
 
 def add_views(blueprint: Blueprint, frame: Frame) -> None:

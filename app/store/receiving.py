@@ -1,0 +1,15 @@
+"""Since when we listen: what happened before was nobody's to tell us."""
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.engine import Connection
+
+from app.store import reconciles
+from app.store.models import Journal
+
+
+def began_at(connection: Connection) -> datetime | None:
+    """When the first callback came in, or the first import that came to its end began, whichever was earlier."""
+    first = select(Journal.received_at).where(Journal.kind == "callback").order_by(Journal.id).limit(1)
+    return min(filter(None, (connection.scalar(first), reconciles.first_import(connection))), default=None)

@@ -1,0 +1,230 @@
+"""One example of each answer, for the API's document: the stories of one lease, told in values."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args, get_origin
+
+from app.onespan.callbacks import Callback
+from app.onespan.values import Attention, Document, Package, Sender, Signer
+from app.store.packages import Cause
+from app.store.queries import (
+    CallbackDetail,
+    ChangeDetail,
+    Delivery,
+    DispatchDetail,
+    EventDetail,
+    Flow,
+    HandlerDetail,
+    MissedDetail,
+    Needing,
+    OutageDetail,
+    PackageCount,
+    PackagePage,
+    Page,
+    ProcessDetail,
+    Reach,
+    RunDetail,
+    RunDispatch,
+    Telling,
+    Tick,
+)
+from app.store.queries.reconciles import Rate
+from app.web.api.answers import (
+    Backlog,
+    Dwell,
+    OneSpanSide,
+    PackageCounts,
+    ReadWanted,
+    ReasonCounts,
+    Reconciles,
+    Replayed,
+    Vitals,
+)
+from app.web.api.parameters import ReconcileRequest, ReplayRequest
+from app.web.api.schemas import shape_of
+
+NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+TEN, NOON = NINE + timedelta(hours=1), NINE + timedelta(hours=3)
+SOON = timedelta(milliseconds=80)
+LEASE = "GY2f0mB1xT7pWkQd8uJcVh3sLr4="
+BODY = (
+    '{"name":"EMAIL_BOUNCE","sessionUser":"ben","packageId":"GY2f0mB1xT7pWkQd8uJcVh3sLr4=",'
+    '"message":"BOUNCE","createdDate":"2026-03-02T10:00:00.000Z"}'
+)
+CLEO = Sender("cleo", "Cleo Sender", "cleo@example.com")
+DISPATCH = (7, "tell_the_sender", "parked", 1, TEN + SOON, TEN + SOON, "the mail server refuses the address")
+RUN = RunDetail(
+    id=2,
+    kind="reconcile",
+    reason="interval",
+    by=None,
+    state="done",
+    fires=False,
+    since=NINE - timedelta(days=1),
+    until=NOON - timedelta(minutes=10),
+    began_at=NOON,
+    finished_at=NOON + timedelta(seconds=2),
+    due_at=NOON + timedelta(seconds=2),
+    error=None,
+    requests=7,
+    shown=25,
+    changed=3,
+    asked=0,
+    unreadable=0,
+    found=1,
+)
+OUTAGE = OutageDetail(1, "unreachable", NINE, TEN)
+RATE = Rate("2026-03-02", 340, 4, 0.9884)
+
+ANSWERS: Mapping[type, Any] = {
+    Package: Package(
+        id=LEASE,
+        name="Lease of Ada and Ben",
+        type="PACKAGE",
+        status="SENT",
+        status_at=NINE,
+        sender=CLEO,
+        created_at=NINE,
+        updated_at=TEN,
+        due_at=NOON + timedelta(days=7),
+        signers_total=2,
+        signers_completed=1,
+        attention=(Attention("EMAIL_BOUNCE", TEN, "ben", "BOUNCE"),),
+        documents=(Document("lease", "Lease", ("ada",), NINE + timedelta(minutes=30)),),
+        signers=(
+            Signer("ada", "role-1", "Ada Signer", "ada@example.com", 1, "COMPLETED", NINE + timedelta(minutes=30)),
+            Signer("ben", "role-2", "Ben Signer", "ben@example.com", 2, email_bounce="BOUNCE"),
+        ),
+        next_signers=("ben",),
+        last_event_at=TEN,
+        read_at=NINE + timedelta(seconds=5),
+    ),
+    ChangeDetail: ChangeDetail(3, LEASE, "package", "status", "DRAFT", "SENT", NINE, NINE + SOON, Cause("callback", 1)),
+    EventDetail: EventDetail(
+        id=5,
+        name="EMAIL_BOUNCE",
+        package_id=LEASE,
+        signer_id="ben",
+        document_id=None,
+        message="BOUNCE",
+        happened_at=TEN,
+        first_received_at=TEN + SOON,
+        source="callback",
+        repeats=0,
+        found_after=None,
+        found_until=None,
+        session_user="ben",
+        extra={},
+        callbacks=[Telling(6, TEN + SOON, "first", BODY)],
+        dispatches=[DispatchDetail(*DISPATCH)],
+    ),
+    CallbackDetail: CallbackDetail(
+        id=6,
+        kind="callback",
+        received_at=TEN + SOON,
+        key="first",
+        package_id=LEASE,
+        event_id=5,
+        event_name="EMAIL_BOUNCE",
+        repeat=False,
+        digested_at=TEN + 2 * SOON,
+        unreadable=None,
+        body=BODY,
+        understood=Callback("EMAIL_BOUNCE", LEASE, "ben", None, "BOUNCE", TEN, {}),
+    ),
+    DispatchDetail: DispatchDetail(7, "tell_the_sender", "due", 0, NOON, None, None),
+    RunDispatch: RunDispatch(*DISPATCH, 5, "EMAIL_BOUNCE", LEASE, TEN),
+    HandlerDetail: HandlerDetail("tell_the_sender", ["EMAIL_BOUNCE"], 0, 0, 1, 500, NINE),
+    Needing: Needing(
+        package_id=LEASE,
+        package_name="Lease of Ada and Ben",
+        status="SENT",
+        sender=CLEO,
+        due_at=NOON + timedelta(days=7),
+        reason="EMAIL_BOUNCE",
+        since=TEN,
+        who="ben",
+        who_name="Ben Signer",
+        detail="BOUNCE",
+        dispatch_id=None,
+    ),
+    PackageCounts: PackageCounts(
+        [
+            PackageCount("PACKAGE", "SENT", trashed=False, deleted=False, number=212),
+            PackageCount("PACKAGE", "DRAFT", trashed=True, deleted=False, number=3),
+        ]
+    ),
+    Flow: Flow([Tick(NOON, 12), Tick(NOON + timedelta(minutes=1), 7)], [Tick(NOON, 19)]),
+    ReasonCounts: ReasonCounts({"EMAIL_BOUNCE": 1, "DECLINED": 12, "PARKED_HANDLER": 1}, 500),
+    Replayed: Replayed(12, more=False),
+    ReadWanted: ReadWanted(LEASE, NOON, is_known=True),
+    RunDetail: RUN,
+    MissedDetail: MissedDetail(438, "PACKAGE_ARCHIVE", LEASE, TEN, NOON, 7200.0, "down", None),
+    Delivery: Delivery(
+        1, 340, 4, 0.9884, [RATE], [Rate("PACKAGE_ARCHIVE", 8, 3, 0.7273)], {"down": 3, "no trace": 1}, None
+    ),
+    Vitals: Vitals(
+        is_ready=True,
+        reasons=[],
+        notes=["Callbacks waiting in the spool for the database: 1."],
+        dwell=Dwell(500, 0.08, 0.21, 0.4),
+        backlog=Backlog(undigested=2, oldest_undigested=0.1, spooled=1, due=3, running=1, parked=1),
+        reconciles=Reconciles(None, RUN, 6.0, NOON + timedelta(hours=6)),
+        missed={"down": 3, "no trace": 1},
+        silence=None,
+        onespan=OneSpanSide(
+            is_asked=True, why_not=None, reach=Reach(answers=True, error=None, answered_at=NOON, unreachable=OUTAGE)
+        ),
+        processes=[
+            ProcessDetail(
+                name="receiver-1:4711:9f3c2a1b",
+                takes_callbacks=True,
+                started_at=NINE,
+                seen_at=NOON,
+                stopped_at=None,
+                is_alive=True,
+            )
+        ],
+        outages=[OUTAGE],
+    ),
+}
+BODIES: Mapping[type, Any] = {
+    ReconcileRequest: ReconcileRequest(since=NINE),
+    ReplayRequest: ReplayRequest(handler="tell_the_sender", expect=12),
+}
+# The codes of each status, each with a message.
+CODES: Mapping[int, Mapping[str, str]] = {
+    400: {"bad_parameter": "stauts: is no parameter here"},
+    401: {"no_token": "Send one of API_TOKENS as `Authorization: Bearer <token>`."},
+    404: {"not_found": "There is no such thing here: no event 4711"},
+    409: {
+        "still_running": "The dispatch is running now; replay it when it has ended.",
+        "under_way": "A reconcile is under way; wait for its end.",
+        "no_onespan": "There is no OneSpan to ask: set ONESPAN_URL, and ONESPAN_API_KEY or ...",
+        "more_than_expected": "By now more runs are chosen than were expected: 15, not 12; count again",
+        "too_many": "So many runs are chosen that they would keep this request for too long: more than 10000; ...",
+    },
+    413: {"request_entity_too_large": "The data value transmitted exceeds the capacity limit."},
+    500: {"our_fault": "Something went wrong here. It is logged; nothing was changed."},
+    503: {
+        "database_unavailable": "The database does not answer; try again.",
+        "database_behind": "The database is not at this version: run `flask db upgrade`.",
+        "busy": "Too many requests at once; try again.",
+    },
+}
+
+
+def example_of(kind: Any) -> Any:
+    """An example as JSON, of an answer or of a body; None where there is none."""
+    if kind is PackagePage:
+        return _json(kind, PackagePage([ANSWERS[Package]], None))
+    if get_origin(kind) is Page:
+        (item,) = get_args(kind)
+        return _json(kind, Page([ANSWERS[item]], None))
+    if kind in BODIES:
+        return BODIES[kind].model_dump(mode="json", exclude_unset=True)
+    return _json(kind, ANSWERS[kind]) if kind in ANSWERS else None
+
+
+def _json(kind: Any, value: Any) -> Any:
+    return shape_of(kind).dump_python(value, mode="json")
