@@ -12,9 +12,10 @@ from sqlalchemy.engine import Connection
 from app.onespan.callbacks import Callback
 from app.onespan.claims import iso
 from app.onespan.findings import ONCE, ToldEvent
-from app.store import counters
 from app.store.bulk import insert_all
+from app.store.counters import EventKind, add_events, day_of
 from app.store.models import Event
+from app.store.states import EventSource
 
 # Without a `createdDate` an identical callback within this time of the first is a repeat; later it is news.
 SAME_FACT = timedelta(minutes=5)
@@ -141,12 +142,12 @@ def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[Unco
 
 def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
     """Note by which callback, its fingerprint, these events were told after all."""
-    told: Counter[str] = Counter()
+    told: Counter[EventKind] = Counter()
     for event, fingerprint in confirmed.items():
         row = connection.execute(_CONFIRM, {"event": event, "telling": fingerprint}).one()
-        told[_day_and_name(row.happened_at, row.name)] += 1
-    counters.count(connection, counters.TOLD, told)
-    counters.count(connection, counters.FOUND, {key: -number for key, number in told.items()})
+        told[EventKind(day_of(row.happened_at), row.name)] += 1
+    add_events(connection, EventSource.CALLBACK, told)
+    add_events(connection, EventSource.RECONCILE, {kind: -number for kind, number in told.items()})
 
 
 def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[ToldEvent]:
@@ -193,9 +194,10 @@ def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:
         for event_id, event in enumerate(new, start=last + 1)
     ]
     insert_all(connection, Event, rows)
-    for kind, source in ((counters.TOLD, "callback"), (counters.FOUND, "reconcile")):
-        counted = Counter(_day_and_name(one.happened_at, one.callback.name) for one in new if one.source == source)
-        counters.count(connection, kind, counted)
+    for source in EventSource:
+        of_source = [event for event in new if event.source == source]
+        kinds = Counter(EventKind(day_of(event.happened_at), event.callback.name) for event in of_source)
+        add_events(connection, source, kinds)
     return list(range(last + 1, last + 1 + len(new)))
 
 
@@ -206,10 +208,6 @@ def count_repeats(connection: Connection, repeats: Mapping[int, int]) -> None:
             update(Event).where(Event.id == bindparam("event")).values(repeats=Event.repeats + bindparam("more"))
         )
         connection.execute(statement, [{"event": event, "more": more} for event, more in repeats.items()])
-
-
-def _day_and_name(happened_at: datetime, name: str) -> str:
-    return counters.key(counters.day(happened_at), name)
 
 
 def _undated(content: str, at: datetime) -> str:

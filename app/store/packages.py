@@ -20,7 +20,7 @@ from app.onespan.values import Package as PackageValue
 from app.onespan.values import Signer as SignerValue
 from app.store import counters, search
 from app.store.bulk import insert_all, upsert_all
-from app.store.counters import kind_key
+from app.store.counters import PackageKind
 from app.store.models import Attention, Change, Document, Package, Search, Signer
 
 # What each change is about; the rest of the picture follows from these, or is when and not what.
@@ -57,7 +57,7 @@ class NewChange:
 
 def states(connection: Connection, package_ids: Iterable[str]) -> dict[str, State]:
     """All that is claimed of these packages; those never heard of are left out."""
-    return {row.id: row.state for row in connection.execute(_STATES, {"ids": list(package_ids)})}
+    return {row.id: row.claims for row in connection.execute(_STATES, {"ids": list(package_ids)})}
 
 
 def packages_after(connection: Connection, package_id: str, *, limit: int) -> list[str]:
@@ -70,7 +70,7 @@ def packages_after(connection: Connection, package_id: str, *, limit: int) -> li
 class ListEntry:
     """What lists find a package by: the kind it is counted as, the name it is sorted by, the text it is searched by."""
 
-    kind: str
+    kind: PackageKind
     sort_name: str
     text: str | None
 
@@ -78,7 +78,7 @@ class ListEntry:
 def list_entries(connection: Connection, package_ids: Iterable[str]) -> dict[str, ListEntry]:
     """What lists find the stored packages by, by id."""
     return {
-        row.id: ListEntry(kind_key(row.trashed, row.deleted, row.type, row.status), row.sort_name, row.text)
+        row.id: ListEntry(PackageKind(row.trashed, row.deleted, row.type, row.status), row.sort_name, row.text)
         for row in connection.execute(_LIST_ENTRIES, {"ids": list(package_ids)})
     }
 
@@ -86,22 +86,22 @@ def list_entries(connection: Connection, package_ids: Iterable[str]) -> dict[str
 def list_entry(package: PackageValue) -> ListEntry:
     """What lists are to find a package by."""
     return ListEntry(
-        kind_key(package.trashed, package.deleted, package.type, package.status),
+        PackageKind(package.trashed, package.deleted, package.type, package.status),
         search.fold(package.name or "")[:SORT_NAME],
         search.text_of(package),
     )
 
 
-def count_kinds(connection: Connection) -> Counter[str]:
-    """How many packages there are of each kind: what the tally has to say."""
+def count_kinds(connection: Connection) -> Counter[PackageKind]:
+    """How many packages there are of each kind, counted anew: what the counters must say."""
     columns = (Package.trashed, Package.deleted, Package.type, Package.status)
     found = connection.execute(select(*columns, func.count()).group_by(*columns))
-    return Counter({kind_key(*row[:-1]): row[-1] for row in found})
+    return Counter({PackageKind(*row[:-1]): row[-1] for row in found})
 
 
 def erase(connection: Connection, package_ids: Sequence[str]) -> None:
     """Forget packages that nobody ever told of."""
-    counters.count(connection, counters.PACKAGES, _fewer(list_entries(connection, package_ids)))
+    counters.add_packages(connection, _fewer(list_entries(connection, package_ids)))
     search.erase(connection, package_ids)
     for table in (Signer, Document, Attention):
         connection.execute(delete(table).where(table.package_id.in_(package_ids)))
@@ -195,7 +195,7 @@ def paint(
     )
     more = Counter(entry.kind for entry in after.values())
     more.update(_fewer(before))
-    counters.count(connection, counters.PACKAGES, more)
+    counters.add_packages(connection, more)
     stored = {package_id: entry.text for package_id, entry in before.items()}
     texts = {package_id: entry.text or "" for package_id, entry in after.items()}
     search.write(connection, {key: text for key, text in texts.items() if stored.get(key) != text})
@@ -204,7 +204,7 @@ def paint(
     _write_attention(connection, [one for one in packages if _attention_changed(one, old.get(one.id))])
 
 
-def _fewer(before: Mapping[str, ListEntry]) -> dict[str, int]:
+def _fewer(before: Mapping[str, ListEntry]) -> dict[PackageKind, int]:
     return {kind: -number for kind, number in Counter(entry.kind for entry in before.values()).items()}
 
 
@@ -217,7 +217,7 @@ def _package(state: State, package: PackageValue, sort_name: str) -> dict[str, A
         "sender_email": package.sender.email,
         "next_signers": list(package.next_signers),
         "sort_name": sort_name,
-        "state": state,
+        "claims": state,
     }
 
 
@@ -285,7 +285,7 @@ def _write_attention(connection: Connection, packages: Sequence[PackageValue]) -
     insert_all(connection, Attention, rows)
 
 
-_STATES = select(Package.id, Package.state).where(Package.id.in_(bindparam("ids", expanding=True)))
+_STATES = select(Package.id, Package.claims).where(Package.id.in_(bindparam("ids", expanding=True)))
 _LIST_ENTRIES = (
     select(Package.id, Package.trashed, Package.deleted, Package.type, Package.status, Package.sort_name, Search.text)
     .outerjoin(Search, Search.package_id == Package.id)

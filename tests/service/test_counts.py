@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from app.store import counters, queries
 from app.store.queries import Flow, PackageCount
@@ -101,11 +102,11 @@ def test_callbacks_of_long_ago_are_in_no_tick(flow, tell, clock):
 
 def test_minutes_that_nobody_asks_for_are_forgotten(service, tell, clock, monkeypatch):
     """After three days, some at each turn of the watch; the days of the facts stay."""
-    monkeypatch.setattr(counters, "FORGOTTEN", 2)
+    monkeypatch.setattr(counters, "MINUTES_DELETED", 2)
 
-    def kept(kind: str) -> int:
+    def kept(table: str) -> int:
         with service.database.read() as connection:
-            return len(counters.counted(connection, kind))
+            return connection.scalar(text(f"SELECT count(*) FROM {table}"))
 
     for number in range(4):
         tell("PACKAGE_CREATE", package=f"p{number}")
@@ -115,7 +116,7 @@ def test_minutes_that_nobody_asks_for_are_forgotten(service, tell, clock, monkey
 
     left = []
     for _ in range(4):
-        left.append(kept(counters.CALLBACKS))
+        left.append(kept("callback_counts"))
         service.watch.turn()
     assert left == [4, 2, 1, 1]
-    assert kept(counters.TOLD) == 1
+    assert kept("event_counts") == 1

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Integer, bindparam, func, select
+from sqlalchemy import Integer, bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from app.store import counters
-from app.store.models import Tally
+from app.store.counters import minute_of
+from app.store.models import CallbackCount
 
 MINUTES, HOURS = 60, 48
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-MINUTE_LONG, HOUR_LONG = len("2026-01-31T12:00"), len("2026-01-31T12")
+MINUTES_OF_HOUR = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ def flow(connection: Connection, *, now: datetime) -> Flow:
     """How callbacks came in lately. They count once they are digested."""
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
     hour = minute.replace(minute=0)
-    by_minute = _came(connection, since=minute - (MINUTES - 1) * MINUTE, until=minute, letters=MINUTE_LONG)
-    by_hour = _came(connection, since=hour - (HOURS - 1) * HOUR, until=minute, letters=HOUR_LONG)
+    by_minute = _received(connection, since=minute - (MINUTES - 1) * MINUTE, until=minute, width=1)
+    by_hour = _received(connection, since=hour - (HOURS - 1) * HOUR, until=minute, width=MINUTES_OF_HOUR)
     return Flow(
-        [Tick(at, by_minute.get(counters.minute(at)[:MINUTE_LONG], 0)) for at in _last(minute, MINUTES, MINUTE)],
-        [Tick(at, by_hour.get(counters.minute(at)[:HOUR_LONG], 0)) for at in _last(hour, HOURS, HOUR)],
+        [Tick(at, by_minute.get(minute_of(at), 0)) for at in _last(minute, MINUTES, MINUTE)],
+        [Tick(at, by_hour.get(minute_of(at) // MINUTES_OF_HOUR, 0)) for at in _last(hour, HOURS, HOUR)],
     )
 
 
@@ -47,15 +47,15 @@ def _last(now: datetime, many: int, each: timedelta) -> Iterator[datetime]:
     return (now - ago * each for ago in reversed(range(many)))
 
 
-def _came(connection: Connection, *, since: datetime, until: datetime, letters: int) -> dict[str, int]:
-    """How many came, by the first letters of the minute."""
-    within = {"since": counters.minute(since), "until": counters.minute(until), "letters": letters}
-    return {at: int(number) for at, number in connection.execute(_CAME, within)}
+def _received(connection: Connection, *, since: datetime, until: datetime, width: int) -> dict[int, int]:
+    """How many callbacks were received, by interval of `width` minutes, counted from 1970."""
+    within = {"since": minute_of(since), "until": minute_of(until), "width": width}
+    return {interval: int(number) for interval, number in connection.execute(_RECEIVED, within)}
 
 
-_AT = func.substr(Tally.key, 1, bindparam("letters", type_=Integer))
-_CAME = (
-    select(_AT, func.sum(Tally.number))
-    .where(Tally.kind == counters.CALLBACKS, Tally.key >= bindparam("since"), Tally.key <= bindparam("until"))
-    .group_by(_AT)
+_INTERVAL = CallbackCount.minute // bindparam("width", type_=Integer)
+_RECEIVED = (
+    select(_INTERVAL, func.sum(CallbackCount.number))
+    .where(CallbackCount.minute >= bindparam("since"), CallbackCount.minute <= bindparam("until"))
+    .group_by(text("1"))
 )

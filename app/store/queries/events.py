@@ -14,6 +14,7 @@ from app.store.queries.bounded import counted, counts
 from app.store.queries.details import ChangeDetail, DispatchDetail, EventDetail, EventFilter, Pulse, Telling
 from app.store.queries.paging import Page, following
 from app.store.queries.reconciles import last_done, missed_by_cause, silence
+from app.store.states import JournalState, literal
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
@@ -166,7 +167,7 @@ _DISPATCH = tuple(
 _TELLING = (Journal.id, Journal.event_id, Journal.received_at, Journal.key, Journal.body)
 # Put together once, for they run at every turn of the dispatcher, or whenever somebody looks how the service is.
 _FACTS = select(*_EVENT, Event.fingerprint).where(Event.id.in_(bindparam("ids", expanding=True)))
-_WAITING = select(Journal.received_at).where(Journal.digested_at.is_(None)).order_by(Journal.id)
+_WAITING = select(Journal.received_at).where(Journal.state == literal(JournalState.PENDING)).order_by(Journal.id)
 _BACKLOG = counts(_WAITING, *(select(Dispatch.id).where(Dispatch.state == state) for state in OPEN_OR_PARKED.values()))
 _LATELY = (
     select(Dispatch.event_id, Dispatch.finished_at, Dispatch.fence)

@@ -20,5 +20,8 @@ class PackageCount:
 
 def package_counts(connection: Connection) -> list[PackageCount]:
     """The numbers of packages, of each kind that there is. They are kept beside the packages, and exact."""
-    counted = counters.counted(connection, counters.PACKAGES)
-    return [PackageCount(*counters.kind_of(kind), number) for kind, number in counted.items() if number > 0]
+    return [
+        PackageCount(kind.type, kind.status, kind.trashed, kind.deleted, number)
+        for kind, number in counters.count_packages(connection).items()
+        if number > 0
+    ]

@@ -22,12 +22,13 @@ from sqlalchemy.engine import Connection
 
 from app.onespan.catalogue import CATALOGUE
 from app.onespan.findings import DATED, NEVER_FOUND
-from app.store import counters
-from app.store.models import CALLBACK, Event, Journal, Missed, Run, Tally
+from app.store.counters import day_of
+from app.store.models import CALLBACK, Event, EventCount, Journal, Missed, MissedCount, Run
 from app.store.outages import DOWN, REFUSED
 from app.store.queries.bounded import COUNTED, counted, counts
 from app.store.queries.details import Silence
 from app.store.queries.paging import Page, following
+from app.store.states import EventSource
 
 FINDABLE = tuple(name for name in CATALOGUE if name not in NEVER_FOUND)
 LOOKED_AT = 2000  # of the facts missed last
@@ -161,9 +162,9 @@ def _conditions(wanted: MissedFilter) -> list[ColumnElement[bool]]:
 def delivery(connection: Connection, *, now: datetime, days: int, silence: Silence | None) -> Delivery:
     """The delivery rate of the last days, with what is known of a `silence`."""
     since = now.astimezone(UTC) - timedelta(days=days - 1)
-    numbers = _tally(connection, _TOLD_AND_MISSED, since=since)
-    came, found, lost = (numbers[kind] for kind in (counters.TOLD, counters.FOUND, counters.MISSED))
-    dates = [counters.day(since + timedelta(days=day)) for day in range(days)]
+    numbers = _numbers(connection, _REPORTED_AND_MISSED, since=since)
+    came, found, lost = numbers[REPORTED], numbers[FOUND_ONLY], numbers[MISSED]
+    dates = [day_of(since + timedelta(days=day)).isoformat() for day in range(days)]
     names = [name for name in FINDABLE if came.by_name[name] or found.by_name[name]]
     total = _rate("all", came.by_day.total(), lost.by_day.total())
     return Delivery(
@@ -180,7 +181,7 @@ def delivery(connection: Connection, *, now: datetime, days: int, silence: Silen
 
 def missed_by_cause(connection: Connection, *, since: datetime) -> dict[str, int]:
     """How many facts of that day and later nobody has told, by likely cause."""
-    return dict(sorted(_tally(connection, _ONLY_MISSED, since=since)[counters.MISSED].by_cause.items()))
+    return dict(sorted(_numbers(connection, _ONLY_MISSED, since=since)[MISSED].by_cause.items()))
 
 
 def silence(connection: Connection) -> Silence | None:
@@ -223,17 +224,15 @@ class Numbers:
     by_cause: Counter[str]
 
 
-def _tally(connection: Connection, sums: Select[*tuple[Any, ...]], *, since: datetime) -> Mapping[str, Numbers]:
+def _numbers(connection: Connection, sums: Select[*tuple[Any, ...]], *, since: datetime) -> Mapping[str, Numbers]:
     """How many there are of that day and later, by their kind."""
     numbers: dict[str, Numbers] = defaultdict(lambda: Numbers(Counter(), Counter(), Counter()))
-    for kind, day, rest, number in connection.execute(sums, {"since": counters.first_of(since)}):
+    for kind, day, name, cause, number in connection.execute(sums, {"since": day_of(since)}):
         if day is not None:
-            numbers[kind].by_day[day] = int(number)
+            numbers[kind].by_day[day.isoformat()] = int(number)
             continue
-        name, *causes = map(str, counters.parts_of(f"[{rest}"))
         numbers[kind].by_name[name] += int(number)
-        for cause in causes:
-            numbers[kind].by_cause[cause] += int(number)
+        numbers[kind].by_cause[cause] += int(number)
     return numbers
 
 
@@ -276,30 +275,42 @@ _RUN = (
     _FOUND,
 )
 
-# A key of a tally is a JSON list: the day, and then the name and what else there is.
-_DAY = func.substr(Tally.key, len('["') + 1, len("2026-01-31")).label("day")
-_REST = func.substr(Tally.key, len('["2026-01-31",') + 1).label("rest")
+REPORTED, FOUND_ONLY, MISSED = "reported", "found", "missed"
 
 
-def _sums(*kinds: str) -> Select[*tuple[Any, ...]]:
-    """The numbers of these kinds by day, and by what follows the day; of what was told, only what can be missed."""
-    since = (Tally.key >= bindparam("since"), Tally.number != 0)
-    rows = {kind: select(Tally.kind, _DAY, _REST, Tally.number).where(Tally.kind == kind, *since) for kind in kinds}
-    if counters.TOLD in rows:
-        findable = [counters.key(name).removeprefix("[") for name in FINDABLE]
-        # As they are, and no parameters, of which a plan that PostgreSQL keeps would make no table to look into.
-        names: BindParameter[str] = bindparam("findable", findable, expanding=True, literal_execute=True)
-        rows[counters.TOLD] = rows[counters.TOLD].where(_REST.element.in_(names))
-    row = union_all(*rows.values()).cte("counted").c
+def _counts(
+    kind: str, table: type[EventCount] | type[MissedCount], cause: ColumnElement[str], *conditions: ColumnElement[bool]
+) -> Select[*tuple[Any, ...]]:
+    """The counters of one kind; `cause` is empty where they have none."""
+    since = (table.day >= bindparam("since", type_=table.day.type), table.number != 0)
+    kind_column: ColumnElement[str] = literal_column(f"'{kind}'")
+    columns = (kind_column.label("kind"), table.day, table.name, cause.label("cause"), table.number)
+    return select(*columns).where(*since, *conditions)
+
+
+def _sums(*parts: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """The numbers by day, and by name and cause."""
+    row = union_all(*parts).cte("counted").c
     number = func.sum(row.number).label("number")
-    by_day = select(row.kind, row.day, null().label("rest"), number).group_by(row.kind, row.day)
-    by_rest = select(row.kind, null(), row.rest, number).group_by(row.kind, row.rest)
-    both = union_all(by_day, by_rest).subquery()
+    no_text: ColumnElement[str] = literal_column("''")
+    by_day = select(row.kind, row.day, no_text.label("name"), no_text.label("cause"), number)
+    by_name = select(row.kind, null(), row.name, row.cause, number)
+    both = union_all(by_day.group_by(row.kind, row.day), by_name.group_by(row.kind, row.name, row.cause)).subquery()
     return select(both)
 
 
+# Written into the statement: with parameters a plan that PostgreSQL keeps would not use a hash table for them.
+_FINDABLE: BindParameter[str] = bindparam("findable", FINDABLE, expanding=True, literal_execute=True)
+_NO_CAUSE: ColumnElement[str] = literal_column("''")
+_REPORTED = _counts(
+    REPORTED, EventCount, _NO_CAUSE, EventCount.source == EventSource.CALLBACK, EventCount.name.in_(_FINDABLE)
+)
+_FOUND_ONLY = _counts(FOUND_ONLY, EventCount, _NO_CAUSE, EventCount.source == EventSource.RECONCILE)
+_MISSED = _counts(MISSED, MissedCount, MissedCount.cause.expression)
+
+
 # Put together once: they run whenever somebody looks how the service is.
-_ONLY_MISSED, _TOLD_AND_MISSED = _sums(counters.MISSED), _sums(counters.TOLD, counters.FOUND, counters.MISSED)
+_ONLY_MISSED, _REPORTED_AND_MISSED = _sums(_MISSED), _sums(_REPORTED, _FOUND_ONLY, _MISSED)
 _UNTOLD = select(Missed.__table__).where(Missed.told_at.is_(None)).order_by(Missed.event_id.desc()).limit(LOOKED_AT)
 _LAST_ONES = _UNTOLD.subquery()
 _LAST_MISSED = (
