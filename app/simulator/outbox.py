@@ -99,7 +99,7 @@ class Outbox:
             for callback in outgoing:
                 heapq.heappush(self._waiting, (callback.due, next(self._number), callback.body))
 
-    def take_due(self, now: datetime) -> list[bytes]:
+    def due(self, now: datetime) -> list[bytes]:
         """Remove and return the bodies that have arrived by `now`, earliest first."""
         with self._lock:
             bodies = []

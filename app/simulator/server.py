@@ -168,9 +168,9 @@ def answering(app: Flask, *, port: int) -> Iterator[str]:
 
     Raises `OSError` if the port is not available.
     """
-    with socket.create_server(("127.0.0.1", port)) as listener:  # raises, where `make_server` would exit the process
-        port = listener.getsockname()[1]
-        server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_QuietHandler, fd=listener.fileno())
+    with socket.create_server(("127.0.0.1", port)) as bound:  # raises, where `make_server` would exit the process
+        port = bound.getsockname()[1]
+        server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_QuietHandler, fd=bound.fileno())
     thread = threading.Thread(
         target=server.serve_forever, args=(SHUTDOWN_POLL_SECONDS,), name="simulated-onespan", daemon=True
     )

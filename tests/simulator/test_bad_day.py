@@ -54,7 +54,7 @@ class Day:
         for _ in range(5000):
             self.clock.forward(timedelta(seconds=1))
             self.outbox.put(self.account.step(self.clock.now), now=self.clock.now)
-            yield from self.outbox.take_due(self.clock.now)
+            yield from self.outbox.due(self.clock.now)
             if self.account.is_over and not len(self.outbox):
                 return
         raise AssertionError("the day never ends")
@@ -141,7 +141,7 @@ def test_actions_over_rest_send_callbacks():
     answers = [day.session.put(address, json=body).status_code for body in bodies]
     before = len(day.outbox)
     day.clock.forward(timedelta(hours=1))
-    names = [json.loads(body)["name"] for body in day.outbox.take_due(day.clock.now)]
+    names = [json.loads(body)["name"] for body in day.outbox.due(day.clock.now)]
 
     assert answers == [200] * 40
     assert len(names) == before

@@ -147,7 +147,7 @@ def test_the_outbox_returns_due_callbacks_and_counts_mishaps():
     now, bodies = NOON, []
     while len(outbox):
         now = max(now, outbox.next_due)
-        bodies += outbox.take_due(now)
+        bodies += outbox.due(now)
 
     counts = outbox.mishap_counts
     assert outbox.next_due is None
@@ -162,7 +162,7 @@ def test_only_registered_events_are_sent():
     outbox = Outbox(Random(1), registered=lambda: registration)
     outbox.put([Event(name, "pkg-1", CLEO, NOON) for name in CATALOGUE], now=NOON)
 
-    assert [json.loads(body)["name"] for body in outbox.take_due(NOON)] == ["PACKAGE_COMPLETE"]
+    assert [json.loads(body)["name"] for body in outbox.due(NOON)] == ["PACKAGE_COMPLETE"]
 
 
 def test_callbacks_go_to_the_registered_url():
