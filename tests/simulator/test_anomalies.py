@@ -60,8 +60,12 @@ def test_an_added_signer_signs_like_the_others():
 
 def test_archival_statuses_follow_each_other_in_order():
     """They have no event and are not among OneSpan's documented statuses."""
-    changes = [(before.status, after.status, events) for before, after, events in steps_with({"archival": 1.0})]
-    archival = [(before, after, events) for before, after, events in changes if after in ARCHIVAL and after != before]
+    changes = [
+        (before.status, after.status, events)
+        for before, after, events in steps_with({"archival": 1.0})
+        if before.status != after.status
+    ]
+    archival = [(before, after, events) for before, after, events in changes if after in ARCHIVAL]
 
     assert {after for _, after, _ in archival} == set(ARCHIVAL)
     assert all(not events for _, _, events in archival)
@@ -97,7 +101,8 @@ def test_retention_deletes_with_an_event_or_without(name):
 
 def test_layouts_are_created_without_an_event():
     """A layout is neither a package nor a template."""
-    layouts = [step for step in steps(Account(1, packages=40, odd={"layout": 0.5})) if step.after.type == "LAYOUT"]
+    account = Account(1, packages=40, odd={"layout": 0.5})
+    layouts = [step for step in steps(account) if step.after.type == "LAYOUT"]
 
     assert layouts
     assert not [step.events for step in layouts if step.before is None and step.events]
