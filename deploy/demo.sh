@@ -1,7 +1,7 @@
 #!/bin/sh
-# The service and a simulated OneSpan that calls it back three times a second, and answers it, until Ctrl-C.
-# One callback in twenty is lost: the service finds out by asking.
-# Wants flask and gunicorn on PATH, settings and a migrated database: `make demo` sees to all, apart from the service's.
+# Run the service with a simulated OneSpan until Ctrl-C. It sends three callbacks a second and answers REST requests.
+# One callback in twenty is lost, so that sync finds some events.
+# Requires flask and gunicorn on PATH, settings, and a migrated database; `make demo` provides its own.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ settings=${SETTINGS_FILE:-instance/demo.env}
 bind=${BIND:-127.0.0.1:8000}
 address=http://127.0.0.1:${bind##*:}
 log=${DEMO_LOG:-instance/demo.log}
-deadline=$(($(date +%s) + 30)) # until then the service must answer
+deadline=$(($(date +%s) + 30)) # the latest time for the service's first answer
 service='' onespan=''
 
 fail() {
@@ -22,7 +22,7 @@ answers() {
 web.build_opener(web.ProxyHandler({})).open(sys.argv[1], timeout=2)' "$address/healthz" 2>/dev/null
 }
 
-# The one that talks ends first, so that nothing it says is lost.
+# Stop the simulator first, so that the service answers its last callbacks.
 stop() {
   trap '' INT TERM HUP
   for process in $onespan $service; do
@@ -32,26 +32,26 @@ stop() {
 }
 
 if answers; then
-  fail "something answers at $address already; stop it, or choose another port: BIND=127.0.0.1:8001 make demo"
+  fail "$address is already in use; stop that service, or choose another port: BIND=127.0.0.1:8001 make demo"
 fi
 mkdir -p "$(dirname "$log")"
 trap stop EXIT
-trap 'exit 0' INT TERM HUP # that is how a demo ends
+trap 'exit 0' INT TERM HUP # Ctrl-C is the normal end of a demo
 
-# Never the OneSpan of the settings: it knows nothing of these packages.
-port=$(python -c 'import socket; one = socket.create_server(("127.0.0.1", 0)); print(one.getsockname()[1])')
+# Replace the OneSpan of the settings, which does not have these packages.
+port=$(python -c 'import socket; server = socket.create_server(("127.0.0.1", 0)); print(server.getsockname()[1])')
 export ONESPAN_URL="http://127.0.0.1:$port" ONESPAN_API_KEY=simulated-api-key ONESPAN_CLIENT_ID='' ONESPAN_CLIENT_SECRET=''
 
-# What is found is missed after a minute, so that one sees it while one watches.
+# Report missed callbacks after one minute, so that they appear during the demo.
 export MISSED_GRACE_MINUTES="${MISSED_GRACE_MINUTES:-1}"
 
-echo "Starting the service at $address; its log is $log"
+echo "Starting the service at $address (log: $log)"
 gunicorn wsgi:app >"$log" 2>&1 &
 service=$!
 until answers; do
   if ! kill -0 "$service" 2>/dev/null || [ "$(date +%s)" -gt "$deadline" ]; then
     tail -n 20 "$log" >&2
-    fail "the service does not answer at $address/healthz; the end of $log is above"
+    fail "no answer from $address/healthz; see the end of $log above"
   fi
   sleep 1
 done
@@ -59,10 +59,10 @@ done
 cat <<EOF
 
 Open $address/ and log in with DASHBOARD_PASSWORD from $settings.
-Your functions in app/handlers.py run, for packages that do not exist.
+The packages are simulated; your handlers in app/handlers.py run for them.
 
-What callbacks never told is found when OneSpan is asked: "Reconcile now" on the page Health does that at once.
-The same as JSON, from another terminal:
+Sync finds the events of lost callbacks. To run it at once, press "Sync with OneSpan" on the Health page.
+To read the packages as JSON, in another terminal:
 
   . $settings
   curl -s "$address/api/packages?sort=-updated_at&limit=5" -H "Authorization: Bearer \${API_TOKENS#*=}"

@@ -1,6 +1,6 @@
-"""Run a command of which Ctrl-C ends only the outermost process: not what it started, nor the `make` around it.
+"""Run a command so that Ctrl-C signals only its outermost process, not its children or the `make` that started it.
 
-A terminal sends its signals to all of a group at once; each would end in its own way, and say so.
+A terminal signals a whole process group at once, and each process would print its own message.
 """
 
 import os
@@ -9,11 +9,11 @@ import subprocess
 import sys
 from contextlib import suppress
 
-ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(command: list[str]) -> int:
-    """Run it in a group of its own, hand on what ends us, and give the terminal back. Returns its exit code."""
+    """Run the command in its own process group, forward signals, restore the terminal. Returns the exit code."""
     on_terminal = os.isatty(0)
     if on_terminal:
         before = os.tcgetpgrp(0)
@@ -22,11 +22,11 @@ def main(command: list[str]) -> int:
             os.setpgid(0, 0)
         os.tcsetpgrp(0, os.getpgrp())
     process = subprocess.Popen(command, process_group=0)
-    for one in ENDS:
-        signal.signal(one, lambda number, _: process.send_signal(number))
+    for end in SIGNALS:
+        signal.signal(end, lambda number, _: process.send_signal(number))
     code = process.wait()
     if on_terminal:
-        with suppress(OSError):  # it may be gone
+        with suppress(OSError):  # the terminal may be closed
             os.tcsetpgrp(0, before)
     return code
 

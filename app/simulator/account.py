@@ -1,4 +1,4 @@
-"""One OneSpan account: its people, its packages, and what is yet to happen to them."""
+"""One OneSpan account: its people, its packages, and the planned actions on each package."""
 
 import threading
 from collections import deque
@@ -9,23 +9,23 @@ from random import Random
 from typing import TypeVar
 
 from app.simulator import drafts, people, stories
-from app.simulator.actions import BY_SYSTEM, perform
-from app.simulator.anomalies import NOTHING_ODD, Rates
-from app.simulator.list_view import Shelf
+from app.simulator.actions import SYSTEM_VERBS, perform
+from app.simulator.anomalies import NO_ANOMALIES, Rates
+from app.simulator.list_view import ListView
 from app.simulator.packages import Act, Event, Impossible, Package
 from app.simulator.people import Person
-from app.simulator.quirks import USUAL, Quirks
+from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
-CROWD = 8  # packages that live at the same time
+AT_ONCE = 8  # packages that are in progress at the same time
 SENDERS = 2  # besides the owner
-SYSTEM = {"system": "onespan-system", "null": None}  # what stands for nobody, by quirk
+SYSTEM_USERS = {"system": "onespan-system", "null": None}  # `sessionUser` of events without an actor, by quirk
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """Where the account wants its callbacks: the one there is, with one key and one list of events."""
+    """The account's only registration for callbacks: one URL, one key, one list of events."""
 
     url: str
     key: str
@@ -33,10 +33,10 @@ class Registration:
 
 
 class Account:
-    """Lives through the histories of its packages, one act a step; somebody may act by hand meanwhile.
+    """Plays the stories of its packages, one action per step. REST callers may act on packages in between.
 
-    The same seed makes the same packages live the same lives in the same order; only times come from outside.
-    Any number of threads may read and act; packages are immutable and replaced whole.
+    The same seed produces the same packages, stories and order. Only times come from outside.
+    Any number of threads may read and act. Packages are immutable and are replaced whole.
     """
 
     def __init__(
@@ -45,116 +45,116 @@ class Account:
         *,
         packages: int | None,
         senders: int = SENDERS,
-        crowd: int = CROWD,
-        quirks: Quirks = USUAL,
-        odd: Rates = NOTHING_ODD,
+        crowd: int = AT_ONCE,
+        quirks: Quirks = DEFAULT_QUIRKS,
+        odd: Rates = NO_ANOMALIES,
     ) -> None:
-        """`packages`: how many there will be, None: ever more; `crowd`: how many live at the same time.
+        """`packages`: how many to create; None: no limit. `crowd`: how many are in progress at the same time.
 
-        `senders`: how many there are besides the owner.
+        `senders`: how many senders there are besides the owner.
         """
         self.quirks = quirks
         self.registration: Registration | None = None
-        self.reminders: list[tuple[str, str | None]] = []  # package and role of each reminder that was asked for
-        self._dice = Random(seed)
-        self.people = tuple(people.sender(self._dice) for _ in range(senders + 1))
-        self._odd = odd
+        self.reminders: list[tuple[str, str | None]] = []  # package and role of each requested reminder
+        self._rng = Random(seed)
+        self.people = tuple(people.sender(self._rng) for _ in range(senders + 1))
+        self._anomalies = odd
         self._packages: dict[str, Package] = {}
         self._plans: dict[str, deque[Act]] = {}
-        self._handled: set[str] = set()  # packages whose plan may have become impossible by somebody's hand
+        self._changed_by_hand: set[str] = set()  # packages changed over REST: their plan may have become impossible
         self._to_begin = packages
-        self._crowd = crowd
+        self._at_once = crowd
         self._lag = timedelta(seconds=quirks.list_lag)
-        self._shelf = Shelf(lag=self._lag)
+        self._list_view = ListView(lag=self._lag)
         self._lock = threading.RLock()
 
     def hold(self, packages: Iterable[Package]) -> "Account":
-        """Take these in as they stand, with nothing before them; returns itself."""
+        """Add these packages in their present state, without planned actions. Returns itself."""
         with self._lock:
-            self._packages |= {one.id: one for one in packages}
-            self._shelf = Shelf(self._packages.values(), lag=self._lag)
+            self._packages |= {package.id: package for package in packages}
+            self._list_view = ListView(self._packages.values(), lag=self._lag)
         return self
 
     @property
     def owner(self) -> Person:
-        """Whose account it is."""
+        """The person who owns the account."""
         return self.people[0]
 
     @property
     def is_over(self) -> bool:
-        """Every history has come to its end."""
+        """Whether every story has ended."""
         return self._to_begin == 0 and not self._plans
 
     @property
-    def ended(self) -> int:
-        """How many packages have nothing before them any more."""
+    def ended_count(self) -> int:
+        """The number of packages without further planned actions."""
         return len(self._packages) - len(self._plans)
 
     def packages(self) -> list[Package]:
-        """All of them as they stand now, deleted ones too, in the order they began."""
+        """All packages in their present state, deleted ones included, in the order of creation."""
         with self._lock:
             return list(self._packages.values())
 
     def package(self, package_id: str) -> Package | None:
-        """One as it stands now; None where there never was one."""
+        """One package in its present state, or None if it never existed."""
         return self._packages.get(package_id)
 
-    def listed(self, ask: Callable[[Shelf], T], *, now: datetime) -> T:
-        """What somebody finds who looks at the list, which may be a while late."""
+    def read_list(self, query: Callable[[ListView], T], *, now: datetime) -> T:
+        """The answer to a query on the list, which may lag behind the packages."""
         with self._lock:
-            self._shelf.settle(now)
-            return ask(self._shelf)
+            self._list_view.publish_due(now)
+            return query(self._list_view)
 
     def step(self, now: datetime) -> list[Event]:
-        """Let one thing happen and return what OneSpan tells of it, which may be nothing."""
+        """Perform the next action and return its events, which may be none."""
         with self._lock:
             if self.is_over:
                 return []
-            package_id = self._next(now)
+            package_id = self._next_package(now)
             plan = self._plans[package_id]
             try:
-                return self._do(package_id, plan.popleft(), now)
+                return self._perform(package_id, plan.popleft(), now)
             except Impossible:
-                if package_id not in self._handled:
+                if package_id not in self._changed_by_hand:
                     raise
-                plan.clear()  # somebody took it into their own hands
+                plan.clear()  # a REST caller changed the package
                 return []
             finally:
                 if not plan:
                     del self._plans[package_id]
 
-    def act(self, package_id: str, act: Act, *, now: datetime) -> list[Event]:
-        """Somebody does something by hand; returns what OneSpan tells of it.
+    def act(self, package_id: str, action: Act, *, now: datetime) -> list[Event]:
+        """Perform an action that is not part of the package's story, and return its events.
 
-        Raises `Impossible` where it cannot be done. What was to happen to the package goes on, if it still can.
+        Raises `Impossible` if the package does not allow it. The story goes on afterwards if it still can.
         """
         with self._lock:
-            self._handled.add(package_id)
-            return self._do(package_id, act, now)
+            self._changed_by_hand.add(package_id)
+            return self._perform(package_id, action, now)
 
-    def _do(self, package_id: str, act: Act, now: datetime) -> list[Event]:
+    def _perform(self, package_id: str, action: Act, now: datetime) -> list[Event]:
         before = self._packages[package_id]
-        after, events = perform(before, act, now=now)
+        after, events = perform(before, action, now=now)
         self._packages[package_id] = after
-        self._shelf.put(after, now=now)
-        return [self._spoken(event, act, before) for event in events]
+        self._list_view.put(after, now=now)
+        return [self._with_session_user(event, action, before) for event in events]
 
-    def _spoken(self, event: Event, act: Act, package: Package) -> Event:
-        """With the `sessionUser` that the quirks say."""
-        if act.verb in BY_SYSTEM and self.quirks.system_user in SYSTEM:
-            return replace(event, session_user=SYSTEM[self.quirks.system_user])
+    def _with_session_user(self, event: Event, action: Act, package: Package) -> Event:
+        """The event with the `sessionUser` that the quirks prescribe."""
+        if action.verb in SYSTEM_VERBS and self.quirks.system_user in SYSTEM_USERS:
+            return replace(event, session_user=SYSTEM_USERS[self.quirks.system_user])
         if self.quirks.session_user == "role":
             roles = {role.person.id: role.id for role in package.roles if role.person and not role.is_sender}
             return replace(event, session_user=roles.get(event.session_user or "", event.session_user))
         return event
 
-    def _next(self, now: datetime) -> str:
-        """Whose turn it is: a new package's while there is room in the crowd, otherwise anybody's."""
-        if self._to_begin == 0 or len(self._plans) >= self._crowd:
-            return self._dice.choice(list(self._plans))
-        package = drafts.draft(self._dice, self.people, now=now, odd=self._odd)
+    def _next_package(self, now: datetime) -> str:
+        """Create a package while fewer than the limit are in progress; otherwise draw one of them."""
+        if self._to_begin == 0 or len(self._plans) >= self._at_once:
+            return self._rng.choice(list(self._plans))
+        package = drafts.draft(self._rng, self.people, now=now, rates=self._anomalies)
         self._packages[package.id] = package
-        self._plans[package.id] = deque(stories.life(self._dice, package, odd=self._odd, quirks=self.quirks))
+        self._plans[package.id] = deque(stories.story(self._rng, package, rates=self._anomalies, quirks=self.quirks))
         if self._to_begin is not None:
             self._to_begin -= 1
         return package.id

@@ -1,4 +1,4 @@
-"""What callers can do by hand: change a package's status, its trash flag, its due date; unlock, remind, delete."""
+"""Routes that change a package: its status, trash flag, due date and name; unlock, remind, delete."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -9,10 +9,10 @@ from flask.typing import ResponseReturnValue
 
 from app.simulator import rest_json
 from app.simulator.packages import Act, Impossible, Package
-from app.simulator.routes import BadRequest, Desk, members, place
+from app.simulator.routes import BadRequest, RouteContext, index_of, json_object
 
-# What brings a package from one status to another.
-STEPS: Mapping[tuple[str, str], str] = MappingProxyType(
+# The verb that takes a package from one status to another.
+TRANSITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
     {
         ("DRAFT", "SENT"): "activate",
         ("DECLINED", "SENT"): "activate",
@@ -23,65 +23,66 @@ STEPS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("ARCHIVED", "COMPLETED"): "unarchive",
     }
 )
-TRASHED = {True: "trash", False: "restore"}
-DONE = ("", 200)
+TRASH_VERBS = {True: "trash", False: "restore"}
+EMPTY_OK = ("", 200)
 
 
-def routes(desk: Desk) -> Blueprint:
-    """All that can be done."""
-    pages = Blueprint("acting", __name__, url_prefix="/api/packages/<package_id>")
+def routes(context: RouteContext) -> Blueprint:
+    """Every route that changes a package."""
+    blueprint = Blueprint("actions", __name__, url_prefix="/api/packages/<package_id>")
 
-    @pages.route("", methods=["PUT", "POST"])
+    @blueprint.route("", methods=["PUT", "POST"])
     def change(package_id: str) -> ResponseReturnValue:
-        """Take what the body says: `status`, `trashed`, `due`, `name`; other members do nothing."""
-        for act in _acts(desk.package(package_id), members(), unarchive=desk.account.quirks.unarchive_event):
-            desk.act(package_id, act)
-        return DONE
+        """Apply `status`, `trashed`, `due` and `name` from the body; ignore other members."""
+        unarchive = context.account.quirks.unarchive_event
+        for action in _actions(context.package(package_id), json_object(), unarchive=unarchive):
+            context.act(package_id, action)
+        return EMPTY_OK
 
-    @pages.delete("")
+    @blueprint.delete("")
     def delete(package_id: str) -> ResponseReturnValue:
-        """For good."""
-        desk.act(package_id, Act("delete"))
-        return DONE
+        """Delete a package permanently."""
+        context.act(package_id, Act("delete"))
+        return EMPTY_OK
 
-    @pages.post("/roles/<role_id>/unlock")
+    @blueprint.post("/roles/<role_id>/unlock")
     def unlock(package_id: str, role_id: str) -> ResponseReturnValue:
-        """Let a signer in again who was locked out."""
-        seat = place([role.id for role in desk.package(package_id).roles], role_id)
-        return rest_json.roles(desk.act(package_id, Act("unlock", seat)))[seat]
+        """Unlock a signer."""
+        role = index_of([role.id for role in context.package(package_id).roles], role_id)
+        return rest_json.dump_roles(context.act(package_id, Act("unlock", role)))[role]
 
-    @pages.post("/notifications")
+    @blueprint.post("/notifications")
     def remind(package_id: str) -> ResponseReturnValue:
-        """Mail a signer, or all that have yet to sign."""
-        desk.account.reminders.append((desk.package(package_id).id, None))
-        return DONE
+        """Record a reminder to all signers who have not signed yet."""
+        context.account.reminders.append((context.package(package_id).id, None))
+        return EMPTY_OK
 
-    @pages.post("/roles/<role_id>/notifications")
-    def remind_one(package_id: str, role_id: str) -> ResponseReturnValue:
-        """Mail one signer."""
-        one = desk.package(package_id)
-        seat = place([role.id for role in one.roles], role_id)
-        desk.account.reminders.append((one.id, one.roles[seat].id))
-        return DONE
+    @blueprint.post("/roles/<role_id>/notifications")
+    def remind_signer(package_id: str, role_id: str) -> ResponseReturnValue:
+        """Record a reminder to one signer."""
+        package = context.package(package_id)
+        role = index_of([role.id for role in package.roles], role_id)
+        context.account.reminders.append((package.id, package.roles[role].id))
+        return EMPTY_OK
 
-    return pages
+    return blueprint
 
 
-def _acts(one: Package, wanted: Mapping[str, object], *, unarchive: str) -> Iterator[Act]:
-    """One after another; what is so already is no act."""
-    due = _due(wanted.get("due"))
-    status = wanted.get("status", one.status)
-    if status != one.status:
-        verb = STEPS.get((one.status, str(status)))
+def _actions(package: Package, body: Mapping[str, object], *, unarchive: str) -> Iterator[Act]:
+    """The actions that the body requests, in order. A value that the package already has needs no action."""
+    due = _due(body.get("due"))
+    status = body.get("status", package.status)
+    if status != package.status:
+        verb = TRANSITIONS.get((package.status, str(status)))
         if verb is None:
-            raise Impossible(f"there is no way from {one.status} to {status}")
+            raise Impossible(f"the status cannot change from {package.status} to {status}")
         yield Act(verb, text="" if unarchive == "none" else unarchive, due=due if verb == "extend" else None)
-    if due and (one.status, status) != ("EXPIRED", "DRAFT"):
+    if due and (package.status, status) != ("EXPIRED", "DRAFT"):
         yield Act("redate", due=due)
-    if "name" in wanted and wanted["name"] != one.name:
-        yield Act("rename", text=str(wanted["name"]))
-    if wanted.get("trashed", one.trashed) is not one.trashed:
-        yield Act(TRASHED[wanted["trashed"] is True])
+    if "name" in body and body["name"] != package.name:
+        yield Act("rename", text=str(body["name"]))
+    if body.get("trashed", package.trashed) is not package.trashed:
+        yield Act(TRASH_VERBS[body["trashed"] is True])
 
 
 def _due(text: object) -> datetime | None:
@@ -90,5 +91,5 @@ def _due(text: object) -> datetime | None:
     try:
         moment = datetime.fromisoformat(str(text))
     except ValueError:
-        raise BadRequest("due") from None
+        raise BadRequest("due is not a date") from None
     return moment.replace(tzinfo=moment.tzinfo or UTC)

@@ -1,7 +1,7 @@
-"""All that can be done to a package: each act makes the next package and the events OneSpan tells of it.
+"""Every action on a package: each returns the changed package and the events that OneSpan sends.
 
-Pure: packages are immutable, acts are data, and the time comes from outside. An act that is not possible, such as
-signing what was never sent, is a mistake in a history and raises `Impossible`.
+Pure: packages are immutable, actions are data, and the time comes from outside. An action that the package does not
+allow, such as signing a draft, is a mistake in a story and raises `Impossible`.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,88 +23,88 @@ from app.simulator.packages import (
     Role,
 )
 
-MILLISECOND = timedelta(milliseconds=1)  # the grain of OneSpan's times
+MILLISECOND = timedelta(milliseconds=1)  # the resolution of OneSpan's times
 EXTENSION = timedelta(days=30)
-CREATED = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # for a layout there is no event
+CREATED = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # OneSpan has no event for a layout
 BUSINESS_HOURS = ("Morning - 9AM to 12PM ((GMT 0:00) GMT)",)
 
 Outcome = tuple[Package, list[Event]]
 Verb = Callable[[Package, Act, datetime], Outcome]
 
 
-def perform(package: Package, act: Act, *, now: datetime) -> Outcome:
-    """Do it, and say what OneSpan tells of it: nothing, where it has no event for it.
+def perform(package: Package, action: Act, *, now: datetime) -> Outcome:
+    """Perform an action and return the changed package with its events, which are none if OneSpan has no event for it.
 
-    Events of one package are dated apart by a millisecond at least, in the order in which they happened, so two of
-    them never share a date; `now` therefore is exceeded by a few milliseconds where much happens at once.
+    Events of one package are at least a millisecond apart, in the order in which they happened, so no two share a date.
+    Their dates therefore run a few milliseconds ahead of `now` where much happens at once.
     """
-    possible_in, verb = VERBS[act.verb]
-    in_place = package.trashed == (act.verb == "restore") or act.verb in ANYWHERE
-    if package.deleted or package.status not in possible_in or not in_place:
-        raise Impossible(f"{act.verb} of a package that is {package.status}, trashed={package.trashed}")
+    possible_in, verb = VERBS[action.verb]
+    trash_allows = package.trashed == (action.verb == "restore") or action.verb in ANYWHERE
+    if package.deleted or package.status not in possible_in or not trash_allows:
+        raise Impossible(f"{action.verb} is not possible: status={package.status}, trashed={package.trashed}")
     at = now.replace(microsecond=now.microsecond // 1000 * 1000)
-    if act.verb != "create":
+    if action.verb != "create":
         at = max(at, package.updated + MILLISECOND)
-    package, events = verb(package, act, at)
+    package, events = verb(package, action, at)
     events = [replace(event, at=at + number * MILLISECOND) for number, event in enumerate(events)]
     return replace(package, updated=at + max(0, len(events) - 1) * MILLISECOND), events
 
 
-def _by_sender(name: str, **becomes: object) -> Verb:
-    """A verb of the sender, who is told of under that event's name; the package takes the given values."""
+def _sender_verb(name: str, **values: object) -> Verb:
+    """A verb of the sender that sets `values` on the package and sends the event `name`."""
 
     def verb(package: Package, _: Act, at: datetime) -> Outcome:
-        return _take(package, becomes), [Event(name, package.id, package.sender.id, at)]
+        return _with(package, values), [Event(name, package.id, package.sender.id, at)]
 
     return verb
 
 
-def _by_signer(name: str, **becomes: object) -> Verb:
-    """A verb of the signer in a role, which takes the given values."""
+def _signer_verb(name: str, **values: object) -> Verb:
+    """A verb of a signer that sets `values` on the role and sends the event `name`."""
 
-    def verb(package: Package, act: Act, at: datetime) -> Outcome:
-        told = Event(name, package.id, package.person(act.role).id, at, message=act.text or None)
-        return _seat(package, act.role, becomes), [told]
-
-    return verb
-
-
-def _silently(**becomes: object) -> Verb:
-    """A verb of the sender's for one role, of which OneSpan tells nothing."""
-
-    def verb(package: Package, act: Act, _: datetime) -> Outcome:
-        return _seat(package, act.role, becomes), []
+    def verb(package: Package, action: Act, at: datetime) -> Outcome:
+        event = Event(name, package.id, package.person(action.role).id, at, message=action.text or None)
+        return _with_role(package, action.role, values), [event]
 
     return verb
 
 
-def _take(package: Package, becomes: Mapping[str, object]) -> Package:
-    return replace(package, **becomes)  # type: ignore[arg-type]
+def _silent_role_verb(**values: object) -> Verb:
+    """A verb of the sender that sets `values` on a role; OneSpan has no event for it."""
+
+    def verb(package: Package, action: Act, _: datetime) -> Outcome:
+        return _with_role(package, action.role, values), []
+
+    return verb
 
 
-def _seat(package: Package, place: int, becomes: Mapping[str, object]) -> Package:
-    role = replace(package.roles[place], **becomes)  # type: ignore[arg-type]
-    return replace(package, roles=(*package.roles[:place], role, *package.roles[place + 1 :]))
+def _with(package: Package, values: Mapping[str, object]) -> Package:
+    return replace(package, **values)  # type: ignore[arg-type]
+
+
+def _with_role(package: Package, position: int, values: Mapping[str, object]) -> Package:
+    role = replace(package.roles[position], **values)  # type: ignore[arg-type]
+    return replace(package, roles=(*package.roles[:position], role, *package.roles[position + 1 :]))
 
 
 def _create(package: Package, _: Act, at: datetime) -> Outcome:
-    told = [Event(CREATED[package.type], package.id, package.sender.id, at)] if package.type in CREATED else []
-    return replace(package, created=at), told
+    events = [Event(CREATED[package.type], package.id, package.sender.id, at)] if package.type in CREATED else []
+    return replace(package, created=at), events
 
 
-def _view(package: Package, act: Act, at: datetime) -> Outcome:
-    document = package.documents[act.document].id
-    return package, [Event("DOCUMENT_VIEWED", package.id, package.person(act.role).id, at, document_id=document)]
+def _view(package: Package, action: Act, at: datetime) -> Outcome:
+    document = package.documents[action.document].id
+    return package, [Event("DOCUMENT_VIEWED", package.id, package.person(action.role).id, at, document_id=document)]
 
 
-def _sign(package: Package, act: Act, at: datetime) -> Outcome:
-    """Signing the last document completes the signer; the last signer completes the package, if it may do so itself."""
-    who, document = package.person(act.role).id, package.documents[act.document]
-    package = _approve(package, act.role, act.document, at=at)
-    if package.roles[act.role].scheme == "KBA":
-        package = _seat(package, act.role, {"kba": "PASSED"})
+def _sign(package: Package, action: Act, at: datetime) -> Outcome:
+    """Sign a document. The last document completes the signer; the last signer completes an `autocomplete` package."""
+    who, document = package.person(action.role).id, package.documents[action.document]
+    package = _approve(package, action.role, action.document, at=at)
+    if package.roles[action.role].scheme == "KBA":
+        package = _with_role(package, action.role, {"kba": "PASSED"})
     events = [Event("DOCUMENT_SIGNED", package.id, who, at, document_id=document.id)]
-    if package.is_signed(act.role):
+    if package.is_signed(action.role):
         events.append(Event("SIGNER_COMPLETE", package.id, who, at))
     if package.is_signed() and package.autocomplete:
         package = replace(package, status="COMPLETED", completed=at)
@@ -114,157 +114,159 @@ def _sign(package: Package, act: Act, at: datetime) -> Outcome:
     return package, events
 
 
-def _approve(package: Package, role: int, document: int, *, at: datetime | None) -> Package:
-    paper = package.documents[document]
-    approvals = tuple(replace(one, at=at) if one.role == role else one for one in paper.approvals)
-    changed = replace(paper, approvals=approvals)
-    return replace(package, documents=(*package.documents[:document], changed, *package.documents[document + 1 :]))
+def _approve(package: Package, role: int, number: int, *, at: datetime | None) -> Package:
+    document = package.documents[number]
+    approvals = tuple(
+        replace(approval, at=at) if approval.role == role else approval for approval in document.approvals
+    )
+    changed = replace(document, approvals=approvals)
+    return replace(package, documents=(*package.documents[:number], changed, *package.documents[number + 1 :]))
 
 
 def _complete(package: Package, _: Act, at: datetime) -> Outcome:
     if not package.is_signed():
-        raise Impossible("complete what is not signed by all")
-    told = Event("PACKAGE_COMPLETE", package.id, package.sender.id, at)
-    return replace(package, status="COMPLETED", completed=at), [told]
+        raise Impossible("complete is not possible: a signature is missing")
+    event = Event("PACKAGE_COMPLETE", package.id, package.sender.id, at)
+    return replace(package, status="COMPLETED", completed=at), [event]
 
 
 def _expire(package: Package, _: Act, at: datetime) -> Outcome:
-    """Its time is over, sooner than was said: these histories are told in seconds."""
+    """The package expires. Its due date moves to this moment, because a story takes seconds and not days."""
     return replace(package, status="EXPIRED", due=at), [Event("PACKAGE_EXPIRE", package.id, package.sender.id, at)]
 
 
-def _leave(name: str, status: str) -> Verb:
-    """A signer ends the package for everybody and says why."""
+def _refusal_verb(name: str, status: str) -> Verb:
+    """A verb of a signer that ends the package for all signers and gives the reason."""
 
-    def verb(package: Package, act: Act, at: datetime) -> Outcome:
-        who = package.person(act.role)
-        messages = (*package.messages, Message(who, act.text, at))
-        told = Event(name, package.id, who.id, at, message=act.text)
-        return replace(package, status=status, messages=messages), [told]
+    def verb(package: Package, action: Act, at: datetime) -> Outcome:
+        signer = package.person(action.role)
+        messages = (*package.messages, Message(signer, action.text, at))
+        event = Event(name, package.id, signer.id, at, message=action.text)
+        return replace(package, status=status, messages=messages), [event]
 
     return verb
 
 
-def _redate(package: Package, act: Act, at: datetime) -> Outcome:
-    """The sender sets another due date; OneSpan has no event for it."""
-    due = act.due or EXTENSION
+def _redate(package: Package, action: Act, at: datetime) -> Outcome:
+    """The sender changes the due date; OneSpan has no event for it."""
+    due = action.due or EXTENSION
     return replace(package, due=at + due if isinstance(due, timedelta) else due), []
 
 
-def _extend(package: Package, act: Act, at: datetime) -> Outcome:
-    """The sender gives more time to what had expired, which makes it a draft again; no event tells of it."""
-    return replace(_redate(package, act, at)[0], status="DRAFT"), []
+def _extend(package: Package, action: Act, at: datetime) -> Outcome:
+    """The sender moves the due date of an expired package, which makes it a draft; OneSpan has no event for it."""
+    return replace(_redate(package, action, at)[0], status="DRAFT"), []
 
 
-def _rename(package: Package, act: Act, _: datetime) -> Outcome:
-    """The sender names it otherwise; OneSpan has no event for it."""
-    return replace(package, name=act.text), []
+def _rename(package: Package, action: Act, _: datetime) -> Outcome:
+    """The sender changes the name; OneSpan has no event for it."""
+    return replace(package, name=action.text), []
 
 
-def _quietly(**becomes: object) -> Verb:
-    """A verb on the package for which OneSpan may have an event or none: the act's text names it."""
+def _optional_event_verb(**values: object) -> Verb:
+    """A verb that sets `values` on the package; its event, if OneSpan sends one, is named by the action's text."""
 
-    def verb(package: Package, act: Act, at: datetime) -> Outcome:
-        told = [Event(act.text, package.id, package.sender.id, at)] if act.text else []
-        return _take(package, becomes), told
+    def verb(package: Package, action: Act, at: datetime) -> Outcome:
+        events = [Event(action.text, package.id, package.sender.id, at)] if action.text else []
+        return _with(package, values), events
 
     return verb
 
 
-def _archival(package: Package, act: Act, _: datetime) -> Outcome:
-    """A step of archiving with Arkhineo: a newer status, and no event."""
-    return replace(package, status=act.text), []
+def _archival(package: Package, action: Act, _: datetime) -> Outcome:
+    """One step of archiving with Arkhineo: a newer status without an event."""
+    return replace(package, status=action.text), []
 
 
-def _reassign(package: Package, act: Act, at: datetime) -> Outcome:
-    """Somebody else comes in, under a new role id."""
-    package, told = _hand_over(package, act, at)
-    return _seat(package, act.role, {"id": act.text}), told
+def _reassign(package: Package, action: Act, at: datetime) -> Outcome:
+    """Another person takes the seat, under a new role id."""
+    package, events = _reassign_in_place(package, action, at)
+    return _with_role(package, action.role, {"id": action.text}), events
 
 
-def _hand_over(package: Package, act: Act, at: datetime) -> Outcome:
-    """Somebody else comes in under the same role id and begins anew, with the consent; `newRoleId` says the text."""
-    more = MappingProxyType({"newRoleId": act.text})
-    told = Event("ROLE_REASSIGN", package.id, package.person(act.role).id, at, more=more)
-    package = _seat(package, act.role, {"person": act.person})
-    for place in range(len(package.documents)):
-        package = _approve(package, act.role, place, at=None)
-    return package, [told]
+def _reassign_in_place(package: Package, action: Act, at: datetime) -> Outcome:
+    """Another person takes the seat under the same role id and starts over; the text becomes `newRoleId`."""
+    extra = MappingProxyType({"newRoleId": action.text})
+    event = Event("ROLE_REASSIGN", package.id, package.person(action.role).id, at, extra=extra)
+    package = _with_role(package, action.role, {"person": action.person})
+    for number in range(len(package.documents)):
+        package = _approve(package, action.role, number, at=None)
+    return package, [event]
 
 
-def with_signer(package: Package, act: Act) -> Package:
-    """With one more signer, in the last place: the act's person, in a role of the act's text, who is to sign it all."""
-    place = len(package.roles)
-    role = Role(act.text, max(one.index for one in package.roles), act.person)
-    documents = [_asking_also(document, role, place) for document in package.documents]
+def with_signer(package: Package, action: Act) -> Package:
+    """Add a signer in the last position, who signs every document: the action's person, under the action's text."""
+    position = len(package.roles)
+    role = Role(action.text, max(role.index for role in package.roles), action.person)
+    documents = [_with_approval(document, role, position) for document in package.documents]
     return replace(package, roles=(*package.roles, role), documents=tuple(documents))
 
 
-def _asking_also(document: Document, role: Role, place: int) -> Document:
-    approval = Approval(str(uuid5(UUID(role.id), document.id)), place)
+def _with_approval(document: Document, role: Role, position: int) -> Document:
+    approval = Approval(str(uuid5(UUID(role.id), document.id)), position)
     return replace(document, approvals=(*document.approvals, approval))
 
 
-def _add_signer(package: Package, act: Act, _: datetime) -> Outcome:
-    """The sender asks one more; OneSpan has no event for it."""
-    return with_signer(package, act), []
+def _add_signer(package: Package, action: Act, _: datetime) -> Outcome:
+    """The sender adds a signer; OneSpan has no event for it."""
+    return with_signer(package, action), []
 
 
-def _upload(package: Package, act: Act, at: datetime) -> Outcome:
-    attachment = package.roles[act.role].attachment
+def _upload(package: Package, action: Act, at: datetime) -> Outcome:
+    attachment = package.roles[action.role].attachment
     if attachment is None:
-        raise Impossible("upload what was not asked for")
-    told = Event("PACKAGE_ATTACHMENT", package.id, package.person(act.role).id, at, message=attachment.name)
-    return _seat(package, act.role, {"attachment": replace(attachment, uploaded=True)}), [told]
+        raise Impossible("upload is not possible: the role has no attachment")
+    event = Event("PACKAGE_ATTACHMENT", package.id, package.person(action.role).id, at, message=attachment.name)
+    return _with_role(package, action.role, {"attachment": replace(attachment, uploaded=True)}), [event]
 
 
-def _readdress(package: Package, act: Act, _: datetime) -> Outcome:
+def _readdress(package: Package, action: Act, _: datetime) -> Outcome:
     """The sender corrects a signer's e-mail address; OneSpan has no event for it."""
-    person = replace(package.person(act.role), email=act.text)
-    return _seat(package, act.role, {"person": person}), []
+    person = replace(package.person(action.role), email=action.text)
+    return _with_role(package, action.role, {"person": person}), []
 
 
-def _cobrowse(package: Package, act: Act, at: datetime) -> Outcome:
-    more = {"phone": "+32 2 555 01 00", "comment": act.text, "selectedSupportBusinessHours": list(BUSINESS_HOURS)}
-    return package, [Event("COBROWSE_REQUEST", package.id, package.person(act.role).id, at, more=more)]
+def _cobrowse(package: Package, action: Act, at: datetime) -> Outcome:
+    extra = {"phone": "+32 2 555 01 00", "comment": action.text, "selectedSupportBusinessHours": list(BUSINESS_HOURS)}
+    return package, [Event("COBROWSE_REQUEST", package.id, package.person(action.role).id, at, extra=extra)]
 
 
-ANYWHERE = frozenset({"delete", "retain"})  # in the trash or out of it
-BY_SYSTEM = frozenset({"expire", "bounce", "retain"})  # nobody does these, they happen
+ANYWHERE = frozenset({"delete", "retain"})  # possible in the trash and out of it
+SYSTEM_VERBS = frozenset({"expire", "bounce", "retain"})  # events without an actor
 _DRAFT, _SENT = frozenset({"DRAFT"}), frozenset({"SENT"})
 _OPEN, _ALL = _DRAFT | _SENT, STATUSES | frozenset(ARCHIVAL)
 
-# Each verb: the statuses in which it is possible, and what it does.
+# Each verb: the statuses in which it is possible, and its function.
 VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
     {
         "create": (_DRAFT, _create),
-        "activate": (frozenset({"DRAFT", "DECLINED"}), _by_sender("PACKAGE_ACTIVATE", status="SENT")),
-        "deactivate": (_SENT, _by_sender("PACKAGE_DEACTIVATE", status="DRAFT")),
+        "activate": (frozenset({"DRAFT", "DECLINED"}), _sender_verb("PACKAGE_ACTIVATE", status="SENT")),
+        "deactivate": (_SENT, _sender_verb("PACKAGE_DEACTIVATE", status="DRAFT")),
         "complete": (_SENT, _complete),
         "expire": (_SENT, _expire),
         "extend": (frozenset({"EXPIRED"}), _extend),
-        "archive": (frozenset({"COMPLETED"}), _by_sender("PACKAGE_ARCHIVE", status="ARCHIVED")),
-        "unarchive": (frozenset({"ARCHIVED"}), _quietly(status="COMPLETED")),
+        "archive": (frozenset({"COMPLETED"}), _sender_verb("PACKAGE_ARCHIVE", status="ARCHIVED")),
+        "unarchive": (frozenset({"ARCHIVED"}), _optional_event_verb(status="COMPLETED")),
         "archival": (frozenset({"COMPLETED", *ARCHIVAL}), _archival),
-        "trash": (STATUSES, _by_sender("PACKAGE_TRASH", trashed=True)),
-        "restore": (STATUSES, _by_sender("PACKAGE_RESTORE", trashed=False)),
-        "delete": (STATUSES, _by_sender("PACKAGE_DELETE", deleted=True)),
-        "retain": (_ALL, _quietly(deleted=True)),
+        "trash": (STATUSES, _sender_verb("PACKAGE_TRASH", trashed=True)),
+        "restore": (STATUSES, _sender_verb("PACKAGE_RESTORE", trashed=False)),
+        "delete": (STATUSES, _sender_verb("PACKAGE_DELETE", deleted=True)),
+        "retain": (_ALL, _optional_event_verb(deleted=True)),
         "redate": (_OPEN, _redate),
         "rename": (_ALL, _rename),
         "add signer": (_OPEN, _add_signer),
         "view": (_SENT, _view),
         "sign": (_SENT, _sign),
-        "decline": (_SENT, _leave("PACKAGE_DECLINE", "DECLINED")),
-        "opt out": (_SENT, _leave("PACKAGE_OPT_OUT", "OPTED_OUT")),
+        "decline": (_SENT, _refusal_verb("PACKAGE_DECLINE", "DECLINED")),
+        "opt out": (_SENT, _refusal_verb("PACKAGE_OPT_OUT", "OPTED_OUT")),
         "reassign": (_SENT, _reassign),
-        "hand over": (_SENT, _hand_over),
+        "hand over": (_SENT, _reassign_in_place),
         "upload": (_SENT, _upload),
-        "bounce": (_SENT, _by_signer("EMAIL_BOUNCE")),
+        "bounce": (_SENT, _signer_verb("EMAIL_BOUNCE")),
         "readdress": (_OPEN, _readdress),
-        "fail kba": (_SENT, _by_signer("KBA_FAILURE", kba="FAILED")),
-        "lock": (_SENT, _by_signer("SIGNER_LOCKED", locked=True)),
-        "unlock": (_SENT, _silently(locked=False)),
+        "fail kba": (_SENT, _signer_verb("KBA_FAILURE", kba="FAILED")),
+        "lock": (_SENT, _signer_verb("SIGNER_LOCKED", locked=True)),
+        "unlock": (_SENT, _silent_role_verb(locked=False)),
         "cobrowse": (_SENT, _cobrowse),
     }
 )

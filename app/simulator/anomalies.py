@@ -1,6 +1,6 @@
-"""What callbacks cannot tell, or nobody knows how they would: silent changes, newer statuses, rules that delete.
+"""Changes that callbacks do not report, or for which the event is unknown: silent changes, newer statuses, retention.
 
-Each happens as often as the account is told, and by default never: then callbacks alone tell the whole truth.
+Each happens at a given rate, by default never. Without anomalies callbacks report every change.
 """
 
 from collections.abc import Mapping
@@ -15,97 +15,98 @@ from app.simulator.quirks import Quirks
 
 Rates = Mapping[str, float]
 
-# Each oddity, its rate on a bad day, and what it is. The rate is the share of packages that it befalls, of those that
-# it can befall.
+# Each anomaly: its rate on a bad day, and its description. The rate is the share of the packages to which it can
+# happen.
 ODDITIES: Mapping[str, tuple[float, str]] = MappingProxyType(
     {
-        "redate": (0.1, "the due date is changed, silently"),
-        "rename": (0.1, "the package is named otherwise, silently"),
-        "readdress": (0.1, "a signer's e-mail address is corrected, silently"),
-        "add-signer": (0.1, "one more signer is added after sending, silently"),
-        "unarchive": (0.3, "an archived package is brought back; `unarchive_event` says what tells it"),
-        "archival": (0.1, "a completed package takes the newer statuses of archiving with Arkhineo, silently"),
-        "retention": (0.05, "a retention rule deletes the package at the end; `retention_event` says what tells it"),
-        "layout": (0.05, "a layout is made instead of a package, silently"),
+        "redate": (0.1, "the due date changes; no event reports it"),
+        "rename": (0.1, "the package's name changes; no event reports it"),
+        "readdress": (0.1, "a signer's e-mail address is corrected; no event reports it"),
+        "add-signer": (0.1, "a signer is added after sending; no event reports it"),
+        "unarchive": (0.3, "an archived package is brought back; the quirk `unarchive_event` names its event"),
+        "archival": (0.1, "a completed package takes the ARCHIVAL_... statuses of Arkhineo; no event reports it"),
+        "retention": (0.05, "a retention rule deletes the package; the quirk `retention_event` names its event"),
+        "layout": (0.05, "a layout is created instead of a package; no event reports it"),
     }
 )
-NOTHING_ODD: Rates = MappingProxyType({})
+NO_ANOMALIES: Rates = MappingProxyType({})
 BAD_DAY: Rates = MappingProxyType({name: rate for name, (rate, _) in ODDITIES.items()})
-# While these are done a package stays SENT.
+# Verbs that leave a package SENT.
 SIGNING = frozenset(
     {"view", "sign", "upload", "bounce", "readdress", "reassign", "fail kba", "lock", "unlock", "cobrowse"}
     | {"add signer", "redate", "rename"}
 )
 
 
-def befalls(dice: Random, rates: Rates, oddity: str) -> bool:
-    """Whether it happens now; the dice rest where it never does."""
-    rate = rates.get(oddity, 0)
-    return rate > 0 and dice.random() < rate
+def occurs(rng: Random, rates: Rates, anomaly: str) -> bool:
+    """Whether the anomaly happens now. Draws nothing if its rate is 0."""
+    rate = rates.get(anomaly, 0)
+    return rate > 0 and rng.random() < rate
 
 
-def one_more(dice: Random, rates: Rates) -> Act | None:
-    """The adding of a signer, where it happens."""
-    if not befalls(dice, rates, "add-signer"):
+def extra_signer(rng: Random, rates: Rates) -> Act | None:
+    """The action that adds a signer, or None."""
+    if not occurs(rng, rates, "add-signer"):
         return None
-    return Act("add signer", text=ids.uuid(dice), person=people.signer(dice))
+    return Act("add signer", text=ids.uuid(rng), person=people.signer(rng))
 
 
-def changed(dice: Random, package: Package, acts: list[Act], *, rates: Rates) -> list[Act]:
-    """With silent changes somewhere while the package is out for signature."""
-    signers = [place for place, role in enumerate(package.roles) if role.person and not role.is_sender]
-    if befalls(dice, rates, "redate"):
-        acts = _meanwhile(dice, acts, Act("redate", due=timedelta(days=dice.randint(1, 90))))
-    if befalls(dice, rates, "rename"):
-        acts = _meanwhile(dice, acts, Act("rename", text=f"{package.name} (corrected)"))
-    if befalls(dice, rates, "readdress"):
-        acts = _meanwhile(dice, acts, Act("readdress", dice.choice(signers), text=people.mailbox(dice)))
-    return acts
+def with_silent_changes(rng: Random, package: Package, actions: list[Act], *, rates: Rates) -> list[Act]:
+    """Insert silent changes at random positions while the package is out for signature."""
+    signers = [position for position, role in enumerate(package.roles) if role.person and not role.is_sender]
+    if occurs(rng, rates, "redate"):
+        actions = _insert_while_sent(rng, actions, Act("redate", due=timedelta(days=rng.randint(1, 90))))
+    if occurs(rng, rates, "rename"):
+        actions = _insert_while_sent(rng, actions, Act("rename", text=f"{package.name} (corrected)"))
+    if occurs(rng, rates, "readdress"):
+        actions = _insert_while_sent(rng, actions, Act("readdress", rng.choice(signers), text=people.mailbox(rng)))
+    return actions
 
 
-def sent_with(acts: list[Act], act: Act) -> list[Act]:
-    """With an act as soon as the package is sent, or made where it never is."""
-    place = _first_sending(acts) + 1
-    return [*acts[:place], act, *acts[place:]]
+def insert_after_sending(actions: list[Act], action: Act) -> list[Act]:
+    """Insert an action right after the package is sent, or after its creation if it is never sent."""
+    position = _first_activation(actions) + 1
+    return [*actions[:position], action, *actions[position:]]
 
 
-def ended(dice: Random, acts: list[Act], *, rates: Rates, quirks: Quirks) -> list[Act]:
-    """With what befalls a package when all else is done."""
-    last = acts[-1].verb
-    if last == "archive" and befalls(dice, rates, "unarchive"):
-        acts = [*acts, Act("unarchive", text=_event(quirks.unarchive_event))]
-    elif last in ("sign", "complete") and befalls(dice, rates, "archival"):
-        acts = [*acts, *(Act("archival", text=status) for status in _archival(dice))]
-    if last != "delete" and befalls(dice, rates, "retention"):
-        acts = [*acts, Act("retain", text=_event(quirks.retention_event))]
-    return acts
+def with_ending(rng: Random, actions: list[Act], *, rates: Rates, quirks: Quirks) -> list[Act]:
+    """Append the anomalies that follow the end of a story."""
+    last = actions[-1].verb
+    if last == "archive" and occurs(rng, rates, "unarchive"):
+        actions = [*actions, Act("unarchive", text=_event_or_none(quirks.unarchive_event))]
+    elif last in ("sign", "complete") and occurs(rng, rates, "archival"):
+        actions = [*actions, *(Act("archival", text=status) for status in _archival_path(rng))]
+    if last != "delete" and occurs(rng, rates, "retention"):
+        actions = [*actions, Act("retain", text=_event_or_none(quirks.retention_event))]
+    return actions
 
 
-def handed_over(package: Package, act: Act, *, quirks: Quirks) -> Act:
-    """A reassigning that does to the role's id what the quirk says; any other act as it is."""
-    if act.verb != "reassign" or act.person is None or quirks.reassign_role == "changes":
-        return act
-    told = act.person.id if quirks.reassign_role == "signer" else package.roles[act.role].id
-    return replace(act, verb="hand over", text=told)
+def with_reassign_quirk(package: Package, action: Act, *, quirks: Quirks) -> Act:
+    """A reassignment that treats the role id as the quirk prescribes; any other action is returned unchanged."""
+    if action.verb != "reassign" or action.person is None or quirks.reassign_role == "changes":
+        return action
+    new_role_id = action.person.id if quirks.reassign_role == "signer" else package.roles[action.role].id
+    return replace(action, verb="hand over", text=new_role_id)
 
 
-def _meanwhile(dice: Random, acts: list[Act], act: Act) -> list[Act]:
-    """With one more, at any time between the sending and the last of the signing that follows."""
-    first = _first_sending(acts) + 1
-    after = next((place for place in range(first, len(acts)) if acts[place].verb not in SIGNING), len(acts))
-    place = dice.randint(first, max(first, after - 1))
-    return [*acts[:place], act, *acts[place:]]
+def _insert_while_sent(rng: Random, actions: list[Act], action: Act) -> list[Act]:
+    """Insert an action at a random position between sending and the end of the signing that follows."""
+    first = _first_activation(actions) + 1
+    following = range(first, len(actions))
+    after = next((position for position in following if actions[position].verb not in SIGNING), len(actions))
+    position = rng.randint(first, max(first, after - 1))
+    return [*actions[:position], action, *actions[position:]]
 
 
-def _first_sending(acts: list[Act]) -> int:
-    return next((place for place, act in enumerate(acts) if act.verb == "activate"), 0)
+def _first_activation(actions: list[Act]) -> int:
+    return next((position for position, action in enumerate(actions) if action.verb == "activate"), 0)
 
 
-def _archival(dice: Random) -> list[str]:
-    """Some of the steps, and mostly the last."""
+def _archival_path(rng: Random) -> list[str]:
+    """The first steps of archiving; most draws include the last step."""
     pending, validating, intervention, completed = ARCHIVAL
-    return dice.choice([[pending], [pending, validating, completed], [pending, validating, intervention, completed]])
+    return rng.choice([[pending], [pending, validating, completed], [pending, validating, intervention, completed]])
 
 
-def _event(name: str) -> str:
+def _event_or_none(name: str) -> str:
     return "" if name == "none" else name

@@ -1,4 +1,4 @@
-"""Who did what when, as OneSpan's audit trail and evidence summary say it: told from the package as it stands."""
+"""OneSpan's audit trail and evidence summary, derived from a package."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -9,12 +9,12 @@ from app.simulator.callbacks import timestamp
 from app.simulator.packages import CONSENT, Package
 from app.simulator.people import Person
 
-LEAVING = {"DECLINED": "Decline", "OPTED_OUT": "Opt Out"}
-BEFORE = timedelta(seconds=1)  # a signer logs in so long before they first do something
+REFUSAL_TYPES = {"DECLINED": "Decline", "OPTED_OUT": "Opt Out"}
+LOGIN_LEAD = timedelta(seconds=1)  # between a signer's login and first signature
 
 
 class Entry(NamedTuple):
-    """One line of it."""
+    """One line of the audit trail."""
 
     at: datetime
     type: str
@@ -24,44 +24,58 @@ class Entry(NamedTuple):
     data: str = ""
 
 
-def trail(one: Package) -> dict[str, object]:
+def trail(package: Package) -> dict[str, object]:
     """The `ExportedAuditTrail` of a package."""
-    return {"package-id": one.id, "audit-events": [_shown(entry) for entry in entries(one)]}
+    return {"package-id": package.id, "audit-events": [_dump(entry) for entry in entries(package)]}
 
 
-def entries(one: Package) -> list[Entry]:
-    """All of it, oldest first."""
-    return sorted([*_logins(one), *_signed(one), *_left(one)], key=lambda entry: entry.at)
+def entries(package: Package) -> list[Entry]:
+    """Every entry, oldest first."""
+    return sorted([*_logins(package), *_signatures(package), *_refusals(package)], key=lambda entry: entry.at)
 
 
-def summary(one: Package) -> list[str]:
+def summary(package: Package) -> list[str]:
     """The lines of the evidence summary."""
-    told = [f"{timestamp(entry.at)}  {entry.type}  {entry.target}  {entry.person.name}" for entry in entries(one)]
-    return ["Evidence Summary", f"Transaction: {one.name}", f"Id: {one.id}", f"Status: {one.status}", "", *told]
+    lines = [f"{timestamp(entry.at)}  {entry.type}  {entry.target}  {entry.person.name}" for entry in entries(package)]
+    return [
+        "Evidence Summary",
+        f"Transaction: {package.name}",
+        f"Id: {package.id}",
+        f"Status: {package.status}",
+        "",
+        *lines,
+    ]
 
 
-def _logins(one: Package) -> Iterator[Entry]:
-    for place, role in enumerate(one.roles):
-        dates = [approval.at for approval in one.approvals(place) if approval.at]
+def _logins(package: Package) -> Iterator[Entry]:
+    for position, role in enumerate(package.roles):
+        dates = [approval.at for approval in package.approvals(position) if approval.at]
         if role.person and dates:
-            yield Entry(min(dates) - BEFORE, "Login", "Package", one.name, role.person)
+            yield Entry(min(dates) - LOGIN_LEAD, "Login", "Package", package.name, role.person)
 
 
-def _signed(one: Package) -> Iterator[Entry]:
-    for document in one.documents:
+def _signatures(package: Package) -> Iterator[Entry]:
+    for document in package.documents:
         verb = "Accept" if document.id == CONSENT else "Click To Sign"
         for approval in document.approvals:
-            person = one.roles[approval.role].person
+            person = package.roles[approval.role].person
             if approval.at and person:
                 yield Entry(approval.at, verb, "Document", document.name, person)
 
 
-def _left(one: Package) -> Iterator[Entry]:
-    for message in one.messages:
-        yield Entry(message.at, LEAVING.get(one.status, "Decline"), "Package", one.name, message.by, message.content)
+def _refusals(package: Package) -> Iterator[Entry]:
+    for message in package.messages:
+        yield Entry(
+            message.at,
+            REFUSAL_TYPES.get(package.status, "Decline"),
+            "Package",
+            package.name,
+            message.by,
+            message.content,
+        )
 
 
-def _shown(entry: Entry) -> dict[str, str]:
+def _dump(entry: Entry) -> dict[str, str]:
     return {
         "type": entry.type,
         "date-time": timestamp(entry.at),
@@ -69,6 +83,6 @@ def _shown(entry: Entry) -> dict[str, str]:
         "target-type": entry.target_type,
         "user": entry.person.name,
         "user-email": entry.person.email,
-        "user-ip": f"203.0.113.{crc32(entry.person.id.encode()) % 254 + 1}",  # addresses that nobody has
+        "user-ip": f"203.0.113.{crc32(entry.person.id.encode()) % 254 + 1}",  # TEST-NET-3, reserved for documentation
         "data": entry.data,
     }

@@ -1,6 +1,6 @@
-"""Who asks, and what they may see: API keys of the owner and of each sender, API tokens, OAuth 2.0 tokens.
+"""Credentials and permissions: API keys of the owner and of each sender, API tokens, OAuth 2.0 tokens.
 
-Tokens need no memory: they say whose they are and until when, and are signed.
+Tokens are signed and carry their person and expiry, so none is stored.
 """
 
 import base64
@@ -16,46 +16,50 @@ from app.simulator.packages import Package
 from app.simulator.people import Person
 
 CLIENT_ID, CLIENT_SECRET = "simulated-client", "simulated-client-secret"
-TAKEN = {"any": {"key", "token", "oauth"}, "key": {"key"}, "token": {"token"}, "oauth": {"oauth"}}
+ACCEPTED_CREDENTIALS = {"any": {"key", "token", "oauth"}, "key": {"key"}, "token": {"token"}, "oauth": {"oauth"}}
 
 
 class Unauthorized(Exception):
-    """The request shows no credentials of this account."""
+    """The request carries no credentials of this account."""
 
 
 class Forbidden(Exception):
-    """The caller may not see that."""
+    """The caller has no permission to see that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who asks. `sight` is one of the values of the quirk `senders_see`."""
+    """An authenticated person. `visibility` is one of the values of the quirk `senders_see`."""
 
     person: Person
-    sight: str
+    visibility: str
 
-    def owners(self, named: frozenset[str]) -> frozenset[str] | None:
-        """The senders whose packages the list shows when the request names these owners; None: everybody's.
+    def owners(self, named_owners: frozenset[str]) -> frozenset[str] | None:
+        """The senders whose packages the list shows if the request names these owners; None: all senders.
 
-        Raises `Forbidden` where it names one whose packages are not for the caller.
+        Raises `Forbidden` if the caller may not see the packages of a named owner.
         """
-        if self.sight == "own" and named - {self.person.id}:
+        if self.visibility == "own" and named_owners - {self.person.id}:
             raise Forbidden
-        return named or (None if self.sight == "all" else frozenset({self.person.id}))
+        return named_owners or (None if self.visibility == "all" else frozenset({self.person.id}))
 
-    def may_read(self, package: Package, named: frozenset[str]) -> bool:
-        """Whether one package is for them."""
+    def may_read(self, package: Package, named_owners: frozenset[str]) -> bool:
+        """Whether the caller may read a package."""
         owner = package.sender.id
-        return owner == self.person.id or self.sight in ("all", "managed") or (self.sight == "named" and owner in named)
+        return (
+            owner == self.person.id
+            or self.visibility in ("all", "managed")
+            or (self.visibility == "named" and owner in named_owners)
+        )
 
 
 def sender_key(person: Person) -> str:
-    """The API key of a sender, who has one beside the account's owner; made up like the person."""
+    """The API key of a sender, derived from id and e-mail address."""
     return base64.b64encode(f"{person.id}:{person.email}".encode()).decode()
 
 
-class Gate:
-    """Knows the credentials of an account, and nobody else's."""
+class Authenticator:
+    """Checks credentials against those of one account."""
 
     def __init__(
         self, account: Account, *, api_key: str, client_id: str = CLIENT_ID, client_secret: str = CLIENT_SECRET
@@ -63,55 +67,55 @@ class Gate:
         """`api_key` is the owner's."""
         self._account = account
         self._client = (client_id, client_secret)
-        self._keys = [(api_key, account.owner), *((sender_key(one), one) for one in account.people[1:])]
+        self._keys = [(api_key, account.owner), *((sender_key(person), person) for person in account.people[1:])]
 
     def caller(self, authorization: str, *, now: datetime) -> Caller:
-        """Who shows this header. Raises `Unauthorized` where it is nobody."""
+        """The caller with this Authorization header. Raises `Unauthorized` if its credentials are not valid."""
         scheme, _, secret = authorization.partition(" ")
         if scheme == "Basic":
-            return self._seeing(self._by_key(secret))
+            return self._caller_for(self._by_key(secret))
         if scheme == "Bearer":
-            return self._seeing(self._by_token(secret, now=now))
+            return self._caller_for(self._by_token(secret, now=now))
         raise Unauthorized
 
-    def api_token(self, asked: Mapping[str, object], *, now: datetime) -> tuple[str, datetime]:
-        """An API token for `clientId` and `secret`, the owner's or the sender's of `email`, and until when it is good.
+    def api_token(self, body: Mapping[str, object], *, now: datetime) -> tuple[str, datetime]:
+        """An API token and its expiry, for `clientId` and `secret`: the owner's, or that of the sender with `email`.
 
-        Raises `Unauthorized` for other credentials, and where there is no such sender.
+        Raises `Unauthorized` for other credentials and for an unknown sender.
         """
-        self._check_client(str(asked.get("clientId")), str(asked.get("secret")))
+        self._check_client(str(body.get("clientId")), str(body.get("secret")))
         person = self._account.owner
-        if asked.get("type") == "SENDER":
-            person = self._somebody(email=asked.get("email"))
-        until = now + timedelta(seconds=self._account.quirks.token_lifetime)
-        return self._signed("token", person, until), until
+        if body.get("type") == "SENDER":
+            person = self._find_person(email=body.get("email"))
+        expires_at = now + timedelta(seconds=self._account.quirks.token_lifetime)
+        return self._signed("token", person, expires_at), expires_at
 
     def oauth_token(self, authorization: str, *, sender_id: str | None, now: datetime) -> tuple[str, int]:
-        """An OAuth 2.0 token for client credentials in HTTP Basic, and for how many seconds it is good.
+        """An OAuth 2.0 token and its lifetime in seconds, for client credentials in HTTP Basic.
 
-        Raises `Unauthorized` for other credentials, and where there is no such sender.
+        Raises `Unauthorized` for other credentials and for an unknown sender.
         """
         self._check_client(*_basic(authorization))
-        person = self._somebody(id=sender_id) if sender_id else self._account.owner
+        person = self._find_person(id=sender_id) if sender_id else self._account.owner
         lifetime = self._account.quirks.oauth_lifetime
         return self._signed("oauth", person, now + timedelta(seconds=lifetime)), lifetime
 
-    def named(self, query: Mapping[str, str]) -> frozenset[str]:
-        """The ids of the owners that a request names. Raises `Forbidden` where there is no such sender."""
-        ids = {"ownerUserId": "id", "ownerEmail": "email"}
-        asked = [(field, query[name]) for name, field in ids.items() if query.get(name)]
+    def named_owners(self, query: Mapping[str, str]) -> frozenset[str]:
+        """The ids of the owners that a request names. Raises `Forbidden` for an unknown sender."""
+        fields = {"ownerUserId": "id", "ownerEmail": "email"}
+        named = [(field, query[name]) for name, field in fields.items() if query.get(name)]
         try:
-            return frozenset(self._somebody(**{field: value}).id for field, value in asked)
+            return frozenset(self._find_person(**{field: value}).id for field, value in named)
         except Unauthorized:
             raise Forbidden from None
 
-    def _seeing(self, person: Person) -> Caller:
+    def _caller_for(self, person: Person) -> Caller:
         quirks = self._account.quirks
         return Caller(person, quirks.owner_sees if person is self._account.owner else quirks.senders_see)
 
     def _by_key(self, secret: str) -> Person:
         found = [person for key, person in self._keys if hmac.compare_digest(key.encode(), secret.encode())]
-        if not found or not self._takes("key"):
+        if not found or not self._accepts("key"):
             raise Unauthorized
         return found[0]
 
@@ -119,30 +123,30 @@ class Gate:
         text, _, signature = token.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._signature(text).encode()):
             raise Unauthorized
-        said = json.loads(_decoded(text.rpartition(".")[2]))
-        if not self._takes(said["kind"]) or said["exp"] <= now.timestamp():
+        claims = json.loads(_decoded(text.rpartition(".")[2]))
+        if not self._accepts(claims["kind"]) or claims["exp"] <= now.timestamp():
             raise Unauthorized
-        return self._somebody(id=said["sub"])
+        return self._find_person(id=claims["sub"])
 
-    def _takes(self, kind: str) -> bool:
-        return kind in TAKEN[self._account.quirks.auth]
+    def _accepts(self, kind: str) -> bool:
+        return kind in ACCEPTED_CREDENTIALS[self._account.quirks.auth]
 
     def _check_client(self, client_id: str, secret: str) -> None:
-        shown, ours = f"{client_id}:{secret}", ":".join(self._client)
-        if not hmac.compare_digest(shown.encode(), ours.encode()):
+        given, expected = f"{client_id}:{secret}", ":".join(self._client)
+        if not hmac.compare_digest(given.encode(), expected.encode()):
             raise Unauthorized
 
-    def _somebody(self, **member: object) -> Person:
+    def _find_person(self, **member: object) -> Person:
         ((name, value),) = member.items()
-        found = next((one for one in self._account.people if getattr(one, name) == value), None)
+        found = next((person for person in self._account.people if getattr(person, name) == value), None)
         if found is None:
             raise Unauthorized
         return found
 
-    def _signed(self, kind: str, person: Person, until: datetime) -> str:
-        """A token in the shape of a JWT; an API token is one word."""
-        said = {"kind": kind, "sub": person.id, "exp": int(until.timestamp())}
-        text = _encoded(json.dumps(said))
+    def _signed(self, kind: str, person: Person, expires_at: datetime) -> str:
+        """A token in the shape of a JWT; an API token has no header part."""
+        claims = {"kind": kind, "sub": person.id, "exp": int(expires_at.timestamp())}
+        text = _encoded(json.dumps(claims))
         if kind == "oauth":
             text = f"{_encoded(json.dumps({'alg': 'HS256', 'typ': 'JWT'}))}.{text}"
         return f"{text}.{self._signature(text)}"
@@ -161,7 +165,7 @@ def _decoded(text: str) -> str:
 
 
 def _basic(authorization: str) -> tuple[str, str]:
-    """User and password of HTTP Basic, in base64 as the rest of the world has it."""
+    """User and password of HTTP Basic in its standard form, base64."""
     try:
         both = base64.b64decode(authorization.removeprefix("Basic "), validate=True).decode()
     except ValueError:

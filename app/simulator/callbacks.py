@@ -1,7 +1,7 @@
-"""How events travel: the exact body and headers of a callback.
+"""The exact body and headers of a callback.
 
-Both follow the captures that are public: `@class` and explicit nulls in the body, the bare key behind `Basic` and an
-empty User-Agent in the headers. Members that only some events have come last, and are not there on the others.
+Both follow public captures. The body has `@class` and explicit nulls; the headers have the bare key behind `Basic`
+and an empty User-Agent. Members that only some events have come last and are absent on other events.
 """
 
 import json
@@ -9,33 +9,33 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from app.simulator.packages import Event
-from app.simulator.quirks import USUAL, Quirks
+from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
 JAVA_CLASS = "com.silanis.esl.packages.event.ESLProcessEvent"
 READY = "PACKAGE_READY_FOR_COMPLETE"
 
 
-def body(event: Event, *, quirks: Quirks = USUAL) -> bytes:
+def body(event: Event, *, quirks: Quirks = DEFAULT_QUIRKS) -> bytes:
     """The callback's body, UTF-8."""
     members = {
         "@class": JAVA_CLASS,
         "name": quirks.ready_name if event.name == READY else event.name,
         "sessionUser": event.session_user,
         "packageId": event.package_id,
-        **_unless_unused({"message": event.message, "documentId": event.document_id}, quirks),
+        **_optional({"message": event.message, "documentId": event.document_id}, quirks),
         **({"createdDate": timestamp(event.at)} if event.at else {}),
-        **event.more,
+        **event.extra,
     }
     return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def by_hand(sent: bytes) -> bytes:
-    """The same callback as somebody posts it again who copied it from a mail: other white space, other escapes."""
+    """The same callback as a person reposts it from a mail: other white space, other escapes."""
     return json.dumps(json.loads(sent), indent=2).encode()
 
 
 def headers(key: str) -> Mapping[str, str | bytes]:
-    """The callback's headers; the key goes as it is, not in base64, and without one there is no Authorization."""
+    """The callback's headers. The key is not base64-encoded; an empty key sends no Authorization header."""
     return {
         "Accept-Encoding": "gzip,deflate",
         "User-Agent": "",
@@ -49,7 +49,7 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _unless_unused(members: Mapping[str, str | None], quirks: Quirks) -> Mapping[str, str | None]:
+def _optional(members: Mapping[str, str | None], quirks: Quirks) -> Mapping[str, str | None]:
     if quirks.unused_fields == "null":
         return members
     return {name: value for name, value in members.items() if value is not None}

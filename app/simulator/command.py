@@ -1,4 +1,4 @@
-"""`flask simulate`: a OneSpan to develop against."""
+"""`flask simulate`: a simulated OneSpan to develop against."""
 
 import signal
 import sys
@@ -12,90 +12,89 @@ from typing import Any
 
 import click
 
-from app.simulator import options
 from app.simulator.account import Account, Registration
 from app.simulator.auth import sender_key
-from app.simulator.delivery import Delivery, counted
+from app.simulator.delivery import Delivery, pluralize
 from app.simulator.faults import Faults
-from app.simulator.options import Wish
+from app.simulator.options import SimulateOptions, help_epilog, with_options
 from app.simulator.outbox import Outbox
-from app.simulator.playback import Play
+from app.simulator.playback import Playback
 from app.simulator.server import answering, api
 
 
-@click.command("simulate", epilog=options.explained())
-@options.taken
+@click.command("simulate", epilog=help_epilog())
+@with_options
 def simulate(**given: Any) -> None:
-    """Play OneSpan, and call the service back.
+    """Simulate OneSpan: send callbacks to the service and answer its REST API.
 
-    Packages are sent, signed, declined, forgotten. By default it is a good day: nothing is sent twice and nothing is
-    lost. Exits with 1 when any callback was not accepted.
+    Packages are created, sent, signed, declined and forgotten. By default no callback is lost or sent twice.
+    Exits with 1 if any callback was not accepted.
     """
-    wish = Wish(**given)
-    if wish.keep_serving and wish.port is None:
-        raise click.UsageError("--keep-serving goes with --serve.")
-    if sum(wish.faults.values()) > 1:
+    options = SimulateOptions(**given)
+    if options.keep_serving and options.port is None:
+        raise click.UsageError("--keep-serving requires --serve.")
+    if sum(options.faults.values()) > 1:
         raise click.UsageError("The rates of all faults together must not exceed 1.")
-    seed = SystemRandom().randrange(10**6) if wish.seed is None else wish.seed
-    sys.exit(0 if _simulate(wish, seed) else 1)
+    seed = SystemRandom().randrange(10**6) if options.seed is None else options.seed
+    sys.exit(0 if _simulate(options, seed) else 1)
 
 
-def _simulate(wish: Wish, seed: int) -> bool:
-    """Do all that was wished; returns whether every callback was accepted."""
+def _simulate(options: SimulateOptions, seed: int) -> bool:
+    """Run the simulation. Returns whether every callback was accepted."""
     account = Account(
         seed,
-        packages=wish.packages or None,
-        senders=wish.senders,
-        crowd=wish.at_once,
-        quirks=wish.quirks,
-        odd=wish.anomalies,
+        packages=options.packages or None,
+        senders=options.senders,
+        crowd=options.at_once,
+        quirks=options.quirks,
+        odd=options.anomalies,
     )
 
     def registered() -> Registration | None:
         return account.registration
 
-    outbox = Outbox(Random(f"{seed}:post"), mishaps=wish.mishaps, quirks=wish.quirks, registered=registered)
+    outbox = Outbox(Random(f"{seed}:post"), mishaps=options.mishaps, quirks=options.quirks, registered=registered)
     with ExitStack() as stack:
         stop = stack.enter_context(_stopped_by_signals())
-        delivery = stack.enter_context(Delivery(wish.url, wish.key, registered=registered))
-        click.echo(f"Simulating OneSpan with --seed {seed}: callbacks go to {wish.url}", err=True)
-        if wish.port is not None:
-            _serve(stack, wish, seed, account=account, outbox=outbox)
-        play = Play(account, outbox, delivery, clock=_now)
-        reached = play.until_over(rate=wish.rate, stop=stop)
-        _sum_up(account, outbox, delivery)
-        if wish.keep_serving and reached and not stop.is_set():
-            click.echo("All histories have ended; still answering. Stop with Ctrl-C.", err=True)
-            play.until_stopped(stop)
-    return delivery.tally.is_clean
+        delivery = stack.enter_context(Delivery(options.url, options.key, registered=registered))
+        click.echo(f"Simulating OneSpan with --seed {seed}. Callbacks go to {options.url}", err=True)
+        if options.port is not None:
+            _serve(stack, options, seed, account=account, outbox=outbox)
+        playback = Playback(account, outbox, delivery, clock=_now)
+        reachable = playback.run(rate=options.rate, stop=stop)
+        _print_summary(account, outbox, delivery)
+        if options.keep_serving and reachable and not stop.is_set():
+            click.echo("All stories have ended. The REST API still answers; stop it with Ctrl-C.", err=True)
+            playback.deliver_until_stopped(stop)
+    return delivery.counts.is_clean
 
 
-def _serve(stack: ExitStack, wish: Wish, seed: int, *, account: Account, outbox: Outbox) -> None:
-    """Answer the REST API until the stack is left."""
+def _serve(stack: ExitStack, options: SimulateOptions, seed: int, *, account: Account, outbox: Outbox) -> None:
+    """Answer the REST API until the stack closes."""
     app = api(
         account,
-        api_key=wish.api_key,
-        client_id=wish.client_id,
-        client_secret=wish.client_secret,
+        api_key=options.api_key,
+        client_id=options.client_id,
+        client_secret=options.client_secret,
         clock=_now,
-        faults=Faults(Random(f"{seed}:faults"), wish.faults, slow_by=wish.slow_by),
-        tell=lambda events: outbox.put(events, now=_now()),
+        faults=Faults(Random(f"{seed}:faults"), options.faults, slow_by=options.slow_by),
+        notify=lambda events: outbox.put(events, now=_now()),
     )
-    assert wish.port is not None
+    assert options.port is not None
     try:
-        address = stack.enter_context(answering(app, port=wish.port))
+        address = stack.enter_context(answering(app, port=options.port))
     except OSError as problem:
-        raise click.UsageError(f"--serve {wish.port}: {problem.strerror}. 0 takes a free port.") from None
-    click.echo(f"Its REST API answers at {address}: that is ONESPAN_URL for the service.", err=True)
+        raise click.UsageError(f"--serve {options.port}: {problem.strerror}. Use 0 for a free port.") from None
+    click.echo(f"The REST API answers at {address}. Set ONESPAN_URL of the service to this address.", err=True)
     for sender in account.people[1:]:
-        click.echo(f"  The API key of {sender.name} <{sender.email}>: {sender_key(sender)}", err=True)
+        click.echo(f"  API key of {sender.name} <{sender.email}>: {sender_key(sender)}", err=True)
 
 
-def _sum_up(account: Account, outbox: Outbox, delivery: Delivery) -> None:
-    click.echo(f"{counted(len(account.packages()), 'package')}, {delivery.tally}.")
-    befallen = ", ".join(f"{times} {mishap}" for mishap, times in sorted(outbox.befallen.items()) if times)
-    if befallen:
-        click.echo(f"Mishaps: {befallen}; {len(outbox)} still on their way.", err=True)
+def _print_summary(account: Account, outbox: Outbox, delivery: Delivery) -> None:
+    click.echo(f"{pluralize(len(account.packages()), 'package')}, {delivery.counts}.")
+    mishaps = ", ".join(f"{count} {mishap}" for mishap, count in sorted(outbox.mishap_counts.items()) if count)
+    if mishaps:
+        click.echo(f"Mishaps: {mishaps}; {len(outbox)} not delivered yet.", err=True)
 
 
 @contextmanager
@@ -103,10 +102,10 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
     """An event that Ctrl-C or SIGTERM sets while the block runs."""
     stop = threading.Event()
 
-    def set_it(_: int, __: FrameType | None) -> None:
+    def set_stop(_: int, __: FrameType | None) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, set_it) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, set_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:

@@ -1,4 +1,4 @@
-"""Carries callbacks to the service, and counts what became of them."""
+"""Posts callbacks to the service and counts the outcomes."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -11,17 +11,17 @@ import requests
 from app.simulator import callbacks
 from app.simulator.account import Registration
 
-PATIENCE = 10.0  # seconds for an answer
+ANSWER_TIMEOUT_SECONDS = 10.0
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and what there are so many of."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def pluralize(count: int, noun: str) -> str:
+    """A count with its noun, in the plural unless the count is 1."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 @dataclass
-class Tally:
-    """What became of the callbacks; `refused` counts by HTTP status."""
+class DeliveryCounts:
+    """The outcomes of callbacks; `refused` counts by HTTP status."""
 
     accepted: int = 0
     refused: Counter[int] = field(default_factory=Counter)
@@ -29,30 +29,30 @@ class Tally:
 
     @property
     def sent(self) -> int:
-        """All of them."""
+        """The number of callbacks sent."""
         return self.accepted + self.refused.total() + self.unreachable
 
     @property
     def is_clean(self) -> bool:
-        """Every one was accepted."""
+        """Whether every callback was accepted."""
         return self.accepted == self.sent
 
     def __str__(self) -> str:
-        refused = ", ".join(f"{times} with {status}" for status, times in sorted(self.refused.items())) or "0"
-        became = f"{self.accepted} accepted, {refused} refused, {self.unreachable} unreachable"
-        return f"{counted(self.sent, 'callback')}: {became}"
+        refused = ", ".join(f"{count} with {status}" for status, count in sorted(self.refused.items())) or "0"
+        outcomes = f"{self.accepted} accepted, {refused} refused, {self.unreachable} unreachable"
+        return f"{pluralize(self.sent, 'callback')}: {outcomes}"
 
 
 class Delivery:
-    """Posts callbacks one after another over one connection. As OneSpan, it sends none a second time."""
+    """Posts callbacks one after another over one connection. Like OneSpan, it never retries."""
 
     def __init__(self, url: str, key: str, *, registered: Callable[[], Registration | None] = lambda: None) -> None:
-        """`url` and `key` count where nothing is registered."""
-        self.tally = Tally()
-        self._usual = (url, key)
+        """`url` and `key` apply while no callback is registered."""
+        self.counts = DeliveryCounts()
+        self._default = (url, key)
         self._registered = registered
         self._session = requests.Session()
-        self._session.trust_env = False  # no proxy, and no .netrc that would put another Authorization
+        self._session.trust_env = False  # no proxy, and no .netrc that would replace the Authorization header
         self._session.headers.clear()
 
     def __enter__(self) -> Self:
@@ -62,28 +62,28 @@ class Delivery:
         self._session.close()
 
     def post(self, body: bytes) -> str | None:
-        """Send one; returns None where it was accepted, otherwise what went wrong, in words."""
+        """Send one callback. Returns None if it was accepted, otherwise a sentence that describes the failure."""
         registration = self._registered()
-        url, key = (registration.url, registration.key) if registration else self._usual
+        url, key = (registration.url, registration.key) if registration else self._default
         try:
             answer = self._session.post(
-                url, data=body, headers=callbacks.headers(key), timeout=PATIENCE, allow_redirects=False
+                url, data=body, headers=callbacks.headers(key), timeout=ANSWER_TIMEOUT_SECONDS, allow_redirects=False
             )
         except requests.Timeout:
-            self.tally.unreachable += 1
-            return f"{url} did not answer within {PATIENCE:.0f} seconds."
+            self.counts.unreachable += 1
+            return f"{url} did not answer within {ANSWER_TIMEOUT_SECONDS:.0f} seconds."
         except requests.RequestException:
-            self.tally.unreachable += 1
-            return f"Nobody answers at {url}. Is the service running there?"
+            self.counts.unreachable += 1
+            return f"No answer from {url}. Is the service running there?"
         if answer.ok and answer.status_code < 300:  # noqa: PLR2004
-            self.tally.accepted += 1
+            self.counts.accepted += 1
             return None
-        self.tally.refused[answer.status_code] += 1
+        self.counts.refused[answer.status_code] += 1
         return f"{url} refused with {answer.status_code}: {_reason(answer)}"
 
 
 def _reason(answer: requests.Response) -> str:
-    """The first words of the answer; a JSON answer of the service says them in `error.message`."""
+    """`error.message` of the service's JSON answer, otherwise the first 200 characters of the answer."""
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, LookupError, TypeError):

@@ -1,4 +1,4 @@
-"""What packages are made of when they begin: people, documents, signatures asked for."""
+"""New packages: their people, documents and requested signatures."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,76 +6,83 @@ from datetime import datetime, timedelta
 from random import Random
 
 from app.simulator import ids, people
-from app.simulator.anomalies import NOTHING_ODD, Rates, befalls
+from app.simulator.anomalies import NO_ANOMALIES, Rates, occurs
 from app.simulator.packages import CONSENT, Approval, Attachment, Document, Package, Role
 from app.simulator.people import Person
 
 SUBJECTS = ("Lease", "Loan agreement", "Employment contract", "Purchase order", "Consent to treatment", "NDA")
-PAPERS = ("Terms", "Annex A", "Price list", "Privacy notice", "Direct debit mandate")
+DOCUMENT_NAMES = ("Terms", "Annex A", "Price list", "Privacy notice", "Direct debit mandate")
 ATTACHMENTS = ("Passport", "Proof of address", "Driving licence")
-SCHEMES = {"NONE": 10, "SMS": 3, "CHALLENGE": 2, "KBA": 3}  # how signers prove who they are, and how often
-MANY = {1: 3, 2: 5, 3: 3, 4: 1}  # signers, and how often there are so many
-TEMPLATES, ORDERED, BY_HAND, SENDER_SIGNS, ATTACHED, ONE_ID = 0.06, 0.5, 0.2, 0.15, 0.2, 0.2  # how often
-DUE, ASKED = 0.5, 0.7  # ... has a package a due date, does a further document ask a signer
+SCHEMES = {"NONE": 10, "SMS": 3, "CHALLENGE": 2, "KBA": 3}  # how signers authenticate, with weights
+SIGNER_COUNTS = {1: 3, 2: 5, 3: 3, 4: 1}  # numbers of signers, with weights
+# The shares of packages, roles and documents that ...
+TEMPLATE_RATE = 0.06  # are templates
+ORDERED_RATE = 0.5  # have a signing order
+COMPLETED_BY_HAND_RATE = 0.2  # the sender must complete
+SENDER_SIGNS_RATE = 0.15  # the sender signs, too
+ATTACHMENT_RATE = 0.2  # require an attachment
+SIGNER_AS_ROLE_ID_RATE = 0.2  # use the signer's id as role id
+DUE_DATE_RATE = 0.5  # have a due date
+FURTHER_DOCUMENT_RATE = 0.7  # a signer signs besides the first document
 
 
-def draft(dice: Random, senders: Sequence[Person], *, now: datetime, odd: Rates = NOTHING_ODD) -> Package:
-    """A package as somebody has just made it, or a template, or a layout."""
-    sender = dice.choice(senders)
-    kind = "TEMPLATE" if dice.random() < TEMPLATES else "LAYOUT" if befalls(dice, odd, "layout") else "PACKAGE"
-    roles = _roles(dice, sender)
-    subject = dice.choice(SUBJECTS)
-    documents = _documents(dice, subject, roles)
+def draft(rng: Random, senders: Sequence[Person], *, now: datetime, rates: Rates = NO_ANOMALIES) -> Package:
+    """A new package, template or layout."""
+    sender = rng.choice(senders)
+    kind = "TEMPLATE" if rng.random() < TEMPLATE_RATE else "LAYOUT" if occurs(rng, rates, "layout") else "PACKAGE"
+    roles = _roles(rng, sender)
+    subject = rng.choice(SUBJECTS)
+    documents = _documents(rng, subject, roles)
     if kind != "PACKAGE":
         roles = [role if role.is_sender else replace(role, person=None) for role in roles]
     last_name = next((role.person.last_name for role in roles if role.person and not role.is_sender), kind.lower())
     return Package(
-        id=ids.package_id(dice),
+        id=ids.package_id(rng),
         name=f"{subject}, {last_name}",
         type=kind,
         sender=sender,
         roles=tuple(roles),
         documents=tuple(documents),
-        autocomplete=dice.random() >= BY_HAND,
+        autocomplete=rng.random() >= COMPLETED_BY_HAND_RATE,
         created=now,
         updated=now,
-        due=now + timedelta(days=dice.randint(7, 60)) if dice.random() < DUE else None,
+        due=now + timedelta(days=rng.randint(7, 60)) if rng.random() < DUE_DATE_RATE else None,
     )
 
 
-def _roles(dice: Random, sender: Person) -> list[Role]:
+def _roles(rng: Random, sender: Person) -> list[Role]:
     """One to four signers, in order or in parallel, and the sender, who has a role in every package."""
-    many = dice.choices(list(MANY), list(MANY.values()))[0]
-    in_order = dice.random() < ORDERED
-    roles = [_role(dice, index=place + 1 if in_order else 1) for place in range(many)]
-    return [*roles, Role(ids.uuid(dice), index=many + 1 if in_order else 1, person=sender, is_sender=True)]
+    count = rng.choices(list(SIGNER_COUNTS), list(SIGNER_COUNTS.values()))[0]
+    in_order = rng.random() < ORDERED_RATE
+    roles = [_role(rng, index=position + 1 if in_order else 1) for position in range(count)]
+    return [*roles, Role(ids.uuid(rng), index=count + 1 if in_order else 1, person=sender, is_sender=True)]
 
 
-def _role(dice: Random, *, index: int) -> Role:
-    """OneSpan gives a role an id of its own, or the signer's where the integrator chose the signer's."""
-    person = people.signer(dice)
-    role_id = person.id if dice.random() < ONE_ID else ids.uuid(dice)
-    attached = dice.random() < ATTACHED
+def _role(rng: Random, *, index: int) -> Role:
+    """A role with an id of its own; some integrators use the signer's id as role id."""
+    person = people.signer(rng)
+    role_id = person.id if rng.random() < SIGNER_AS_ROLE_ID_RATE else ids.uuid(rng)
+    attached = rng.random() < ATTACHMENT_RATE
     return Role(
         role_id,
         index,
         person,
-        scheme=dice.choices(list(SCHEMES), list(SCHEMES.values()))[0],
-        attachment=Attachment(ids.uuid(dice), dice.choice(ATTACHMENTS)) if attached else None,
+        scheme=rng.choices(list(SCHEMES), list(SCHEMES.values()))[0],
+        attachment=Attachment(ids.uuid(rng), rng.choice(ATTACHMENTS)) if attached else None,
     )
 
 
-def _documents(dice: Random, subject: str, roles: Sequence[Role]) -> list[Document]:
-    """The consent, which every signer accepts first, and one to three documents, of which each signs some."""
-    signing = [place for place, role in enumerate(roles) if not role.is_sender or dice.random() < SENDER_SIGNS]
-    names = [subject, *dice.sample(PAPERS, k=dice.randint(0, 2))]
-    papers = [
-        _asking(dice, name, [place for place in signing if n == 0 or dice.random() < ASKED])
+def _documents(rng: Random, subject: str, roles: Sequence[Role]) -> list[Document]:
+    """The consent, which every signer accepts first, and one to three documents; each signer signs some of them."""
+    signing = [n for n, role in enumerate(roles) if not role.is_sender or rng.random() < SENDER_SIGNS_RATE]
+    names = [subject, *rng.sample(DOCUMENT_NAMES, k=rng.randint(0, 2))]
+    documents = [
+        _document(rng, name, [role for role in signing if n == 0 or rng.random() < FURTHER_DOCUMENT_RATE])
         for n, name in enumerate(names)
     ]
-    return [replace(_asking(dice, "Electronic Disclosures and Signatures Consent", signing), id=CONSENT), *papers]
+    return [replace(_document(rng, "Electronic Disclosures and Signatures Consent", signing), id=CONSENT), *documents]
 
 
-def _asking(dice: Random, name: str, signing: Sequence[int]) -> Document:
-    approvals = tuple(Approval(ids.uuid(dice), place) for place in signing)
-    return Document(ids.document_id(dice), name, pages=dice.randint(1, 12), approvals=approvals)
+def _document(rng: Random, name: str, signing: Sequence[int]) -> Document:
+    approvals = tuple(Approval(ids.uuid(rng), role) for role in signing)
+    return Document(ids.document_id(rng), name, pages=rng.randint(1, 12), approvals=approvals)

@@ -1,6 +1,6 @@
-"""Files as OneSpan gives them out: small PDFs of our own making, and zips of them; large ones where asked for.
+"""Files as OneSpan serves them: small generated PDFs and zips of them; large ones on request.
 
-Everything comes in parts, so that a file of any size needs little memory.
+Every file is produced in chunks, so a file of any size needs little memory.
 """
 
 import io
@@ -8,20 +8,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-PART = b"%" * 65_535 + b"\n"  # what large files are filled with
+CHUNK = b"%" * 65_535 + b"\n"  # a PDF comment that fills large files
 MEGABYTE = 1 << 20
 
 
-class Paper(NamedTuple):
-    """A file: its name, its length in bytes, its bytes in parts."""
+class File(NamedTuple):
+    """A file: its name, its length in bytes, its content in chunks."""
 
     name: str
     length: int
-    parts: Iterable[bytes]
+    chunks: Iterable[bytes]
 
 
-def pdf(name: str, lines: Sequence[str], *, megabytes: int = 0) -> Paper:
-    """A PDF of one page that says these lines, and is so large at least."""
+def pdf(name: str, lines: Sequence[str], *, megabytes: int = 0) -> File:
+    """A PDF of one page with these lines, filled up to about `megabytes`."""
     objects = [
         b"<</Type/Catalog/Pages 2 0 R>>",
         b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
@@ -29,47 +29,47 @@ def pdf(name: str, lines: Sequence[str], *, megabytes: int = 0) -> Paper:
         b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>",
         _stream(_text(lines)),
     ]
-    filling = megabytes * MEGABYTE // len(PART)
-    head, tail = _around(objects, filling * len(PART))
-    return Paper(name, len(head) + filling * len(PART) + len(tail), _parts(head, filling, tail))
+    filling = megabytes * MEGABYTE // len(CHUNK)
+    head, tail = _around(objects, filling * len(CHUNK))
+    return File(name, len(head) + filling * len(CHUNK) + len(tail), _chunks(head, filling, tail))
 
 
-def zipped(papers: Iterable[Paper]) -> Iterator[bytes]:
-    """A zip of these, uncompressed; the same papers make the same bytes."""
-    pipe = _Pipe()
-    with ZipFile(pipe, "w", ZIP_STORED) as archive:
-        for paper in papers:
-            with archive.open(ZipInfo(paper.name), "w", force_zip64=True) as file:
-                for part in paper.parts:
-                    file.write(part)
-                    yield pipe.take()
-    yield pipe.take()
+def zipped(files: Iterable[File]) -> Iterator[bytes]:
+    """An uncompressed zip of these files; the same files give the same bytes."""
+    buffer = _Buffer()
+    with ZipFile(buffer, "w", ZIP_STORED) as archive:
+        for file in files:
+            with archive.open(ZipInfo(file.name), "w", force_zip64=True) as member:
+                for chunk in file.chunks:
+                    member.write(chunk)
+                    yield buffer.take()
+    yield buffer.take()
 
 
-class _Pipe(io.RawIOBase):
-    """Takes what is written, until it is taken away."""
+class _Buffer(io.RawIOBase):
+    """Keeps what is written until it is taken."""
 
     def __init__(self) -> None:
         self._written: list[bytes] = []
 
     def writable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def write(self, data: object) -> int:
-        """Keep it."""
+        """Keep the data."""
         self._written.append(bytes(data))  # type: ignore[call-overload]
         return len(self._written[-1])
 
     def take(self) -> bytes:
-        """All that was written since."""
+        """Everything written since the last call."""
         data, self._written = b"".join(self._written), []
         return data
 
 
 def _text(lines: Sequence[str]) -> bytes:
-    shown = b"".join(b"(" + _escaped(line) + b")'\n" for line in lines)
-    return b"BT /F1 11 Tf 14 TL 50 790 Td\n" + shown + b"ET"
+    drawn = b"".join(b"(" + _escaped(line) + b")'\n" for line in lines)
+    return b"BT /F1 11 Tf 14 TL 50 790 Td\n" + drawn + b"ET"
 
 
 def _escaped(line: str) -> bytes:
@@ -82,19 +82,19 @@ def _stream(data: bytes) -> bytes:
 
 
 def _around(objects: Sequence[bytes], filled: int) -> tuple[bytes, bytes]:
-    """What stands before the filling, which is a comment, and after it: the table of where each object begins."""
+    """The bytes before the filling, and those after it: the table of the objects' offsets."""
     head, offsets = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", []
-    for number, one in enumerate(objects, 1):
+    for number, content in enumerate(objects, 1):
         offsets.append(len(head))
-        head += b"%d 0 obj\n%s\nendobj\n" % (number, one)
+        head += b"%d 0 obj\n%s\nendobj\n" % (number, content)
     table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
     size = len(objects) + 1
     tail = b"xref\n0 %d\n0000000000 65535 f \n%strailer\n<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n"
     return head, tail % (size, table, size, len(head) + filled)
 
 
-def _parts(head: bytes, filling: int, tail: bytes) -> Iterator[bytes]:
+def _chunks(head: bytes, filling: int, tail: bytes) -> Iterator[bytes]:
     yield head
     for _ in range(filling):
-        yield PART
+        yield CHUNK
     yield tail

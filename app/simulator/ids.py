@@ -1,4 +1,4 @@
-"""Ids that look as OneSpan's do, drawn from the dice so that a seed brings the same ones back."""
+"""Ids that look like OneSpan's, drawn from a random generator so that a seed reproduces them."""
 
 import base64
 import string
@@ -8,21 +8,21 @@ from uuid import UUID
 BASE62 = string.ascii_letters + string.digits
 
 
-def package_id(dice: Random) -> str:
+def package_id(rng: Random) -> str:
     """28 characters of base64url that end in `=`."""
-    return base64.urlsafe_b64encode(dice.randbytes(20)).decode()
+    return base64.urlsafe_b64encode(rng.randbytes(20)).decode()
 
 
-def sender_id(dice: Random) -> str:
+def sender_id(rng: Random) -> str:
     """12 letters and digits."""
-    return "".join(dice.choices(BASE62, k=12))
+    return "".join(rng.choices(BASE62, k=12))
 
 
-def uuid(dice: Random) -> str:
-    """What signers, roles, approvals and attachments are known by."""
-    return str(UUID(int=dice.getrandbits(128), version=4))
+def uuid(rng: Random) -> str:
+    """The id of a signer, role, approval or attachment."""
+    return str(UUID(int=rng.getrandbits(128), version=4))
 
 
-def document_id(dice: Random) -> str:
+def document_id(rng: Random) -> str:
     """48 hexadecimal digits."""
-    return dice.randbytes(24).hex()
+    return rng.randbytes(24).hex()

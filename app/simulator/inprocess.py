@@ -1,4 +1,4 @@
-"""HTTP without sockets: lets a `requests.Session` of this process talk to a WSGI app, faults included."""
+"""HTTP without sockets: a `requests.Session` talks to a WSGI app in the same process, faults included."""
 
 import io
 from collections.abc import Iterable, Mapping
@@ -13,25 +13,25 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 
 class InProcess(BaseAdapter):
-    """Mount it on a session: `session.mount("http://onespan.test", InProcess(app))`.
+    """A `requests` adapter: `session.mount("http://onespan.test", InProcess(app))`.
 
-    A cut connection raises `requests.exceptions.ChunkedEncodingError`, as a real one does half-way. Waits for nothing.
+    A cut connection raises `requests.exceptions.ChunkedEncodingError`, as over a socket. The adapter never waits.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
         super().__init__()
         self._app = app
 
-    def send(  # noqa: PLR0917  (requests passes them so)
+    def send(  # noqa: PLR0917  (signature of requests)
         self,
         request: requests.PreparedRequest,
-        stream: bool = False,  # noqa: FBT001, FBT002  (requests has it so)
+        stream: bool = False,  # noqa: FBT001, FBT002  (signature of requests)
         timeout: float | tuple[float, float] | tuple[float, None] | None = None,
         verify: bool | str = True,  # noqa: FBT001, FBT002
         cert: bytes | str | tuple[bytes | str, bytes | str] | None = None,
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """Ask the app."""
+        """Send the request to the app."""
         del stream, timeout, verify, cert, proxies
         parts, status, headers = run_wsgi_app(self._app, _environ(request))
         answer = requests.Response()
@@ -44,7 +44,7 @@ class InProcess(BaseAdapter):
         return answer
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Nothing to close."""
 
 
 def _environ(request: requests.PreparedRequest) -> Any:
@@ -61,18 +61,18 @@ def _environ(request: requests.PreparedRequest) -> Any:
 
 
 class _Parts(io.RawIOBase):
-    """Reads the parts of an answer one after another, as they are made."""
+    """Reads the parts of an answer while the app produces them."""
 
     def __init__(self, parts: Iterable[bytes]) -> None:
         self._parts = iter(parts)
         self._rest = b""
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """The next bytes; raises what breaks off the answer."""
+        """Read the next bytes. Raises the exception with which the app ends a cut answer."""
         self._rest = self._rest or next(filter(None, self._parts), b"")
         view = memoryview(buffer)
         taken, self._rest = self._rest[: len(view)], self._rest[len(view) :]

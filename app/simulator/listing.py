@@ -1,8 +1,8 @@
-"""`GET /api/packages`: which packages a query means, in which order, and which slice of them.
+"""`GET /api/packages`: the packages that a query selects, their order, and the requested page.
 
-What the documents leave open is switched by quirks. By default it is played as the sources make likely: the statuses
-that the SDKs send as `query` mean folders too, dates count as whole days in UTC under either pair of names, pages
-count from 0 and have at most 100, and parameters we do not know do nothing.
+Quirks switch what OneSpan's documentation leaves open. The defaults follow the sources: the statuses that the SDKs send
+as `query` are folders, too; dates count as whole days in UTC under either pair of names; pages count from 0 and have
+at most 100 items; unknown parameters have no effect.
 """
 
 from bisect import bisect_left
@@ -10,73 +10,77 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
-from app.simulator.list_view import LAST, SORTS, Shelf
+from app.simulator.list_view import LATEST, SORTS, ListView
 from app.simulator.packages import ARCHIVAL, STATUSES, Package
 from app.simulator.quirks import Quirks
 
-PAGE = 10  # of a request that does not say
+DEFAULT_PAGE_SIZE = 10
 DAY = timedelta(days=1)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 DRAFTS = frozenset({"DRAFT", "DECLINED", "OPTED_OUT", "EXPIRED"})
-EVERY = STATUSES | frozenset(ARCHIVAL)
+ALL_STATUSES = STATUSES | frozenset(ARCHIVAL)
 DATES = {"lastUpdated": ("lastUpdatedStartDate", "lastUpdatedEndDate"), "start": ("startDate", "endDate")}
 HONOURED = {"both": ("lastUpdated", "start"), "lastUpdated": ("lastUpdated",), "start": ("start",), "neither": ()}
 PAGING = frozenset({"from", "to", "fields"})
 
 FOLDERS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "": EVERY,
-        "trashed": EVERY,
+        "": ALL_STATUSES,
+        "trashed": ALL_STATUSES,
         "drafts": DRAFTS,
-        "inbox": EVERY - DRAFTS,
-        **{status: frozenset({status}) for status in EVERY},
+        "inbox": ALL_STATUSES - DRAFTS,
+        **{status: frozenset({status}) for status in ALL_STATUSES},
     }
 )
 
-Window = tuple[datetime | None, datetime | None]  # from the first, up to but without the second
+Window = tuple[datetime | None, datetime | None]  # start inclusive, end exclusive
 
 
 class BadQuery(Exception):
-    """A parameter has a value it cannot have."""
+    """A parameter has an invalid value."""
 
 
-def choose(
-    shelf: Shelf, query: Mapping[str, str], *, quirks: Quirks, owners: frozenset[str] | None
+def select_page(
+    list_view: ListView, query: Mapping[str, str], *, quirks: Quirks, owners: frozenset[str] | None
 ) -> tuple[int, Sequence[Package]]:
-    """How many packages a query means, and those of the page it asks for: `from` to `to`, both included.
+    """The number of packages that a query selects, and the page `from` to `to`, both inclusive.
 
-    `owners` are the senders whose packages are meant; None: everybody's.
+    `owners` are the senders whose packages are selected; None: all senders.
     """
-    question = (owners, *sorted((name, value) for name, value in query.items() if name not in PAGING))
-    found = shelf.remembered(question, lambda: _found(shelf, query, quirks=quirks, owners=owners))
-    first = max(_whole(query, "from", quirks.list_first), quirks.list_first)
-    end = _whole(query, "to", first + PAGE - 1) + 1
+    key = (owners, *sorted((name, value) for name, value in query.items() if name not in PAGING))
+    found = list_view.cached(key, lambda: _matching(list_view, query, quirks=quirks, owners=owners))
+    first = max(_integer(query, "from", quirks.list_first), quirks.list_first)
+    end = _integer(query, "to", first + DEFAULT_PAGE_SIZE - 1) + 1
     if quirks.list_largest:
         end = min(end, first + quirks.list_largest)
     page = found[first - quirks.list_first : max(end - quirks.list_first, 0)]
     return (len(found) if quirks.list_count == "all" else len(page)), page
 
 
-def _found(
-    shelf: Shelf, query: Mapping[str, str], *, quirks: Quirks, owners: frozenset[str] | None
+def _matching(
+    list_view: ListView, query: Mapping[str, str], *, quirks: Quirks, owners: frozenset[str] | None
 ) -> Sequence[Package]:
     start, end = _window(query, quirks)
-    sort, downwards = _order(query, quirks, dated=start is not None or end is not None)
+    sort, descending = _order(query, quirks, dated=start is not None or end is not None)
     statuses, trashed, kind = _statuses(query, quirks), query.get("query") == "trashed", query.get("type", "PACKAGE")
-    index = shelf.index(sort)
+    index = list_view.index(sort)
     if sort == "updated":
-        index = index[_place(start, 0, index) : _place(end, len(index), index)]
-    # One pass over everything there is: it is written for speed.
-    found = [one for _, _, one in index if one.type == kind and one.trashed is trashed and one.status in statuses]
+        index = index[_index_of(start, 0, index) : _index_of(end, len(index), index)]
+    # A single pass over all packages, written for speed.
+    found = [
+        package
+        for _, _, package in index
+        if package.type == kind and package.trashed is trashed and package.status in statuses
+    ]
     if owners is not None:
-        found = [one for one in found if one.sender.id in owners]
+        found = [package for package in found if package.sender.id in owners]
     if sort != "updated" and (start or end):
-        found = [one for one in found if (start or EARLIEST) <= one.updated < (end or LAST)]
-    return found[::-1] if downwards else found
+        found = [package for package in found if (start or EARLIEST) <= package.updated < (end or LATEST)]
+    return found[::-1] if descending else found
 
 
-def _place(moment: datetime | None, otherwise: int, index: Sequence[tuple[datetime, str, Package]]) -> int:
-    return otherwise if moment is None else bisect_left(index, moment, key=lambda entry: entry[0])
+def _index_of(moment: datetime | None, default: int, index: Sequence[tuple[datetime, str, Package]]) -> int:
+    return default if moment is None else bisect_left(index, moment, key=lambda entry: entry[0])
 
 
 def _statuses(query: Mapping[str, str], quirks: Quirks) -> frozenset[str]:
@@ -87,7 +91,7 @@ def _statuses(query: Mapping[str, str], quirks: Quirks) -> frozenset[str]:
 
 
 def _order(query: Mapping[str, str], quirks: Quirks, *, dated: bool) -> tuple[str, bool]:
-    """What is sorted by, and whether downwards. Where no order is honoured it is that of creation."""
+    """The sort key, and whether the order is descending. An ignored order is that of creation."""
     sort = query.get("sort", "created")
     if sort not in SORTS:
         raise BadQuery("sort")
@@ -105,15 +109,15 @@ def _window(query: Mapping[str, str], quirks: Quirks) -> Window:
     return start and _day(start), end and _day(end) + DAY
 
 
-def _whole(query: Mapping[str, str], name: str, otherwise: int) -> int:
+def _integer(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name, "")
     if text and not (text.isascii() and text.isdigit()):
         raise BadQuery(name)
-    return int(text) if text else otherwise
+    return int(text) if text else default
 
 
 def _moment(query: Mapping[str, str], names: Sequence[str]) -> datetime | None:
-    """What the first of these parameters says that is there; `2018-12-12Z` is a time, too."""
+    """The value of the first of these parameters that is given; `2018-12-12Z` is valid, too."""
     for name in names:
         if text := query.get(name):
             try:

@@ -1,4 +1,4 @@
-"""What `flask simulate` can be told: its options, their checks, and the wish that they make together."""
+"""The options of `flask simulate`, their checks, and the value object that they form."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from app.simulator import anomalies, faults, outbox, quirks
-from app.simulator.account import CROWD, SENDERS
+from app.simulator.account import AT_ONCE, SENDERS
 from app.simulator.anomalies import ODDITIES
 from app.simulator.auth import CLIENT_ID, CLIENT_SECRET
 from app.simulator.faults import FAULTS
@@ -18,15 +18,15 @@ from app.simulator.quirks import Quirks
 
 URL = "http://127.0.0.1:8000/onespan/callback"
 API_KEY = "simulated-api-key"
-LABELLED = re.compile(r"[A-Za-z0-9_.-]{1,40}=(.*[^=].*)", re.DOTALL)  # a base64 key that merely ends in "=" is not
+LABELLED = re.compile(r"[A-Za-z0-9_.-]{1,40}=(.*[^=].*)", re.DOTALL)  # does not match a base64 key that ends in "="
 
-NO_KEY = """There is no callback key. Say which key the service believes with --key, or set ONESPAN_CALLBACK_KEYS,
-here or in the settings file (SETTINGS_FILE)."""
+NO_KEY = """There is no callback key. Give a key that the service accepts with --key, or set ONESPAN_CALLBACK_KEYS
+in the environment or in the settings file (SETTINGS_FILE)."""
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What was asked for; None for a mishap means: as the day is, good or bad."""
+class SimulateOptions:
+    """The parsed options; None for a mishap means the rate of the day, good or bad."""
 
     packages: int
     at_once: int
@@ -54,25 +54,25 @@ class Wish:
 
     @property
     def mishaps(self) -> Mishaps:
-        """What befalls callbacks."""
+        """The mishaps of callbacks."""
         day = outbox.BAD_DAY if self.bad_day else outbox.NO_MISHAPS
         given = {name: getattr(self, name) for name in ("drop", "repeat", "delay", "reorder", "undated")}
-        wanted = {name: rate for name, rate in given.items() if rate is not None}
-        return replace(day, delay_by=self.delay_by, **wanted)
+        chosen = {name: rate for name, rate in given.items() if rate is not None}
+        return replace(day, delay_by=self.delay_by, **chosen)
 
     @property
     def faults(self) -> Mapping[str, float]:
-        """What befalls answers of the REST API."""
+        """The rates of REST API faults."""
         return {**(faults.BAD_DAY if self.bad_day else {}), **self.fault}
 
     @property
     def anomalies(self) -> Mapping[str, float]:
-        """What befalls packages."""
+        """The rates of anomalies."""
         return {**(anomalies.BAD_DAY if self.bad_day else {}), **self.odd}
 
 
 def _first_key(_: click.Context, __: click.Parameter, value: str | None) -> str:
-    """The first entry of the setting, without its label."""
+    """The first key of the setting, without its label."""
     entries = [entry.strip() for entry in (value or "").split(",")]
     first = next(filter(None, entries), None)
     if first is None:
@@ -87,26 +87,33 @@ def _address(_: click.Context, __: click.Parameter, value: str) -> str:
     return value
 
 
-def _read(reader: Callable[[Iterable[str]], Any], _: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> Any:
+def _parse_pairs(
+    reader: Callable[[Iterable[str]], Any], _: click.Context, __: click.Parameter, pairs: tuple[str, ...]
+) -> Any:
     try:
         return reader(pairs)
     except ValueError as problem:
         raise click.BadParameter(str(problem)) from None
 
 
-def _rate(name: str, says: str) -> Callable[..., Any]:
-    return click.option(f"--{name}", type=click.FloatRange(0, 1), metavar="RATE", help=says)
+def _rate(name: str, help_text: str) -> Callable[..., Any]:
+    return click.option(f"--{name}", type=click.FloatRange(0, 1), metavar="RATE", help=help_text)
 
 
-def _seconds(name: str, default: float, says: str) -> Callable[..., Any]:
+def _seconds(name: str, default: float, help_text: str) -> Callable[..., Any]:
     kind = click.FloatRange(0, 3600)
-    return click.option(f"--{name}", default=default, show_default=True, type=kind, metavar="SECONDS", help=says)
+    return click.option(f"--{name}", default=default, show_default=True, type=kind, metavar="SECONDS", help=help_text)
 
 
-def _pairs(name: str, kind: str, reader: Callable[[Iterable[str]], Any], says: str) -> Callable[..., Any]:
+def _pairs(name: str, kind: str, reader: Callable[[Iterable[str]], Any], help_text: str) -> Callable[..., Any]:
     variable = f"{name}s" if name == "quirk" else name
     return click.option(
-        f"--{name}", variable, multiple=True, metavar=f"NAME={kind}", callback=partial(_read, reader), help=says
+        f"--{name}",
+        variable,
+        multiple=True,
+        metavar=f"NAME={kind}",
+        callback=partial(_parse_pairs, reader),
+        help=help_text,
     )
 
 
@@ -116,94 +123,97 @@ OPTIONS = (
         default=20,
         show_default=True,
         type=click.IntRange(min=0),
-        help="How many packages live their lives; 0: ever more, until stopped.",
+        help="Number of packages; 0: no limit, until stopped.",
     ),
     click.option(
         "--at-once",
-        default=CROWD,
+        default=AT_ONCE,
         show_default=True,
         type=click.IntRange(1, 100_000),
-        help="How many packages are under way at the same time.",
+        help="Number of packages in progress at the same time.",
     ),
     click.option(
         "--senders",
         default=SENDERS,
         show_default=True,
         type=click.IntRange(0, 10_000),
-        help="How many people send packages besides the account's owner; each has an API key.",
+        help="Number of senders besides the account's owner; each has an API key.",
     ),
     click.option(
         "--rate",
         default=10.0,
         show_default=True,
         type=click.FloatRange(min=0, min_open=True),
-        help="Callbacks per second, at most.",
+        help="Maximum number of callbacks per second.",
     ),
-    click.option("--seed", type=int, help="The same seed tells the same histories again.  [default: a new one]"),
-    click.option("--url", default=URL, show_default=True, callback=_address, help="Where callbacks go."),
+    click.option("--seed", type=int, help="The same seed replays the same stories.  [default: random]"),
+    click.option("--url", default=URL, show_default=True, callback=_address, help="The callback URL."),
     click.option(
         "--key",
         envvar="ONESPAN_CALLBACK_KEYS",
         callback=_first_key,
-        help="The callback key; by default the first of ONESPAN_CALLBACK_KEYS.",
+        help="The callback key; by default the first key of ONESPAN_CALLBACK_KEYS.",
     ),
     click.option(
         "--serve",
         "port",
         type=click.IntRange(0, 65535),
         metavar="PORT",
-        help="Answer OneSpan's REST API on this port meanwhile; 0 takes a free one.",
+        help="Also answer OneSpan's REST API on this port; 0 uses a free port.",
     ),
-    click.option("--keep-serving", is_flag=True, help="With --serve: go on answering when all histories have ended."),
+    click.option("--keep-serving", is_flag=True, help="With --serve: keep answering after all stories have ended."),
     click.option("--api-key", envvar="ONESPAN_API_KEY", default=API_KEY, help="The API key of the account's owner."),
     click.option("--client-id", envvar="ONESPAN_CLIENT_ID", default=CLIENT_ID, help="The client app's id, for tokens."),
     click.option(
         "--client-secret", envvar="ONESPAN_CLIENT_SECRET", default=CLIENT_SECRET, help="The client app's secret."
     ),
     click.option(
-        "--bad-day", is_flag=True, help="Everything below goes wrong now and then; other options win over it."
+        "--bad-day", is_flag=True, help="Enable everything below at moderate rates; explicit options override it."
     ),
-    _rate("drop", "The share of callbacks that never arrive, from 0 to 1."),
-    _rate("repeat", "The share that arrives two or three times."),
-    _rate("delay", "The share that arrives late."),
-    _rate("reorder", "The share that is overtaken by what happened later."),
-    _rate("undated", "The share that has no createdDate."),
-    _seconds("delay-by", 30, "How late a delayed callback arrives, at most."),
-    _seconds("slow-by", 5, "How long a slow answer of the REST API takes, at most."),
+    _rate("drop", "Share of callbacks that are lost, from 0 to 1."),
+    _rate("repeat", "Share of callbacks that arrive two or three times."),
+    _rate("delay", "Share of callbacks that arrive late."),
+    _rate("reorder", "Share of callbacks that arrive after later events."),
+    _rate("undated", "Share of callbacks without createdDate."),
+    _seconds("delay-by", 30, "Maximum delay of a delayed callback."),
+    _seconds("slow-by", 5, "Maximum delay of a slow REST API answer."),
     _pairs(
         "fault",
         "RATE",
-        partial(faults.read, table=FAULTS, what="fault"),
-        "With --serve: the share of requests that meet a fault, see below. Repeatable.",
+        partial(faults.parse_rates, names=FAULTS, kind="fault"),
+        "With --serve: share of requests that meet this fault; see below. Repeatable.",
     ),
     _pairs(
         "odd",
         "RATE",
-        partial(faults.read, table=ODDITIES, what="oddity"),
-        "The share of packages that an oddity befalls, see below. Repeatable.",
+        partial(faults.parse_rates, names=ODDITIES, kind="anomaly"),
+        "Share of packages with this anomaly; see below. Repeatable.",
     ),
-    _pairs("quirk", "VALUE", quirks.read, "How this OneSpan behaves where nobody knows, see below. Repeatable."),
+    _pairs("quirk", "VALUE", quirks.parse, "Undocumented behaviour of OneSpan; see below. Repeatable."),
 )
 
 
-def taken(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command all these options, shown in this order."""
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command with these options, in this order."""
     return reduce(lambda inner, option: option(inner), reversed(OPTIONS), command)
 
 
-def explained() -> str:
-    """The names that --fault, --odd and --quirk take, for the help."""
+def help_epilog() -> str:
+    """The values of --fault, --odd and --quirk, for the end of the help."""
     tables: tuple[tuple[str, Iterable[tuple[str, str]]], ...] = (
-        ("Faults, with their rates on a bad day", _rated(FAULTS)),
-        ("Oddities, with their rates on a bad day", _rated(ODDITIES)),
-        ("Quirks, the default first", ((f"{name}={values}", says) for name, values, says in quirks.described())),
+        ("Faults (--fault), with their rates on a bad day", _rated(FAULTS)),
+        ("Anomalies (--odd), with their rates on a bad day", _rated(ODDITIES)),
+        (
+            "Quirks (--quirk), the default first",
+            ((f"{name}={values}", help_text) for name, values, help_text in quirks.described()),
+        ),
     )
     return "\n\n".join("\n".join(("\b", f"{title}:", *_lines(rows))) for title, rows in tables)
 
 
 def _rated(table: Mapping[str, tuple[float, str]]) -> Iterator[tuple[str, str]]:
-    return ((f"{name}={rate:g}", says) for name, (rate, says) in table.items())
+    return ((f"{name}={rate:g}", help_text) for name, (rate, help_text) in table.items())
 
 
 def _lines(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
-    return (f"  {left}\n      {says}" for left, says in rows)
+    return (f"  {left}\n      {help_text}" for left, help_text in rows)

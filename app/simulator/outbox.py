@@ -1,6 +1,6 @@
-"""What becomes of callbacks between OneSpan and us: dropped, repeated, delayed, reordered, undated.
+"""The way of callbacks from OneSpan to the service: dropped, repeated, delayed, reordered, undated.
 
-Pure but for the `Outbox`, which only remembers what is on its way: no clock, no sockets, and all chance from the dice.
+No clock and no sockets; all randomness comes from the given generator. Only `Outbox` has state.
 """
 
 import heapq
@@ -16,15 +16,15 @@ from typing import NamedTuple
 from app.simulator import callbacks
 from app.simulator.account import Registration
 from app.simulator.packages import Event
-from app.simulator.quirks import USUAL, Quirks
+from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
-OVERTAKEN = 3.0  # seconds: reordered callbacks come up to so much later, after those that happened meanwhile
-AGAIN = 10.0  # seconds within which a repeated callback comes again
+REORDER_SECONDS = 3.0  # the most by which a reordered callback falls behind later events
+REPEAT_SECONDS = 10.0  # the most after which a repeated callback arrives again
 
 
 @dataclass(frozen=True, slots=True)
 class Mishaps:
-    """How often each happens to a callback, from 0 to 1; `delay_by`: how many seconds late, at most."""
+    """The probability of each mishap of a callback, from 0 to 1; `delay_by`: the maximum delay in seconds."""
 
     drop: float = 0.0
     repeat: float = 0.0
@@ -38,40 +38,45 @@ NO_MISHAPS = Mishaps()
 BAD_DAY = Mishaps(drop=0.05, repeat=0.1, delay=0.1, reorder=0.1, undated=0.02)
 
 
-class Letter(NamedTuple):
-    """A callback on its way: when it arrives, its body, and what befell it."""
+class OutgoingCallback(NamedTuple):
+    """A callback on its way: its time of arrival, its body, its mishaps."""
 
     due: datetime
     body: bytes
     mishaps: tuple[str, ...] = ()
 
 
-def carry(
-    events: Iterable[Event], *, now: datetime, dice: Random, mishaps: Mishaps = NO_MISHAPS, quirks: Quirks = USUAL
-) -> list[Letter]:
-    """The callbacks that tell of these events, each with the time at which it arrives, earliest first.
+def schedule(
+    events: Iterable[Event],
+    *,
+    now: datetime,
+    rng: Random,
+    mishaps: Mishaps = NO_MISHAPS,
+    quirks: Quirks = DEFAULT_QUIRKS,
+) -> list[OutgoingCallback]:
+    """The callbacks of these events with their times of arrival, earliest first.
 
-    A dropped one is not among them, a repeated one is there two or three times. Without mishaps all arrive now, in
-    the order in which they happened.
+    A dropped callback is missing; a repeated one occurs two or three times. Without mishaps all arrive now, in the
+    order of the events.
     """
-    letters = [letter for event in events for letter in _carried(event, now, dice, mishaps, quirks)]
-    return sorted(letters, key=lambda letter: letter.due)
+    outgoing = [callback for event in events for callback in _schedule(event, now, rng, mishaps, quirks)]
+    return sorted(outgoing, key=lambda callback: callback.due)
 
 
 class Outbox:
-    """The callbacks on their way, and how many met which mishap. Any number of threads may use it."""
+    """The callbacks on their way, and the counts of their mishaps. Thread-safe."""
 
     def __init__(
         self,
-        dice: Random,
+        rng: Random,
         *,
         mishaps: Mishaps = NO_MISHAPS,
-        quirks: Quirks = USUAL,
+        quirks: Quirks = DEFAULT_QUIRKS,
         registered: Callable[[], Registration | None] = lambda: None,
     ) -> None:
-        """`registered`: where a registration says which events are wanted, only those are sent."""
-        self.befallen: Counter[str] = Counter()
-        self._dice = dice
+        """`registered`: the current registration, if any; only its events are sent."""
+        self.mishap_counts: Counter[str] = Counter()
+        self._rng = rng
         self._mishaps = mishaps
         self._quirks = quirks
         self._registered = registered
@@ -83,17 +88,19 @@ class Outbox:
         return len(self._waiting)
 
     def put(self, events: Iterable[Event], *, now: datetime) -> None:
-        """These have happened."""
+        """Schedule the callbacks of these events."""
         with self._lock:
             wanted = self._wanted(events)
-            letters = carry(wanted, now=now, dice=self._dice, mishaps=self._mishaps, quirks=self._quirks)
-            self.befallen.update(mishap for letter in letters for mishap in letter.mishaps)
-            self.befallen["dropped"] += len(wanted) - sum("repeated" not in letter.mishaps for letter in letters)
-            for letter in letters:
-                heapq.heappush(self._waiting, (letter.due, next(self._number), letter.body))
+            outgoing = schedule(wanted, now=now, rng=self._rng, mishaps=self._mishaps, quirks=self._quirks)
+            self.mishap_counts.update(mishap for callback in outgoing for mishap in callback.mishaps)
+            self.mishap_counts["dropped"] += len(wanted) - sum(
+                "repeated" not in callback.mishaps for callback in outgoing
+            )
+            for callback in outgoing:
+                heapq.heappush(self._waiting, (callback.due, next(self._number), callback.body))
 
     def due(self, now: datetime) -> list[bytes]:
-        """Take out the bodies of those that arrive by now, earliest first."""
+        """Remove and return the bodies that have arrived by `now`, earliest first."""
         with self._lock:
             bodies = []
             while self._waiting and self._waiting[0][0] <= now:
@@ -102,7 +109,7 @@ class Outbox:
 
     @property
     def next_due(self) -> datetime | None:
-        """When the next one arrives; None where nothing is on its way."""
+        """The time of the next arrival; None if no callback is on its way."""
         with self._lock:
             return self._waiting[0][0] if self._waiting else None
 
@@ -111,25 +118,25 @@ class Outbox:
         return [event for event in events if registration is None or event.name in registration.events]
 
 
-def _carried(event: Event, now: datetime, dice: Random, mishaps: Mishaps, quirks: Quirks) -> Iterator[Letter]:
-    if dice.random() < mishaps.drop:
+def _schedule(event: Event, now: datetime, rng: Random, mishaps: Mishaps, quirks: Quirks) -> Iterator[OutgoingCallback]:
+    if rng.random() < mishaps.drop:
         return
-    due, befell = now, []
+    due, mishap_names = now, []
     for name, rate, seconds in (
         ("delayed", mishaps.delay, mishaps.delay_by),
-        ("reordered", mishaps.reorder, OVERTAKEN),
+        ("reordered", mishaps.reorder, REORDER_SECONDS),
     ):
-        if dice.random() < rate:
-            due += timedelta(seconds=dice.uniform(0, seconds))
-            befell.append(name)
-    if dice.random() < mishaps.undated:
+        if rng.random() < rate:
+            due += timedelta(seconds=rng.uniform(0, seconds))
+            mishap_names.append(name)
+    if rng.random() < mishaps.undated:
         event = replace(event, at=None)
-        befell.append("undated")
+        mishap_names.append("undated")
     elif quirks.created_date == "sent":
         event = replace(event, at=due)
     body = callbacks.body(event, quirks=quirks)
-    yield Letter(due, body, tuple(befell))
-    if dice.random() < mishaps.repeat:
-        for _ in range(dice.randint(1, 2)):
-            again = callbacks.by_hand(body) if dice.random() < 0.5 else body  # noqa: PLR2004
-            yield Letter(due + timedelta(seconds=dice.uniform(0, AGAIN)), again, ("repeated",))
+    yield OutgoingCallback(due, body, tuple(mishap_names))
+    if rng.random() < mishaps.repeat:
+        for _ in range(rng.randint(1, 2)):
+            repeated = callbacks.by_hand(body) if rng.random() < 0.5 else body  # noqa: PLR2004
+            yield OutgoingCallback(due + timedelta(seconds=rng.uniform(0, REPEAT_SECONDS)), repeated, ("repeated",))

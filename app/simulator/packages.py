@@ -1,4 +1,4 @@
-"""A package as OneSpan has it, an event as OneSpan tells it, and an act that somebody may do: immutable values."""
+"""Immutable values: packages as OneSpan stores them, events as OneSpan sends them, and actions on packages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 
 from app.simulator.people import Person
 
-CONSENT = "default-consent"  # the id of the document in which signers agree to sign electronically
+CONSENT = "default-consent"  # the id of the document with which signers agree to sign electronically
 STATUSES = frozenset({"DRAFT", "SENT", "COMPLETED", "ARCHIVED", "DECLINED", "OPTED_OUT", "EXPIRED"})
-# What a completed package goes through where an account archives with Arkhineo; no document lists them with the others.
+# The statuses of a completed package in an account that archives with Arkhineo. OneSpan's list of statuses lacks them.
 ARCHIVAL = ("ARCHIVAL_PENDING", "ARCHIVAL_VALIDATING", "ARCHIVAL_INTERVENTION_REQUIRED", "ARCHIVAL_COMPLETED")
 
 
 class Impossible(Exception):
-    """Nobody can do this to a package that stands so."""
+    """The package does not allow this action in its present state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A seat in a package and who sits in it; nobody does in a template.
+    """A seat in a package, and the person in it; None in a template.
 
-    `index` is the place in the signing order, equal ones sign in parallel. `scheme` is how the signer proves who
-    they are, `kba` how that went where it is knowledge-based.
+    `index` is the position in the signing order; roles with the same index sign in parallel. `scheme` is the signer's
+    authentication method, `kba` the result of knowledge-based authentication.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A signature that is asked of a role (its place among the package's), and when it was given."""
+    """A signature requested from a role, given by its position in the package, and the time it was made."""
 
     id: str
     role: int
@@ -54,7 +54,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document and the signatures it asks for."""
+    """A document and its requested signatures."""
 
     id: str
     name: str
@@ -64,7 +64,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a signer wrote to the sender on declining."""
+    """The reason a signer gave for declining."""
 
     by: Person
     content: str
@@ -73,7 +73,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package as OneSpan has it. One that is `deleted` is gone, and known only to us."""
+    """A package as OneSpan stores it. A `deleted` package is visible only inside the simulator."""
 
     id: str
     name: str
@@ -92,31 +92,33 @@ class Package:
     messages: tuple[Message, ...] = ()
 
     def approvals(self, role: int | None = None, *, document: int | None = None) -> list[Approval]:
-        """All that are asked for; only of one role, or in one document, where it is named by its place."""
+        """All requested signatures, or those of one role or document, given by its position in the package."""
         documents = self.documents if document is None else (self.documents[document],)
-        return [one for each in documents for one in each.approvals if role in (None, one.role)]
+        return [
+            approval for requested in documents for approval in requested.approvals if role in (None, approval.role)
+        ]
 
     def is_signed(self, role: int | None = None, *, document: int | None = None) -> bool:
-        """Whether all of these are given, and there are any."""
-        asked = self.approvals(role, document=document)
-        return bool(asked) and all(one.at for one in asked)
+        """Whether all these signatures are made; False if none is requested."""
+        requested = self.approvals(role, document=document)
+        return bool(requested) and all(approval.at for approval in requested)
 
     def person(self, role: int) -> Person:
-        """Who sits in the role of that place."""
+        """The person in the role at this position."""
         person = self.roles[role].person
         if person is None:
-            raise Impossible(f"nobody sits in role {role} of {self.id}")
+            raise Impossible(f"role {role} of {self.id} has no person")
         return person
 
     @property
     def people(self) -> list[Person]:
-        """All who sit in its roles."""
+        """The people in all roles."""
         return [role.person for role in self.roles if role.person]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What OneSpan tells of a package. `session_user` is the id of who caused it; an undated one has no `at`."""
+    """An event of a package. `session_user` is the id of the actor; `at` is None in an undated event."""
 
     name: str
     package_id: str
@@ -124,15 +126,15 @@ class Event:
     at: datetime | None
     document_id: str | None = None
     message: str | None = None
-    more: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Something that is done to a package: `verb` is one of `acts.VERBS`, `role` and `document` are places in it.
+    """An action on a package. `verb` is a key of `actions.VERBS`; `role` and `document` are positions in the package.
 
-    `text` is what the verb needs besides: a reason, an address, a role's new id, an event's name; `person` is who
-    comes in; `due` the new due date, or how long after the act it is.
+    `text` depends on the verb: a reason, an address, a role's new id, an event's name. `person` is the new signer.
+    `due` is the new due date, or its distance from the action.
     """
 
     verb: str

@@ -1,4 +1,4 @@
-"""Who lives in a simulated account: made-up people at made-up firms, every one drawn from the dice."""
+"""The people of a simulated account, with invented names and companies drawn from a random generator."""
 
 from dataclasses import dataclass
 from random import Random
@@ -12,7 +12,7 @@ FIRMS = ("Blue Door Homes", "Harbour Bank", "Linden & Sons", "Northern Cycles", 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who sends or signs; `id` is the sender's or the signer's, as OneSpan tells it in `sessionUser`."""
+    """A sender or signer; `id` is the value that OneSpan sends as `sessionUser`."""
 
     id: str
     first_name: str
@@ -22,25 +22,25 @@ class Person:
 
     @property
     def name(self) -> str:
-        """In full."""
+        """First and last name."""
         return f"{self.first_name} {self.last_name}"
 
 
-def sender(dice: Random) -> Person:
-    """Somebody with a login at OneSpan."""
-    return _person(ids.sender_id(dice), dice)
+def sender(rng: Random) -> Person:
+    """A person with a login at OneSpan."""
+    return _person(ids.sender_id(rng), rng)
 
 
-def signer(dice: Random) -> Person:
-    """Somebody who is asked to sign."""
-    return _person(ids.uuid(dice), dice)
+def signer(rng: Random) -> Person:
+    """A person who signs."""
+    return _person(ids.uuid(rng), rng)
 
 
-def mailbox(dice: Random) -> str:
-    """An address that nobody has."""
-    return f"mail{dice.randrange(10**6):06d}@example.com"
+def mailbox(rng: Random) -> str:
+    """An unused e-mail address."""
+    return f"mail{rng.randrange(10**6):06d}@example.com"
 
 
-def _person(id_: str, dice: Random) -> Person:
-    first, last = dice.choice(FIRST_NAMES), dice.choice(LAST_NAMES)
-    return Person(id_, first, last, email=mailbox(dice), company=dice.choice(FIRMS))
+def _person(id_: str, rng: Random) -> Person:
+    first, last = rng.choice(FIRST_NAMES), rng.choice(LAST_NAMES)
+    return Person(id_, first, last, email=mailbox(rng), company=rng.choice(FIRMS))

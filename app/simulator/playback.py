@@ -1,4 +1,4 @@
-"""Lets an account live in real time: steps it at a pace, posts what arrives, says how far it is."""
+"""Plays an account in real time: paces its steps, posts due callbacks, shows progress."""
 
 import shutil
 import sys
@@ -10,17 +10,17 @@ from datetime import datetime
 import click
 
 from app.simulator.account import Account
-from app.simulator.delivery import Delivery, counted
+from app.simulator.delivery import Delivery, pluralize
 from app.simulator.outbox import Outbox
 
-LINE_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
-LOOK_EVERY = 0.05  # seconds until somebody's act by hand is noticed, or a late callback
+PROGRESS_SECONDS = 10.0  # between two progress lines without a terminal
+POLL_SECONDS = 0.05  # the most until an action over REST or a late callback is noticed
 
 Clock = Callable[[], datetime]
 
 
-class Play:
-    """One account, its callbacks on their way, and who takes them there."""
+class Playback:
+    """Plays one account: moves events through the outbox to the service."""
 
     def __init__(self, account: Account, outbox: Outbox, delivery: Delivery, *, clock: Clock) -> None:
         self._account = account
@@ -28,37 +28,37 @@ class Play:
         self._delivery = delivery
         self._clock = clock
 
-    def until_over(self, *, rate: float, stop: threading.Event) -> bool:
-        """Live and tell, at most so many callbacks a second, until all has ended and arrived, or we are stopped.
+    def run(self, *, rate: float, stop: threading.Event) -> bool:
+        """Play all stories and deliver all callbacks, at most `rate` a second, until `stop` is set.
 
-        Gives up and returns False where not even the first callback reached anybody; later a service may come and go.
+        Stops and returns False if no callback reaches the service from the start. Later outages are tolerated.
         """
-        progress, said = _Progress(self._account, self._outbox, self._delivery), None
-        for body in self._paced(rate, stop):
+        progress, last_problem = _Progress(self._account, self._outbox, self._delivery), None
+        for body in self._paced_bodies(rate, stop):
             problem = self._delivery.post(body)
-            if problem and problem != said:
+            if problem and problem != last_problem:
                 progress.interrupt(problem)
-            said = problem
+            last_problem = problem
             progress.show()
-            if self._nobody_there():
+            if self._is_unreachable():
                 break
         progress.end()
-        return not self._nobody_there()
+        return not self._is_unreachable()
 
-    def until_stopped(self, stop: threading.Event) -> None:
-        """Tell what callers of the REST API do by hand."""
-        while not stop.wait(LOOK_EVERY):
+    def deliver_until_stopped(self, stop: threading.Event) -> None:
+        """Deliver the callbacks of actions over REST."""
+        while not stop.wait(POLL_SECONDS):
             for body in self._outbox.due(self._clock()):
                 self._delivery.post(body)
 
-    def _nobody_there(self) -> bool:
-        tally = self._delivery.tally
-        return tally.sent > 0 and tally.unreachable == tally.sent
+    def _is_unreachable(self) -> bool:
+        counts = self._delivery.counts
+        return counts.sent > 0 and counts.unreachable == counts.sent
 
-    def _paced(self, rate: float, stop: threading.Event) -> Iterator[bytes]:
-        """The callbacks as they arrive; time lost on a slow service is not caught up.
+    def _paced_bodies(self, rate: float, stop: threading.Event) -> Iterator[bytes]:
+        """The callbacks as they become due. Time lost on a slow service is not made up.
 
-        What has arrived is told whole, also when we are stopped half-way.
+        Callbacks that are already due are delivered even after `stop` is set.
         """
         due = time.monotonic()
         while not stop.wait(max(0.0, due - time.monotonic())):
@@ -72,36 +72,36 @@ class Play:
                 yield body
                 due = max(due + 1 / rate, time.monotonic())
             if not bodies and (events or self._account.is_over):
-                due = time.monotonic() + min(1 / rate, LOOK_EVERY)
+                due = time.monotonic() + min(1 / rate, POLL_SECONDS)
 
 
 class _Progress:
-    """How far it is: a line that renews itself on a terminal, elsewhere a line now and then."""
+    """Progress: a line that updates itself on a terminal, elsewhere a line every few seconds."""
 
     def __init__(self, account: Account, outbox: Outbox, delivery: Delivery) -> None:
         self._account = account
         self._outbox = outbox
         self._delivery = delivery
         self._live = sys.stderr.isatty()
-        self._next = time.monotonic() + LINE_EVERY
+        self._next_line_at = time.monotonic() + PROGRESS_SECONDS
 
     def show(self) -> None:
-        """Renew it."""
-        packages = f"{counted(len(self._account.packages()), 'package')}, {self._account.ended} ended"
-        line = f"{packages}; {self._delivery.tally}, {len(self._outbox)} on their way"
+        """Show the current numbers."""
+        packages = f"{pluralize(len(self._account.packages()), 'package')}, {self._account.ended_count} ended"
+        line = f"{packages}; {self._delivery.counts}, {len(self._outbox)} not delivered yet"
         if self._live:
-            width = shutil.get_terminal_size().columns - 1  # a line that breaks cannot be renewed
+            width = shutil.get_terminal_size().columns - 1  # a wrapped line cannot be overwritten
             click.echo(f"\r\033[K{line[:width]}", nl=False, err=True)
-        elif time.monotonic() >= self._next:
-            self._next = time.monotonic() + LINE_EVERY
+        elif time.monotonic() >= self._next_line_at:
+            self._next_line_at = time.monotonic() + PROGRESS_SECONDS
             click.echo(line, err=True)
 
     def interrupt(self, text: str) -> None:
-        """Say something on a line of its own."""
+        """Print a text on its own line."""
         self.end()
         click.echo(text, err=True)
 
     def end(self) -> None:
-        """Leave the terminal clean."""
+        """Clear the progress line."""
         if self._live:
             click.echo("\r\033[K", nl=False, err=True)

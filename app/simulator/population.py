@@ -1,7 +1,7 @@
-"""Many packages at once, each at the end of its life: for benchmarks, and for lists that are long.
+"""Accounts with many packages whose stories have ended: for benchmarks and long lists.
 
-A few hundred lives are really lived; the others are copies of them with people, ids and times of their own. Documents
-keep their ids in the copies, as those of an integrator do who names them.
+A few hundred stories are played; the other packages are copies with their own people, ids and times. Documents keep
+their ids in the copies, like those of an integrator who chooses document ids.
 """
 
 import gc
@@ -16,12 +16,12 @@ from app.simulator import ids, people
 from app.simulator.account import SENDERS, Account
 from app.simulator.packages import Approval, Document, Package, Role
 from app.simulator.people import Person
-from app.simulator.quirks import USUAL, Quirks
+from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
-LIVED = 300
+SAMPLE_SIZE = 300
 YEAR = timedelta(days=365)
-PACE = timedelta(minutes=7)  # between two steps of the lives that are lived
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)  # when those begin; their copies are moved to other times
+STEP_INTERVAL = timedelta(minutes=7)  # between two steps of the played stories
+SAMPLE_START = datetime(2026, 1, 1, tzinfo=UTC)  # when the played stories begin; copies are moved to other times
 
 
 def populated(
@@ -31,24 +31,24 @@ def populated(
     now: datetime,
     span: timedelta = YEAR,
     senders: int = SENDERS,
-    quirks: Quirks = USUAL,
+    quirks: Quirks = DEFAULT_QUIRKS,
 ) -> Account:
-    """An account of that many packages, last updated at any time from `span` before `now` to then; all is over.
+    """An account with `count` packages, last updated between `now - span` and `now`, without further actions.
 
-    100,000 take some seconds. None is deleted.
+    Takes some seconds for 100,000 packages. None of them is deleted.
     """
     account = Account(seed, packages=0, senders=senders, quirks=quirks)
-    dice = Random(f"{seed}:population")
-    lives = _lived(seed)
-    with _no_garbage():
-        account.hold(_copies(dice, lives, count, senders=account.people, now=now, span=span))
-        account.listed(lambda shelf: shelf.index("updated"), now=now)
+    rng = Random(f"{seed}:population")
+    samples = _samples(seed)
+    with _garbage_collection_off():
+        account.hold(_copies(rng, samples, count, senders=account.people, now=now, span=span))
+        account.read_list(lambda list_view: list_view.index("updated"), now=now)
     return account
 
 
 @contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Spare the collector from looking through all again and again while only new things are made."""
+def _garbage_collection_off() -> Iterator[None]:
+    """Turn the garbage collector off: it would scan the growing account again and again."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -59,50 +59,53 @@ def _no_garbage() -> Iterator[None]:
 
 
 @lru_cache(8)
-def _lived(seed: int) -> Sequence[Package]:
-    account, now = Account(seed, packages=LIVED), BEGAN
+def _samples(seed: int) -> Sequence[Package]:
+    account, now = Account(seed, packages=SAMPLE_SIZE), SAMPLE_START
     while not account.is_over:
         account.step(now)
-        now += PACE
-    return tuple(one for one in account.packages() if not one.deleted)
+        now += STEP_INTERVAL
+    return tuple(package for package in account.packages() if not package.deleted)
 
 
 def _copies(
-    dice: Random, lives: Sequence[Package], count: int, *, senders: Sequence[Person], now: datetime, span: timedelta
+    rng: Random, samples: Sequence[Package], count: int, *, senders: Sequence[Person], now: datetime, span: timedelta
 ) -> Iterator[Package]:
     for _ in range(count):
-        one = dice.choice(lives)
-        shift = now - span * dice.random() - one.updated
-        yield _copy(dice, one, shift - timedelta(microseconds=shift.microseconds % 1000), sender=dice.choice(senders))
+        package = rng.choice(samples)
+        shift = now - span * rng.random() - package.updated
+        yield _copy(rng, package, shift - timedelta(microseconds=shift.microseconds % 1000), sender=rng.choice(senders))
 
 
-def _copy(dice: Random, one: Package, shift: timedelta, *, sender: Person) -> Package:
-    roles = tuple(_seat(dice, role, sender) for role in one.roles)
-    now_sits = {was.person: role.person for was, role in zip(one.roles, roles, strict=True) if was.person}
+def _copy(rng: Random, package: Package, shift: timedelta, *, sender: Person) -> Package:
+    roles = tuple(_copy_role(rng, role, sender) for role in package.roles)
+    people_now = {old.person: new.person for old, new in zip(package.roles, roles, strict=True) if old.person}
     return replace(
-        one,
-        id=ids.package_id(dice),
+        package,
+        id=ids.package_id(rng),
         sender=sender,
         roles=roles,
-        documents=tuple(_later(document, shift) for document in one.documents),
+        documents=tuple(_shifted(document, shift) for document in package.documents),
         messages=tuple(
-            replace(message, at=message.at + shift, by=now_sits.get(message.by) or message.by)
-            for message in one.messages
+            replace(message, at=message.at + shift, by=people_now.get(message.by) or message.by)
+            for message in package.messages
         ),
-        created=one.created + shift,
-        updated=one.updated + shift,
-        due=one.due and one.due + shift,
-        completed=one.completed and one.completed + shift,
+        created=package.created + shift,
+        updated=package.updated + shift,
+        due=package.due and package.due + shift,
+        completed=package.completed and package.completed + shift,
     )
 
 
-def _seat(dice: Random, role: Role, sender: Person) -> Role:
+def _copy_role(rng: Random, role: Role, sender: Person) -> Role:
     if role.person is None:
         return role
-    return replace(role, person=sender if role.is_sender else people.signer(dice))
+    return replace(role, person=sender if role.is_sender else people.signer(rng))
 
 
-def _later(document: Document, shift: timedelta) -> Document:
-    """Made from their members: it is done hundreds of thousands of times, and `replace` takes twice as long."""
-    given = tuple(Approval(one.id, one.role, one.at + shift) if one.at else one for one in document.approvals)
-    return Document(document.id, document.name, document.pages, given)
+def _shifted(document: Document, shift: timedelta) -> Document:
+    """Call the constructors: `replace` takes twice as long, and there are hundreds of thousands of documents."""
+    approvals = tuple(
+        Approval(approval.id, approval.role, approval.at + shift) if approval.at else approval
+        for approval in document.approvals
+    )
+    return Document(document.id, document.name, document.pages, approvals)

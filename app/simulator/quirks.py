@@ -1,6 +1,6 @@
-"""What nobody outside OneSpan knows of OneSpan, each as a switch: how it may behave, and how it does by default.
+"""Switches for the behaviour of OneSpan that is undocumented: the possible values, and the default.
 
-The table is the fields of `Quirks`: its first value is the default, `says` what is switched.
+Each field of `Quirks` is one switch: its first value is the default, `help_text` describes it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,95 +8,112 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 
-def _one_of(*values: str, says: str) -> Any:
-    return field(default=values[0], metadata={"values": values, "says": says})
+def _choice(*values: str, help_text: str) -> Any:
+    return field(default=values[0], metadata={"values": values, "help": help_text})
 
 
-def _number(default: int, most: int, *, says: str) -> Any:
-    return field(default=default, metadata={"most": most, "says": says})
+def _number(default: int, maximum: int, *, help_text: str) -> Any:
+    return field(default=default, metadata={"maximum": maximum, "help": help_text})
 
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """How this OneSpan behaves where the sources are silent or disagree."""
+    """The simulator's behaviour where the sources are silent or disagree."""
 
-    list_dates: str = _one_of(
-        "both", "lastUpdated", "start", "neither", says="which pair of date parameters the list honours"
+    list_dates: str = _choice(
+        "both", "lastUpdated", "start", "neither", help_text="the pair of date parameters that the list honours"
     )
-    list_grain: str = _one_of("day", "exact", says="whether a date in the list's parameters means its whole day in UTC")
-    list_first: int = _number(0, 1, says="the number of the first item in `from` and `to`")
-    list_largest: int = _number(100, 10**6, says="the largest page; 0 for no limit")
-    list_items: str = _one_of("whole", "summary", says="whether items of the list have roles, documents and messages")
-    list_sort: str = _one_of("honoured", "ignored", "ignored-with-dates", says="whether `sort` and `dir` do anything")
-    list_drafts: str = _one_of("folder", "status", says="whether `query=DRAFT` means the drafts folder or the status")
-    list_count: str = _one_of("all", "page", says="whether `count` counts all that is meant, or what is on the page")
-    list_lag: int = _number(0, 86_400, says="seconds until the list shows a change")
-    owner_sees: str = _one_of(
-        "all", "managed", "named", "own", says="which packages the owner's key may read, see `senders_see`"
+    list_grain: str = _choice(
+        "day", "exact", help_text="whether a date parameter of the list means its whole day in UTC"
     )
-    senders_see: str = _one_of(
+    list_first: int = _number(0, 1, help_text="the number of the first item in `from` and `to`")
+    list_largest: int = _number(100, 10**6, help_text="the maximum page size; 0 for no limit")
+    list_items: str = _choice(
+        "whole", "summary", help_text="whether items of the list have roles, documents and messages"
+    )
+    list_sort: str = _choice(
+        "honoured", "ignored", "ignored-with-dates", help_text="whether `sort` and `dir` have an effect"
+    )
+    list_drafts: str = _choice(
+        "folder", "status", help_text="whether `query=DRAFT` means the drafts folder or the status"
+    )
+    list_count: str = _choice(
+        "all", "page", help_text="whether `count` counts all selected packages or those on the page"
+    )
+    list_lag: int = _number(0, 86_400, help_text="seconds until the list shows a change")
+    owner_sees: str = _choice(
+        "all", "managed", "named", "own", help_text="the packages that the owner's key may read; see `senders_see`"
+    )
+    senders_see: str = _choice(
         "own",
         "named",
         "managed",
         "all",
-        says="which packages a sender's key may read beside their own: none, those whose owner the request names, "
-        "the same but single ones always, all",
+        help_text="the other packages that a sender's key may read: none; those of an owner that the request names; "
+        "those and every single package; all",
     )
-    auth: str = _one_of("any", "key", "token", "oauth", says="which credentials the account takes")
-    token_expires: str = _one_of("ms", "s", says="the unit of `expiresAt` of an API token")
-    token_lifetime: int = _number(1800, 86_400, says="seconds for which an API token is good")
-    oauth_lifetime: int = _number(300, 86_400, says="seconds for which an OAuth 2.0 token is good")
-    deleted_answer: str = _one_of("404", "403", says="the answer for a package that was deleted")
-    unarchive_event: str = _one_of(
-        "none", "PACKAGE_COMPLETE", "PACKAGE_RESTORE", "PACKAGE_UNARCHIVE", says="what tells that one was un-archived"
+    auth: str = _choice("any", "key", "token", "oauth", help_text="the credentials that the account accepts")
+    token_expires: str = _choice("ms", "s", help_text="the unit of `expiresAt` of an API token")
+    token_lifetime: int = _number(1800, 86_400, help_text="the lifetime of an API token in seconds")
+    oauth_lifetime: int = _number(300, 86_400, help_text="the lifetime of an OAuth 2.0 token in seconds")
+    deleted_answer: str = _choice("404", "403", help_text="the answer for a deleted package")
+    unarchive_event: str = _choice(
+        "none",
+        "PACKAGE_COMPLETE",
+        "PACKAGE_RESTORE",
+        "PACKAGE_UNARCHIVE",
+        help_text="the event of un-archiving",
     )
-    retention_event: str = _one_of("none", "PACKAGE_DELETE", says="what tells of a deletion by a retention rule")
-    reassign_role: str = _one_of(
-        "changes", "stays", "signer", says="a reassigned role's id: new, the same, or `newRoleId` is the new signer's"
+    retention_event: str = _choice("none", "PACKAGE_DELETE", help_text="the event of a deletion by a retention rule")
+    reassign_role: str = _choice(
+        "changes",
+        "stays",
+        "signer",
+        help_text="a reassigned role's id: new; unchanged; unchanged, with the new signer's id as `newRoleId`",
     )
-    session_user: str = _one_of("signer", "role", says="whose id `sessionUser` has when a signer did it")
-    system_user: str = _one_of(
+    session_user: str = _choice("signer", "role", help_text="the id that `sessionUser` has after a signer's action")
+    system_user: str = _choice(
         "somebody",
         "system",
         "null",
-        says="whose id `sessionUser` has on expiry, bounces and retention",
+        help_text="the id that `sessionUser` has on expiry, bounces and retention",
     )
-    ready_name: str = _one_of(
-        "PACKAGE_READY_FOR_COMPLETE", "PACKAGE_READY_FOR_COMPLETION", says="the spelling of that event on the wire"
+    ready_name: str = _choice(
+        "PACKAGE_READY_FOR_COMPLETE", "PACKAGE_READY_FOR_COMPLETION", help_text="the spelling of this event's name"
     )
-    created_date: str = _one_of("happened", "sent", says="what `createdDate` dates: the event, or its sending")
-    unused_fields: str = _one_of("null", "absent", says="what becomes of `message` and `documentId` where unused")
-    file_mb: int = _number(0, 2048, says="size of a PDF, and of each file in a zip, in MB; 0: as small as can be")
+    created_date: str = _choice("happened", "sent", help_text="the time in `createdDate`: of the event or of sending")
+    unused_fields: str = _choice("null", "absent", help_text="the form of unused `message` and `documentId`")
+    file_mb: int = _number(0, 2048, help_text="the size of a PDF, and of each file in a zip, in MB; 0: minimal")
 
 
-USUAL = Quirks()
+DEFAULT_QUIRKS = Quirks()
 
 
 def described() -> list[tuple[str, str, str]]:
-    """Of every quirk its name, what its values can be (the default first), and what is switched."""
-    return [(one.name, _possible(one.metadata, one.default), one.metadata["says"]) for one in fields(Quirks)]
+    """Name, possible values (the default first) and description of every quirk."""
+    return [(quirk.name, _possible(quirk.metadata, quirk.default), quirk.metadata["help"]) for quirk in fields(Quirks)]
 
 
-def read(pairs: Iterable[str]) -> Quirks:
+def parse(pairs: Iterable[str]) -> Quirks:
     """Quirks from texts such as `list_first=1`.
 
-    Raises `ValueError` with what is possible, where one is not.
+    Raises `ValueError` with the valid names or values.
     """
-    return Quirks(**dict(_read(pair) for pair in pairs))
+    return Quirks(**dict(_parse(pair) for pair in pairs))
 
 
-def _read(pair: str) -> tuple[str, Any]:
+def _parse(pair: str) -> tuple[str, Any]:
     name, _, value = pair.partition("=")
-    table = {one.name: one for one in fields(Quirks)}
-    if name not in table:
-        raise ValueError(f"there is no quirk {name!r}; there are {', '.join(table)}")
-    metadata = table[name].metadata
+    known = {quirk.name: quirk for quirk in fields(Quirks)}
+    if name not in known:
+        raise ValueError(f"unknown quirk {name!r}; choose from {', '.join(known)}")
+    metadata = known[name].metadata
     if "values" in metadata and value in metadata["values"]:
         return name, value
-    if "most" in metadata and value.isascii() and value.isdigit() and int(value) <= metadata["most"]:
+    if "maximum" in metadata and value.isascii() and value.isdigit() and int(value) <= metadata["maximum"]:
         return name, int(value)
-    raise ValueError(f"{name} can be {_possible(metadata, table[name].default)}")
+    raise ValueError(f"{name} must be {_possible(metadata, known[name].default)}")
 
 
 def _possible(metadata: Mapping[str, Any], default: object) -> str:
-    return " | ".join(metadata["values"]) if "values" in metadata else f"{default} | 0 to {metadata['most']}"
+    return " | ".join(metadata["values"]) if "values" in metadata else f"{default} | 0 to {metadata['maximum']}"

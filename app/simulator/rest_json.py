@@ -1,6 +1,6 @@
-"""How packages are shown by the REST API: every member that OpenAPI document 11.51 requires, and the useful rest.
+"""The JSON of the REST API: every member that OpenAPI document 11.51 requires, and useful optional members.
 
-No real answer is public, so this is made from the schema: members without a value are left out, none is null.
+No real answer is public, so the JSON follows the schema. Members without a value are omitted; none is null.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,68 +11,68 @@ from app.simulator.callbacks import timestamp
 from app.simulator.packages import Approval, Document, Message, Package, Role
 from app.simulator.people import Person
 
-Shown = dict[str, object]
+Json = dict[str, object]
 PARTS = frozenset({"roles", "documents", "messages"})
 
 
-def package(one: Package) -> Shown:
+def dump_package(package: Package) -> Json:
     """A `Package`."""
     return {
-        "id": one.id,
-        "name": one.name,
-        "type": one.type,
-        "status": one.status,
-        "trashed": one.trashed,
+        "id": package.id,
+        "name": package.name,
+        "type": package.type,
+        "status": package.status,
+        "trashed": package.trashed,
         "visibility": "ACCOUNT",
-        "created": timestamp(one.created),
-        "updated": timestamp(one.updated),
-        **_times(due=one.due, completed=one.completed),
+        "created": timestamp(package.created),
+        "updated": timestamp(package.updated),
+        **_times(due=package.due, completed=package.completed),
         "description": "",
         "emailMessage": "",
         "language": "en",
         "timezoneId": "GMT",
-        "autocomplete": one.autocomplete,
+        "autocomplete": package.autocomplete,
         "notarized": False,
         "bulkSendable": False,
         "data": {},
-        "sender": _sender(one),
-        "roles": roles(one),
-        "documents": [_document(document, place, one) for place, document in enumerate(one.documents)],
-        "messages": [_message(message, one.sender) for message in one.messages],
+        "sender": _sender(package),
+        "roles": dump_roles(package),
+        "documents": [_document(document, index, package) for index, document in enumerate(package.documents)],
+        "messages": [_message(message, package.sender) for message in package.messages],
     }
 
 
-def summary(one: Package) -> Shown:
-    """A `Package` without its parts, as an item of a list may be."""
-    return {name: value for name, value in package(one).items() if name not in PARTS}
+def dump_summary(package: Package) -> Json:
+    """A `Package` without roles, documents and messages."""
+    return {name: value for name, value in dump_package(package).items() if name not in PARTS}
 
 
-def only_id(one: Package) -> Shown:
-    """What `fields=id` leaves of it."""
-    return {"id": one.id}
+def dump_id(package: Package) -> Json:
+    """A `Package` with `fields=id`."""
+    return {"id": package.id}
 
 
-def roles(one: Package) -> list[Shown]:
+def dump_roles(package: Package) -> list[Json]:
     """The `Role`s of a package."""
-    return [_role(role, one) for role in one.roles]
+    return [_role(role, package) for role in package.roles]
 
 
-def signing_status(one: Package, approvals: Iterable[Approval]) -> str:
-    """The token of `signingStatus`, of the whole package or of the signatures asked about."""
-    if one.trashed:
+def signing_status(package: Package, approvals: Iterable[Approval]) -> str:
+    """The value of `signingStatus` for these requested signatures."""
+    if package.trashed:
         return "DELETED"
-    if one.status != "SENT":
-        return one.status
-    asked = list(approvals)
-    return "SIGNING_COMPLETED" if asked and all(each.at for each in asked) else "SIGNING_PENDING"
+    if package.status != "SENT":
+        return package.status
+    requested = list(approvals)
+    return "SIGNING_COMPLETED" if requested and all(approval.at for approval in requested) else "SIGNING_PENDING"
 
 
-def error(code: int, key: str, message: str) -> Shown:
+def dump_error(code: int, key: str, message: str) -> Json:
     """A `DefaultError`."""
     return {"code": code, "messageKey": f"error.{key}", "message": message}
 
 
-def _user(person: Person, since: datetime) -> Shown:
+def _user(person: Person, since: datetime) -> Json:
     return {
         "id": person.id,
         "name": person.name,
@@ -90,12 +90,12 @@ def _user(person: Person, since: datetime) -> Shown:
     }
 
 
-def _sender(one: Package) -> Shown:
+def _sender(package: Package) -> Json:
     about = {"type": "REGULAR", "status": "ACTIVE", "memberships": [], "hasDelegates": False}
-    return {**_user(one.sender, one.created), **about}
+    return {**_user(package.sender, package.created), **about}
 
 
-def _role(role: Role, one: Package) -> Shown:
+def _role(role: Role, package: Package) -> Json:
     return {
         "id": role.id,
         "name": role.id,
@@ -105,18 +105,18 @@ def _role(role: Role, one: Package) -> Shown:
         "locked": role.locked,
         "data": {},
         "attachmentRequirements": _attachments(role),
-        "signers": [_signer(role, role.person, one.created)] if role.person else [],
+        "signers": [_signer(role, role.person, package.created)] if role.person else [],
     }
 
 
-def _attachments(role: Role) -> list[Shown]:
+def _attachments(role: Role) -> list[Json]:
     if role.attachment is None:
         return []
     status = "COMPLETE" if role.attachment.uploaded else "INCOMPLETE"
     return [{"id": role.attachment.id, "name": role.attachment.name, "required": True, "status": status}]
 
 
-def _signer(role: Role, person: Person, since: datetime) -> Shown:
+def _signer(role: Role, person: Person, since: datetime) -> Json:
     return {
         **_user(person, since),
         "signerType": "ACCOUNT_SENDER" if role.is_sender else "EXTERNAL_SIGNER",
@@ -126,12 +126,12 @@ def _signer(role: Role, person: Person, since: datetime) -> Shown:
     }
 
 
-def _document(document: Document, place: int, one: Package) -> Shown:
+def _document(document: Document, index: int, package: Package) -> Json:
     return {
         "id": document.id,
         "name": document.name,
         "description": "",
-        "index": place,
+        "index": index,
         "size": document.pages * 24_576,
         "extract": False,
         "extractionTypes": [],
@@ -140,16 +140,16 @@ def _document(document: Document, place: int, one: Package) -> Shown:
         "data": {},
         "fields": [],
         "pages": [{"id": f"{document.id}-{number}", "index": number, "version": 0} for number in range(document.pages)],
-        "approvals": [_approval(approval, one.roles[approval.role]) for approval in document.approvals],
+        "approvals": [_approval(approval, package.roles[approval.role]) for approval in document.approvals],
     }
 
 
-def _approval(approval: Approval, role: Role) -> Shown:
+def _approval(approval: Approval, role: Role) -> Json:
     given = _times(accepted=approval.at, signed=approval.at)
     return {"id": approval.id, "name": "", "role": role.id, "optional": False, "fields": [], "data": {}, **given}
 
 
-def _message(message: Message, to: Person) -> Shown:
+def _message(message: Message, to: Person) -> Json:
     return {
         "status": "NEW",
         "from": _user(message.by, message.at),
@@ -160,9 +160,9 @@ def _message(message: Message, to: Person) -> Shown:
     }
 
 
-def _times(**moments: datetime | None) -> Shown:
+def _times(**moments: datetime | None) -> Json:
     return {name: timestamp(moment) for name, moment in moments.items() if moment}
 
 
-# How an item of the list is shown, by the quirk `list_items`.
-ITEMS: Mapping[str, Callable[[Package], Shown]] = MappingProxyType({"whole": package, "summary": summary})
+# The form of a list's items, by the quirk `list_items`.
+ITEM_DUMPS: Mapping[str, Callable[[Package], Json]] = MappingProxyType({"whole": dump_package, "summary": dump_summary})

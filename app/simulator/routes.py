@@ -1,4 +1,4 @@
-"""What the routes of the REST API share: the account behind them, and who asks for what."""
+"""What all routes of the REST API share: the account, the caller, and access to packages."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -8,50 +8,50 @@ from typing import NoReturn
 from flask import g, request
 
 from app.simulator.account import Account
-from app.simulator.auth import Caller, Forbidden, Gate
+from app.simulator.auth import Authenticator, Caller, Forbidden
 from app.simulator.packages import Act, Event, Package
 
 
 class NotFound(Exception):
-    """There is no such thing in this account, or no more."""
+    """The account has no such resource."""
 
 
 class BadRequest(Exception):
-    """The request cannot be read; the message says what of it."""
+    """The request cannot be read; the message names the invalid part."""
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Where requests are answered. `tell` is given the events of what callers do by hand."""
+class RouteContext:
+    """The objects behind the routes. `notify` receives the events of actions over REST."""
 
     account: Account
-    gate: Gate
+    authenticator: Authenticator
     clock: Callable[[], datetime]
-    tell: Callable[[Iterable[Event]], None]
+    notify: Callable[[Iterable[Event]], None]
 
     @property
     def caller(self) -> Caller:
-        """Who sends this request."""
+        """The authenticated caller of this request."""
         return g.caller  # type: ignore[no-any-return]
 
     def package(self, package_id: str) -> Package:
-        """The package that is asked for.
+        """The requested package.
 
-        Raises `NotFound` where there is none (any more) and `Forbidden` where the caller may not see it.
+        Raises `NotFound` if it does not exist (any more), and `Forbidden` if the caller may not see it.
         """
         package = self.account.package(package_id)
         if package is None:
             raise NotFound
-        if not self.caller.may_read(package, self.gate.named(request.args)):
+        if not self.caller.may_read(package, self.authenticator.named_owners(request.args)):
             raise Forbidden
         if package.deleted:
             self._deny()
         return package
 
-    def act(self, package_id: str, act: Act) -> Package:
-        """Do something to a package that the caller may see, tell of it, and return what it has become."""
+    def act(self, package_id: str, action: Act) -> Package:
+        """Perform an action on a visible package, notify of its events, and return the changed package."""
         self.package(package_id)
-        self.tell(self.account.act(package_id, act, now=self.clock()))
+        self.notify(self.account.act(package_id, action, now=self.clock()))
         after = self.account.package(package_id)
         assert after is not None
         return after
@@ -60,16 +60,16 @@ class Desk:
         raise Forbidden if self.account.quirks.deleted_answer == "403" else NotFound
 
 
-def place(ids: list[str], wanted: str) -> int:
-    """Where one of these ids stands. Raises `NotFound` where it is none of them."""
-    if wanted not in ids:
+def index_of(ids: list[str], id_: str) -> int:
+    """The index of an id. Raises `NotFound` if it is not among them."""
+    if id_ not in ids:
         raise NotFound
-    return ids.index(wanted)
+    return ids.index(id_)
 
 
-def members() -> dict[str, object]:
-    """The JSON object that was sent. Raises `BadRequest` where none was."""
-    shown = request.get_json(force=True, silent=True)
-    if not isinstance(shown, dict):
-        raise BadRequest("the body, which must be a JSON object,")
-    return shown
+def json_object() -> dict[str, object]:
+    """The JSON object in the request body. Raises `BadRequest` for any other body."""
+    body = request.get_json(force=True, silent=True)
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    return body

@@ -1,4 +1,4 @@
-"""The REST API of a simulated account, as a WSGI app, with the faults of a bad day; and a server for it."""
+"""The REST API of a simulated account, as a WSGI app with faults, and a server for it."""
 
 import socket
 import threading
@@ -16,29 +16,29 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from app.simulator import action_routes, read_routes, rest_json, tokens
 from app.simulator.account import Account
-from app.simulator.auth import CLIENT_ID, CLIENT_SECRET, Forbidden, Gate, Unauthorized
-from app.simulator.faults import PAGE, REFUSALS, SPOILS, Faults
+from app.simulator.auth import CLIENT_ID, CLIENT_SECRET, Authenticator, Forbidden, Unauthorized
+from app.simulator.faults import CORRUPTIONS, MAINTENANCE_PAGE, REFUSALS, Faults
 from app.simulator.listing import BadQuery
 from app.simulator.packages import Event, Impossible
-from app.simulator.routes import BadRequest, Desk, NotFound
+from app.simulator.routes import BadRequest, NotFound, RouteContext
 
 JSON = "application/json; esl-api-version=11"
-POLL = 0.05  # seconds until it is noticed that the block is left
-OPEN = frozenset({"/apitoken/clientApp/accessToken", "/oauth2/token"})  # who has no token yet may ask here
+SHUTDOWN_POLL_SECONDS = 0.05
+PUBLIC_PATHS = frozenset({"/apitoken/clientApp/accessToken", "/oauth2/token"})  # answer without a key or token
 
-# How what goes wrong is answered: the status, the key of the error, the message.
-REFUSED: dict[type[Exception], tuple[int, str, str]] = {
+# The answers to errors: HTTP status, key of the error, message.
+ERRORS: dict[type[Exception], tuple[int, str, str]] = {
     Unauthorized: (401, "unauthorized", "The credentials are not of this account."),
     Forbidden: (403, "forbidden.noPermission", "You do not have permission to see that."),
     NotFound: (404, "notFound", "The specified resource was not found."),
-    BadQuery: (400, "validation", "The parameter {} has a value it cannot have."),
-    BadRequest: (400, "validation", "Of the request {} cannot be read."),
-    Impossible: (422, "unprocessableEntity", "That cannot be done: {}."),
+    BadQuery: (400, "validation", "The parameter {} has an invalid value."),
+    BadRequest: (400, "validation", "The request cannot be read: {}."),
+    Impossible: (422, "unprocessableEntity", "The action is not possible: {}."),
 }
 
 
-class Cut(ConnectionError):
-    """The connection ends here."""
+class ConnectionCut(ConnectionError):
+    """The connection ends in the middle of an answer."""
 
 
 def api(
@@ -50,28 +50,33 @@ def api(
     client_secret: str = CLIENT_SECRET,
     faults: Faults | None = None,
     sleep: Callable[[float], None] = time.sleep,
-    tell: Callable[[Iterable[Event]], None] = lambda _: None,
+    notify: Callable[[Iterable[Event]], None] = lambda _: None,
 ) -> Flask:
-    """The WSGI app. Answers only who shows an API key (`api_key` is the owner's) or a token of this account.
+    """The WSGI app. It requires an API key (`api_key` is the owner's) or a token of this account.
 
-    `tell` is given the events of what callers do by hand, `sleep` the seconds by which a fault delays an answer.
+    `notify` receives the events of actions over REST. `sleep` receives the seconds by which a fault delays an answer.
     """
     app = Flask("simulated-onespan", static_folder=None)
-    desk = Desk(account, Gate(account, api_key=api_key, client_id=client_id, client_secret=client_secret), clock, tell)
-    _dated(app, clock)
-    _faulty(app, faults or Faults(Random(0)), clock=clock, sleep=sleep)
-    _guarded(app, desk)
-    for pages in (
-        read_routes.routes(desk),
-        read_routes.file_routes(desk),
-        action_routes.routes(desk),
-        tokens.routes(desk),
+    context = RouteContext(
+        account,
+        Authenticator(account, api_key=api_key, client_id=client_id, client_secret=client_secret),
+        clock,
+        notify,
+    )
+    _add_date_header(app, clock)
+    _add_faults(app, faults or Faults(Random(0)), clock=clock, sleep=sleep)
+    _add_authentication(app, context)
+    for blueprint in (
+        read_routes.routes(context),
+        read_routes.file_routes(context),
+        action_routes.routes(context),
+        tokens.routes(context),
     ):
-        app.register_blueprint(pages)
+        app.register_blueprint(blueprint)
     return app
 
 
-def _dated(app: Flask, clock: Callable[[], datetime]) -> None:
+def _add_date_header(app: Flask, clock: Callable[[], datetime]) -> None:
     @app.after_request
     def date(response: Response) -> Response:
         response.headers["Date"] = format_date_time(clock().timestamp())
@@ -80,39 +85,40 @@ def _dated(app: Flask, clock: Callable[[], datetime]) -> None:
         return response
 
 
-def _faulty(app: Flask, faults: Faults, *, clock: Callable[[], datetime], sleep: Callable[[float], None]) -> None:
+def _add_faults(app: Flask, faults: Faults, *, clock: Callable[[], datetime], sleep: Callable[[float], None]) -> None:
     @app.before_request
     def refuse() -> ResponseReturnValue | None:
         g.fault = faults.draw()
         if g.fault == "slow":
-            sleep(faults.seconds())
-        return _refusal(g.fault, faults, clock()) if g.fault in REFUSALS else None
+            sleep(faults.slow_seconds())
+        return _refuse(g.fault, faults, clock()) if g.fault in REFUSALS else None
 
     @app.after_request
-    def spoil(response: Response) -> Response:
+    def corrupt(response: Response) -> Response:
         if g.fault == "cut":
             return _cut(response)
-        if g.fault in SPOILS and response.mimetype == "application/json" and response.status_code == 200:  # noqa: PLR2004
-            response.set_data(faults.spoiled(g.fault, response.get_data()))
+        is_json = response.mimetype == "application/json"
+        if g.fault in CORRUPTIONS and is_json and response.status_code == 200:  # noqa: PLR2004
+            response.set_data(faults.corrupt(g.fault, response.get_data()))
         if g.fault == "html":
-            response.set_data(PAGE)
+            response.set_data(MAINTENANCE_PAGE)
             response.content_type = "text/html"
         return response
 
 
-def _refusal(fault: str, faults: Faults, now: datetime) -> ResponseReturnValue:
+def _refuse(fault: str, faults: Faults, now: datetime) -> ResponseReturnValue:
     code, key, message = REFUSALS[fault]
     if not key:
-        return Response(PAGE, code, content_type="text/html")
+        return Response(MAINTENANCE_PAGE, code, content_type="text/html")
     if fault != "429-wait":
-        return rest_json.error(code, key, message), code
-    seconds, as_date = faults.wait()
-    until = format_date_time((now + timedelta(seconds=seconds)).timestamp()) if as_date else str(seconds)
-    return rest_json.error(code, key, message), code, {"Retry-After": until}
+        return rest_json.dump_error(code, key, message), code
+    seconds, as_date = faults.retry_after()
+    retry_after = format_date_time((now + timedelta(seconds=seconds)).timestamp()) if as_date else str(seconds)
+    return rest_json.dump_error(code, key, message), code, {"Retry-After": retry_after}
 
 
 def _cut(response: Response) -> Response:
-    """The beginning of the answer, and then nothing: the connection is closed."""
+    """Send the beginning of the answer, then close the connection."""
     parts = iter(response.response)
     first: object = next(parts, b"")
     raw = first if isinstance(first, bytes) else str(first).encode()
@@ -121,51 +127,53 @@ def _cut(response: Response) -> Response:
 
     def broken() -> Iterator[bytes]:
         yield raw[: len(raw) // 2]
-        raise Cut
+        raise ConnectionCut
 
     response.response = broken()
     return response
 
 
-def _guarded(app: Flask, desk: Desk) -> None:
+def _add_authentication(app: Flask, context: RouteContext) -> None:
     @app.before_request
-    def believe() -> None:
-        if request.path not in OPEN:
-            g.caller = desk.gate.caller(request.headers.get("Authorization", ""), now=desk.clock())
+    def authenticate() -> None:
+        if request.path not in PUBLIC_PATHS:
+            g.caller = context.authenticator.caller(request.headers.get("Authorization", ""), now=context.clock())
 
-    for kind in REFUSED:
-        app.register_error_handler(kind, _refused)
+    for kind in ERRORS:
+        app.register_error_handler(kind, _error_response)
 
     @app.errorhandler(HTTPException)
-    def other(problem: HTTPException) -> ResponseReturnValue:
-        return rest_json.error(problem.code or 500, "request", problem.name), problem.code or 500
+    def http_error(problem: HTTPException) -> ResponseReturnValue:
+        return rest_json.dump_error(problem.code or 500, "request", problem.name), problem.code or 500
 
 
-def _refused(problem: Exception) -> ResponseReturnValue:
-    code, key, message = REFUSED[type(problem)]
-    return rest_json.error(code, key, message.format(problem)), code
+def _error_response(problem: Exception) -> ResponseReturnValue:
+    code, key, message = ERRORS[type(problem)]
+    return rest_json.dump_error(code, key, message.format(problem)), code
 
 
-class _Quiet(WSGIRequestHandler):
-    """Answers over one connection for as long as the caller likes, and writes no line for each request."""
+class _QuietHandler(WSGIRequestHandler):
+    """Keeps connections open and logs no requests."""
 
     protocol_version = "HTTP/1.1"
 
     def send_response(self, code: int, message: str | None = None) -> None:
-        """The status alone; the app says the date by its own clock."""
+        """Send the status line only; the app sets `Date` from its own clock."""
         self.send_response_only(code, message)
 
 
 @contextmanager
 def answering(app: Flask, *, port: int) -> Iterator[str]:
-    """Answer on this machine, from a thread, while the block runs; gives the address. Port 0 takes a free one.
+    """Serve the app on this machine in a thread while the block runs. Yields the address; port 0 uses a free port.
 
-    Raises `OSError` where the port cannot be had.
+    Raises `OSError` if the port is not available.
     """
-    with socket.create_server(("127.0.0.1", port)) as listening:  # raises, where the server would end the process
-        port = listening.getsockname()[1]
-        server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet, fd=listening.fileno())
-    thread = threading.Thread(target=server.serve_forever, args=(POLL,), name="simulated-onespan", daemon=True)
+    with socket.create_server(("127.0.0.1", port)) as bound:  # raises, where `make_server` would exit the process
+        port = bound.getsockname()[1]
+        server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_QuietHandler, fd=bound.fileno())
+    thread = threading.Thread(
+        target=server.serve_forever, args=(SHUTDOWN_POLL_SECONDS,), name="simulated-onespan", daemon=True
+    )
     thread.start()
     try:
         yield f"http://127.0.0.1:{port}"

@@ -1,6 +1,6 @@
-"""What can become of a package: whole lives, as acts to perform one after another. Drawn from the dice, told by tables.
+"""The stories of packages: lists of actions to perform in order, drawn at random from weighted tables.
 
-A life is a story, its signers' visits with the mishaps that befall them, and what the sender does afterwards.
+A story is a plot, with its signers' visits and their mishaps, followed by what the sender does afterwards.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ from types import MappingProxyType
 
 from app.simulator import anomalies, ids, people
 from app.simulator.actions import with_signer
-from app.simulator.anomalies import NOTHING_ODD, Rates
+from app.simulator.anomalies import NO_ANOMALIES, Rates
 from app.simulator.packages import Act, Package
-from app.simulator.quirks import USUAL, Quirks
+from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
-Acts = list[Act]
-Story = Callable[[Random, Package], Acts]
+Actions = list[Act]
+Plot = Callable[[Random, Package], Actions]
 
 REASONS = (
     "The amount on page 2 is not what we agreed.",
@@ -31,12 +31,12 @@ CREATE, ACTIVATE, DEACTIVATE = Act("create"), Act("activate"), Act("deactivate")
 COMPLETE, EXPIRE, EXTEND, ARCHIVE = Act("complete"), Act("expire"), Act("extend"), Act("archive")
 TRASH, RESTORE, DELETE = Act("trash"), Act("restore"), Act("delete")
 
-# How often a mishap befalls a signer whom it can befall.
-MISHAPS = MappingProxyType({"bounce": 0.12, "reassign": 0.08, "fail kba": 0.5, "lock": 0.3, "cobrowse": 0.06})
-VIEWS = 0.4  # of the documents are opened before they are signed
-RETURNS = 0.4  # of the packages that ended early are sent again
+# The probability of each mishap of a signer.
+MISHAP_RATES = MappingProxyType({"bounce": 0.12, "reassign": 0.08, "fail kba": 0.5, "lock": 0.3, "cobrowse": 0.06})
+VIEW_RATE = 0.4  # share of documents that are opened before they are signed
+RESEND_RATE = 0.4  # share of packages that ended early and are sent again
 
-# What the sender does when a package has ended, and how often.
+# What the sender does after a package has ended, with weights.
 AFTERWARDS: Mapping[str, Sequence[tuple[tuple[Act, ...], int]]] = MappingProxyType(
     {
         "completed": (
@@ -56,143 +56,146 @@ AFTERWARDS: Mapping[str, Sequence[tuple[tuple[Act, ...], int]]] = MappingProxyTy
 )
 
 
-def life(dice: Random, package: Package, *, odd: Rates = NOTHING_ODD, quirks: Quirks = USUAL) -> Acts:
-    """All that will be done to a package, from its making to its end."""
+def story(rng: Random, package: Package, *, rates: Rates = NO_ANOMALIES, quirks: Quirks = DEFAULT_QUIRKS) -> Actions:
+    """All actions on a package, from its creation to its end."""
     if package.type != "PACKAGE":
-        return anomalies.ended(dice, [CREATE, *_afterwards(dice, "template")], rates=odd, quirks=quirks)
-    more = anomalies.one_more(dice, odd)
-    story = dice.choices(list(STORIES), list(STORIES.values()))[0]
-    package = with_signer(package, more) if more else package
-    acts = [CREATE, *story(dice, package)]
-    acts = anomalies.changed(dice, package, acts, rates=odd)
-    acts = anomalies.ended(dice, anomalies.sent_with(acts, more) if more else acts, rates=odd, quirks=quirks)
-    return [anomalies.handed_over(package, act, quirks=quirks) for act in acts]
+        return anomalies.with_ending(rng, [CREATE, *_afterwards(rng, "template")], rates=rates, quirks=quirks)
+    addition = anomalies.extra_signer(rng, rates)
+    plot = rng.choices(list(PLOTS), list(PLOTS.values()))[0]
+    package = with_signer(package, addition) if addition else package
+    actions = [CREATE, *plot(rng, package)]
+    actions = anomalies.with_silent_changes(rng, package, actions, rates=rates)
+    if addition:
+        actions = anomalies.insert_after_sending(actions, addition)
+    actions = anomalies.with_ending(rng, actions, rates=rates, quirks=quirks)
+    return [anomalies.with_reassign_quirk(package, action, quirks=quirks) for action in actions]
 
 
-def _signed(dice: Random, package: Package) -> Acts:
-    """Sent, signed by all, completed."""
-    return [ACTIVATE, *_all_sign(dice, package)]
+def _signed(rng: Random, package: Package) -> Actions:
+    """Sent, signed by all signers, completed."""
+    return [ACTIVATE, *_all_sign(rng, package)]
 
 
-def _recalled(dice: Random, package: Package) -> Acts:
-    """Sent too early, taken back before anybody signed, corrected, sent again."""
-    return [ACTIVATE, DEACTIVATE, *_signed(dice, package)]
+def _recalled(rng: Random, package: Package) -> Actions:
+    """Sent too early, recalled before the first signature, sent again."""
+    return [ACTIVATE, DEACTIVATE, *_signed(rng, package)]
 
 
-def _rescued(dice: Random, package: Package) -> Acts:
-    """Thrown away as a draft, fetched back, sent after all."""
-    return [TRASH, RESTORE, *_signed(dice, package)]
+def _rescued(rng: Random, package: Package) -> Actions:
+    """Trashed as a draft, restored, sent."""
+    return [TRASH, RESTORE, *_signed(rng, package)]
 
 
-def _abandoned(dice: Random, _: Package) -> Acts:
+def _abandoned(rng: Random, _: Package) -> Actions:
     """Never sent."""
-    return _afterwards(dice, "draft")
+    return _afterwards(rng, "draft")
 
 
-def _left(verb: str, reasons: Sequence[str]) -> Story:
-    """Some sign, then the next one ends it for everybody; what was declined may be sent again."""
+def _refused(verb: str, reasons: Sequence[str]) -> Plot:
+    """Some sign, then the next signer ends the package for all; a declined package may be sent again."""
 
-    def story(dice: Random, package: Package) -> Acts:
-        visits = _visits(dice, package)
-        before = dice.randrange(len(visits))
-        leaving = visits[before][-1].role
-        told = [ACTIVATE, *_flat(visits[:before]), Act("view", leaving), Act(verb, leaving, text=dice.choice(reasons))]
-        if verb == "decline" and dice.random() < RETURNS:
-            return [*told, ACTIVATE, *_finish(dice, package, visits[before:])]
-        return [*told, *_afterwards(dice, "ended")]
+    def plot(rng: Random, package: Package) -> Actions:
+        visits = _visits(rng, package)
+        before = rng.randrange(len(visits))
+        signer = visits[before][-1].role
+        view, refuse = Act("view", signer), Act(verb, signer, text=rng.choice(reasons))
+        actions = [ACTIVATE, *_flattened(visits[:before]), view, refuse]
+        if verb == "decline" and rng.random() < RESEND_RATE:
+            return [*actions, ACTIVATE, *_finish(rng, package, visits[before:])]
+        return [*actions, *_afterwards(rng, "ended")]
 
-    return story
-
-
-def _expired(dice: Random, package: Package) -> Acts:
-    """Some sign, then its time is over; the sender may give it more."""
-    visits = _visits(dice, package)
-    before = dice.randrange(len(visits))
-    told = [ACTIVATE, *_flat(visits[:before]), EXPIRE]
-    if dice.random() < RETURNS:
-        return [*told, EXTEND, ACTIVATE, *_finish(dice, package, visits[before:])]
-    return [*told, *_afterwards(dice, "ended")]
+    return plot
 
 
-# Each story and how often it is told.
-STORIES: Mapping[Story, int] = MappingProxyType(
+def _expired(rng: Random, package: Package) -> Actions:
+    """Some sign, then the package expires; the sender may extend it."""
+    visits = _visits(rng, package)
+    before = rng.randrange(len(visits))
+    actions = [ACTIVATE, *_flattened(visits[:before]), EXPIRE]
+    if rng.random() < RESEND_RATE:
+        return [*actions, EXTEND, ACTIVATE, *_finish(rng, package, visits[before:])]
+    return [*actions, *_afterwards(rng, "ended")]
+
+
+# Each plot with its weight.
+PLOTS: Mapping[Plot, int] = MappingProxyType(
     {
         _signed: 60,
         _recalled: 6,
         _rescued: 3,
         _abandoned: 6,
-        _left("decline", REASONS): 11,
-        _left("opt out", OPT_OUTS): 3,
+        _refused("decline", REASONS): 11,
+        _refused("opt out", OPT_OUTS): 3,
         _expired: 9,
     }
 )
 
 
-def _all_sign(dice: Random, package: Package) -> Acts:
-    return _finish(dice, package, _visits(dice, package))
+def _all_sign(rng: Random, package: Package) -> Actions:
+    return _finish(rng, package, _visits(rng, package))
 
 
-def _finish(dice: Random, package: Package, visits: Sequence[Acts]) -> Acts:
-    """These visits, parallel ones mixed, then the sender's completing where that is asked, then the rest of life."""
+def _finish(rng: Random, package: Package, visits: Sequence[Actions]) -> Actions:
+    """These visits, parallel ones interleaved; the sender's completion if required; what the sender does afterwards."""
     turns = groupby(visits, key=lambda visit: package.roles[visit[0].role].index)
-    signed = [act for _, same_turn in turns for act in _mixed(dice, list(same_turn))]
-    by_hand = [] if package.autocomplete else [COMPLETE]
-    return [*signed, *by_hand, *_afterwards(dice, "completed")]
+    signed = [action for _, same_turn in turns for action in _interleaved(rng, list(same_turn))]
+    completion = [] if package.autocomplete else [COMPLETE]
+    return [*signed, *completion, *_afterwards(rng, "completed")]
 
 
-def _visits(dice: Random, package: Package) -> list[Acts]:
-    """What each signer does, in signing order."""
+def _visits(rng: Random, package: Package) -> list[Actions]:
+    """The actions of each signer, in signing order."""
     signing = {approval.role for approval in package.approvals()}
-    ordered = sorted(signing, key=lambda place: (package.roles[place].index, place))
-    return [list(_visit(dice, package, place)) for place in ordered]
+    ordered = sorted(signing, key=lambda position: (package.roles[position].index, position))
+    return [list(_visit(rng, package, position)) for position in ordered]
 
 
-def _visit(dice: Random, package: Package, place: int) -> Iterator[Act]:
-    """Invited, let in, consenting, signing one document after another."""
-    yield from () if package.roles[place].is_sender else _mishaps(dice, package, place)
-    asked = [n for n, document in enumerate(package.documents) if any(one.role == place for one in document.approvals)]
-    for document in asked:
-        if document == asked[-1] and package.roles[place].attachment:
-            yield Act("upload", place)
-        if dice.random() < VIEWS:
-            yield Act("view", place, document)
-        yield Act("sign", place, document)
+def _visit(rng: Random, package: Package, position: int) -> Iterator[Act]:
+    """Mishaps, then the documents one after another, consent first."""
+    yield from () if package.roles[position].is_sender else _mishaps(rng, package, position)
+    documents = [n for n in range(len(package.documents)) if package.approvals(position, document=n)]
+    for document in documents:
+        if document == documents[-1] and package.roles[position].attachment:
+            yield Act("upload", position)
+        if rng.random() < VIEW_RATE:
+            yield Act("view", position, document)
+        yield Act("sign", position, document)
 
 
-def _mishaps(dice: Random, package: Package, place: int) -> Iterator[Act]:
-    scheme = package.roles[place].scheme
-    if _befalls(dice, "bounce"):
-        yield Act("bounce", place, text=dice.choice(BOUNCES))
-        yield Act("readdress", place, text=people.mailbox(dice))
-    if _befalls(dice, "reassign"):
-        yield Act("view", place)
-        yield Act("reassign", place, text=ids.uuid(dice), person=people.signer(dice))
-    if scheme == "KBA" and _befalls(dice, "fail kba"):
-        yield from [Act("fail kba", place)] * dice.randint(1, 2)
-    if scheme in ("SMS", "CHALLENGE") and _befalls(dice, "lock"):
-        yield Act("lock", place)
-        yield Act("unlock", place)
-    if _befalls(dice, "cobrowse"):
-        yield Act("cobrowse", place, text=dice.choice(QUESTIONS))
+def _mishaps(rng: Random, package: Package, position: int) -> Iterator[Act]:
+    scheme = package.roles[position].scheme
+    if _occurs(rng, "bounce"):
+        yield Act("bounce", position, text=rng.choice(BOUNCES))
+        yield Act("readdress", position, text=people.mailbox(rng))
+    if _occurs(rng, "reassign"):
+        yield Act("view", position)
+        yield Act("reassign", position, text=ids.uuid(rng), person=people.signer(rng))
+    if scheme == "KBA" and _occurs(rng, "fail kba"):
+        yield from [Act("fail kba", position)] * rng.randint(1, 2)
+    if scheme in ("SMS", "CHALLENGE") and _occurs(rng, "lock"):
+        yield Act("lock", position)
+        yield Act("unlock", position)
+    if _occurs(rng, "cobrowse"):
+        yield Act("cobrowse", position, text=rng.choice(QUESTIONS))
 
 
-def _befalls(dice: Random, mishap: str) -> bool:
-    return dice.random() < MISHAPS[mishap]
+def _occurs(rng: Random, mishap: str) -> bool:
+    return rng.random() < MISHAP_RATES[mishap]
 
 
-def _afterwards(dice: Random, what: str) -> Acts:
-    ways, weights = zip(*AFTERWARDS[what], strict=True)
-    return list(dice.choices(ways, weights)[0])
+def _afterwards(rng: Random, ending: str) -> Actions:
+    choices, weights = zip(*AFTERWARDS[ending], strict=True)
+    return list(rng.choices(choices, weights)[0])
 
 
-def _mixed(dice: Random, visits: list[Acts]) -> Iterator[Act]:
-    """The acts of several visits at once, each visit in its own order."""
+def _interleaved(rng: Random, visits: list[Actions]) -> Iterator[Act]:
+    """The actions of several visits in random order; each visit keeps its own order."""
     waiting = [list(reversed(visit)) for visit in visits]
     while waiting:
-        visit = dice.choice(waiting)
+        visit = rng.choice(waiting)
         yield visit.pop()
-        waiting = [one for one in waiting if one]
+        waiting = [visit for visit in waiting if visit]
 
 
-def _flat(visits: Sequence[Acts]) -> Acts:
-    return [act for visit in visits for act in visit]
+def _flattened(visits: Sequence[Actions]) -> Actions:
+    return [action for visit in visits for action in visit]

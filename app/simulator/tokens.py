@@ -1,4 +1,4 @@
-"""How callers get in, and where they want to be called back: tokens, and the registration of callbacks."""
+"""Routes for tokens, and for the registration of callbacks."""
 
 from datetime import datetime
 
@@ -7,52 +7,54 @@ from flask.typing import ResponseReturnValue
 
 from app.onespan.catalogue import wire_name
 from app.simulator.account import Registration
-from app.simulator.routes import BadRequest, Desk, members
+from app.simulator.routes import BadRequest, RouteContext, json_object
 
 UNITS = {"ms": 1000, "s": 1}
 
 
-def routes(desk: Desk) -> Blueprint:
-    """Both kinds of tokens, and the callback."""
-    pages = Blueprint("entrance", __name__)
+def routes(context: RouteContext) -> Blueprint:
+    """The routes of both kinds of tokens and of the registration."""
+    blueprint = Blueprint("tokens", __name__)
 
-    @pages.post("/apitoken/clientApp/accessToken")
+    @blueprint.post("/apitoken/clientApp/accessToken")
     def api_token() -> ResponseReturnValue:
-        """An API token, for a client app's credentials."""
-        token, until = desk.gate.api_token(members(), now=desk.clock())
-        return {"accessToken": token, "expiresAt": _epoch(until, desk.account.quirks.token_expires)}
+        """Issue an API token for a client app's credentials."""
+        token, expires_at = context.authenticator.api_token(json_object(), now=context.clock())
+        return {"accessToken": token, "expiresAt": _epoch(expires_at, context.account.quirks.token_expires)}
 
-    @pages.post("/oauth2/token")
+    @blueprint.post("/oauth2/token")
     def oauth_token() -> ResponseReturnValue:
-        """An OAuth 2.0 token, for client credentials."""
+        """Issue an OAuth 2.0 token for client credentials."""
         if request.form.get("grant_type") != "client_credentials":
-            raise BadRequest("grant_type, which must be client_credentials,")
+            raise BadRequest("grant_type must be client_credentials")
         authorization, sender_id = request.headers.get("Authorization", ""), request.form.get("sender_id")
-        token, lifetime = desk.gate.oauth_token(authorization, sender_id=sender_id, now=desk.clock())
+        token, lifetime = context.authenticator.oauth_token(authorization, sender_id=sender_id, now=context.clock())
         return {"access_token": token, "token_type": "Bearer", "expires_in": lifetime}
 
-    @pages.get("/api/callback")
+    @blueprint.get("/api/callback")
     def registered() -> ResponseReturnValue:
-        """The registration, its key in clear; an empty object where there is none."""
-        return _shown(desk.account.registration)
+        """The registration with its key in clear; an empty object if there is none."""
+        return _dump(context.account.registration)
 
-    @pages.post("/api/callback")
+    @blueprint.post("/api/callback")
     def register() -> ResponseReturnValue:
-        """Put this registration in the place of any other."""
-        wanted = members()
-        events = wanted.get("events") or []
-        url, key = wanted.get("url"), wanted.get("key")
+        """Replace the registration."""
+        body = json_object()
+        events = body.get("events") or []
+        url, key = body.get("url"), body.get("key")
         if not (isinstance(url, str) and url.startswith(("http://", "https://")) and isinstance(events, list)):
-            raise BadRequest("url or events")
+            raise BadRequest("url or events are not valid")
         names = frozenset(wire_name(str(name)) for name in events)
-        desk.account.registration = Registration(url, str(key or ""), names)
-        return _shown(desk.account.registration)
+        context.account.registration = Registration(url, str(key or ""), names)
+        return _dump(context.account.registration)
 
-    return pages
+    return blueprint
 
 
-def _shown(one: Registration | None) -> dict[str, object]:
-    return {"url": one.url, "key": one.key, "events": sorted(one.events)} if one else {}
+def _dump(registration: Registration | None) -> dict[str, object]:
+    if registration is None:
+        return {}
+    return {"url": registration.url, "key": registration.key, "events": sorted(registration.events)}
 
 
 def _epoch(moment: datetime, unit: str) -> int:

@@ -1,4 +1,4 @@
-"""The simulator: what one can do by hand over its REST API, and how callbacks are registered."""
+"""The simulator: actions over its REST API, and the registration of callbacks."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -12,38 +12,38 @@ from app.simulator.packages import Event, Package
 from app.simulator.quirks import Quirks
 from tests.conftest import NOON
 from tests.support.onespan_shapes import CALLBACK_SHAPE, ERROR_SHAPE, ROLE_SHAPE
-from tests.support.simulated import API_KEY, AUTHORIZED, account_of, client_of, many_steps
+from tests.support.simulated import API_KEY, AUTHORIZED, account_of, client_of, recorded_steps
 
 
-class Hand(NamedTuple):
-    """Somebody who acts on one package, and what was told of it."""
+class PackageClient(NamedTuple):
+    """A REST client for one package, and the events of its actions."""
 
     account: Account
     package_id: str
     client: FlaskClient
-    told: list[Event]
+    events: list[Event]
 
     @property
     def package(self) -> Package:
-        """As it stands."""
+        """The package in its present state."""
         return self.account.package(self.package_id)
 
     def send(self, method: str, path: str = "", body: Any = None) -> Any:
-        """Do something to it."""
+        """Send a request about the package."""
         url = f"/api/packages/{self.package_id}{path}"
         return self.client.open(url, method=method, json=body, headers=AUTHORIZED)
 
 
-def hand_on(package: Package, **quirks: str) -> Hand:
-    """A hand on an account with that package."""
-    account, told = account_of([package], quirks=Quirks(**quirks)), []
-    return Hand(account, package.id, client_of(account, tell=told.extend), told)
+def client_for(package: Package, **quirks: str) -> PackageClient:
+    """A client for an account with this package."""
+    account, events = account_of([package], quirks=Quirks(**quirks)), []
+    return PackageClient(account, package.id, client_of(account, notify=events.extend), events)
 
 
-def one_that_is(status: str, **more: Any) -> Package:
-    """A package of that status."""
-    found = (step.after for step in many_steps() if (step.after.status, step.after.type) == (status, "PACKAGE"))
-    return replace(next(one for one in found if not one.deleted and not one.trashed), **more)
+def package_with_status(status: str, **changes: Any) -> Package:
+    """A package with this status."""
+    packages = (step.after for step in recorded_steps() if (step.after.status, step.after.type) == (status, "PACKAGE"))
+    return replace(next(package for package in packages if not package.deleted and not package.trashed), **changes)
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
@@ -58,73 +58,74 @@ def one_that_is(status: str, **more: Any) -> Package:
         ("ARCHIVED", "COMPLETED", None),
     ],
 )
-def test_a_status_can_be_changed(method, before, after, event):
-    """By PUT as documented or by POST as an SDK does; what OneSpan has an event for is told."""
-    hand = hand_on(one_that_is(before))
+def test_status_changes(method, before, after, event):
+    """By PUT as documented, or by POST as one SDK sends; the event is sent if OneSpan has one."""
+    client = client_for(package_with_status(before))
 
-    assert hand.send(method, body={"status": after}).status_code == 200
-    assert hand.package.status == after
-    assert [one.name for one in hand.told] == list(filter(None, [event]))
-
-
-def test_unarchiving_by_hand_may_be_told():
-    """As the quirk says."""
-    hand = hand_on(one_that_is("ARCHIVED"), unarchive_event="PACKAGE_UNARCHIVE")
-    hand.send("PUT", body={"status": "COMPLETED"})
-
-    assert [one.name for one in hand.told] == ["PACKAGE_UNARCHIVE"]
+    assert client.send(method, body={"status": after}).status_code == 200
+    assert client.package.status == after
+    assert [sent.name for sent in client.events] == list(filter(None, [event]))
 
 
-def test_the_trash_is_a_flag():
-    """In and out; what is so already stays so, and is not told."""
-    hand = hand_on(one_that_is("COMPLETED"))
-    answers = [hand.send("PUT", body={"trashed": value}).status_code for value in (True, True, False)]
+def test_unarchiving_sends_the_event_of_the_quirk():
+    """`unarchive_event` names it."""
+    client = client_for(package_with_status("ARCHIVED"), unarchive_event="PACKAGE_UNARCHIVE")
+    client.send("PUT", body={"status": "COMPLETED"})
 
-    assert answers == [200, 200, 200]
-    assert [one.name for one in hand.told] == ["PACKAGE_TRASH", "PACKAGE_RESTORE"]
-    assert (hand.package.status, hand.package.trashed) == ("COMPLETED", False)
+    assert [event.name for event in client.events] == ["PACKAGE_UNARCHIVE"]
 
 
-def test_a_due_date_and_a_name_are_changed_silently():
-    """One by one, or with a status."""
+def test_trashed_is_a_flag_beside_the_status():
+    """Trash and restore; setting the same value again changes nothing and sends no event."""
+    client = client_for(package_with_status("COMPLETED"))
+    codes = [client.send("PUT", body={"trashed": value}).status_code for value in (True, True, False)]
+
+    assert codes == [200, 200, 200]
+    assert [event.name for event in client.events] == ["PACKAGE_TRASH", "PACKAGE_RESTORE"]
+    assert (client.package.status, client.package.trashed) == ("COMPLETED", False)
+
+
+def test_due_date_and_name_change_without_an_event():
+    """Together with a status."""
     due = NOON + timedelta(days=400)
-    hand = hand_on(one_that_is("EXPIRED"))
-    hand.send("PUT", body={"name": "Another", "due": due.isoformat()[:-6], "status": "DRAFT"})
+    client = client_for(package_with_status("EXPIRED"))
+    client.send("PUT", body={"name": "Another", "due": due.isoformat()[:-6], "status": "DRAFT"})
 
-    assert (hand.package.name, hand.package.due, hand.package.status, hand.told) == ("Another", due, "DRAFT", [])
-
-
-def test_deletion_is_for_good():
-    """Told once, and then there is nothing."""
-    hand = hand_on(one_that_is("SENT"))
-
-    assert [hand.send("DELETE").status_code for _ in range(2)] == [200, 404]
-    assert [one.name for one in hand.told] == ["PACKAGE_DELETE"]
-    assert hand.package.deleted
+    package = client.package
+    assert (package.name, package.due, package.status, client.events) == ("Another", due, "DRAFT", [])
 
 
-def test_a_locked_signer_can_be_let_in():
-    """The answer is the role; there is no event for it."""
-    package = one_that_is("SENT")
-    hand = hand_on(replace(package, roles=(replace(package.roles[0], locked=True), *package.roles[1:])))
+def test_deletion_is_permanent():
+    """One event, then 404."""
+    client = client_for(package_with_status("SENT"))
 
-    answer = hand.send("POST", f"/roles/{package.roles[0].id}/unlock")
+    assert [client.send("DELETE").status_code for _ in range(2)] == [200, 404]
+    assert [event.name for event in client.events] == ["PACKAGE_DELETE"]
+    assert client.package.deleted
+
+
+def test_a_locked_signer_can_be_unlocked():
+    """The answer is the role; OneSpan has no event for it."""
+    package = package_with_status("SENT")
+    client = client_for(replace(package, roles=(replace(package.roles[0], locked=True), *package.roles[1:])))
+
+    answer = client.send("POST", f"/roles/{package.roles[0].id}/unlock")
 
     ROLE_SHAPE.validate(answer.json)
-    assert answer.json["locked"] is hand.package.roles[0].locked is False
-    assert hand.told == []
-    assert hand.send("POST", "/roles/none/unlock").status_code == 404
+    assert answer.json["locked"] is client.package.roles[0].locked is False
+    assert client.events == []
+    assert client.send("POST", "/roles/none/unlock").status_code == 404
 
 
-def test_reminders_are_kept():
-    """Who was reminded of what can be looked at; nothing else happens."""
-    hand = hand_on(one_that_is("SENT"))
-    role = hand.package.roles[0].id
-    hand.send("POST", "/notifications", body={"email": "somebody@example.com"})
-    hand.send("POST", f"/roles/{role}/notifications")
+def test_reminders_are_recorded():
+    """A test can read them; they have no other effect."""
+    client = client_for(package_with_status("SENT"))
+    role = client.package.roles[0].id
+    client.send("POST", "/notifications", body={"email": "ada@example.com"})
+    client.send("POST", f"/roles/{role}/notifications")
 
-    assert hand.account.reminders == [(hand.package_id, None), (hand.package_id, role)]
-    assert hand.told == []
+    assert client.account.reminders == [(client.package_id, None), (client.package_id, role)]
+    assert client.events == []
 
 
 @pytest.mark.parametrize(
@@ -140,25 +141,25 @@ def test_reminders_are_kept():
     ],
     ids=str,
 )
-def test_what_cannot_be_done_is_refused_and_changes_nothing(before, body, code):
-    """With OneSpan's kind of error."""
-    hand = hand_on(one_that_is(before))
-    was = hand.package
-    answer = hand.send("PUT", body=body)
+def test_an_impossible_action_is_refused_and_changes_nothing(before, body, code):
+    """The answer has the shape of OneSpan's errors."""
+    client = client_for(package_with_status(before))
+    original = client.package
+    answer = client.send("PUT", body=body)
 
     assert answer.status_code == code
     ERROR_SHAPE.validate(answer.json)
-    assert (hand.package, hand.told) == (was, [])
+    assert (client.package, client.events) == (original, [])
 
 
-def test_there_is_one_registration_and_it_is_replaced_whole():
-    """Its key comes back in clear; names are taken in either spelling."""
+def test_a_registration_replaces_the_one_before():
+    """Its key is returned in clear; both spellings of an event name are accepted."""
     account = account_of([])
     client = client_of(account)
     before = client.get("/api/callback", headers=AUTHORIZED).json
     for events in (["PACKAGE_COMPLETE", "PACKAGE_READY_FOR_COMPLETION"], ["PACKAGE_TRASH"]):
-        wanted = {"url": "https://service.example.com/onespan/callback", "key": "the-key", "events": events}
-        answer = client.post("/api/callback", json=wanted, headers=AUTHORIZED)
+        body = {"url": "https://service.example.com/onespan/callback", "key": "the-key", "events": events}
+        answer = client.post("/api/callback", json=body, headers=AUTHORIZED)
         CALLBACK_SHAPE.validate(answer.json)
         assert client.get("/api/callback", headers=AUTHORIZED).json == answer.json
         assert answer.json["key"] == "the-key"
@@ -171,8 +172,8 @@ def test_there_is_one_registration_and_it_is_replaced_whole():
 @pytest.mark.parametrize(
     "body", [[], {}, {"url": 1}, {"url": "ftp://a"}, {"url": "http://a", "events": "PACKAGE_TRASH"}], ids=str
 )
-def test_a_registration_that_cannot_be_is_refused(body):
-    """The one before stays."""
+def test_an_invalid_registration_is_refused(body):
+    """The account's registration stays unchanged."""
     account = account_of([])
 
     assert client_of(account).post("/api/callback", json=body, headers=AUTHORIZED).status_code == 400

@@ -1,4 +1,4 @@
-"""The simulator: a whole bad day in one process, by a clock that is moved, without sockets and without waiting."""
+"""The simulator: a whole bad day in one process, with a manual clock, without sockets and without waiting."""
 
 import json
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ MISHAPS = Mishaps(drop=0.1, repeat=0.2, delay=0.2, reorder=0.2, undated=0.05, de
 
 @dataclass
 class Day:
-    """An account with all that goes wrong around it, and a session that asks it."""
+    """An account with mishaps, faults and anomalies, and a session that reads it."""
 
     seed: int
     quirks: Quirks = field(default_factory=Quirks)
@@ -45,99 +45,100 @@ class Day:
             clock=self.clock,
             faults=self.faults,
             sleep=lambda seconds: self.clock.forward(timedelta(seconds=seconds)),
-            tell=lambda events: self.outbox.put(events, now=self.clock.now),
+            notify=lambda events: self.outbox.put(events, now=self.clock.now),
         )
         self.session.mount(ONESPAN, InProcess(app))
 
     def callbacks(self) -> Iterator[bytes]:
-        """Live to the end; each callback when it arrives."""
+        """Play to the end; yields each callback when it arrives."""
         for _ in range(5000):
             self.clock.forward(timedelta(seconds=1))
             self.outbox.put(self.account.step(self.clock.now), now=self.clock.now)
             yield from self.outbox.due(self.clock.now)
             if self.account.is_over and not len(self.outbox):
                 return
-        raise AssertionError("it never ends")
+        raise AssertionError("the day never ends")
 
-    def everything(self) -> dict[str, dict]:
-        """All that the list shows, asked as often as it takes."""
-        shown = {}
+    def all_listed(self) -> dict[str, dict]:
+        """Every package that the list shows."""
+        listed = {}
         for query in ("", "trashed"):
             for kind in ("PACKAGE", "TEMPLATE", "LAYOUT"):
-                page = self.asked(query=query, type=kind, sort="updated", to=99)
-                shown |= {one["id"]: one for one in page["results"]}
-        return shown
+                page = self.read_list(query=query, type=kind, sort="updated", to=99)
+                listed |= {package["id"]: package for package in page["results"]}
+        return listed
 
-    def asked(self, **query) -> dict:
-        """One good answer."""
+    def read_list(self, **query) -> dict:
+        """One valid answer, after as many attempts as it takes."""
         for _ in range(100):
             try:
-                shown = self.session.get(f"{ONESPAN}/api/packages", params=query).json()
-            except requests.RequestException:  # cut, or no JSON
+                page = self.session.get(f"{ONESPAN}/api/packages", params=query).json()
+            except requests.RequestException:  # a cut connection, or invalid JSON
                 continue
-            if isinstance(shown, dict) and all("id" in one for one in shown.get("results", [{}])):
-                return shown
-        raise AssertionError("never a good answer")
+            if isinstance(page, dict) and all("id" in package for package in page.get("results", [{}])):
+                return page
+        raise AssertionError("no valid answer in 100 attempts")
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_bad_day_tells_less_and_more_than_the_truth_and_the_list_tells_the_truth(seed):
-    """What a reader is up against: callbacks lost and doubled, and a list that shows what is."""
+def test_the_list_shows_the_truth_even_if_callbacks_do_not(seed):
+    """Callbacks are lost, repeated and delayed; the list shows the present state."""
     day = Day(seed)
     bodies = list(day.callbacks())
     names = {json.loads(body)["name"] for body in bodies}
     day.faults.rates = {}
-    there = {one.id: one for one in day.account.packages() if not one.deleted}
+    existing = {package.id: package for package in day.account.packages() if not package.deleted}
 
     assert names <= {*CATALOGUE, *SPELLINGS}
-    assert min(day.outbox.befallen[mishap] for mishap in ("dropped", "repeated", "delayed", "reordered")) > 0
-    assert {one: shown["status"] for one, shown in day.everything().items()} == {
-        one: package.status for one, package in there.items()
-    }
+    assert min(day.outbox.mishap_counts[mishap] for mishap in ("dropped", "repeated", "delayed", "reordered")) > 0
+    statuses = {package_id: package["status"] for package_id, package in day.all_listed().items()}
+    assert statuses == {package_id: package.status for package_id, package in existing.items()}
 
 
-def test_the_same_seed_brings_the_same_bad_day():
-    """Bodies, order, faults, oddities: all from the dice."""
+def test_the_same_seed_replays_the_same_bad_day():
+    """Bodies, order, faults and anomalies depend on the seed only."""
     first, again = Day(4), Day(4)
 
     assert list(first.callbacks()) == list(again.callbacks())
     assert [first.faults.draw() for _ in range(100)] == [again.faults.draw() for _ in range(100)]
 
 
-def test_nothing_good_comes_through_an_outage():
-    """And all is as before when it is over; what was missed meanwhile was lived all the same."""
+def test_no_request_succeeds_during_an_outage():
+    """Requests succeed again afterwards, and the account's stories have gone on."""
     day = Day(5)
     day.faults.rates = {}
     list(day.callbacks())
     day.faults.outage = "500"
-    with pytest.raises(AssertionError, match="never a good answer"):
-        day.asked(to=99)
+    with pytest.raises(AssertionError, match="no valid answer"):
+        day.read_list(to=99)
     day.faults.outage = None
 
-    assert day.asked(to=99)["count"] > 0
+    assert day.read_list(to=99)["count"] > 0
 
 
-def test_faults_are_met_while_one_asks():
-    """The rates of a bad day are enough to meet most of them, and not too many to get through."""
+def test_many_kinds_of_faults_occur_on_a_bad_day():
+    """Their rates are low enough to get answers all the same."""
     day = Day(6)
     list(day.callbacks())
     for _ in range(30):
-        day.everything()
+        day.all_listed()
 
     assert len(day.faults.met) > 8
     assert day.faults.met["slow"] == 0 or day.clock.now > Clock().now
 
 
-def test_acts_by_hand_are_told_like_all_others():
+def test_actions_over_rest_send_callbacks():
     """With the mishaps of the day."""
     day = Day(7)
     day.faults.rates = {}
     list(day.callbacks())
-    one = next(
-        one for one in day.account.packages() if one.status == "COMPLETED" and not one.trashed and not one.deleted
+    package = next(
+        package
+        for package in day.account.packages()
+        if package.status == "COMPLETED" and not package.trashed and not package.deleted
     )
-    address, wanted = f"{ONESPAN}/api/packages/{one.id}", [{"trashed": True}, {"trashed": False}] * 20
-    answers = [day.session.put(address, json=body).status_code for body in wanted]
+    address, bodies = f"{ONESPAN}/api/packages/{package.id}", [{"trashed": True}, {"trashed": False}] * 20
+    answers = [day.session.put(address, json=body).status_code for body in bodies]
     before = len(day.outbox)
     day.clock.forward(timedelta(hours=1))
     names = [json.loads(body)["name"] for body in day.outbox.due(day.clock.now)]
@@ -147,8 +148,8 @@ def test_acts_by_hand_are_told_like_all_others():
     assert set(names) == {"PACKAGE_TRASH", "PACKAGE_RESTORE"}
 
 
-def test_the_presets_name_what_there_is():
-    """A bad day is everything, moderately, but for the lie that no reader can see through."""
+def test_a_bad_day_has_every_kind_of_trouble_at_a_moderate_rate():
+    """Except a false 404, which no client can detect."""
     assert set(faults.BAD_DAY) == set(faults.FAULTS) - {"404"}
     assert 0 < sum(faults.BAD_DAY.values()) < 0.5
     assert set(anomalies.BAD_DAY) == set(anomalies.ODDITIES)

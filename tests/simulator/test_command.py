@@ -13,16 +13,17 @@ import pytest
 import requests
 from flask import Flask
 
+from app.errors import NotOneSpan
 from app.simulator import quirks
 from app.simulator.anomalies import ODDITIES
 from app.simulator.faults import FAULTS
 from tests.conftest import KEY, on_sqlite
-from tests.support.simulated import API_KEY, AUTHORIZED, ROOT, listening, run, serving, wait_until
+from tests.support.simulated import API_KEY, AUTHORIZED, ROOT, callback_server, run, serving, wait_until
 
 
 @on_sqlite
-def test_the_command_tells_whole_lives(app: Flask):
-    """It ends by itself, says what became of the callbacks, and exits with 0."""
+def test_the_command_plays_all_stories(app: Flask):
+    """It ends by itself, prints the outcomes of the callbacks, and exits with 0."""
     with serving(app) as url:
         result = run("--packages", "5", "--seed", "2", "--url", url, "--key", KEY)
 
@@ -34,35 +35,35 @@ def test_the_command_tells_whole_lives(app: Flask):
 @pytest.mark.parametrize(
     "setting", ["the-callback-key", "first=the-callback-key,second=other", " , the-callback-key , old"]
 )
-def test_the_command_takes_the_first_key_of_the_setting(setting):
-    """As it stands in the service's settings, label and all."""
-    with listening() as heard:
-        result = run("--packages", "1", "--url", heard.url, env={"ONESPAN_CALLBACK_KEYS": setting})
+def test_the_command_uses_the_first_key_of_the_setting(setting):
+    """Without its label, as in the service's settings."""
+    with callback_server() as server:
+        result = run("--packages", "1", "--url", server.url, env={"ONESPAN_CALLBACK_KEYS": setting})
 
     assert result.exit_code == 0, result.output
-    assert {one.headers["authorization"] for one in heard.requests} == {f"Basic {KEY}"}
+    assert {request.headers["authorization"] for request in server.requests} == {f"Basic {KEY}"}
 
 
-def test_the_command_takes_a_base64_key_whole():
-    """An `=` at the end is no label's."""
-    with listening() as heard:
-        run("--packages", "1", "--url", heard.url, "--key", "c2VjcmV0IQ==")
+def test_the_command_sends_a_base64_key_whole():
+    """A trailing `=` does not make the key a label."""
+    with callback_server() as server:
+        run("--packages", "1", "--url", server.url, "--key", "c2VjcmV0IQ==")
 
-    assert heard.requests[0].headers["authorization"] == "Basic c2VjcmV0IQ=="
+    assert server.requests[0].headers["authorization"] == "Basic c2VjcmV0IQ=="
 
 
-def test_a_port_that_is_taken_is_said_in_one_line():
-    """And which can be had."""
+def test_a_port_in_use_gives_a_one_line_error():
+    """The error says how to get a free port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = run("--packages", "1", "--key", "k", "--serve", str(taken.getsockname()[1]))
 
     assert result.exit_code == 2
-    assert "0 takes a free port" in result.stderr
+    assert "Use 0 for a free port" in result.stderr
 
 
 @pytest.mark.parametrize("setting", [None, "", " , "])
-def test_the_command_says_how_to_give_a_key(setting):
-    """Where there is none, nothing is sent."""
+def test_a_missing_key_gives_an_error_that_names_the_options(setting):
+    """No callback is sent."""
     result = run("--packages", "1", env={"ONESPAN_CALLBACK_KEYS": setting})
 
     assert result.exit_code == 2
@@ -71,64 +72,64 @@ def test_the_command_says_how_to_give_a_key(setting):
 
 
 @on_sqlite
-def test_the_command_says_when_it_is_refused(app: Flask):
-    """Once, with the service's own words; it goes on, as OneSpan would, and exits with 1."""
+def test_a_refused_callback_is_reported(app: Flask):
+    """Once, with the service's message; the command goes on, like OneSpan, and exits with 1."""
     with serving(app) as url:
         result = run("--packages", "2", "--seed", "2", "--url", url, "--key", "wrong")
 
     assert result.exit_code == 1
     assert re.search(r"2 packages, (\d+) callbacks: 0 accepted, \1 with 401 refused, 0 unreachable", result.stdout)
-    assert result.stderr.count("refused with 401: The request carries none of our callback keys.") == 1
+    assert result.stderr.count(f"refused with 401: {NotOneSpan()}") == 1
     assert "wrong" not in result.output
 
 
-def test_the_command_says_when_nobody_answers():
-    """In words, at once, and exits with 1."""
-    with listening() as heard:
+def test_an_unreachable_service_is_reported():
+    """At once, without a traceback; the command exits with 1."""
+    with callback_server() as server:
         pass
 
-    result = run("--packages", "0", "--url", heard.url, "--key", KEY)
+    result = run("--packages", "0", "--url", server.url, "--key", KEY)
 
     assert result.exit_code == 1
-    assert f"Nobody answers at {heard.url}. Is the service running there?" in result.stderr
+    assert f"No answer from {server.url}. Is the service running there?" in result.stderr
     assert "Traceback" not in result.output
     assert "0 accepted, 0 refused, 1 unreachable" in result.stdout
 
 
-def test_the_command_goes_on_when_the_service_was_away_for_a_while():
-    """What could not be delivered is counted and not sent again."""
-    with listening(answers=[200, None, 503, 200]) as heard:
-        result = run("--packages", "1", "--seed", "0", "--url", heard.url, "--key", KEY)
+def test_the_command_goes_on_after_an_outage_of_the_service():
+    """Undelivered callbacks are counted and not sent again."""
+    with callback_server(answers=[200, None, 503, 200]) as server:
+        result = run("--packages", "1", "--seed", "0", "--url", server.url, "--key", KEY)
 
-    names = [json.loads(one.body)["name"] for one in heard.requests]
+    names = [json.loads(request.body)["name"] for request in server.requests]
     assert result.exit_code == 1
     assert f"1 package, {len(names)} callbacks: {len(names) - 2} accepted, 1 with 503 refused, 1 unr" in result.stdout
-    assert len({one.body for one in heard.requests}) == len(names) > 4
+    assert len({request.body for request in server.requests}) == len(names) > 4
 
 
-def test_the_command_serves_rest_and_ends_when_told():
-    """`--packages 0` goes on until Ctrl-C; then it says what became of it and exits with 0."""
+def test_the_command_serves_the_rest_api_until_ctrl_c():
+    """`--packages 0` never ends by itself; after Ctrl-C it prints the outcomes and exits with 0."""
     with (
-        listening() as heard,
-        playing("--packages", "0", "--rate", "200", "--serve", "0", "--url", heard.url) as process,
+        callback_server() as server,
+        running_command("--packages", "0", "--rate", "200", "--serve", "0", "--url", server.url) as process,
     ):
         address = address_in(process)
-        wait_until(lambda: len(heard.requests) > 20)
+        wait_until(lambda: len(server.requests) > 20)
         count = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10).json()["count"]
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
 
     assert count > 0
     assert process.returncode == 0, stderr
-    assert f"{len(heard.requests)} accepted, 0 refused, 0 unreachable." in stdout
+    assert f"{len(server.requests)} accepted, 0 refused, 0 unreachable." in stdout
 
 
-def test_the_command_answers_on_when_asked_to():
-    """With `--keep-serving` what became of the packages can be read until Ctrl-C."""
+def test_keep_serving_answers_after_all_stories_have_ended():
+    """Packages can be read until the command is stopped."""
     arguments = ("--packages", "3", "--seed", "1", "--rate", "10000", "--serve", "0", "--keep-serving")
-    with listening() as heard, playing(*arguments, "--url", heard.url) as process:
+    with callback_server() as server, running_command(*arguments, "--url", server.url) as process:
         address = address_in(process)
-        next(line for line in process.stderr if "still answering" in line)
+        next(line for line in process.stderr if "still answers" in line)
         answer = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
@@ -137,17 +138,17 @@ def test_the_command_answers_on_when_asked_to():
     assert process.returncode == 0
 
 
-def test_the_command_keeps_serving_only_what_it_serves():
-    """Options that go together are said to."""
+def test_keep_serving_requires_serve():
+    """The error names both options."""
     result = run("--key", KEY, "--keep-serving")
 
     assert result.exit_code == 2
-    assert "--keep-serving goes with --serve" in result.stderr
+    assert "--keep-serving requires --serve" in result.stderr
 
 
 @contextmanager
-def playing(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The command as a process of its own."""
+def running_command(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command in a separate process."""
     code = "from app.simulator.command import simulate; simulate()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--key", KEY, "--api-key", API_KEY, *arguments],
@@ -164,20 +165,20 @@ def playing(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def address_in(process: subprocess.Popen[str]) -> str:
-    """Where it says that its REST API answers."""
-    said = next(line for line in process.stderr if "REST" in line)
-    return re.search(r"http://[\d.:]+\d", said)[0]
+    """The address of the REST API that the command printed."""
+    line = next(line for line in process.stderr if "REST" in line)
+    return re.search(r"http://[\d.:]+\d", line)[0]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (("--quirk", "list_first=2"), "list_first can be 0 | 0 to 1"),
-        (("--quirk", "list_sort"), "list_sort can be honoured | ignored | ignored-with-dates"),
-        (("--quirk", "weather=fine"), "there is no quirk 'weather'; there are list_dates,"),
+        (("--quirk", "list_first=2"), "list_first must be 0 | 0 to 1"),
+        (("--quirk", "list_sort"), "list_sort must be honoured | ignored | ignored-with-dates"),
+        (("--quirk", "weather=fine"), "unknown quirk 'weather'; choose from list_dates,"),
         (("--fault", "503=often"), "503 needs a rate from 0 to 1, as in 503=0.1"),
-        (("--fault", "flood=1"), "there is no fault 'flood'; there are 401,"),
-        (("--odd", "flood=1"), "there is no oddity 'flood'; there are redate,"),
+        (("--fault", "flood=1"), "unknown fault 'flood'; choose from 401,"),
+        (("--odd", "flood=1"), "unknown anomaly 'flood'; choose from redate,"),
         (("--fault", "503=0.6", "--fault", "500=0.6"), "must not exceed 1"),
         (("--drop", "2"), "0<=x<=1"),
         (("--senders", "-1"), "0<=x<=10000"),
@@ -185,68 +186,73 @@ def address_in(process: subprocess.Popen[str]) -> str:
     ],
     ids=" ".join,
 )
-def test_the_command_says_what_is_possible(arguments, said):
-    """Instead of taking something else for what was meant."""
+def test_invalid_values_give_an_error_with_the_valid_ones(arguments, message):
+    """No value is guessed."""
     result = run("--key", KEY, *arguments)
 
     assert result.exit_code == 2
-    assert said in " ".join(result.stderr.split())
+    assert message in " ".join(result.stderr.split())
 
 
-def test_the_command_explains_every_name_it_takes():
-    """In its help, with the defaults."""
+def test_the_help_explains_every_fault_anomaly_and_quirk():
+    """With rates and default values."""
     text = " ".join(run("--help").output.split())
 
-    for name, values, says in quirks.described():
-        assert f"{name}={values} {says}" in text
-    for name, (rate, says) in {**FAULTS, **ODDITIES}.items():
-        assert f"{name}={rate:g} {says}" in text
+    for name, values, help_text in quirks.described():
+        assert f"{name}={values} {help_text}" in text
+    for name, (rate, help_text) in {**FAULTS, **ODDITIES}.items():
+        assert f"{name}={rate:g} {help_text}" in text
 
 
-def test_the_command_lives_a_bad_day():
-    """Callbacks are lost and doubled, and it says how many; the same seed does the same."""
+def test_the_command_plays_a_bad_day():
+    """Callbacks are lost and undated, and the command prints how many."""
     arguments = ("--packages", "8", "--seed", "3", "--bad-day", "--delay", "0", "--reorder", "0", "--drop", "0.2")
-    with listening() as heard:
-        result = run(*arguments, "--repeat", "0", "--url", heard.url, "--key", KEY)
+    with callback_server() as server:
+        result = run(*arguments, "--repeat", "0", "--url", server.url, "--key", KEY)
 
     assert result.exit_code == 0, result.output
-    dropped = int(re.search(r"(\d+) dropped, \d+ undated; 0 still on their way", result.stderr)[1])
+    dropped = int(re.search(r"(\d+) dropped, \d+ undated; 0 not delivered yet", result.stderr)[1])
     assert dropped > 5
-    assert f"{len(heard.requests)} accepted, 0 refused, 0 unreachable." in result.stdout
-    assert any("createdDate" not in json.loads(one.body) for one in heard.requests)
+    assert f"{len(server.requests)} accepted, 0 refused, 0 unreachable." in result.stdout
+    assert any("createdDate" not in json.loads(request.body) for request in server.requests)
 
 
-def test_the_same_seed_tells_the_same_on_a_bad_day():
-    """In the same bodies, but for the time of day."""
+def test_the_same_seed_sends_the_same_callbacks_on_a_bad_day():
+    """The same bodies in the same order, apart from dates."""
 
-    def told() -> list[str]:
-        with listening() as heard:
+    def sent_bodies() -> list[str]:
+        with callback_server() as server:
             arguments = ("--packages", "3", "--seed", "5", "--drop", "0.2", "--undated", "1", "--odd", "redate=1")
-            run(*arguments, "--url", heard.url, "--key", KEY)
-        return [one.body for one in heard.requests]
+            run(*arguments, "--url", server.url, "--key", KEY)
+        return [request.body for request in server.requests]
 
-    assert told() == told() != []
+    assert sent_bodies() == sent_bodies() != []
 
 
-def test_the_command_tells_where_it_was_told_to_and_what_is_done_by_hand():
-    """A registration over REST takes the place of --url; the senders' keys are said; acts by hand are told."""
+def test_a_registration_over_rest_replaces_the_url_option():
+    """The command prints the senders' keys, and actions over REST send callbacks."""
     arguments = ("--packages", "2", "--seed", "1", "--rate", "10000", "--serve", "0", "--keep-serving")
-    with listening() as usual, listening() as other, playing(*arguments, "--url", usual.url) as process:
+    with (
+        callback_server() as default,
+        callback_server() as other,
+        running_command(*arguments, "--url", default.url) as process,
+    ):
         address = address_in(process)
         key = re.search(r"API key of .* <.*>: (\S+)$", next(process.stderr))[1]
-        next(line for line in process.stderr if "still answering" in line)
-        wanted = {"url": other.url, "key": "other-key", "events": ["PACKAGE_DELETE"]}
-        requests.post(f"{address}/api/callback", json=wanted, headers=AUTHORIZED, timeout=10).raise_for_status()
-        seen = requests.get(f"{address}/api/packages", headers={"Authorization": f"Basic {key}"}, timeout=10)
-        one = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10).json()["results"][0]["id"]
-        before = len(usual.requests)
-        requests.delete(f"{address}/api/packages/{one}", headers=AUTHORIZED, timeout=10).raise_for_status()
+        next(line for line in process.stderr if "still answers" in line)
+        registration = {"url": other.url, "key": "other-key", "events": ["PACKAGE_DELETE"]}
+        requests.post(f"{address}/api/callback", json=registration, headers=AUTHORIZED, timeout=10).raise_for_status()
+        by_sender = requests.get(f"{address}/api/packages", headers={"Authorization": f"Basic {key}"}, timeout=10)
+        page = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10).json()
+        package_id = page["results"][0]["id"]
+        before = len(default.requests)
+        requests.delete(f"{address}/api/packages/{package_id}", headers=AUTHORIZED, timeout=10).raise_for_status()
         wait_until(lambda: other.requests)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
 
-    (told,) = other.requests
-    assert seen.status_code == 200
-    assert json.loads(told.body)["name"] == "PACKAGE_DELETE"
-    assert told.headers["authorization"] == "Basic other-key"
-    assert len(usual.requests) == before
+    (request,) = other.requests
+    assert by_sender.status_code == 200
+    assert json.loads(request.body)["name"] == "PACKAGE_DELETE"
+    assert request.headers["authorization"] == "Basic other-key"
+    assert len(default.requests) == before

@@ -22,15 +22,15 @@ from tests.support.simulated import ROOT, serving, wait_until
 @on_sqlite
 @pytest.mark.own_database
 @pytest.mark.all
-def test_the_demo_shows_packages_and_ends_when_told(database_url: str, tmp_path: Path):
-    """`make demo` starts the service and has it called back; Ctrl-C ends both, and that is a success."""
+def test_the_demo_shows_packages_and_ends_with_ctrl_c(database_url: str, tmp_path: Path):
+    """`make demo` starts the service and the simulator. Ctrl-C ends both, with exit code 0."""
     address = f"127.0.0.1:{free_port()}"
-    environment = prepared(database_url, tmp_path, address)
+    environment = environment_for(database_url, tmp_path, address)
     output = tmp_path / "output"
     with output.open("w") as file:
         process = subprocess.Popen(["sh", "deploy/demo.sh"], cwd=ROOT, env=environment, stdout=file, stderr=file)
     try:
-        wait_until(lambda: packages_known(address) > 2)
+        wait_until(lambda: package_count(address) > 2)
         process.send_signal(signal.SIGINT)
         process.wait(30)
     finally:
@@ -39,23 +39,23 @@ def test_the_demo_shows_packages_and_ends_when_told(database_url: str, tmp_path:
     assert process.returncode == 0
     assert f'curl -s "http://{address}/api/packages' in output.read_text()
     assert re.search(r"(\d+) callbacks: \1 accepted, 0 refused, 0 unreachable\.\n", output.read_text())
-    assert packages_known(address) == 0
+    assert package_count(address) == 0
 
 
 @on_sqlite
 @pytest.mark.own_database
-def test_ctrl_c_in_a_terminal_ends_the_demo_with_one_calm_line(database_url: str, tmp_path: Path):
-    """The terminal tells all that it has started at once; nobody complains of the others, and `make` of nothing."""
+def test_ctrl_c_in_a_terminal_ends_the_demo_with_one_line(database_url: str, tmp_path: Path):
+    """The terminal signals all processes at once; neither the demo's processes nor `make` print an error."""
     address = f"127.0.0.1:{free_port()}"
     (tmp_path / "Makefile").write_text(f"demo:\n\t@cd {ROOT} && python deploy/foreground.py sh deploy/demo.sh\n")
     make, terminal = pty.fork()
     if make == 0:
-        os.execvpe("make", ["make", "-f", str(tmp_path / "Makefile")], prepared(database_url, tmp_path, address))
-    shown: list[str] = []
-    reader = threading.Thread(target=read_all, args=(terminal, shown))
+        os.execvpe("make", ["make", "-f", str(tmp_path / "Makefile")], environment_for(database_url, tmp_path, address))
+    output: list[str] = []
+    reader = threading.Thread(target=read_all, args=(terminal, output))
     reader.start()
     try:
-        wait_until(lambda: packages_known(address) > 2)
+        wait_until(lambda: package_count(address) > 2)
         os.write(terminal, b"\x03")
         reader.join(30)
     finally:
@@ -63,30 +63,30 @@ def test_ctrl_c_in_a_terminal_ends_the_demo_with_one_calm_line(database_url: str
             os.kill(make, signal.SIGTERM)
         _, status = os.waitpid(make, 0)
 
-    ending = "".join(shown).partition("^C")[2]
+    ending = "".join(output).partition("^C")[2]
     assert os.waitstatus_to_exitcode(status) == 0
     assert re.search(r"(\d+) callbacks: \1 accepted, 0 refused, 0 unreachable\.", ending)
-    assert not re.search("Nobody|Terminated|Interrupt|Error", ending)
-    assert packages_known(address) == 0
+    assert not re.search("No answer|Terminated|Interrupt|Error", ending)
+    assert package_count(address) == 0
 
 
 def read_all(terminal: int, into: list[str]) -> None:
-    """All that is shown there, until nobody has it open any more."""
+    """Read the terminal's output until the last process closes it."""
     with suppress(OSError):
         while part := os.read(terminal, 65536):
             into.append(part.decode(errors="replace"))
 
 
-def test_the_demo_is_apart_from_the_service():
-    """It must not take into its own database what callers were promised would be in the service's."""
+def test_the_demo_has_its_own_settings_database_and_spool():
+    """It must not take callbacks of the real service into its own database."""
     recipe = (ROOT / "Makefile").read_text()
 
     for name in ("SETTINGS_FILE", "DATABASE_URL", "SPOOL_DIR"):
         assert re.search(rf"^demo: export {name} := .*instance/demo", recipe, re.MULTILINE)
 
 
-def prepared(database_url: str, folder: Path, address: str) -> dict[str, str]:
-    """The environment of a demo in a folder, with settings that are known."""
+def environment_for(database_url: str, folder: Path, address: str) -> dict[str, str]:
+    """The environment of a demo with known settings in `folder`."""
     (folder / "settings.env").write_text(f"ONESPAN_CALLBACK_KEYS=first={KEY}\nAPI_TOKENS=first={TOKEN}\n")
     return {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -100,8 +100,8 @@ def prepared(database_url: str, folder: Path, address: str) -> dict[str, str]:
     }
 
 
-def test_the_demo_leaves_alone_what_runs_there_already():
-    """It would show somebody else's packages."""
+def test_the_demo_refuses_an_address_in_use():
+    """It would show the packages of another service."""
     other = Flask("other")
     other.add_url_rule("/healthz", view_func=lambda: "fine")
     with serving(other) as url:
@@ -120,13 +120,13 @@ def test_the_demo_leaves_alone_what_runs_there_already():
 
 
 def free_port() -> int:
-    """One that nobody listens on."""
+    """A port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
 
-def packages_known(address: str) -> int:
-    """How many packages a service shows; 0 where none answers yet."""
+def package_count(address: str) -> int:
+    """The number of packages that the service shows; 0 if it does not answer."""
     try:
         answer = requests.get(
             f"http://{address}/api/packages", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10

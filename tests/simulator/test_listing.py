@@ -1,4 +1,4 @@
-"""The simulator: the list of packages, with every quirk it may have."""
+"""The simulator: the list of packages with its default behaviour."""
 
 from datetime import timedelta
 
@@ -7,16 +7,16 @@ import pytest
 from app.simulator.account import Account
 from tests.conftest import HOUR, NOON
 from tests.support.onespan_shapes import ERROR_SHAPE
-from tests.support.simulated import account_of, listed, lived, read, steps
+from tests.support.simulated import account_of, finished_account, listed_ids, read, steps
 
 
-def test_rest_lists_by_folder_and_status():
-    """The default folder leaves out what was trashed; drafts are also what ended without a signature."""
-    account = lived(5)
-    there = [one for one in account.packages() if not one.deleted and one.type == "PACKAGE"]
+def test_the_list_selects_by_folder_and_status():
+    """The default folder excludes trashed packages; the drafts folder includes packages that ended unsigned."""
+    account = finished_account(5)
+    existing = [package for package in account.packages() if not package.deleted and package.type == "PACKAGE"]
 
-    assert listed(account) == [one.id for one in there if not one.trashed]
-    assert listed(account, query="trashed") == [one.id for one in there if one.trashed]
+    assert listed_ids(account) == [package.id for package in existing if not package.trashed]
+    assert listed_ids(account, query="trashed") == [package.id for package in existing if package.trashed]
     for query, statuses in (
         ("drafts", {"DRAFT", "DECLINED", "EXPIRED", "OPTED_OUT"}),
         ("DRAFT", {"DRAFT", "DECLINED", "EXPIRED", "OPTED_OUT"}),
@@ -24,64 +24,64 @@ def test_rest_lists_by_folder_and_status():
         ("COMPLETED", {"COMPLETED"}),
         ("DECLINED", {"DECLINED"}),
     ):
-        assert listed(account, query=query) == [one.id for one in there if one.status in statuses and not one.trashed]
+        expected = [package.id for package in existing if package.status in statuses and not package.trashed]
+        assert listed_ids(account, query=query) == expected
 
 
-def test_rest_lists_templates_where_asked_to():
-    """They are no packages."""
-    account = lived(5)
+def test_templates_are_listed_only_by_type():
+    """They are not packages."""
+    account = finished_account(5)
 
-    assert listed(account, type="TEMPLATE") == [
-        one.id for one in account.packages() if one.type == "TEMPLATE" and not one.deleted and not one.trashed
-    ]
-    assert listed(account, type="TEMPLATE")
+    templates = [package for package in account.packages() if package.type == "TEMPLATE"]
+    expected = [template.id for template in templates if not template.deleted and not template.trashed]
+    assert listed_ids(account, type="TEMPLATE") == expected != []
 
 
-def test_rest_pages_from_nought_with_both_ends_included():
-    """`count` is of all pages; without `to` a page has ten, and none has more than a hundred."""
-    account = lived(5)
-    every = listed(account)
+def test_pages_start_at_0_and_include_both_ends():
+    """`count` is that of all pages. The default page size is 10."""
+    account = finished_account(5)
+    all_ids = listed_ids(account)
     page = read(account, "/api/packages", **{"from": 3, "to": 6})
 
-    assert [one["id"] for one in page["results"]] == every[3:7]
-    assert page["count"] == len(every)
+    assert [package["id"] for package in page["results"]] == all_ids[3:7]
+    assert page["count"] == len(all_ids)
     assert len(read(account, "/api/packages")["results"]) == 10
-    assert read(account, "/api/packages", **{"from": len(every)})["results"] == []
-    assert read(account, "/api/packages", fields="id", to=0)["results"] == [{"id": every[0]}]
+    assert read(account, "/api/packages", **{"from": len(all_ids)})["results"] == []
+    assert read(account, "/api/packages", fields="id", to=0)["results"] == [{"id": all_ids[0]}]
 
 
 @pytest.mark.parametrize("sort", ["created", "updated", "name", "status"])
-def test_rest_sorts_both_ways(sort):
-    """By what it shows."""
-    account = lived(5)
-    up = read(account, "/api/packages", sort=sort, to=99)["results"]
-    down = read(account, "/api/packages", sort=sort, to=99, dir="desc")["results"]
+def test_the_list_sorts_in_both_directions(sort):
+    """By a member of the packages."""
+    account = finished_account(5)
+    ascending = read(account, "/api/packages", sort=sort, to=99)["results"]
+    descending = read(account, "/api/packages", sort=sort, to=99, dir="desc")["results"]
 
-    assert [one[sort] for one in up] == sorted(one[sort] for one in up)
-    assert down == up[::-1]
+    assert [package[sort] for package in ascending] == sorted(package[sort] for package in ascending)
+    assert descending == ascending[::-1]
 
 
 @pytest.mark.parametrize(("start", "end"), [("lastUpdatedStartDate", "lastUpdatedEndDate"), ("startDate", "endDate")])
-@pytest.mark.parametrize("form", ["%Y-%m-%dZ", "%Y-%m-%dT%H:%M:%SZ"])
-def test_rest_lists_what_was_updated_on_whole_days(start, end, form):
+@pytest.mark.parametrize("date_format", ["%Y-%m-%dZ", "%Y-%m-%dT%H:%M:%SZ"])
+def test_dates_select_whole_days(start, end, date_format):
     """From the beginning of the first day to the end of the last, in UTC, under either pair of names."""
     account = Account(5, packages=60)
     for _ in steps(account, pause=HOUR):
         pass
     first, last = NOON + timedelta(days=3), NOON + timedelta(days=5)
 
-    found = listed(account, **{start: first.strftime(form), end: last.strftime(form)})
+    found = listed_ids(account, **{start: first.strftime(date_format), end: last.strftime(date_format)})
 
-    days = {one.id: one.updated.date() for one in account.packages()}
-    assert found == [one for one in listed(account) if first.date() <= days[one] <= last.date()]
-    assert 0 < len(found) < len(listed(account))
+    days = {package.id: package.updated.date() for package in account.packages()}
+    assert found == [id_ for id_ in listed_ids(account) if first.date() <= days[id_] <= last.date()]
+    assert 0 < len(found) < len(listed_ids(account))
 
 
 @pytest.mark.parametrize(
     "query", [{"from": "x"}, {"to": "-1"}, {"sort": "size"}, {"query": "mine"}, {"startDate": "soon"}], ids=str
 )
-def test_rest_says_which_parameter_is_wrong(query):
-    """And does not guess."""
+def test_an_invalid_parameter_is_named_in_the_error(query):
+    """The status is 400."""
     answer = read(account_of([]), "/api/packages", status=400, **query)
 
     ERROR_SHAPE.validate(answer)

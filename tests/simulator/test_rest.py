@@ -1,4 +1,4 @@
-"""The simulator: its REST API shows packages as OneSpan documents it."""
+"""The simulator: its REST API shows packages as OneSpan's API document requires."""
 
 from dataclasses import replace
 
@@ -9,78 +9,76 @@ from app.simulator.packages import CONSENT, STATUSES
 from app.simulator.server import answering, api
 from tests.conftest import Clock
 from tests.support.onespan_shapes import ERROR_SHAPE, PACKAGE_SHAPE
-from tests.support.simulated import API_KEY, AUTHORIZED, account_of, listed, lived, many_steps, read
+from tests.support.simulated import API_KEY, AUTHORIZED, account_of, finished_account, listed_ids, read, recorded_steps
 
 
-def test_rest_shows_all_that_the_schema_requires():
-    """Packages in every condition, against the required members of OpenAPI document 11.51."""
-    lives = many_steps()
-    stepped = [step for step in lives if not step.before or step.before.status != step.after.status]
-    shown = [rest_json.package(step.after) for step in stepped[::6]]
+def test_packages_have_every_required_member():
+    """Packages in every status, against OpenAPI document 11.51."""
+    recorded = recorded_steps()
+    changes = [step for step in recorded if not step.before or step.before.status != step.after.status]
+    packages = [rest_json.dump_package(step.after) for step in changes[::6]]
 
-    assert {one["status"] for one in shown} == STATUSES
-    for one in shown:
-        PACKAGE_SHAPE.validate(one)
+    assert {package["status"] for package in packages} == STATUSES
+    for package in packages:
+        PACKAGE_SHAPE.validate(package)
 
 
-def test_rest_answers_with_what_it_shows():
-    """The list and the package alike, over HTTP."""
-    account = lived(5)
+def test_the_list_and_the_package_answer_the_same():
+    """Over HTTP."""
+    account = finished_account(5)
     page = read(account, "/api/packages", to=99)["results"]
 
-    for one in page:
-        PACKAGE_SHAPE.validate(one)
+    for package in page:
+        PACKAGE_SHAPE.validate(package)
     assert read(account, f"/api/packages/{page[7]['id']}") == page[7]
 
 
-def test_rest_shows_who_has_signed():
-    """A given signature has a date, one that is asked for has none."""
-    lives = many_steps()
-    for package in [step.after for step in lives[::10]]:
-        documents = rest_json.package(package)["documents"]
-        given = [bool(one.get("signed")) for document in documents for one in document["approvals"]]
-        assert given == [bool(one.at) for one in package.approvals()]
+def test_only_given_signatures_have_a_date():
+    """A requested signature has none."""
+    for package in [step.after for step in recorded_steps()[::10]]:
+        documents = rest_json.dump_package(package)["documents"]
+        approvals = [approval for document in documents for approval in document["approvals"]]
+        assert [bool(json.get("signed")) for json in approvals] == [bool(given.at) for given in package.approvals()]
 
 
-def test_rest_shows_the_reason_for_declining():
-    """In the messages, from the one who declined."""
-    lives = many_steps()
-    step = next(step for step in lives if step.events and step.events[0].name == "PACKAGE_DECLINE")
+def test_the_reason_for_declining_is_a_message():
+    """From the signer who declined."""
+    step = next(step for step in recorded_steps() if step.events and step.events[0].name == "PACKAGE_DECLINE")
     (message,) = read(account_of([step.after]), f"/api/packages/{step.after.id}")["messages"]
 
     assert (message["content"], message["from"]["id"]) == (step.events[0].message, step.events[0].session_user)
 
 
-def test_rest_does_not_know_what_was_deleted():
-    """What is gone is as what never was."""
-    account = lived(5)
-    gone = [one.id for one in account.packages() if one.deleted]
-    assert gone
+def test_a_deleted_package_answers_404():
+    """Like a package that never existed."""
+    account = finished_account(5)
+    deleted = [package.id for package in account.packages() if package.deleted]
+    assert deleted
 
-    for package_id in (*gone, "never"):
+    for package_id in (*deleted, "never"):
         for path in (f"/api/packages/{package_id}", f"/api/packages/{package_id}/signingStatus"):
             ERROR_SHAPE.validate(read(account, path, status=404))
-    assert not {*gone} & {*listed(account), *listed(account, query="trashed")}
+    assert not {*deleted} & {*listed_ids(account), *listed_ids(account, query="trashed")}
 
 
-def test_rest_tells_the_signing_status():
-    """Of the package, of one signer, of one document; a trashed package counts as deleted."""
-    lives = many_steps()
-    step = next(step for step in lives if [one.name for one in step.events][1:] == ["SIGNER_COMPLETE"])
-    package, who = step.after, step.events[0].session_user
+def test_signing_status():
+    """Of a package, a signer, a document; a trashed package is DELETED."""
+    recorded = recorded_steps()
+    step = next(step for step in recorded if [event.name for event in step.events][1:] == ["SIGNER_COMPLETE"])
+    package, signer = step.after, step.events[0].session_user
     path = f"/api/packages/{package.id}/signingStatus"
 
     assert read(account_of([package]), path) == {"status": "SIGNING_PENDING"}
-    assert read(account_of([package]), path, signer=who) == {"status": "SIGNING_COMPLETED"}
-    assert read(account_of([package]), path, signer=who, document=CONSENT) == {"status": "SIGNING_COMPLETED"}
+    assert read(account_of([package]), path, signer=signer) == {"status": "SIGNING_COMPLETED"}
+    assert read(account_of([package]), path, signer=signer, document=CONSENT) == {"status": "SIGNING_COMPLETED"}
     assert read(account_of([replace(package, trashed=True)]), path) == {"status": "DELETED"}
     assert read(account_of([replace(package, status="EXPIRED")]), path) == {"status": "EXPIRED"}
-    ERROR_SHAPE.validate(read(account_of([package]), path, status=404, signer="nobody"))
+    ERROR_SHAPE.validate(read(account_of([package]), path, status=404, signer="unknown"))
 
 
-def test_rest_answers_carry_onespans_time():
-    """The `Date` header is what a reader measures the difference of clocks by."""
-    with answering(api(lived(5), api_key=API_KEY, clock=Clock()), port=0) as address:
+def test_answers_have_the_date_of_the_simulators_clock():
+    """Clients measure the offset of OneSpan's clock with the `Date` header."""
+    with answering(api(finished_account(5), api_key=API_KEY, clock=Clock()), port=0) as address:
         answer = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10)
 
     assert answer.headers["Date"] == "Mon, 02 Mar 2026 12:00:00 GMT"

@@ -1,9 +1,10 @@
-"""The simulator: lives that are plausible, and that the service understands."""
+"""The simulator: its stories are plausible, and the service reaches the same state."""
 
 import ast
 import re
 from dataclasses import replace
 from datetime import timedelta
+from itertools import zip_longest
 from random import Random
 
 import pytest
@@ -16,9 +17,9 @@ from app.simulator.actions import perform
 from app.simulator.delivery import Delivery
 from app.simulator.packages import CONSENT, Act, Event, Impossible, Package
 from tests.conftest import KEY, NOON, Clock
-from tests.support.simulated import ROOT, SECOND, Step, asked_of, many_steps, place, serving, steps
+from tests.support.simulated import ROOT, SECOND, Step, documents_to_sign, recorded_steps, role_position, serving, steps
 
-# Every step from one status to another, and the event that tells of it; None: OneSpan has no event for it.
+# Every change of status, and its event; None: OneSpan has no event for it.
 LIFECYCLE = {
     ("DRAFT", "SENT"): "PACKAGE_ACTIVATE",
     ("DECLINED", "SENT"): "PACKAGE_ACTIVATE",
@@ -30,149 +31,149 @@ LIFECYCLE = {
     ("EXPIRED", "DRAFT"): None,
     ("COMPLETED", "ARCHIVED"): "PACKAGE_ARCHIVE",
 }
-BESIDE_THE_STATUS = {"PACKAGE_TRASH", "PACKAGE_RESTORE", "PACKAGE_DELETE"}
+WITHOUT_STATUS_CHANGE = {"PACKAGE_TRASH", "PACKAGE_RESTORE", "PACKAGE_DELETE"}
 BY_SIGNERS = {"DOCUMENT_SIGNED", "DOCUMENT_VIEWED", "SIGNER_COMPLETE", "KBA_FAILURE", "PACKAGE_ATTACHMENT"}
 
 
 def bodies(seed: int) -> list[bytes]:
-    """All that a small account ever tells."""
+    """The bodies of all callbacks of a small account."""
     return [callbacks.body(event) for step in steps(Account(seed, packages=10)) for event in step.events]
 
 
 @pytest.fixture(scope="module")
-def lives() -> list[Step]:
-    """Many whole lives."""
-    return many_steps()
+def all_steps() -> list[Step]:
+    """The steps of many stories."""
+    return recorded_steps()
 
 
 @pytest.fixture(scope="module")
-def told(lives: list[Step]) -> dict[str, list[tuple[Package, Event]]]:
-    """By package, each event in order, with the package as it then stood."""
+def events_by_package(all_steps: list[Step]) -> dict[str, list[tuple[Package, Event]]]:
+    """The events of each package in order, each with the package after it."""
     by_package: dict[str, list[tuple[Package, Event]]] = {}
-    for step in lives:
+    for step in all_steps:
         by_package.setdefault(step.after.id, []).extend((step.after, event) for event in step.events)
     return by_package
 
 
-def test_a_seed_tells_the_same_lives_again():
-    """Whatever was found with a seed can be looked at again."""
+def test_a_seed_replays_the_same_stories():
+    """A failure found with a seed can be reproduced."""
     assert bodies(7) == bodies(7)
     assert bodies(7) != bodies(8)
 
 
-def test_every_event_of_the_catalogue_happens_and_no_other(lives):
-    """A developer sees each of their handlers run."""
-    assert {event.name for step in lives for event in step.events} == set(CATALOGUE)
+def test_exactly_the_events_of_the_catalogue_happen(all_steps):
+    """So each handler of a developer runs."""
+    assert {event.name for step in all_steps for event in step.events} == set(CATALOGUE)
 
 
-def test_every_kind_of_bounce_happens(lives):
-    """OneSpan's documentation knows four."""
-    bounces = {event.message for step in lives for event in step.events if event.name == "EMAIL_BOUNCE"}
+def test_every_kind_of_bounce_happens(all_steps):
+    """OneSpan documents four."""
+    bounces = {event.message for step in all_steps for event in step.events if event.name == "EMAIL_BOUNCE"}
 
     assert bounces == {"BOUNCE", "COMPLAINT", "OOTO", "UNKNOWN"}
 
 
-def test_statuses_only_take_the_steps_of_the_lifecycle(lives):
-    """And each step is told by its own event, or by none where there is none."""
-    taken = set()
-    for before, after, events in lives:
+def test_statuses_change_only_along_the_lifecycle(all_steps):
+    """Each change has its event, if OneSpan has one."""
+    changes = set()
+    for before, after, events in all_steps:
         if before and before.status != after.status:
-            step = before.status, after.status
-            taken.add(step)
-            assert [event.name for event in events][-1:] == list(filter(None, [LIFECYCLE[step]]))
+            change = before.status, after.status
+            changes.add(change)
+            assert [event.name for event in events][-1:] == list(filter(None, [LIFECYCLE[change]]))
 
-    assert taken == set(LIFECYCLE)
+    assert changes == set(LIFECYCLE)
 
 
-def test_what_is_no_step_is_told_without_one(lives):
-    """No event that stands for a status comes where the status stays."""
-    stepping = set(LIFECYCLE.values()) - {None}
-    for before, after, events in lives:
+def test_no_event_of_a_status_change_happens_without_one(all_steps):
+    """The events of the lifecycle come only with their change."""
+    status_events = set(LIFECYCLE.values()) - {None}
+    for before, after, events in all_steps:
         if before and before.status == after.status:
-            assert not stepping & {event.name for event in events}
+            assert not status_events & {event.name for event in events}
 
 
-def test_trash_stands_beside_the_status_and_deletion_is_the_end(told):
-    """A trashed package waits to be restored or deleted; of a deleted one nothing more is heard."""
-    for story in told.values():
+def test_a_trashed_package_is_restored_or_deleted_and_a_deleted_one_has_no_more_events(events_by_package):
+    """The trash flag is independent of the status."""
+    for story in events_by_package.values():
         names = [event.name for _, event in story]
-        for here, name in enumerate(names):
-            then = names[here + 1 :][:1]
+        for name, following in zip_longest(names, names[1:]):
             if name == "PACKAGE_TRASH":
-                assert then in ([], ["PACKAGE_RESTORE"], ["PACKAGE_DELETE"])
+                assert following in (None, "PACKAGE_RESTORE", "PACKAGE_DELETE")
             if name == "PACKAGE_DELETE":
-                assert then == []
+                assert following is None
 
 
-def test_a_signer_consents_first_and_completes_last(told):
-    """Each signer signs every document asked of them once, beginning with the consent."""
-    for story in told.values():
+def test_a_signer_consents_first_and_completes_last(events_by_package):
+    """Each signer signs each of their documents once, the consent first."""
+    for story in events_by_package.values():
         signed: dict[str, list[str]] = {}
         for package, event in story:
             if event.name == "DOCUMENT_SIGNED":
                 signed.setdefault(event.session_user, []).append(event.document_id)
             if event.name == "SIGNER_COMPLETE":
-                assert sorted(signed[event.session_user]) == sorted(asked_of(package, event.session_user))
+                assert sorted(signed[event.session_user]) == sorted(documents_to_sign(package, event.session_user))
 
         for documents in signed.values():
             assert documents[0] == CONSENT
             assert len(set(documents)) == len(documents)
 
 
-def test_a_package_completes_when_the_last_signer_has(told):
-    """Without anybody's help, or by its sender's hand where it was made so."""
-    for story in told.values():
+def test_a_package_completes_after_its_last_signer(events_by_package):
+    """By itself, or by its sender if it does not autocomplete."""
+    for story in events_by_package.values():
         names = [event.name for _, event in story]
-        for here, (package, event) in enumerate(story):
+        for number, (package, event) in enumerate(story):
             if event.name == "PACKAGE_COMPLETE":
                 before = "SIGNER_COMPLETE" if package.autocomplete else "PACKAGE_READY_FOR_COMPLETE"
-                assert names[here - 1] == before
+                assert names[number - 1] == before
                 assert package.is_signed()
                 assert (event.session_user == package.sender.id) or package.autocomplete
 
 
-def test_signers_keep_to_the_signing_order(lives):
-    """Who has a later place signs only when all before have; equal places sign in any order."""
-    for step in lives:
+def test_signers_keep_to_the_signing_order(all_steps):
+    """A signer signs after all signers with a lower index; signers with the same index sign in any order."""
+    for step in all_steps:
         for event in step.events:
             if event.name == "DOCUMENT_SIGNED":
-                mine = place(step.after, event.session_user)
-                earlier = [n for n, role in enumerate(step.after.roles) if role.index < step.after.roles[mine].index]
+                position = role_position(step.after, event.session_user)
+                index = step.after.roles[position].index
+                earlier = [n for n, role in enumerate(step.after.roles) if role.index < index]
                 assert all(step.after.is_signed(n) for n in earlier if step.after.approvals(n))
 
 
-def test_some_sign_in_parallel_and_some_in_order(lives):
-    """Both kinds of package are there."""
-    kinds = {len({role.index for role in step.after.roles}) > 1 for step in lives if len(step.after.roles) > 2}
+def test_some_packages_are_signed_in_parallel_and_some_in_order(all_steps):
+    """Both kinds exist."""
+    kinds = {len({role.index for role in step.after.roles}) > 1 for step in all_steps if len(step.after.roles) > 2}
 
     assert kinds == {True, False}
 
 
-def test_a_reassigned_role_gets_a_new_id_and_a_new_signer(lives):
-    """The event carries the new role's id, under which the package is shown from then on."""
-    reassigned = [step for step in lives if step.events and step.events[0].name == "ROLE_REASSIGN"]
+def test_a_reassigned_role_gets_a_new_id_and_a_new_signer(all_steps):
+    """The event carries the new role id; the package has it from then on."""
+    reassigned = [step for step in all_steps if step.events and step.events[0].name == "ROLE_REASSIGN"]
     for before, after, (event,) in reassigned:
-        seat = place(before, event.session_user)
-        assert after.roles[seat].id == event.more["newRoleId"] != before.roles[seat].id
-        assert after.roles[seat].person.id != event.session_user
+        position = role_position(before, event.session_user)
+        assert after.roles[position].id == event.extra["newRoleId"] != before.roles[position].id
+        assert after.roles[position].person.id != event.session_user
 
     assert reassigned
 
 
-def test_events_of_signers_name_signers_and_the_rest_names_the_sender(lives):
-    """`sessionUser` is who did it."""
-    for step in lives:
+def test_session_user_is_the_actor(all_steps):
+    """A signer's id for signers' events, otherwise the sender's id."""
+    for step in all_steps:
         for event in step.events:
             signers = {role.person.id for role in step.after.roles if role.person}
             if event.name in BY_SIGNERS:
                 assert event.session_user in signers
-            if event.name in BESIDE_THE_STATUS | {"PACKAGE_CREATE", "PACKAGE_ACTIVATE", "TEMPLATE_CREATE"}:
+            if event.name in WITHOUT_STATUS_CHANGE | {"PACKAGE_CREATE", "PACKAGE_ACTIVATE", "TEMPLATE_CREATE"}:
                 assert event.session_user == step.after.sender.id
 
 
 @pytest.mark.parametrize("pause", [timedelta(0), SECOND], ids=["at once", "slowly"])
-def test_no_two_events_of_a_package_share_a_date(pause):
-    """Dates go forward by a millisecond at least, even where all happens at once."""
+def test_no_two_events_of_a_package_have_the_same_date(pause):
+    """Their dates are at least a millisecond apart, even if all steps happen at once."""
     last: dict[str, str] = {}
     for step in steps(Account(1, packages=30), pause=pause):
         for event in step.events:
@@ -181,14 +182,14 @@ def test_no_two_events_of_a_package_share_a_date(pause):
             last[event.package_id] = date
 
 
-def test_an_account_without_end_goes_on():
-    """Until somebody stops it."""
+def test_an_account_without_a_limit_never_ends():
+    """New packages follow finished ones."""
     account = Account(1, packages=None)
     for number in range(2000):
         account.step(NOON + number * SECOND)
 
     assert not account.is_over
-    assert account.ended > 50
+    assert account.ended_count > 50
 
 
 @pytest.mark.parametrize(
@@ -203,8 +204,8 @@ def test_an_account_without_end_goes_on():
         ("delete", {"deleted": True}),
     ],
 )
-def test_what_cannot_be_done_is_refused(verb, change):
-    """A mistake in a history shows at once."""
+def test_an_impossible_action_raises(verb, change):
+    """So a mistake in a story shows at once."""
     account = Account(3, packages=1)
     account.step(NOON)
     (draft,) = account.packages()
@@ -214,17 +215,17 @@ def test_what_cannot_be_done_is_refused(verb, change):
 
 
 def test_ids_look_like_onespans():
-    """So that columns, URLs and eyes meet the real thing."""
-    dice = Random(5)
+    """So columns, URLs and pages are tested with realistic ids."""
+    rng = Random(5)
 
-    assert re.fullmatch(r"[A-Za-z0-9_-]{27}=", ids.package_id(dice))
-    assert re.fullmatch(r"[A-Za-z0-9]{12}", ids.sender_id(dice))
-    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", ids.uuid(dice))
-    assert re.fullmatch(r"[0-9a-f]{48}", ids.document_id(dice))
+    assert re.fullmatch(r"[A-Za-z0-9_-]{27}=", ids.package_id(rng))
+    assert re.fullmatch(r"[A-Za-z0-9]{12}", ids.sender_id(rng))
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", ids.uuid(rng))
+    assert re.fullmatch(r"[0-9a-f]{48}", ids.document_id(rng))
 
 
-def test_the_service_believes_what_the_simulator_lived(app: Flask, clock: Clock, picture):
-    """Every callback is taken, and in the end each package is to the service what it is to OneSpan."""
+def test_the_service_reaches_the_state_of_the_simulator(app: Flask, clock: Clock, picture):
+    """Every callback is accepted, and in the end each package has the same state on both sides."""
     account = Account(11, packages=20)
     with serving(app) as url, Delivery(url, KEY) as delivery:
         while not account.is_over:
@@ -232,24 +233,25 @@ def test_the_service_believes_what_the_simulator_lived(app: Flask, clock: Clock,
             for event in account.step(clock.now):
                 assert delivery.post(callbacks.body(event)) is None
 
-    for truth in account.packages():
-        believed = picture(truth.id)
-        assert (believed.status, believed.trashed, believed.deleted) == (truth.status, truth.trashed, truth.deleted)
-        assert (believed.type, believed.sender.id) == (truth.type, truth.sender.id)
-        assert {one.id for one in believed.signers if one.status == "COMPLETED"} == {
-            role.person.id for n, role in enumerate(truth.roles) if role.person and truth.is_signed(n)
+    for expected in account.packages():
+        package = picture(expected.id)
+        state = (expected.status, expected.trashed, expected.deleted)
+        assert (package.status, package.trashed, package.deleted) == state
+        assert (package.type, package.sender.id) == (expected.type, expected.sender.id)
+        assert {signer.id for signer in package.signers if signer.status == "COMPLETED"} == {
+            role.person.id for n, role in enumerate(expected.roles) if role.person and expected.is_signed(n)
         }
-        assert (believed.completed_at is None) == (truth.completed is None)
-    assert delivery.tally.accepted > 200
+        assert (package.completed_at is None) == (expected.completed is None)
+    assert delivery.counts.accepted > 200
 
 
-def test_the_simulator_knows_nothing_of_ours_but_the_catalogue():
-    """It can only talk to the service as OneSpan does, over HTTP."""
+def test_the_simulator_imports_only_the_event_catalogue_of_the_service():
+    """It can reach the service only over HTTP, like OneSpan."""
     for file in (ROOT / "app" / "simulator").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
-            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [f"{'.' * node.level}{node.module or ''}"] if isinstance(node, ast.ImportFrom) else []
             for name in names:
-                ours = name.split(".")[0] in ("app", "config", "wsgi", "tests", "")
+                is_own = name.split(".")[0] in ("app", "config", "wsgi", "tests", "")
                 allowed = re.match(r"app\.(simulator|onespan\.catalogue)(\.|$)", name)
-                assert allowed or not ours, f"{file.name} imports {name}"
+                assert allowed or not is_own, f"{file.name} imports {name}"

@@ -1,110 +1,110 @@
-"""What OneSpan's OpenAPI document 11.51 requires of its answers, restated in our own words as JSON Schemas."""
+"""JSON Schemas of OneSpan's answers: what OpenAPI document 11.51 requires, rewritten by hand."""
 
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
 TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
-TEXT, YES_NO, NUMBER, ANYTHING = {"type": "string"}, {"type": "boolean"}, {"type": "integer"}, {"type": "object"}
+TEXT, BOOLEAN, NUMBER, OBJECT = {"type": "string"}, {"type": "boolean"}, {"type": "integer"}, {"type": "object"}
 
 
-def one_of(*values: str) -> dict[str, Any]:
-    """One of these texts."""
+def enum(*values: str) -> dict[str, Any]:
+    """A string with one of these values."""
     return {"type": "string", "enum": list(values)}
 
 
-def many(shape: dict[str, Any]) -> dict[str, Any]:
-    """An array of such."""
+def array_of(shape: dict[str, Any]) -> dict[str, Any]:
+    """An array of items with this schema."""
     return {"type": "array", "items": shape}
 
 
 def shape(members: dict[str, Any], **optional: Any) -> dict[str, Any]:
-    """An object that has all these members, and may have the optional ones and others."""
+    """An object with all these members; it may have the optional members and others."""
     return {"type": "object", "required": list(members), "properties": {**members, **optional}}
 
 
-# What OneSpan's OpenAPI document 11.51 requires of a package, in our own words.
+# The required members of a package.
 USER = {
     **dict.fromkeys(("id", "name", "firstName", "lastName", "email", "company", "timezoneId"), TEXT),
     **dict.fromkeys(("created", "updated"), TIME),
-    **dict.fromkeys(("userCustomFields", "professionalIdentityFields"), many(ANYTHING)),
+    **dict.fromkeys(("userCustomFields", "professionalIdentityFields"), array_of(OBJECT)),
 }
 SENDER = {
     **USER,
-    "type": one_of("REGULAR", "MANAGER"),
-    "status": one_of("INVITED", "ACTIVE", "LOCKED"),
-    "memberships": many(ANYTHING),
-    "hasDelegates": YES_NO,
+    "type": enum("REGULAR", "MANAGER"),
+    "status": enum("INVITED", "ACTIVE", "LOCKED"),
+    "memberships": array_of(OBJECT),
+    "hasDelegates": BOOLEAN,
 }
 SIGNER = {
     **USER,
-    "signerType": one_of("ACCOUNT_SENDER", "EXTERNAL_SENDER", "EXTERNAL_SIGNER", "GROUP_SIGNER"),
+    "signerType": enum("ACCOUNT_SENDER", "EXTERNAL_SENDER", "EXTERNAL_SIGNER", "GROUP_SIGNER"),
     "auth": shape(
         {
-            "scheme": one_of("NONE", "PROVIDER", "CHALLENGE", "SMS", "SSO", "KBA", "SAA"),
-            "challenges": many(ANYTHING),
+            "scheme": enum("NONE", "PROVIDER", "CHALLENGE", "SMS", "SSO", "KBA", "SAA"),
+            "challenges": array_of(OBJECT),
         }
     ),
-    "delivery": shape(dict.fromkeys(("email", "download", "provider"), YES_NO)),
+    "delivery": shape(dict.fromkeys(("email", "download", "provider"), BOOLEAN)),
     "knowledgeBasedAuthentication": shape(
         {},
-        knowledgeBasedAuthenticationStatus=one_of("NOT_YET_ATTEMPTED", "PASSED", "FAILED", "INVALID_SIGNER", "UPDATED"),
+        knowledgeBasedAuthenticationStatus=enum("NOT_YET_ATTEMPTED", "PASSED", "FAILED", "INVALID_SIGNER", "UPDATED"),
     ),
 }
-ATTACHMENT = {"id": TEXT, "name": TEXT, "required": YES_NO, "status": one_of("INCOMPLETE", "REJECTED", "COMPLETE")}
+ATTACHMENT = {"id": TEXT, "name": TEXT, "required": BOOLEAN, "status": enum("INCOMPLETE", "REJECTED", "COMPLETE")}
 ROLE = {
     "id": TEXT,
     "name": TEXT,
-    "type": one_of("SIGNER", "SENDER"),
+    "type": enum("SIGNER", "SENDER"),
     "index": NUMBER,
-    "signers": many(shape(SIGNER)),
-    "attachmentRequirements": many(shape(ATTACHMENT)),
+    "signers": array_of(shape(SIGNER)),
+    "attachmentRequirements": array_of(shape(ATTACHMENT)),
 }
 DOCUMENT = {
     **dict.fromkeys(("id", "name", "description"), TEXT),
     **dict.fromkeys(("index", "size"), NUMBER),
-    **dict.fromkeys(("extract", "tagged"), YES_NO),
-    "extractionTypes": many(TEXT),
-    "fields": many(ANYTHING),
-    "pages": many(shape({"id": TEXT, "index": NUMBER, "version": NUMBER})),
-    "approvals": many(shape({"role": TEXT}, id=TEXT, optional=YES_NO, accepted=TIME, signed=TIME)),
+    **dict.fromkeys(("extract", "tagged"), BOOLEAN),
+    "extractionTypes": array_of(TEXT),
+    "fields": array_of(OBJECT),
+    "pages": array_of(shape({"id": TEXT, "index": NUMBER, "version": NUMBER})),
+    "approvals": array_of(shape({"role": TEXT}, id=TEXT, optional=BOOLEAN, accepted=TIME, signed=TIME)),
 }
 MESSAGE = {
-    "status": one_of("NEW", "READ", "TRASHED"),
+    "status": enum("NEW", "READ", "TRASHED"),
     "from": shape(USER),
-    "to": many(shape(USER)),
+    "to": array_of(shape(USER)),
     "created": TIME,
     "content": TEXT,
-    "documents": many(ANYTHING),
+    "documents": array_of(OBJECT),
 }
 PACKAGE = {
     **dict.fromkeys(("id", "name", "description", "emailMessage"), TEXT),
     **dict.fromkeys(("created", "updated"), TIME),
-    **dict.fromkeys(("trashed", "autocomplete", "notarized", "bulkSendable"), YES_NO),
-    "status": one_of("DRAFT", "SENT", "COMPLETED", "ARCHIVED", "DECLINED", "OPTED_OUT", "EXPIRED"),
-    "type": one_of("PACKAGE", "TEMPLATE", "LAYOUT"),
-    "visibility": one_of("ACCOUNT", "SENDER"),
+    **dict.fromkeys(("trashed", "autocomplete", "notarized", "bulkSendable"), BOOLEAN),
+    "status": enum("DRAFT", "SENT", "COMPLETED", "ARCHIVED", "DECLINED", "OPTED_OUT", "EXPIRED"),
+    "type": enum("PACKAGE", "TEMPLATE", "LAYOUT"),
+    "visibility": enum("ACCOUNT", "SENDER"),
     "sender": shape(SENDER),
-    "roles": many(shape(ROLE, locked=YES_NO, reassign=YES_NO)),
-    "documents": many(shape(DOCUMENT)),
-    "messages": many(shape(MESSAGE)),
+    "roles": array_of(shape(ROLE, locked=BOOLEAN, reassign=BOOLEAN)),
+    "documents": array_of(shape(DOCUMENT)),
+    "messages": array_of(shape(MESSAGE)),
 }
 PACKAGE_SHAPE = Draft202012Validator(shape(PACKAGE, due=TIME, completed=TIME))
 ERROR_SHAPE = Draft202012Validator(shape({"code": NUMBER, "messageKey": TEXT, "message": TEXT}))
 
-ROLE_SHAPE = Draft202012Validator(shape(ROLE, locked=YES_NO, reassign=YES_NO))
-CALLBACK_SHAPE = Draft202012Validator(shape({"url": TEXT, "key": TEXT, "events": many(TEXT)}))
+ROLE_SHAPE = Draft202012Validator(shape(ROLE, locked=BOOLEAN, reassign=BOOLEAN))
+CALLBACK_SHAPE = Draft202012Validator(shape({"url": TEXT, "key": TEXT, "events": array_of(TEXT)}))
 AUDIT_SHAPE = Draft202012Validator(
     shape(
         {
             "package-id": TEXT,
-            "audit-events": many(
+            "audit-events": array_of(
                 shape(
                     {
                         **dict.fromkeys(("target", "user", "user-email", "user-ip", "data"), TEXT),
                         "date-time": TIME,
-                        "type": one_of("Accept", "Click To Sign", "Login", "Opt Out", "Decline"),
-                        "target-type": one_of("Document", "Package"),
+                        "type": enum("Accept", "Click To Sign", "Login", "Opt Out", "Decline"),
+                        "target-type": enum("Document", "Package"),
                     }
                 )
             ),
@@ -114,8 +114,8 @@ AUDIT_SHAPE = Draft202012Validator(
 
 
 def page_of(items: dict[str, Any]) -> Draft202012Validator:
-    """A page of a list."""
-    return Draft202012Validator(shape({"count": NUMBER, "results": many(items)}))
+    """One page of a list."""
+    return Draft202012Validator(shape({"count": NUMBER, "results": array_of(items)}))
 
 
 PAGE_SHAPE, ROLES_SHAPE = page_of(shape(PACKAGE)), page_of(shape(ROLE))

@@ -1,4 +1,4 @@
-"""What the simulator's tests share: accounts that have lived, a way to ask them, and places to post to."""
+"""Helpers of the simulator's tests: finished accounts, REST requests, servers for callbacks."""
 
 import gc
 import threading
@@ -26,16 +26,16 @@ from app.simulator.server import api
 from tests.conftest import NOON, Clock
 
 SEEDS = range(8)
-PACKAGES = 40  # of each seed
+PACKAGES = 40  # for each seed
 SECOND = timedelta(seconds=1)
 API_KEY = "the-api-key"
-ADDRESS = "http://onespan.test"  # where nobody is but a simulated account, without a socket
+ADDRESS = "http://onespan.test"  # served by a simulated account without a socket
 AUTHORIZED = {"Authorization": f"Basic {API_KEY}"}
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Step(NamedTuple):
-    """What one step did to one package."""
+    """The effect of one step on one package."""
 
     before: Package | None
     after: Package
@@ -43,87 +43,87 @@ class Step(NamedTuple):
 
 
 def steps(account: Account, *, now: datetime = NOON, pause: timedelta = SECOND) -> Iterator[Step]:
-    """Live to the end, a step every `pause`."""
+    """Play an account to the end, with `pause` between two steps."""
     while not account.is_over:
         now += pause
-        before = {one.id: one for one in account.packages()}
+        before = {package.id: package for package in account.packages()}
         events = account.step(now)
-        (after,) = (one for one in account.packages() if before.get(one.id) is not one)
+        (after,) = (package for package in account.packages() if before.get(package.id) is not package)
         yield Step(before.get(after.id), after, events)
 
 
 @cache
-def many_steps() -> list[Step]:
-    """Many whole lives, lived once."""
-    every = [step for seed in SEEDS for step in steps(Account(seed, packages=PACKAGES))]
-    gc.freeze()  # they stay, and are many: spare the collector from looking through them again and again
-    return every
+def recorded_steps() -> list[Step]:
+    """Every step of many stories, played once."""
+    recorded = [step for seed in SEEDS for step in steps(Account(seed, packages=PACKAGES))]
+    gc.freeze()  # many long-lived objects: the collector need not scan them again
+    return recorded
 
 
-def asked_of(package: Package, person_id: str) -> list[str]:
-    """The documents somebody must sign."""
-    mine = place(package, person_id)
-    return [one.id for one in package.documents if any(approval.role == mine for approval in one.approvals)]
+def documents_to_sign(package: Package, person_id: str) -> list[str]:
+    """The ids of the documents that a person must sign."""
+    position = role_position(package, person_id)
+    return [document.id for n, document in enumerate(package.documents) if package.approvals(position, document=n)]
 
 
-def place(package: Package, person_id: str) -> int:
-    """The place of the role in which somebody sits."""
-    (found,) = (n for n, role in enumerate(package.roles) if role.person and role.person.id == person_id)
-    return found
+def role_position(package: Package, person_id: str) -> int:
+    """The position of a person's role."""
+    (position,) = (n for n, role in enumerate(package.roles) if role.person and role.person.id == person_id)
+    return position
 
 
 @cache
-def lived(seed: int) -> Account:
-    """A small account after all its histories; only to be read."""
+def finished_account(seed: int) -> Account:
+    """A small account after the end of all stories. Read-only."""
     account = Account(seed, packages=60)
     for _ in steps(account):
         pass
     return account
 
 
-def account_of(packages: Iterable[Package], **more: Any) -> Account:
-    """An account with just these."""
-    return Account(0, packages=0, **more).hold(packages)
+def account_of(packages: Iterable[Package], **options: Any) -> Account:
+    """An account with exactly these packages."""
+    return Account(0, packages=0, **options).hold(packages)
 
 
-def client_of(account: Account, *, clock: Callable[[], datetime] | None = None, **more: Any) -> FlaskClient:
-    """HTTP without a network to the simulated REST API."""
-    return api(account, api_key=API_KEY, clock=clock or Clock(), **more).test_client()
+def client_of(account: Account, *, clock: Callable[[], datetime] | None = None, **options: Any) -> FlaskClient:
+    """A test client of the simulated REST API."""
+    return api(account, api_key=API_KEY, clock=clock or Clock(), **options).test_client()
 
 
 def connect(onespan: OneSpan, app: WSGIApplication) -> None:
-    """Let a client that asks `ADDRESS` talk to this."""
+    """Connect a client of `ADDRESS` to a WSGI app."""
     onespan._session.mount(ADDRESS, InProcess(app))
 
 
 def read(account: Account, path: str, *, status: int = 200, key: str = API_KEY, **query: Any) -> Any:
-    """Read JSON from the simulated REST API, with a key."""
+    """GET JSON from the simulated REST API with an API key."""
     answer = client_of(account).get(path, query_string=query, headers={"Authorization": f"Basic {key}"})
     assert answer.status_code == status, answer.text
     return answer.json
 
 
-def listed(account: Account, **query: Any) -> list[str]:
-    """The ids on a long page."""
-    return [one["id"] for one in read(account, "/api/packages", **{"to": 99, **query})["results"]]
+def listed_ids(account: Account, **query: Any) -> list[str]:
+    """The package ids on one large page."""
+    return [package["id"] for package in read(account, "/api/packages", **{"to": 99, **query})["results"]]
 
 
 def run(*arguments: str, env: dict[str, str | None] | None = None) -> Any:
-    """`flask simulate`, quick."""
+    """Run `flask simulate` at a high rate."""
     return CliRunner().invoke(simulate, ["--rate", "10000", *arguments], env=env)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Until another process has got so far, or a deadline."""
+    """Wait until the condition holds; fail after 30 seconds."""
     deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
+        assert time.monotonic() < deadline, "the condition did not hold within 30 seconds"
         time.sleep(0.01)
 
 
 @contextmanager
 def serving(app: Flask) -> Iterator[str]:
-    """The service on a free port; gives where callbacks go."""
+    """Serve the service on a free port; yields the callback URL."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -133,34 +133,35 @@ def serving(app: Flask) -> Iterator[str]:
     server.server_close()
 
 
-class Heard(NamedTuple):
-    """One request as it came in."""
+class ReceivedRequest(NamedTuple):
+    """One request as the server received it."""
 
     headers: dict[str, str]
     client: int
     body: bytes
 
 
-class Listening(NamedTuple):
-    """Somebody who takes callbacks."""
+class CallbackServer(NamedTuple):
+    """A server that records callbacks."""
 
     url: str
-    requests: list[Heard]
+    requests: list[ReceivedRequest]
 
 
 @contextmanager
-def listening(answers: tuple[int | None, ...] | list[int | None] = ()) -> Iterator[Listening]:
-    """Take callbacks on a free port and keep them; answers these statuses in turn, then 200; None hangs up."""
-    requests: list[Heard] = []
-    given = iter(answers)
+def callback_server(answers: tuple[int | None, ...] | list[int | None] = ()) -> Iterator[CallbackServer]:
+    """Record callbacks on a free port. Answers with `answers` in turn, then 200; None closes the connection."""
+    requests: list[ReceivedRequest] = []
+    statuses = iter(answers)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            requests.append(Heard({k.lower(): v for k, v in self.headers.items()}, self.client_address[1], body))
-            status = next(given, 200)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            requests.append(ReceivedRequest(headers, self.client_address[1], body))
+            status = next(statuses, 200)
             if status is None:
                 self.close_connection = True
                 return
@@ -169,12 +170,12 @@ def listening(answers: tuple[int | None, ...] | list[int | None] = ()) -> Iterat
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield Listening(f"http://127.0.0.1:{server.server_port}/onespan/callback", requests)
+    yield CallbackServer(f"http://127.0.0.1:{server.server_port}/onespan/callback", requests)
     server.shutdown()
     thread.join()
     server.server_close()
