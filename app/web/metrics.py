@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from app.store.queries import Pulse
 from app.store.queries.bounded import COUNTED
 
-CAUSES = ("down", "refused", "never told", "no trace")
+CAUSES = ("down", "refused", "never reported", "no trace")
 QUANTILES = (0.5, 0.95, 0.99)
 
 

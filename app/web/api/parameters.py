@@ -149,8 +149,8 @@ class MissedQuery(CursorQuery):
 
     package: Word | None = Field(None, description="Of this package.")
     name: EventName | None = Field(None, description="Of this name.")
-    cause: Literal["down", "refused", "never told", "no trace"] | None = Field(None, description="Likely cause.")
-    told: bool | None = Field(None, description="Only those that a callback told in the end, or only the others.")
+    cause: Literal["down", "refused", "never reported", "no trace"] | None = Field(None, description="Likely cause.")
+    reported: bool | None = Field(None, description="Only those that a callback told in the end, or only the others.")
 
 
 class DeliveryQuery(BaseModel):
