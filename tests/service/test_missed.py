@@ -268,7 +268,7 @@ def test_law_12_a_silence_is_said_with_what_to_check(world, miss, client, read, 
     silence = read("/api/missed/rate")["silence"]
     assert silence["missed"] == 3
     assert "flask callback check" in silence["advice"]
-    assert any("No callback has come since" in note for note in client.get("/readyz").json["notes"])
+    assert any("No callback has arrived since" in note for note in client.get("/readyz").json["notes"])
     assert "callbacks_silent 1.0" in client.get("/metrics").text
     assert 'callbacks_missed{cause="no trace"} 3.0' in client.get("/metrics").text
 

@@ -198,7 +198,7 @@ def test_what_is_parked_after_the_count_is_not_replayed(ask, send, crm, tell, wo
 
 def test_too_many_for_one_request_are_left_to_the_command(ask, send, crm, monkeypatch):
     """Nothing is half done."""
-    monkeypatch.setattr(actions, "AT_ONCE", 3)
+    monkeypatch.setattr(actions, "MAX_REPLAYED", 3)
 
     assert send("/api/dispatches/replay", dry_run=True).json == {"count": 3, "more": True}
     refused = send("/api/dispatches/replay")

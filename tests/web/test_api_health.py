@@ -110,7 +110,7 @@ def test_without_a_onespan_it_says_why_nothing_is_asked(ask, send, tell):
 
     assert (shown["onespan"]["is_asked"], shown["reconciles"]["next_due_at"]) == (False, None)
     assert "ONESPAN_URL" in shown["onespan"]["why_not"]
-    assert any("Nothing is asked" in note for note in shown["notes"])
+    assert any("Reconcile is off" in note for note in shown["notes"])
     refused = send("/api/packages/pkg-1/read")
     assert (refused.status_code, refused.json["error"]["code"]) == (409, "no_onespan")
 

@@ -160,7 +160,7 @@ def test_a_spool_that_takes_nothing_is_said_before_it_is_needed(database_url, tm
     answer = client.get("/readyz")
 
     assert answer.status_code == 200
-    assert any("SPOOL_DIR takes nothing" in note for note in answer.json["notes"])
+    assert any("SPOOL_DIR is not writable" in note for note in answer.json["notes"])
     close(client)
 
 
