@@ -1,4 +1,4 @@
-"""The actions of users, for the pages and the API. Each action records who asked for it.
+"""The actions of users, for the pages and the API. Each action records who requested it.
 
 The record is in the package's history, in the row of the reconcile run, or in the test callback. A package that is
 not in the status store has no history, so every fetch is logged too.

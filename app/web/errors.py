@@ -13,7 +13,7 @@ from app.logs import what_and_where
 
 log = structlog.get_logger()
 
-MACHINE_PATHS = ("/api/", "/onespan", "/healthz", "/readyz", "/metrics")  # answered in JSON whatever is accepted
+MACHINE_PATHS = ("/api/", "/onespan", "/healthz", "/readyz", "/metrics")  # always answered in JSON
 TITLES = {
     400: "Invalid request",
     401: "Please log in",
@@ -47,9 +47,9 @@ def _wants_page() -> bool:
 
 
 def answer_errors(app: Flask, *, is_behind: Callable[[], bool]) -> None:
-    """Answer every error of this app with `refuse`, without secrets. `is_behind` tells whether migrations are missing.
+    """Answer every error of this app with `refuse`, without secrets. Unexpected errors are logged and become 500.
 
-    Unexpected errors are logged and answered with 500.
+    `is_behind` returns whether the database lacks a migration.
     """
 
     @app.errorhandler(HTTPException)

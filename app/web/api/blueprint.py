@@ -67,8 +67,8 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
             return None
         g.token = authenticate(request.headers.get("Authorization"), scheme="bearer", keys=api_tokens)
         if g.token is None:
-            hint = "Send one of API_TOKENS as `Authorization: Bearer <token>`."
-            return refuse(401, "no_token", hint, {"WWW-Authenticate": "Bearer"})
+            message = "Missing or invalid token. Send one of API_TOKENS as `Authorization: Bearer <token>`."
+            return refuse(401, "no_token", message, {"WWW-Authenticate": "Bearer"})
         return None
 
     get = endpoints.get

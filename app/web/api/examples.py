@@ -198,7 +198,7 @@ BODIES: Mapping[type, Any] = {
 # The error codes of each status, each with an example of its message.
 CODES: Mapping[int, Mapping[str, str]] = {
     400: {"bad_parameter": "stauts: unknown parameter"},
-    401: {"no_token": "Send one of API_TOKENS as `Authorization: Bearer <token>`."},
+    401: {"no_token": "Missing or invalid token. Send one of API_TOKENS as `Authorization: Bearer <token>`."},
     404: {"not_found": "no event 4711"},
     409: {
         "still_running": str(StillRunning()),
