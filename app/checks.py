@@ -56,7 +56,7 @@ def must_be(database: Database, *, migrations: Path, keys: Sequence[str]) -> lis
 
 
 def to_know(database: Database, spool: Spool, *, clock: Callable[[], datetime], asked: str | None) -> list[Check]:
-    """Return the checks that only yield notes. `asked` is the reason why OneSpan's API cannot be called, or None."""
+    """Return the checks that only yield notes. `asked` is why OneSpan's API cannot be called, or None."""
 
     def clock_problem() -> str | None:
         ahead = (clock() - database.now()).total_seconds()

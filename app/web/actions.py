@@ -29,7 +29,8 @@ from app.web.receiver import journal_entry
 log = structlog.get_logger()
 
 FETCH_REASON = "requested by a user"
-TEST = ("RECEIVER_TEST", "test-callback")  # event name and package id; the catalogue lacks it, so it claims nothing
+# Event name and package id. The catalogue does not have the name, so the event claims nothing.
+TEST = ("RECEIVER_TEST", "test-callback")
 TEST_KEY_LABEL = "test callback"  # labels of real callback keys have no spaces
 MAX_REPLAYED = 10_000  # dispatches that one request can replay
 REPLAY_BATCH = 500  # ids in one statement: statements with thousands of ids are slow
@@ -59,8 +60,8 @@ class ReplayAll(Protocol):
 class Acts:
     """What users can do.
 
-    `wake` signals that a dispatch is due, `digest` that the journal has a new entry. Actions that need the REST API
-    raise `NoOneSpan` unless `is_connected()`.
+    `wake` signals that a dispatch is due, `digest` that the journal has a new entry. Actions that need
+    the REST API raise `NoOneSpan` unless `is_connected()`.
     """
 
     database: Database

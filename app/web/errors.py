@@ -47,7 +47,7 @@ def _wants_page() -> bool:
 
 
 def answer_errors(app: Flask, *, is_behind: Callable[[], bool]) -> None:
-    """Answer every error of this app with `refuse`, without secrets. Unexpected errors are logged and become 500.
+    """Answer every error of this app with `refuse`, without secrets. Unexpected errors become 500.
 
     `is_behind` returns whether the database lacks a migration.
     """
