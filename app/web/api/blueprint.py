@@ -53,8 +53,8 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
 ) -> Blueprint:
     """Return the blueprint of `/api`.
 
-    `tokens` are (label, token) pairs. `listening` returns the event names of each handler. `waiters` is the maximum
-    number of requests for the change feed that are held at a time.
+    `tokens` are (label, token) pairs. `listening` returns the event names of each handler. `waiters`
+    limits how many requests for the change feed are held at a time.
     """
     blueprint = Blueprint("api", __name__, template_folder="templates")
     endpoints = Endpoints(blueprint)
