@@ -14,7 +14,7 @@ from app.store.counters import MissedKind, add_missed, day_of
 from app.store.db import take_pen
 from app.store.models import Event, Missed
 
-NEVER_TOLD, NO_TRACE = "never told", "no trace"
+NEVER_TOLD, NO_TRACE = "never reported", "no trace"
 LATEST = timedelta(days=7)  # how long after it came in a reading may still be digested, and find something
 NEAR = timedelta(minutes=1)  # a callback comes within so much of its fact
 

@@ -62,7 +62,7 @@ def test_law_12_what_was_found_counts_as_missed_once_the_grace_is_over(world, mi
     items = read("/api/missed")["items"]
 
     assert [one["name"] for one in items] == ["PACKAGE_ARCHIVE"] * 2
-    assert all(one["late"] > 5 * 3600 and one["cause"] == "no trace" and one["told_at"] is None for one in items)
+    assert all(one["late"] > 5 * 3600 and one["cause"] == "no trace" and one["reported_at"] is None for one in items)
     assert read(f"/api/events/{items[0]['id']}")["source"] == "reconcile"
 
 
@@ -87,8 +87,8 @@ def test_law_12_one_that_is_told_after_all_is_marked_so(world, miss, read, clock
     world.settle()
 
     (item,) = read("/api/missed")["items"]
-    assert item["told_at"]
-    assert read("/api/missed", told="false")["items"] == []
+    assert item["reported_at"]
+    assert read("/api/missed", reported="false")["items"] == []
     assert read("/api/missed/rate")["missed"] == 0
 
 
@@ -173,8 +173,8 @@ def test_law_12_what_is_told_while_it_is_noted_is_marked_so(world, miss, read, c
         digesting.join(0.2)
     digesting.join(10)
 
-    assert read("/api/missed", told="false")["items"] == []
-    assert read("/api/missed", told="true")["items"]
+    assert read("/api/missed", reported="false")["items"] == []
+    assert read("/api/missed", reported="true")["items"]
 
 
 def test_law_12_an_event_that_nobody_ever_told_is_perhaps_not_switched_on(world, read, clock):
@@ -186,7 +186,9 @@ def test_law_12_an_event_that_nobody_ever_told_is_perhaps_not_switched_on(world,
     clock.forward(2 * HOUR)
     world.service.watch.turn()
 
-    assert [(one["name"], one["cause"]) for one in read("/api/missed")["items"]] == [("PACKAGE_TRASH", "never told")]
+    assert [(one["name"], one["cause"]) for one in read("/api/missed")["items"]] == [
+        ("PACKAGE_TRASH", "never reported")
+    ]
 
 
 def test_law_12_what_the_import_found_is_not_missed(service, post, handlers, clock, read):
@@ -237,7 +239,7 @@ def test_law_12_where_no_callback_ever_came_what_happened_since_the_import_is_mi
     clock.forward(2 * HOUR)
     service.watch.turn()
 
-    assert [one["cause"] for one in read("/api/missed")["items"]] == ["never told"] * 3
+    assert [one["cause"] for one in read("/api/missed")["items"]] == ["never reported"] * 3
     assert read("/api/missed/rate")["silence"]["since"] is None
 
 
@@ -251,7 +253,7 @@ def test_law_12_the_rate_is_told_by_day_and_by_name(world, miss, read, clock):
 
     assert rate["missed"] == 1
     archived = next(one for one in rate["by_name"] if one["of"] == "PACKAGE_ARCHIVE")
-    assert archived == {"of": "PACKAGE_ARCHIVE", "told": 3, "missed": 1, "rate": 0.75}
+    assert archived == {"of": "PACKAGE_ARCHIVE", "reported": 3, "missed": 1, "rate": 0.75}
     assert [one["of"] for one in rate["by_day"]] == ["2026-03-01", "2026-03-02"]
     assert sum(one["missed"] for one in rate["by_day"]) == 1
     assert rate["causes"] == {"no trace": 1}
@@ -266,7 +268,7 @@ def test_law_12_a_silence_is_said_with_what_to_check(world, miss, client, read, 
     silence = read("/api/missed/rate")["silence"]
     assert silence["missed"] == 3
     assert "flask callback check" in silence["advice"]
-    assert any("No callback has come since" in note for note in client.get("/readyz").json["notes"])
+    assert any("No callback has arrived since" in note for note in client.get("/readyz").json["notes"])
     assert "callbacks_silent 1.0" in client.get("/metrics").text
     assert 'callbacks_missed{cause="no trace"} 3.0' in client.get("/metrics").text
 

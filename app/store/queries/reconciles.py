@@ -76,8 +76,8 @@ class MissedDetail:
 
     `late`: at most so many seconds after it happened we learned of it; null where nothing says when it may have
     happened at the earliest. `cause`, as far as can be told: `down` (no process
-    of ours took callbacks), `refused` (we answered 503), `never told` (no callback of this name ever came: is the
-    event switched on in OneSpan?) or `no trace`. `told_at`: when a callback told it all the same.
+    of ours took callbacks), `refused` (we answered 503), `never reported` (no callback of this name ever came: is the
+    event switched on in OneSpan?) or `no trace`. `reported_at`: when its callback came after all.
     """
 
     id: int
@@ -87,7 +87,7 @@ class MissedDetail:
     found_at: datetime
     late: float | None
     cause: str
-    told_at: datetime | None
+    reported_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class MissedFilter:
     package: str | None = None
     name: str | None = None
     cause: str | None = None
-    told: bool | None = None
+    reported: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Rate:
     """
 
     of: str
-    told: int
+    reported: int
     missed: int
     rate: float | None
 
@@ -121,7 +121,7 @@ class Delivery:
     """
 
     days: int
-    told: int
+    reported: int
     missed: int
     rate: float | None
     by_day: list[Rate]
@@ -154,8 +154,8 @@ def missed_page(connection: Connection, wanted: MissedFilter, *, limit: int, bef
 def _conditions(wanted: MissedFilter) -> list[ColumnElement[bool]]:
     asked = ((Missed.package_id, wanted.package), (Missed.name, wanted.name), (Missed.cause, wanted.cause))
     conditions: list[ColumnElement[bool]] = [column == value for column, value in asked if value is not None]
-    if wanted.told is not None:
-        conditions.append(Missed.told_at.is_not(None) if wanted.told else Missed.told_at.is_(None))
+    if wanted.reported is not None:
+        conditions.append(Missed.told_at.is_not(None) if wanted.reported else Missed.told_at.is_(None))
     return conditions
 
 
@@ -169,7 +169,7 @@ def delivery(connection: Connection, *, now: datetime, days: int, silence: Silen
     total = _rate("all", came.by_day.total(), lost.by_day.total())
     return Delivery(
         days,
-        total.told,
+        total.reported,
         total.missed,
         total.rate,
         [_rate(day, came.by_day[day], lost.by_day[day]) for day in dates],
