@@ -53,7 +53,7 @@ BODY = (
     '"message":"BOUNCE","createdDate":"2026-03-02T10:00:00.000Z"}'
 )
 CLEO = Sender("cleo", "Cleo Sender", "cleo@example.com")
-DISPATCH = (7, "notify_sender", "parked", 1, TEN + DELAY, TEN + DELAY, "the mail server refuses the address")
+DISPATCH = (7, "tell_the_sender", "parked", 1, TEN + DELAY, TEN + DELAY, "the mail server refuses the address")
 RUN = RunDetail(
     id=2,
     kind="reconcile",
@@ -135,9 +135,9 @@ ANSWERS: Mapping[type, Any] = {
         body=BODY,
         understood=Callback("EMAIL_BOUNCE", PACKAGE_ID, "ben", None, "BOUNCE", TEN, {}),
     ),
-    DispatchDetail: DispatchDetail(7, "notify_sender", "due", 0, NOON, None, None),
+    DispatchDetail: DispatchDetail(7, "tell_the_sender", "due", 0, NOON, None, None),
     RunDispatch: RunDispatch(*DISPATCH, 5, "EMAIL_BOUNCE", PACKAGE_ID, TEN),
-    HandlerDetail: HandlerDetail("notify_sender", ["EMAIL_BOUNCE"], 0, 0, 1, 500, NINE),
+    HandlerDetail: HandlerDetail("tell_the_sender", ["EMAIL_BOUNCE"], 0, 0, 1, 500, NINE),
     Needing: Needing(
         package_id=PACKAGE_ID,
         package_name="Lease of Ada and Ben",
@@ -193,7 +193,7 @@ ANSWERS: Mapping[type, Any] = {
 }
 BODIES: Mapping[type, Any] = {
     ReconcileRequest: ReconcileRequest(since=NINE),
-    ReplayRequest: ReplayRequest(handler="notify_sender", expect=12),
+    ReplayRequest: ReplayRequest(handler="tell_the_sender", expect=12),
 }
 # The error codes of each status, each with an example of its message.
 CODES: Mapping[int, Mapping[str, str]] = {
