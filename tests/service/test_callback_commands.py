@@ -425,7 +425,7 @@ def test_without_a_key_of_ours_the_check_fails(settings, handlers, account):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (as_json({}, 401), "does not take our credentials"),
+        (as_json({}, 401), "rejected the credentials"),
         (as_json({}, 403), "may not do or see this"),
         (as_json({}, 500), "does not answer"),
         (as_json({}, 302), "ONESPAN_URL"),

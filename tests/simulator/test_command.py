@@ -78,7 +78,7 @@ def test_the_command_says_when_it_is_refused(app: Flask):
 
     assert result.exit_code == 1
     assert re.search(r"2 packages, (\d+) callbacks: 0 accepted, \1 with 401 refused, 0 unreachable", result.stdout)
-    assert result.stderr.count("refused with 401: The request carries none of our callback keys.") == 1
+    assert result.stderr.count("refused with 401: The request carries no valid callback key.") == 1
     assert "wrong" not in result.output
 
 
