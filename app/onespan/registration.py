@@ -55,7 +55,7 @@ def differences(
     `keys` are (label, key), newest first. The texts contain no keys, and no secret parts of URLs.
     """
     if registered.url is None:
-        says = "No callback is registered, so OneSpan sends none: run `flask callback register`."
+        says = "Nothing is registered, so OneSpan sends no callbacks: run `flask callback register`."
         return [Difference("registration", says)]
     return [
         *_about_url(registered.url, url),
