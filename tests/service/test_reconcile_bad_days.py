@@ -373,7 +373,7 @@ class TestGivenUp:
         world.live_on(SIX_HOURS + 7 * HOUR, every=10 * MINUTE)
         failed, next_one = ledger(world.service)[2:]
         assert (failed.state, failed.until, next_one.state) == ("failed", None, "running")
-        assert "may not do or see this" in failed.error
+        assert "do not permit this" in failed.error
         assert "waits: The credentials do not permit this" in " ".join(client.get("/readyz").json["notes"])
 
         refused.clear()

@@ -185,7 +185,7 @@ def test_what_the_run_under_way_does_not_do_is_refused(world, runner, service, o
     result = runner.invoke(args=["reconcile", *options])
 
     assert result.exit_code == 2
-    assert "under way" in result.output
+    assert "already running" in result.output
 
 
 @pytest.mark.parametrize(
