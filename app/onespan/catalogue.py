@@ -21,7 +21,7 @@ class EventType:
     `package` and `signer` are the attributes it claims of the package, and of the signer in `sessionUser`.
     `carries` are the members it has besides the common ones. `by_signer`: `sessionUser` is always a signer;
     otherwise it may be the sender. `starts`: the event creates the package, so `sessionUser` is its sender.
-    `surprises`: the package must be fetched afterwards.
+    `needs_fetch`: the package must be fetched afterwards.
     """
 
     name: str
@@ -31,7 +31,7 @@ class EventType:
     carries: tuple[str, ...] = ()
     by_signer: bool = False
     starts: bool = False
-    surprises: bool = False
+    needs_fetch: bool = False
 
 
 def _status(value: str, **more: object) -> dict[str, object]:
@@ -48,16 +48,18 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "a package was created",
                 package=_status("DRAFT", type="PACKAGE"),
                 starts=True,
-                surprises=True,
+                needs_fetch=True,
             ),
             EventType(
                 "TEMPLATE_CREATE",
                 "a template was created",
                 package=_status("DRAFT", type="TEMPLATE"),
                 starts=True,
-                surprises=True,
+                needs_fetch=True,
             ),
-            EventType("PACKAGE_ACTIVATE", "a package was sent for signature", package=_status("SENT"), surprises=True),
+            EventType(
+                "PACKAGE_ACTIVATE", "a package was sent for signature", package=_status("SENT"), needs_fetch=True
+            ),
             EventType("PACKAGE_DEACTIVATE", "a sent package returned to draft", package=_status("DRAFT")),
             EventType(
                 "PACKAGE_READY_FOR_COMPLETE",
@@ -85,7 +87,10 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
             EventType("PACKAGE_ARCHIVE", "a completed package was archived", package=_status("ARCHIVED")),
             EventType("PACKAGE_TRASH", "the package was moved to the trash", package={"trashed": True}),
             EventType(
-                "PACKAGE_RESTORE", "the package was restored from the trash", package={"trashed": False}, surprises=True
+                "PACKAGE_RESTORE",
+                "the package was restored from the trash",
+                package={"trashed": False},
+                needs_fetch=True,
             ),
             EventType("PACKAGE_DELETE", "the package was permanently deleted", package={"deleted": True}),
             EventType(
@@ -94,7 +99,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 signer=SIGNING,
                 carries=("message",),
                 by_signer=True,
-                surprises=True,
+                needs_fetch=True,
             ),
             EventType(
                 "DOCUMENT_SIGNED",
@@ -128,7 +133,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "a signer reassigned signing to another person",
                 signer={"reassigned": True},
                 carries=("newRoleId",),
-                surprises=True,
+                needs_fetch=True,
             ),
             EventType(
                 "COBROWSE_REQUEST",

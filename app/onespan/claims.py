@@ -84,7 +84,7 @@ def union(states: Iterable[Mapping[str, Registers]]) -> Mapping[str, Registers]:
     return merged.get("", {})
 
 
-def believed(registers: Registers) -> TimedValue:
+def current_value(registers: Registers) -> TimedValue:
     """Return the newest value of both origins. On a tie the snapshot wins, because it includes the event."""
     event, snapshot = registers.get("event"), registers.get("snapshot")
     if event and (not snapshot or event[0] > snapshot[0]):
@@ -94,7 +94,7 @@ def believed(registers: Registers) -> TimedValue:
 
 def valid_since(registers: Registers) -> str:
     """Return since when the current value holds: the event's time if an event claims it, else the claim's time."""
-    at, value = believed(registers)
+    at, value = current_value(registers)
     event = registers.get("event")
     return event[0] if event and event[1] == value else at
 
@@ -104,7 +104,7 @@ def agrees(state: State, claims: Iterable[Claim]) -> bool:
     for claim in claims:
         registers = state.get(claim.subject, {}).get(claim.attribute, {})
         snapshot = registers.get("snapshot")
-        if snapshot is None or snapshot[1] != claim.value or believed(registers)[1] != claim.value:
+        if snapshot is None or snapshot[1] != claim.value or current_value(registers)[1] != claim.value:
             return False
     return True
 

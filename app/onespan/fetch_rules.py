@@ -27,7 +27,7 @@ def surprise(callback: Callback, *, before: Package | None, after: Package, late
     """
     reasons = {
         "unknown": before is None or before.read_at is None,
-        "structure": event_type(callback.name).surprises and not _is_self_contained(callback, before),
+        "structure": event_type(callback.name).needs_fetch and not _is_self_contained(callback, before),
         "step": _is_unexpected_status(callback, before, after),
         "signer": not _is_known_signer(callback, before) or _adds_signer(before, after),
         "document": not _is_known_document(callback, before),

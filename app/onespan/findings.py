@@ -105,7 +105,7 @@ class Interval:
     late: tuple[ToldEvent, ...] = ()
 
     @property
-    def is_vague(self) -> bool:
+    def is_incomplete(self) -> bool:
         """Whether one of the snapshots is incomplete."""
         return self.now.vague or (self.before is not None and self.before.vague)
 
@@ -239,9 +239,9 @@ def _signer_events(interval: Interval) -> Iterator[Finding]:
     for role_id, seats in roles.items():
         who = (role_id, *(seat.signer_id for seat in (*seats, *old_seats) if seat.role_id == role_id))
         old_seat = next((before[user_id] for user_id in who if user_id in before), None)
-        if interval.is_vague and role_id not in before:
+        if interval.is_incomplete and role_id not in before:
             continue  # the signer may have had another role before
-        who = () if interval.is_vague else who
+        who = () if interval.is_incomplete else who
         signer_id = role_id if len(seats) > 1 else seats[0].signer_id
         yield from _role_events(interval, old_seat, seats[0], who=who, signer_id=signer_id)
     yield from _reassignments(interval, old_seats)
@@ -285,7 +285,7 @@ def _reassignments(interval: Interval, before: Iterable[Seat]) -> Iterator[Findi
     """Yield a reassignment for each seat with a new person, unless the sender could have edited the package."""
     holders = {seat.role_id: seat for seat in interval.now.seats}
     present = {seat.signer_id for seat in interval.now.seats}
-    for seat in before if _was_sent_throughout(interval) and not interval.is_vague else ():
+    for seat in before if _was_sent_throughout(interval) and not interval.is_incomplete else ():
         holder = holders.get(seat.role_id)
         if not seat.taken or seat.signer_id in present or holder is None or not holder.taken:
             continue

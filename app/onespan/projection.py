@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from app.onespan.claims import EPOCH, NO_CLAIM, PACKAGE, Registers, State, believed, union, valid_since
+from app.onespan.claims import EPOCH, NO_CLAIM, PACKAGE, Registers, State, current_value, union, valid_since
 from app.onespan.lifecycle import COMPLETE_STATUSES
 from app.onespan.values import Attention, Document, Package, Sender, Signer
 
@@ -16,7 +16,7 @@ class SubjectClaims:
 
     def __init__(self, attributes: Mapping[str, Registers]) -> None:
         self.attributes = attributes
-        self._current = {attribute: believed(registers) for attribute, registers in attributes.items()}
+        self._current = {attribute: current_value(registers) for attribute, registers in attributes.items()}
 
     def value(self, attribute: str) -> object:
         """Return the current value, or None."""
@@ -144,7 +144,7 @@ class People:
 
     def _seat_history(self, state: State) -> Iterable[tuple[str, str, str]]:
         for signer_id in self.ever_seated:
-            at, role_id = believed(state[f"signer:{signer_id}"]["role_id"])
+            at, role_id = current_value(state[f"signer:{signer_id}"]["role_id"])
             yield at, signer_id, str(role_id)
 
     def _gather(self, state: State) -> dict[str, SubjectClaims]:

@@ -48,7 +48,7 @@ def both(*states: State) -> State:
 
 def current(state: State, attribute: str, subject: str = claims.PACKAGE) -> object:
     """Return the current value of an attribute."""
-    return claims.believed(state[subject][attribute])[1]
+    return claims.current_value(state[subject][attribute])[1]
 
 
 def test_newest_claim_wins_in_any_order_of_arrival():
