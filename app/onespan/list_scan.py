@@ -106,9 +106,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The result of a page: the next state (None: the scan is complete), and the ids that this pass has `shown`.
+    """The result of a page: the next state (None: the scan is complete), and the ids that count as seen in this pass.
 
-    `first` is the number of packages that appear in this folder for the first time.
+    The number counts the packages that appear in this folder for the first time.
     """
 
     to: Place | None
@@ -153,9 +153,9 @@ def onward(state: Place, page: ListPage, *, passed: Mapping[str, int], since: st
     window (ISO), if there is one. Raises `UnsteadyList` if the list stays inconsistent.
     """
     ids = frozenset(item.reading.id for item in page.items)
-    new, first = sum(passed.get(package_id) != state.passes for package_id in ids), len(ids - passed.keys())
-    to = _next_state(state, _observe(state, page, new=new, first=first), page, new=new, since=since)
-    return Step(to, frozenset(), 0) if to and to.discarded else Step(to, ids, first)
+    new, unknown = sum(passed.get(package_id) != state.passes for package_id in ids), len(ids - passed.keys())
+    following = _next_state(state, _observe(state, page, new=new, unknown=unknown), page, new=new, since=since)
+    return Step(following, frozenset(), 0) if following and following.discarded else Step(following, ids, unknown)
 
 
 def anew(state: Place) -> Place:
@@ -186,7 +186,7 @@ def _next_state(state: Place, here: Place, page: ListPage, *, new: int, since: s
     return replace(here, offset=state.offset + page.rows - overlap, gapless=gapless)
 
 
-def _observe(state: Place, page: ListPage, *, new: int, first: int) -> Place:
+def _observe(state: Place, page: ListPage, *, new: int, unknown: int) -> Place:
     """Return the state with what this page shows about the list."""
     updates = [item.reading.updated for item in page.items]
     # A page may begin with rows of the previous page, but it ends with older ones.
@@ -204,7 +204,7 @@ def _observe(state: Place, page: ListPage, *, new: int, first: int) -> Place:
         discarded=False,
         same_pages=state.same_pages + 1 if _is_same(state, page) else 0,
         seen=state.seen + new,
-        known=state.known + first,
+        known=state.known + unknown,
         steps_back=0 if new and not state.discarded else state.steps_back,
         unreadable=state.unreadable + page.unreadable,
         removed=state.removed + fell,
@@ -293,9 +293,9 @@ def _next_pass(here: Place) -> Place:
     )
 
 
-def _item(shown: object) -> Item | None:
+def _item(row: object) -> Item | None:
     try:
-        return Item(read_package(shown), shown) if isinstance(shown, Mapping) else None
+        return Item(read_package(row), row) if isinstance(row, Mapping) else None
     except UnreadablePackage:
         return None
 
