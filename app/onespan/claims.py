@@ -145,7 +145,7 @@ def _rank(value: object) -> tuple[bool, int, str]:
 def told_by(callback: Callback, *, received_at: datetime) -> list[Claim]:
     """Return the claims of a callback.
 
-    Claims of an undated callback, or one dated more than `AHEAD` after its arrival, hold from the time of arrival.
+    A callback without a date, or dated more than `AHEAD` after its arrival, counts as dated at its arrival.
     Otherwise a callback dated 2099 would outrank every later snapshot.
     """
     at = iso(dated(callback, received_at=received_at))
