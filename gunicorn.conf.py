@@ -1,4 +1,4 @@
-"""How gunicorn runs the service; it reads this file by itself. Every setting can be given on its command line."""
+"""Gunicorn's configuration, which it loads by itself. Command-line options override these values."""
 
 import gc
 import sys
@@ -9,28 +9,28 @@ from config import SettingsError, load_settings, require_settings_file
 try:
     require_settings_file()
     _settings = load_settings()
-except SettingsError as problem:
-    sys.exit(str(problem))
+except SettingsError as error:
+    sys.exit(str(error))
 
 bind = _settings.bind
 workers = _settings.web_concurrency
 worker_class = "gthread"
 threads = _settings.web_threads
 keepalive = 5
-control_socket_disable = True  # nothing here is managed at run time
-graceful_timeout = 55  # a held request of the changes feed may take 25 s, then handlers get 25 s to end
+control_socket_disable = True  # the service is not managed at run time
+graceful_timeout = 55  # the changes feed holds a request up to 25 s; then handlers get 25 s to finish
 timeout = 60
 
 
 def _service_of(app: Any) -> Any:
-    from app import EXTENSION  # noqa: PLC0415  (gunicorn reads this file before it may load the app)
+    from app import EXTENSION  # noqa: PLC0415  (gunicorn reads this file before it loads the app)
 
     return app.extensions[EXTENSION]
 
 
 def post_worker_init(worker: Any) -> None:
-    """Begin to work, in the process that was just forked; with WORKER=external only what each process must."""
-    gc.freeze()  # what is loaded by now stays: spare the collector from looking through it again and again
+    """Start the worker threads in a forked process; with WORKER=external start only housekeeping."""
+    gc.freeze()  # loaded modules stay in memory; exclude them from garbage collection
     service = _service_of(worker.wsgi)
     service.presence.open_door()
     if service.settings.worker == "embedded":
@@ -43,6 +43,6 @@ def worker_exit(
     server: Any,  # noqa: ARG001  (gunicorn passes it)
     worker: Any,
 ) -> None:
-    """Finish what was taken, or hand it back."""
-    if app := getattr(worker, "wsgi", None):  # there is none when it could not be loaded
+    """Finish the leased runs, or release them after 25 s."""
+    if app := getattr(worker, "wsgi", None):  # missing if the app could not be loaded
         _service_of(app).worker.stop(grace=25)

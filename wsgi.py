@@ -1,4 +1,4 @@
-"""What gunicorn and `flask` start: `gunicorn wsgi:app`."""
+"""The WSGI entry point, for `gunicorn wsgi:app` and the `flask` command."""
 
 from app import create_app
 

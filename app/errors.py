@@ -1,9 +1,9 @@
-"""Every error of ours. A class's docstring is its message; HTTP codes are given at the edge."""
+"""Every error the receiver raises. The docstring of a class is its message; web and CLI choose status codes."""
 
 import math
 from typing import Any
 
-LONGEST_WAIT = 30 * 24 * 3600  # seconds that a handler can put itself off
+LONGEST_WAIT = 30 * 24 * 3600  # seconds; the most that `RetryAfter` can postpone a run
 
 
 class ReceiverError(Exception):
@@ -16,7 +16,7 @@ class ReceiverError(Exception):
 
 
 class NotOneSpan(ReceiverError):
-    """The request carries none of our callback keys."""
+    """The request carries no valid callback key."""
 
 
 class UnreadableCallback(ReceiverError):
@@ -24,55 +24,55 @@ class UnreadableCallback(ReceiverError):
 
 
 class UnreadablePackage(ReceiverError):
-    """What OneSpan showed of a package cannot be read."""
+    """The package in OneSpan's answer cannot be read."""
 
 
 class OneSpanError(ReceiverError):
-    """OneSpan's REST API did not do what was asked of it."""
+    """A request to OneSpan's REST API failed."""
 
 
 class NoOneSpan(OneSpanError):
-    """There is no OneSpan to ask: set ONESPAN_URL, and ONESPAN_API_KEY or a client id with its secret."""
+    """OneSpan is not configured: set ONESPAN_URL, and ONESPAN_API_KEY or a client id and secret."""
 
 
 class WrongAddress(OneSpanError):
-    """What answers at ONESPAN_URL is not OneSpan's API: is it the address of your region, without a path?"""
+    """The server at ONESPAN_URL is not OneSpan's API: check that it is your region's address, without a path."""
 
 
 class KeyRefused(OneSpanError):
-    """OneSpan does not take our credentials: are they of the region in ONESPAN_URL, and the kind its account takes?"""
+    """OneSpan rejected the credentials: check their kind, and that they belong to the region in ONESPAN_URL."""
 
 
 class NotPermitted(OneSpanError):
-    """Our credentials may not do or see this in OneSpan."""
+    """The credentials do not permit this in OneSpan."""
 
 
 class NotThere(OneSpanError):
-    """OneSpan has no such thing, or none that our credentials can see."""
+    """Not found in OneSpan, or not visible to the credentials."""
 
     def __init__(self, detail: str | None = None, *, answer: Any = None) -> None:
         super().__init__(detail)
-        self.answer = answer  # how it said so
+        self.answer = answer  # OneSpan's 404 answer, for the journal
 
 
 class RefusedByOneSpan(OneSpanError):
-    """OneSpan refuses the request."""
+    """OneSpan rejected the request."""
 
 
 class Throttled(OneSpanError):
-    """OneSpan asks us to come back later."""
+    """OneSpan received too many requests; try again later."""
 
     def __init__(self, seconds: float | None = None) -> None:
         super().__init__(f"in {seconds:.0f} s" if seconds is not None else None)
-        self.seconds = seconds  # how much later, where it says so
+        self.seconds = seconds  # how long to wait; None if OneSpan does not say
 
 
 class OneSpanDown(OneSpanError):
-    """OneSpan does not answer, or with a fault of its own; try again later."""
+    """OneSpan is unavailable; try again later."""
 
 
 class UnsendableRequest(OneSpanError):
-    """The request cannot be sent: a setting, an id or a token has characters that no header or URL can carry."""
+    """The request cannot be sent: a setting, an id or a token has characters that HTTP does not allow."""
 
 
 class UnreadableAnswer(OneSpanError):
@@ -80,15 +80,15 @@ class UnreadableAnswer(OneSpanError):
 
 
 class UnsteadyList(OneSpanError):
-    """OneSpan's list of packages does not add up."""
+    """OneSpan's list of packages is inconsistent."""
 
 
 class NothingTakesIt(ReceiverError):
-    """Neither the database nor the spool can take the callback."""
+    """The callback cannot be stored, neither in the database nor in the spool."""
 
 
 class EntryRefused(ReceiverError):
-    """The database does not take a spooled entry as it is."""
+    """The database rejects a spooled entry."""
 
 
 class QueryTimeout(ReceiverError):
@@ -100,19 +100,19 @@ class HandlerMistake(ReceiverError):
 
 
 class UnderWay(ReceiverError):
-    """A reconcile is under way; wait for its end."""
+    """A reconcile is already running; wait until it ends."""
 
 
 class StillRunning(ReceiverError):
-    """The dispatch is running now; replay it when it has ended."""
+    """The dispatch is running; replay it after it ends."""
 
 
 class MoreThanExpected(ReceiverError):
-    """By now more runs are chosen than were expected."""
+    """More runs match now than were expected."""
 
 
 class TooMany(ReceiverError):
-    """So many runs are chosen that they would keep this request for too long."""
+    """Too many runs match for one request; choose fewer."""
 
 
 class RetryAfter(ReceiverError):
@@ -127,8 +127,8 @@ class RetryAfter(ReceiverError):
 
 
 class GiveUp(ReceiverError):
-    """The handler says that trying again cannot help: a person has to look."""
+    """The handler gives up: a retry cannot help, and a person must fix the cause."""
 
 
 class Discard(ReceiverError):
-    """The handler says that there is nothing to do."""
+    """The handler discards the run: there is nothing to do."""

@@ -1,4 +1,7 @@
-"""Log lines: `noun.participle` and data beside it, never inside. No secret, no signer's e-mail, ever."""
+"""Structured log lines: a `noun.participle` event name, with data in separate fields.
+
+Secrets and e-mail addresses are never logged.
+"""
 
 import io
 import logging
@@ -11,56 +14,57 @@ from typing import Literal, TextIO, cast
 import structlog
 from structlog.typing import Processor
 
-OURS = Path(__file__).parent
-PLACES = 5  # of a traceback: our innermost ones, and the last of all
+APP_DIR = Path(__file__).parent
+TRACEBACK_FRAMES = 5  # the innermost frames in `app/` that are logged; the last frame of all is added
 
 
-class _Patient(io.TextIOBase):
-    """Standard error, or nowhere when it is gone: a line that cannot be written must not end the work it tells of."""
+class _SafeStream(io.TextIOBase):
+    """Standard error that ignores write errors, so that a closed stream never interrupts the work being logged."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write if that is possible."""
+        """Write the text; drop it if the stream is closed."""
         with suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush if that is possible."""
+        """Flush; do nothing if the stream is closed."""
         with suppress(OSError, ValueError):
             self._stream.flush()
 
 
 def what_and_where(error: BaseException) -> dict[str, object]:
-    """An error for a log line: its kind and place, never its text, which may quote a row, and with it a person.
+    """Return the fields that describe an error in a log line: its type and where it was raised.
 
-    A database's error is called by its own name, such as `UndefinedTable`.
+    The message is left out, because it may quote a row with personal data.
+    For a database error the type is the driver's, such as `UndefinedTable`.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames[:-1] if OURS in Path(frame.filename).parents]
-    where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in [*ours[-PLACES:], *frames[-1:]]]
+    app_frames = [frame for frame in frames[:-1] if APP_DIR in Path(frame.filename).parents]
+    where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in [*app_frames[-TRACEBACK_FRAMES:], *frames[-1:]]]
     return {"error": type(getattr(error, "orig", None) or error).__name__, "where": where}
 
 
-def configure(form: Literal["json", "text"]) -> None:
-    """Write our lines to standard error: as JSON for machines, as text for people."""
-    last: Processor = (
+def configure(log_format: Literal["json", "text"]) -> None:
+    """Write log lines to standard error, as JSON or as readable text."""
+    renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        if form == "text"
+        if log_format == "text"
         else structlog.processors.JSONRenderer()
     )
-    # APScheduler would print tracebacks of its own; a turn that fails is logged where it is offered.
+    # Silence APScheduler's own tracebacks; the scheduler module logs a failed turn.
     logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            last,
+            renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Patient(sys.stderr))),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _SafeStream(sys.stderr))),
         cache_logger_on_first_use=False,
     )

@@ -1,7 +1,7 @@
-"""Callbacks as OneSpan sends them: what they say. No I/O.
+"""Parse the callbacks that OneSpan sends. No I/O.
 
-A callback's body is one JSON object with `name`, `packageId` and, mostly,
-`sessionUser`, `createdDate`, `message`, `documentId`; there is no id, no signature and no state in it.
+The body of a callback is a JSON object with `name`, `packageId` and usually `sessionUser`, `createdDate`,
+`message` and `documentId`. It has no id, no signature and no state.
 """
 
 import hashlib
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.errors import UnreadableCallback
-from app.onespan.catalogue import ABOUT_SIGNER, wire_name
+from app.onespan.catalogue import NAMES_SIGNER, wire_name
 
-# OneSpan's documented sizes, in characters; those of `name` and `newRoleId` are ours, it documents none.
-SIZES = {"name": 255, "packageId": 255, "sessionUser": 255, "documentId": 256, "newRoleId": 256}
-IDS = tuple(SIZES)
-KNOWN = ("name", "packageId", "sessionUser", "documentId", "message", "createdDate")
-DIGITS = 18  # of a whole number that fits 64 bits
-DEPTH = 20  # levels of nesting we read; OneSpan's own callbacks have two
+# Maximum lengths in characters. OneSpan documents them, except those of `name` and `newRoleId`.
+MAX_LENGTHS = {"name": 255, "packageId": 255, "sessionUser": 255, "documentId": 256, "newRoleId": 256}
+ID_MEMBERS = tuple(MAX_LENGTHS)
+COMMON_MEMBERS = ("name", "packageId", "sessionUser", "documentId", "message", "createdDate")
+MAX_INTEGER_CHARACTERS = 18  # of an integer that fits into 64 bits
+MAX_DEPTH = 20  # levels of nesting that are accepted; OneSpan's callbacks have two
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """What one callback says. Times are aware and UTC; `happened_at` is None where OneSpan gave no `createdDate`."""
+    """A parsed callback. `happened_at` is aware and UTC; None if OneSpan gave no `createdDate`."""
 
     name: str
     package_id: str
@@ -36,13 +36,13 @@ class Callback:
 
     @property
     def signer_id(self) -> str | None:
-        """The signer it is about, where OneSpan's documentation says that `sessionUser` names one."""
-        return self.session_user if self.name in ABOUT_SIGNER else None
+        """The signer concerned, if OneSpan's documentation says that `sessionUser` is a signer."""
+        return self.session_user if self.name in NAMES_SIGNER else None
 
     @property
     def fingerprint(self) -> str:
-        """64 hex digits, the same for every telling of one fact, whatever its white space or order of members."""
-        said = [
+        """64 hex digits that identify the event, independent of the white space and order of members in the body."""
+        fields = [
             self.name,
             self.package_id,
             self.session_user,
@@ -51,21 +51,21 @@ class Callback:
             self.happened_at.isoformat() if self.happened_at else None,
             self.extra,
         ]
-        text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_callback(body: bytes) -> Callback:
-    """Read one callback's body.
+    """Parse the body of one callback.
 
-    Nulls count as absent, `@class` is OneSpan's Java speaking and says nothing, members we do not know are kept
-    in `extra`. Raises `UnreadableCallback`, whose text says what is wrong with the body.
+    Nulls count as absent. `@class`, the name of OneSpan's Java class, is dropped. Unknown members go into `extra`.
+    Raises `UnreadableCallback`, whose message says what is wrong with the body.
     """
     members = _members(body)
     for name in ("name", "packageId"):
         if not members.get(name):
             raise UnreadableCallback(f"there is no {name}")
-    for name in (*KNOWN, "newRoleId"):
+    for name in (*COMMON_MEMBERS, "newRoleId"):
         _check(name, members.get(name))
     message = members.get("message")
     return Callback(
@@ -75,7 +75,7 @@ def read_callback(body: bytes) -> Callback:
         document_id=_text(members.get("documentId")),
         message=clean(str(message)) if message else None,
         happened_at=_instant(members.get("createdDate")),
-        extra={clean(k): _cleaned(v) for k, v in sorted(members.items()) if k not in KNOWN and k != "@class"},
+        extra={clean(k): _cleaned(v) for k, v in sorted(members.items()) if k not in COMMON_MEMBERS and k != "@class"},
     )
 
 
@@ -83,15 +83,15 @@ def _members(body: bytes) -> dict[str, object]:
     try:
         value = json.loads(
             body.decode("utf-8-sig"),
-            object_pairs_hook=_once_each,
-            parse_int=_whole,
+            object_pairs_hook=_reject_duplicates,
+            parse_int=_integer,
             parse_float=_number,
-            parse_constant=_no_number,
+            parse_constant=_reject_constant,
         )
     except UnicodeDecodeError:
         raise UnreadableCallback("it is not UTF-8") from None
     except RecursionError:
-        raise UnreadableCallback("it nests too deep") from None
+        raise UnreadableCallback("it is nested too deeply") from None
     except ValueError as error:
         raise UnreadableCallback(f"it is not JSON ({error})") from None
     if not isinstance(value, dict):
@@ -100,35 +100,35 @@ def _members(body: bytes) -> dict[str, object]:
     return {name: member for name, member in value.items() if member is not None}
 
 
-def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _reject_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise UnreadableCallback("a member is there twice, so it is not clear which one is meant")
+        raise UnreadableCallback("a member occurs twice")
     return members
 
 
-def _whole(text: str) -> int | str:
-    return int(text) if len(text) <= DIGITS else text  # what no database column holds stays as it was written
+def _integer(text: str) -> int | str:
+    return int(text) if len(text) <= MAX_INTEGER_CHARACTERS else text  # larger than a database column: keep the text
 
 
 def _number(text: str) -> float | str:
     return float(text) if math.isfinite(float(text)) else text
 
 
-def _no_number(text: str) -> object:
+def _reject_constant(text: str) -> object:
     raise UnreadableCallback(f"{text} is not a JSON number")
 
 
 def _check_depth(value: object) -> None:
     level = [value]
-    for _ in range(DEPTH):
-        level = [item for inner in level for item in _inside(inner)]
+    for _ in range(MAX_DEPTH):
+        level = [item for parent in level for item in _children(parent)]
         if not level:
             return
-    raise UnreadableCallback("it nests too deep")
+    raise UnreadableCallback("it is nested too deeply")
 
 
-def _inside(value: object) -> Iterable[object]:
+def _children(value: object) -> Iterable[object]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
@@ -139,10 +139,10 @@ def _check(name: str, value: object) -> None:
         return
     if not isinstance(value, str):
         raise UnreadableCallback(f"{name} is not a text")
-    if len(value) > SIZES.get(name, len(value)):
-        raise UnreadableCallback(f"{name} is longer than {SIZES[name]} characters")
-    if name in IDS and clean(value) != value:
-        raise UnreadableCallback(f"{name} has characters that no id has")
+    if len(value) > MAX_LENGTHS.get(name, len(value)):
+        raise UnreadableCallback(f"{name} is longer than {MAX_LENGTHS[name]} characters")
+    if name in ID_MEMBERS and clean(value) != value:
+        raise UnreadableCallback(f"{name} has characters that are not allowed in an id")
 
 
 def _text(value: object) -> str | None:
@@ -153,20 +153,20 @@ def _instant(value: object) -> datetime | None:
     if not value:
         return None
     try:
-        moment = datetime.fromisoformat(str(value).strip().upper())  # RFC 3339 takes a z for a Z
+        moment = datetime.fromisoformat(str(value).strip().upper())  # RFC 3339 allows a lower-case z
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UnreadableCallback("createdDate is not a date") from None
 
 
 def clean(text: str) -> str:
-    """Text that every database takes: without NUL, without half of a surrogate pair."""
+    """Return text that every database accepts: NUL and lone surrogates are replaced."""
     return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def is_id(text: str) -> bool:
-    """Whether a package may have this id."""
-    return 0 < len(text) <= SIZES["packageId"] and clean(text) == text
+    """Whether the text is a valid package id."""
+    return 0 < len(text) <= MAX_LENGTHS["packageId"] and clean(text) == text
 
 
 def _cleaned(value: object) -> object:

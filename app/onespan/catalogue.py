@@ -1,8 +1,8 @@
-"""The events OneSpan Sign tells, and what each one claims.
+"""The catalogue of OneSpan Sign's events, and what each one claims.
 
-Names are OneSpan's wire spelling. Sources: the event tables of OneSpan's callback documentation
+Names are spelled as on the wire. Sources: the event tables of OneSpan's callback documentation
 (docs.onespan.com, "Setting up callback notifications"), the `Callback.events` enum of its OpenAPI document
-11.51, and `NotificationEvent` in its Java and .NET SDKs. `docs/onespan.md` says which source has which name.
+11.51, and `NotificationEvent` in its Java and .NET SDKs. `docs/onespan.md` lists the names in each source.
 """
 
 import difflib
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-# A signer who signs or declines is there, in reach and not locked out, whatever we were told before.
+# A signer who signs or declines is not locked, and their e-mail works, even if earlier events said otherwise.
 SIGNING = {"locked": False, "email_bounce": None, "kba": False}
 
 
@@ -18,9 +18,10 @@ SIGNING = {"locked": False, "email_bounce": None, "kba": False}
 class EventType:
     """One kind of event.
 
-    `package` and `signer` are the attributes it claims of the package and of the signer in `sessionUser`;
-    `carries` are the members it has beside the common ones; `by_signer` says that `sessionUser` is a signer
-    (otherwise it may as well be the sender); `starts` that the package begins with it, so `sessionUser` is its sender.
+    `package` and `signer` are the attributes it claims of the package, and of the signer in `sessionUser`.
+    `carries` are the members it has besides the common ones. `by_signer`: `sessionUser` is always a signer;
+    otherwise it may be the sender. `starts`: the event creates the package, so `sessionUser` is its sender.
+    `needs_fetch`: the package must be fetched afterwards.
     """
 
     name: str
@@ -30,11 +31,11 @@ class EventType:
     carries: tuple[str, ...] = ()
     by_signer: bool = False
     starts: bool = False
-    surprises: bool = False
+    needs_fetch: bool = False
 
 
 def _status(value: str, **more: object) -> dict[str, object]:
-    """A status step; whatever it is, the package no longer waits for its sender to complete it."""
+    """Return the claims of a status change. After any change the package no longer waits for its sender."""
     return {"status": value, "ready": False, **more}
 
 
@@ -47,26 +48,28 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "a package was created",
                 package=_status("DRAFT", type="PACKAGE"),
                 starts=True,
-                surprises=True,
+                needs_fetch=True,
             ),
             EventType(
                 "TEMPLATE_CREATE",
                 "a template was created",
                 package=_status("DRAFT", type="TEMPLATE"),
                 starts=True,
-                surprises=True,
+                needs_fetch=True,
             ),
-            EventType("PACKAGE_ACTIVATE", "a package was sent to its signers", package=_status("SENT"), surprises=True),
-            EventType("PACKAGE_DEACTIVATE", "a sent package went back to draft", package=_status("DRAFT")),
+            EventType(
+                "PACKAGE_ACTIVATE", "a package was sent for signature", package=_status("SENT"), needs_fetch=True
+            ),
+            EventType("PACKAGE_DEACTIVATE", "a sent package returned to draft", package=_status("DRAFT")),
             EventType(
                 "PACKAGE_READY_FOR_COMPLETE",
-                "all have signed and the sender must complete the package",
+                "all signers have signed and the sender must complete the package",
                 package={"ready": True},
             ),
             EventType("PACKAGE_COMPLETE", "the package is complete", package=_status("COMPLETED")),
             EventType(
                 "PACKAGE_DECLINE",
-                "a signer declined, and with them the package",
+                "a signer declined, so the package is declined",
                 package=_status("DECLINED"),
                 signer={**SIGNING, "declined": True},
                 carries=("message",),
@@ -84,16 +87,19 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
             EventType("PACKAGE_ARCHIVE", "a completed package was archived", package=_status("ARCHIVED")),
             EventType("PACKAGE_TRASH", "the package was moved to the trash", package={"trashed": True}),
             EventType(
-                "PACKAGE_RESTORE", "the package came back from the trash", package={"trashed": False}, surprises=True
+                "PACKAGE_RESTORE",
+                "the package was restored from the trash",
+                package={"trashed": False},
+                needs_fetch=True,
             ),
-            EventType("PACKAGE_DELETE", "the package was deleted for good", package={"deleted": True}),
+            EventType("PACKAGE_DELETE", "the package was permanently deleted", package={"deleted": True}),
             EventType(
                 "PACKAGE_ATTACHMENT",
                 "a signer uploaded an attachment",
                 signer=SIGNING,
                 carries=("message",),
                 by_signer=True,
-                surprises=True,
+                needs_fetch=True,
             ),
             EventType(
                 "DOCUMENT_SIGNED",
@@ -105,12 +111,15 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
             EventType("DOCUMENT_VIEWED", "a document was viewed", carries=("documentId",)),
             EventType(
                 "SIGNER_COMPLETE",
-                "a signer has signed everything asked of them",
+                "a signer finished signing",
                 signer={**SIGNING, "done": True},
                 by_signer=True,
             ),
             EventType(
-                "SIGNER_LOCKED", "a signer failed to authenticate too often", signer={"locked": True}, by_signer=True
+                "SIGNER_LOCKED",
+                "a signer was locked after failed authentication attempts",
+                signer={"locked": True},
+                by_signer=True,
             ),
             EventType(
                 "KBA_FAILURE",
@@ -118,53 +127,53 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 signer={"kba": True},
                 by_signer=True,
             ),
-            EventType("EMAIL_BOUNCE", "an e-mail to a signer came back", carries=("message",)),
+            EventType("EMAIL_BOUNCE", "an e-mail to a signer bounced", carries=("message",)),
             EventType(
                 "ROLE_REASSIGN",
-                "a signer handed the seat to somebody else",
+                "a signer reassigned signing to another person",
                 signer={"reassigned": True},
                 carries=("newRoleId",),
-                surprises=True,
+                needs_fetch=True,
             ),
             EventType(
                 "COBROWSE_REQUEST",
-                "a signer asks the sender for a co-browsing session",
+                "a signer requested a co-browsing session with the sender",
                 carries=("phone", "comment", "selectedSupportBusinessHours"),
             ),
         )
     }
 )
 
-# Whose id `sessionUser` is, beside the events by a signer: of PACKAGE_COMPLETE OneSpan's documentation says
-# that it is the last signer, of the others that the signer is who it is about.
-ABOUT_SIGNER = frozenset(
+# Events whose `sessionUser` is a signer's id. Besides the events by a signer, OneSpan's documentation says that it is
+# the last signer for PACKAGE_COMPLETE, and the signer concerned for the others.
+NAMES_SIGNER = frozenset(
     {name for name, kind in CATALOGUE.items() if kind.by_signer}
     | {"PACKAGE_COMPLETE", "DOCUMENT_VIEWED", "EMAIL_BOUNCE", "ROLE_REASSIGN", "COBROWSE_REQUEST"}
 )
 
-# The SDKs' constant for it ends in -ION, the wire does not (NotificationEvent in both SDKs); both mean one event.
+# The SDKs' constant ends in -ION, the name on the wire does not (NotificationEvent in both SDKs).
 SPELLINGS = MappingProxyType({"PACKAGE_READY_FOR_COMPLETION": "PACKAGE_READY_FOR_COMPLETE"})
 
-# Named by OneSpan's documentation, but not by the `Callback.events` enum of its OpenAPI document 11.51: whether they
-# can be registered by the API, nobody says.
+# Events in OneSpan's documentation that are missing from the `Callback.events` enum of its OpenAPI document 11.51.
+# Whether the API accepts them in a registration is not documented.
 UNPUBLISHED = frozenset({"DOCUMENT_VIEWED", "COBROWSE_REQUEST"})
 
-# Statuses in the order of a package's life; it breaks ties between claims of one and the same instant.
+# Statuses in lifecycle order, which breaks ties between claims of the same instant.
 STATUSES = ("DRAFT", "SENT", "EXPIRED", "DECLINED", "OPTED_OUT", "COMPLETED", "ARCHIVED")
 
-UNKNOWN = EventType("", "an event this version does not know")
+UNKNOWN = EventType("", "an event that this version does not know")
 
 
 def wire_name(name: str) -> str:
-    """The one spelling under which an event is kept, whichever came in."""
+    """Return the spelling under which an event is stored."""
     return SPELLINGS.get(name, name)
 
 
 def nearest_name(name: str) -> str | None:
-    """The event that is probably meant by a name that is none's."""
+    """Return the known event whose name is closest to a misspelt one, or None."""
     return next(iter(difflib.get_close_matches(name.upper(), CATALOGUE, n=1)), None)
 
 
 def event_type(name: str) -> EventType:
-    """What we know of an event of this name; of an unknown one nothing, and so it claims nothing."""
+    """Return the catalogue's entry for a name; an unknown event claims nothing."""
     return CATALOGUE.get(name, UNKNOWN)

@@ -1,6 +1,6 @@
-"""OneSpan Sign's REST API, as far as the service and its handlers need it. Nobody else speaks to OneSpan.
+"""The client of OneSpan Sign's REST API, for the service and its handlers.
 
-Paths are those of the published OpenAPI document 11.51. Every call may raise what is below `OneSpanError`.
+Paths are those of the published OpenAPI document 11.51. Every call may raise a subclass of `OneSpanError`.
 """
 
 import os
@@ -19,31 +19,31 @@ from app.errors import NoOneSpan, NotThere, WrongAddress
 from app.onespan.auth import Connection
 from app.onespan.claims import AHEAD
 from app.onespan.transport import (
-    BACKOFF,
+    BACKOFF_SECONDS,
     TIMEOUTS,
     UNAUTHORIZED,
     check,
-    faults_explained,
-    is_no_page,
-    is_onespans,
+    is_not_html,
+    is_onespan_error,
     new_session,
-    read_json,
-    read_json_if_any,
+    parse_json,
+    parse_json_if_any,
     reason,
+    translated_faults,
 )
 
 NOT_FOUND = 404
-CHUNK = 64 * 1024  # bytes of a file held in memory
-GRAIN = timedelta(seconds=1)  # of a `Date` header
-LAST_MOMENT = timedelta(milliseconds=999)  # of the second that a header says: OneSpan's times have milliseconds
+CHUNK_BYTES = 64 * 1024  # of a file, in memory
+DATE_RESOLUTION = timedelta(seconds=1)  # of a `Date` header
+SECOND_END = timedelta(milliseconds=999)  # the end of a `Date` header's second, in OneSpan's milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """JSON as OneSpan answered it, and its bytes.
+    """An answer of OneSpan: the parsed JSON and its bytes.
 
-    `read_at` is a time of OneSpan's clock before it looked, so whatever had happened by then is in the answer;
-    nothing that happened after `answered_at` is. A clock that is far ahead of ours is not believed.
+    `read_at` and `answered_at` are times of OneSpan's clock. The answer includes everything that happened before
+    `read_at`, and nothing that happened after `answered_at`. A clock that is far ahead is ignored.
     """
 
     json: Any
@@ -53,42 +53,42 @@ class Answer:
 
 
 class OneSpan:
-    """The client. Any number of threads may use one. Not connected, every call raises `NoOneSpan`."""
+    """A thread-safe client. While it is not connected, every call raises `NoOneSpan`."""
 
-    def __init__(self, *, backoff: float = BACKOFF) -> None:
+    def __init__(self, *, backoff: float = BACKOFF_SECONDS) -> None:
         self._connection: Connection | None = None
         self._clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._session = new_session(backoff=backoff)
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a OneSpan to ask."""
+        """Whether OneSpan is configured."""
         return self._connection is not None
 
     def connect(self, connection: Connection | None, *, clock: Callable[[], datetime] | None = None) -> None:
-        """Ask this OneSpan from now on. `clock` is ours, where it is not this machine's."""
+        """Use this connection from now on. `clock` replaces the machine's clock."""
         self._connection = connection
         self._clock = clock or self._clock
 
     @property
     def name(self) -> str | None:
-        """A name for the credentials, which tells nothing of them."""
-        return self._connection.access.name if self._connection else None
+        """A name that identifies the credentials and reveals nothing about them."""
+        return self._connection.credentials.name if self._connection else None
 
     def package(self, package_id: str) -> Answer:
-        """One package, whole (`GET /api/packages/{packageId}`)."""
+        """Get one package with all its parts (`GET /api/packages/{packageId}`)."""
         return self._get(f"/api/packages/{_part(package_id)}")
 
     def packages(self, **query: str | int) -> Answer:
-        """A page of packages (`GET /api/packages`): `{"count", "results"}`. The parameters are OneSpan's."""
+        """Get a page of packages (`GET /api/packages`): `{"count", "results"}`. The parameters are OneSpan's."""
         return self._get("/api/packages", query=query)
 
     def signed_document(self, package_id: str, document_id: str, *, to: Path) -> Path:
-        """Save one document as PDF, with the signatures it has so far."""
+        """Save one document as PDF, with its signatures so far."""
         return self._save(f"/api/packages/{_part(package_id)}/documents/{_part(document_id)}/pdf", to)
 
     def signed_documents(self, package_id: str, *, to: Path) -> Path:
-        """Save all documents of a package, as one zip."""
+        """Save all documents of a package as one zip."""
         return self._save(f"/api/packages/{_part(package_id)}/documents/zip", to)
 
     def evidence(self, package_id: str, *, to: Path) -> Path:
@@ -96,81 +96,81 @@ class OneSpan:
         return self._save(f"/api/packages/{_part(package_id)}/evidence/summary", to)
 
     def attachment(self, package_id: str, attachment_id: str, *, to: Path) -> Path:
-        """Save what a signer uploaded for one requirement; its id is in the role's `attachmentRequirements`."""
+        """Save one attachment of a signer; its id is in the role's `attachmentRequirements`."""
         return self._save(f"/api/packages/{_part(package_id)}/attachment/{_part(attachment_id)}", to)
 
     def attachments(self, package_id: str, *, to: Path, role_id: str | None = None) -> Path:
-        """Save all attachments as one zip; only those of one role where it is named."""
+        """Save all attachments, or those of one role, as one zip."""
         of_role = f"/{_part(role_id)}" if role_id else ""
         return self._save(f"/api/packages/{_part(package_id)}/attachment/zip{of_role}", to)
 
     def audit_trail(self, package_id: str) -> list[dict[str, Any]]:
-        """What happened in a package, step by step, as OneSpan's `audit-events`: has names and IP addresses."""
-        told = self._get(f"/api/packages/{_part(package_id)}/audit").json
-        events = told.get("audit-events") if isinstance(told, dict) else None
-        return [one for one in events if isinstance(one, dict)] if isinstance(events, list) else []
+        """Get OneSpan's `audit-events` of a package. They contain names and IP addresses."""
+        answer = self._get(f"/api/packages/{_part(package_id)}/audit").json
+        events = answer.get("audit-events") if isinstance(answer, dict) else None
+        return [event for event in events if isinstance(event, dict)] if isinstance(events, list) else []
 
     def unlock(self, package_id: str, role_id: str) -> None:
-        """Let a locked signer try again. `Signer.role_id` names the role."""
-        self._tell(f"/api/packages/{_part(package_id)}/roles/{_part(role_id)}/unlock")
+        """Unlock a locked signer. `Signer.role_id` is the role."""
+        self._post(f"/api/packages/{_part(package_id)}/roles/{_part(role_id)}/unlock")
 
     def remind(self, package_id: str, role_id: str) -> None:
-        """Mail the signers of a role that they are expected."""
-        self._tell(f"/api/packages/{_part(package_id)}/roles/{_part(role_id)}/notifications")
+        """Send the signers of a role a reminder by e-mail."""
+        self._post(f"/api/packages/{_part(package_id)}/roles/{_part(role_id)}/notifications")
 
     def callback(self) -> Answer:
-        """The registered callback: `{"url", "key", "events"}`, the key in clear (`GET /api/callback`).
+        """Get the registered callback: `{"url", "key", "events"}`, with the key in plain text (`GET /api/callback`).
 
-        How OneSpan says that there is none is not documented: expect `{}`, nulls, None, and `NotThere`. A 404 that is
-        not OneSpan's own is a `WrongAddress`.
+        OneSpan does not document its answer without a registration: expect `{}`, nulls, None or `NotThere`.
+        A 404 that does not have the form of OneSpan's errors raises `WrongAddress`.
         """
-        return self._get("/api/callback", read=read_json_if_any, is_denial=is_onespans)
+        return self._get("/api/callback", parse=parse_json_if_any, is_not_found=is_onespan_error)
 
     def register_callback(self, *, url: str, key: str, events: list[str]) -> None:
-        """Register a callback in place of the one before (`POST /api/callback`)."""
-        self._tell("/api/callback", {"url": url, "key": key, "events": events})
+        """Register a callback, replacing the previous one (`POST /api/callback`)."""
+        self._post("/api/callback", {"url": url, "key": key, "events": events})
 
     def _get(
         self,
         path: str,
         *,
         query: Mapping[str, str | int] | None = None,
-        read: Callable[[requests.Response], Any] = read_json,
-        is_denial: Callable[[requests.Response], bool] = is_no_page,
+        parse: Callable[[requests.Response], Any] = parse_json,
+        is_not_found: Callable[[requests.Response], bool] = is_not_html,
     ) -> Answer:
-        with self._asked("GET", path, is_denial=is_denial, params=query) as answer:
-            return Answer(read(answer), answer.content, *_looked(answer, now=self._clock()))
+        with self._request("GET", path, is_not_found=is_not_found, params=query) as answer:
+            return Answer(parse(answer), answer.content, *_looked(answer, now=self._clock()))
 
-    def _tell(self, path: str, what: object = None) -> None:
-        with self._asked("POST", path, json={} if what is None else what) as answer:
-            answer.content  # noqa: B018  (read to its end, so that the connection is free again)
+    def _post(self, path: str, body: object = None) -> None:
+        with self._request("POST", path, json={} if body is None else body) as answer:
+            answer.content  # noqa: B018  (reads to the end, so that the connection can be reused)
 
     def _save(self, path: str, to: Path) -> Path:
-        """Stream a file to disk. It gets its name only when it is whole, and replaces one of that name."""
-        with self._asked("GET", path, stream=True) as answer, _whole(to) as file:
-            for chunk in answer.iter_content(CHUNK):
+        """Stream a file to disk. It appears under its name only when complete, and replaces an existing file."""
+        with self._request("GET", path, stream=True) as answer, _atomic_file(to) as file:
+            for chunk in answer.iter_content(CHUNK_BYTES):
                 file.write(chunk)
         return to
 
     @contextmanager
-    def _asked(
+    def _request(
         self,
         method: Literal["GET", "POST"],
         path: str,
         *,
-        is_denial: Callable[[requests.Response], bool] = is_no_page,
+        is_not_found: Callable[[requests.Response], bool] = is_not_html,
         **more: Any,
     ) -> Iterator[requests.Response]:
         if self._connection is None:
             raise NoOneSpan
-        with faults_explained(self._connection.address):
+        with translated_faults(self._connection.address):
             answer = self._send(method, path, self._connection, **more)
-            if answer.status_code == UNAUTHORIZED and self._connection.access.renew(answer.request):
+            if answer.status_code == UNAUTHORIZED and self._connection.credentials.renew(answer.request):
                 answer.close()
                 answer = self._send(method, path, self._connection, **more)
             with answer:
-                if answer.status_code == NOT_FOUND and not is_denial(answer):
-                    raise WrongAddress(f"{self._connection.address} answers 404, and not as OneSpan does")
+                if answer.status_code == NOT_FOUND and not is_not_found(answer):
+                    raise WrongAddress(f"{self._connection.address} answers 404, but not in OneSpan's form")
                 if answer.status_code == NOT_FOUND:
                     raise NotThere(reason(answer), answer=Answer(None, b"", *_looked(answer, now=self._clock())))
                 check(answer)
@@ -180,47 +180,47 @@ class OneSpan:
         return self._session.request(
             method,
             connection.address + path,
-            auth=connection.access,
+            auth=connection.credentials,
             headers={"Accept": "application/json, */*"},
             timeout=TIMEOUTS,
-            allow_redirects=False,  # the API has none; a redirect leads to a login page, or to another region
+            allow_redirects=False,  # the API does not redirect; a redirect leads to a login page or another region
             **more,
         )
 
 
 def _looked(answer: requests.Response, *, now: datetime) -> tuple[datetime, datetime]:
-    """Between which times OneSpan looked: its `Date`, less what all tries took.
+    """Return `read_at` and `answered_at` of an answer: its `Date`, less the duration of all attempts.
 
-    Without one that can be believed our clock must do. On both sides there is the header's grain.
+    Without a valid `Date` the local clock is used. Both times allow for the resolution of the header.
     """
     try:
         answered = parsedate_to_datetime(answer.headers["Date"])
         answered = answered.replace(tzinfo=answered.tzinfo or UTC).astimezone(UTC)
-        read_at = answered - answer.elapsed - GRAIN
+        read_at = answered - answer.elapsed - DATE_RESOLUTION
         if read_at <= now + AHEAD:
-            return read_at, answered + LAST_MOMENT
+            return read_at, answered + SECOND_END
     except (KeyError, ValueError, TypeError, OverflowError):
         pass
-    return now - answer.elapsed - GRAIN, now + GRAIN
+    return now - answer.elapsed - DATE_RESOLUTION, now + DATE_RESOLUTION
 
 
 @contextmanager
-def _whole(to: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under its name when it is whole and on the disk, or not at all."""
+def _atomic_file(to: Path) -> Iterator[IO[bytes]]:
+    """Open a file that appears under its name only when it is complete and synced to disk."""
     to.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = to.with_name(f".{to.name}.{os.getpid()}.part")
+    partial = to.with_name(f".{to.name}.{os.getpid()}.part")
     try:
-        with unfinished.open("wb") as file:
+        with partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(to)
+        partial.replace(to)
     finally:
-        unfinished.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
-def _part(of_path: str) -> str:
-    """An id as one part of a path: OneSpan's end in `=`, and may have anything in them."""
-    if of_path in ("", ".", ".."):
-        raise NotThere("no id is like that")  # and as a part of a path it means another place
-    return quote(of_path, safe="")
+def _part(object_id: str) -> str:
+    """Quote an id as one part of a path; OneSpan's ids end in `=` and may contain any character."""
+    if object_id in ("", ".", ".."):
+        raise NotThere("this is not a valid id")  # as part of a path it would lead elsewhere
+    return quote(object_id, safe="")

@@ -1,67 +1,72 @@
-"""What makes us ask OneSpan: a callback that does not fit what we know, or that tells less than we need. Pure."""
+"""The rules that decide which callbacks require a fetch from OneSpan. Pure.
+
+A fetch is needed after a callback that contradicts the stored state, or that does not describe the whole change.
+"""
 
 from collections.abc import Callable, Mapping
 
 from app.onespan.callbacks import Callback
 from app.onespan.catalogue import event_type
-from app.onespan.lifecycle import STEPS
+from app.onespan.lifecycle import TRANSITIONS
 from app.onespan.values import Package
 
 CONSENT = "default-consent"
-WAITING = ("PENDING", "LOCKED")
-# Structural events that need no asking where this holds: then the callback has told all that a reading would show.
-TELLS_ALL: Mapping[str, Callable[[Callback, Package | None], bool]] = {
+OPEN_STATUSES = ("PENDING", "LOCKED")
+# Structural events that need no fetch under a condition: then the callback describes the whole change.
+SELF_CONTAINED: Mapping[str, Callable[[Callback, Package | None], bool]] = {
     "PACKAGE_ATTACHMENT": lambda callback, _: bool(callback.message),
     "PACKAGE_RESTORE": lambda _, before: bool(before and before.trashed),
 }
 
 
 def surprise(callback: Callback, *, before: Package | None, after: Package, late: bool = False) -> str | None:
-    """Why a callback wants its package to be read, in one word; None where it told all there is.
+    """Return why the package must be fetched after this callback, in one word; None if no fetch is needed.
 
-    `before` and `after` are the package as it was believed to be before and after the callback. `late`: it changed
-    what OneSpan has shown since, when this had happened already.
+    `before` and `after` are the package before and after the callback. `late`: the callback changed a value,
+    although a newer snapshot or list page had already shown the package.
     """
     reasons = {
         "unknown": before is None or before.read_at is None,
-        "structure": event_type(callback.name).surprises and not _tells_all(callback, before),
-        "step": _is_no_step(callback, before, after),
-        "signer": not _knows_signer(callback, before) or _brings_somebody(before, after),
-        "document": not _knows_document(callback, before),
+        "structure": event_type(callback.name).needs_fetch and not _is_self_contained(callback, before),
+        "step": _is_unexpected_status(callback, before, after),
+        "signer": not _is_known_signer(callback, before) or _adds_signer(before, after),
+        "document": not _is_known_document(callback, before),
         "late": late,
-        "open signers": after.status == "COMPLETED" and any(one.status in WAITING for one in after.signers),
+        "open signers": after.status == "COMPLETED" and any(signer.status in OPEN_STATUSES for signer in after.signers),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _tells_all(callback: Callback, before: Package | None) -> bool:
-    holds = TELLS_ALL.get(callback.name)
-    return holds is not None and holds(callback, before)
+def _is_self_contained(callback: Callback, before: Package | None) -> bool:
+    condition = SELF_CONTAINED.get(callback.name)
+    return condition is not None and condition(callback, before)
 
 
-def _is_no_step(callback: Callback, before: Package | None, after: Package) -> bool:
-    """A status that cannot come after the one we knew, or one that is older than what we have read since."""
-    arrived = event_type(callback.name).package.get("status")
-    if not isinstance(arrived, str):
+def _is_unexpected_status(callback: Callback, before: Package | None, after: Package) -> bool:
+    """Whether the claimed status cannot follow the stored one, or is older than a newer snapshot's."""
+    claimed = event_type(callback.name).package.get("status")
+    if not isinstance(claimed, str):
         return False
-    known = (before.status or "") if before else ""
-    if arrived == known:
+    stored = (before.status or "") if before else ""
+    if claimed == stored:
         return bool(before and before.status_at == after.status_at and callback.happened_at != after.status_at)
-    if arrived != after.status:
+    if claimed != after.status:
         return True
-    return STEPS.get((known, arrived), "") != callback.name
+    return TRANSITIONS.get((stored, claimed), "") != callback.name
 
 
-def _knows_signer(callback: Callback, package: Package | None) -> bool:
-    who = callback.session_user if event_type(callback.name).by_signer else None
-    return who is None or any(who in (one.id, one.role_id) for one in (package.signers if package else ()))
+def _is_known_signer(callback: Callback, package: Package | None) -> bool:
+    user = callback.session_user if event_type(callback.name).by_signer else None
+    signers = package.signers if package else ()
+    return user is None or any(user in (signer.id, signer.role_id) for signer in signers)
 
 
-def _brings_somebody(before: Package | None, after: Package) -> bool:
-    """Whether somebody is a signer now of whom nobody knew."""
-    return bool({one.id for one in after.signers} - {one.id for one in (before.signers if before else ())})
+def _adds_signer(before: Package | None, after: Package) -> bool:
+    """Whether the callback added a signer who was not known before."""
+    known = {signer.id for signer in before.signers} if before else set()
+    return bool({signer.id for signer in after.signers} - known)
 
 
-def _knows_document(callback: Callback, package: Package | None) -> bool:
+def _is_known_document(callback: Callback, package: Package | None) -> bool:
     documents = package.documents if package else ()
-    return callback.document_id in (None, CONSENT, *(one.id for one in documents))
+    return callback.document_id in (None, CONSENT, *(document.id for document in documents))

@@ -1,4 +1,4 @@
-"""The ways of a package from status to status, as OneSpan documents them. Pure."""
+"""The status transitions of a package, as OneSpan documents them. Pure."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -6,13 +6,13 @@ from functools import cache
 
 from app.onespan.catalogue import event_type
 
-UNBORN = ""
-# Those of accounts that archive with Arkhineo (OneSpan's guide to external archiving); they come after COMPLETED.
+NOT_CREATED = ""
+# Statuses of accounts that archive with Arkhineo (OneSpan's guide to external archiving); they follow COMPLETED.
 ARCHIVAL = ("ARCHIVAL_PENDING", "ARCHIVAL_VALIDATING", "ARCHIVAL_INTERVENTION_REQUIRED", "ARCHIVAL_COMPLETED")
-SIGNED = frozenset({"COMPLETED", "ARCHIVED", *ARCHIVAL})  # who is there has been complete
-# (from, to) → the event that tells this step; None: OneSpan has none, as far as is known (docs/onespan.md).
-STEPS: Mapping[tuple[str, str], str | None] = {
-    (UNBORN, "DRAFT"): "PACKAGE_CREATE",
+COMPLETE_STATUSES = frozenset({"COMPLETED", "ARCHIVED", *ARCHIVAL})
+# (from, to) → the event of this transition; None: no event is known (docs/onespan.md).
+TRANSITIONS: Mapping[tuple[str, str], str | None] = {
+    (NOT_CREATED, "DRAFT"): "PACKAGE_CREATE",
     ("DRAFT", "SENT"): "PACKAGE_ACTIVATE",
     ("SENT", "DRAFT"): "PACKAGE_DEACTIVATE",
     ("SENT", "COMPLETED"): "PACKAGE_COMPLETE",
@@ -22,43 +22,43 @@ STEPS: Mapping[tuple[str, str], str | None] = {
     ("COMPLETED", "ARCHIVED"): "PACKAGE_ARCHIVE",
     ("DECLINED", "SENT"): "PACKAGE_ACTIVATE",
     ("EXPIRED", "DRAFT"): None,
-    ("DECLINED", "DRAFT"): None,  # its sender edits it, to send it again
+    ("DECLINED", "DRAFT"): None,  # the sender edits it to send it again
     ("ARCHIVED", "COMPLETED"): None,
-    **{("COMPLETED", one): None for one in ARCHIVAL},
+    **{("COMPLETED", status): None for status in ARCHIVAL},
 }
-BORN = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # a layout is born without a word
+CREATION_EVENTS = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # layouts have no event
 
 
 @cache
-def path(start: str | None, end: str | None) -> tuple[str | None, ...]:
-    """The events of the shortest way from one status to another; none where OneSpan documents no way.
+def shortest_path(start: str | None, end: str | None) -> tuple[str | None, ...]:
+    """Return the events of the shortest path from one status to another, empty if OneSpan documents none.
 
-    From or to a status that is not known (None) there is none.
+    The path from or to an unknown status (None) is empty.
     """
-    ways: deque[tuple[str | None, tuple[str | None, ...]]] = deque([(start, ())])
+    queue: deque[tuple[str | None, tuple[str | None, ...]]] = deque([(start, ())])
     seen = {start}
-    while ways:
-        place, way = ways.popleft()
-        if place == end:
-            return way
-        for (here, there), event in STEPS.items():
-            if here == place and there not in seen:
-                seen.add(there)
-                ways.append((there, (*way, event)))
+    while queue:
+        status, path = queue.popleft()
+        if status == end:
+            return path
+        for (before, after), event in TRANSITIONS.items():
+            if before == status and after not in seen:
+                seen.add(after)
+                queue.append((after, (*path, event)))
     return ()
 
 
 @cache
-def path_to_step(start: str | None, event: str) -> tuple[str | None, ...]:
-    """The events that must have come before this one, when the package stood so."""
-    places = [here for (here, _), told in STEPS.items() if told == event]
-    if start in places:
+def path_to_event(start: str | None, event: str) -> tuple[str | None, ...]:
+    """Return the events that must have happened before `event`, from the status `start`."""
+    origins = [before for (before, _), name in TRANSITIONS.items() if name == event]
+    if start in origins:
         return ()
-    ways = [way for place in places if (way := path(start, place))]
-    return min(ways, key=len, default=())
+    paths = [path for status in origins if (path := shortest_path(start, status))]
+    return min(paths, key=len, default=())
 
 
-def arrived_by(name: str | None) -> str | None:
-    """The status in which a package is after this event, where it tells of one."""
+def status_after(name: str | None) -> str | None:
+    """Return the status of a package after this event, or None if the event claims no status."""
     status = event_type(name or "").package.get("status")
     return status if isinstance(status, str) else None

@@ -1,12 +1,12 @@
-"""A walk through a folder of OneSpan's list (`GET /api/packages`), safe against all that its sources leave open. Pure.
+"""Scan a folder of OneSpan's list (`GET /api/packages`) without missing packages. Pure.
 
-The list is paged by numbers that shift while it moves, and nobody says whether they begin at 0 or 1, how large a page
-may be, whether `count` counts all or the page, or whether the dates and the order that were asked for are honoured.
-So every page is judged by what is on it: what it shares with the pages before, how it is ordered, what it counts.
+The list is paged by row numbers, which shift while packages change. OneSpan does not document whether numbers begin
+at 0 or 1, the largest page size, what `count` counts, or whether date filters and sort order are honoured. So the scan
+relies only on the content of each page: the rows it shares with earlier pages, their order, and the count.
 
-Where the newest come first and all are counted, nothing can be skipped that had not just been changed: who comes
-anew or is changed stands at the front, which only repeats; who leaves lowers the count, and so many places we step
-back. Otherwise each page must share a package with those before it, or we step back until it does.
+If the newest packages come first and `count` counts all of them, nothing can be skipped: new and changed packages
+move to the front, which only repeats rows, and a removed package lowers the count, so the scan steps back by as many
+rows. Otherwise each page must share a package with earlier pages, or the scan steps back until it does.
 """
 
 from collections.abc import Mapping
@@ -17,17 +17,17 @@ from itertools import pairwise
 from app.errors import UnreadableAnswer, UnreadablePackage, UnsteadyList
 from app.onespan.packages import PackageReading, read_package
 
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # nobody has packages of a time before it
-PAGE = 100  # packages asked for at once; more is not documented
-STEP_BACK = 50  # places we go back where a page shares nothing with those before it
-UNMOVED = 8  # pages alike in a row after which it is the list that does not page, and not chance
-STEPS_BACK = 20  # times in a row that we go back and find nothing new, until it is the list that does not add up
-SMALL = 10  # rows; no server is believed to have smaller pages than that
-PASSES = 6  # times we go through one folder before we come back later
-IDLE = 3  # whole passes in a row that show nobody new, after which it is the count that is wrong
-AHEAD = timedelta(days=1)  # the window's end lies in the future, lest it cut off what changes meanwhile
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # no package is older
+PAGE = 100  # packages requested at once; OneSpan documents no larger page
+STEP_BACK_ROWS = 50  # how far the scan steps back if a page shares no package with earlier pages
+MAX_STEPS_BACK = 20  # in a row, without a new package; then the list is inconsistent
+MAX_REPEATED_PAGES = 8  # equal pages in a row; then the list does not page
+MIN_PAGE_ROWS = 10  # no server has a smaller page size, so a page with fewer rows is never full
+MAX_PASSES = 6  # passes through one folder before the scan stops and is retried later
+MAX_IDLE_PASSES = 3  # full passes in a row without a new package; then `count` is wrong
+WINDOW_MARGIN = timedelta(days=1)  # the window ends in the future, so that it includes changes during the scan
 
-# The folders there are: the list has no trash and no templates in it unless it is asked for them.
+# OneSpan's folders. The list contains the trash and templates only on request.
 FOLDERS: tuple[Mapping[str, str], ...] = (
     {},
     {"query": "trashed"},
@@ -38,7 +38,7 @@ FOLDERS: tuple[Mapping[str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A package of the list, read and as it came."""
+    """A package of the list, parsed and as the original JSON."""
 
     reading: PackageReading
     shown: Mapping[str, object]
@@ -46,7 +46,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """A page: how many it says there are, how many rows it has, and those of them that are packages."""
+    """A page of the list: its `count`, its number of rows, and the rows that are packages."""
 
     count: int | None
     rows: int
@@ -54,56 +54,61 @@ class ListPage:
 
     @property
     def unreadable(self) -> int:
-        """Rows that are no packages."""
+        """The number of rows that cannot be parsed."""
         return self.rows - len(self.items)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How far a walk through a folder has come, and what it has learned of the list; plain values, so it can be kept.
+    """The state of a scan of one folder, as plain values that can be stored.
 
-    The next page begins at `offset`; it is part of the walk's pass number `passes`. `count`, `rows`, `head`, `tail`
-    and `low` (its oldest `updated`) are of the page before; where that one was `void` it does not count as seen, and
-    `same` pages before it were just like it.
-    In this pass `seen` packages were shown, so many rows were `unreadable`, the count fell by `gone`, and we went
-    `back` so many times in a row for nothing. All passes together showed `known` packages, those before this one
-    `known_before`; the last `idle` whole passes before it showed nobody new.
-    `counts`: the list counts all and not the page; `falls`: the newest come first, and stood at `top` when we began;
-    `ordered`: that this is no order of creation is seen; `straight`: the next page is to repeat nothing. `by_age`: it
-    is asked for in order of creation, for what was updated in one instant may come in any order. The `largest` page
-    of any folder had so many rows: so many this OneSpan shows at once, where there are so many.
+    Position: the next page begins at `offset`; `passes` passes are finished.
+
+    The previous page: `count`, `rows`, the ids of its first and last package, and `oldest_update`, its last `updated`.
+    If it was `discarded`, its packages do not count as seen. `same_pages` pages before it were equal.
+
+    This pass: `seen` packages, `unreadable` rows, `removed`, by how much the count fell, and `steps_back` in a row
+    without a new package.
+
+    All passes: `known` packages, of which `known_before` before this pass; `idle_passes` full passes in a row
+    without a new package.
+
+    What is known of the list: `counts_all`: `count` covers all pages. `newest_first`: so far the newest came first;
+    `newest_update` was the first `updated` of the scan. `sorted_by_update`: the order is not that of creation.
+    `gapless`: the next page need not repeat a row. `by_creation`: pages are requested in order of creation, because
+    the order of packages updated in the same instant may change. `largest`: the most rows of any page of any folder.
     """
 
     offset: int = 0
     passes: int = 0
     count: int | None = None
     rows: int = 0
-    head: str | None = None
-    tail: str | None = None
-    low: str | None = None
-    void: bool = False
-    same: int = 0
+    first_id: str | None = None
+    last_id: str | None = None
+    oldest_update: str | None = None
+    discarded: bool = False
+    same_pages: int = 0
     seen: int = 0
     unreadable: int = 0
-    gone: int = 0
-    back: int = 0
+    removed: int = 0
+    steps_back: int = 0
     known: int = 0
     known_before: int = 0
-    idle: int = 0
-    by_age: bool = False
-    counts: bool = False
-    falls: bool = True
-    ordered: bool = False
-    top: str | None = None
-    straight: bool = False
+    idle_passes: int = 0
+    by_creation: bool = False
+    counts_all: bool = False
+    newest_first: bool = True
+    sorted_by_update: bool = False
+    newest_update: str | None = None
+    gapless: bool = False
     largest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a page leads to: where `to` go on (None: all is seen), and which packages count as `shown` by this pass.
+    """The result of a page: the next state (None: the scan is complete), and the ids that count as seen in this pass.
 
-    So many of them are the `first` time in this folder.
+    The number counts the packages that appear in this folder for the first time.
     """
 
     to: Place | None
@@ -112,188 +117,196 @@ class Step:
 
 
 def question(
-    folder: Mapping[str, str], place: Place, *, since: datetime | None, now: datetime, ids_only: bool = False
+    folder: Mapping[str, str], state: Place, *, since: datetime | None, now: datetime, ids_only: bool = False
 ) -> dict[str, str | int]:
-    """The parameters that ask for the page at a place, of what was updated `since` then.
+    """Return the query parameters of the next page, for packages updated `since` a time.
 
-    The dates go by both names they are known by (`lastUpdated…` in the OpenAPI document, the others in the SDKs).
+    The date filters are sent under both known names: `lastUpdated…` (OpenAPI document) and the SDKs' names.
     """
-    asked: dict[str, str | int] = {**folder, "from": place.offset, "to": place.offset + PAGE - 1}
+    query: dict[str, str | int] = {**folder, "from": state.offset, "to": state.offset + PAGE - 1}
     if ids_only:
-        return {**asked, "fields": "id", "sort": "created", "dir": "asc"}
+        return {**query, "fields": "id", "sort": "created", "dir": "asc"}
     if since is not None:
-        first, last = _stamp(since), _stamp(now + AHEAD)
-        asked |= {"lastUpdatedStartDate": first, "lastUpdatedEndDate": last, "startDate": first, "endDate": last}
-    return {**asked, **({"sort": "created", "dir": "asc"} if place.by_age else {"sort": "updated", "dir": "desc"})}
+        start, end = _timestamp(since), _timestamp(now + WINDOW_MARGIN)
+        query |= {"lastUpdatedStartDate": start, "lastUpdatedEndDate": end, "startDate": start, "endDate": end}
+    return {**query, **({"sort": "created", "dir": "asc"} if state.by_creation else {"sort": "updated", "dir": "desc"})}
 
 
 def read_page(answer: object) -> ListPage:
-    """Read `{"count", "results"}`; a row that is no package is counted and left out.
+    """Parse `{"count", "results"}`; rows that are not packages are only counted.
 
-    Raises `UnreadableAnswer` where there are no results.
+    Raises `UnreadableAnswer` if there are no results.
     """
     results = answer.get("results") if isinstance(answer, Mapping) else None
     if not isinstance(results, list):
-        raise UnreadableAnswer("it is no list of packages")
+        raise UnreadableAnswer("it is not a list of packages")
     assert isinstance(answer, Mapping)
     count = answer.get("count")
-    known = count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
-    return ListPage(known, len(results), tuple(filter(None, map(_item, results))))
+    valid = count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
+    return ListPage(valid, len(results), tuple(filter(None, map(_item, results))))
 
 
-def onward(place: Place, page: ListPage, *, passed: Mapping[str, int], since: str | None) -> Step:
-    """Where to go on after a page; `passed` says of its packages which pass through this folder showed them last.
+def onward(state: Place, page: ListPage, *, passed: Mapping[str, int], since: str | None) -> Step:
+    """Process a page and return the next step of the scan.
 
-    `since` is when the window begins (ISO), where there is one. Raises `UnsteadyList` where the list never adds up.
+    `passed` maps ids of this page to the last pass through this folder that showed them. `since` is the start of the
+    window (ISO), if there is one. Raises `UnsteadyList` if the list stays inconsistent.
     """
     ids = frozenset(item.reading.id for item in page.items)
-    new, first = sum(passed.get(one) != place.passes for one in ids), len(ids - passed.keys())
-    to = _onward(place, _learned(place, page, new=new, first=first), page, new=new, since=since)
-    return Step(to, frozenset(), 0) if to and to.void else Step(to, ids, first)
+    new, unknown = sum(passed.get(package_id) != state.passes for package_id in ids), len(ids - passed.keys())
+    following = _next_state(state, _observe(state, page, new=new, unknown=unknown), page, new=new, since=since)
+    return Step(following, frozenset(), 0) if following and following.discarded else Step(following, ids, unknown)
 
 
-def anew(place: Place) -> Place:
-    """The beginning of the folder, where the list did not add up: nothing that was learned of it is trusted."""
-    return Place(passes=place.passes + 1, known=place.known, known_before=place.known, largest=place.largest)
+def anew(state: Place) -> Place:
+    """Return the start of the folder after an inconsistent list; nothing that was learned of the list is kept."""
+    return Place(passes=state.passes + 1, known=state.known, known_before=state.known, largest=state.largest)
 
 
-def _onward(place: Place, here: Place, page: ListPage, *, new: int, since: str | None) -> Place | None:
-    if here.same and place.offset > 2 and page.count != page.rows:  # noqa: PLR2004  (two rows may stand on two pages)
+def _next_state(state: Place, here: Place, page: ListPage, *, new: int, since: str | None) -> Place | None:
+    is_past_start = state.offset > 2  # noqa: PLR2004  (a list of two rows may show them on two pages)
+    if here.same_pages and is_past_start and page.count != page.rows:
         raise UnsteadyList("it shows the same page again and again")
-    if here.same == UNMOVED:
-        return None  # it knows no pages, and this is all it has
-    if place.straight and not (here.counts and here.falls):
-        return _again(here)  # what we trusted in does not hold
-    if back := _perhaps_skipped(place, here, page, new=new):
-        if place.back == STEPS_BACK:
+    if here.same_pages == MAX_REPEATED_PAGES:
+        return None  # the list does not page, and this is all of it
+    if state.gapless and not (here.counts_all and here.newest_first):
+        return _next_pass(here)  # the assumption behind `gapless` no longer holds
+    if rows := _possibly_skipped(state, here, page, new=new):
+        if state.steps_back == MAX_STEPS_BACK:
             raise UnsteadyList("it shows other packages each time")
-        counted = replace(here, rows=page.rows or place.rows, seen=place.seen, known=place.known)
-        return replace(counted, offset=max(0, place.offset - back), back=place.back + 1, void=True)
-    if since and here.falls and here.ordered and here.low and here.low < since:
-        return None  # what comes after is older still
-    if _is_end(place, here, page, new=new):
-        return None if _is_all(here) else _again(here)
-    repeated = 0 if (straight := here.counts and here.falls) else min(1, page.rows - 1)
-    return replace(here, offset=place.offset + page.rows - repeated, straight=straight)
+        unseen = replace(here, rows=page.rows or state.rows, seen=state.seen, known=state.known)
+        offset = max(0, state.offset - rows)
+        return replace(unseen, offset=offset, steps_back=state.steps_back + 1, discarded=True)
+    is_ordered = here.newest_first and here.sorted_by_update
+    if since and is_ordered and here.oldest_update and here.oldest_update < since:
+        return None  # all further packages are older
+    if _is_end(state, here, page, new=new):
+        return None if _is_complete(here) else _next_pass(here)
+    overlap = 0 if (gapless := here.counts_all and here.newest_first) else min(1, page.rows - 1)
+    return replace(here, offset=state.offset + page.rows - overlap, gapless=gapless)
 
 
-def _learned(place: Place, page: ListPage, *, new: int, first: int) -> Place:
+def _observe(state: Place, page: ListPage, *, new: int, unknown: int) -> Place:
+    """Return the state with what this page shows about the list."""
     updates = [item.reading.updated for item in page.items]
-    # A page may begin with some of the page before, but it ends with older ones.
-    ends = [place.low, *updates[-1:]] if place.low and place.offset else updates[-1:]
+    # A page may begin with rows of the previous page, but it ends with older ones.
+    ends = [state.oldest_update, *updates[-1:]] if state.oldest_update and state.offset else updates[-1:]
     falls = all(a and b and a >= b for a, b in (*pairwise(updates), *pairwise(ends))) and None not in updates
-    fell = max(0, (place.count or 0) - page.count) if place.counts and page.count is not None else 0
+    fell = max(0, (state.count or 0) - page.count) if state.counts_all and page.count is not None else 0
+    is_start = not (state.passes or state.offset)
     return replace(
-        place,
-        count=place.count if page.count is None else page.count,
+        state,
+        count=state.count if page.count is None else page.count,
         rows=page.rows,
-        head=_head(page),
-        tail=_tail(page),
-        low=updates[-1] if updates else place.low,
-        void=False,
-        same=place.same + 1 if _is_same(place, page) else 0,
-        seen=place.seen + new,
-        known=place.known + first,
-        back=0 if new and not place.void else place.back,
-        unreadable=place.unreadable + page.unreadable,
-        gone=place.gone + fell,
-        counts=place.counts or (page.count or 0) > page.rows,
-        falls=place.falls and falls,
-        ordered=place.ordered or any(map(_is_by_update, page.items, page.items[1:])),
-        largest=max(place.largest, page.rows),
-        top=place.top if place.passes or place.offset else max(filter(None, updates), default=None),
+        first_id=_first_id(page),
+        last_id=_last_id(page),
+        oldest_update=updates[-1] if updates else state.oldest_update,
+        discarded=False,
+        same_pages=state.same_pages + 1 if _is_same(state, page) else 0,
+        seen=state.seen + new,
+        known=state.known + unknown,
+        steps_back=0 if new and not state.discarded else state.steps_back,
+        unreadable=state.unreadable + page.unreadable,
+        removed=state.removed + fell,
+        counts_all=state.counts_all or (page.count or 0) > page.rows,
+        newest_first=state.newest_first and falls,
+        sorted_by_update=state.sorted_by_update or any(map(_is_by_update, page.items, page.items[1:])),
+        largest=max(state.largest, page.rows),
+        newest_update=max(filter(None, updates), default=None) if is_start else state.newest_update,
     )
 
 
-def _is_by_update(one: Item, after: Item) -> bool:
-    """Whether two that follow one another are in order of their updates and in no other."""
-    (updated, created), (before, older) = ((it.reading.updated or "", it.reading.created) for it in (one, after))
-    return bool(created and older) and updated > before and str(created) < str(older)
+def _is_by_update(item: Item, following: Item) -> bool:
+    """Whether two consecutive items are in order of update, and not in order of creation."""
+    updated, created = item.reading.updated or "", item.reading.created
+    next_updated, next_created = following.reading.updated or "", following.reading.created
+    return bool(created and next_created) and updated > next_updated and str(created) < str(next_created)
 
 
-def _is_same(place: Place, page: ListPage) -> bool:
-    before = (place.rows, place.head, place.tail)
-    return page.rows > 0 and place.offset > 0 and before == (page.rows, _head(page), _tail(page))
+def _is_same(state: Place, page: ListPage) -> bool:
+    before = (state.rows, state.first_id, state.last_id)
+    return page.rows > 0 and state.offset > 0 and before == (page.rows, _first_id(page), _last_id(page))
 
 
-def _perhaps_skipped(place: Place, here: Place, page: ListPage, *, new: int) -> int:
-    """How many places before this page may have been skipped."""
-    if place.straight:
-        return here.gone - place.gone
-    shares_nothing = new == page.rows if page.rows else place.rows > 1
-    return STEP_BACK if place.offset and shares_nothing else 0
+def _possibly_skipped(state: Place, here: Place, page: ListPage, *, new: int) -> int:
+    """Return how many rows before this page may have been skipped."""
+    if state.gapless:
+        return here.removed - state.removed
+    shares_nothing = new == page.rows if page.rows else state.rows > 1
+    return STEP_BACK_ROWS if state.offset and shares_nothing else 0
 
 
-def _is_end(place: Place, here: Place, page: ListPage, *, new: int) -> bool:
-    """Whether this pass has come to its end."""
-    if page.rows == 0 or (_is_of_the_front(here) and here.low and here.low < (here.top or "")):
+def _is_end(state: Place, here: Place, page: ListPage, *, new: int) -> bool:
+    """Whether this page is the last of the pass."""
+    reached_old = here.oldest_update and here.oldest_update < (here.newest_update or "")
+    if page.rows == 0 or (_is_front_pass(here) and reached_old):
         return True
-    if here.counts:
-        if page.rows >= max(SMALL, here.largest - 1):
-            return False  # a full page may not be the last, whatever it counts
-        has_seen_all = here.falls and here.seen >= (here.count or 0) and not here.gone
-        return has_seen_all or place.offset + page.rows > (here.count or 0)
-    if page.rows < place.largest - 1:  # less one: where rows count from 1, a first page from 0 has one less
+    if here.counts_all:
+        if page.rows >= max(MIN_PAGE_ROWS, here.largest - 1):
+            return False  # a full page may not be the last, even if the count says so
+        has_seen_all = here.newest_first and here.seen >= (here.count or 0) and not here.removed
+        return has_seen_all or state.offset + page.rows > (here.count or 0)
+    if page.rows < state.largest - 1:  # less 1: if rows count from 1, a first page from 0 has one row less
         return True
-    return page.rows == 1 and new == 0 and place.rows > 1  # only what the page before ended with
+    return page.rows == 1 and new == 0 and state.rows > 1  # only the last row of the previous page
 
 
-def _is_all(here: Place) -> bool:
-    """Whether, at the end of a pass, all was seen. Raises `UnsteadyList` where more passes would not help for now."""
-    if here.counts and here.known + here.unreadable >= (here.count or 0):
-        return True  # whoever was changed meanwhile stood at the front
-    if not here.counts and (here.falls or _idle(here)):
+def _is_complete(here: Place) -> bool:
+    """Whether all packages are seen at the end of a pass. Raises `UnsteadyList` after `MAX_PASSES` passes."""
+    if here.counts_all and here.known + here.unreadable >= (here.count or 0):
+        return True  # packages that changed during the pass were at the front
+    if not here.counts_all and (here.newest_first or _idle_passes(here)):
         return True
-    if _idle(here) == IDLE:
-        return True  # it counts some that it does not show
-    if (here.passes + 1) % PASSES == 0:
+    if _idle_passes(here) == MAX_IDLE_PASSES:
+        return True  # the count includes packages that the list does not show
+    if (here.passes + 1) % MAX_PASSES == 0:
         raise UnsteadyList("it shows fewer packages than it counts")
     return False
 
 
-def _idle(here: Place) -> int:
-    """How many whole passes in a row, with this one, have shown nobody new; one through the front says nothing."""
+def _idle_passes(here: Place) -> int:
+    """Return the number of full passes in a row without a new package; a front pass does not count."""
     if here.known > here.known_before:
         return 0
-    return here.idle + (not _is_of_the_front(here))
+    return here.idle_passes + (not _is_front_pass(here))
 
 
-def _is_of_the_front(here: Place) -> bool:
-    """Whether this pass is only to see who was changed during the one before."""
-    return here.falls and here.top is not None and here.passes > 0
+def _is_front_pass(here: Place) -> bool:
+    """Whether this pass only collects the packages that changed during the previous one."""
+    return here.newest_first and here.newest_update is not None and here.passes > 0
 
 
-def _again(here: Place) -> Place:
-    """From the start of the folder, with what was learned: where to look at the front was not enough, by age."""
-    by_age = here.by_age or here.passes > 0
+def _next_pass(here: Place) -> Place:
+    """Return the start of the folder with what was learned; after a second pass, in order of creation."""
+    by_creation = here.by_creation or here.passes > 0
     return Place(
         passes=here.passes + 1,
         count=here.count,
         known=here.known,
         known_before=here.known,
-        idle=_idle(here),
-        by_age=by_age,
-        counts=here.counts,
-        falls=here.falls and not by_age,
-        top=here.top,
+        idle_passes=_idle_passes(here),
+        by_creation=by_creation,
+        counts_all=here.counts_all,
+        newest_first=here.newest_first and not by_creation,
+        newest_update=here.newest_update,
         largest=here.largest,
     )
 
 
-def _item(shown: object) -> Item | None:
+def _item(row: object) -> Item | None:
     try:
-        return Item(read_package(shown), shown) if isinstance(shown, Mapping) else None
+        return Item(read_package(row), row) if isinstance(row, Mapping) else None
     except UnreadablePackage:
         return None
 
 
-def _head(page: ListPage) -> str | None:
+def _first_id(page: ListPage) -> str | None:
     return page.items[0].reading.id if page.items else None
 
 
-def _tail(page: ListPage) -> str | None:
+def _last_id(page: ListPage) -> str | None:
     return page.items[-1].reading.id if page.items else None
 
 
-def _stamp(moment: datetime) -> str:
+def _timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

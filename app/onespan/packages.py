@@ -1,6 +1,6 @@
-"""A package as OneSpan's REST API shows it (`GET /api/packages/{id}`, OpenAPI document 11.51), read leniently. No I/O.
+"""Parse packages from OneSpan's REST API (`GET /api/packages/{id}`, OpenAPI document 11.51). No I/O.
 
-Unknown members, unknown values and nulls never break a reading; only a body that is no package does.
+The parser is lenient: unknown members, unknown values and nulls are accepted. Only a body without an id is an error.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,10 +14,10 @@ from app.onespan.values import Sender
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A role and the person in it. A role nobody sits in yet has its own id for `signer_id`.
+    """A role and the person in it. In a role without a person `signer_id` is the role's id, and `taken` is false.
 
-    `completed`: all that is asked of them is signed or accepted; None where nothing is asked (yet), or not shown.
-    `attachments`: names of the requirements they have met. These and `locked` are None where they are not shown.
+    `completed`: every required approval is signed or accepted; None if no approval is required, or it is not known.
+    `attachments`: names of the fulfilled requirements. `attachments` and `locked` are None if they are not known.
     """
 
     signer_id: str
@@ -32,10 +32,10 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownDocument:
-    """A document and, by role's id, when each had signed all that is asked of it there (None: not yet).
+class DocumentSnapshot:
+    """A document. `signed` maps the id of each signing role to the time it finished signing (None: not yet).
 
-    `signed` is None where it is not shown who is asked.
+    `signed` itself is None if the signing roles are not known.
     """
 
     id: str
@@ -45,7 +45,7 @@ class ShownDocument:
 
 @dataclass(frozen=True, slots=True)
 class EndedBy:
-    """Who declined, or opted out, and why: the newest message of a package that stands so."""
+    """The signer who declined or opted out, and the reason, from the newest message of the package."""
 
     signer_id: str
     reason: str | None
@@ -53,10 +53,11 @@ class EndedBy:
 
 @dataclass(frozen=True, slots=True)
 class PackageReading:
-    """What one answer of OneSpan shows of one package; None is what it does not show.
+    """One answer of OneSpan about one package. A value that the answer does not contain is None.
 
-    Not `whole`: the parts are left out, as in an item of a list. `vague`: not all that is shown of them can be read, or
-    says who sits there and who is asked to sign; `half_shown`: so it is with the documents.
+    `whole`: the answer has roles and documents; an item of a list may lack them.
+    `vague`: some roles, signers or documents cannot be parsed.
+    `documents_incomplete`: some documents or approvals cannot be parsed.
     """
 
     id: str
@@ -71,80 +72,85 @@ class PackageReading:
     completed: str | None
     autocomplete: bool | None
     seats: tuple[Seat, ...]
-    documents: tuple[ShownDocument, ...]
+    documents: tuple[DocumentSnapshot, ...]
     ended_by: EndedBy | None = None
     whole: bool = True
     vague: bool = False
-    half_shown: bool = False
+    documents_incomplete: bool = False
 
     @classmethod
     def blank(cls, package_id: str) -> "PackageReading":
-        """A reading that shows nothing."""
+        """Return a snapshot without any values."""
         return read_package({"id": package_id})
 
     @property
     def all_signed(self) -> bool | None:
-        """Everybody who is asked for anything has signed it all, and somebody is; None where that is not all shown."""
-        people = {seat.role_id for seat in self.seats}
-        if self.half_shown or any({*(document.signed or ())} - people for document in self.documents):
+        """Whether there are signing roles and all of them have signed; None if that is not known."""
+        roles = {seat.role_id for seat in self.seats}
+        if self.documents_incomplete or any({*(document.signed or ())} - roles for document in self.documents):
             return None
-        asked = [seat.completed for seat in self.seats if seat.completed is not None]
-        return bool(asked) and all(asked)
+        completed = [seat.completed for seat in self.seats if seat.completed is not None]
+        return bool(completed) and all(completed)
 
     @property
     def ready(self) -> bool | None:
-        """All have signed, and the package was told not to complete by itself; None where that is not all shown."""
+        """Whether all have signed and the sender must complete the package by hand; None if that is not known."""
         is_sent = None if self.status is None else self.status == "SENT"
         by_hand = None if self.autocomplete is None else not self.autocomplete
-        needed = (is_sent, self.all_signed, by_hand)
-        return False if False in needed else None if None in needed else True
+        conditions = (is_sent, self.all_signed, by_hand)
+        return False if False in conditions else None if None in conditions else True
 
 
-def read_package(shown: object) -> PackageReading:
-    """Read the JSON of one package.
+def read_package(json: object) -> PackageReading:
+    """Parse the JSON of one package.
 
-    Raises `UnreadablePackage` when it is no object or has no id.
+    Raises `UnreadablePackage` if it is not an object or has no id.
     """
-    if not isinstance(shown, Mapping):
+    if not isinstance(json, Mapping):
         raise UnreadablePackage("it is not a JSON object")
-    package_id = _id(shown)
+    package_id = _id(json)
     if not package_id:
         raise UnreadablePackage("it has no id")
-    documents, roles = list(_objects(shown.get("documents"))), list(_objects(shown.get("roles")))
-    asked = [_approvals(document) for document in documents]
-    lists = (shown.get("roles"), shown.get("documents"), *(role.get("signers") for role in roles))
-    half_shown = None in asked or (isinstance(shown.get("documents"), list) and not _are_shown(shown["documents"]))
-    marks = [mark for approvals in asked for mark in approvals or ()]
-    seats = tuple(seat for role in roles for seat in _seats(role, marks, half_shown=half_shown))
+    documents, roles = list(_objects(json.get("documents"))), list(_objects(json.get("roles")))
+    approvals = [_approvals(document) for document in documents]
+    lists = (json.get("roles"), json.get("documents"), *(role.get("signers") for role in roles))
+    has_documents = isinstance(json.get("documents"), list)
+    documents_incomplete = None in approvals or (has_documents and not _are_identified(json["documents"]))
+    all_approvals = [approval for of_document in approvals for approval in of_document or ()]
+    seats = tuple(
+        seat for role in roles for seat in _seats(role, all_approvals, documents_incomplete=documents_incomplete)
+    )
     return PackageReading(
         id=package_id,
-        name=_text(shown.get("name")),
-        type=_text(shown.get("type"), most=40),
-        status=_text(shown.get("status"), most=80),
-        trashed=_flag(shown.get("trashed")),
-        sender=_sender(shown.get("sender")),
-        created=_instant(shown.get("created")),
-        updated=_instant(shown.get("updated")),
-        due=_instant(shown.get("due")),
-        completed=_instant(shown.get("completed")),
-        autocomplete=_flag(shown.get("autocomplete")),
+        name=_text(json.get("name")),
+        type=_text(json.get("type"), max_length=40),
+        status=_text(json.get("status"), max_length=80),
+        trashed=_flag(json.get("trashed")),
+        sender=_sender(json.get("sender")),
+        created=_instant(json.get("created")),
+        updated=_instant(json.get("updated")),
+        due=_instant(json.get("due")),
+        completed=_instant(json.get("completed")),
+        autocomplete=_flag(json.get("autocomplete")),
         seats=seats,
         documents=tuple(_document(document) for document in documents if _id(document)),
-        ended_by=_ended_by(shown) if shown.get("status") in ("DECLINED", "OPTED_OUT") else None,
-        whole=isinstance(shown.get("roles"), list) and isinstance(shown.get("documents"), list),
-        vague=half_shown or not all(map(_are_shown, lists)),
-        half_shown=half_shown,
+        ended_by=_ended_by(json) if json.get("status") in ("DECLINED", "OPTED_OUT") else None,
+        whole=isinstance(json.get("roles"), list) and has_documents,
+        vague=documents_incomplete or not all(map(_are_identified, lists)),
+        documents_incomplete=documents_incomplete,
     )
 
 
-def _are_shown(parts: object) -> bool:
+def _are_identified(parts: object) -> bool:
     return isinstance(parts, list) and all(isinstance(part, Mapping) and _id(part) for part in parts)
 
 
-def _seats(role: Mapping[str, object], marks: Iterable[Mapping[str, object]], *, half_shown: bool) -> Iterator[Seat]:
+def _seats(
+    role: Mapping[str, object], all_approvals: Iterable[Mapping[str, object]], *, documents_incomplete: bool
+) -> Iterator[Seat]:
     role_id = _id(role)
-    approvals = [mark for mark in marks if mark.get("role") == role_id]
-    # The sender has a role of their own in every package; without anything to sign it is no signer's.
+    approvals = [approval for approval in all_approvals if approval.get("role") == role_id]
+    # Every package has a role for the sender; without approvals it is not a signer's.
     if not role_id or (role.get("type") == "SENDER" and not approvals):
         return
     index, is_signer = role.get("index"), bool(approvals) or _text(role.get("type")) is not None
@@ -156,69 +162,70 @@ def _seats(role: Mapping[str, object], marks: Iterable[Mapping[str, object]], *,
             name=_full_name(person),
             email=_text(person.get("email")),
             locked=_flag(role.get("locked")) if is_signer else None,
-            completed=_all_signed(approvals) if approvals and not half_shown else None,
+            completed=_all_signed(approvals) if approvals and not documents_incomplete else None,
             attachments=_attachments(role.get("attachmentRequirements")) if is_signer else None,
             taken=bool(_id(person)),
         )
 
 
-def _attachments(asked: object) -> tuple[str, ...] | None:
-    """The names of requirements that are met; None where not all are shown."""
-    if not isinstance(asked, list):
+def _attachments(requirements: object) -> tuple[str, ...] | None:
+    """Return the names of the fulfilled requirements; None if some cannot be parsed."""
+    if not isinstance(requirements, list):
         return None
-    shown = [(_text(one.get("name")), _text(one.get("status"))) for one in _objects(asked)]
-    if len(shown) < len(asked) or any(None in one for one in shown):
+    parsed = [(_text(item.get("name")), _text(item.get("status"))) for item in _objects(requirements)]
+    if len(parsed) < len(requirements) or any(None in pair for pair in parsed):
         return None
-    return tuple(name for name, status in shown if status == "COMPLETE" and name)
+    return tuple(name for name, status in parsed if status == "COMPLETE" and name)
 
 
-def _document(document: Mapping[str, object]) -> ShownDocument:
-    marks: dict[str, list[Mapping[str, object]]] = {}
+def _document(document: Mapping[str, object]) -> DocumentSnapshot:
+    by_role: dict[str, list[Mapping[str, object]]] = {}
     approvals = _approvals(document)
-    for mark in approvals or ():
-        marks.setdefault(_text(mark.get("role")) or "", []).append(mark)
+    for approval in approvals or ():
+        by_role.setdefault(_text(approval.get("role")) or "", []).append(approval)
     signed = {
-        role_id: max(_signed_at(mark) or "" for mark in asked) if _all_signed(asked) else None
-        for role_id, asked in marks.items()
+        role_id: max(_signed_at(approval) or "" for approval in required) if _all_signed(required) else None
+        for role_id, required in by_role.items()
     }
     name = _text(document.get("name"))
-    return ShownDocument(id=_id(document) or "", name=name, signed=signed if approvals is not None else None)
+    return DocumentSnapshot(id=_id(document) or "", name=name, signed=signed if approvals is not None else None)
 
 
 def _approvals(document: Mapping[str, object]) -> Sequence[Mapping[str, object]] | None:
-    """Where somebody is asked to sign; None where not all of it is shown."""
-    shown = document.get("approvals")
-    if not isinstance(shown, list):
+    """Return the approvals of a document, each with its role; None if some cannot be parsed."""
+    items = document.get("approvals")
+    if not isinstance(items, list):
         return None
-    marks = [mark for mark in _objects(shown) if _text(mark.get("role"))]
-    return marks if len(marks) == len(shown) else None
+    approvals = [item for item in _objects(items) if _text(item.get("role"))]
+    return approvals if len(approvals) == len(items) else None
 
 
 def _all_signed(approvals: Iterable[Mapping[str, object]]) -> bool:
-    """Every approval that must be, is; where all are optional, at least one."""
-    asked = list(approvals)
-    must = [mark for mark in asked if mark.get("optional") is not True]
-    if must:
-        return all(_signed_at(mark) for mark in must)
-    return any(_signed_at(mark) for mark in asked)
+    """Whether every required approval is signed; if all are optional, whether at least one is."""
+    items = list(approvals)
+    required = [approval for approval in items if approval.get("optional") is not True]
+    if required:
+        return all(_signed_at(approval) for approval in required)
+    return any(_signed_at(approval) for approval in items)
 
 
 def _signed_at(approval: Mapping[str, object]) -> str | None:
     return _instant(approval.get("signed")) or _instant(approval.get("accepted"))
 
 
-def _ended_by(shown: Mapping[str, object]) -> EndedBy | None:
-    """OneSpan's page on reasons for declining reads them from the messages; in which order these stand, nobody says."""
-    newest = max(_objects(shown.get("messages")), key=lambda one: _instant(one.get("created")) or "", default=None)
-    by = newest.get("from") if newest else None
-    signer_id = _id(by) if isinstance(by, Mapping) else None
+def _ended_by(package: Mapping[str, object]) -> EndedBy | None:
+    """Return who ended the package, from its newest message. OneSpan does not document the order of messages."""
+    messages = _objects(package.get("messages"))
+    newest = max(messages, key=lambda message: _instant(message.get("created")) or "", default=None)
+    author = newest.get("from") if newest else None
+    signer_id = _id(author) if isinstance(author, Mapping) else None
     return EndedBy(signer_id, _text(newest.get("content"))) if newest and signer_id else None
 
 
-def _sender(shown: object) -> Sender:
-    if not isinstance(shown, Mapping):
+def _sender(person: object) -> Sender:
+    if not isinstance(person, Mapping):
         return Sender()
-    return Sender(id=_id(shown), name=_full_name(shown), email=_text(shown.get("email")))
+    return Sender(id=_id(person), name=_full_name(person), email=_text(person.get("email")))
 
 
 def _full_name(person: Mapping[str, object]) -> str | None:
@@ -230,13 +237,13 @@ def _objects(value: object) -> Iterator[Mapping[str, object]]:
     return (item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else iter(())
 
 
-def _id(thing: Mapping[str, object]) -> str | None:
-    """What is longer than any id of OneSpan's is none."""
-    return _text(thing.get("id"), most=256)
+def _id(item: Mapping[str, object]) -> str | None:
+    """Return the id of an object; None if it is missing, or longer than OneSpan's ids."""
+    return _text(item.get("id"), max_length=256)
 
 
-def _text(value: object, *, most: int | None = None) -> str | None:
-    return clean(value) if isinstance(value, str) and 0 < len(value) <= (most or len(value)) else None
+def _text(value: object, *, max_length: int | None = None) -> str | None:
+    return clean(value) if isinstance(value, str) and 0 < len(value) <= (max_length or len(value)) else None
 
 
 def _flag(value: object) -> bool | None:
@@ -244,7 +251,7 @@ def _flag(value: object) -> bool | None:
 
 
 def _instant(value: object) -> str | None:
-    """A time as OneSpan shows it, as UTC with microseconds: fixed in width, so texts compare as times do."""
+    """Parse a time of OneSpan into UTC text with microseconds, whose fixed width makes texts compare like times."""
     if not isinstance(value, str):
         return None
     try:

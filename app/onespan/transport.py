@@ -1,4 +1,4 @@
-"""How requests to OneSpan travel: patience, retries, and faults told as errors that say what to do."""
+"""HTTP transport to OneSpan: timeouts, retries, and faults turned into errors that say what to do."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -25,37 +25,37 @@ from app.errors import (
 )
 
 TIMEOUTS = (5.0, 60.0)  # seconds to connect, and between two bytes
-TRIES_AGAIN = 3
-BACKOFF = 0.5  # seconds, doubled with each try, and by chance up to so much more
-LONGEST_WAIT = 20  # seconds between two tries; who is told to wait longer gets the error, with how long
-KEY_LENGTH = 200  # characters of a `messageKey` that are believed to be one
-UNAUTHORIZED, TOO_MANY = 401, 429
-MEANING: Mapping[int, type[OneSpanError]] = {UNAUTHORIZED: KeyRefused, 403: NotPermitted, 404: NotThere}
+RETRIES = 3
+BACKOFF_SECONDS = 0.5  # doubled with each retry, plus a random part of up to the same size
+MAX_RETRY_WAIT_SECONDS = 20  # if OneSpan asks for a longer wait, the caller gets the error at once
+MAX_MESSAGE_KEY_LENGTH = 200  # characters; a longer `messageKey` is not reported
+UNAUTHORIZED, TOO_MANY_REQUESTS = 401, 429
+ERROR_BY_STATUS: Mapping[int, type[OneSpanError]] = {UNAUTHORIZED: KeyRefused, 403: NotPermitted, 404: NotThere}
 
 
-class PatientRetry(Retry):
-    """The library's, but who must wait long does so elsewhere, with the thread free."""
+class ShortRetry(Retry):
+    """urllib3's `Retry` that gives up if the server asks for a long wait, so that no thread is blocked."""
 
-    def increment(self, *args: Any, **kwargs: Any) -> "PatientRetry":
-        """One try less; none where OneSpan asks for more patience than a thread should have."""
+    def increment(self, *args: Any, **kwargs: Any) -> "ShortRetry":
+        """Count a retry; allow none if OneSpan asks for more than `MAX_RETRY_WAIT_SECONDS`."""
         response = kwargs.get("response")
-        wait = wait_asked(response.headers) if response is not None else None
-        left = self.new(total=0) if wait is not None and wait > LONGEST_WAIT else self
-        return super(PatientRetry, left).increment(*args, **kwargs)
+        wait = retry_after(response.headers) if response is not None else None
+        retry = self.new(total=0) if wait is not None and wait > MAX_RETRY_WAIT_SECONDS else self
+        return super(ShortRetry, retry).increment(*args, **kwargs)
 
     def get_retry_after(self, response: Any) -> float | None:
-        """A header that cannot be read asks for nothing."""
-        return wait_asked(response.headers)
+        """Return the requested wait in seconds; None if the header is invalid."""
+        return retry_after(response.headers)
 
 
-def new_session(*, backoff: float = BACKOFF) -> requests.Session:
-    """A session for any number of threads: it keeps connections, and nothing else."""
+def new_session(*, backoff: float = BACKOFF_SECONDS) -> requests.Session:
+    """Return a thread-safe session that reuses connections and stores no cookies."""
     session = requests.Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    retry = PatientRetry(
-        total=TRIES_AGAIN,
-        status_forcelist=(TOO_MANY, 500, 502, 503, 504),
-        allowed_methods=("GET",),  # what was told may have been done, so it is told once
+    retry = ShortRetry(
+        total=RETRIES,
+        status_forcelist=(TOO_MANY_REQUESTS, 500, 502, 503, 504),
+        allowed_methods=("GET",),  # a POST may have taken effect, so it is not repeated
         backoff_factor=backoff,
         backoff_jitter=backoff,
         raise_on_status=False,
@@ -66,8 +66,8 @@ def new_session(*, backoff: float = BACKOFF) -> requests.Session:
 
 
 @contextmanager
-def faults_explained(address: str) -> Iterator[None]:
-    """Tell a fault on the way by its kind and the address alone: its text may have ids in it, or a key."""
+def translated_faults(address: str) -> Iterator[None]:
+    """Turn a requests exception into an error with its type and the address; its text may contain ids or a key."""
     try:
         yield
     except requests.exceptions.InvalidURL:
@@ -79,21 +79,21 @@ def faults_explained(address: str) -> Iterator[None]:
 
 
 def check(answer: requests.Response) -> None:
-    """Raise what a status other than 2xx means."""
+    """Raise the error for a status other than 2xx."""
     status = answer.status_code
     if status < 300:  # noqa: PLR2004
         return
     if status < 400:  # noqa: PLR2004
-        raise WrongAddress(f"it answers {status}, as a web page does")
-    if status == TOO_MANY:
-        raise Throttled(wait_asked(answer.headers))
+        raise WrongAddress(f"it answers {status}, a redirect")
+    if status == TOO_MANY_REQUESTS:
+        raise Throttled(retry_after(answer.headers))
     if status >= 500:  # noqa: PLR2004
         raise OneSpanDown(f"it answers {status}")
-    raise MEANING.get(status, RefusedByOneSpan)(reason(answer))
+    raise ERROR_BY_STATUS.get(status, RefusedByOneSpan)(reason(answer))
 
 
-def read_json(answer: requests.Response) -> Any:
-    """The answer's JSON. Raises `UnreadableAnswer`, and `WrongAddress` where it is a web page."""
+def parse_json(answer: requests.Response) -> Any:
+    """Parse the JSON of an answer. Raises `UnreadableAnswer`, or `WrongAddress` if it is a web page."""
     try:
         return json.loads(answer.content)
     except (ValueError, RecursionError):
@@ -102,27 +102,27 @@ def read_json(answer: requests.Response) -> Any:
         raise UnreadableAnswer("it is not JSON") from None
 
 
-def read_json_if_any(answer: requests.Response) -> Any:
-    """The answer's JSON, None where there is nothing in it. Raises as `read_json` does."""
-    return read_json(answer) if answer.content.strip() else None
+def parse_json_if_any(answer: requests.Response) -> Any:
+    """Parse the JSON of an answer; None if the body is empty. Raises like `parse_json`."""
+    return parse_json(answer) if answer.content.strip() else None
 
 
-def wait_asked(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` in seconds, given as a number or as a date; None where there is none, or nothing one can read."""
-    told = headers.get("Retry-After")
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Parse `Retry-After`, a number or a date, into seconds; None if it is missing or invalid."""
+    value = headers.get("Retry-After")
     try:
-        return Retry().parse_retry_after(told) if told else None
+        return Retry().parse_retry_after(value) if value else None
     except (InvalidHeader, ValueError, OverflowError):
         return None
 
 
-def is_no_page(answer: requests.Response) -> bool:
-    """Whether a refusal may come from an API, and not from a web server that knows no such address."""
+def is_not_html(answer: requests.Response) -> bool:
+    """Whether a 404 may come from an API, not from a web server without such a path."""
     return not answer.content.lstrip().startswith(b"<")
 
 
-def is_onespans(answer: requests.Response) -> bool:
-    """Whether a refusal has the form of OneSpan's (schema `DefaultError` of the OpenAPI document)."""
+def is_onespan_error(answer: requests.Response) -> bool:
+    """Whether an answer has the form of OneSpan's errors (schema `DefaultError` of the OpenAPI document)."""
     try:
         return "messageKey" in answer.json()
     except (ValueError, TypeError, RecursionError, requests.RequestException):
@@ -130,10 +130,10 @@ def is_onespans(answer: requests.Response) -> bool:
 
 
 def reason(answer: requests.Response) -> str:
-    """The status and OneSpan's key for what is wrong; its sentence may name a person."""
+    """Return the status and OneSpan's `messageKey`. The message is left out, because it may name a person."""
     try:
         key = answer.json().get("messageKey")
     except (ValueError, AttributeError, RecursionError, requests.RequestException):
         key = None
-    known = isinstance(key, str) and len(key) <= KEY_LENGTH
+    known = isinstance(key, str) and len(key) <= MAX_MESSAGE_KEY_LENGTH
     return f"{answer.status_code} {key}" if known else str(answer.status_code)

@@ -1,4 +1,4 @@
-"""What we believe of a package, as immutable values. The JSON API, the pages and the handlers all show these."""
+"""The current state of a package, as immutable values. The JSON API, the pages and the handlers use these."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +7,13 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A fact about a package, as handlers get it.
+    """A fact about a package, as handlers receive it.
 
-    `key` is the same for every run of one handler for one fact: hand it to whatever must not happen twice.
-    `source`: `callback` or `reconcile`, how we know. `session_user` is who caused it in OneSpan, sender or signer;
-    `signer_id` is the same where OneSpan's documentation says that it is a signer, by their own id or by their role's.
-    `extra` holds what else the callback carried (`newRoleId`, `phone`, ...). Times are UTC.
+    `key` is the same for every run of one handler for one event; use it as an idempotency key.
+    `source` says how the event became known: `callback` or `reconcile`.
+    `session_user` is the id of the sender or signer who caused it in OneSpan. `signer_id` is the same id, if
+    OneSpan's documentation says that it names a signer; it may be the id of the signer or of the role.
+    `extra` holds further members of the callback, such as `newRoleId` or `phone`. Times are UTC.
     """
 
     id: int
@@ -30,7 +31,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sent the package."""
+    """The sender of a package."""
 
     id: str | None = None
     name: str | None = None
@@ -39,10 +40,10 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """A reason the sender must act on, open since `since`.
+    """A reason that needs the sender's attention, open since `since`.
 
-    `who` is the signer's id (the handler's name for `PARKED_HANDLER`), None where nobody in particular is meant;
-    `detail` is what we were told besides: the kind of bounce, the reason for declining, the handler's error.
+    `who` is the signer's id, or the handler's name for `PARKED_HANDLER`; None if it concerns no particular signer.
+    `detail` is the kind of bounce, the reason for declining, or the handler's error.
     """
 
     reason: str
@@ -53,11 +54,12 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A person in a seat. `order` is their place in the signing order, from OneSpan's `index`; equal ones sign at once.
+    """A person in a role.
 
-    `status`: PENDING, COMPLETED, LOCKED, DECLINED, OPTED_OUT or REASSIGNED.
-    `email_bounce`: BOUNCE, COMPLAINT, OOTO or UNKNOWN once an e-mail to them came back, until it is seen solved.
-    `attachments`: names of what they uploaded.
+    `order` is the position in the signing order, from OneSpan's `index`; signers with equal numbers sign in parallel.
+    `status` is PENDING, COMPLETED, LOCKED, DECLINED, OPTED_OUT or REASSIGNED.
+    `email_bounce` is BOUNCE, COMPLAINT, OOTO or UNKNOWN after an e-mail bounced, and None once that is resolved.
+    `attachments` are the names of the uploaded attachments.
     """
 
     id: str
@@ -75,7 +77,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document; `signed_by` are ids of signers, `signed_at` is the last time one of them signed it."""
+    """A document. `signed_by` are ids of signers; `signed_at` is the time of the last signature."""
 
     id: str
     name: str | None = None
@@ -85,11 +87,11 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package (a *transaction* in OneSpan's pages) as we believe it to be. Times are UTC; None: not known yet.
+    """The current state of a package (a *transaction* on OneSpan's pages). Times are UTC; None means not known yet.
 
-    `status` is one of OneSpan's, or a newer one this version has not heard of; `status_at` since when.
-    `trashed` and `deleted` stand beside the status. `next_signers`: ids of those whose turn it is.
-    `last_event_at`: OneSpan's time of the newest event; `read_at`: of the newest reading through the REST API.
+    `status` is OneSpan's, possibly one that this version does not know; `status_at` is when it began.
+    `trashed` and `deleted` are independent of the status. `next_signers` are the ids of the signers whose turn it is.
+    `last_event_at` is OneSpan's time of the newest event, `read_at` that of the newest snapshot.
     """
 
     id: str

@@ -368,7 +368,7 @@ def raising(error: BaseException) -> Callable[..., object]:
         (raising(RetryAfter(7, "the CRM sleeps")), "due", 7 * SECOND, "the CRM sleeps"),
         (raising(Later()), "due", 10 * SECOND, "Later"),
         (raising(CrmSaysNo(7)), "parked", 0 * SECOND, "7"),
-        (raising(GiveUp("")), "parked", 0 * SECOND, "The handler says that trying again cannot help"),
+        (raising(GiveUp("")), "parked", 0 * SECOND, "The handler gives up: a retry cannot help"),
         (raising(GiveUp("x" * 5_000_000)), "parked", 0 * SECOND, "x" * 4000),
         (raising(Deadly()), "due", 10 * SECOND, "Deadly: a Deadly that cannot be shown"),
         (raising(SyntaxError("x", ("f", 1, "oops", "text"))), "due", 10 * SECOND, "SyntaxError: x"),

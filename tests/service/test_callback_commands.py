@@ -286,10 +286,10 @@ def registered(**other: Any) -> Response:
     [
         ({"url": OTHER}, f"shows {OTHER} as the URL"),
         ({"url": None}, "shows no URL"),
-        ({"key": FOREIGN}, "another key"),
+        ({"key": FOREIGN}, "a different key"),
         ({"key": None}, "no key"),
         ({"events": sorted(PUBLISHED - {"KBA_FAILURE"})}, "does not show KBA_FAILURE"),
-        ({"events": [*PUBLISHED, "PACKAGE_HATCHED"]}, "shows PACKAGE_HATCHED, too"),
+        ({"events": [*PUBLISHED, "PACKAGE_HATCHED"]}, "also shows PACKAGE_HATCHED"),
     ],
 )
 def test_what_onespan_did_not_take_is_said(flask, answers, other, said):
@@ -425,9 +425,9 @@ def test_without_a_key_of_ours_the_check_fails(settings, handlers, account):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (as_json({}, 401), "does not take our credentials"),
-        (as_json({}, 403), "may not do or see this"),
-        (as_json({}, 500), "does not answer"),
+        (as_json({}, 401), "rejected the credentials"),
+        (as_json({}, 403), "do not permit this"),
+        (as_json({}, 500), "is unavailable"),
         (as_json({}, 302), "ONESPAN_URL"),
         (Response("<html>", content_type="text/html"), "ONESPAN_URL"),
         (as_json([]), "cannot be read"),

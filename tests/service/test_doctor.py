@@ -149,7 +149,7 @@ def test_before_the_migration_it_says_which_command_helps(doctor_of, tmp_path):
         ({"dashboard_password": None}, "warn", "dashboard", "DASHBOARD_PASSWORD"),
         ({"onespan_url": None}, "warn", "OneSpan", "ONESPAN_URL"),
         ({"onespan_api_key": None}, "warn", "OneSpan", "ONESPAN_API_KEY"),
-        ({"onespan_api_key": SecretStr("canary")}, "FAIL", "OneSpan", "does not take our credentials"),
+        ({"onespan_api_key": SecretStr("canary")}, "FAIL", "OneSpan", "rejected the credentials"),
         ({"callback_url": None}, "warn", "registration", URL),
         ({"callback_url": "https://other.example.com/callback"}, "FAIL", "registration", "flask callback register"),
     ],

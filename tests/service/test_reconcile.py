@@ -450,7 +450,7 @@ class TestOutages:
         faults.outage = "503"
         world.service.reconcile.begin(Asked(backfill=True))
         assert world.service.reconcile.turn() is False
-        assert "does not answer" in ledger(world.service)[-1].error
+        assert "is unavailable" in ledger(world.service)[-1].error
         assert world.service.reconcile.turn() is False, "it waits"
 
         faults.outage = None

@@ -373,8 +373,8 @@ class TestGivenUp:
         world.live_on(SIX_HOURS + 7 * HOUR, every=10 * MINUTE)
         failed, next_one = ledger(world.service)[2:]
         assert (failed.state, failed.until, next_one.state) == ("failed", None, "running")
-        assert "may not do or see this" in failed.error
-        assert "waits: Our credentials may not do or see this" in " ".join(client.get("/readyz").json["notes"])
+        assert "do not permit this" in failed.error
+        assert "waits: The credentials do not permit this" in " ".join(client.get("/readyz").json["notes"])
 
         refused.clear()
         world.live_on(HOUR)
@@ -413,7 +413,7 @@ class TestGivenUp:
         world.live_on(SIX_HOURS + HOUR, every=30 * MINUTE)
 
         assert ledger(world.service)[1].state == "failed"
-        assert "does not add up" in ledger(world.service)[1].error
+        assert "is inconsistent" in ledger(world.service)[1].error
         assert len(world.asked) < 800
 
     @pytest.mark.parametrize("since", ["0001-01-01T00:00:00Z", "1999-12-31T00:00:00Z", "2099-01-01T00:00:00+14:00"])
@@ -525,7 +525,7 @@ class TestSomebodyAsks:
         says = runner.invoke(args=["reconcile", "--backfill"])
         assert says.exit_code == 2
         for text in (refused.json["error"]["message"], says.output):
-            assert "reconcile 3 waits: OneSpan does not answer" in text
+            assert "reconcile 3 waits: OneSpan is unavailable" in text
             assert "goes on at 18:0" in text
 
     def test_once_it_is_over_nothing_is_noted_any_more(self, world, clock):

@@ -159,7 +159,7 @@ def test_what_onespan_refuses_is_said_with_what_to_do(world, runner, faults):
     faults.outage = "401"
     result = runner.invoke(args=["reconcile", "--check"])
     assert result.exit_code == 2
-    assert "does not take our credentials" in result.output
+    assert "rejected the credentials" in result.output
     assert API_KEY not in result.output
 
 
@@ -169,7 +169,7 @@ def test_a_run_that_has_to_wait_long_is_left_to_the_service(world, runner, fault
     result = runner.invoke(args=["reconcile"])
 
     assert result.exit_code == 1
-    assert "Reconcile 1 (backfill) waits: OneSpan asks us to come back later" in result.output
+    assert "Reconcile 1 (backfill) waits: OneSpan received too many requests" in result.output
     assert "goes on by itself where the service runs" in result.output
     faults.outage = None
     clock.forward(HOUR)
@@ -185,7 +185,7 @@ def test_what_the_run_under_way_does_not_do_is_refused(world, runner, service, o
     result = runner.invoke(args=["reconcile", *options])
 
     assert result.exit_code == 2
-    assert "under way" in result.output
+    assert "already running" in result.output
 
 
 @pytest.mark.parametrize(

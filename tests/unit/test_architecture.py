@@ -1,7 +1,6 @@
-"""The house: who may know whom, read from the imports themselves."""
+"""The architecture: which layer may import which, read from the imports themselves."""
 
 import ast
-import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,8 +9,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 APP = ROOT / "app"
 MODULES = sorted(APP.rglob("*.py"))
 
-# Who may know what of ours; the longest name that fits a module counts. Everybody may know `app.errors`.
-MAY_KNOW = {
+# Layer → the project's modules that it may import. The longest prefix of a module's name is its layer. Every module
+# may import `app.errors`.
+MAY_IMPORT = {
     "config": (),
     "app.errors": (),
     "app.logs": (),
@@ -25,12 +25,12 @@ MAY_KNOW = {
     "app.handlers": ("app.work.dispatch", "app.onespan.values", "app.onespan.catalogue"),
     "app": ("app", "config"),
 }
-# The one place that may import inside a function: the developers' file comes last, when all it needs is there.
+# Modules that may import inside a function: `create_app` loads the integrators' handlers last.
 MAY_IMPORT_LATE = {"app"}
 
 
 def name_of(module: Path) -> str:
-    """The dotted name of a file."""
+    """Return the dotted name of a file."""
     parts = module.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -40,169 +40,120 @@ NAMES = {name_of(module): module for module in [*MODULES, ROOT / "config.py"]}
 
 @cache
 def parsed(module: Path) -> ast.Module:
-    """A file's syntax."""
+    """Return the syntax tree of a file."""
     return ast.parse(module.read_text())
 
 
 def imports(module: Path) -> Iterator[tuple[str, bool]]:
-    """Every module of ours that a file imports, and whether it does so at its top."""
+    """Yield every module of the project that a file imports, and whether it does so at the top level."""
     tree = parsed(module)
-    top = set(map(id, tree.body))
+    top_level = set(map(id, tree.body))
     for node in ast.walk(tree):
         match node:
             case ast.Import():
-                found = [alias.name for alias in node.names]
+                names = [alias.name for alias in node.names]
             case ast.ImportFrom(level=0, module=str(origin)):
-                found = [
+                names = [
                     f"{origin}.{alias.name}" if f"{origin}.{alias.name}" in NAMES else origin for alias in node.names
                 ]
             case ast.ImportFrom():
-                raise AssertionError(f"{module}: imports say where from in full")
+                raise AssertionError(f"{module}: imports must be absolute")
             case _:
                 continue
-        for name in found:
+        for name in names:
             if name in NAMES or name.split(".")[0] in ("app", "config", "tests", "migrations", "benchmarks"):
-                yield name, id(node) in top
+                yield name, id(node) in top_level
 
 
-def within(name: str, place: str) -> bool:
-    """Whether a module is that one, or below it."""
-    return name == place or name.startswith(f"{place}.")
+def within(name: str, package: str) -> bool:
+    """Whether a module is in a package, or is the package itself."""
+    return name == package or name.startswith(f"{package}.")
 
 
-def room_of(name: str) -> str:
-    """The line of the table that counts for a module."""
-    return max((place for place in MAY_KNOW if place == name or (place != "app" and within(name, place))), key=len)
+def layer_of(name: str) -> str:
+    """Return the layer of a module."""
+    return max((layer for layer in MAY_IMPORT if layer == name or (layer != "app" and within(name, layer))), key=len)
 
 
-def test_nobody_knows_more_than_their_room_allows():
-    """Arrows point inwards; an edge can be exchanged without touching the core."""
+def test_modules_import_only_what_their_layer_allows():
+    """Dependencies point inwards, so the edges can change without the core."""
     wrong = []
     for name, module in NAMES.items():
-        allowed = (*MAY_KNOW[room_of(name)], *(() if name in ("config", "app.errors") else ("app.errors",)))
-        known = [one for one, _ in imports(module)]
-        wrong += [f"{name} must not know {one}" for one in known if not any(within(one, place) for place in allowed)]
+        allowed = (*MAY_IMPORT[layer_of(name)], *(() if name in ("config", "app.errors") else ("app.errors",)))
+        imported = [target for target, _ in imports(module)]
+        forbidden = [target for target in imported if not any(within(target, package) for package in allowed)]
+        wrong += [f"{name} must not import {target}" for target in forbidden]
 
     assert not wrong, "\n".join(wrong)
 
 
-def test_no_room_of_the_web_knows_how_work_is_done():
-    """What a page wants done it asks of what it was given."""
+def test_web_does_not_import_work():
+    """Pages get the functions they call as arguments."""
     web = {name: module for name, module in NAMES.items() if within(name, "app.web")}
 
-    known = [(name, one) for name, module in web.items() for one, _ in imports(module)]
-    wrong = [f"{name} knows {one}" for name, one in known if within(one, "app.work")]
+    imported = [(name, target) for name, module in web.items() for target, _ in imports(module)]
+    wrong = [f"{name} imports {target}" for name, target in imported if within(target, "app.work")]
 
     assert not wrong, "\n".join(wrong)
 
 
-def test_nobody_but_the_edges_knows_flask():
-    """The core can be called from anywhere."""
+def test_only_the_edges_import_flask():
+    """The core can be used without a web application."""
     wrong = []
     for name, module in NAMES.items():
-        if any(within(name, room) for room in ("app.onespan", "app.store", "app.work", "app.errors", "config")):
+        if any(within(name, layer) for layer in ("app.onespan", "app.store", "app.work", "app.errors", "config")):
             for node in ast.walk(parsed(module)):
                 origin = node.module if isinstance(node, ast.ImportFrom) else None
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [origin or ""]
-                wrong += [f"{name} knows {one}" for one in names if one.split(".")[0] in ("flask", "werkzeug")]
+                flask = [imported for imported in names if imported.split(".")[0] in ("flask", "werkzeug")]
+                wrong += [f"{name} imports {imported}" for imported in flask]
 
     assert not wrong, "\n".join(wrong)
 
 
 def test_there_are_no_import_cycles():
-    """Whoever is imported can be understood first."""
-    known = {name: {one for one, top in imports(module) if top and one in NAMES} for name, module in NAMES.items()}
+    """Every module can be understood after the modules that it imports."""
+    imported = {
+        name: {target for target, is_top_level in imports(module) if is_top_level and target in NAMES}
+        for name, module in NAMES.items()
+    }
     done: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:
         assert name not in path, " -> ".join((*path[path.index(name) :], name))
         if name not in done:
-            for one in sorted(known[name]):
-                visit(one, (*path, name))
+            for target in sorted(imported[name]):
+                visit(target, (*path, name))
             done.add(name)
 
-    for name in sorted(known):
+    for name in sorted(imported):
         visit(name, ())
 
 
 def test_nothing_is_imported_inside_a_function():
-    """But where `create_app` puts the pieces together."""
-    late = [(name, one) for name, module in NAMES.items() for one, top in imports(module) if not top]
+    """Only `create_app` does."""
+    late = [
+        (name, target) for name, module in NAMES.items() for target, is_top_level in imports(module) if not is_top_level
+    ]
 
-    wrong = [f"{name} imports {one} late" for name, one in late if name not in MAY_IMPORT_LATE]
+    wrong = [f"{name} imports {target} in a function" for name, target in late if name not in MAY_IMPORT_LATE]
 
     assert not wrong, "\n".join(wrong)
 
 
 def test_only_create_app_and_the_commands_read_the_settings():
-    """Everybody else is given what they need."""
+    """Other modules get values as arguments."""
     others = {name: module for name, module in NAMES.items() if name not in ("app", "config")}
 
-    readers = [name for name, module in others.items() if "config" in {known for known, _ in imports(module)}]
+    readers = [name for name, module in others.items() if "config" in {target for target, _ in imports(module)}]
 
     wrong = [name for name in readers if not within(name, "app.cli")]
 
     assert not wrong, "\n".join(wrong)
 
 
-# Words that this project has other words for. Word parts count: `sync_state` has two.
-NEVER = ("webhook", "webhooks", "envelope", "envelopes", "recipient", "recipients", "sync", "synced", "resync")
-NOT_AS_NAMES = ("job", "jobs", "task", "tasks", "listener", "listeners")
-THEIRS = (
-    "add_job",
-    "add_listener",
-    "job_id",
-    "job_defaults",
-    "EVENT_JOB_ERROR",
-    "JobExecutionEvent",
-    "_sync",
-)  # APScheduler's, and the file system's
-
-
-def words_of(name: str) -> list[str]:
-    """The words in an identifier, however it is written."""
-    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
-
-
-def identifiers(module: Path) -> set[str]:
-    """What we name in a file: functions, classes, arguments, variables, attributes that are set."""
-    found: set[str] = set()
-    for node in ast.walk(parsed(module)):
-        match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                found.add(name)
-            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
-                found.add(name)
-            case _:
-                pass
-    return found
-
-
-def test_our_words_are_used_and_no_others():
-    """One name for one thing, everywhere."""
-    wrong = [
-        f"{name} names something {identifier}"
-        for name, module in NAMES.items()
-        for identifier in identifiers(module) - set(THEIRS)
-        if set(words_of(identifier)) & {*NEVER, *NOT_AS_NAMES}
-    ]
-
-    assert not wrong, "\n".join(wrong)
-
-
-def test_our_texts_say_callback_and_package():
-    """In the pages too. Addresses and what stands in quotes or code may be others' words."""
-    wrong = []
-    for text in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *MODULES]:
-        prose = re.sub(r"https?://\S+|```.*?```|`[^`]*`|\"[^\"\n]*\"", " ", text.read_text(), flags=re.DOTALL)
-        found = set(re.findall(r"[a-z]+", prose.lower())) & {"webhook", "webhooks", "envelope", "envelopes"}
-        wrong += [f"{text.relative_to(ROOT)} says {word}" for word in found]
-
-    assert not wrong, "\n".join(wrong)
-
-
-def test_every_module_says_what_it_is():
-    """The first line of a file is its place in the house."""
+def test_every_module_has_a_docstring():
+    """The first line of a module says what it is for."""
     trees = {name: parsed(module) for name, module in NAMES.items()}
 
     wrong = [name for name, tree in trees.items() if tree.body and not ast.get_docstring(tree)]

@@ -1,4 +1,4 @@
-"""Reading one callback: what is understood, what is forgiven, what is refused and why."""
+"""Parse callbacks: accepted forms, tolerated deviations, and the reasons for rejection."""
 
 import json
 from datetime import UTC, datetime
@@ -20,23 +20,23 @@ FULL = callback("PACKAGE_DECLINE", sessionUser=ADA, message="too expensive", pho
 ARBITRARY = settings(max_examples=examples(200))
 
 
-def read(members: Any) -> Callback:
-    """Read a callback from its members."""
+def parse(members: Any) -> Callback:
+    """Parse a callback from its members."""
     return read_callback(json.dumps(members).encode())
 
 
-def refusal(body: bytes) -> str:
-    """Why a body is refused."""
-    with pytest.raises(UnreadableCallback) as refused:
+def rejection(body: bytes) -> str:
+    """Return the reason why a body is rejected."""
+    with pytest.raises(UnreadableCallback) as caught:
         read_callback(body)
-    return str(refused.value)
+    return str(caught.value)
 
 
-def test_a_captured_activation_is_read():
-    """A real body, published by OneSpan's support."""
-    told = read_callback(fixtures.body("captured_package_activate"))
+def test_captured_activation_is_parsed():
+    """The body is real, published by OneSpan's support."""
+    parsed = read_callback(fixtures.body("captured_package_activate"))
 
-    assert told == Callback(
+    assert parsed == Callback(
         name="PACKAGE_ACTIVATE",
         package_id="xT9OeZ-j2jIynQBaLeLdgp9CtZk=",
         session_user="8QS1yr3q8DEZ",
@@ -45,37 +45,37 @@ def test_a_captured_activation_is_read():
         happened_at=datetime(2019, 10, 9, 19, 32, 12, 255000, tzinfo=UTC),
         extra={},
     )
-    assert told.signer_id is None
+    assert parsed.signer_id is None
 
 
-def test_a_captured_completion_is_read():
-    """A real body; its `sessionUser` is the last who signed."""
-    told = read_callback(fixtures.body("captured_package_complete"))
+def test_captured_completion_is_parsed():
+    """The body is real; its `sessionUser` is the last signer."""
+    parsed = read_callback(fixtures.body("captured_package_complete"))
 
-    assert (told.name, told.package_id) == ("PACKAGE_COMPLETE", "LWsUTvGgE4WpOvaQPT16idnxNj8=")
-    assert told.signer_id == "30ba8506-9819-46aa-a22d-c0114ba34cd0"
-    assert told.happened_at == datetime(2020, 8, 21, 14, 12, 34, 544000, tzinfo=UTC)
+    assert (parsed.name, parsed.package_id) == ("PACKAGE_COMPLETE", "LWsUTvGgE4WpOvaQPT16idnxNj8=")
+    assert parsed.signer_id == "30ba8506-9819-46aa-a22d-c0114ba34cd0"
+    assert parsed.happened_at == datetime(2020, 8, 21, 14, 12, 34, 544000, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
-def test_every_documented_event_is_read_whole(name):
-    """All 22: nothing that OneSpan documents of an event is lost."""
+def test_every_documented_event_is_parsed_completely(name):
+    """Every documented member of the 22 events is kept."""
     members = json.loads(fixtures.body(name))
 
-    told = read_callback(fixtures.body(name))
+    parsed = read_callback(fixtures.body(name))
 
-    assert told.name == members.pop("name")
-    assert told.package_id == members.pop("packageId")
-    assert told.session_user == members.pop("sessionUser")
-    assert told.happened_at == datetime.fromisoformat(members.pop("createdDate"))
-    assert told.document_id == members.pop("documentId", None)
-    assert told.message == members.pop("message", None)
-    assert told.extra == members
+    assert parsed.name == members.pop("name")
+    assert parsed.package_id == members.pop("packageId")
+    assert parsed.session_user == members.pop("sessionUser")
+    assert parsed.happened_at == datetime.fromisoformat(members.pop("createdDate"))
+    assert parsed.document_id == members.pop("documentId", None)
+    assert parsed.message == members.pop("message", None)
+    assert parsed.extra == members
     assert set(CATALOGUE[name].carries) <= json.loads(fixtures.body(name)).keys()
 
 
 def test_there_are_22_documented_events():
-    """The catalogue and the documentation speak of the same ones."""
+    """The catalogue has the same events as the documentation."""
     documented = {file.stem for file in (fixtures.HERE / "callbacks").glob("[A-Z]*.json")}
 
     assert documented == set(CATALOGUE)
@@ -84,23 +84,23 @@ def test_there_are_22_documented_events():
 
 def test_both_spellings_of_ready_for_completion_are_one_event():
     """The SDKs spell it -ION, the wire does not."""
-    wire, sdk = read(callback("PACKAGE_READY_FOR_COMPLETE")), read(callback("PACKAGE_READY_FOR_COMPLETION"))
+    wire, sdk = parse(callback("PACKAGE_READY_FOR_COMPLETE")), parse(callback("PACKAGE_READY_FOR_COMPLETION"))
 
     assert sdk.name == "PACKAGE_READY_FOR_COMPLETE"
     assert sdk.fingerprint == wire.fingerprint
 
 
-def test_an_event_nobody_has_heard_of_is_read():
-    """OneSpan adds events; their names are kept as they are."""
-    assert read(callback("PACKAGE_FRAMED")).name == "PACKAGE_FRAMED"
+def test_unknown_event_is_parsed():
+    """OneSpan adds events; unknown names are kept unchanged."""
+    assert parse(callback("PACKAGE_FRAMED")).name == "PACKAGE_FRAMED"
 
 
 def changed(**members: Any) -> bytes:
-    """A readable callback with other members."""
+    """Return a valid callback with changed members."""
     return json.dumps({**FULL, **members}).encode()
 
 
-REFUSED = {
+REJECTED = {
     "nothing": (b"", "it is not JSON"),
     "not UTF-8": (b'{"name": "\xe9"}', "it is not UTF-8"),
     "not JSON": (b"name=PACKAGE_COMPLETE", "it is not JSON"),
@@ -125,19 +125,22 @@ REFUSED = {
     "sessionUser is too long": (changed(sessionUser="s" * 256), "sessionUser is longer than 255 characters"),
     "documentId is too long": (changed(documentId="d" * 257), "documentId is longer than 256 characters"),
     "newRoleId is too long": (changed(newRoleId="r" * 257), "newRoleId is longer than 256 characters"),
-    "NUL in an id": (changed(packageId="pkg\0"), "packageId has characters that no id has"),
-    "half a surrogate pair in an id": (changed(sessionUser="\ud83d"), "sessionUser has characters that no id has"),
-    "a member twice": (b'{"name": "A", "packageId": "p", "name": "B"}', "a member is there twice"),
+    "NUL in an id": (changed(packageId="pkg\0"), "packageId has characters that are not allowed in an id"),
+    "half a surrogate pair in an id": (
+        changed(sessionUser="\ud83d"),
+        "sessionUser has characters that are not allowed in an id",
+    ),
+    "a member twice": (b'{"name": "A", "packageId": "p", "name": "B"}', "a member occurs twice"),
     "a member twice deep down": (
         b'{"name": "A", "packageId": "p", "more": [{"in": {"x": 1, "x": 1}}]}',
-        "a member is there twice",
+        "a member occurs twice",
     ),
     "NaN": (b'{"name": "A", "packageId": "p", "x": NaN}', "NaN is not a JSON number"),
     "Infinity": (b'{"name": "A", "packageId": "p", "x": [Infinity]}', "Infinity is not a JSON number"),
     "-Infinity": (b'{"name": "A", "packageId": "p", "x": -Infinity}', "-Infinity is not a JSON number"),
-    "21 levels": (b'{"name": "A", "packageId": "p", "x": ' + b"[" * 20 + b"]" * 20 + b"}", "it nests too deep"),
-    "50,000 levels": (b"[" * 50_000 + b"]" * 50_000, "it nests too deep"),
-    "50,000 objects": (b'{"x":' * 50_000 + b"1" + b"}" * 50_000, "it nests too deep"),
+    "21 levels": (b'{"name": "A", "packageId": "p", "x": ' + b"[" * 20 + b"]" * 20 + b"}", "it is nested too deeply"),
+    "50,000 levels": (b"[" * 50_000 + b"]" * 50_000, "it is nested too deeply"),
+    "50,000 objects": (b'{"x":' * 50_000 + b"1" + b"}" * 50_000, "it is nested too deeply"),
     "a date of nonsense": (changed(createdDate="yesterday"), "createdDate is not a date"),
     "a 31st of February": (changed(createdDate="2026-02-31T12:00:00.000Z"), "createdDate is not a date"),
     "a date before all time": (changed(createdDate="0001-01-01T00:00:00+14:00"), "createdDate is not a date"),
@@ -145,70 +148,70 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("body", "reason"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_cannot_be_read_is_refused_with_its_reason(body, reason):
-    """Who reads the answer or the journal learns what is wrong with the body."""
-    assert reason in refusal(body)
+@pytest.mark.parametrize(("body", "reason"), REJECTED.values(), ids=REJECTED.keys())
+def test_invalid_body_is_rejected_with_reason(body, reason):
+    """The answer and the journal say what is wrong with the body."""
+    assert reason in rejection(body)
 
 
 @pytest.mark.parametrize(
     "spelling",
     ["2026-03-02T12:00:00.000Z", "2026-03-02T12:00:00Z", "2026-03-02T12:00:00", "2026-03-02T13:00:00.000+01:00"],
 )
-def test_a_date_is_utc_however_it_is_spelled(spelling):
-    """OneSpan writes `Z`; an offset is understood, and no zone is UTC."""
-    told = read(callback("PACKAGE_COMPLETE", createdDate=spelling))
+def test_dates_are_converted_to_utc(spelling):
+    """OneSpan writes `Z`; offsets are converted, and a missing zone means UTC."""
+    parsed = parse(callback("PACKAGE_COMPLETE", createdDate=spelling))
 
-    assert told.happened_at == NOON
-    assert told.fingerprint == read(callback("PACKAGE_COMPLETE")).fingerprint
-
-
-def test_a_callback_without_a_date_is_read():
-    """Old ones have none."""
-    assert read({"name": "PACKAGE_CREATE", "packageId": "pkg-1"}).happened_at is None
+    assert parsed.happened_at == NOON
+    assert parsed.fingerprint == parse(callback("PACKAGE_COMPLETE")).fingerprint
 
 
-def test_ids_of_the_documented_size_are_read_whole():
-    """Up to 255 and 256 characters, any script."""
-    told = read(callback("DOCUMENT_SIGNED", packageId="é" * 255, sessionUser="s" * 255, documentId="d" * 256))
-
-    assert (told.package_id, told.session_user, told.document_id) == ("é" * 255, "s" * 255, "d" * 256)
+def test_callback_without_date_is_parsed():
+    """Old callbacks have no date."""
+    assert parse({"name": "PACKAGE_CREATE", "packageId": "pkg-1"}).happened_at is None
 
 
-def test_a_byte_order_mark_is_forgiven():
-    """Some senders put one first."""
-    assert read_callback(b"\xef\xbb\xbf" + json.dumps(FULL).encode()) == read(FULL)
+def test_ids_of_documented_length_are_accepted():
+    """Ids have up to 255 or 256 characters of any script."""
+    parsed = parse(callback("DOCUMENT_SIGNED", packageId="é" * 255, sessionUser="s" * 255, documentId="d" * 256))
+
+    assert (parsed.package_id, parsed.session_user, parsed.document_id) == ("é" * 255, "s" * 255, "d" * 256)
 
 
-def test_members_nobody_knows_are_kept():
-    """Nothing that OneSpan says is lost; `@class` is not about the event."""
-    told = read(callback("PACKAGE_COMPLETE", region="eu", tags=["a", {"b": None}]))
-
-    assert told.extra == {"region": "eu", "tags": ["a", {"b": None}]}
+def test_byte_order_mark_is_accepted():
+    """Some senders begin with one."""
+    assert read_callback(b"\xef\xbb\xbf" + json.dumps(FULL).encode()) == parse(FULL)
 
 
-def test_texts_are_cleaned_of_what_no_database_takes():
-    """A NUL and half of a surrogate pair become a replacement character, wherever they stand."""
-    told = read(callback("PACKAGE_DECLINE", message="no\0 \ud83d!", note={"a\0": ["\udc00"]}))
+def test_unknown_members_are_kept():
+    """Only `@class` is dropped; it does not describe the event."""
+    parsed = parse(callback("PACKAGE_COMPLETE", region="eu", tags=["a", {"b": None}]))
 
-    assert told.message == "no\ufffd \ufffd!"
-    assert told.extra == {"note": {"a\ufffd": ["\ufffd"]}}
+    assert parsed.extra == {"region": "eu", "tags": ["a", {"b": None}]}
 
 
-def test_a_whole_surrogate_pair_is_a_character():
-    """JSON may spell it in two halves."""
+def test_invalid_characters_are_replaced():
+    """NUL and lone surrogates become replacement characters, at any depth."""
+    parsed = parse(callback("PACKAGE_DECLINE", message="no\0 \ud83d!", note={"a\0": ["\udc00"]}))
+
+    assert parsed.message == "no\ufffd \ufffd!"
+    assert parsed.extra == {"note": {"a\ufffd": ["\ufffd"]}}
+
+
+def test_surrogate_pair_is_one_character():
+    """JSON may escape a character as a surrogate pair."""
     assert read_callback(b'{"name":"A","packageId":"p","message":"\\ud83d\\ude00"}').message == "\U0001f600"
 
 
 @pytest.mark.parametrize("number", ["9" * 19, "-" + "9" * 18, "9" * 5000, "1e999", "-1e999"])
-def test_numbers_no_column_holds_are_kept_as_they_were_written(number):
-    """Of any length."""
-    told = read_callback(f'{{"name":"A","packageId":"p","x":{number}}}'.encode())
+def test_large_numbers_are_kept_as_text(number):
+    """A number of any length is accepted."""
+    parsed = read_callback(f'{{"name":"A","packageId":"p","x":{number}}}'.encode())
 
-    assert told.extra == {"x": number}
+    assert parsed.extra == {"x": number}
 
 
-RETOLD = {
+SAME_EVENT = {
     "other white space": json.dumps(FULL, indent=4).encode(),
     "other order": json.dumps(dict(reversed(FULL.items()))).encode(),
     "without its nulls": json.dumps({name: value for name, value in FULL.items() if value is not None}).encode(),
@@ -220,13 +223,13 @@ RETOLD = {
 }
 
 
-@pytest.mark.parametrize("body", RETOLD.values(), ids=RETOLD.keys())
-def test_law_3_the_same_fact_has_one_fingerprint(body):
-    """However it is written: a callback posted again by hand looks different and is the same."""
-    assert read_callback(body).fingerprint == read(FULL).fingerprint
+@pytest.mark.parametrize("body", SAME_EVENT.values(), ids=SAME_EVENT.keys())
+def test_law_3_same_event_has_one_fingerprint(body):
+    """The format of the body does not matter: a callback re-posted by hand may be formatted differently."""
+    assert read_callback(body).fingerprint == parse(FULL).fingerprint
 
 
-OTHERS = {
+CHANGED_MEMBERS = {
     "name": "PACKAGE_OPT_OUT",
     "packageId": "pkg-2",
     "sessionUser": "ADA-WHO-SIGNS",
@@ -238,25 +241,25 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("member", OTHERS)
-def test_law_3_another_fact_has_another_fingerprint(member):
-    """Whatever member differs, in case or by a millisecond."""
-    assert read({**FULL, member: OTHERS[member]}).fingerprint != read(FULL).fingerprint
+@pytest.mark.parametrize("member", CHANGED_MEMBERS)
+def test_law_3_different_event_has_different_fingerprint(member):
+    """Any changed member counts, even a letter's case or a millisecond."""
+    assert parse({**FULL, member: CHANGED_MEMBERS[member]}).fingerprint != parse(FULL).fingerprint
 
 
-def test_law_3_members_do_not_run_into_each_other():
-    """The same words in another member are another fact."""
-    one = read(callback("DOCUMENT_SIGNED", sessionUser="a", documentId="b"))
-    other = read(callback("DOCUMENT_SIGNED", sessionUser="b", documentId="a"))
+def test_law_3_swapped_members_change_the_fingerprint():
+    """The same value in another member is a different event."""
+    first = parse(callback("DOCUMENT_SIGNED", sessionUser="a", documentId="b"))
+    second = parse(callback("DOCUMENT_SIGNED", sessionUser="b", documentId="a"))
 
-    assert one.fingerprint != other.fingerprint
+    assert first.fingerprint != second.fingerprint
 
 
 @ARBITRARY
 @given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_any_bytes_are_read_or_refused(body):
-    """Nothing else happens, whatever comes in."""
-    _read_or_refused(body)
+def test_any_bytes_are_parsed_or_rejected(body):
+    """No input raises any other error."""
+    _parse_or_reject(body)
 
 
 anything = any_json()
@@ -265,42 +268,42 @@ members = st.sampled_from(("name", "packageId", "sessionUser", "documentId", "me
 
 @ARBITRARY
 @given(anything | st.dictionaries(members | st.text(max_size=5), anything, max_size=8))
-def test_any_json_is_read_or_refused(value):
-    """So too when it almost looks like a callback; what is read can be told apart and written down."""
-    _read_or_refused(json.dumps(value).encode())
+def test_any_json_is_parsed_or_rejected(value):
+    """This includes JSON similar to a callback. A parsed callback has a fingerprint and can be stored."""
+    _parse_or_reject(json.dumps(value).encode())
 
 
 @ARBITRARY
 @given(st.dictionaries(members | st.text(max_size=5), anything, max_size=6), st.text(min_size=1, max_size=300))
-def test_any_members_beside_the_two_that_must_be_are_read_or_refused(more, package_id):
-    """The same with a name and a package."""
-    _read_or_refused(json.dumps({**more, "name": "PACKAGE_COMPLETE", "packageId": package_id}).encode())
+def test_any_additional_members_are_parsed_or_rejected(more, package_id):
+    """A name and a package id are the only required members."""
+    _parse_or_reject(json.dumps({**more, "name": "PACKAGE_COMPLETE", "packageId": package_id}).encode())
 
 
-def _read_or_refused(body: bytes) -> None:
+def _parse_or_reject(body: bytes) -> None:
     try:
-        told = read_callback(body)
+        parsed = read_callback(body)
     except UnreadableCallback:
         return
-    assert len(told.fingerprint) == 64
-    for text in (told.name, told.package_id, told.session_user, told.message, json.dumps(told.extra)):
+    assert len(parsed.fingerprint) == 64
+    for text in (parsed.name, parsed.package_id, parsed.session_user, parsed.message, json.dumps(parsed.extra)):
         assert "\0" not in (text or "")
         (text or "").encode()
 
 
 @pytest.mark.parametrize("date", ["2026-03-02t12:00:00z", " 2026-03-02T12:00:00.000Z ", "2026-03-02T13:00:00+01:00"])
-def test_a_date_may_be_spelt_in_any_way_the_standard_has(date):
-    """RFC 3339 takes small letters; a person may have put a blank."""
-    told = read_callback(json.dumps({"name": "PACKAGE_TRASH", "packageId": "p", "createdDate": date}).encode())
+def test_date_in_any_rfc_3339_form_is_accepted(date):
+    """RFC 3339 allows lower case; surrounding blanks are ignored."""
+    parsed = read_callback(json.dumps({"name": "PACKAGE_TRASH", "packageId": "p", "createdDate": date}).encode())
 
-    assert told.happened_at == NOON
+    assert parsed.happened_at == NOON
 
 
-def test_members_that_become_one_when_cleaned_are_the_same_in_any_order():
-    """A fingerprint is of what is said, not of how."""
+def test_members_with_equal_cleaned_names_have_a_stable_fingerprint():
+    """The fingerprint does not depend on the order of members."""
     members = {"name": "PACKAGE_TRASH", "packageId": "p", "a\x00": 1, "a\ufffd": 2}
-    turned = dict(reversed(members.items()))
+    reordered = dict(reversed(members.items()))
 
-    first, second = (read_callback(json.dumps(one).encode()) for one in (members, turned))
+    first, second = (read_callback(json.dumps(body).encode()) for body in (members, reordered))
 
     assert first.fingerprint == second.fingerprint

@@ -1,4 +1,4 @@
-"""The client: what it asks OneSpan, whom it shows itself as, and how it tells what went wrong."""
+"""The REST client: its requests, authentication and errors."""
 
 import json
 import socket
@@ -29,10 +29,10 @@ from app.errors import (
     UnsendableRequest,
     WrongAddress,
 )
-from app.onespan.auth import ApiKey, Connection, Token, connection_to, read_client_token, read_oauth2_token
+from app.onespan.auth import ApiKey, Connection, Token, connection_to, parse_client_token, parse_oauth2_token
 from app.onespan.client import OneSpan
 from app.onespan.packages import read_package
-from app.onespan.transport import TRIES_AGAIN
+from app.onespan.transport import RETRIES
 from app.simulator.account import Account
 from app.simulator.server import answering, api
 from tests.conftest import NOON
@@ -47,105 +47,105 @@ Script = Callable[[Request], Response]
 
 
 @dataclass
-class Scripted:
-    """A server that answers by a script and remembers what it was asked."""
+class ScriptedServer:
+    """A server that answers by a script and records its requests."""
 
     address: str
     script: Script
-    asked: list[Request] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
 
     def answers(self, *answers: Response) -> None:
-        """Give these answers, one after another, and the last of them for ever."""
-        self.script = lambda _: answers[min(len(self.asked), len(answers)) - 1]
+        """Give these answers in turn; repeat the last."""
+        self.script = lambda _: answers[min(len(self.requests), len(answers)) - 1]
 
 
-class Undated(WSGIRequestHandler):
-    """Says no date by itself, and writes no log."""
+class NoDateHandler(WSGIRequestHandler):
+    """Sends no `Date` header and writes no log."""
 
     protocol_version = "HTTP/1.1"
 
     def send_response(self, code: int, message: str | None = None) -> None:
-        """The status alone."""
+        """Send only the status line."""
         self.send_response_only(code, message)
 
 
 @pytest.fixture
-def server() -> Iterator[Scripted]:
-    """A server on this machine."""
-    scripted = Scripted("", lambda _: Response("{}", mimetype="application/json"))
+def server() -> Iterator[ScriptedServer]:
+    """A scripted server on this machine."""
+    scripted = ScriptedServer("", lambda _: Response("{}", mimetype="application/json"))
 
     @Request.application
     def app(request: Request) -> Response:
         request.get_data()
-        scripted.asked.append(request)
+        scripted.requests.append(request)
         return scripted.script(request)
 
-    listening = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Undated)
-    scripted.address = f"http://127.0.0.1:{listening.server_port}"
-    thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
+    http_server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=NoDateHandler)
+    scripted.address = f"http://127.0.0.1:{http_server.server_port}"
+    thread = threading.Thread(target=http_server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield scripted
-    listening.shutdown()
+    http_server.shutdown()
     thread.join()
-    listening.server_close()
+    http_server.server_close()
 
 
 @pytest.fixture
-def onespan(server: Scripted) -> OneSpan:
-    """The client, with an API key."""
+def onespan(server: ScriptedServer) -> OneSpan:
+    """A client with an API key."""
     client = OneSpan(backoff=0)
     client.connect(Connection(server.address, ApiKey(API_KEY)))
     return client
 
 
-def said(what: Any, status: int = 200, **headers: str) -> Response:
+def json_answer(body: Any, status: int = 200, **headers: str) -> Response:
     """A JSON answer."""
-    return Response(json.dumps(what), status, headers={k.replace("_", "-"): v for k, v in headers.items()})
+    return Response(json.dumps(body), status, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 
-def test_a_package_is_read_as_it_is_shown():
-    """With the simulator, which answers as OneSpan's schema says."""
+def test_package_is_fetched_from_the_simulator():
+    """The simulator answers according to OneSpan's schema."""
     account = Account(1, packages=3)
     for _ in range(1000):
         account.step(NOON)
-    shown = next(one for one in account.packages() if not one.deleted)
+    expected = next(package for package in account.packages() if not package.deleted)
     with answering(api(account, api_key=API_KEY, clock=lambda: NOON), port=0) as address:
         client = OneSpan()
         client.connect(Connection(address, ApiKey(API_KEY)))
 
-        answer = client.package(shown.id)
+        answer = client.package(expected.id)
 
-    assert read_package(answer.json).name == shown.name
+    assert read_package(answer.json).name == expected.name
     assert json.loads(answer.body) == answer.json
     assert NOON - timedelta(seconds=30) < answer.read_at <= NOON - timedelta(seconds=1)
 
 
-def test_the_key_goes_as_it_is(onespan, server):
-    """It looks like base64 and is sent so; nothing is made of it."""
+def test_api_key_is_sent_unchanged(onespan, server):
+    """The key is already base64 and is not encoded again."""
     onespan.package("pkg-1")
 
-    assert server.asked[0].headers["Authorization"] == f"Basic {API_KEY}"
+    assert server.requests[0].headers["Authorization"] == f"Basic {API_KEY}"
 
 
-def test_a_netrc_file_says_nothing(onespan, server, tmp_path, monkeypatch):
-    """What is in it belongs to other programs."""
+def test_netrc_file_is_ignored(onespan, server, tmp_path, monkeypatch):
+    """Its credentials belong to other programs."""
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login ada password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
-    server.script = lambda _: said({"accessToken": "t", "expiresAt": 9e12})
+    server.script = lambda _: json_answer({"accessToken": "t", "expiresAt": 9e12})
     onespan.package("pkg-1")
     onespan.connect(
-        connection_to(server.address, api_key=None, client_id="us", secret="ours", flow="client-app"),
+        connection_to(server.address, api_key=None, client_id="client", secret="secret", flow="client-app"),
     )
     onespan.package("pkg-1")
 
-    told = [request.headers.get("Authorization") for request in server.asked]
-    assert told == [f"Basic {API_KEY}", None, "Bearer t"]
+    headers = [request.headers.get("Authorization") for request in server.requests]
+    assert headers == [f"Basic {API_KEY}", None, "Bearer t"]
 
 
 @pytest.mark.parametrize("package_id", [ID, "a/b", "...", "a?b#c", "é ", "%2F", "a;b&c"])
-def test_ids_are_one_part_of_the_path(onespan, server, package_id):
-    """Whatever they are made of, they lead nowhere else."""
-    server.script = lambda request: said({"id": request.environ["RAW_URI"]})
+def test_id_is_one_part_of_the_path(onespan, server, package_id):
+    """Special characters do not change the path."""
+    server.script = lambda request: json_answer({"id": request.environ["RAW_URI"]})
 
     path = onespan.package(package_id).json["id"]
 
@@ -155,22 +155,22 @@ def test_ids_are_one_part_of_the_path(onespan, server, package_id):
 
 
 @pytest.mark.parametrize("package_id", ["", ".", ".."])
-def test_what_means_another_place_is_no_id(onespan, server, package_id):
-    """Nothing is asked."""
+def test_path_segments_with_meaning_are_not_ids(onespan, server, package_id):
+    """No request is sent."""
     with pytest.raises(NotThere):
         onespan.package(package_id)
 
-    assert not server.asked
+    assert not server.requests
 
 
-def test_lists_are_asked_for_with_onespans_own_parameters(onespan, server):
-    """No name of ours is between."""
-    server.script = lambda _: said({"count": 0, "results": []})
+def test_list_parameters_are_passed_through(onespan, server):
+    """The names are OneSpan's."""
+    server.script = lambda _: json_answer({"count": 0, "results": []})
 
     answer = onespan.packages(query="trashed", sort="updated", lastUpdatedStartDate="2026-03-02T00:00:00Z", to=99)
 
     assert answer.json == {"count": 0, "results": []}
-    assert server.asked[0].args.to_dict() == {
+    assert server.requests[0].args.to_dict() == {
         "query": "trashed",
         "sort": "updated",
         "lastUpdatedStartDate": "2026-03-02T00:00:00Z",
@@ -181,24 +181,24 @@ def test_lists_are_asked_for_with_onespans_own_parameters(onespan, server):
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (said({}, 401), KeyRefused),
-        (said({}, 403), NotPermitted),
-        (said({}, 404), NotThere),
-        (said({}, 406), RefusedByOneSpan),
-        (said({}, 429), Throttled),
-        (said({}, 500), OneSpanDown),
-        (said({}, 503), OneSpanDown),
-        (said({}, 302, Location="https://elsewhere.example/login"), WrongAddress),
+        (json_answer({}, 401), KeyRefused),
+        (json_answer({}, 403), NotPermitted),
+        (json_answer({}, 404), NotThere),
+        (json_answer({}, 406), RefusedByOneSpan),
+        (json_answer({}, 429), Throttled),
+        (json_answer({}, 500), OneSpanDown),
+        (json_answer({}, 503), OneSpanDown),
+        (json_answer({}, 302, Location="https://elsewhere.example/login"), WrongAddress),
         (Response("<html>Log in</html>", mimetype="text/html"), WrongAddress),
         (Response('{"id": "pk'), UnreadableAnswer),
         (Response(b"\xff\xfe"), UnreadableAnswer),
         (Response("[" * 100_000), UnreadableAnswer),
         (Response(""), UnreadableAnswer),
     ],
-    ids=lambda one: one.status if isinstance(one, Response) else one.__name__,
+    ids=lambda value: value.status if isinstance(value, Response) else value.__name__,
 )
-def test_every_fault_has_an_error_of_its_own(onespan, server, answer, error):
-    """They say what to do, and are all errors of OneSpan's API."""
+def test_every_failure_has_its_own_error(onespan, server, answer, error):
+    """All are subclasses of `OneSpanError`."""
     server.answers(answer)
 
     with pytest.raises(error) as caught:
@@ -208,9 +208,9 @@ def test_every_fault_has_an_error_of_its_own(onespan, server, answer, error):
     assert isinstance(caught.value, OneSpanError)
 
 
-def test_an_error_has_onespans_key_and_none_of_its_words(onespan, server):
-    """A sentence may name a person."""
-    server.answers(said({"code": 403, "messageKey": "error.forbidden.noPermission", "message": "not Ada"}, 403))
+def test_error_has_message_key_but_no_message(onespan, server):
+    """OneSpan's message may name a person."""
+    server.answers(json_answer({"code": 403, "messageKey": "error.forbidden.noPermission", "message": "not Ada"}, 403))
 
     with pytest.raises(NotPermitted, match=r"403 error\.forbidden\.noPermission") as caught:
         onespan.package("pkg-1")
@@ -219,18 +219,20 @@ def test_an_error_has_onespans_key_and_none_of_its_words(onespan, server):
 
 
 @pytest.mark.parametrize(
-    "access",
+    "credentials",
     [
         ApiKey("canary\n"),
         ApiKey("canary-\u20ac"),
-        Token(lambda: ("canary\n", 9e9), of="us"),
-        connection_to("http://127.0.0.1:9", api_key=None, client_id="us", secret="canary-\u20ac", flow="oauth2").access,
+        Token(lambda: ("canary\n", 9e9), client_id="client"),
+        connection_to(
+            "http://127.0.0.1:9", api_key=None, client_id="client", secret="canary-\u20ac", flow="oauth2"
+        ).credentials,
     ],
 )
-def test_law_11_a_secret_that_no_header_can_carry_is_not_told(server, access):
-    """The library's error would quote it, and what a handler fails of is kept and shown."""
+def test_law_11_secret_invalid_in_a_header_is_not_revealed(server, credentials):
+    """The library's error would quote it, and handler errors are stored and shown."""
     client = OneSpan(backoff=0)
-    client.connect(Connection(server.address, access))
+    client.connect(Connection(server.address, credentials))
 
     with pytest.raises(UnsendableRequest) as caught:
         client.package("pkg-1")
@@ -239,8 +241,8 @@ def test_law_11_a_secret_that_no_header_can_carry_is_not_told(server, access):
 
 
 @pytest.mark.parametrize("body", ["", "[]", '"text"', "{", '{"messageKey": 7}', '{"messageKey": "' + "x" * 5000 + '"}'])
-def test_an_error_can_be_anything(onespan, server, body):
-    """Then the status says it all."""
+def test_error_body_can_be_anything(onespan, server, body):
+    """Then the error has only the status."""
     server.answers(Response(body, 404))
 
     with pytest.raises(NotThere, match=r": 404$"):
@@ -248,62 +250,62 @@ def test_an_error_can_be_anything(onespan, server, body):
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_read_that_fails_is_tried_again(onespan, server, status):
-    """A moment later all is well."""
-    server.answers(said({}, status, Retry_After="0"), said({}, status), said({"id": "pkg-1"}))
+def test_failed_get_is_retried(onespan, server, status):
+    """The third attempt succeeds."""
+    server.answers(json_answer({}, status, Retry_After="0"), json_answer({}, status), json_answer({"id": "pkg-1"}))
 
     assert onespan.package("pkg-1").json == {"id": "pkg-1"}
-    assert len(server.asked) == 3
+    assert len(server.requests) == 3
 
 
-def test_a_read_is_not_tried_for_ever(onespan, server):
-    """In the end somebody else must decide."""
-    server.answers(said({}, 503))
+def test_retries_are_limited(onespan, server):
+    """After the last retry the error is raised."""
+    server.answers(json_answer({}, 503))
 
     with pytest.raises(OneSpanDown):
         onespan.package("pkg-1")
 
-    assert len(server.asked) == 1 + TRIES_AGAIN
+    assert len(server.requests) == 1 + RETRIES
 
 
-@pytest.mark.parametrize("told", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
-def test_who_is_told_to_wait_long_says_so_at_once(onespan, server, told):
-    """A thread that sleeps for an hour is of no use to anybody."""
-    server.answers(said({}, 429, Retry_After=told))
+@pytest.mark.parametrize("header", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
+def test_long_wait_raises_at_once(onespan, server, header):
+    """A thread must not sleep for an hour."""
+    server.answers(json_answer({}, 429, Retry_After=header))
 
     with pytest.raises(Throttled) as caught:
         onespan.package("pkg-1")
 
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     assert caught.value.seconds >= 3600
 
 
-@pytest.mark.parametrize("told", ["soon", "-5", "1e999", "\u0661"])
-def test_a_wait_that_cannot_be_read_is_none(onespan, server, told):
-    """It is tried again all the same."""
-    server.answers(Response("{}", 429, headers={"Retry-After": told.encode().decode("latin-1")}))
+@pytest.mark.parametrize("header", ["soon", "-5", "1e999", "\u0661"])
+def test_invalid_retry_after_is_ignored(onespan, server, header):
+    """The request is retried as without the header."""
+    server.answers(Response("{}", 429, headers={"Retry-After": header.encode().decode("latin-1")}))
 
     with pytest.raises(Throttled) as caught:
         onespan.package("pkg-1")
 
-    assert len(server.asked) == 1 + TRIES_AGAIN
+    assert len(server.requests) == 1 + RETRIES
     assert caught.value.seconds is None
 
 
-def test_what_was_told_is_told_once(onespan, server):
-    """It may have been done; a second reminder would be one too many."""
-    server.answers(said({}, 503))
+def test_post_is_not_retried(onespan, server):
+    """It may have taken effect, and a second reminder would be wrong."""
+    server.answers(json_answer({}, 503))
 
     with pytest.raises(OneSpanDown):
         onespan.remind(ID, "role-1")
 
-    assert [(one.method, one.path) for one in server.asked] == [
+    assert [(request.method, request.path) for request in server.requests] == [
         ("POST", f"/api/packages/{ID}/roles/role-1/notifications")
     ]
 
 
-def test_nobody_there():
-    """The error does not say whom we asked for."""
+def test_connection_error_reveals_no_id_or_key():
+    """The error names only the address."""
     client = OneSpan(backoff=0)
     client.connect(Connection(f"http://127.0.0.1:{free_port()}", ApiKey(API_KEY)))
 
@@ -314,11 +316,11 @@ def test_nobody_there():
     assert API_KEY not in str(caught.value)
 
 
-def test_a_connection_that_is_cut_is_a_fault_of_onespan(tmp_path):
-    """Half a file is no file."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        thread = threading.Thread(target=_cut_short, args=(listening,), daemon=True)
+def test_cut_connection_leaves_no_file(tmp_path):
+    """An incomplete file is removed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=_cut_short, args=(listener,), daemon=True)
         thread.start()
         client = OneSpan(backoff=0)
         client.connect(Connection(address, ApiKey(API_KEY)))
@@ -330,15 +332,15 @@ def test_a_connection_that_is_cut_is_a_fault_of_onespan(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def _cut_short(listening: socket.socket) -> None:
-    line, _ = listening.accept()
-    with line:
-        line.recv(65536)
-        line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n%PDF")
+def _cut_short(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n%PDF")
 
 
-def test_without_a_onespan_every_call_says_what_is_missing():
-    """A handler that needs it is retried until it is there."""
+def test_unconfigured_client_says_which_setting_is_missing():
+    """A handler that needs OneSpan is retried until it is configured."""
     with pytest.raises(NoOneSpan, match="set ONESPAN_URL"):
         OneSpan().package("pkg-1")
 
@@ -353,29 +355,29 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_are_saved_whole(onespan, server, tmp_path, name):
-    """Folders are made; what was there before is replaced; nothing else is left behind."""
-    more, path = FILES[name]
+def test_files_are_saved_completely(onespan, server, tmp_path, name):
+    """Folders are created, an old file is replaced, and no temporary file remains."""
+    arguments, path = FILES[name]
     content = Random(1).randbytes(300_000)
     server.script = lambda _: Response(content, mimetype="application/octet-stream")
     to = tmp_path / "new" / "file"
 
-    assert getattr(onespan, name)(ID, *more, to=to) == to
-    assert getattr(onespan, name)(ID, *more, to=to).read_bytes() == content
+    assert getattr(onespan, name)(ID, *arguments, to=to) == to
+    assert getattr(onespan, name)(ID, *arguments, to=to).read_bytes() == content
 
-    assert [one.name for one in to.parent.iterdir()] == ["file"]
-    assert server.asked[0].environ["RAW_URI"] == f"/api/packages/{ID.replace('=', '%3D')}/{path}"
+    assert [path.name for path in to.parent.iterdir()] == ["file"]
+    assert server.requests[0].environ["RAW_URI"] == f"/api/packages/{ID.replace('=', '%3D')}/{path}"
 
 
 def test_attachments_of_one_role(onespan, server, tmp_path):
-    """As a zip of their own."""
+    """They are saved as a separate zip."""
     onespan.attachments(ID, to=tmp_path / "zip", role_id="role-1")
 
-    assert server.asked[0].path == f"/api/packages/{ID}/attachment/zip/role-1"
+    assert server.requests[0].path == f"/api/packages/{ID}/attachment/zip/role-1"
 
 
-def test_a_large_file_does_not_fill_the_memory(onespan, server, tmp_path):
-    """It is streamed, however large it is."""
+def test_large_file_is_streamed(onespan, server, tmp_path):
+    """Memory use does not depend on the size."""
     chunk = b"x" * MEGABYTE
     server.script = lambda _: Response((chunk for _ in range(48)), mimetype="application/zip")
     tracemalloc.start()
@@ -386,13 +388,13 @@ def test_a_large_file_does_not_fill_the_memory(onespan, server, tmp_path):
         tracemalloc.stop()
 
     assert (tmp_path / "zip").stat().st_size == 48 * MEGABYTE
-    assert peak < 12 * MEGABYTE  # the server of this test is in there too
+    assert peak < 12 * MEGABYTE  # includes the server of this test
 
 
-def test_a_file_that_is_not_there_leaves_what_was_there(onespan, server, tmp_path):
-    """An error replaces nothing."""
+def test_error_keeps_the_old_file(onespan, server, tmp_path):
+    """A failed download replaces nothing."""
     (tmp_path / "contract.pdf").write_text("the old one")
-    server.answers(said({}, 404))
+    server.answers(json_answer({}, 404))
 
     with pytest.raises(NotThere):
         onespan.signed_document(ID, "contract", to=tmp_path / "contract.pdf")
@@ -401,28 +403,30 @@ def test_a_file_that_is_not_there_leaves_what_was_there(onespan, server, tmp_pat
 
 
 def test_the_audit_trail(onespan, server):
-    """Its steps, and nothing where there are none."""
-    server.answers(said({"package-id": ID, "audit-events": [{"type": "Login"}, None]}), said([]))
+    """It is empty if OneSpan has no events."""
+    server.answers(json_answer({"package-id": ID, "audit-events": [{"type": "Login"}, None]}), json_answer([]))
 
     assert onespan.audit_trail(ID) == [{"type": "Login"}]
     assert onespan.audit_trail(ID) == []
 
 
 def test_a_signer_is_unlocked(onespan, server):
-    """By the role they sit in."""
+    """The request names the signer's role."""
     onespan.unlock(ID, "role-1")
 
-    assert [(one.method, one.path) for one in server.asked] == [("POST", f"/api/packages/{ID}/roles/role-1/unlock")]
+    assert [(request.method, request.path) for request in server.requests] == [
+        ("POST", f"/api/packages/{ID}/roles/role-1/unlock")
+    ]
 
 
 def test_the_callback_is_read_and_registered(onespan, server):
-    """What is registered replaces what was."""
-    server.answers(said({"url": "https://sign.example.com", "key": "k", "events": []}))
+    """A new registration replaces the old one."""
+    server.answers(json_answer({"url": "https://sign.example.com", "key": "k", "events": []}))
 
     onespan.register_callback(url="https://sign.example.com/onespan/callback", key="k", events=["PACKAGE_COMPLETE"])
 
     assert onespan.callback().json["key"] == "k"
-    assert server.asked[0].get_json() == {
+    assert server.requests[0].get_json() == {
         "url": "https://sign.example.com/onespan/callback",
         "key": "k",
         "events": ["PACKAGE_COMPLETE"],
@@ -430,69 +434,71 @@ def test_the_callback_is_read_and_registered(onespan, server):
 
 
 class Tokens:
-    """A server that gives tokens and takes the last one it gave."""
+    """A server that issues tokens and accepts only the last one."""
 
-    def __init__(self, server: Scripted, *, flow: str) -> None:
-        self.given = 0
-        self.taken = True
+    def __init__(self, server: ScriptedServer, *, flow: str) -> None:
+        self.issued = 0
+        self.accepts = True
         server.script = self.answer
         self.client = OneSpan(backoff=0)
-        self.client.connect(connection_to(server.address, api_key=None, client_id="us", secret="ours", flow=flow))
+        self.client.connect(connection_to(server.address, api_key=None, client_id="client", secret="secret", flow=flow))
 
     def answer(self, request: Request) -> Response:
-        """A token, or a package for one."""
+        """Return a token, or a package for a valid token."""
         if request.path == "/apitoken/clientApp/accessToken":
-            assert request.get_json() == {"clientId": "us", "secret": "ours", "type": "OWNER"}
-            return said({"accessToken": self._next(), "expiresAt": (datetime.now(UTC).timestamp() + 1800) * 1000})
+            assert request.get_json() == {"clientId": "client", "secret": "secret", "type": "OWNER"}
+            return json_answer(
+                {"accessToken": self._next(), "expiresAt": (datetime.now(UTC).timestamp() + 1800) * 1000}
+            )
         if request.path == "/oauth2/token":
-            assert (request.authorization.username, request.authorization.password) == ("us", "ours")
+            assert (request.authorization.username, request.authorization.password) == ("client", "secret")
             assert request.form.to_dict() == {"grant_type": "client_credentials"}
-            return said({"access_token": self._next(), "token_type": "Bearer", "expires_in": 300})
-        fits = request.headers["Authorization"] == f"Bearer token-{self.given}"
-        return said({"id": "pkg-1"}) if fits and self.taken else said({}, 401)
+            return json_answer({"access_token": self._next(), "token_type": "Bearer", "expires_in": 300})
+        is_valid = request.headers["Authorization"] == f"Bearer token-{self.issued}"
+        return json_answer({"id": "pkg-1"}) if is_valid and self.accepts else json_answer({}, 401)
 
     def _next(self) -> str:
-        self.given += 1
-        return f"token-{self.given}"
+        self.issued += 1
+        return f"token-{self.issued}"
 
 
 @pytest.mark.parametrize("flow", ["client-app", "oauth2"])
-def test_a_token_is_fetched_once_and_used_until_it_ends(server, flow):
-    """One request for many."""
+def test_token_is_reused_until_it_expires(server, flow):
+    """One token serves many requests."""
     tokens = Tokens(server, flow=flow)
 
     for _ in range(3):
         assert tokens.client.package("pkg-1").json == {"id": "pkg-1"}
 
-    assert tokens.given == 1
+    assert tokens.issued == 1
 
 
-def test_a_token_that_is_refused_is_renewed_once(server):
-    """It may have been withdrawn; when the new one is refused too, the credentials are wrong."""
+def test_rejected_token_is_renewed_once(server):
+    """The token may have been revoked. If the new one is rejected too, the credentials are wrong."""
     tokens = Tokens(server, flow="client-app")
     tokens.client.package("pkg-1")
-    tokens.given += 1  # so the one we have is the wrong one
+    tokens.issued += 1  # makes the client's token invalid
 
     assert tokens.client.package("pkg-1").json == {"id": "pkg-1"}
 
-    tokens.taken = False
-    asked = len(server.asked)
+    tokens.accepts = False
+    sent = len(server.requests)
     with pytest.raises(KeyRefused):
         tokens.client.package("pkg-1")
-    assert len(server.asked) == asked + 3  # refused, fetched, refused
+    assert len(server.requests) == sent + 3  # rejected, renewed, rejected
 
 
-def test_a_token_is_renewed_before_it_ends():
-    """A minute earlier, or after half of its life where that is short."""
+def test_token_is_renewed_before_it_expires():
+    """A minute before, or after half of a short lifetime."""
     now = [0.0]
     fetched = iter([("long", 1800.0), ("short", 1780.0), ("last", 9999.0)])
-    token = Token(lambda: next(fetched), of="us", clock=lambda: now[0])
+    token = Token(lambda: next(fetched), client_id="client", clock=lambda: now[0])
 
-    def shown(at: float) -> str:
+    def authorization(at: float) -> str:
         now[0] = at
         return token(requests.Request("GET", "http://127.0.0.1/").prepare()).headers["Authorization"]
 
-    assert [shown(at) for at in (0.0, 1739.0, 1740.0, 1759.0, 1760.0)] == [
+    assert [authorization(at) for at in (0.0, 1739.0, 1740.0, 1759.0, 1760.0)] == [
         "Bearer long",
         "Bearer long",
         "Bearer short",
@@ -501,23 +507,23 @@ def test_a_token_is_renewed_before_it_ends():
     ]
 
 
-def test_the_end_of_a_token_is_told_in_seconds_or_in_milliseconds():
+def test_token_expiry_may_be_in_seconds_or_milliseconds():
     """OneSpan's own sources disagree, so its size decides."""
-    assert read_client_token({"accessToken": "t", "expiresAt": 1_800_000_000}) == ("t", 1_800_000_000)
-    assert read_client_token({"accessToken": "t", "expiresAt": 1_800_000_000_000}) == ("t", 1_800_000_000)
+    assert parse_client_token({"accessToken": "t", "expiresAt": 1_800_000_000}) == ("t", 1_800_000_000)
+    assert parse_client_token({"accessToken": "t", "expiresAt": 1_800_000_000_000}) == ("t", 1_800_000_000)
 
 
 @pytest.mark.parametrize("answer", [{}, [], None, {"accessToken": "", "expiresAt": 1}, {"accessToken": "t"}])
-def test_a_token_that_is_none_is_refused(answer):
-    """It is said rather than used."""
+def test_invalid_token_answer_is_rejected(answer):
+    """The error is raised at once."""
     with pytest.raises(UnreadableAnswer):
-        read_client_token(answer)
+        parse_client_token(answer)
     with pytest.raises(UnreadableAnswer):
-        read_oauth2_token(answer, now=0)
+        parse_oauth2_token(answer, now=0)
 
 
-def test_many_threads_fetch_one_token(server):
-    """They wait for the first."""
+def test_threads_share_one_token(server):
+    """All threads wait for the first to request it."""
     tokens = Tokens(server, flow="oauth2")
     threads = [threading.Thread(target=tokens.client.package, args=("pkg-1",)) for _ in range(8)]
     for thread in threads:
@@ -525,7 +531,7 @@ def test_many_threads_fetch_one_token(server):
     for thread in threads:
         thread.join(20)
 
-    assert tokens.given == 1
+    assert tokens.issued == 1
 
 
 @pytest.mark.parametrize(
@@ -539,18 +545,18 @@ def test_many_threads_fetch_one_token(server):
         ("Fri, 31 Dec 9999 23:59:59 GMT", LATER - timedelta(seconds=11), LATER - timedelta(seconds=1)),
     ],
 )
-def test_a_reading_is_dated_before_onespan_looked(onespan, server, date, earliest, latest):
-    """By OneSpan's clock; by ours where it does not say, or says what is far ahead of ours."""
+def test_read_at_is_before_onespan_read_the_package(onespan, server, date, earliest, latest):
+    """The time is OneSpan's; the local clock is used if OneSpan's is missing, invalid or far ahead."""
     onespan.connect(Connection(server.address, ApiKey(API_KEY)), clock=lambda: LATER)
-    answer = said({})
+    answer = json_answer({})
     answer.headers["Date"] = date
     server.answers(answer)
 
     assert earliest < onespan.package("pkg-1").read_at <= latest
 
 
-def test_secrets_are_in_no_repr():
-    """Nor in that of what holds them."""
+def test_repr_reveals_no_secret():
+    """This includes the objects that hold them."""
     connection = connection_to(
         "https://sandbox.esignlive.com", api_key=API_KEY, client_id=None, secret=None, flow="oauth2"
     )

@@ -1,4 +1,4 @@
-"""A walk through the list sees every package that stood still, however the list behaves and moves meanwhile."""
+"""A scan sees every unchanged package, however the list behaves and changes during the scan."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,65 +18,65 @@ from tests.support.strategies import examples
 SECOND = timedelta(seconds=1)
 
 
-class List:
-    """OneSpan's list, with its freedoms: newest first or in order of creation, counting all or the page."""
+class FakeList:
+    """OneSpan's list with its variants: newest first or in order of creation, counting all rows or the page's."""
 
     def __init__(
-        self, size: int, *, first: int = 0, largest: int = 100, falls: bool = True, counts: bool = True
+        self, size: int, *, first: int = 0, largest: int = 100, newest_first: bool = True, counts_all: bool = True
     ) -> None:
-        self.rows = [(f"p{number}", number) for number in range(size)]  # id, seconds since noon of its last change
-        self.first, self.largest, self.falls, self.counts = first, largest, falls, counts
-        self.clock, self.asked = size, 0
+        self.rows = [(f"p{number}", number) for number in range(size)]  # id, last change in seconds since noon
+        self.first, self.largest, self.newest_first, self.counts_all = first, largest, newest_first, counts_all
+        self.clock, self.requests = size, 0
 
-    def page(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """The page that is asked for."""
-        self.asked += 1
-        order = sorted(self.rows, key=lambda row: row[1], reverse=True) if self.falls else self.rows
-        begin = max(asked["from"], self.first) - self.first
-        end = min(asked["to"] + 1 - self.first, begin + self.largest)
+    def page(self, query: dict[str, Any]) -> dict[str, Any]:
+        """Return the requested page."""
+        self.requests += 1
+        order = sorted(self.rows, key=lambda row: row[1], reverse=True) if self.newest_first else self.rows
+        begin = max(query["from"], self.first) - self.first
+        end = min(query["to"] + 1 - self.first, begin + self.largest)
         rows = [
             {"id": name, "updated": iso(NOON + at * SECOND), "created": iso(NOON + int(name[1:]) * SECOND)}
             for name, at in order[begin:end]
         ]
-        return {"count": len(order) if self.counts else len(rows), "results": rows}
+        return {"count": len(order) if self.counts_all else len(rows), "results": rows}
 
     def change(self, name: str) -> None:
-        """It is updated."""
+        """Update a package."""
         self.clock += 1
-        self.rows = [(one, self.clock if one == name else at) for one, at in self.rows]
+        self.rows = [(row_id, self.clock if row_id == name else at) for row_id, at in self.rows]
 
     def create(self) -> None:
-        """There is one more."""
+        """Add a package."""
         self.clock += 1
         self.rows.append((f"p{self.clock}", self.clock))
 
     def remove(self, name: str) -> None:
-        """It is in the folder no more."""
+        """Remove a package from the folder."""
         self.rows = [row for row in self.rows if row[0] != name]
 
 
-def walk(shown: List, meanwhile: Callable[[], None] = lambda: None, *, since: str | None = None) -> set[str]:
-    """Go through it and return whom it showed; something happens between two pages."""
+def scan(fake: FakeList, meanwhile: Callable[[], None] = lambda: None, *, since: str | None = None) -> set[str]:
+    """Scan the list and return the ids it showed; call `meanwhile` after each page."""
     passed: dict[str, int] = {}
-    place: Place | None = Place()
+    state: Place | None = Place()
     for _ in range(2_000):
-        if place is None:
+        if state is None:
             return set(passed)
-        page = read_page(shown.page(question({}, place, since=None, now=NOON)))
-        step = onward(place, page, passed=passed, since=since)
-        passed |= dict.fromkeys(step.shown, place.passes)
-        place = step.to
+        page = read_page(fake.page(question({}, state, since=None, now=NOON)))
+        step = onward(state, page, passed=passed, since=since)
+        passed |= dict.fromkeys(step.shown, state.passes)
+        state = step.to
         meanwhile()
-    raise AssertionError("the walk has no end")
+    raise AssertionError("the scan does not end")
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 250, 1000])
-def test_a_list_that_stands_still_costs_a_request_per_page(size):
-    """Nothing is asked twice where the list counts and is in order."""
-    shown = List(size)
+def test_unchanged_list_takes_one_request_per_page(size):
+    """No page is requested twice if the list counts all rows and is ordered."""
+    fake = FakeList(size)
 
-    assert walk(shown) == {name for name, _ in shown.rows}
-    assert shown.asked <= max(1, -(-size // PAGE)) + (0 < size <= PAGE or size % PAGE == 0)
+    assert scan(fake) == {name for name, _ in fake.rows}
+    assert fake.requests <= max(1, -(-size // PAGE)) + (0 < size <= PAGE or size % PAGE == 0)
 
 
 @settings(max_examples=examples(300))
@@ -84,156 +84,156 @@ def test_a_list_that_stands_still_costs_a_request_per_page(size):
     size=st.integers(0, 260),
     first=st.sampled_from([0, 1]),
     largest=st.sampled_from([2, 7, 10, 50, 99, 100, 10**6]),
-    habits=st.tuples(st.booleans(), st.booleans()),
+    variant=st.tuples(st.booleans(), st.booleans()),
     seed=st.integers(0, 10**6),
-    busy=st.sampled_from([0, 0.2, 1, 3]),
+    activity=st.sampled_from([0, 0.2, 1, 3]),
 )
-def test_whatever_the_list_leaves_open_who_stands_still_is_seen(size, first, largest, habits, seed, busy):  # noqa: PLR0917
-    """Packages are created, changed and removed between two pages; every one that nothing happened to is shown."""
-    (falls, counts), dice = habits, Random(seed)
-    shown = List(size, first=first, largest=largest, falls=falls, counts=counts)
-    still = {name for name, _ in shown.rows}
+def test_unchanged_packages_are_seen_in_every_variant(size, first, largest, variant, seed, activity):  # noqa: PLR0917
+    """Packages are created, changed and removed between pages; all others are seen."""
+    (newest_first, counts_all), random = variant, Random(seed)
+    fake = FakeList(size, first=first, largest=largest, newest_first=newest_first, counts_all=counts_all)
+    unchanged = {name for name, _ in fake.rows}
     left = [60]
 
     def meanwhile() -> None:
-        while left[0] and dice.random() * (1 + busy) < busy:
+        while left[0] and random.random() * (1 + activity) < activity:
             left[0] -= 1
-            if dice.random() < 0.3 or not shown.rows:
-                shown.create()
+            if random.random() < 0.3 or not fake.rows:
+                fake.create()
                 continue
-            name, _ = dice.choice(shown.rows)
-            still.discard(name)
-            (shown.change if dice.random() < 0.5 else shown.remove)(name)
+            name, _ = random.choice(fake.rows)
+            unchanged.discard(name)
+            (fake.change if random.random() < 0.5 else fake.remove)(name)
 
     try:
-        seen = walk(shown, meanwhile)
+        seen = scan(fake, meanwhile)
     except UnsteadyList:
-        assert busy, "a list that stands still adds up"
+        assert activity, "an unchanged list is consistent"
         return
-    assert still <= seen
+    assert unchanged <= seen
 
 
-def test_a_page_that_is_smaller_than_others_were_is_the_last():
-    """This OneSpan has shown a hundred at once before, so that it shows thirty means that there are thirty."""
-    shown = List(30)
-    page = read_page(shown.page(question({}, Place(), since=None, now=NOON)))
+def test_page_smaller_than_earlier_pages_is_the_last():
+    """OneSpan has shown pages of a hundred rows, so a page of thirty rows is complete."""
+    fake = FakeList(30)
+    page = read_page(fake.page(question({}, Place(), since=None, now=NOON)))
 
     assert onward(Place(largest=100), page, passed={}, since=None).to is None
-    assert onward(Place(), page, passed={}, since=None).to, "it may be a small page of a larger list"
+    assert onward(Place(), page, passed={}, since=None).to, "this may be a small page of a larger list"
 
 
-def test_a_list_that_ignores_the_dates_is_left_where_the_window_ends():
-    """The newest come first, so what comes after an older one is older still."""
-    shown = List(1000)
-    shown.change("p3")
+def test_scan_stops_at_the_window_of_a_list_that_ignores_dates():
+    """With the newest first, everything after an older package is older."""
+    fake = FakeList(1000)
+    fake.change("p3")
 
-    assert walk(shown, since=iso(NOON + 950 * SECOND)) >= {"p3", *(f"p{number}" for number in range(950, 1000))}
-    assert shown.asked == 1
+    assert scan(fake, since=iso(NOON + 950 * SECOND)) >= {"p3", *(f"p{number}" for number in range(950, 1000))}
+    assert fake.requests == 1
 
 
-def test_law_5_a_list_that_ignores_dates_and_order_is_looked_through():
-    """The newest were created first and never touched again, so nothing on the first page tells that it is no order."""
-    shown = List(300)
-    shown.change("p150")
-    order = shown.page
-    shown.rows.sort(key=lambda row: int(row[0][1:]), reverse=True)
-    shown.falls = False
-    shown.page = lambda asked: order({**asked})
+def test_law_5_list_that_ignores_dates_and_order_is_scanned_completely():
+    """The first page is in order of both creation and update, so it does not reveal the missing order."""
+    fake = FakeList(300)
+    fake.change("p150")
+    original = fake.page
+    fake.rows.sort(key=lambda row: int(row[0][1:]), reverse=True)
+    fake.newest_first = False
+    fake.page = lambda query: original({**query})
 
-    assert "p150" in walk(shown, since=iso(NOON + 280 * SECOND))
+    assert "p150" in scan(fake, since=iso(NOON + 280 * SECOND))
 
 
 @pytest.mark.parametrize("count", [300, 1000])
-def test_a_count_that_is_capped_is_not_the_end(count):
-    """A full page may not be the last, whatever it counts."""
-    shown = List(2500)
-    whole = shown.page
-    shown.page = lambda asked: whole(asked) | {"count": count}
+def test_capped_count_does_not_end_the_scan(count):
+    """A full page may not be the last, even if the count says so."""
+    fake = FakeList(2500)
+    original = fake.page
+    fake.page = lambda query: original(query) | {"count": count}
 
-    assert len(walk(shown)) == 2500
+    assert len(scan(fake)) == 2500
 
 
-def test_a_count_of_more_than_is_shown_is_not_waited_for_without_end():
-    """Nobody new is seen three times in a row, so it counts what we may not see."""
-    shown = List(250)
-    whole = shown.page
-    shown.page = lambda asked: whole(asked) | {"count": 260}
+def test_count_larger_than_the_list_ends_the_scan():
+    """Three passes without a new package mean that the count includes invisible packages."""
+    fake = FakeList(250)
+    original = fake.page
+    fake.page = lambda query: original(query) | {"count": 260}
 
-    assert len(walk(shown)) == 250
+    assert len(scan(fake)) == 250
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_of_those_updated_in_one_instant_nobody_is_skipped(seed):
-    """Each page orders them as it likes; by when they were created they come in order."""
-    shown, dice = List(900), Random(seed)
+def test_packages_updated_in_one_instant_are_all_seen(seed):
+    """Their order varies from page to page, but the order of creation is stable."""
+    fake, random = FakeList(900), Random(seed)
 
-    def page(asked: dict[str, Any]) -> dict[str, Any]:
-        shown.falls = asked["sort"] == "updated"
-        shown.rows = [(name, int(name[1:]) // 300) for name, _ in shown.rows]
-        dice.shuffle(shown.rows) if shown.falls else shown.rows.sort(key=lambda row: int(row[0][1:]))
-        return List.page(shown, asked)
+    def page(query: dict[str, Any]) -> dict[str, Any]:
+        fake.newest_first = query["sort"] == "updated"
+        fake.rows = [(name, int(name[1:]) // 300) for name, _ in fake.rows]
+        random.shuffle(fake.rows) if fake.newest_first else fake.rows.sort(key=lambda row: int(row[0][1:]))
+        return FakeList.page(fake, query)
 
-    shown.page = page
+    fake.page = page
 
-    assert len(walk(shown)) == 900
+    assert len(scan(fake)) == 900
 
 
 @pytest.mark.parametrize("size", [100, 250])
-def test_a_list_whose_pages_do_not_fit_together_is_not_believed(size):
-    """It has nothing where a page does not begin at a hundred; nobody goes back and forth in it for ever."""
-    shown = List(size, counts=False)
-    whole = shown.page
-    shown.page = lambda asked: whole(asked) if asked["from"] % PAGE == 0 else {"count": 0, "results": []}
+def test_pages_that_do_not_overlap_are_inconsistent(size):
+    """Pages that do not begin at a multiple of 100 are empty; the scan gives up."""
+    fake = FakeList(size, counts_all=False)
+    original = fake.page
+    fake.page = lambda query: original(query) if query["from"] % PAGE == 0 else {"count": 0, "results": []}
 
     with pytest.raises(UnsteadyList):
-        walk(shown)
-    assert shown.asked < 50
+        scan(fake)
+    assert fake.requests < 50
 
 
-def test_a_list_that_does_not_page_is_not_believed():
-    """It shows its first page whatever is asked for, and counts more."""
-    shown = List(250)
-    shown.page = lambda asked, page=shown.page: page({"from": 0, "to": 99})
+def test_list_without_paging_is_inconsistent():
+    """It always shows its first page, and counts more packages."""
+    fake = FakeList(250)
+    fake.page = lambda query, page=fake.page: page({"from": 0, "to": 99})
 
     with pytest.raises(UnsteadyList):
-        walk(shown)
+        scan(fake)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 250])
-def test_a_list_that_knows_no_pages_is_believed_where_it_shows_all_that_it_counts(size):
-    """Whatever is asked for, it shows everything."""
-    shown = List(size, largest=10**6)
-    shown.page = lambda asked, page=shown.page: page({"from": 0, "to": 10**6})
+def test_list_without_paging_is_accepted_if_it_shows_all(size):
+    """It shows all packages on every request."""
+    fake = FakeList(size, largest=10**6)
+    fake.page = lambda query, page=fake.page: page({"from": 0, "to": 10**6})
 
-    assert walk(shown) == {name for name, _ in shown.rows}
+    assert scan(fake) == {name for name, _ in fake.rows}
 
 
-def test_rows_that_are_no_packages_do_not_hold_up_the_walk():
-    """They are counted, and left out."""
-    shown = List(150)
-    whole = shown.page
+def test_unparsable_rows_do_not_stop_the_scan():
+    """They are counted and skipped."""
+    fake = FakeList(150)
+    original = fake.page
 
-    def spoilt(asked: dict[str, Any]) -> dict[str, Any]:
-        page = whole(asked)
+    def with_invalid_row(query: dict[str, Any]) -> dict[str, Any]:
+        page = original(query)
         return {**page, "results": [{} if row["id"] == "p120" else row for row in page["results"]]}
 
-    shown.page = spoilt
+    fake.page = with_invalid_row
 
-    assert walk(shown) == {name for name, _ in shown.rows} - {"p120"}
+    assert scan(fake) == {name for name, _ in fake.rows} - {"p120"}
 
 
 @pytest.mark.parametrize("answer", [None, [], {}, {"results": None}, {"count": 3, "results": {}}])
-def test_what_is_no_list_is_refused(answer):
-    """An answer without results is no empty list."""
+def test_answer_without_results_is_rejected(answer):
+    """It is not an empty list."""
     with pytest.raises(UnreadableAnswer):
         read_page(answer)
 
 
 def test_both_names_of_the_dates_are_sent():
-    """Which of them the platform knows has changed, and it ignores the other."""
-    asked = question({"query": "trashed"}, Place(offset=100), since=NOON, now=NOON)
+    """OneSpan has renamed them, and ignores the other names."""
+    query = question({"query": "trashed"}, Place(offset=100), since=NOON, now=NOON)
 
-    assert asked["lastUpdatedStartDate"] == asked["startDate"] == "2026-03-02T12:00:00Z"
-    assert asked["lastUpdatedEndDate"] == asked["endDate"] == "2026-03-03T12:00:00Z"
-    assert (asked["from"], asked["to"], asked["query"]) == (100, 199, "trashed")
-    assert (asked["sort"], asked["dir"]) == ("updated", "desc")
+    assert query["lastUpdatedStartDate"] == query["startDate"] == "2026-03-02T12:00:00Z"
+    assert query["lastUpdatedEndDate"] == query["endDate"] == "2026-03-03T12:00:00Z"
+    assert (query["from"], query["to"], query["query"]) == (100, 199, "trashed")
+    assert (query["sort"], query["dir"]) == ("updated", "desc")

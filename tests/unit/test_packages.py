@@ -1,4 +1,4 @@
-"""Reading a package as OneSpan shows it. Every package here is synthetic, made to the published schema."""
+"""Parse packages from OneSpan's answers. All packages are synthetic, according to the published schema."""
 
 import json
 from datetime import timedelta
@@ -21,95 +21,95 @@ LATER = NOON + timedelta(minutes=1)
 A, B = ROLE_OF[ADA], ROLE_OF[BEN]
 
 
-def seats(shown: fixtures.JSON) -> dict[str, Seat]:
-    """Who sits in a package, by their id."""
-    return {seat.signer_id: seat for seat in read_package(shown).seats}
+def seats(package_json: fixtures.JSON) -> dict[str, Seat]:
+    """Return the seats of a package by signer id."""
+    return {seat.signer_id: seat for seat in read_package(package_json).seats}
 
 
 def completed(*documents: fixtures.JSON) -> bool | None:
-    """Whether Ada has signed all that these documents ask."""
+    """Whether Ada has signed everything in these documents."""
     return seats(package(roles=[role(ADA)], documents=list(documents)))[ADA].completed
 
 
-def test_a_package_out_for_signature_is_read():
-    """Who signs in which order, who is locked, what they handed in, what each has signed."""
-    shown = read_package(fixtures.snapshot("sent"))
+def test_sent_package_is_parsed():
+    """The signing order, locks, attachments and signatures are parsed."""
+    snapshot = read_package(fixtures.snapshot("sent"))
 
-    assert (shown.id, shown.name, shown.type, shown.status) == ("pkg-1", "Lease", "PACKAGE", "SENT")
-    assert shown.sender == Sender(CLEO, "Cleo Sends", f"{CLEO}@example.com")
-    assert shown.created == "2026-03-02T12:00:00.000000+00:00"
-    assert shown.due == "2026-04-01T12:00:00.000000+00:00"
-    assert not shown.trashed
-    ada, ben, nobody = shown.seats
+    assert (snapshot.id, snapshot.name, snapshot.type, snapshot.status) == ("pkg-1", "Lease", "PACKAGE", "SENT")
+    assert snapshot.sender == Sender(CLEO, "Cleo Sends", f"{CLEO}@example.com")
+    assert snapshot.created == "2026-03-02T12:00:00.000000+00:00"
+    assert snapshot.due == "2026-04-01T12:00:00.000000+00:00"
+    assert not snapshot.trashed
+    ada, ben, empty = snapshot.seats
     assert ada == Seat(ADA, A, 1, "Ada Signs", f"{ADA}@example.com", False, True, ("passport.pdf",))  # noqa: FBT003
     assert (ben.signer_id, ben.order, ben.locked, ben.completed) == (BEN, 2, True, False)
-    assert (nobody.signer_id, nobody.name, nobody.completed) == ("role-of-a-witness", None, None)
-    assert [one.id for one in shown.documents] == [CONSENT, CONTRACT, "appendix"]
-    assert shown.documents[1].signed == {A: "2026-03-02T12:03:00.000000+00:00", B: None}
+    assert (empty.signer_id, empty.name, empty.completed) == ("role-of-a-witness", None, None)
+    assert [document.id for document in snapshot.documents] == [CONSENT, CONTRACT, "appendix"]
+    assert snapshot.documents[1].signed == {A: "2026-03-02T12:03:00.000000+00:00", B: None}
 
 
-def test_a_completed_package_is_read():
-    """All have signed."""
-    shown = read_package(fixtures.snapshot("completed"))
+def test_completed_package_is_parsed():
+    """All signers have signed."""
+    snapshot = read_package(fixtures.snapshot("completed"))
 
-    assert shown.status == "COMPLETED"
-    assert shown.completed == "2026-03-02T12:06:00.000000+00:00"
-    assert [seat.completed for seat in shown.seats] == [True, True]
+    assert snapshot.status == "COMPLETED"
+    assert snapshot.completed == "2026-03-02T12:06:00.000000+00:00"
+    assert [seat.completed for seat in snapshot.seats] == [True, True]
 
 
-def test_the_consent_must_be_accepted_too():
-    """It is a document like others, only that it is accepted and not signed."""
+def test_consent_must_be_accepted():
+    """The consent is a document that is accepted, not signed."""
     signed = document(CONTRACT, [approval(A, signed=NOON)])
 
     assert completed(document(CONSENT, [approval(A)]), signed) is False
     assert completed(document(CONSENT, [approval(A, accepted=NOON)]), signed) is True
 
 
-def test_what_is_optional_need_not_be_signed():
-    """A signer who signed all that must be is complete."""
+def test_optional_approval_need_not_be_signed():
+    """A signer who signed all required approvals is complete."""
     assert completed(document(CONTRACT, [approval(A, signed=NOON), approval(A, optional=True)])) is True
     assert completed(document(CONTRACT, [approval(A), approval(A, signed=NOON, optional=True)])) is False
 
 
-def test_where_all_is_optional_something_must_be_signed():
-    """Who was asked for nothing but optional signatures and gave none has not signed yet."""
-    asked = [approval(A, optional=True), approval(A, optional=True)]
-    given_one = [approval(A, optional=True), approval(A, optional=True, signed=NOON)]
+def test_one_of_only_optional_approvals_must_be_signed():
+    """A signer with only optional approvals and no signature has not signed yet."""
+    unsigned = [approval(A, optional=True), approval(A, optional=True)]
+    one_signed = [approval(A, optional=True), approval(A, optional=True, signed=NOON)]
 
-    assert completed(document(CONTRACT, asked)) is False
-    assert completed(document(CONTRACT, given_one)) is True
+    assert completed(document(CONTRACT, unsigned)) is False
+    assert completed(document(CONTRACT, one_signed)) is True
 
 
-def test_who_is_asked_for_nothing_is_neither_complete_nor_not():
-    """Before a package has documents nobody can have signed."""
+def test_completion_is_unknown_without_approvals():
+    """No one can sign a package without documents."""
     assert completed() is None
     assert completed(document(CONTRACT, [approval(B, signed=NOON)])) is None
 
 
-def test_a_document_is_signed_when_the_last_of_its_marks_is():
-    """One who signs in several places signed the document at the last of them."""
+def test_document_is_signed_at_its_last_approval():
+    """With several approvals the last one counts."""
     marks = [approval(A, signed=LATER), approval(A, signed=NOON)]
 
-    (shown,) = read_package(package(roles=[role(ADA)], documents=[document(CONTRACT, marks)])).documents
+    (parsed,) = read_package(package(roles=[role(ADA)], documents=[document(CONTRACT, marks)])).documents
 
-    assert shown.signed == {A: "2026-03-02T12:01:00.000000+00:00"}
+    assert parsed.signed == {A: "2026-03-02T12:01:00.000000+00:00"}
 
 
-def test_an_empty_seat_goes_by_its_role():
-    """A role nobody sits in yet is a seat all the same."""
+def test_empty_seat_has_the_id_of_its_role():
+    """A role without a person is also a seat."""
     assert seats(package(roles=[role(None, "role-of-a-witness")]))["role-of-a-witness"].role_id == "role-of-a-witness"
 
 
-def test_the_sender_is_no_signer_without_something_to_sign():
-    """OneSpan gives senders a role in every package."""
+def test_sender_is_a_signer_only_with_approvals():
+    """Every package has a role for the sender."""
     owner = role(CLEO, type="SENDER")
-    asked = document(CONTRACT, [approval(ROLE_OF[CLEO])])
+    contract = document(CONTRACT, [approval(ROLE_OF[CLEO])])
 
     assert not seats(package(roles=[owner]))
-    assert CLEO in seats(package(roles=[owner], documents=[asked]))
+    assert CLEO in seats(package(roles=[owner], documents=[contract]))
 
 
-def test_all_signed_and_not_autocompleted_is_ready():
+def test_signed_package_without_autocomplete_is_ready():
     """The sender must complete it."""
     all_signed = {ADA: NOON, BEN: NOON}
 
@@ -119,17 +119,19 @@ def test_all_signed_and_not_autocompleted_is_ready():
     assert not read_package(sent_to(ADA, BEN, signed=all_signed, autocomplete=False, status="COMPLETED")).ready
 
 
-def test_unknown_members_and_values_are_forgiven():
-    """OneSpan grows; a status nobody has heard of is kept as it is."""
-    shown = read_package({**sent_to(ADA), "status": "ARCHIVAL_PENDING", "type": "BLUEPRINT", "shape": {"round": True}})
+def test_unknown_members_and_values_are_accepted():
+    """OneSpan adds members and values; an unknown status is kept unchanged."""
+    snapshot = read_package(
+        {**sent_to(ADA), "status": "ARCHIVAL_PENDING", "type": "BLUEPRINT", "shape": {"round": True}}
+    )
 
-    assert (shown.status, shown.type) == ("ARCHIVAL_PENDING", "BLUEPRINT")
-    assert [seat.signer_id for seat in shown.seats] == [ADA]
+    assert (snapshot.status, snapshot.type) == ("ARCHIVAL_PENDING", "BLUEPRINT")
+    assert [seat.signer_id for seat in snapshot.seats] == [ADA]
 
 
-def test_nulls_and_nonsense_count_as_not_shown():
-    """A null, or a value of another kind, breaks no reading."""
-    shown = read_package(
+def test_nulls_and_invalid_values_count_as_missing():
+    """A null or a value of another type does not fail the parser."""
+    snapshot = read_package(
         {
             "id": "pkg-1",
             "name": None,
@@ -143,7 +145,7 @@ def test_nulls_and_nonsense_count_as_not_shown():
         }
     )
 
-    assert shown == PackageReading(
+    assert snapshot == PackageReading(
         id="pkg-1",
         name=None,
         type=None,
@@ -156,23 +158,23 @@ def test_nulls_and_nonsense_count_as_not_shown():
         completed=None,
         autocomplete=None,
         seats=(Seat(A, A, None, None, None, None, None, None, taken=False),),
-        documents=shown.documents,
+        documents=snapshot.documents,
         vague=True,
-        half_shown=True,
+        documents_incomplete=True,
     )
-    assert [(one.id, one.signed) for one in shown.documents] == [(CONTRACT, None)]
+    assert [(document.id, document.signed) for document in snapshot.documents] == [(CONTRACT, None)]
 
 
-def test_texts_are_cleaned_of_what_no_database_takes():
-    """A NUL in a name would break a whole batch."""
+def test_invalid_characters_are_replaced():
+    """A NUL in a name would fail a whole batch."""
     assert read_package(package(name="Lea\0se \ud83d")).name == "Lea\ufffdse \ufffd"
 
 
-@pytest.mark.parametrize("shown", [None, [], "pkg-1", 7, {}, {"id": None}, {"id": ""}, {"id": 7}], ids=repr)
-def test_what_is_no_package_is_refused(shown):
-    """Without an id there is nothing to speak of."""
+@pytest.mark.parametrize("value", [None, [], "pkg-1", 7, {}, {"id": None}, {"id": ""}, {"id": 7}], ids=repr)
+def test_json_without_an_id_is_rejected(value):
+    """A package must have an id."""
     with pytest.raises(UnreadablePackage):
-        read_package(shown)
+        read_package(value)
 
 
 anything = any_json(st.just("2026-03-02T12:00:00Z"))
@@ -186,11 +188,11 @@ seat_like = st.fixed_dictionaries(
         "attachmentRequirements": anything | st.lists(st.fixed_dictionaries({"status": st.just("COMPLETE")})),
     },
 )
-mark_like = st.fixed_dictionaries(
+approval_like = st.fixed_dictionaries(
     {}, optional={"role": st.just(A) | anything, "signed": anything, "optional": anything}
 )
 document_like = st.fixed_dictionaries(
-    {}, optional={"id": anything | st.just(CONTRACT), "approvals": anything | st.lists(mark_like, max_size=3)}
+    {}, optional={"id": anything | st.just(CONTRACT), "approvals": anything | st.lists(approval_like, max_size=3)}
 )
 package_like = st.fixed_dictionaries(
     {"id": st.just("pkg-1")},
@@ -206,18 +208,18 @@ package_like = st.fixed_dictionaries(
 
 @settings(max_examples=examples(200))
 @given(anything | package_like)
-def test_any_json_is_read_or_refused(value):
-    """Nothing else happens, whatever OneSpan answers."""
+def test_any_json_is_parsed_or_rejected(value):
+    """No answer raises any other error."""
     try:
-        shown = read_package(json.loads(json.dumps(value)))
+        snapshot = read_package(json.loads(json.dumps(value)))
     except UnreadablePackage:
         return
-    assert shown.id
-    assert "\0" not in repr((shown.name, shown.status, shown.seats))
+    assert snapshot.id
+    assert "\0" not in repr((snapshot.name, snapshot.status, snapshot.seats))
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "members",
     [
         {"type": "T" * 41},
         {"status": "S" * 81},
@@ -230,11 +232,19 @@ def test_any_json_is_read_or_refused(value):
         {"name": "n" * 5000, "messages": [{"from": {"id": "f" * 300}, "content": "c" * 5000}], "status": "DECLINED"},
     ],
 )
-def test_law_10_an_odd_value_costs_no_reading(odd, service, read):
-    """What no column holds is not shown; all else is believed."""
-    shown = {"id": "pkg-1", "name": "Lease", "status": "SENT", "trashed": True, "roles": [], "documents": [], **odd}
+def test_law_10_invalid_value_does_not_lose_the_snapshot(members, service, read):
+    """A value that does not fit a column is ignored; all others are stored."""
+    package_json = {
+        "id": "pkg-1",
+        "name": "Lease",
+        "status": "SENT",
+        "trashed": True,
+        "roles": [],
+        "documents": [],
+        **members,
+    }
     with service.database.write() as connection:
-        entry = Entry("snapshot", NOON, json.dumps(shown).encode(), package_id="pkg-1", read_at=NOON)
+        entry = Entry("snapshot", NOON, json.dumps(package_json).encode(), package_id="pkg-1", read_at=NOON)
         journal.add(connection, [entry])
     service.digest.turn()
 

@@ -1,4 +1,4 @@
-"""The settings: every problem at once, each with what to do, and no secret in any of it."""
+"""Settings: every problem is reported at once, with a hint and without secrets."""
 
 import shutil
 import subprocess
@@ -16,15 +16,15 @@ from tests.conftest import in_all
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Settings]:
-    """Read settings from an environment, and where `file` is given from a settings file too."""
+    """Load settings from environment variables and, if `file` is given, from a settings file."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
 
     def load(file: str | None = None, **environment: str) -> Settings:
-        place = tmp_path / "settings.env"
+        path = tmp_path / "settings.env"
         if file is not None:
-            place.write_text(file)
-        monkeypatch.setenv("SETTINGS_FILE", str(place))
+            path.write_text(file)
+        monkeypatch.setenv("SETTINGS_FILE", str(path))
         for name in Settings.model_fields:
             monkeypatch.delenv(name.upper(), raising=False)
         for name, value in environment.items():
@@ -35,14 +35,14 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Setti
 
 
 def problems(load: Callable[..., Settings], **environment: str) -> str:
-    """What is said of settings that cannot be used."""
-    with pytest.raises(SettingsError) as refused:
+    """Return the error message for invalid settings."""
+    with pytest.raises(SettingsError) as caught:
         load(**environment)
-    return str(refused.value)
+    return str(caught.value)
 
 
-def test_without_anything_set_there_are_defaults(load):
-    """A service that starts, believes nobody and asks nothing."""
+def test_all_settings_have_defaults(load):
+    """The service starts, accepts no callback and sends no request to OneSpan."""
     settings = load()
 
     url = make_url(settings.database_url.get_secret_value())
@@ -54,48 +54,48 @@ def test_without_anything_set_there_are_defaults(load):
 
 @pytest.mark.parametrize("name", ["DASHBOARD_PASSWORD", "DASHBOARD_READONLY_PASSWORD"])
 @pytest.mark.parametrize("password", ["canary!", "       ", "canary-\t-canary", "canary-k\udce9y"])
-def test_a_password_that_can_be_guessed_or_not_be_typed_is_refused(load, name, password):
-    """Eight characters at least; an empty one is none."""
-    said = problems(load, **{name: password})
+def test_short_or_unprintable_password_is_rejected(load, name, password):
+    """A password has at least eight characters; an empty one counts as not set."""
+    message = problems(load, **{name: password})
 
-    assert f"{name}: must have 8 characters or more" in said
-    assert "canary" not in said
+    assert f"{name}: must have 8 characters or more" in message
+    assert "canary" not in message
     assert load(**{name: ""}).dashboard_password is None
 
 
-def test_who_may_look_has_another_password_than_who_may_act(load):
-    """Otherwise nobody would know which of the two it is."""
-    said = problems(load, DASHBOARD_PASSWORD="canary-password", DASHBOARD_READONLY_PASSWORD="canary-password")
+def test_readonly_password_must_differ(load):
+    """With equal passwords the login could not tell the two roles apart."""
+    message = problems(load, DASHBOARD_PASSWORD="canary-password", DASHBOARD_READONLY_PASSWORD="canary-password")
 
-    assert "DASHBOARD_READONLY_PASSWORD: must not be DASHBOARD_PASSWORD" in said
-    assert "canary" not in said
+    assert "DASHBOARD_READONLY_PASSWORD: must differ from DASHBOARD_PASSWORD" in message
+    assert "canary" not in message
 
 
 @pytest.mark.parametrize("proxies", ["-1", "11", "x", "1.5"])
-def test_a_number_of_proxies_that_cannot_be_is_refused(load, proxies):
-    """None is believed unless it is said how many there are."""
+def test_invalid_number_of_proxies_is_rejected(load, proxies):
+    """By default no proxy is trusted."""
     assert "PROXIES" in problems(load, PROXIES=proxies)
     assert load().proxies == 0
 
 
 @pytest.mark.parametrize("hours", ["6", "12", "24", " 12 "])
 def test_reconcile_hours_are_6_12_or_24(load, hours):
-    """What OneSpan recommends."""
+    """These are the intervals that OneSpan recommends."""
     assert load(RECONCILE_HOURS=hours).reconcile_hours == int(hours)
 
 
 @pytest.mark.parametrize("hours", ["0", "1", "7", "48", "-6", "6.5", "06h", "six", "x6"])
-def test_any_other_number_of_hours_is_refused(load, hours):
-    """And the message says which are right."""
-    said = problems(load, RECONCILE_HOURS=hours)
+def test_other_reconcile_hours_are_rejected(load, hours):
+    """The message lists the allowed values."""
+    message = problems(load, RECONCILE_HOURS=hours)
 
-    assert "RECONCILE_HOURS" in said
-    assert "6, 12 or 24" in said
+    assert "RECONCILE_HOURS" in message
+    assert "6, 12 or 24" in message
 
 
-def test_every_problem_is_told_at_once_with_what_to_do(load):
-    """Nobody should start a service five times to find five mistakes."""
-    said = problems(
+def test_all_problems_are_reported_at_once_with_hints(load):
+    """One start of the service finds all mistakes."""
+    message = problems(
         load,
         DATABASE_URL="canary-database",
         RECONCILE_HOURS="7",
@@ -117,27 +117,27 @@ def test_every_problem_is_told_at_once_with_what_to_do(load):
         ("HANDLER_THREADS", "handler"),
         ("LOG_FORMAT", "json"),
     ):
-        assert name in said
-        assert hint in said
-    assert "canary" not in said
+        assert name in message
+        assert hint in message
+    assert "canary" not in message
 
 
-def test_half_a_client_is_told_together_with_the_rest(load):
-    """A problem of two settings is one of the problems told at once."""
-    said = problems(load, RECONCILE_HOURS="7", ONESPAN_CLIENT_ID="canary-id")
+def test_incomplete_client_is_reported_with_other_problems(load):
+    """A check across two settings does not hide other problems."""
+    message = problems(load, RECONCILE_HOURS="7", ONESPAN_CLIENT_ID="canary-id")
 
-    assert "RECONCILE_HOURS" in said
-    assert "ONESPAN_CLIENT_SECRET" in said
+    assert "RECONCILE_HOURS" in message
+    assert "ONESPAN_CLIENT_SECRET" in message
 
 
 @pytest.mark.parametrize("alone", ["ONESPAN_CLIENT_ID", "ONESPAN_CLIENT_SECRET"])
-def test_a_client_has_an_id_and_a_secret(load, alone):
-    """One without the other is a mistake."""
-    said = problems(load, **{alone: "canary"})
+def test_client_needs_id_and_secret(load, alone):
+    """One without the other is an error."""
+    message = problems(load, **{alone: "canary"})
 
-    assert "ONESPAN_CLIENT_ID" in said
-    assert "ONESPAN_CLIENT_SECRET" in said
-    assert "canary" not in said
+    assert "ONESPAN_CLIENT_ID" in message
+    assert "ONESPAN_CLIENT_SECRET" in message
+    assert "canary" not in message
     assert load(ONESPAN_CLIENT_ID="id", ONESPAN_CLIENT_SECRET="secret").onespan_client_id == "id"
 
 
@@ -149,8 +149,8 @@ def test_a_client_has_an_id_and_a_secret(load, alone):
         ("postgresql+psycopg://cleo:pa%40ss@db.example/status", "postgresql+psycopg"),
     ],
 )
-def test_every_spelling_of_a_postgresql_url_is_taken(load, given, driver):
-    """Whatever a hosting company hands out; the password stays what it was."""
+def test_every_form_of_postgresql_url_is_accepted(load, given, driver):
+    """Hosting providers use several schemes; the password is kept unchanged."""
     url = make_url(load(DATABASE_URL=given).database_url.get_secret_value())
 
     assert (url.drivername, url.username, url.password) == (driver, "cleo", "pa@ss")
@@ -165,8 +165,8 @@ def test_every_spelling_of_a_postgresql_url_is_taken(load, given, driver):
         ("sqlite:////var/lib/status.db", "/var/lib/status.db"),
     ],
 )
-def test_a_relative_sqlite_path_begins_at_the_project(load, given, database):
-    """Wherever the service was started from."""
+def test_relative_sqlite_path_starts_at_project_folder(load, given, database):
+    """The current folder does not matter."""
     assert make_url(load(DATABASE_URL=given).database_url.get_secret_value()).database == database
 
 
@@ -179,13 +179,13 @@ def test_a_relative_sqlite_path_begins_at_the_project(load, given, database):
         "postgresql://cleo:a@b:canary@db/status",
     ],
 )
-def test_law_11_a_database_url_that_cannot_be_read_is_not_repeated(load, url):
-    """There may be a password in it, above all when it was not escaped."""
-    said = problems(load, DATABASE_URL=url)
+def test_law_11_invalid_database_url_is_not_repeated(load, url):
+    """It may contain a password, especially one that was not escaped."""
+    message = problems(load, DATABASE_URL=url)
 
-    assert "DATABASE_URL" in said
-    assert "not a database URL" in said
-    assert "canary" not in said
+    assert "DATABASE_URL" in message
+    assert "not a database URL" in message
+    assert "canary" not in message
 
 
 @pytest.mark.parametrize(
@@ -196,25 +196,25 @@ def test_law_11_a_database_url_that_cannot_be_read_is_not_repeated(load, url):
         ("http://127.0.0.1:9000/onespan/", "http://127.0.0.1:9000/onespan"),
     ],
 )
-def test_onespans_address_is_kept_without_its_last_slash(load, given, kept):
-    """So that paths can be joined to it."""
+def test_onespan_url_loses_its_trailing_slash(load, given, kept):
+    """Request paths are appended to it."""
     assert load(ONESPAN_URL=given).onespan_url == kept
 
 
 @pytest.mark.parametrize(
     "url", ["sandbox.esignlive.com", "ftp://x", "https://", "https://x?y=1", "https://x#y", "a b", "https://x\x07y"]
 )
-def test_what_is_no_address_is_refused(load, url):
-    """At start, not at the first reconcile."""
+def test_invalid_onespan_url_is_rejected(load, url):
+    """It fails at start, not at the first reconcile."""
     assert "https://sandbox.esignlive.com" in problems(load, ONESPAN_URL=url)
 
 
-def test_law_11_an_address_with_a_password_in_it_is_refused_or_hidden(load):
-    """Keys have settings of their own; an address is shown and logged."""
+def test_law_11_onespan_url_with_password_is_rejected_or_hidden(load):
+    """The address is shown and logged; credentials have their own settings."""
     try:
         settings = load(ONESPAN_URL="https://cleo:canary@sandbox.esignlive.com")
-    except SettingsError as refused:
-        assert "canary" not in str(refused)  # noqa: PT017  (both ways are right)
+    except SettingsError as error:
+        assert "canary" not in str(error)  # noqa: PT017  (both outcomes are correct)
     else:
         assert "canary" not in repr(settings)
 
@@ -228,8 +228,8 @@ def test_law_11_an_address_with_a_password_in_it_is_refused_or_hidden(load):
         "https://[2001:db8::1]/callback",
     ],
 )
-def test_the_address_to_be_called_is_taken_as_it_is(load, url):
-    """A proxy may give it any path."""
+def test_callback_url_is_kept_unchanged(load, url):
+    """A proxy may use any path."""
     assert load(CALLBACK_URL=f" {url} ").callback_url == url
 
 
@@ -247,13 +247,13 @@ def test_the_address_to_be_called_is_taken_as_it_is(load, url):
         "https://sign.example.com/canary\x1b[2J",
     ],
 )
-def test_an_address_that_onespan_could_not_call_is_refused(load, url):
-    """One without a path is a forgotten path; a password in it would be shown in OneSpan's pages."""
-    said = problems(load, CALLBACK_URL=url)
+def test_callback_url_that_onespan_cannot_call_is_rejected(load, url):
+    """A missing path is a mistake, and a password would be visible on OneSpan's pages."""
+    message = problems(load, CALLBACK_URL=url)
 
-    assert "CALLBACK_URL" in said
-    assert "https://sign.example.com/onespan/callback" in said
-    assert "canary" not in said
+    assert "CALLBACK_URL" in message
+    assert "https://sign.example.com/onespan/callback" in message
+    assert "canary" not in message
 
 
 @pytest.mark.parametrize(
@@ -274,15 +274,15 @@ def test_an_address_that_onespan_could_not_call_is_refused(load, url):
     ],
 )
 def test_keys_may_have_labels(load, text, keys):
-    """A base64 key that ends in equals signs is a key, not a label."""
+    """A base64 key that ends in `=` is a key, not a label."""
     for name in ("ONESPAN_CALLBACK_KEYS", "API_TOKENS"):
-        found = getattr(load(**{name: text}), name.lower())
-        assert [(key.label, key.secret.get_secret_value()) for key in found] == keys
+        parsed = getattr(load(**{name: text}), name.lower())
+        assert [(key.label, key.secret.get_secret_value()) for key in parsed] == keys
 
 
 @pytest.mark.parametrize("text", ["first=", "first= ", "good=key,second=", "first=,second="])
-def test_law_2_a_label_without_a_key_is_nobodys_key(load, text):
-    """`first=$KEY` with an empty KEY must not let in whoever sends the label."""
+def test_law_2_label_without_key_authenticates_no_one(load, text):
+    """`first=$KEY` with an empty KEY must not make the label a valid key."""
     try:
         keys = load(ONESPAN_CALLBACK_KEYS=text).onespan_callback_keys
     except SettingsError:
@@ -291,14 +291,14 @@ def test_law_2_a_label_without_a_key_is_nobodys_key(load, text):
 
 
 @pytest.mark.parametrize("text", ["a=one,a=two", "one,key-1=two", "a=one,b=two,a=three"])
-def test_two_keys_with_one_label_are_refused(load, text):
-    """The journal could not tell them apart."""
+def test_two_keys_with_one_label_are_rejected(load, text):
+    """The journal identifies a key by its label."""
     assert "same label" in problems(load, ONESPAN_CALLBACK_KEYS=text)
     assert "same label" in problems(load, API_TOKENS=text)
 
 
-def test_the_environment_wins_over_the_file(load):
-    """And an empty variable is as good as none."""
+def test_environment_overrides_the_file(load):
+    """An empty variable counts as not set."""
     file = "RECONCILE_HOURS=24\nONESPAN_CALLBACK_KEYS='from=file'\nWORKER=external\n"
 
     settings = load(file, RECONCILE_HOURS="12", WORKER="")
@@ -308,7 +308,7 @@ def test_the_environment_wins_over_the_file(load):
 
 
 def test_law_11_settings_hide_their_secrets(load):
-    """Whoever prints them shows nothing."""
+    """Printing settings shows no secret."""
     settings = load(
         DATABASE_URL="postgresql://cleo:canary@db/status",
         ONESPAN_CALLBACK_KEYS="label=canary",
@@ -316,8 +316,8 @@ def test_law_11_settings_hide_their_secrets(load):
         ONESPAN_CLIENT_ID="client",
         ONESPAN_CLIENT_SECRET="canary",
         API_TOKENS="canary",
-        DASHBOARD_PASSWORD="canary-to-act",
-        DASHBOARD_READONLY_PASSWORD="canary-to-look",
+        DASHBOARD_PASSWORD="canary-full",
+        DASHBOARD_READONLY_PASSWORD="canary-view",
     )
 
     for shown in (repr(settings), str(settings), f"{settings.onespan_callback_keys}", settings.model_dump_json()):
@@ -325,13 +325,13 @@ def test_law_11_settings_hide_their_secrets(load):
 
 
 def test_settings_are_immutable(load):
-    """What was read at the start holds until the end."""
+    """The values read at start stay until the process ends."""
     with pytest.raises(ValueError, match="frozen"):
         load().worker = "external"
 
 
-def test_a_fresh_settings_file_has_secrets_of_its_own_for_us_alone(load, tmp_path, monkeypatch):
-    """Made once; a second time it is left alone."""
+def test_new_settings_file_has_unique_secrets_and_mode_600(load, tmp_path, monkeypatch):
+    """The file is created once and never overwritten."""
     file = tmp_path / "fresh" / "settings.env"
     other = tmp_path / "other.env"
 
@@ -354,8 +354,8 @@ def test_a_fresh_settings_file_has_secrets_of_its_own_for_us_alone(load, tmp_pat
     assert len(settings.dashboard_password.get_secret_value()) >= 32
 
 
-def test_the_service_does_not_start_with_settings_it_cannot_use(load, capsys):
-    """It says why in a few lines, without a traceback."""
+def test_service_does_not_start_with_invalid_settings(load, capsys):
+    """It prints the reasons without a traceback."""
     with pytest.raises(SettingsError):
         load(RECONCILE_HOURS="7")
 
@@ -363,13 +363,13 @@ def test_the_service_does_not_start_with_settings_it_cannot_use(load, capsys):
         create_app()
 
     assert end.value.code not in (0, None)
-    said = capsys.readouterr().err
-    assert "RECONCILE_HOURS" in said
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert "RECONCILE_HOURS" in message
+    assert "Traceback" not in message
 
 
 def test_every_setting_is_described():
-    """The description is what an operator reads when it is wrong."""
+    """Operators read the description in error messages and in the documentation."""
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
@@ -384,36 +384,36 @@ def test_every_setting_is_described():
         ("mysql://cleo:canary@db/status", "sqlite:/// or a postgresql://"),
     ],
 )
-def test_only_databases_that_keep_what_they_are_told_are_taken(load, url, hint):
-    """Others would start and fail later."""
-    said = problems(load, DATABASE_URL=url)
+def test_only_persistent_supported_databases_are_accepted(load, url, hint):
+    """With others the service would start and fail later."""
+    message = problems(load, DATABASE_URL=url)
 
-    assert hint in said
-    assert "canary" not in said
+    assert hint in message
+    assert "canary" not in message
 
 
 @pytest.mark.parametrize("keys", ["production1=", "prod=", "a=b,test=", "customer-one="])
-def test_a_label_whose_key_is_missing_opens_nothing(load, keys):
-    """A variable that was not set where the file was made must not make a key of the label."""
+def test_label_without_key_is_rejected(load, keys):
+    """An unset variable in a template must not turn the label into a key."""
     assert "label" in problems(load, ONESPAN_CALLBACK_KEYS=keys)
 
 
-def test_a_key_is_text_that_a_header_can_carry(load):
-    """Bytes that are none would fail at every callback."""
+def test_key_must_be_valid_in_a_header(load):
+    """Invalid bytes would fail at every callback."""
     assert "header" in problems(load, ONESPAN_CALLBACK_KEYS="test=k\udce9y")
 
 
 @pytest.mark.parametrize("name", ["ONESPAN_API_KEY", "ONESPAN_CLIENT_ID", "ONESPAN_CLIENT_SECRET"])
-def test_law_11_credentials_are_text_that_a_header_can_carry(load, name):
-    """What would fail at every request is told at start, and not repeated."""
+def test_law_11_credentials_must_be_valid_in_a_header(load, name):
+    """The error appears at start, not at every request, and does not repeat the value."""
     for value in ("cana\u200bry", "cana\nry", "k\udce9y", "canary-\u20ac"):
-        said = problems(load, **{name: value})
-        assert f"{name}: has characters that no header can carry" in said
-        assert value not in said
+        message = problems(load, **{name: value})
+        assert f"{name}: has characters that are not allowed in an HTTP header" in message
+        assert value not in message
 
 
-def test_credentials_lose_the_white_space_around_them(load):
-    """A file that holds a key ends in a newline."""
+def test_credentials_are_stripped(load):
+    """A key from a file ends in a newline."""
     settings = load(ONESPAN_URL=" https://sandbox.esignlive.com\n", ONESPAN_API_KEY=" key \n")
 
     assert settings.onespan_api_key.get_secret_value() == "key"
@@ -421,34 +421,34 @@ def test_credentials_lose_the_white_space_around_them(load):
     assert load(ONESPAN_API_KEY=" \n").onespan_api_key is None
 
 
-def test_a_line_that_is_no_setting_is_told(load):
-    """It would be passed over in silence, and its value may be a secret."""
-    with pytest.raises(SettingsError) as refused:
+def test_invalid_line_in_the_file_is_reported(load):
+    """It would be skipped silently; its value may be a secret and is not repeated."""
+    with pytest.raises(SettingsError) as caught:
         load(file="# fine\n\nexport LOG_FORMAT=text\nAPI_TOKENS='canary\n=canary\n")
 
-    said = str(refused.value)
-    assert "line 4" in said
-    assert "canary" not in said
+    message = str(caught.value)
+    assert "line 4" in message
+    assert "canary" not in message
 
 
-def test_a_misspelt_name_in_the_file_is_told(load):
-    """What others keep in the same file is theirs."""
-    with pytest.raises(SettingsError) as refused:
+def test_misspelt_name_in_the_file_is_reported(load):
+    """Variables of other programs in the same file are ignored."""
+    with pytest.raises(SettingsError) as caught:
         load(file="ONESPAN_CALLBACK_KEY=canary\nDATABSE_URL=canary\nCRM_URL=canary\nLOG_FORMAT=text\n")
 
-    said = str(refused.value)
-    assert "ONESPAN_CALLBACK_KEY: is no setting; is ONESPAN_CALLBACK_KEYS meant?" in said
-    assert "is DATABASE_URL meant?" in said
-    assert "CRM_URL" not in said
-    assert "canary" not in said
+    message = str(caught.value)
+    assert "ONESPAN_CALLBACK_KEY: is not a setting; did you mean ONESPAN_CALLBACK_KEYS?" in message
+    assert "did you mean DATABASE_URL?" in message
+    assert "CRM_URL" not in message
+    assert "canary" not in message
 
 
-def test_a_settings_file_that_is_named_must_be_there(monkeypatch, tmp_path):
-    """Its settings would be missed without a word."""
+def test_named_settings_file_must_exist(monkeypatch, tmp_path):
+    """Otherwise its settings would be ignored silently."""
     monkeypatch.delenv("SETTINGS_FILE", raising=False)
     require_settings_file()
-    for place in (tmp_path / "none.env", tmp_path):
-        monkeypatch.setenv("SETTINGS_FILE", str(place))
+    for path in (tmp_path / "none.env", tmp_path):
+        monkeypatch.setenv("SETTINGS_FILE", str(path))
         with pytest.raises(SettingsError, match="SETTINGS_FILE: there is no file"):
             require_settings_file()
 
@@ -464,38 +464,41 @@ def test_a_settings_file_that_is_named_must_be_there(monkeypatch, tmp_path):
         ("unix:/run/onespan.sock", "http://localhost"),
     ],
 )
-def test_where_it_listens_can_be_reached(load, bind, address):
-    """What `flask setup` prints is what one can call."""
+def test_bind_gives_a_reachable_address(load, bind, address):
+    """`flask setup` prints this address."""
     assert load(BIND=bind).address == address
 
 
 @pytest.mark.parametrize("name", ["BIND=8125", "BIND=a b:1", "WEB_THREADS=0", "WEB_THREADS=x", "WEB_CONCURRENCY=0"])
-def test_a_server_that_could_not_answer_is_refused(load, name):
-    """Before it listens."""
+def test_unusable_server_settings_are_rejected(load, name):
+    """The check runs before the server listens."""
     setting, value = name.split("=")
 
     assert setting in problems(load, **{setting: value})
 
 
-LINES = len((ROOT / "app" / "handlers.py").read_text("utf-8").splitlines())
+HANDLERS_LINES = len((ROOT / "app" / "handlers.py").read_text("utf-8").splitlines())
 
 
 @pytest.mark.parametrize(
-    ("mistake", "said"),
+    ("mistake", "messages"),
     [
         ('@handlers.on("PACKAGE_COMPLET")\ndef f(event, package): ...\n', ["is PACKAGE_COMPLETE meant?"]),
         *in_all(
-            ("import nowhere_to_be_found\n", ["No module named 'nowhere_to_be_found'", f"see line {LINES + 2}:"]),
-            ("def f(:\n", ["SyntaxError", f"see line {LINES + 2}:"]),
+            (
+                "import nowhere_to_be_found\n",
+                ["No module named 'nowhere_to_be_found'", f"see line {HANDLERS_LINES + 2}:"],
+            ),
+            ("def f(:\n", ["SyntaxError", f"see line {HANDLERS_LINES + 2}:"]),
             ("handlers = None\n", ["must have `handlers = Handlers()`"]),
         ),
     ],
 )
-def test_a_mistake_in_the_developers_file_is_told_without_a_traceback(mistake, said, tmp_path):
-    """The line, and what is wrong with it."""
+def test_mistake_in_handlers_file_is_reported_without_traceback(mistake, messages, tmp_path):
+    """The message names the line and the error."""
     for name in ("app", "migrations", "config.py", "wsgi.py"):
-        place = ROOT / name
-        (shutil.copytree if place.is_dir() else shutil.copy)(place, tmp_path / name)
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     with (tmp_path / "app" / "handlers.py").open("a") as file:
         file.write(f"\n{mistake}")
 
@@ -504,5 +507,5 @@ def test_a_mistake_in_the_developers_file_is_told_without_a_traceback(mistake, s
     )
 
     assert done.returncode == 4
-    assert [one for one in said if one not in done.stderr] == []
+    assert [message for message in messages if message not in done.stderr] == []
     assert "Traceback" not in done.stderr

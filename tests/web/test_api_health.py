@@ -94,7 +94,7 @@ def test_report_says_whether_onespan_responds(ask, send, world, clock):
     world.service.refresh.turn()
     reach = ask("/api/health").json["onespan"]["reach"]
     assert (reach["answers"], reach["answered_at"]) == (False, answered_at)
-    assert reach["error"].startswith("OneSpan does not answer")
+    assert reach["error"].startswith("OneSpan is unavailable")
 
     world.connect(account)
     clock.forward(10 * MINUTE)

@@ -221,15 +221,18 @@ def test_content_type_is_ignored(post, journal, content_type):
         (b'{"name":"A","packageId":["p"]}', "packageId is not a text"),
         (b'{"name":"A","packageId":"p","createdDate":"yesterday"}', "createdDate is not a date"),
         (b'{"name":"A","packageId":"p","createdDate":1772452800}', "createdDate is not a text"),
-        (b'{"name":"A","packageId":"p\\u0000"}', "packageId has characters that no id has"),
-        (b'{"name":"A","packageId":"p","documentId":"\\ud800"}', "documentId has characters that no id has"),
+        (b'{"name":"A","packageId":"p\\u0000"}', "packageId has characters that are not allowed in an id"),
+        (
+            b'{"name":"A","packageId":"p","documentId":"\\ud800"}',
+            "documentId has characters that are not allowed in an id",
+        ),
         (b'{"name":"A","packageId":"' + b"p" * 256 + b'"}', "packageId is longer than 255"),
         (b'{"name":"' + b"n" * 256 + b'","packageId":"p"}', "name is longer than 255"),
         (b'{"name":"A","name":"B","packageId":"p"}', "twice"),
         (b'{"name":"A","packageId":"p","n":NaN}', "NaN"),
         (b'{"name":"A","packageId":"p","n":-Infinity}', "-Infinity"),
-        (b'{"name":"A","packageId":"p","deep":' + b"[" * 30 + b"]" * 30 + b"}", "nests too deep"),
-        (b"[" * 60000, "nests too deep"),
+        (b'{"name":"A","packageId":"p","deep":' + b"[" * 30 + b"]" * 30 + b"}", "is nested too deeply"),
+        (b"[" * 60000, "is nested too deeply"),
     ],
 )
 def test_law_2_unreadable_callback_is_400_and_kept_with_the_reason(post, journal, work, body, reason):
