@@ -9,12 +9,13 @@ order; so merging is commutative, associative and idempotent.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from app.onespan.callbacks import Callback
 from app.onespan.catalogue import STATUSES, event_type
 from app.onespan.packages import PackageReading
+from app.types import iso
 
 Witness = Literal["event", "snapshot"]
 Held = tuple[str, object]  # (ISO time, value)
@@ -47,11 +48,6 @@ def signer(signer_id: str) -> str:
 def document(document_id: str) -> str:
     """The subject under which a document is spoken of."""
     return f"document:{document_id}"
-
-
-def iso(moment: datetime) -> str:
-    """UTC with microseconds: fixed in width, so that texts compare as times do."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def merge(state: State, claims: Iterable[Claim]) -> State:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from app.onespan.claims import EPOCH, iso
+from app.onespan.claims import EPOCH
 from app.onespan.lifecycle import BORN, SIGNED, UNBORN, arrived_by, path, path_to_step
 from app.onespan.packages import PackageReading, Seat
+from app.types import iso
 
 # Findings of one instant are told in this order.
 ORDER = (

@@ -10,11 +10,11 @@ from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
-from app.onespan.claims import iso
 from app.onespan.findings import ONCE, ToldEvent
 from app.store import counters
 from app.store.bulk import insert_all
 from app.store.models import Event
+from app.types import iso
 
 # Without a `createdDate` an identical callback within this time of the first is a repeat; later it is news.
 SAME_FACT = timedelta(minutes=5)

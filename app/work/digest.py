@@ -12,12 +12,12 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app.logs import what_and_where
+from app.registry import Handlers
 from app.store import journal
 from app.store.db import Database, blames_a_row, take_pen
 from app.store.journal import SET_ASIDE
-from app.work.attempt import Clock
+from app.types import Clock
 from app.work.batch import Batch
-from app.work.dispatch import Handlers
 
 log = structlog.get_logger()
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from app.onespan.claims import iso
 from app.onespan.list_scan import FOLDERS, ListPage, Place
 from app.store.reconciles import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun
+from app.types import iso
 
 WALKS, PASSES = 10_000, 1_000  # numbers of walks that one run may use, and one of its legs
 

@@ -15,10 +15,11 @@ import structlog
 from flask.testing import FlaskClient
 
 from app.errors import OneSpanError
+from app.handling import Document, Event, Handlers, Package, Signer
 from app.onespan.auth import ApiKey, Connection
 from app.onespan.catalogue import CATALOGUE, SPELLINGS
 from app.onespan.client import OneSpan
-from app.onespan.values import Attention, Document, Event, Package, Sender, Signer
+from app.onespan.values import Attention, Sender
 from app.simulator import outbox, quirks
 from app.simulator.account import Account
 from app.simulator.anomalies import ODDITIES
@@ -26,7 +27,6 @@ from app.simulator.command import simulate
 from app.simulator.faults import FAULTS
 from app.simulator.server import answering, api
 from app.store import reconciles
-from app.work.dispatch import Handlers
 from config import ROOT, Settings
 from tests.conftest import NOON, TOKEN
 

@@ -11,6 +11,7 @@ from app.onespan.callbacks import read_callback
 from app.onespan.catalogue import STATUSES
 from app.onespan.claims import AHEAD, Claim, State
 from app.onespan.packages import read_package
+from app.types import iso
 from tests.conftest import ADA, CLEO, HOUR, NOON
 from tests.support.fixtures import JSON, callback, package, sent_to
 
@@ -115,7 +116,7 @@ def test_a_callback_dated_2099_does_not_outrank_later_readings():
     later = shown(package("SENT"), NOON + HOUR)
 
     assert belief(both(wild, later), "status") == belief(both(later, wild), "status") == "SENT"
-    assert belief(wild, "completed") == claims.iso(NOON)
+    assert belief(wild, "completed") == iso(NOON)
 
 
 def test_a_clock_a_little_ahead_is_believed():
@@ -124,13 +125,13 @@ def test_a_clock_a_little_ahead_is_believed():
     too_far = told("PACKAGE_COMPLETE", NOON + AHEAD + MS, received_at=NOON)
 
     assert timedelta(minutes=15) == AHEAD
-    assert belief(ahead, "completed") == claims.iso(NOON + AHEAD)
-    assert belief(too_far, "completed") == claims.iso(NOON)
+    assert belief(ahead, "completed") == iso(NOON + AHEAD)
+    assert belief(too_far, "completed") == iso(NOON)
 
 
 def test_an_undated_callback_speaks_of_its_arrival():
     """There is no other time to go by."""
-    assert belief(told("PACKAGE_COMPLETE", None, received_at=NOON + HOUR), "completed") == claims.iso(NOON + HOUR)
+    assert belief(told("PACKAGE_COMPLETE", None, received_at=NOON + HOUR), "completed") == iso(NOON + HOUR)
 
 
 def test_deletion_yields_to_a_later_reading_and_to_nothing_else():
