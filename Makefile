@@ -51,7 +51,7 @@ bench: $(VENV)/.tests ## run the benchmarks, which print ratios measured side by
 	@$(BIN)/python -m benchmarks
 
 screenshots: export SETTINGS_FILE := /dev/null
-screenshots: $(VENV)/.tests ## take a picture of each page, into instance/screenshots/
+screenshots: $(VENV)/.tests ## take a screenshot of each page, into instance/screenshots/
 	@$(BIN)/python -m tests.support.screenshots instance/screenshots
 
 clean: ## delete the virtual environment; the data in instance/ stays
