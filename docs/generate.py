@@ -1,4 +1,4 @@
-"""Write `settings.md` and `commands.md` from the code. Run it with `make docs` after you change either."""  # noqa: INP001
+"""Write `settings.md` and `commands.md` from the code: `make docs`."""  # noqa: INP001  (`python -m docs.generate`)
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
