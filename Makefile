@@ -1,12 +1,12 @@
-# Everything a developer needs; `make` alone says what there is.
+# The commands of development. `make` alone lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export FLASK_APP := wsgi.py
 
-.PHONY: help run demo test test-all prove lint format bench screenshots clean
+.PHONY: help run demo test test-all prove lint format docs bench screenshots clean
 
-help: ## say what there is
+help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runs ## set up what is missing and start the service on 127.0.0.1:8000
@@ -14,48 +14,52 @@ run: $(VENV)/.runs ## set up what is missing and start the service on 127.0.0.1:
 	@$(BIN)/flask db upgrade 2>/dev/null || $(BIN)/flask db upgrade
 	@exec $(BIN)/gunicorn wsgi:app
 
-# All of its own: what comes for the service finds other keys, another database and another spool.
+# The demo has its own keys, database and spool, so it never touches those of the service.
 demo: export SETTINGS_FILE := instance/demo.env
 demo: export DATABASE_URL := sqlite:///instance/demo.db
 demo: export SPOOL_DIR := instance/demo-spool
-demo: $(VENV)/.runs ## the service and a simulated OneSpan that sends it callbacks
+demo: $(VENV)/.runs ## start the service with a simulated OneSpan that sends callbacks
 	@$(BIN)/flask setup >/dev/null
 	@$(BIN)/flask db upgrade 2>/dev/null || $(BIN)/flask db upgrade
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python deploy/foreground.py sh deploy/demo.sh
 
-# Both say how much computing they took, PostgreSQL and Chromium included.
-test: $(VENV)/.tests ## every behaviour once, in about three minutes
+# Both print the CPU time they took, including PostgreSQL and Chromium.
+test: $(VENV)/.tests ## test each behaviour once, in about three minutes
 	@$(BIN)/python -m tests.support.cpu --limit 330 $(BIN)/pytest -n auto --dist worksteal
 
-test-all: $(VENV)/.tests ## all there is, on SQLite and PostgreSQL and in a browser, in about twelve
+test-all: $(VENV)/.tests ## run all tests, on both databases and in a browser, in about twelve minutes
 	@$(BIN)/python -m tests.support.cpu $(BIN)/pytest -n auto --dist worksteal --tier=all
 
 prove: export SETTINGS_FILE := /dev/null
-prove: $(VENV)/.tests ## random schedules against the reconciler until you stop it, or for PROVE_SECONDS
+prove: $(VENV)/.tests ## test random schedules until you stop it, or for PROVE_SECONDS
 	@$(BIN)/python -m tests.support.prove $(if $(PROVE_SECONDS),--seconds $(PROVE_SECONDS))
 
-lint: $(VENV)/.tests ## ruff and mypy
+lint: $(VENV)/.tests ## check style and types with ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: $(VENV)/.tests ## let ruff write it well
+format: $(VENV)/.tests ## format and fix the code with ruff
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.tests ## the benchmarks, as ratios measured side by side
+docs: export SETTINGS_FILE := /dev/null
+docs: $(VENV)/.tests ## write docs/settings.md and docs/commands.md from the code
+	@$(BIN)/python -m docs.generate
+
+bench: $(VENV)/.tests ## run the benchmarks, which print ratios measured side by side
 	@$(BIN)/python -m benchmarks
 
 screenshots: export SETTINGS_FILE := /dev/null
-screenshots: $(VENV)/.tests ## pictures of every page, into instance/screenshots/
+screenshots: $(VENV)/.tests ## take a screenshot of each page, into instance/screenshots/
 	@$(BIN)/python -m tests.support.screenshots instance/screenshots
 
-clean: ## forget the virtual environment; data in instance/ stays
+clean: ## delete the virtual environment; the data in instance/ stays
 	rm -rf $(VENV)
 
 $(VENV)/bin/python:
 	@echo "Making $(VENV) ..."
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is required. Use, for example, make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runs: requirements.txt | $(VENV)/bin/python

@@ -20,6 +20,7 @@ from app.checks import must_be, of_asking, to_know
 from app.cli import commands, with_database
 from app.cli.reconcile import Turns
 from app.onespan.auth import Connection, connection_to
+from app.registry import Handlers
 from app.store import queries
 from app.store.db import Database
 from app.store.dispatch_filter import Choice
@@ -29,6 +30,7 @@ from app.store.queries import Pulse
 from app.store.request_budget import Budget
 from app.store.schema import is_behind, why_no_upgrade
 from app.store.spool import Spool
+from app.types import Clock
 from app.web.actions import Acts, Begin, ReplayAll
 from app.web.admission import keep_places_for_callbacks
 from app.web.api.blueprint import AnyId, api
@@ -45,9 +47,8 @@ from app.web.metrics import metrics
 from app.web.ops import health
 from app.web.receiver import door
 from app.work import replay as replaying
-from app.work.attempt import Clock
 from app.work.digest import Digest
-from app.work.dispatch import Dispatcher, Handlers
+from app.work.dispatch import Dispatcher
 from app.work.fetch import Refresh
 from app.work.housekeeping import Presence, Watch
 from app.work.reconcile import Asked, Reconcile

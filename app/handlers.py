@@ -12,9 +12,8 @@ belong in a log.
 
 import structlog
 
+from app.handling import Event, Handlers, Package
 from app.onespan.catalogue import CATALOGUE
-from app.onespan.values import Event, Package
-from app.work.dispatch import Handlers
 
 handlers = Handlers()
 onespan = handlers.onespan  # OneSpan's REST API: signed documents, evidence, attachments, reminders

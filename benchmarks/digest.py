@@ -4,11 +4,11 @@ import time
 from datetime import UTC, datetime
 
 from app.handlers import handlers as all_handlers
+from app.handling import Handlers
 from app.store import journal
 from app.store.db import Database
 from app.store.journal import Entry
 from app.work.digest import Digest
-from app.work.dispatch import Handlers
 from benchmarks.callbacks import START, lives
 from benchmarks.servers import Databases, count
 

@@ -6,8 +6,7 @@ import time
 from flask import Flask
 
 from app import create_app
-from app.onespan.values import Event, Package
-from app.work.dispatch import Handlers
+from app.handling import Event, Handlers, Package
 
 
 def create() -> Flask:

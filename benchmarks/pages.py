@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from flask.testing import FlaskClient
 
 from app import EXTENSION, create_app
+from app.handling import Handlers
 from app.store.db import Database
 from app.store.search import words_of
-from app.work.dispatch import Handlers
 from benchmarks import dataset
 from benchmarks.page_requests import Ask, asks
 from benchmarks.progress import Progress

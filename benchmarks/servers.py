@@ -18,7 +18,7 @@ import psycopg
 from sqlalchemy import URL, create_engine, make_url, text
 
 from app import EXTENSION, create_app
-from app.work.dispatch import Handlers
+from app.handling import Handlers
 from benchmarks import baselines
 from benchmarks.callbacks import KEY
 from config import ROOT, Settings

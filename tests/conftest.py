@@ -23,9 +23,8 @@ from flask.cli import FlaskGroup
 from flask.testing import FlaskClient, FlaskCliRunner
 
 from app import EXTENSION, Service, create_app
-from app.onespan.values import Package
+from app.handling import Handlers, Package
 from app.store import queries
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.support.databases import PostgresqlDatabase, SqliteDatabase, migrate, postgresql_server
 from tests.support.openapi_check import assert_promised

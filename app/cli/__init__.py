@@ -18,10 +18,10 @@ from app.cli.setup import setup_command
 from app.cli.terminal import Unusable
 from app.cli.worker import worker_command
 from app.errors import OneSpanError
+from app.registry import Handlers
 from app.simulator.command import simulate
 from app.store.db import Database
-from app.work.attempt import Clock
-from app.work.dispatch import Handlers
+from app.types import Clock
 from app.work.worker import Worker
 from config import Key, Settings, SettingsError, require_settings_file
 

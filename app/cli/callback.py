@@ -22,7 +22,7 @@ from app.onespan.registration import (
     replaced,
     safe_url,
 )
-from app.work.dispatch import Handlers
+from app.registry import Handlers
 from config import Settings, read_callback_url
 
 NOTHING = """Nothing is registered in OneSpan, so it calls nobody. Register this service:

@@ -12,12 +12,12 @@ from app.checks import Check
 from app.cli.callback import ask, compare
 from app.cli.terminal import Mark, counted, judge
 from app.errors import NoOneSpan, NotPermitted, OneSpanError, Throttled
+from app.registry import Handlers
 from app.store import journal, queries
 from app.store.db import Database
 from app.store.queries import Pulse
 from app.store.schema import slow_search
-from app.work.attempt import Clock
-from app.work.dispatch import Handlers
+from app.types import Clock
 from config import Settings, SettingsError, require_settings_file, settings_file
 
 WAITS = 300  # seconds that a callback may wait to be digested before somebody should look

@@ -8,8 +8,8 @@ from click import Command
 from app.cli.terminal import counted, progress
 from app.store import journal
 from app.store.db import Database
+from app.types import Clock
 from app.work import rebuild as rebuilding
-from app.work.attempt import Clock
 from app.work.rebuild import Difference
 
 PERSONAL = ("name", "email")

@@ -17,7 +17,7 @@ from app.onespan.list_scan import EARLIEST
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import RunDetail
-from app.work.attempt import Clock
+from app.types import Clock
 from app.work.digest import Digest
 from app.work.drift import Checker, Drift
 from app.work.fetch import Refresh

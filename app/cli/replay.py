@@ -7,12 +7,12 @@ from click import Command
 
 from app.cli.terminal import Moment, counted, operator, progress
 from app.onespan.catalogue import CATALOGUE, wire_name
+from app.registry import Handlers
 from app.store import journal
 from app.store.db import Database
 from app.store.dispatch_filter import Choice
+from app.types import Clock
 from app.work import replay as replaying
-from app.work.attempt import Clock
-from app.work.dispatch import Handlers
 
 
 def replay_command(database: Database, handlers: Handlers, clock: Clock) -> Command:

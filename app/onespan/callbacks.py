@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from app.errors import UnreadableCallback
 from app.onespan.catalogue import NAMES_SIGNER, wire_name
+from app.types import clean
 
 # Maximum lengths in characters. OneSpan documents them, except those of `name` and `newRoleId`.
 MAX_LENGTHS = {"name": 255, "packageId": 255, "sessionUser": 255, "documentId": 256, "newRoleId": 256}
@@ -157,11 +158,6 @@ def _instant(value: object) -> datetime | None:
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UnreadableCallback("createdDate is not a date") from None
-
-
-def clean(text: str) -> str:
-    """Return text that every database accepts: NUL and lone surrogates are replaced."""
-    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def is_id(text: str) -> bool:

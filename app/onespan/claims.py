@@ -8,12 +8,13 @@ claims by (time, rank of the value). That order is total, so the merge is commut
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from app.onespan.callbacks import Callback
 from app.onespan.catalogue import STATUSES, event_type
 from app.onespan.packages import PackageReading
+from app.types import iso
 
 ClaimOrigin = Literal["event", "snapshot"]
 TimedValue = tuple[str, object]  # (ISO time, value)
@@ -46,11 +47,6 @@ def signer(signer_id: str) -> str:
 def document(document_id: str) -> str:
     """Return the subject of claims about a document."""
     return f"document:{document_id}"
-
-
-def iso(moment: datetime) -> str:
-    """Format as UTC with microseconds; the fixed width makes texts compare like times."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def merge(state: State, claims: Iterable[Claim]) -> State:

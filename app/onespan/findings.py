@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from app.onespan.claims import EPOCH, iso
+from app.onespan.claims import EPOCH
 from app.onespan.lifecycle import (
     COMPLETE_STATUSES,
     CREATION_EVENTS,
@@ -19,6 +19,7 @@ from app.onespan.lifecycle import (
     status_after,
 )
 from app.onespan.packages import PackageReading, Seat
+from app.types import iso
 
 # The order of snapshot events of the same instant.
 ORDER = (

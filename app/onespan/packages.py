@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.errors import UnreadablePackage
-from app.onespan.callbacks import clean
 from app.onespan.values import Sender
+from app.types import clean
 
 
 @dataclass(frozen=True, slots=True)

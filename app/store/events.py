@@ -10,12 +10,12 @@ from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
-from app.onespan.claims import iso
 from app.onespan.findings import ONCE, ToldEvent
 from app.store.bulk import insert_all
 from app.store.counters import EventKind, add_events, day_of
 from app.store.models import Event
 from app.store.states import EventSource
+from app.types import iso
 
 # Without a `createdDate` an identical callback within this time of the first is a repeat; later it is news.
 SAME_FACT = timedelta(minutes=5)

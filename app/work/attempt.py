@@ -2,7 +2,7 @@
 
 import inspect
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,14 +10,12 @@ from typing import Any
 import structlog
 
 from app.errors import LONGEST_WAIT, Discard, GiveUp, ReceiverError, RetryAfter
-from app.onespan.callbacks import clean
 from app.onespan.values import Event, Package
+from app.registry import Handler
 from app.store.dispatches import Outcome, Taken
+from app.types import Clock, clean
 
 log = structlog.get_logger()
-
-Handler = Callable[[Event, Package], object]
-Clock = Callable[[], datetime]
 
 # How long we wait after the first, second, ... failed attempt; after the last of them the dispatch is parked.
 RETRIES = (

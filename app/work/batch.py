@@ -11,15 +11,16 @@ from sqlalchemy.engine import Connection
 
 from app.onespan import claims
 from app.onespan.callbacks import Callback
-from app.onespan.claims import State, iso
+from app.onespan.claims import State
 from app.onespan.fetch_rules import surprise
 from app.onespan.packages import PackageReading
 from app.onespan.projection import People, derive
 from app.onespan.values import Package
+from app.registry import Handlers
 from app.store import dispatches, events, fetches, journal, list_state, missed, packages, receiving
 from app.store.events import Facts, NewEvent, Unconfirmed
 from app.store.packages import NewChange
-from app.work.dispatch import Handlers
+from app.types import iso
 from app.work.parsing import Told, read
 from app.work.snapshot_events import ALL, Reading, found_by, gone, may_tell
 

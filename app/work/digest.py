@@ -12,11 +12,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app.logs import what_and_where
+from app.registry import Handlers
 from app.store import journal
 from app.store.db import Database, blames_a_row, take_pen
-from app.work.attempt import Clock
+from app.types import Clock
 from app.work.batch import Batch
-from app.work.dispatch import Handlers
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from app.errors import KeyRefused, NotPermitted, NotThere, OneSpanError, UnreadableAnswer, UnreadablePackage
 from app.onespan import claims
-from app.onespan.claims import State, iso
+from app.onespan.claims import State
 from app.onespan.client import Answer, OneSpan
 from app.onespan.list_scan import FOLDERS, Item, ListPage, Place, onward, question, read_page
 from app.onespan.packages import PackageReading, read_package
@@ -14,7 +14,7 @@ from app.onespan.projection import derive
 from app.store import packages
 from app.store.db import Database
 from app.store.packages import Cause, NewChange
-from app.work.attempt import Clock
+from app.types import Clock, iso
 from app.work.snapshots import as_shown, can_be_believed, was_read
 
 CHUNK = 100

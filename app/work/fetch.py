@@ -14,7 +14,7 @@ from app.store import fetches, journal, list_state, outages, packages
 from app.store.db import Database
 from app.store.fetches import Wanted
 from app.store.request_budget import Budget
-from app.work.attempt import Clock
+from app.types import Clock
 from app.work.snapshots import entry, meaning_of, wait_after, was_read
 
 log = structlog.get_logger()

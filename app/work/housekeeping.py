@@ -9,7 +9,7 @@ import structlog
 
 from app.store import counters, missed, outages
 from app.store.db import Database
-from app.work.attempt import Clock
+from app.types import Clock
 
 log = structlog.get_logger()
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from app.onespan import claims
 from app.onespan.callbacks import Callback, read_callback
-from app.onespan.claims import PACKAGE, Claim, iso
+from app.onespan.claims import PACKAGE, Claim
 from app.onespan.findings import CLOCKS_DIFFER
 from app.onespan.packages import PackageReading, read_package
 from app.store.packages import Cause
+from app.types import iso
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from app.store import counters, journal, packages, queries
 from app.store.counters import PackageKind
 from app.store.db import Database, take_pen
 from app.store.packages import Cause, NewChange
-from app.work.attempt import Clock
+from app.types import Clock
 from app.work.parsing import read
 
 PERSONAL = ("sender", "signers")

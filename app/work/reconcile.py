@@ -16,7 +16,6 @@ from sqlalchemy.engine import Connection
 
 from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, UnderWay, UnsteadyList
 from app.onespan import claims
-from app.onespan.claims import iso
 from app.onespan.client import Answer, OneSpan
 from app.onespan.list_scan import Item, ListPage, anew, onward, question, read_page
 from app.store import fetches, journal, list_state, outages, packages, reconciles
@@ -24,7 +23,7 @@ from app.store.db import Database, take_pen
 from app.store.journal import Entry
 from app.store.reconciles import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
 from app.store.request_budget import Budget, next_minute
-from app.work.attempt import Clock
+from app.types import Clock, iso
 from app.work.run_plan import Leg, after, is_new, leg_of, pass_of, since_of, without
 from app.work.snapshot_events import ALL, NOTHING
 from app.work.snapshots import ALONE, SETTLE, as_shown, can_be_believed, listed, wait_after

@@ -7,10 +7,10 @@ from typing import Protocol
 
 from sqlalchemy.engine import Connection
 
+from app.registry import Handlers
 from app.store import dispatch_filter, dispatches, packages
 from app.store.db import Database, take_pen
 from app.store.dispatch_filter import Choice
-from app.work.dispatch import Handlers
 
 CHUNK = 500  # rows in one transaction
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from app.onespan.claims import iso
 from app.onespan.list_scan import FOLDERS, ListPage, Place
 from app.store.list_state import ListPass
 from app.store.reconciles import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun
+from app.types import iso
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.onespan.callbacks import Callback
-from app.onespan.claims import EPOCH, iso
+from app.onespan.claims import EPOCH
 from app.onespan.findings import Finding, ToldEvent, findings
 from app.onespan.packages import PackageReading
 from app.store.events import NewEvent
+from app.types import iso
 
 NOTHING, ALL = "nothing", "all"  # what a reading that an import made is to tell
 

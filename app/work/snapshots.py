@@ -19,12 +19,13 @@ from app.errors import (
     UnsendableRequest,
 )
 from app.onespan import claims
-from app.onespan.claims import State, iso
+from app.onespan.claims import State
 from app.onespan.client import Answer
 from app.onespan.list_scan import Item
 from app.onespan.packages import PackageReading
 from app.store import journal, list_state
 from app.store.journal import Entry
+from app.types import iso
 
 SETTLE = timedelta(minutes=10)  # how late OneSpan's list may be in showing a change
 # How long we wait after the first, second, ... failure; then always as long as the last.

@@ -11,11 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pydantic import SecretStr
 
-from app.errors import GiveUp
-from app.onespan.values import Event
-from app.onespan.values import Package as Picture
+from app.handling import Event, GiveUp, Handlers
+from app.handling import Package as Picture
 from app.simulator.packages import Package
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.browser.live_service import API_KEY, Installation, account_with, lease
 from tests.conftest import on_sqlite

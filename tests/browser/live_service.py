@@ -11,6 +11,7 @@ import requests
 from flask import Flask, Response, request
 
 from app import EXTENSION, Service, create_app, utc_now
+from app.handling import Handlers
 from app.simulator import callbacks
 from app.simulator.account import Account
 from app.simulator.actions import Act
@@ -18,7 +19,6 @@ from app.simulator.packages import Approval, Document, Event, Package, Role
 from app.simulator.people import Person
 from app.simulator.server import answering, api
 from app.store import queries
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import KEY, onespan_time
 from tests.support.processes import until

@@ -10,11 +10,10 @@ import pytest
 from playwright.sync_api import expect
 
 from app import utc_now
-from app.errors import GiveUp
+from app.handling import GiveUp, Handlers
 from app.simulator.packages import Attachment
 from app.store import queries
 from app.store.queries import CallbackFilter, EventFilter
-from app.work.dispatch import Handlers
 from tests.browser.conftest import DESKTOP, IN_A_BROWSER, PHONE
 from tests.browser.live_service import ADA, BEN, CLEO, lease
 from tests.browser.test_accessibility import FITS, WIDER

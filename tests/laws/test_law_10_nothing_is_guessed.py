@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
+from app.handling import Event, Handlers, Package
 from app.onespan.catalogue import CATALOGUE, event_type, wire_name
-from app.onespan.values import Event, Package
 from app.store import journal
 from app.store.journal import Entry
-from app.work.dispatch import Handlers
 from tests.conftest import ADA, HOUR, NOON, on_sqlite
 
 

@@ -16,10 +16,8 @@ from flask.cli import FlaskGroup
 from sqlalchemy import make_url, text
 
 from app import EXTENSION, Service, create_app
-from app.errors import Discard, GiveUp, RetryAfter
+from app.handling import Discard, Event, GiveUp, Handlers, Package, RetryAfter
 from app.onespan.client import OneSpan
-from app.onespan.values import Event, Package
-from app.work.dispatch import Handlers
 from app.work.scheduler import Scheduler
 from config import Settings
 from tests.conftest import NOON, Clock, on_sqlite, onespan_time

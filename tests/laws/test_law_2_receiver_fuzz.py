@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from app import EXTENSION, Service
+from app.handling import Handlers
 from app.onespan.catalogue import CATALOGUE
 from app.store.models import Dispatch, Event, Journal
 from app.web.auth import authenticate
-from app.work.dispatch import Handlers
 from tests.conftest import KEY
 from tests.support.strategies import any_json, examples
 

@@ -23,11 +23,11 @@ from sqlalchemy import make_url, select
 from sqlalchemy.exc import IntegrityError
 
 from app import EXTENSION, Service, create_app
+from app.handling import Handlers
 from app.store import journal
 from app.store.journal import Entry
 from app.store.models import Journal
 from app.store.spool import Spool
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import NOON, on_both, on_postgresql, on_sqlite
 from tests.support.processes import Site, callback, until

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from app import Service
+from app.handling import Handlers, Package
 from app.onespan import claims
 from app.onespan.callbacks import read_callback
 from app.onespan.claims import Claim, State
 from app.onespan.packages import read_package
 from app.onespan.projection import derive
-from app.onespan.values import Package
 from app.store import journal, models, queries
 from app.store.journal import Entry
-from app.work.dispatch import Handlers
+from app.types import iso
 from tests.conftest import on_both
 from tests.support import strategies
 from tests.support.fixtures import JSON
@@ -48,7 +48,7 @@ drawn_claims = st.lists(
         subject=st.sampled_from(("package", "signer:ada")),
         attribute=st.sampled_from(("status", "locked")),
         value=st.sampled_from(("SENT", "COMPLETED", "UNHEARD_OF", True, False, None, 7, ["a", "b"])),
-        at=strategies.times.map(claims.iso),
+        at=strategies.times.map(iso),
         witness=st.sampled_from(("event", "snapshot")),
     ),
     max_size=8,

@@ -3,11 +3,10 @@
 import json
 from collections import Counter
 
+from app.handling import Event, Handlers, Package
 from app.onespan.catalogue import CATALOGUE
-from app.onespan.values import Event, Package
 from app.store import journal
 from app.store.journal import Entry
-from app.work.dispatch import Handlers
 from tests.conftest import ADA, HOUR, NOON, on_both
 
 pytestmark = on_both

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from app import Service
-from app.onespan.values import Event, Package
+from app.handling import Event, Handlers, Package
 from app.simulator import callbacks
 from app.simulator.account import Account
 from app.simulator.inprocess import InProcess
 from app.simulator.server import api
 from app.store import queries
-from app.work.dispatch import Handlers
 from tests.conftest import HOUR, Clock, in_all
 from tests.support.simulation import ADDRESS, API_KEY, knowing_onespan
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from app import Service
-from app.onespan.values import Event, Package
+from app.handling import Event, Package
 from app.store import journal
 from app.store.journal import Entry
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, Clock

@@ -16,12 +16,12 @@ import pytest
 from sqlalchemy import select
 
 from app import Service
+from app.handling import Event, Package, Signer
 from app.onespan.auth import ApiKey, Connection
 from app.onespan.callbacks import Callback, read_callback
 from app.onespan.client import Answer
 from app.onespan.fetch_rules import surprise
 from app.onespan.findings import NEVER_FOUND
-from app.onespan.values import Event, Package, Signer
 from app.simulator import callbacks
 from app.simulator.account import Account
 from app.simulator.actions import Act

@@ -20,13 +20,11 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from app import EXTENSION, Service, create_app
-from app.errors import Discard, GiveUp, RetryAfter
-from app.onespan.values import Event, Package
+from app.handling import Discard, Event, GiveUp, Handlers, Package, RetryAfter
 from app.store import dispatches, queries
 from app.store.db import Database
 from app.store.dispatches import Outcome
 from app.store.models import Dispatch
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import ADA, BEN, NOON, TOKEN, Clock, on_both, on_sqlite
 from tests.support.processes import Site, until

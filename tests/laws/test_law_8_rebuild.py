@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from app import Service
+from app.handling import Handlers
 from app.store import journal, queries
 from app.store.journal import Entry
 from app.store.models import Package
-from app.work.dispatch import Handlers
 from tests.conftest import ADA, BEN, HOUR, NOON, on_both
 from tests.support import strategies
 from tests.support.fixtures import JSON, callback, sent_to

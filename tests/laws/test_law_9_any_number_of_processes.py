@@ -16,8 +16,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.engine import Connection
 
-from app.errors import GiveUp
-from app.onespan.values import Event, Package
+from app.handling import Event, GiveUp, Package
 from app.store import dispatches, packages
 from app.store.db import Database
 from app.store.models import Change, Dispatch

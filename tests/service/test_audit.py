@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import GiveUp
+from app.handling import GiveUp
 from app.onespan.auth import ApiKey, Connection
 from app.simulator.account import Account
 from app.simulator.server import answering, api

@@ -13,11 +13,11 @@ from werkzeug.wrappers import Request, Response
 
 from app import EXTENSION, create_app
 from app.errors import UnreadableAnswer
+from app.handling import Handlers
 from app.onespan.catalogue import CATALOGUE
 from app.onespan.registration import differences, read_registration, safe_url
 from app.simulator.account import Account, Registration
 from app.simulator.server import api
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import on_sqlite
 from tests.support.simulated import ADDRESS, API_KEY, connect

@@ -11,11 +11,9 @@ from flask.cli import FlaskGroup
 from sqlalchemy import make_url, select, text
 
 from app import EXTENSION, create_app
-from app.errors import GiveUp
-from app.onespan.values import Event, Package
+from app.handling import Event, GiveUp, Handlers, Package
 from app.store.models import Dispatch, Journal
 from app.store.models import Event as EventRow
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import ADA, BEN, HOUR, NOON, on_sqlite
 

@@ -5,8 +5,7 @@ from itertools import permutations
 
 import pytest
 
-from app.onespan.values import Event, Package
-from app.work.dispatch import Handlers
+from app.handling import Event, Handlers, Package
 from tests.conftest import ADA, HOUR, NOON
 
 STORY = ("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "SIGNER_COMPLETE", "PACKAGE_COMPLETE")

@@ -1,4 +1,4 @@
-"""What the documentation says is so: settings, commands, events, links and examples."""
+"""The documentation agrees with the code: settings, commands, events, metrics, log lines, links and examples."""
 
 import json
 import os
@@ -10,15 +10,19 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import structlog
+from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import text as sql
 
 from app.errors import OneSpanError
+from app.handling import Document, Event, Handlers, Package, Signer
 from app.onespan.auth import ApiKey, Connection
 from app.onespan.catalogue import CATALOGUE, SPELLINGS
 from app.onespan.client import OneSpan
-from app.onespan.values import Attention, Document, Event, Package, Sender, Signer
+from app.onespan.values import Attention, Sender
 from app.simulator import outbox, quirks
 from app.simulator.account import Account
 from app.simulator.anomalies import ODDITIES
@@ -26,14 +30,16 @@ from app.simulator.command import simulate
 from app.simulator.faults import FAULTS
 from app.simulator.server import answering, api
 from app.store import reconciles
-from app.work.dispatch import Handlers
 from config import ROOT, Settings
+from docs import generate
 from tests.conftest import NOON, TOKEN
 
-README, SIMULATOR = ROOT / "README.md", ROOT / "docs" / "simulator.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+OPERATIONS, SIMULATOR = DOCS / "operations.md", DOCS / "simulator.md"
+PAGES = [README, CONTRIBUTING, *sorted(DOCS.glob("*.md"))]
 EVENT = re.compile(r"\b(?:PACKAGE|TEMPLATE|DOCUMENT|SIGNER|KBA|EMAIL|ROLE|COBROWSE)_[A-Z_]+\b")
-INVENTED = {"PACKAGE_LAMINATED", "PACKAGE_UNARCHIVE"}  # events of an OneSpan to come
+INVENTED = {"PACKAGE_LAMINATED", "PACKAGE_UNARCHIVE"}  # examples of events that are not known
 CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -41,75 +47,95 @@ def pages() -> Any:
     return pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-def table(header: str, page: Path = README) -> dict[str, str]:
-    """The table of a page with this header: its first column and its second."""
+def table(header: str, page: Path) -> dict[str, str]:
+    """Return the table of a page with this header: its first column and its second."""
     _, _, rest = page.read_text("utf-8").partition(f"\n| {header} |")
     rows = re.findall(r"^\| `([^`]+)` \| (.*?) \|", rest.partition("\n\n")[0], re.MULTILINE)
     return dict(rows)
 
 
 def examples(page: Path) -> list[str]:
-    """The Python examples of a page."""
+    """Return the Python examples of a page."""
     return [code for language, code in CODE.findall(page.read_text("utf-8")) if language == "python"]
 
 
 def run(code: str, handlers: Handlers) -> dict[str, Any]:
-    """Run an example as if it stood at the end of `app/handlers.py`; returns its names."""
+    """Run an example as if it were at the end of `app/handlers.py`; return its names."""
     names = {"handlers": handlers, "onespan": handlers.onespan, "Event": Event, "Package": Package}
     names["log"] = structlog.get_logger()
     exec(compile(code, "example", "exec"), names)
     return names
 
 
-def test_every_setting_is_in_the_readme_with_its_default():
-    """One name everywhere: what `Settings` has is what the table says."""
+@pytest.mark.parametrize(("file", "page"), generate.PAGES.items(), ids=lambda value: getattr(value, "name", ""))
+def test_generated_pages_are_up_to_date(file, page):
+    """If this fails, run `make docs`."""
+    assert file.read_text("utf-8") == page()
+
+
+def test_every_setting_and_command_is_on_its_page(app):
+    """The generator drops nothing, and each setting shows its default."""
     defaults = {}
     for name, setting in Settings.model_fields.items():
         default = getattr(setting.default, "get_secret_value", lambda value=setting.default: value)()
         defaults[name.upper()] = "none" if default in ((), None) else f"`{default}`"
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\S+) \|", (DOCS / "settings.md").read_text("utf-8"), re.MULTILINE)
+    headings = set(re.findall(r"^## (flask .*)$", (DOCS / "commands.md").read_text("utf-8"), re.MULTILINE))
 
-    assert table("setting") == defaults
-
-
-def commands(group: Any, *words: str) -> dict[str, Any]:
-    """Every command of a group and of those in it, by the words that call it."""
-    found = {}
-    for name, command in group.commands.items():
-        called = " ".join((*words, name))
-        found |= commands(command, *words, name) if hasattr(command, "commands") else {called: command}
-    return found
+    assert sorted(rows) == sorted(defaults.items())
+    assert headings == {name for name in commands(app) if not name.startswith("flask db ")} | {"flask db upgrade"}
 
 
-def test_every_command_is_in_the_readme(app):
-    """Every command of ours, and the one of Alembic's that an operator needs."""
-    ours = {f"flask {name}" for name in commands(app.cli) if not name.startswith("db ")} | {"flask db upgrade"}
-
-    assert set(table("command")) == ours
+def commands(app: Flask) -> dict[str, click.Command]:
+    """Return every command by its full name."""
+    return dict(generate.commands(app.cli))
 
 
-def test_the_readme_names_only_options_that_there_are(app):
-    """An option in the table of commands is one that its command takes."""
-    for name, text in table("command").items():
-        command = commands(app.cli)[name.removeprefix("flask ")]
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert set(re.findall(r"--[a-z-]+", text)) <= options
+@pages()
+def test_commands_and_options_in_the_documentation_exist(page, app):
+    """A command that a reader copies is a command that runs."""
+    known = commands(app)
+    groups = {name.rpartition(" ")[0] for name in known}
+    for name, options in flask_calls(page.read_text("utf-8")):
+        assert name in known or name in groups, name
+        if name in known:
+            taken = {option for parameter in known[name].params for option in parameter.opts} | {"--help"}
+            assert set(options) <= taken, f"{name}: {options}"
 
 
-def test_every_log_line_in_the_readme_is_one_that_is_written():
-    """What operators are told to look for is what the code says."""
-    _, _, text = README.read_text("utf-8").partition("\n| sign |")
-    told = re.findall(r"`([a-z]+\.[a-z_]+)`", text.partition("\n\n")[0])
+def flask_calls(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each `flask ...` in code, as the name of the command and its options."""
+    lines = [line for _, code in CODE.findall(text) for line in code.split("\n")]
+    spans = [*re.findall(r"`([^`\n]+)`", CODE.sub("", text)), *lines]
+    for span in spans:
+        if call := re.search(r"(?:^|[\s/(])flask ((?:callback|db) )?([a-z]+)([^#;|]*)", span):
+            group, name, rest = call.groups()
+            yield f"flask {group or ''}{name}", re.findall(r"(?<![\w-])--[a-z-]+", rest)
+
+
+@pages()
+def test_sql_in_the_documentation_runs(page, service):
+    """On the tables as they are."""
+    for statement in [code for language, code in CODE.findall(page.read_text("utf-8")) if language == "sql"]:
+        with service.database.read() as connection:
+            connection.execute(sql(statement))
+
+
+def test_every_log_line_to_watch_is_in_the_code():
+    """Operators search for exactly these lines."""
+    _, _, rows = OPERATIONS.read_text("utf-8").partition("\n| log line |")
+    lines = re.findall(r"`([a-z]+\.[a-z_]+)`", rows.partition("\n\n")[0])
     code = "".join(file.read_text("utf-8") for file in (ROOT / "app").rglob("*.py"))
 
-    assert told
-    assert [line for line in told if f'"{line}"' not in code] == []
+    assert lines
+    assert [line for line in lines if f'"{line}"' not in code] == []
 
 
-def test_every_figure_in_the_readme_is_told_and_every_told_one_is_there(client: FlaskClient, service, tell, work):
-    """What Prometheus can be told to watch is what there is."""
+def test_every_metric_is_explained(client: FlaskClient, service, tell, work):
+    """The table and `/metrics` have the same metrics."""
     tell("PACKAGE_COMPLETE")
     work()
-    with service.database.write() as connection:  # some are told only once OneSpan has been asked
+    with service.database.write() as connection:  # some metrics appear only after the first reconcile
         reconciles.begin(connection, kind=reconciles.RECONCILE, reason="asked", since=None, fires=False, now=NOON)
         if run := reconciles.take(connection, now=NOON, lease=timedelta(0), process="this"):
             reconciles.finish(connection, run, now=NOON, until=None, unreadable=0)
@@ -117,11 +143,25 @@ def test_every_figure_in_the_readme_is_told_and_every_told_one_is_there(client: 
     answer = client.get("/metrics")
 
     assert answer.status_code == 200
-    assert set(re.findall(r"^# TYPE (\w+)", answer.text, re.MULTILINE)) == set(table("figure"))
+    assert set(re.findall(r"^# TYPE (\w+)", answer.text, re.MULTILINE)) == set(table("metric", OPERATIONS))
 
 
-def test_addresses_that_the_demo_shows_are_answered(client: FlaskClient):
-    """What one is told to copy works."""
+def test_recipes_name_files_and_names_that_exist():
+    """A row of a recipe names a file, and what is in it."""
+    recipes = CONTRIBUTING.read_text("utf-8").partition("## Recipes")[2]
+    rows = re.findall(r"^\| `([^`]+)` \| (.*) \|$", recipes, re.MULTILINE)
+
+    assert rows
+    for file, change in rows:
+        code = (ROOT / file).read_text("utf-8")
+        names = re.findall(r"`([A-Za-z_]+)`", change.partition("run `")[0])
+        assert [name for name in names if name not in code] == [], file
+    for file in re.findall(r"`((?:app|tests|docs|migrations)/[\w./]*)`", CONTRIBUTING.read_text("utf-8")):
+        assert (ROOT / file).exists() or file == "tests/laws/seeds/", file
+
+
+def test_addresses_that_the_demo_prints_are_answered(client: FlaskClient):
+    """A command that a reader copies is a command that runs."""
     shown = re.findall(r"\$address(/api/[^\"\s]*)", (ROOT / "deploy" / "demo.sh").read_text("utf-8"))
 
     answers = [client.get(path, headers={"Authorization": f"Bearer {TOKEN}"}) for path in shown]
@@ -131,7 +171,7 @@ def test_addresses_that_the_demo_shows_are_answered(client: FlaskClient):
 
 
 @pages()
-def test_links_lead_to_files_and_headings_that_there_are(page):
+def test_links_lead_to_existing_files_and_headings(page):
     """No link into this project is broken."""
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
         if "://" in target:
@@ -144,32 +184,32 @@ def test_links_lead_to_files_and_headings_that_there_are(page):
 
 
 def headings(page: Path) -> set[str]:
-    """The anchors a page has."""
+    """Return the anchors of a page."""
     titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pages()
 def test_events_named_in_the_documentation_are_in_the_catalogue(page):
-    """No page tells of an event in a spelling that does not work."""
+    """No page uses a spelling that does not work."""
     assert set(EVENT.findall(page.read_text("utf-8"))) <= {*CATALOGUE, *SPELLINGS, *INVENTED, "DOCUMENT_", "PACKAGE_"}
 
 
 def test_all_events_are_explained():
-    """OneSpan's contract has a row for every event we know."""
+    """docs/onespan.md has a row for every event of the catalogue."""
     assert set(CATALOGUE) <= set(EVENT.findall((ROOT / "docs" / "onespan.md").read_text("utf-8")))
 
 
 @pytest.mark.parametrize("value", [Event, Package, Sender, Signer, Document, Attention])
 def test_every_field_a_handler_gets_is_explained(value):
-    """What a handler can read is in docs/handlers.md."""
+    """docs/handlers.md lists each field of each value."""
     text = (ROOT / "docs" / "handlers.md").read_text("utf-8")
 
     assert [name for name in value.__dataclass_fields__ if f"`{name}`" not in text] == []
 
 
 def test_every_address_of_the_api_is_explained(promises: Any):
-    """docs/api.md tells of every path of the API's own document."""
+    """docs/api.md mentions every path of the OpenAPI document."""
     text = (ROOT / "docs" / "api.md").read_text("utf-8")
     paths = [re.sub(r"\{\w+\}", "<id>", path) for path in promises["paths"]]
 
@@ -177,28 +217,29 @@ def test_every_address_of_the_api_is_explained(promises: Any):
 
 
 def test_every_parameter_of_the_api_is_explained(promises: Any):
-    """What a list can be asked is in docs/api.md."""
+    """docs/api.md mentions every query parameter."""
     text = (ROOT / "docs" / "api.md").read_text("utf-8")
     paths = promises["paths"]
-    asked = {one["name"] for methods in paths.values() for one in methods.get("get", {}).get("parameters", ())}
+    parameters = [methods.get("get", {}).get("parameters", ()) for methods in paths.values()]
+    names = {parameter["name"] for of_path in parameters for parameter in of_path}
 
-    assert [name for name in asked if not name.endswith("_id") and not re.search(rf"\b{name}\b", text)] == []
+    assert [name for name in names if not name.endswith("_id") and not re.search(rf"\b{name}\b", text)] == []
 
 
-def test_the_answers_shown_have_the_members_that_answers_have(promises: Any):
-    """No more and no fewer, in whatever depth: each object of docs/api.md is one of those the API's document has."""
-    shapes = {frozenset(one["properties"]) for one in objects(promises) if "properties" in one}
+def test_example_answers_have_the_members_of_the_schemas(promises: Any):
+    """No more and no fewer, at any depth: each object of docs/api.md matches a schema of the OpenAPI document."""
+    schemas = {frozenset(schema["properties"]) for schema in objects(promises) if "properties" in schema}
     text = (ROOT / "docs" / "api.md").read_text("utf-8")
     blocks = [code for language, code in CODE.findall(text) if language == "json"]
 
-    shown = [one for block in blocks for one in objects(json.loads(block))]
+    examples = [value for block in blocks for value in objects(json.loads(block))]
 
-    assert len(shown) > len(blocks)
-    assert [sorted(one) for one in shown if frozenset(one) not in shapes] == []
+    assert len(examples) > len(blocks)
+    assert [sorted(example) for example in examples if frozenset(example) not in schemas] == []
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:
-    """The objects in a JSON value, but for those whose members are not named beforehand."""
+    """Yield the objects in a JSON value, except those with free member names."""
     if isinstance(value, dict):
         yield value
         for name, member in value.items():
@@ -210,30 +251,30 @@ def objects(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_every_option_of_the_simulator_is_explained_with_its_default():
-    """What `flask simulate` takes is in docs/simulator.md."""
+    """docs/simulator.md lists every option of `flask simulate`."""
     defaults = {}
-    for one in simulate.params:
-        given = f"`{one.default}`" if isinstance(one.default, (int, float, str)) else "none"
-        defaults[one.opts[0]] = "off" if one.is_flag else given
+    for option in simulate.params:
+        default = f"`{option.default}`" if isinstance(option.default, (int, float, str)) else "none"
+        defaults[option.opts[0]] = "off" if option.is_flag else default
 
     assert table("option", SIMULATOR) == defaults
 
 
 @pytest.mark.parametrize(("header", "names"), [("fault", FAULTS), ("oddity", ODDITIES)])
-def test_all_that_goes_wrong_in_the_simulator_is_explained_with_its_rate(header, names):
-    """As often as docs/simulator.md says."""
+def test_every_fault_of_the_simulator_is_explained_with_its_rate(header, names):
+    """docs/simulator.md has the rates of the code."""
     assert table(header, SIMULATOR) == {name: f"{rate:g}" for name, (rate, _) in names.items()}
 
 
 def test_every_quirk_of_the_simulator_is_explained_with_its_values():
     """The default comes first."""
-    told = {name: values.replace(" | ", ", ") for name, values, _ in quirks.described()}
+    values = {name: choices.replace(" | ", ", ") for name, choices, _ in quirks.described()}
 
-    assert table("quirk", SIMULATOR) == told
+    assert table("quirk", SIMULATOR) == values
 
 
 def test_the_mishaps_of_a_bad_day_are_explained():
-    """One sentence has them all."""
+    """One sentence lists all rates."""
     day, text = outbox.BAD_DAY, SIMULATOR.read_text("utf-8")
 
     assert day.repeat == day.delay == day.reorder
@@ -242,16 +283,16 @@ def test_the_mishaps_of_a_bad_day_are_explained():
     )
 
 
-def test_the_tests_named_in_the_documentation_are_there():
-    """Who looks for the proof of a law finds it."""
+def test_tests_named_in_the_documentation_exist():
+    """A reader who looks for the proof of a law finds it."""
     tests = "".join(file.read_text("utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
-    named = {name for page in PAGES for name in re.findall(r"\btest_law_\d+_\w+", page.read_text("utf-8"))}
+    named = {name for page in PAGES for name in re.findall(r"\btest_law_\d+_\w+\b(?!\.py)", page.read_text("utf-8"))}
 
     assert [name for name in named if f"def {name}(" not in tests] == []
 
 
 def test_every_law_in_the_documentation_has_tests():
-    """A promise is one only when a test holds us to it."""
+    """Each guarantee is tested under its number."""
     tests = "".join(file.read_text("utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
     laws = re.findall(
         r"^### \d+\. .* \(`(test_law_\d+_)\*`\)$", (ROOT / "docs/architecture.md").read_text("utf-8"), re.MULTILINE
@@ -263,7 +304,7 @@ def test_every_law_in_the_documentation_has_tests():
 
 @pages()
 def test_python_examples_work(page, monkeypatch, tmp_path):
-    """Every example compiles, its handlers can be registered, and the tests in it pass."""
+    """Every example compiles, its handlers can be registered, and its tests pass."""
     monkeypatch.chdir(tmp_path)
     for code in examples(page):
         handlers = Handlers()
@@ -274,9 +315,17 @@ def test_python_examples_work(page, monkeypatch, tmp_path):
                 value()
 
 
+@pages()
+def test_examples_of_handlers_import_the_public_module_only(page):
+    """`app.handling` is stable; everything else may change."""
+    for code in examples(page):
+        if "@handlers.on" in code or "Package(" in code:
+            assert set(re.findall(r"^from (app[\w.]*) import", code, re.MULTILINE)) <= {"app.handling"}
+
+
 @pytest.fixture
 def crm(monkeypatch) -> Iterator[Any]:
-    """A CRM on this machine that answers what `crm.status` says, and keeps the keys it was sent."""
+    """A local CRM that answers `crm.status` and records the idempotency keys."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -287,7 +336,7 @@ def crm(monkeypatch) -> Iterator[Any]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server: Any = HTTPServer(("127.0.0.1", 0), Answer)
     server.status, server.keys = 200, []
@@ -311,9 +360,11 @@ def crm(monkeypatch) -> Iterator[Any]:
         (500, "due", timedelta(seconds=10)),
     ],
 )
-def test_the_handler_of_the_readme_does_what_its_table_says(crm, handlers, tell, work, read, status, state, wait):  # noqa: PLR0917  (pytest passes them by name)
-    """Done, parked, or due again: after a minute where it said so, after ten seconds where it failed."""
-    run(the_one_with("mark_deal_signed"), handlers)
+def test_the_example_handler_does_what_its_table_says(  # noqa: PLR0917  (pytest passes them by name)
+    crm, handlers, tell, work, read, status, state, wait
+):
+    """Done, parked, or due again: a minute later as it requests, ten seconds later if it failed."""
+    run(example_of("mark_deal_signed"), handlers)
     crm.status = status
 
     tell("PACKAGE_COMPLETE")
@@ -324,20 +375,22 @@ def test_the_handler_of_the_readme_does_what_its_table_says(crm, handlers, tell,
     assert datetime.fromisoformat(dispatch["due_at"]) == NOON + wait
 
 
-def the_one_with(name: str) -> str:
-    """The README's example of this function."""
+def example_of(name: str) -> str:
+    """Return the README's example of this function."""
     (code,) = (code for code in examples(README) if name in code)
     return code
 
 
-def test_the_handler_of_the_readme_files_what_was_signed(handlers, tell, work, read, monkeypatch, tmp_path):  # noqa: PLR0917  (pytest passes them by name)
-    """With a OneSpan that has the package."""
+def test_the_example_handler_files_signed_documents(  # noqa: PLR0917  (pytest passes them by name)
+    handlers, tell, work, read, monkeypatch, tmp_path
+):
+    """A simulated OneSpan has the package."""
     monkeypatch.chdir(tmp_path)
     account = Account(5, packages=1)
     while not account.is_over:
         account.step(NOON)
     (package,) = account.packages()
-    run(the_one_with("file_signed_documents"), handlers)
+    run(example_of("file_signed_documents"), handlers)
 
     with answering(api(account, api_key="key", clock=lambda: NOON), port=0) as address:
         handlers.onespan.connect(Connection(address, ApiKey("key")))
@@ -350,18 +403,18 @@ def test_the_handler_of_the_readme_files_what_was_signed(handlers, tell, work, r
 
 
 def test_every_call_of_the_client_is_explained():
-    """docs/handlers.md has each, and each of its errors."""
+    """docs/handlers.md lists each call and each error."""
     text = (ROOT / "docs" / "handlers.md").read_text("utf-8")
     calls = [name for name, value in vars(OneSpan).items() if callable(value) and not name.startswith("_")]
-    errors = [one.__name__ for one in OneSpanError.__subclasses__()]
+    errors = [error.__name__ for error in OneSpanError.__subclasses__()]
 
     assert [name for name in calls if name != "connect" and f"onespan.{name}(" not in text] == []
     assert [name for name in errors if f"`{name}`" not in text] == []
 
 
-def test_the_handler_of_the_readme_hands_over_the_same_key_again(crm, handlers, tell, work, clock):
-    """The other system can tell that it is the same fact."""
-    run(the_one_with("mark_deal_signed"), handlers)
+def test_the_example_handler_sends_the_same_key_again(crm, handlers, tell, work, clock):
+    """The other system can detect the repeated run."""
+    run(example_of("mark_deal_signed"), handlers)
     crm.status = 500
     tell("PACKAGE_COMPLETE")
     work()

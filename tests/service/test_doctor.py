@@ -14,12 +14,11 @@ from sqlalchemy import make_url, text
 from werkzeug.wrappers import Response
 
 from app import EXTENSION, create_app
-from app.errors import GiveUp
+from app.handling import GiveUp, Handlers
 from app.onespan.catalogue import CATALOGUE
 from app.onespan.client import OneSpan
 from app.simulator.account import Account, Registration
 from app.simulator.server import api
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import ADA, HOUR, KEY, TOKEN, Clock, on_sqlite
 from tests.support.simulated import ADDRESS, API_KEY, connect

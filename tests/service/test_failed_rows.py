@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from app.onespan.values import Event, Package
+from app.handling import Event, Package
 from app.store import dispatches, journal
 from app.store.db import blames_a_row
 from app.store.journal import Entry

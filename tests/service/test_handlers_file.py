@@ -11,9 +11,8 @@ import pytest
 from app import EXTENSION, create_app
 from app import handlers as developers_file
 from app.errors import HandlerMistake
+from app.handling import Event, Handlers, Package
 from app.onespan.catalogue import CATALOGUE
-from app.onespan.values import Event, Package
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import ADA, NOON, Clock, on_sqlite
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, text
 
-from app.errors import GiveUp, QueryTimeout
+from app.errors import QueryTimeout
+from app.handling import GiveUp
 from app.store import counters, queries
 from app.store.search import fold
 from tests.conftest import BEN, HOUR, NOON, in_all, on_both, on_sqlite, onespan_time

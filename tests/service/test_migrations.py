@@ -15,8 +15,8 @@ from flask.cli import FlaskGroup
 from sqlalchemy import inspect, make_url, text
 
 from app import EXTENSION, create_app
+from app.handling import Handlers
 from app.store.models import Base
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import on_both, on_postgresql
 from tests.support.databases import administer

@@ -14,9 +14,8 @@ import pytest
 from sqlalchemy import select
 
 from app import EXTENSION, Service, create_app
-from app.onespan.values import Event, Package
+from app.handling import Event, Handlers, Package
 from app.store.models import Dispatch, Journal
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import on_sqlite
 from tests.laws.test_law_2_spool import away

@@ -17,7 +17,7 @@ import psycopg
 from sqlalchemy import URL, make_url
 
 from app import EXTENSION, create_app
-from app.work.dispatch import Handlers
+from app.handling import Handlers
 from config import Settings
 
 # With a UTF-8 LC_CTYPE whatever the locale of this machine, as trigrams of letters beyond ASCII need it.

@@ -10,8 +10,7 @@ from random import Random
 from flask.testing import FlaskClient
 
 from app import EXTENSION, create_app
-from app.errors import GiveUp
-from app.onespan.values import Event, Package
+from app.handling import Event, GiveUp, Handlers, Package
 from app.simulator import callbacks
 from app.simulator.account import Account
 from app.simulator.actions import Act
@@ -19,7 +18,6 @@ from app.simulator.inprocess import InProcess
 from app.simulator.packages import Event as Told
 from app.simulator.server import api
 from app.store import reconciles
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import KEY, Clock
 

@@ -15,9 +15,9 @@ import structlog
 from sqlalchemy import delete, engine
 from werkzeug.test import run_wsgi_app
 
+from app.handling import Event, Handlers, Package
 from app.onespan.auth import ApiKey, Connection
 from app.onespan.client import OneSpan
-from app.onespan.values import Event, Package
 from app.simulator import people
 from app.simulator.account import Account
 from app.simulator.faults import Faults
@@ -28,7 +28,7 @@ from app.store.db import Database
 from app.store.models import Base
 from app.store.request_budget import Budget
 from app.work.digest import Digest
-from app.work.dispatch import Dispatcher, Handlers
+from app.work.dispatch import Dispatcher
 from app.work.fetch import Refresh
 from app.work.housekeeping import Presence
 from app.work.reconcile import Reconcile

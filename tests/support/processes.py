@@ -33,7 +33,7 @@ app = create_app(handlers=handlers)
 WITNESS = '''
 import os
 
-from app.work.dispatch import Handlers
+from app.handling import Handlers
 
 handlers = Handlers()
 

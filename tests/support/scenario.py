@@ -11,9 +11,9 @@ from typing import Any
 
 from hypothesis import note
 
+from app.handling import Event, Package
 from app.onespan.callbacks import read_callback
 from app.onespan.catalogue import wire_name
-from app.onespan.values import Event, Package
 from app.simulator import callbacks, ids, people
 from app.simulator.actions import ANYWHERE, VERBS
 from app.simulator.anomalies import BAD_DAY

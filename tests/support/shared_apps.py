@@ -16,10 +16,10 @@ from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from app import EXTENSION, create_app, logs
+from app.handling import Handlers
 from app.onespan.client import OneSpan
 from app.store.db import Database
-from app.work.attempt import Clock
-from app.work.dispatch import Handlers
+from app.types import Clock
 from config import Settings
 from tests.support.databases import PostgresqlDatabase, SqliteDatabase
 

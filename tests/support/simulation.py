@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from werkzeug.test import run_wsgi_app
 
 from app import Service
-from app.onespan.values import Event, Package
+from app.handling import Event, Handlers, Package
 from app.simulator import callbacks
 from app.simulator.account import Account
 from app.simulator.actions import Act
@@ -23,7 +23,6 @@ from app.simulator.inprocess import InProcess
 from app.simulator.people import Person
 from app.simulator.server import api
 from app.store import queries, reconciles
-from app.work.dispatch import Handlers
 from app.work.reconcile import Asked
 from config import Settings
 from tests.conftest import Clock

@@ -11,6 +11,7 @@ from app.onespan.callbacks import read_callback
 from app.onespan.catalogue import STATUSES
 from app.onespan.claims import AHEAD, Claim, State
 from app.onespan.packages import read_package
+from app.types import iso
 from tests.conftest import ADA, CLEO, HOUR, NOON
 from tests.support.fixtures import JSON, callback, package, sent_to
 
@@ -115,7 +116,7 @@ def test_callback_dated_2099_loses_to_later_snapshot():
     later = after_snapshot(package("SENT"), NOON + HOUR)
 
     assert current(both(wild, later), "status") == current(both(later, wild), "status") == "SENT"
-    assert current(wild, "completed") == claims.iso(NOON)
+    assert current(wild, "completed") == iso(NOON)
 
 
 def test_date_slightly_in_the_future_is_accepted():
@@ -124,15 +125,13 @@ def test_date_slightly_in_the_future_is_accepted():
     too_far = after_callback("PACKAGE_COMPLETE", NOON + AHEAD + MS, received_at=NOON)
 
     assert timedelta(minutes=15) == AHEAD
-    assert current(ahead, "completed") == claims.iso(NOON + AHEAD)
-    assert current(too_far, "completed") == claims.iso(NOON)
+    assert current(ahead, "completed") == iso(NOON + AHEAD)
+    assert current(too_far, "completed") == iso(NOON)
 
 
 def test_undated_callback_holds_from_arrival():
     """No other time is known."""
-    assert current(after_callback("PACKAGE_COMPLETE", None, received_at=NOON + HOUR), "completed") == claims.iso(
-        NOON + HOUR
-    )
+    assert current(after_callback("PACKAGE_COMPLETE", None, received_at=NOON + HOUR), "completed") == iso(NOON + HOUR)
 
 
 def test_only_a_later_snapshot_revokes_a_deletion():

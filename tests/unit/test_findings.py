@@ -12,10 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.onespan.catalogue import CATALOGUE
-from app.onespan.claims import iso
 from app.onespan.findings import NEVER_FOUND, ORDER, Finding, ToldEvent, findings
 from app.onespan.lifecycle import TRANSITIONS
 from app.onespan.packages import PackageReading, read_package
+from app.types import iso
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, onespan_time
 from tests.support import strategies
 from tests.support.fixtures import CONSENT, CONTRACT, approval, document, package, person, role

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import UnreadableAnswer, UnsteadyList
-from app.onespan.claims import iso
 from app.onespan.list_scan import PAGE, Place, onward, question, read_page
+from app.types import iso
 from tests.conftest import NOON
 from tests.support.strategies import examples
 

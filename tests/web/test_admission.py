@@ -8,7 +8,7 @@ import pytest
 from flask import Response
 
 from app import EXTENSION, create_app
-from app.work.dispatch import Handlers
+from app.handling import Handlers
 from config import Settings
 from tests.conftest import KEY, TOKEN, on_sqlite
 from tests.support.processes import callback

@@ -14,11 +14,9 @@ from jsonschema import Draft202012Validator
 from sqlalchemy import text
 
 from app import EXTENSION, create_app
-from app.errors import GiveUp
-from app.onespan.values import Event, Package
+from app.handling import Event, GiveUp, Handlers, Package
 from app.store import journal
 from app.store.journal import Entry
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, TOKEN, Clock, on_both, on_sqlite, onespan_time
 from tests.support.openapi_check import assert_promised

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from app.errors import GiveUp
+from app.handling import GiveUp, Handlers
 from app.store import journal
 from app.store.journal import Entry
 from app.store.queries import attention, bounded
 from app.store.queries.paging import write_cursor
-from app.work.dispatch import Handlers
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, on_both
 
 

@@ -10,7 +10,7 @@ from flask import Flask
 from jsonschema import Draft202012Validator
 
 from app import EXTENSION, create_app
-from app.work.dispatch import Handlers
+from app.handling import Handlers
 from config import Settings, SettingsError, load_settings
 from tests.conftest import KEY, TOKEN, on_sqlite
 

@@ -10,11 +10,11 @@ import pytest
 from flask import Flask
 from sqlalchemy import make_url
 
+from app.handling import Handlers
 from app.store import journal, queries
 from app.store.db import Database
 from app.store.journal import Entry
 from app.work.digest import Digest
-from app.work.dispatch import Handlers
 from tests.conftest import ADA, HOUR, NOON, TOKEN, Clock, on_both, on_postgresql, on_sqlite
 
 pytestmark = on_both

@@ -17,10 +17,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app.errors import GiveUp
+from app.handling import GiveUp, Handlers
 from app.simulator.account import Account
 from app.simulator.population import populated
-from app.work.dispatch import Handlers
 from app.work.reconcile import Asked
 from tests.conftest import ADA, BEN, HOUR, NOON, TOKEN
 from tests.support.simulation import World, knowing_onespan

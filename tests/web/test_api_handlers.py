@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from app.errors import Discard, GiveUp
+from app.handling import Discard, GiveUp, Handlers
 from app.store.queries import bounded
 from app.store.queries import handlers as reads
 from app.web import actions
 from app.work import replay
-from app.work.dispatch import Handlers
 from tests.conftest import HOUR, NOON, on_both
 
 

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from app.errors import GiveUp
+from app.handling import GiveUp
 from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated

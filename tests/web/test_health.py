@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import make_url, text
 
 from app import EXTENSION, create_app
-from app.work.dispatch import Handlers
+from app.handling import Handlers
 from config import Settings
 from tests.conftest import KEY, TOKEN, on_both, on_postgresql
 from tests.support.processes import callback

@@ -17,12 +17,12 @@ from pydantic import SecretStr
 from sqlalchemy import func, select
 
 from app import EXTENSION, create_app
+from app.handling import Handlers
 from app.store import logins
 from app.store.models import EndedSession, Login
 from app.web.dashboard.login import neighbourhood, way_of_ours
 from app.web.dashboard.passwords import Passwords, session_key
 from app.web.dashboard.user import NOBODY, name_of
-from app.work.dispatch import Handlers
 from config import Key, Settings
 from tests.conftest import HOUR, NOON, TOKEN, on_sqlite
 from tests.support.logins import ACTING, LOOKING, act, add_probe, come_from, log_in, token_in, with_passwords

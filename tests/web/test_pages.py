@@ -15,11 +15,10 @@ from flask.testing import FlaskClient
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.errors import GiveUp, QueryTimeout
+from app.errors import QueryTimeout
+from app.handling import GiveUp, Handlers, Package
 from app.onespan.auth import ApiKey, Connection
-from app.onespan.values import Package
 from app.web.dashboard import export, transactions
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import ADA, BEN, HOUR, NOON
 from tests.support.logins import ACTING, LOOKING, log_in, token_in, with_passwords

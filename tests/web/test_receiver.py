@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 from werkzeug.serving import make_server
 
 from app import EXTENSION, Service, create_app
+from app.handling import Handlers
 from app.store.models import Journal
-from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import CLEO, KEY, NOON, Clock, on_sqlite, onespan_time
 

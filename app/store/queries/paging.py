@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.types import TypeEngine
 
 from app.errors import ReceiverError
-from app.onespan.callbacks import clean
+from app.types import clean
 
 T = TypeVar("T")
 AnySelect = Select[*tuple[Any, ...]]

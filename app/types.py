@@ -1,0 +1,16 @@
+"""Small types and conversions that every layer uses."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], datetime]  # returns the current time, aware and in UTC
+
+
+def iso(moment: datetime) -> str:
+    """Format a time in UTC with microseconds: of fixed width, so that texts compare as times do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def clean(text: str) -> str:
+    """Replace what a database refuses in text: NUL and unpaired surrogates."""
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
