@@ -304,7 +304,7 @@ def _begin(service: Service) -> Begin:
 
 def _replay_all(service: Service, clock: Clock) -> ReplayAll:
     def replay_all(chosen: Choice, *, by: str) -> int:
-        made = replaying.replay(service.database, replaying.Again(chosen, by), now=clock())
+        made = replaying.replay(service.database, replaying.ExistingDispatches(chosen, by), now=clock())
         service.bells.dispatching.set()
         return made
 

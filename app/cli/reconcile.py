@@ -19,7 +19,7 @@ from app.store.db import Database
 from app.store.queries import RunDetail
 from app.types import Clock
 from app.work.digest import Digest
-from app.work.drift import Checker, Drift
+from app.work.drift import Drift, DriftCheck
 from app.work.fetch import Refresh
 from app.work.housekeeping import Presence
 from app.work.reconcile import Asked, Reconcile
@@ -83,23 +83,23 @@ def reconcile_command(database: Database, onespan: OneSpan, turns: Turns, clock:
 def _check(database: Database, onespan: OneSpan, clock: Clock, *, since: datetime | None) -> None:
     found = 0
     with _line() as say:
-        checker = Checker(
+        check = DriftCheck(
             database,
             onespan,
             clock=clock,
-            wait=time.sleep,
-            progress=lambda _: say(f"{counted(checker.packages, 'package')} looked at"),
+            sleep=time.sleep,
+            progress=lambda _: say(f"{counted(check.packages, 'package')} looked at"),
         )
         try:
-            for drift in checker.drift(since=since):
+            for drift in check.drift(since=since):
                 found += 1
                 if found <= SHOWN:
                     say("")
                     click.echo(_drift(drift))
         except OneSpanError as problem:
             raise Unusable(f"{problem}. The check did not come to its end: when that is over, try again.") from None
-    asked = f"{counted(checker.packages, 'package')} in {counted(checker.requests, 'request')}"
-    asked += f", {checker.unreadable} of them unreadable" if checker.unreadable else ""
+    asked = f"{counted(check.packages, 'package')} in {counted(check.requests, 'request')}"
+    asked += f", {check.unreadable} of them unreadable" if check.unreadable else ""
     click.echo(f"{asked}: {counted(found, 'difference') if found else 'all as OneSpan has it'}.")
     if found:
         sys.exit(1)

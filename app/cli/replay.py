@@ -65,7 +65,9 @@ def replay_command(database: Database, handlers: Handlers, clock: Clock) -> Comm
         if missing and (handler is None or state is not None):
             raise click.UsageError("--missing goes with --handler, and without --state.")
         by = operator()
-        work = replaying.Missing(choice, handlers, by) if missing else replaying.Again(choice, by)
+        work = (
+            replaying.MissingDispatches(choice, handlers, by) if missing else replaying.ExistingDispatches(choice, by)
+        )
         with database.read() as connection:
             total = work.count(connection)
         if dry_run:

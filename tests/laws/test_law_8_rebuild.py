@@ -102,9 +102,9 @@ TAMPERED = {
     "DELETE FROM attention": ("attention SIGNER_LOCKED", "None -> True"),
     "UPDATE packages SET signers_total = 7": ("details", "signers_total=7"),
     "UPDATE packages SET status_at = null": ("details", "status_at=None"),
-    "UPDATE packages SET sort_name = 'wrong'": ("place in lists", "'as stored' -> 'as the package has it'"),
-    "UPDATE searches SET text = 'wrong'": ("place in lists", "'as stored' -> 'as the package has it'"),
-    "DELETE FROM searches": ("place in lists", "'as stored' -> 'as the package has it'"),
+    "UPDATE packages SET sort_name = 'wrong'": ("list entry", "'as stored' -> 'as derived'"),
+    "UPDATE searches SET text = 'wrong'": ("list entry", "'as stored' -> 'as derived'"),
+    "DELETE FROM searches": ("list entry", "'as stored' -> 'as derived'"),
 }
 
 
