@@ -483,7 +483,7 @@ LINES = len((ROOT / "app" / "handlers.py").read_text("utf-8").splitlines())
 @pytest.mark.parametrize(
     ("mistake", "said"),
     [
-        ('@handlers.on("PACKAGE_COMPLET")\ndef f(event, package): ...\n', ["is PACKAGE_COMPLETE meant?"]),
+        ('@handlers.on("PACKAGE_COMPLET")\ndef f(event, package): ...\n', ["did you mean PACKAGE_COMPLETE?"]),
         *in_all(
             ("import nowhere_to_be_found\n", ["No module named 'nowhere_to_be_found'", f"see line {LINES + 2}:"]),
             ("def f(:\n", ["SyntaxError", f"see line {LINES + 2}:"]),
