@@ -35,7 +35,7 @@ def callback_group(settings: Settings, handlers: Handlers) -> Group:
 
     @click.group("callback")
     def group() -> None:
-        """Show, change and check the registration of callbacks in OneSpan."""
+        """Show, change or check the callback registration."""
 
     group.add_command(_show_command(settings, handlers.onespan))
     group.add_command(_register_command(settings, handlers.onespan))

@@ -37,7 +37,7 @@ def replay_command(database: Database, handlers: Handlers, clock: Clock) -> Comm
     @click.option("--since", type=Moment(), help="Only events that happened at or after this time (UTC).")
     @click.option("--until", type=Moment(), help="Only events that happened before this time (UTC).")
     @click.option("--missing", is_flag=True, help="Run a new --handler for older events, instead of repeating runs.")
-    @click.option("--set-aside", is_flag=True, help="Process callbacks again that failed to be digested.")
+    @click.option("--set-aside", is_flag=True, help="Digest failed callbacks again, instead of running handlers.")
     @click.option("--dry-run", is_flag=True, help="Only print how many there are.")
     def command(  # noqa: PLR0917  (click passes them by name)
         event_name: str | None,
