@@ -258,7 +258,7 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     )
     app.register_blueprint(read, url_prefix="/api")
     let_pages_read(app, origins=settings.cors_origins)
-    app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=spooled))
+    app.register_blueprint(metrics(pulse=_pipeline_state(database, clock), spooled=spooled))
     guard = app.extensions["guard"] = open_dashboard(
         app,
         database,
@@ -311,7 +311,7 @@ def _replay_all(service: Service, clock: Clock) -> ReplayAll:
     return replay_all
 
 
-def _pulse(database: Database, clock: Clock) -> Callable[[], Pulse | None]:
+def _pipeline_state(database: Database, clock: Clock) -> Callable[[], Pulse | None]:
     def read() -> Pulse | None:
         try:
             with database.read() as connection:

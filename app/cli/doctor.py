@@ -155,11 +155,11 @@ def _registered(handlers: Handlers) -> Check:
 
 def _pending_callbacks(database: Database, clock: Clock) -> Check:
     def not_digested() -> str | None:
-        pulse = _pulse(database, clock)
-        if pulse.oldest_undigested < MAX_WAIT_SECONDS:
+        state = _state(database, clock)
+        if state.oldest_undigested < MAX_WAIT_SECONDS:
             return None
         return (
-            f"{counted(pulse.undigested, 'callback')} not digested, the oldest for {pulse.oldest_undigested / 60:.0f} "
+            f"{counted(state.undigested, 'callback')} not digested, the oldest for {state.oldest_undigested / 60:.0f} "
             "min. Check that the service runs (with WORKER=external: `flask worker`), and its log for `turn.failed`."
         )
 
@@ -174,7 +174,7 @@ def _failures(database: Database, clock: Clock) -> list[Check]:
         return f"{what} Fix the cause, then `flask replay --set-aside`." if count else None
 
     def parked_runs() -> str | None:
-        count = _pulse(database, clock).dispatches.get("parked", 0)
+        count = _state(database, clock).dispatches.get("parked", 0)
         what = f"{counted(count, 'run')} parked; GET /api/events?state=parked shows the error."
         return f"{what} Fix the cause, then `flask replay --state parked`." if count else None
 
@@ -185,6 +185,6 @@ def _failures(database: Database, clock: Clock) -> list[Check]:
     ]
 
 
-def _pulse(database: Database, clock: Clock) -> Pulse:
+def _state(database: Database, clock: Clock) -> Pulse:
     with database.read() as connection:
         return queries.pulse(connection, now=clock())

@@ -112,9 +112,9 @@ def _drift(drift: Drift) -> str:
     return f"{drift.package_id} {drift.subject} {drift.attribute}{values}"
 
 
-def _run(database: Database, turns: Turns, clock: Clock, asked: Asked) -> None:
+def _run(database: Database, turns: Turns, clock: Clock, request: Asked) -> None:
     try:
-        run_id = turns.reconcile.begin(asked, by=operator())
+        run_id = turns.reconcile.begin(request, by=operator())
     except UnderWay as refused:
         raise Unusable(str(refused)) from None
     if run_id is None:

@@ -153,12 +153,12 @@ class Batch:
 
     def _unreported(self, entry: ParsedEntry) -> list[NewEvent]:
         before = self._last_snapshot(entry.package_id) if entry.tells != EMIT_ALL else None
-        told = events.of_package(self._connection, entry.package_id, after=before.read_at if before else None)
+        known = events.of_package(self._connection, entry.package_id, after=before.read_at if before else None)
         if entry.snapshot is None:
             blank = _dated(entry, PackageReading.blank(entry.package_id))
-            return unreported_deletion(blank, before=before, told=told)
+            return unreported_deletion(blank, before=before, known=known)
         began_at = self._began_at if entry.tells != EMIT_ALL else None
-        return found_by(_dated(entry, entry.snapshot), before=before, told=told, began_at=began_at)
+        return found_by(_dated(entry, entry.snapshot), before=before, known=known, began_at=began_at)
 
     def _last_snapshot(self, package_id: str) -> DatedSnapshot | None:
         """Return the newest complete snapshot by OneSpan's clock, from the journal and from this batch."""

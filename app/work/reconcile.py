@@ -25,7 +25,7 @@ from app.store.journal import Entry
 from app.store.reconciles import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
 from app.store.request_budget import Budget, next_minute
 from app.types import Clock, iso
-from app.work.run_plan import Leg, after, is_new, leg_of, since_of, walk_number, walks, without
+from app.work.run_plan import Leg, is_unread, leg_of, next_folder, since_of, skip_folder, walk_number, walks
 from app.work.snapshot_events import EMIT_ALL, EMIT_NONE
 from app.work.snapshots import ALONE, LIST_LAG, can_be_believed, listed_entry, listed_snapshot, retry_delay
 
@@ -79,7 +79,7 @@ class Reconcile:
         self._process = process
         self._wake = wake
 
-    def begin(self, asked: Asked, *, by: str | None = None) -> int | None:
+    def begin(self, request: Asked, *, by: str | None = None) -> int | None:
         """Start a run on request; `by` is the person. Returns its id.
 
         Returns None if a run exists already; it then continues at once. Raises `UnderWay` if that run may not do what
@@ -87,12 +87,12 @@ class Reconcile:
         """
         now = self._clock()
         with self._database.write() as connection:
-            imports = asked.backfill or (asked.since is None and _never_imported(connection))
-            kind, since = (BACKFILL, None) if imports else (RECONCILE, asked.since or _window(connection, now=now))
+            imports = request.backfill or (request.since is None and _never_imported(connection))
+            kind, since = (BACKFILL, None) if imports else (RECONCILE, request.since or _window(connection, now=now))
             run = reconciles.begin(
-                connection, kind=kind, reason="asked", since=since, fires=asked.fires, now=now, by=by
+                connection, kind=kind, reason="asked", since=since, fires=request.fires, now=now, by=by
             )
-            if run is None and asked != Asked():
+            if run is None and request != Asked():
                 raise UnderWay(reconciles.what_it_waits_for(connection))
         if run is None:
             self.hasten()
@@ -185,9 +185,9 @@ class Reconcile:
             self._enqueue(connection, run, to_fetch, unheard=unheard)
             list_state.note(connection, step.shown, walk=walk, at=answer.read_at, key=self._onespan.name)
             did = Tally(1, step.first, len(entries), len(to_fetch), page.unreadable)
-            on = replace(here, place=step.to, refused=0) if step.to else after(here, leg, page)
+            on = replace(here, place=step.to, refused=0) if step.to else next_folder(here, leg, page)
             if step.first or not step.to:  # a page without new packages is no progress
-                on = self._with_progress_time(on)
+                on = self._stamped(on)
             self._advance(connection, run, on, did=did, at=answer)
         log.info("reconcile.page", run=run.id, leg=here.leg, offset=here.place.offset, shown=page.rows)
 
@@ -230,7 +230,7 @@ class Reconcile:
             fetches.want(connection, wanted, now=now, rank=fetches.RECONCILING)
             done = len(missing) < CHUNK
             to = replace(here, after=missing[-1] if missing else here.after, walked_at=iso(now) if done else None)
-            self._advance(connection, run, self._with_progress_time(to), did=Tally(asked=len(wanted)))
+            self._advance(connection, run, self._stamped(to), did=Tally(asked=len(wanted)))
         return True
 
     def _close(self, run: TakenRun) -> bool:
@@ -256,13 +256,13 @@ class Reconcile:
         error = f"{CANNOT_READ}: {names}" if names else None
         here = run.progress
         if here.waits_for is None or count < here.waits_for:
-            here = self._with_progress_time(replace(here, waits_for=count))
+            here = self._stamped(replace(here, waits_for=count))
         if self._is_stuck(run, here):
             self._give_up(connection, run, error or NOT_DIGESTED)
         else:
             reconciles.wait(connection, run, until=now + WAIT_POLL, error=error, progress=here)
 
-    def _with_progress_time(self, to: Progress) -> Progress:
+    def _stamped(self, to: Progress) -> Progress:
         return replace(to, moved_at=iso(self._clock()))
 
     def _is_stuck(self, run: TakenRun, here: Progress) -> bool:
@@ -295,7 +295,7 @@ class Reconcile:
             if progress.refused >= MAX_REFUSALS and progress.leg > 0:
                 log.error("reconcile.folder_refused", run=run.id, leg=progress.leg, error=type(problem).__name__)
                 since = run.since or _window(connection, now=now)
-                progress = self._with_progress_time(without(progress, leg, problem.detail or "refused", since=since))
+                progress = self._stamped(skip_folder(progress, leg, problem.detail or "refused", since=since))
                 delay = timedelta(0)  # the other folders do not wait
             if self._is_stuck(run, progress):
                 self._give_up(connection, run, str(problem))
@@ -310,7 +310,7 @@ def _never_imported(connection: Connection) -> bool:
 
 def _unheard(connection: Connection, run: TakenRun, leg: Leg, package_ids: Collection[str]) -> set[str]:
     """Return the packages without callbacks, if the account or this folder is imported the first time: no events."""
-    if not is_new(run, leg) and (run.kind != BACKFILL or not _never_imported(connection)):
+    if not is_unread(run, leg) and (run.kind != BACKFILL or not _never_imported(connection)):
         return set()
     return set(package_ids) - journal.told_of(connection, package_ids)
 

@@ -55,26 +55,26 @@ def walk_number(run_id: int, here: Progress) -> int:
 
 def since_of(run: TakenRun, leg: Leg) -> datetime | None:
     """Return the beginning of the window for a folder; None reads all of it."""
-    if leg.ids_only or run.since is None or is_new(run, leg):
+    if leg.ids_only or run.since is None or is_unread(run, leg):
         return None
     return min(run.since, datetime.fromisoformat(run.progress.behind.get(leg.name) or iso(run.since)))
 
 
-def is_new(run: TakenRun, leg: Leg) -> bool:
+def is_unread(run: TakenRun, leg: Leg) -> bool:
     """Return whether no run has read this folder to its end yet."""
     return run.progress.behind.get(leg.name, "") is None
 
 
-def after(here: Progress, leg: Leg, page: ListPage) -> Progress:
+def next_folder(here: Progress, leg: Leg, page: ListPage) -> Progress:
     """Return the progress after the last page of a folder: the next folder."""
     behind = {name: since for name, since in here.behind.items() if leg.ids_only or name != leg.name}
     return _next(replace(here, behind=behind), largest=page.rows)
 
 
-def without(here: Progress, leg: Leg, why: str, *, since: datetime | None) -> Progress:
+def skip_folder(here: Progress, leg: Leg, reason: str, *, since: datetime | None) -> Progress:
     """Return the progress without a folder that OneSpan refuses, last read to its end at `since` (None: never)."""
     behind = {} if leg.ids_only else {leg.name: iso(since) if since else None}
-    left_out = (*here.left_out, f"{leg.name} ({why})")
+    left_out = (*here.left_out, f"{leg.name} ({reason})")
     return _next(replace(here, left_out=left_out, behind={**behind, **here.behind}))
 
 

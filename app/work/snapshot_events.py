@@ -36,7 +36,7 @@ def may_emit(package: PackageReading, tells: str | None, *, began_at: datetime) 
 
 
 def found_by(
-    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, told: Iterable[ToldEvent], began_at: datetime | None
+    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[ToldEvent], began_at: datetime | None
 ) -> list[NewEvent]:
     """Return the events since the snapshot `before` that were not reported.
 
@@ -48,7 +48,7 @@ def found_by(
     after, began = iso(before.read_at) if before else EPOCH, iso(began_at) if began_at else EPOCH
     seen, until = iso(snapshot.read_at), iso(snapshot.answered_at)
     found = findings(
-        before.package if before else None, snapshot.package, after=after, seen=seen, until=until, told=told
+        before.package if before else None, snapshot.package, after=after, seen=seen, until=until, told=known
     )
     all_of_it = before is not None or _is_newer(snapshot.package, began)
     new = [finding for finding in found if finding.at > began and (all_of_it or finding.dated)]
@@ -56,11 +56,11 @@ def found_by(
 
 
 def unreported_deletion(
-    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, told: Iterable[ToldEvent]
+    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[ToldEvent]
 ) -> list[NewEvent]:
     """Return the deletion of a package that OneSpan no longer has, unless it was reported."""
     after, until = iso(before.read_at) if before else EPOCH, iso(snapshot.answered_at)
-    is_known = any(event.name == "PACKAGE_DELETE" for event in told)
+    is_known = any(event.name == "PACKAGE_DELETE" for event in known)
     if is_known or (before and before.read_at >= snapshot.read_at):
         return []
     return [_event(Finding("PACKAGE_DELETE", after, until, iso(snapshot.read_at)), 0, snapshot)]
