@@ -59,7 +59,7 @@ FAILURE_RULES: Mapping[type[OneSpanError], FailureRule] = {
     UnreadableAnswer: FailureRule(package_only_from=1),
     NotPermitted: FailureRule(package_only_from=1, delays=REFUSAL_DELAYS, delays_if_unseen=()),
     RefusedByOneSpan: FailureRule(package_only_from=1, delays=REFUSAL_DELAYS, delays_if_unseen=()),
-    NotThere: FailureRule(package_only_from=1, delays=(), delays_if_unseen=WAITS[:2]),  # may be too new to be visible
+    NotThere: FailureRule(package_only_from=1, delays=(), delays_if_unseen=WAITS[:2]),  # may be too new
     KeyRefused: FailureRule(package_only_from=None),
     UnsendableRequest: FailureRule(package_only_from=None),
     Throttled: FailureRule(package_only_from=None),
