@@ -1,4 +1,4 @@
-"""The receiver behind OneSpan Sign. `create_app` is the one place that knows every piece."""
+"""A receiver for OneSpan Sign's callbacks. `create_app` builds the service from its parts."""
 
 import sys
 import traceback
@@ -56,18 +56,18 @@ from app.work.scheduler import Scheduler
 from app.work.worker import Bells, Worker
 from config import ROOT, Key, Settings, SettingsError, load_settings
 
-NOT_LOADED = 4  # the exit code at which gunicorn stops, where at others it would try again for ever
-SPOOL_LOOK = timedelta(seconds=5)  # how often we look whether spooled callbacks can be journaled
-RECONCILE_LOOK = timedelta(seconds=5)  # how often we look whether OneSpan is to be asked what changed
-WATCH_LOOK = timedelta(minutes=1)  # how often we look whether callbacks are missing
-HEARTBEAT = timedelta(seconds=15)  # how often each process says that it is there
+EXIT_NOT_LOADED = 4  # gunicorn stops at this exit code; at others it starts its workers again, without end
+SPOOL_INTERVAL = timedelta(seconds=5)  # between two attempts to journal spooled callbacks
+RECONCILE_INTERVAL = timedelta(seconds=5)  # between two checks for a due reconcile run
+HOUSEKEEPING_INTERVAL = timedelta(minutes=1)
+HEARTBEAT_INTERVAL = timedelta(seconds=15)
 MIGRATIONS = ROOT / "migrations"
 EXTENSION = "onespan_receiver"
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The pieces of one app, for whoever starts or tests it: `app.extensions["onespan_receiver"]`."""
+    """The parts of one app, for servers, commands and tests: `app.extensions["onespan_receiver"]`."""
 
     settings: Settings
     database: Database
@@ -84,17 +84,17 @@ class Service:
 
 
 def utc_now() -> datetime:
-    """Our clock."""
+    """Return the current time."""
     return datetime.now(UTC)
 
 
 def create_app(settings: Settings | None = None, *, handlers: Handlers | None = None, clock: Clock = utc_now) -> Flask:
-    """The whole service. Starts no thread: gunicorn does that after its fork, or `flask worker`."""
+    """Create the service. Starts no threads: gunicorn does so after its fork, and `flask worker`."""
     if settings is None:
         try:
             settings = load_settings()
         except SettingsError as problem:
-            _stop(problem)
+            _exit(problem)
     logs.configure(settings.log_format)
     app = Flask(
         __name__,
@@ -104,7 +104,7 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
         template_folder="web/templates",
     )
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=min(settings.proxies, 1))  # type: ignore[method-assign]
-    app.url_map.merge_slashes = False  # an id may have two in a row
+    app.url_map.merge_slashes = False  # ids may contain `//`
     app.url_map.converters["id"] = AnyId
     app.config["ALEMBIC"] = {"script_location": str(MIGRATIONS)}
     if handlers is None:
@@ -113,40 +113,40 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
     service = _assemble(settings, handlers, clock)
     app.extensions[EXTENSION] = service
     Alembic(app, engines=service.database.engine, metadatas=Base.metadata, run_mkdir=False)
-    _open_edges(app, service, handlers=handlers, clock=clock)
+    _register_edges(app, service, handlers=handlers, clock=clock)
     return app
 
 
-def _stop(problem: object) -> NoReturn:
-    """End the process before there is a log, with what to do and without a traceback."""
+def _exit(problem: object) -> NoReturn:
+    """End the process with a message on stderr and without a traceback; logging may not be configured yet."""
     print(problem, file=sys.stderr)  # noqa: T201
-    sys.exit(NOT_LOADED)
+    sys.exit(EXIT_NOT_LOADED)
 
 
 def _load_handlers() -> Handlers:
-    """The developers' file, last: all it needs is there."""
+    """Import the integrator's `app/handlers.py`; exit with the line and the error if that fails."""
     try:
         handlers = import_module("app.handlers").handlers
-    except Exception as mistake:  # noqa: BLE001  (it is theirs, and may have any mistake in it)
-        place = traceback.extract_tb(mistake.__traceback__)[-1]
-        named = next((one for one in traceback.extract_tb(mistake.__traceback__) if _is_theirs(one)), place)
-        what = "".join(traceback.format_exception_only(mistake)).strip()
-        line = mistake.lineno if isinstance(mistake, SyntaxError) and named is place else named.lineno
-        _stop(f"app/handlers.py cannot be loaded, see line {line}:\n{what}")
+    except Exception as error:  # noqa: BLE001  (the integrator's file may raise anything)
+        frames = traceback.extract_tb(error.__traceback__)
+        frame = next((frame for frame in frames if _is_handlers_file(frame)), frames[-1])
+        line = error.lineno if isinstance(error, SyntaxError) and frame is frames[-1] else frame.lineno
+        message = "".join(traceback.format_exception_only(error)).strip()
+        _exit(f"app/handlers.py cannot be loaded, see line {line}:\n{message}")
     if not isinstance(handlers, Handlers):
-        _stop("app/handlers.py must have `handlers = Handlers()`, as it came.")
+        _exit("app/handlers.py must have `handlers = Handlers()`.")
     return handlers
 
 
-def _is_theirs(place: traceback.FrameSummary) -> bool:
-    return Path(place.filename) == Path(__file__).with_name("handlers.py")
+def _is_handlers_file(frame: traceback.FrameSummary) -> bool:
+    return Path(frame.filename) == Path(__file__).with_name("handlers.py")
 
 
 def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
     try:
         database = Database(settings.database_url.get_secret_value())
     except OSError as problem:
-        _stop(f"DATABASE_URL: {problem.filename} cannot be made or opened: {problem.strerror}")
+        _exit(f"DATABASE_URL: {problem.filename} cannot be created or opened: {problem.strerror}")
     spool = Spool(settings.spool_dir)
     intake = Intake(database, spool)
     lease = timedelta(seconds=settings.handler_lease_seconds)
@@ -170,10 +170,10 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
     )
     scheduler = Scheduler(
         ("renew", lease / 3, dispatcher.renew),
-        ("drain", SPOOL_LOOK, intake.drain),
-        ("beat", HEARTBEAT, presence.beat),
-        ("watch", WATCH_LOOK, watch.turn),
-        ("reconcile", RECONCILE_LOOK, bells.reconciling.set),
+        ("drain", SPOOL_INTERVAL, intake.drain),
+        ("beat", HEARTBEAT_INTERVAL, presence.beat),
+        ("watch", HOUSEKEEPING_INTERVAL, watch.turn),
+        ("reconcile", RECONCILE_INTERVAL, bells.reconciling.set),
     )
     worker = Worker(
         digest,
@@ -189,13 +189,13 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
     )
 
 
-def _asked(settings: Settings, handlers: Handlers) -> str | None:
-    """Why nothing is asked of OneSpan; None where it can be."""
+def _not_connected(settings: Settings, handlers: Handlers) -> str | None:
+    """Return why OneSpan's API is not used; None if it is."""
     if handlers.onespan.is_connected:
         return None
     if settings.onespan_url:
-        return "set ONESPAN_API_KEY, or a client id with its secret"
-    return "ONESPAN_URL is not set, so what callbacks miss stays missed"
+        return "set ONESPAN_API_KEY, or ONESPAN_CLIENT_ID and ONESPAN_CLIENT_SECRET"
+    return "ONESPAN_URL is not set, so missed callbacks cannot be recovered"
 
 
 def _connection(settings: Settings) -> Connection | None:
@@ -214,7 +214,7 @@ def _secret(value: SecretStr | None) -> str | None:
     return value.get_secret_value() if value else None
 
 
-def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Clock) -> None:
+def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Clock) -> None:
     settings, database = service.settings, service.database
 
     def spooled() -> int:
@@ -227,7 +227,7 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.bells.digesting.set, clock=clock))
     needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
-    here = to_know(database, service.spool, clock=clock, asked=_asked(settings, handlers))
+    here = to_know(database, service.spool, clock=clock, asked=_not_connected(settings, handlers))
     notes = [*of_asking(database), *here]
     waiters = max(1, settings.web_threads // 4)
     bedside = Bedside(
@@ -235,7 +235,7 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
         here,
         spooled=spooled,
         every=timedelta(hours=settings.reconcile_hours),
-        why_nothing_is_asked=lambda: _asked(settings, handlers),
+        why_nothing_is_asked=lambda: _not_connected(settings, handlers),
     )
     acts = Acts(
         database,
@@ -258,7 +258,7 @@ def _open_edges(app: Flask, service: Service, *, handlers: Handlers, clock: Cloc
     )
     app.register_blueprint(read, url_prefix="/api")
     let_pages_read(app, origins=settings.cors_origins)
-    app.register_blueprint(metrics(pulse=_pulse(database, clock), spooled=spooled))
+    app.register_blueprint(metrics(pulse=_pipeline_state(database, clock), spooled=spooled))
     guard = app.extensions["guard"] = open_dashboard(
         app,
         database,
@@ -304,14 +304,14 @@ def _begin(service: Service) -> Begin:
 
 def _replay_all(service: Service, clock: Clock) -> ReplayAll:
     def replay_all(chosen: Choice, *, by: str) -> int:
-        made = replaying.replay(service.database, replaying.Again(chosen, by), now=clock())
+        count = replaying.replay(service.database, replaying.ExistingDispatches(chosen, by), now=clock())
         service.bells.dispatching.set()
-        return made
+        return count
 
     return replay_all
 
 
-def _pulse(database: Database, clock: Clock) -> Callable[[], Pulse | None]:
+def _pipeline_state(database: Database, clock: Clock) -> Callable[[], Pulse | None]:
     def read() -> Pulse | None:
         try:
             with database.read() as connection:

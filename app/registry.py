@@ -1,4 +1,4 @@
-"""The registry of handlers: which function wants which event."""
+"""The registry of handlers: which function runs for which event."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -10,52 +10,53 @@ from app.onespan.values import Event, Package
 
 Handler = Callable[[Event, Package], object]
 
-ALL = "*"
+ALL = "*"  # in place of an event name: every event
 NOT_PLAIN = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
 class Handlers:
-    """The developers' functions, by the events they want. `onespan` is OneSpan's REST API, for them to use."""
+    """The integrator's functions, by the events they subscribe to. `onespan` is a client of OneSpan's REST API."""
 
     def __init__(self) -> None:
         self.onespan = OneSpan()
         self._functions: dict[str, Handler] = {}
-        self._wanted: dict[str, list[str]] = {}
+        self._subscribed: dict[str, list[str]] = {}
 
     def on(self, *names: str) -> Callable[[Handler], Handler]:
-        """Run the decorated function for every event of these names; `"*"` is all, unknown ones too.
+        """Run the decorated function for every event of these names; `"*"` is every event, unknown names included.
 
-        The function gets the event and its package, both immutable. Its own name names it in the database, so
-        renaming it makes it another handler. Raises `HandlerMistake` on a name that is no event's.
+        The function gets the event and its package, both immutable. The database identifies a handler by the
+        function's name, so a renamed function is another handler. Raises `HandlerMistake` for an unknown event name
+        and for a function that cannot be a handler.
         """
         if not names or not all(isinstance(name, str) for name in names):
-            raise HandlerMistake('say which event: @handlers.on("PACKAGE_COMPLETE")')
+            raise HandlerMistake('name an event: @handlers.on("PACKAGE_COMPLETE")')
         for name in names:
             if name != ALL and wire_name(name) not in CATALOGUE:
                 near = nearest_name(name)
-                raise HandlerMistake(f"{name!r} is no event's name" + (f"; is {near} meant?" if near else ""))
+                raise HandlerMistake(f"{name!r} is not an event" + (f"; did you mean {near}?" if near else ""))
 
         def register(function: Handler) -> Handler:
             self._register(function)
             for name in names:
-                wanting = self._wanted.setdefault(wire_name(name), [])
-                if function.__name__ not in wanting:
-                    wanting.append(function.__name__)
+                subscribed = self._subscribed.setdefault(wire_name(name), [])
+                if function.__name__ not in subscribed:
+                    subscribed.append(function.__name__)
             return function
 
         return register
 
     def wanting(self, name: str) -> list[str]:
-        """Names of the handlers that want an event of this name, each once."""
-        return list(dict.fromkeys([*self._wanted.get(name, ()), *self._wanted.get(ALL, ())]))
+        """Names of the handlers to run for an event of this name, each once."""
+        return list(dict.fromkeys([*self._subscribed.get(name, ()), *self._subscribed.get(ALL, ())]))
 
     def names_wanted_by(self, handler: str) -> list[str] | None:
-        """Names of the events this handler wants; None is all."""
-        names = [name for name, wanting in self._wanted.items() if handler in wanting]
+        """Names of the events this handler subscribes to; None means every event."""
+        names = [name for name, subscribed in self._subscribed.items() if handler in subscribed]
         return None if ALL in names else names
 
     def listening(self) -> dict[str, list[str]]:
-        """Every handler, and the events it wants; `*` is all."""
+        """Every handler with the events it subscribes to; `*` means every event."""
         return {name: self.names_wanted_by(name) or [ALL] for name in self}
 
     def __iter__(self) -> Iterator[str]:
@@ -69,13 +70,13 @@ class Handlers:
     def _register(self, function: Handler) -> None:
         name = getattr(function, "__name__", None)
         if name is None:
-            raise HandlerMistake(f"{function!r} has no name of its own; write it with def")
+            raise HandlerMistake(f"{function!r} has no name; define it with def")
         if self._functions.get(name, function) is not function:
-            raise HandlerMistake(f"two functions are called {name}; give each its own name")
+            raise HandlerMistake(f"two functions are named {name}; rename one of them")
         try:
             inspect.signature(function).bind(None, None)
         except TypeError:
             raise HandlerMistake(f"{name} must take two arguments, the event and the package") from None
-        if any(is_other(function) for is_other in NOT_PLAIN):
-            raise HandlerMistake(f"{name} is async or yields; handlers are plain functions, or they would never run")
+        if any(is_special(function) for is_special in NOT_PLAIN):
+            raise HandlerMistake(f"{name} is async or a generator and would never run; write a plain function")
         self._functions[name] = function

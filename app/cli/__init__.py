@@ -1,4 +1,4 @@
-"""The commands, one module for each family: they parse, call one function, and say what came of it."""
+"""The commands, one module for each family. A command parses its options, calls one function, prints the result."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from app.types import Clock
 from app.work.worker import Worker
 from config import Key, Settings, SettingsError, require_settings_file
 
-NO_RIGHTS = ("42501", "3F000")  # insufficient_privilege and invalid_schema_name, among PostgreSQL's error codes
+NO_RIGHTS = ("42501", "3F000")  # PostgreSQL's error codes insufficient_privilege and invalid_schema_name
 
 
 def commands(
@@ -39,7 +39,7 @@ def commands(
     must_be: Sequence[Check],
     to_know: Sequence[Check],
 ) -> list[Command]:
-    """All commands of this service, but for `flask db`. The checks are those of `/readyz`, the database's first."""
+    """Create all commands except `flask db`. The checks are those of `/readyz`; the first is about the database."""
     readiness = must_be[0].problem
     return [
         setup_command(),
@@ -54,8 +54,8 @@ def commands(
 
 
 def with_database(command: Command, readiness: Callable[[], str | None] = lambda: None) -> Command:
-    """The same command; where its settings file, its database or OneSpan is not there it says so, and exits with 2."""
-    command, run = copy.copy(command), command.invoke  # `flask db` is one object for all apps of a process
+    """Wrap a command: without settings file, database or OneSpan it prints what is missing and exits with 2."""
+    command, run = copy.copy(command), command.invoke  # `flask db` is one object that all apps of a process share
 
     def invoke(context: click.Context) -> Any:
         try:
@@ -70,15 +70,15 @@ def with_database(command: Command, readiness: Callable[[], str | None] = lambda
         except ProgrammingError as error:
             if getattr(error.orig, "sqlstate", None) not in NO_RIGHTS:
                 raise
-            advice = "let the user in DATABASE_URL own the database (ALTER DATABASE name OWNER TO user)"
-            raise Unusable(f"The database refuses: {str(error.orig).partition(chr(10))[0]}; {advice}.") from None
+            advice = "make the user in DATABASE_URL the owner of the database (ALTER DATABASE name OWNER TO user)"
+            raise Unusable(f"The database refuses access: {str(error.orig).partition(chr(10))[0]}; {advice}.") from None
 
     command.invoke = invoke  # type: ignore[method-assign, assignment]
     return command
 
 
 def _simulate_command(keys: Sequence[Key]) -> Command:
-    """The simulator's, which by default posts with our newest key."""
+    """Create the simulator's command. By default it posts with the newest callback key."""
     command = copy.copy(simulate)
     newest = f"first={keys[0].secret.get_secret_value()}" if keys else None
     command.context_settings = {"default_map": {"key": newest}}

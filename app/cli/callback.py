@@ -1,4 +1,4 @@
-"""`flask callback`: what is registered in OneSpan, register it, and compare it with the settings."""
+"""`flask callback`: show, change and check the registration of callbacks in OneSpan."""
 
 import sys
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 from click import Command, Group
 
-from app.cli.terminal import Unusable, beside, can_ask, counted, judge
+from app.cli.terminal import Unusable, beside, counted, is_interactive, print_result
 from app.errors import NotThere, OneSpanError
 from app.onespan.catalogue import CATALOGUE, event_type, nearest_name, wire_name
 from app.onespan.client import OneSpan
@@ -25,17 +25,17 @@ from app.onespan.registration import (
 from app.registry import Handlers
 from config import Settings, read_callback_url
 
-NOTHING = """Nothing is registered in OneSpan, so it calls nobody. Register this service:
+NOT_REGISTERED = """Nothing is registered in OneSpan, so it sends no callbacks. Register this service:
 
   flask callback register{url}"""
 
 
 def callback_group(settings: Settings, handlers: Handlers) -> Group:
-    """The three commands. Each may raise what is below `OneSpanError`."""
+    """Create the three commands. Each may raise an `OneSpanError`."""
 
     @click.group("callback")
     def group() -> None:
-        """See, set and check where OneSpan calls."""
+        """Show, change or check the callback registration."""
 
     group.add_command(_show_command(settings, handlers.onespan))
     group.add_command(_register_command(settings, handlers.onespan))
@@ -43,8 +43,8 @@ def callback_group(settings: Settings, handlers: Handlers) -> Group:
     return group
 
 
-def ask(onespan: OneSpan) -> Registration:
-    """What is registered. Raises what is below `OneSpanError`, but not where OneSpan says that there is nothing."""
+def read(onespan: OneSpan) -> Registration:
+    """Return what is registered in OneSpan; empty if nothing is. May raise an `OneSpanError`."""
     try:
         return read_registration(onespan.callback().json)
     except NotThere:
@@ -52,10 +52,10 @@ def ask(onespan: OneSpan) -> Registration:
 
 
 def compare(registered: Registration, settings: Settings, handlers: Handlers) -> list[Difference]:
-    """How it differs from what the settings say and the handlers want."""
+    """Return how a registration differs from the settings and from the events that handlers subscribe to."""
     keys = [(key.label, key.secret.get_secret_value()) for key in settings.onespan_callback_keys]
-    wanted = [name for handler in handlers for name in handlers.names_wanted_by(handler) or PUBLISHED]
-    return differences(registered, url=settings.callback_url, keys=keys, events=set(wanted))
+    events = {name for handler in handlers for name in handlers.names_wanted_by(handler) or PUBLISHED}
+    return differences(registered, url=settings.callback_url, keys=keys, events=events)
 
 
 def _show_command(settings: Settings, onespan: OneSpan) -> Command:
@@ -63,11 +63,11 @@ def _show_command(settings: Settings, onespan: OneSpan) -> Command:
     def command() -> None:
         """Show what is registered in OneSpan.
 
-        The URL, whether there is a key, and the events; never the key itself.
+        Prints the URL, the events, and whether a key is set; never the key itself.
         """
-        registered = ask(onespan)
+        registered = read(onespan)
         if registered.url is None:
-            click.echo(NOTHING.format(url="" if settings.callback_url else " --url https://..."))
+            click.echo(NOT_REGISTERED.format(url="" if settings.callback_url else " --url https://..."))
         else:
             _show(registered)
 
@@ -76,28 +76,29 @@ def _show_command(settings: Settings, onespan: OneSpan) -> Command:
 
 def _register_command(settings: Settings, onespan: OneSpan) -> Command:
     @click.command("register")
-    @click.option("--url", callback=_url, help="The address that OneSpan shall call.  [default: CALLBACK_URL]")
+    @click.option("--url", callback=_url, help="The URL that OneSpan sends callbacks to.  [default: CALLBACK_URL]")
     @click.option(
         "--event",
         "events",
         multiple=True,
         metavar="NAME",
         callback=_event_names,
-        help=f"An event to be told of; repeatable.  [default: the {len(PUBLISHED)} of OneSpan's API]",
+        help=f"An event to register; repeatable.  [default: all {len(PUBLISHED)} events of OneSpan's API]",
     )
-    @click.option("--add", is_flag=True, help="Keep the events that are registered, too.")
-    @click.option("--yes", is_flag=True, help="Do not ask before another URL or events are replaced.")
+    @click.option("--add", is_flag=True, help="Keep the events that are already registered.")
+    @click.option("--yes", is_flag=True, help="Replace another URL or other events without confirmation.")
     def command(url: str | None, events: tuple[str, ...], *, add: bool, yes: bool) -> None:
         """Register this service in OneSpan.
 
-        It takes the place of what is registered there: says what would be lost, and asks. The key is the first of
-        ONESPAN_CALLBACK_KEYS. Exits with 1 when OneSpan shows something else afterwards, 2 when it cannot be asked.
+        Replaces the existing registration, after showing what would be lost and asking for confirmation. The key is
+        the first of ONESPAN_CALLBACK_KEYS. Exits with 1 if OneSpan shows something else afterwards, 2 if OneSpan does
+        not answer.
         """
-        address, key = _address(url, settings), _newest_key(settings)
-        before = ask(onespan)
+        address, key = _url_to_register(url, settings), _newest_key(settings)
+        before = read(onespan)
         kept = before.events if add else ()
         wanted = Registration(address, key, tuple(dict.fromkeys([*kept, *(events or PUBLISHED)])))
-        _make_sure(list(replaced(before, wanted)), instead=wanted, sure=yes)
+        _confirm(list(replaced(before, wanted)), wanted, yes=yes)
         _register(onespan, wanted)
 
     return command
@@ -106,18 +107,18 @@ def _register_command(settings: Settings, onespan: OneSpan) -> Command:
 def _check_command(settings: Settings, handlers: Handlers) -> Command:
     @click.command("check")
     def command() -> None:
-        """Compare what is registered with what we want.
+        """Compare the registration in OneSpan with this service.
 
-        That is CALLBACK_URL, the newest of ONESPAN_CALLBACK_KEYS, and the events that functions in app/handlers.py
-        want. Says what to do about each difference. Exits with 1 when there is any, 2 when OneSpan cannot be asked;
-        a warning is no difference.
+        Compares CALLBACK_URL, the first of ONESPAN_CALLBACK_KEYS, and the events of the handlers in app/handlers.py.
+        Prints how to fix each difference. Exits with 1 if there is a difference (warnings do not count), 2 if OneSpan
+        does not answer.
         """
-        found = compare(ask(handlers.onespan), settings, handlers)
-        for one in found:
-            judge("warn" if one.is_note else "FAIL", one.about, one.says)
-        if not all(one.is_note for one in found):
+        found = compare(read(handlers.onespan), settings, handlers)
+        for difference in found:
+            print_result("warn" if difference.is_note else "FAIL", difference.about, difference.says)
+        if not all(difference.is_note for difference in found):
             sys.exit(1)
-        judge("ok", "registration", "otherwise as it should be" if found else "as it should be")
+        print_result("ok", "registration", "otherwise as configured" if found else "as configured")
 
     return command
 
@@ -127,54 +128,56 @@ def _show(registered: Registration) -> None:
     click.echo(f"URL     {safe_url(registered.url)}")
     click.echo(f"Key     {'set' if registered.key else 'none'}")
     events = sorted(registered.events, key=lambda name: [*CATALOGUE, name].index(name))
-    shown = [f"{printable(name):27} {event_type(name).meaning}" for name in events] or ["none"]
-    for head, event in zip(["Events", *[""] * len(shown)], shown, strict=False):
-        click.echo(f"{head:7} {event}")
+    lines = [f"{printable(name):27} {event_type(name).meaning}" for name in events] or ["none"]
+    for head, line in zip(["Events", *[""] * len(lines)], lines, strict=False):
+        click.echo(f"{head:7} {line}")
     if absent := [name for name in CATALOGUE if name not in events]:
         click.echo("\n" + beside("Not registered: ", listed(absent)))
 
 
-def _make_sure(losses: Sequence[tuple[str, str]], *, instead: Registration, sure: bool) -> None:
-    """Say what is lost, and go on only if that is wanted."""
-    for becomes, lost in losses:
-        click.echo(beside(f"{becomes:16}  ", lost))
-    if not losses or sure:
+def _confirm(losses: Sequence[tuple[str, str]], wanted: Registration, *, yes: bool) -> None:
+    """Print what would be lost, and ask whether to continue."""
+    for what, lost in losses:
+        click.echo(beside(f"{what:16}  ", lost))
+    if not losses or yes:
         return
-    if not can_ask():
-        raise Unusable("Something else is registered and would be replaced: say --yes if that is right.")
-    assert instead.url
-    told = counted(len(instead.events), "event")
-    click.confirm(f"Register {safe_url(instead.url)} with {told} instead?", abort=True)
+    if not is_interactive():
+        raise Unusable("This would replace the existing registration. Use --yes to do so.")
+    assert wanted.url
+    click.confirm(f"Register {safe_url(wanted.url)} with {_events(wanted)} instead?", abort=True)
 
 
 def _register(onespan: OneSpan, wanted: Registration) -> None:
-    """Register, and look whether OneSpan took it."""
+    """Register, then check that OneSpan shows the same."""
     assert wanted.url
     assert wanted.key
     onespan.register_callback(url=wanted.url, key=wanted.key, events=list(wanted.events))
     try:
-        shown = ask(onespan)
+        shown = read(onespan)
     except OneSpanError as problem:
-        raise Unusable(f"OneSpan took it, but does not show it: {problem}") from None
+        raise Unusable(f"OneSpan accepted it, but does not show it: {problem}") from None
     failures = list(not_taken(wanted, shown))
     for failure in failures:
-        judge("FAIL", "registration", f"OneSpan took it, but {failure}")
+        print_result("FAIL", "registration", f"OneSpan accepted it, but {failure}")
     if failures:
         sys.exit(1)
-    told = counted(len(wanted.events), "event")
-    judge("ok", "registration", f"OneSpan calls {safe_url(wanted.url)} and tells {told}")
+    print_result("ok", "registration", f"OneSpan sends {_events(wanted)} to {safe_url(wanted.url)}")
 
 
-def _address(url: str | None, settings: Settings) -> str:
+def _events(registration: Registration) -> str:
+    return counted(len(registration.events), "event")
+
+
+def _url_to_register(url: str | None, settings: Settings) -> str:
     if address := url or settings.callback_url:
         return address
-    raise click.UsageError("Say which address OneSpan shall call: --url, or set CALLBACK_URL.")
+    raise click.UsageError("No URL to register: use --url, or set CALLBACK_URL.")
 
 
 def _newest_key(settings: Settings) -> str:
     if settings.onespan_callback_keys:
         return settings.onespan_callback_keys[0].secret.get_secret_value()
-    raise Unusable("There is no key to register: set ONESPAN_CALLBACK_KEYS.")
+    raise Unusable("No key to register: set ONESPAN_CALLBACK_KEYS.")
 
 
 def _url(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -188,5 +191,5 @@ def _event_names(_: click.Context, __: click.Parameter, values: tuple[str, ...])
     for name in values:
         if wire_name(name) not in CATALOGUE:
             near = nearest_name(name)
-            raise click.BadParameter(f"{name!r} is no event's name" + (f"; is {near} meant?" if near else "."))
+            raise click.BadParameter(f"{name!r} is not an event" + (f"; did you mean {near}?" if near else "."))
     return tuple(map(wire_name, values))

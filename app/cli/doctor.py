@@ -1,4 +1,4 @@
-"""`flask doctor`: look at everything that may be wrong, and say what to do about it."""
+"""`flask doctor`: check everything that can be wrong, and say how to fix it."""
 
 import sys
 from collections import Counter
@@ -9,8 +9,8 @@ from click import Command
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.checks import Check
-from app.cli.callback import ask, compare
-from app.cli.terminal import Mark, counted, judge
+from app.cli import callback
+from app.cli.terminal import Mark, counted, print_result
 from app.errors import NoOneSpan, NotPermitted, OneSpanError, Throttled
 from app.registry import Handlers
 from app.store import journal, queries
@@ -20,9 +20,9 @@ from app.store.schema import slow_search
 from app.types import Clock
 from config import Settings, SettingsError, require_settings_file, settings_file
 
-WAITS = 300  # seconds that a callback may wait to be digested before somebody should look
-OTHERS_READ = 0o004  # of a file's mode
-Verdict = tuple[Mark, str, str]
+MAX_WAIT_SECONDS = 300  # for a callback to be digested
+READABLE_BY_OTHERS = 0o004  # in the mode of a file
+Result = tuple[Mark, str, str]
 
 
 def doctor_command(
@@ -34,21 +34,21 @@ def doctor_command(
     must_be: Sequence[Check],
     to_know: Sequence[Check],
 ) -> Command:
-    """The command. What makes the service unready FAILs, what is only to be known is a warning."""
+    """Create the command. A problem of `must_be` is a failure, one of `to_know` a warning."""
 
     @click.command("doctor")
     def command() -> None:
-        """Look for what is wrong, and say what to do.
+        """Check the installation and say how to fix each problem.
 
-        Looks at everything and changes nothing. Asks OneSpan what is registered, where it can. Exits with 1 when
-        anything FAILs.
+        Checks settings, database, callbacks, spool, handlers, the connection to OneSpan and its registration. Changes
+        nothing. Exits with 1 if a check FAILs; warnings do not count.
         """
-        failing = [_settings_are_there(), *must_be, _callbacks_are_digested(database, clock)]
-        worth_a_look = [*to_know, *_of_settings(settings), _handlers(handlers), *_of_database(database, clock)]
+        critical = [_settings_file(), *must_be, _pending_callbacks(database, clock)]
+        others = [*to_know, *_access(settings), _registered(handlers), *_failures(database, clock)]
         marks = Counter[str]()
-        for verdict in _look(failing, worth_a_look, settings, handlers):
-            judge(*verdict)
-            marks[verdict[0]] += 1
+        for result in _results(critical, others, settings, handlers):
+            print_result(*result)
+            marks[result[0]] += 1
         click.echo(f"\n{counted(marks['FAIL'], 'failure')}, {counted(marks['warn'], 'warning')}.")
         if marks["FAIL"]:
             sys.exit(1)
@@ -56,54 +56,58 @@ def doctor_command(
     return command
 
 
-def _look(
-    failing: Sequence[Check], worth_a_look: Sequence[Check], settings: Settings, handlers: Handlers
-) -> Iterator[Verdict]:
-    for check in failing:
-        yield from _examine(check, "FAIL")
-    for check in worth_a_look:
-        yield from _examine(check, "warn")
+def _results(
+    critical: Sequence[Check], others: Sequence[Check], settings: Settings, handlers: Handlers
+) -> Iterator[Result]:
+    for check in critical:
+        yield from _run(check, "FAIL")
+    for check in others:
+        yield from _run(check, "warn")
     yield from _onespan(settings, handlers)
 
 
-def _examine(check: Check, otherwise: Mark) -> Iterator[Verdict]:
-    """One check, whatever it meets."""
+def _run(check: Check, mark: Mark) -> Iterator[Result]:
+    """Run one check; `mark` is for a problem. A check that cannot run is a warning."""
     try:
         problem = check.problem()
     except SQLAlchemyError:
-        yield "warn", check.about, "Cannot be looked at until the database is as it must be."
+        yield "warn", check.about, "Not checked: the database is not ready."
     except OSError as fault:
-        yield "warn", check.about, f"Cannot be looked at: {fault.strerror}."
+        yield "warn", check.about, f"Not checked: {fault.strerror}."
     else:
         if problem:
-            yield otherwise, check.about, problem
+            yield mark, check.about, problem
         elif check.fine:
             yield "ok", check.about, check.fine
 
 
-def _onespan(settings: Settings, handlers: Handlers) -> Iterator[Verdict]:
-    """Whether OneSpan answers, and whether what is registered there is what we want."""
+def _onespan(settings: Settings, handlers: Handlers) -> Iterator[Result]:
+    """Check the connection to OneSpan and the registration there."""
     try:
-        registered = ask(handlers.onespan)
+        registration = callback.read(handlers.onespan)
     except NoOneSpan:
-        return  # one of the checks has said so
+        return  # another check reports this
     except NotPermitted:
-        yield "warn", "OneSpan", "It answers, but these credentials may not see what is registered: use the owner's."
+        yield (
+            "warn",
+            "OneSpan",
+            "OneSpan answers, but these credentials may not read the registration. Use those of the account owner.",
+        )
     except Throttled as problem:
         yield "warn", "OneSpan", str(problem)
     except OneSpanError as problem:
         address = "" if str(settings.onespan_url) in str(problem) else f" (ONESPAN_URL is {settings.onespan_url})"
         yield "FAIL", "OneSpan", f"{problem}{address}"
     else:
-        yield "ok", "OneSpan", f"{settings.onespan_url} answers and takes our credentials"
-        found = compare(registered, settings, handlers)
-        for one in found:
-            yield "warn" if one.is_note else "FAIL", "registration", one.says
-        if not found:
-            yield "ok", "registration", "as it should be"
+        yield "ok", "OneSpan", f"{settings.onespan_url} answers and accepts the credentials"
+        differences = callback.compare(registration, settings, handlers)
+        for difference in differences:
+            yield "warn" if difference.is_note else "FAIL", "registration", difference.says
+        if not differences:
+            yield "ok", "registration", "as configured"
 
 
-def _settings_are_there() -> Check:
+def _settings_file() -> Check:
     def problem() -> str | None:
         try:
             require_settings_file()
@@ -112,75 +116,75 @@ def _settings_are_there() -> Check:
         return None
 
     file = settings_file()
-    return Check("settings", problem, str(file) if file.is_file() else "from the environment alone")
+    return Check("settings", problem, str(file) if file.is_file() else "from the environment only")
 
 
-def _of_settings(settings: Settings) -> list[Check]:
-    def others_read() -> str | None:
+def _access(settings: Settings) -> list[Check]:
+    def readable_by_others() -> str | None:
         file = settings_file()
-        everybody = file.is_file() and file.stat().st_mode & OTHERS_READ
-        return f"Everybody on this machine can read {file} and its secrets: chmod o-r." if everybody else None
+        is_readable = file.is_file() and file.stat().st_mode & READABLE_BY_OTHERS
+        return f"All users of this machine can read the secrets in it: `chmod o-r {file}`." if is_readable else None
 
-    def api_is_closed() -> str | None:
-        return None if settings.api_tokens else "The JSON API is closed: set API_TOKENS to open it."
+    def api_disabled() -> str | None:
+        return None if settings.api_tokens else "The JSON API is disabled. Set API_TOKENS to enable it."
 
-    passwords = {"act": settings.dashboard_password, "look": settings.dashboard_readonly_password}
-    who = [f"to {what}" for what, password in passwords.items() if password]
+    passwords = {"full access": settings.dashboard_password, "view only": settings.dashboard_readonly_password}
+    enabled = [role for role, password in passwords.items() if password]
 
-    def dashboard_is_closed() -> str | None:
-        return None if who else "The dashboard is closed: set DASHBOARD_PASSWORD to open it."
+    def dashboard_disabled() -> str | None:
+        return None if enabled else "The dashboard is disabled. Set DASHBOARD_PASSWORD to enable it."
 
     return [
-        Check("settings", others_read),
-        Check("JSON API", api_is_closed, counted(len(settings.api_tokens), "token")),
-        Check("dashboard", dashboard_is_closed, f"has a password {' and one '.join(who)}"),
+        Check("settings", readable_by_others),
+        Check("JSON API", api_disabled, counted(len(settings.api_tokens), "token")),
+        Check("dashboard", dashboard_disabled, f"passwords set: {', '.join(enabled)}"),
     ]
 
 
-def _handlers(handlers: Handlers) -> Check:
-    names = [handlers.names_wanted_by(one) for one in handlers]
-    wanted = {name for some in names for name in some or ()}
-    events = f" for {counted(len(wanted), 'event')}" if wanted else ""
-    every = ", some of them for every event (`*`)" if None in names else ""
+def _registered(handlers: Handlers) -> Check:
+    subscriptions = [handlers.names_wanted_by(handler) for handler in handlers]
+    events = {name for names in subscriptions for name in names or ()}
+    listed = [counted(len(events), "event")] if events else []
+    listed += ["every event (`*`)"] if None in subscriptions else []
 
-    def nothing_runs() -> str | None:
-        return None if names else "No function in app/handlers.py wants any event, so nothing runs."
+    def none_registered() -> str | None:
+        return None if subscriptions else "No handler is registered in app/handlers.py, so nothing runs."
 
-    return Check("handlers", nothing_runs, f"{counted(len(names), 'function')}{events}{every}")
+    return Check("handlers", none_registered, f"{counted(len(subscriptions), 'handler')} for {' and '.join(listed)}")
 
 
-def _callbacks_are_digested(database: Database, clock: Clock) -> Check:
-    def nobody_digests() -> str | None:
-        pulse = _pulse(database, clock)
-        if pulse.oldest_undigested < WAITS:
+def _pending_callbacks(database: Database, clock: Clock) -> Check:
+    def not_digested() -> str | None:
+        state = _state(database, clock)
+        if state.oldest_undigested < MAX_WAIT_SECONDS:
             return None
         return (
-            f"{counted(pulse.undigested, 'callback')} not digested, the oldest for {pulse.oldest_undigested / 60:.0f} "
-            "min: does the service run, and with WORKER=external a `flask worker`? See `turn.failed` in its log."
+            f"{counted(state.undigested, 'callback')} not digested, the oldest for {state.oldest_undigested / 60:.0f} "
+            "min. Check that the service runs (with WORKER=external: `flask worker`), and its log for `turn.failed`."
         )
 
-    return Check("journal", nobody_digests, "callbacks are digested as they come")
+    return Check("journal", not_digested, "callbacks are digested")
 
 
-def _of_database(database: Database, clock: Clock) -> list[Check]:
-    def set_aside() -> str | None:
+def _failures(database: Database, clock: Clock) -> list[Check]:
+    def failed_callbacks() -> str | None:
         with database.read() as connection:
             count = journal.count_set_aside(connection)
-        what = f"{counted(count, 'callback')}, with the reason in the journal's `unreadable`: after the repair"
-        return f"{what} `flask replay --set-aside`." if count else None
+        what = f"{counted(count, 'callback')} failed; GET /api/callbacks shows the reason."
+        return f"{what} Fix the cause, then `flask replay --set-aside`." if count else None
 
-    def parked() -> str | None:
-        count = _pulse(database, clock).dispatches.get("parked", 0)
-        what = f"{counted(count, 'run')} parked; GET /api/events?state=parked says why: after the repair"
-        return f"{what} `flask replay --state parked`." if count else None
+    def parked_runs() -> str | None:
+        count = _state(database, clock).dispatches.get("parked", 0)
+        what = f"{counted(count, 'run')} parked; GET /api/events?state=parked shows the error."
+        return f"{what} Fix the cause, then `flask replay --state parked`." if count else None
 
     return [
-        Check("set aside", set_aside, "no callback is"),
-        Check("handler runs", parked, "none is parked"),
-        Check("search", lambda: slow_search(database), "as quick as this database makes it"),
+        Check("digest", failed_callbacks, "no callback failed"),
+        Check("handler runs", parked_runs, "none is parked"),
+        Check("search", lambda: slow_search(database), "as fast as this database allows"),
     ]
 
 
-def _pulse(database: Database, clock: Clock) -> Pulse:
+def _state(database: Database, clock: Clock) -> Pulse:
     with database.read() as connection:
         return queries.pulse(connection, now=clock())

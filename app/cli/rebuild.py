@@ -1,4 +1,4 @@
-"""`flask rebuild`: derive the picture again from the journal."""
+"""`flask rebuild`: derive the package tables again from the journal."""
 
 import sys
 
@@ -12,43 +12,43 @@ from app.types import Clock
 from app.work import rebuild as rebuilding
 from app.work.rebuild import Difference
 
-PERSONAL = ("name", "email")
-SHOWN = 50  # differences printed one by one; the rest is counted
+PERSONAL = ("name", "email")  # attributes whose values are not printed
+MAX_PRINTED = 50  # differences; the rest is only counted
 
 
 def rebuild_command(database: Database, clock: Clock) -> Command:
-    """The command."""
+    """Create the command."""
 
     @click.command("rebuild")
     @click.option(
         "--check",
         is_flag=True,
-        help="Change nothing; exit with 1 when there is any difference, 2 when it could not look.",
+        help="Change nothing. Exits with 1 if there is a difference, 2 if the check cannot run.",
     )
     def command(*, check: bool) -> None:
-        """Derive the picture again from the journal.
+        """Rebuild all packages from the journal.
 
-        Says where packages, signers and documents differ from what is stored, and mends them unless --check is given.
-        No handler runs.
+        Prints where stored packages, signers and documents differ from the journal, and repairs them. With --check
+        nothing is changed. No handler runs.
         """
-        found = 0
+        count = 0
         with database.read() as connection:
             total = journal.count_packages(connection)
         with progress("Packages", total) as advance:
-            for one in rebuilding.rebuild(database, clock=clock, write=not check, progress=advance):
-                found += 1
-                if found <= SHOWN:
-                    click.echo(_difference(one))
-        mended = "" if check or not found else ", mended"
-        click.echo(f"{counted(total, 'package')}, {counted(found, 'difference')}{mended}.")
-        if check and found:
+            for difference in rebuilding.rebuild(database, clock=clock, write=not check, progress=advance):
+                count += 1
+                if count <= MAX_PRINTED:
+                    click.echo(_line(difference))
+        repaired = "" if check or not count else ", repaired"
+        click.echo(f"{counted(total, 'package')}, {counted(count, 'difference')}{repaired}.")
+        if check and count:
             sys.exit(1)
 
     return command
 
 
-def _difference(one: Difference) -> str:
-    """One line, without what names a person."""
-    hidden = one.subject != "package" and one.attribute in PERSONAL
-    values = " differs" if hidden else f": {one.stored!r} -> {one.derived!r}"
-    return f"{one.package_id} {one.subject} {one.attribute}{values}"
+def _line(difference: Difference) -> str:
+    """Format a difference, without values that name a person."""
+    is_hidden = difference.subject != "package" and difference.attribute in PERSONAL
+    values = " differs" if is_hidden else f": {difference.stored!r} -> {difference.derived!r}"
+    return f"{difference.package_id} {difference.subject} {difference.attribute}{values}"

@@ -1,4 +1,4 @@
-"""`flask reconcile`: ask OneSpan now what callbacks missed, or see what is not as it should be."""
+"""`flask reconcile`: import from OneSpan what callbacks missed, or only show the differences."""
 
 import sys
 import time
@@ -19,22 +19,22 @@ from app.store.db import Database
 from app.store.queries import RunDetail
 from app.types import Clock
 from app.work.digest import Digest
-from app.work.drift import Checker, Drift
+from app.work.drift import Drift, DriftCheck
 from app.work.fetch import Refresh
 from app.work.housekeeping import Presence
 from app.work.reconcile import Asked, Reconcile
 
-PERSONAL = ("name", "email", "sender_id")  # people call packages and documents after each other
-SHOWN = 50  # differences printed one by one; the rest is counted
-LOOK = 0.2  # seconds between two looks, while there is nothing to do for us
-PATIENCE = 600.0  # seconds without any progress after which we leave the run to the service
-LONG = timedelta(seconds=90)  # a wait that we leave to the service
-LINE = 5.0  # seconds between two lines of progress, where there is no terminal
+PERSONAL = ("name", "email", "sender_id")  # not printed; names of packages and documents may name persons too
+MAX_PRINTED = 50  # differences; the rest is only counted
+POLL_SECONDS = 0.2  # between two turns while the run waits
+MAX_IDLE_SECONDS = 600.0  # without progress; then the run is left to the service
+MAX_WAIT = timedelta(seconds=90)  # a run that waits longer is left to the service
+PROGRESS_SECONDS = 5.0  # between two lines of progress, without a terminal
 
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The turns that a reconcile needs, and who takes them."""
+    """The turns that a reconcile run needs."""
 
     reconcile: Reconcile
     refresh: Refresh
@@ -43,36 +43,37 @@ class Turns:
 
 
 def reconcile_command(database: Database, onespan: OneSpan, turns: Turns, clock: Clock) -> Command:
-    """The command."""
+    """Create the command."""
 
     @click.command("reconcile")
     @click.option(
         "--check",
         is_flag=True,
-        help="Change nothing: list where the picture is not what OneSpan shows. Exits with 1 when there is any drift.",
+        help="Change nothing; list the differences to OneSpan. Exits with 1 if there is one.",
     )
-    @click.option("--since", type=Moment(), help="Ask for what was updated since this time (UTC).")
-    @click.option("--backfill", is_flag=True, help="Walk through the whole account.")
     @click.option(
-        "--fire", is_flag=True, help="Run handlers for all that was never told, however old; for an import, too."
+        "--since", type=Moment(), help="Start from packages updated at this time (UTC), instead of at the last run."
+    )
+    @click.option("--backfill", is_flag=True, help="Read the whole account.")
+    @click.option(
+        "--fire", is_flag=True, help="Run handlers for every missed event, however old, and for imported packages."
     )
     def command(*, check: bool, since: datetime | None, backfill: bool, fire: bool) -> None:
-        """Ask OneSpan what callbacks missed, and repair it.
+        """Import from OneSpan what callbacks missed.
 
-        Asks for what was updated since the last time, and a day before. The first time it imports the account, which
-        runs no handler but with --fire. Stopped half-way, the service goes on with it, or the next `flask reconcile`.
+        Reads all packages updated since a day before the last run. The first run imports the whole account; it runs
+        handlers only with --fire. If you interrupt the command, the service or the next `flask reconcile` continues
+        the run. Exits with 1 if the run fails or has to wait, 2 if the command cannot start.
         """
         if not onespan.is_connected:
             raise NoOneSpan
         if since and not EARLIEST <= since <= clock():
-            raise click.UsageError(f"--since: say a time between {EARLIEST:%Y-%m-%d} and now.")
+            raise click.UsageError(f"--since must be between {EARLIEST:%Y-%m-%d} and now.")
         if since and backfill:
-            raise click.UsageError(
-                "--since and --backfill exclude each other: the backfill goes back to the beginning."
-            )
+            raise click.UsageError("--since cannot be combined with --backfill, which reads everything.")
         if check:
             if backfill or fire:
-                raise click.UsageError("--check changes nothing: it goes with --since only.")
+                raise click.UsageError("--check can only be combined with --since.")
             _check(database, onespan, clock, since=since)
             return
         _run(database, turns, clock, Asked(since, backfill, fire))
@@ -83,48 +84,48 @@ def reconcile_command(database: Database, onespan: OneSpan, turns: Turns, clock:
 def _check(database: Database, onespan: OneSpan, clock: Clock, *, since: datetime | None) -> None:
     found = 0
     with _line() as say:
-        checker = Checker(
+        check = DriftCheck(
             database,
             onespan,
             clock=clock,
-            wait=time.sleep,
-            progress=lambda _: say(f"{counted(checker.packages, 'package')} looked at"),
+            sleep=time.sleep,
+            progress=lambda _: say(f"{counted(check.packages, 'package')} compared"),
         )
         try:
-            for drift in checker.drift(since=since):
+            for drift in check.drift(since=since):
                 found += 1
-                if found <= SHOWN:
+                if found <= MAX_PRINTED:
                     say("")
                     click.echo(_drift(drift))
         except OneSpanError as problem:
-            raise Unusable(f"{problem}. The check did not come to its end: when that is over, try again.") from None
-    asked = f"{counted(checker.packages, 'package')} in {counted(checker.requests, 'request')}"
-    asked += f", {checker.unreadable} of them unreadable" if checker.unreadable else ""
-    click.echo(f"{asked}: {counted(found, 'difference') if found else 'all as OneSpan has it'}.")
+            raise Unusable(f"{problem}. The check is incomplete. Try again later.") from None
+    scope = f"{counted(check.packages, 'package')} in {counted(check.requests, 'request')}"
+    scope += f", {check.unreadable} of them unreadable" if check.unreadable else ""
+    click.echo(f"{scope}: {counted(found, 'difference')}.")
     if found:
         sys.exit(1)
 
 
-def _drift(one: Drift) -> str:
-    """One line, without what names a person."""
-    values = " differs" if one.attribute in PERSONAL else f": {one.ours!r} here, {one.theirs!r} at OneSpan"
-    return f"{one.package_id} {one.subject} {one.attribute}{values}"
+def _drift(drift: Drift) -> str:
+    """Format a difference, without values that name a person."""
+    values = " differs" if drift.attribute in PERSONAL else f": {drift.ours!r} here, {drift.theirs!r} at OneSpan"
+    return f"{drift.package_id} {drift.subject} {drift.attribute}{values}"
 
 
-def _run(database: Database, turns: Turns, clock: Clock, asked: Asked) -> None:
+def _run(database: Database, turns: Turns, clock: Clock, request: Asked) -> None:
     try:
-        run_id = turns.reconcile.begin(asked, by=operator())
+        run_id = turns.reconcile.begin(request, by=operator())
     except UnderWay as refused:
         raise Unusable(str(refused)) from None
     if run_id is None:
         with database.read() as connection:
             run_id = queries.run_page(connection, limit=1, before=None)[0].id
-        click.echo(f"Reconcile {run_id} is under way already; going on with it.", err=True)
+        click.echo(f"Reconcile {run_id} is already running; continuing it.", err=True)
     with _line() as say, _present(turns.presence, clock) as beat:
         run = _drive(database, turns, run_id, clock=clock, say=say, beat=beat)
     click.echo(_summary(run))
     if run.state == "running":
-        click.echo("It goes on by itself where the service runs, or with the next `flask reconcile`.", err=True)
+        click.echo("The service continues it, or the next `flask reconcile`.", err=True)
     if run.state != "done":
         sys.exit(1)
 
@@ -138,50 +139,50 @@ def _drive(
     say: Callable[[str], None],
     beat: Callable[[], None],
 ) -> RunDetail:
-    """Take turns until the run is done, waits for what may take long, or does not get on."""
-    deadline = time.monotonic() + PATIENCE
+    """Take turns until the run ends, must wait for long, or makes no progress."""
+    deadline = time.monotonic() + MAX_IDLE_SECONDS
     while True:
         beat()
         worked = any([turns.reconcile.turn(), turns.refresh.turn(), turns.digest.turn()])
         with database.read() as connection:
             run = queries.run(connection, run_id)
         assert run
-        say(f"{_so_far(run)}{f'; waits: {run.error}' if run.error else ''}")
+        say(f"{_counts(run)}{f'; waiting: {run.error}' if run.error else ''}")
         if worked:
-            deadline = time.monotonic() + PATIENCE
-        waits_long = run.error and run.due_at - clock() > LONG
-        if run.state != "running" or waits_long or time.monotonic() > deadline:
+            deadline = time.monotonic() + MAX_IDLE_SECONDS
+        must_wait = run.error and run.due_at - clock() > MAX_WAIT
+        if run.state != "running" or must_wait or time.monotonic() > deadline:
             return run
         if not worked:
-            time.sleep(LOOK)
+            time.sleep(POLL_SECONDS)
 
 
-def _so_far(run: RunDetail) -> str:
-    asked = counted(run.requests, "request")
-    return f"{asked}: {counted(run.shown, 'package')} shown, {run.changed} changed, {run.asked} to be read singly"
+def _counts(run: RunDetail) -> str:
+    requests, packages = counted(run.requests, "request"), counted(run.shown, "package")
+    return f"{requests}: {packages} listed, {run.changed} changed, {run.asked} queued for a fetch"
 
 
 def _summary(run: RunDetail) -> str:
     name = f"Reconcile {run.id} ({run.kind})"
     if run.state == "failed":
-        return f"{name} was given up: {run.error} ({_so_far(run)})."
+        return f"{name} failed: {run.error} ({_counts(run)})."
     if run.state == "running":
-        return f"{name} waits: {run.error or 'for packages that cannot be read now'} ({_so_far(run)} so far)."
+        return f"{name} is waiting: {run.error or 'some changed packages cannot be read'} ({_counts(run)} so far)."
     left = f", {run.unreadable} unreadable" if run.unreadable else ""
-    told = f"{counted(run.found, 'fact')} found that no callback had told."
-    return f"{name} done. {_so_far(run)}{left}; {told}" + (f" {run.error}." if run.error else "")
+    missed = counted(run.found, "missed event")
+    return f"{name} done. {_counts(run)}{left}; {missed} found." + (f" {run.error}." if run.error else "")
 
 
 @contextmanager
 def _line() -> Iterator[Callable[[str], None]]:
-    """One line that is written over on a terminal; elsewhere a line every few seconds."""
+    """Print progress: one line that is overwritten on a terminal, elsewhere a line every few seconds."""
     on_terminal, last = sys.stderr.isatty(), time.monotonic()
 
     def say(text: str) -> None:
         nonlocal last
         if on_terminal:
             click.echo(f"\r\x1b[K{text}", nl=False, err=True)
-        elif text and time.monotonic() - last > LINE:
+        elif text and time.monotonic() - last > PROGRESS_SECONDS:
             last = time.monotonic()
             click.echo(text, err=True)
 
@@ -194,7 +195,7 @@ def _line() -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _present(presence: Presence, clock: Clock) -> Iterator[Callable[[], None]]:
-    """Be seen as a process while it lasts, so that a run of ours is taken over when we are gone."""
+    """Send heartbeats while the command runs, so that others take its run over if it dies."""
     seen: datetime | None = None
 
     def beat() -> None:

@@ -1,4 +1,4 @@
-"""`flask setup`: settings with fresh secrets, and where everything is."""
+"""`flask setup`: create settings with new secrets, and show where everything is."""
 
 import socket
 
@@ -9,50 +9,52 @@ from sqlalchemy import make_url
 from config import ROOT, generate_settings, load_settings, settings_file
 
 FIRST_CALLBACK = """
-Send a first callback, from another terminal:
+Send a first callback from another terminal:
 
   . {file}
   curl {address}/onespan/callback -H "Authorization: Basic ${{ONESPAN_CALLBACK_KEYS#*=}}" \\
     -d '{{"name":"PACKAGE_ACTIVATE","packageId":"my-first-package","createdDate":"2026-01-31T12:00:00.000Z"}}'
 
-and see what became of it at {address}/, or as JSON:
+See the result at {address}/, or as JSON:
 
   curl {address}/api/packages/my-first-package -H "Authorization: Bearer ${{API_TOKENS#*=}}"
 """
 
 
 def setup_command() -> Command:
-    """The command."""
+    """Create the command."""
 
     @click.command("setup")
     def command() -> None:
-        """Write settings with fresh secrets.
+        """Create a settings file with new secrets.
 
-        To instance/settings.env, or SETTINGS_FILE, where there is none; and say where everything is.
+        Writes instance/settings.env (or SETTINGS_FILE) unless it exists. Then prints the database, the addresses of
+        the service, and a curl command that sends a first callback.
         """
         file = settings_file()
-        made = generate_settings(file)
+        created = generate_settings(file)
         settings = load_settings()
         address = settings.address
-        click.echo(f"Settings   {file}{' (made just now, with fresh secrets)' if made else ''}")
+        click.echo(f"Settings   {file}{' (created, with new secrets)' if created else ''}")
         click.echo(f"Database   {make_url(settings.database_url.get_secret_value()).set(query={})!r}")
         click.echo(f"Handlers   {ROOT / 'app' / 'handlers.py'}")
         click.echo(f"Callbacks  {address}/onespan/callback")
         click.echo(f"Pages      {address}/ (log in with DASHBOARD_PASSWORD)")
         click.echo(f"JSON API   {address}/api/")
         click.echo(f"Health     {address}/readyz")
-        if _answers(settings.bind):
-            click.echo(f"\nSomething listens at {settings.bind} already: stop it, or choose another BIND.", err=True)
+        if _is_taken(settings.bind):
+            text = f"\n{settings.bind} is already in use. Stop the program that uses it, or set another BIND."
+            click.echo(text, err=True)
         click.echo(FIRST_CALLBACK.format(file=file, address=address))
 
     return command
 
 
-def _answers(bind: str) -> bool:
-    """Whether a port is taken; a socket in the file system gunicorn takes over."""
+def _is_taken(bind: str) -> bool:
+    """Return whether another program listens at a port. Gunicorn replaces a Unix socket."""
     host, _, port = bind.rpartition(":")
     if bind.startswith("unix:"):
         return False
-    with socket.socket(socket.AF_INET6 if "[" in host else socket.AF_INET) as caller:
-        caller.settimeout(1)
-        return caller.connect_ex((host.strip("[]") or "127.0.0.1", int(port))) == 0
+    with socket.socket(socket.AF_INET6 if "[" in host else socket.AF_INET) as client:
+        client.settimeout(1)
+        return client.connect_ex((host.strip("[]") or "127.0.0.1", int(port))) == 0

@@ -1,4 +1,4 @@
-"""What the commands share: a time as a parameter, the bar of progress, how it is said what is well and what is not."""
+"""Shared by the commands: the type of time options, progress, lines with a mark, who runs the command."""
 
 import getpass
 import os
@@ -17,36 +17,36 @@ COLOURS: Mapping[Mark, str] = {"ok": "green", "warn": "yellow", "FAIL": "red"}
 
 
 class Unusable(click.ClickException):
-    """What a command needs is not there."""
+    """The command cannot run: something that it needs is missing or does not answer. Exit code 2."""
 
     exit_code = 2
 
 
 class Moment(click.ParamType[datetime]):
-    """A time in UTC, with or without its time of day."""
+    """An option value: a date, or a date and time; UTC unless it has an offset."""
 
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read it."""
+        """Parse the value."""
         try:
             moment = datetime.fromisoformat(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no time; say 2026-01-31 or 2026-01-31T12:00:00Z.", param, ctx)
+            self.fail(f"{value!r} is not a time. Use a form like 2026-01-31 or 2026-01-31T12:00:00Z.", param, ctx)
         try:
             return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
         except OverflowError:
-            self.fail(f"{value!r} is outside of the calendar.", param, ctx)
+            self.fail(f"{value!r} is out of range.", param, ctx)
 
 
 def counted(number: int, noun: str) -> str:
-    """A number and what there are so many of."""
+    """Format a number with its noun: `1 run`, `2 runs`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal; elsewhere a line at every tenth of the way."""
+    """Show progress: a bar on a terminal, elsewhere a line for every 10 %."""
     if sys.stderr.isatty():
         with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
             yield bar.update
@@ -62,10 +62,10 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     yield advance
 
 
-def beside(head: str, says: str) -> str:
-    """Both on one line; on a terminal what is too long for it is wrapped beside the head."""
+def beside(head: str, text: str) -> str:
+    """Format a text after a head. On a terminal, long text is wrapped and indented."""
     return textwrap.fill(
-        says,
+        text,
         shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize,
         initial_indent=head,
         subsequent_indent=" " * len(head),
@@ -74,20 +74,20 @@ def beside(head: str, says: str) -> str:
     )
 
 
-def judge(mark: Mark, about: str, says: str) -> None:
-    """Say how something is. On a terminal the mark has a colour."""
-    line = beside(f"{mark:4}  {about:13}  ", says)
+def print_result(mark: Mark, about: str, text: str) -> None:
+    """Print the result of a check on one line. On a terminal the mark is coloured."""
+    line = beside(f"{mark:4}  {about:13}  ", text)
     click.echo(click.style(mark, fg=COLOURS[mark]) + line[len(mark) :])
 
 
-def can_ask() -> bool:
-    """Whether there is somebody to answer."""
+def is_interactive() -> bool:
+    """Return whether a person can answer a question."""
     return sys.stdin.isatty()
 
 
 def operator() -> str:
-    """Who runs the command, for the history."""
+    """Return who runs the command, for the history."""
     try:
         return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a user id that has no name, as in many a container
+    except (KeyError, OSError):  # the user id has no name, as in many containers
         return f"cli:{os.getuid()}"

@@ -1,4 +1,4 @@
-"""`flask worker`: take turns until told to stop."""
+"""`flask worker`: process callbacks until stopped."""
 
 import gc
 import signal
@@ -10,28 +10,29 @@ from click import Command
 
 from app.work.worker import Worker
 
-GRACE = 25.0  # seconds that running handlers get to end before they are handed back
+GRACE_SECONDS = 25.0  # for running handlers to end, after a signal to stop
 
 
 def worker_command(worker: Worker, readiness: Callable[[], str | None]) -> Command:
-    """The command. `readiness` says what is wrong with the database."""
+    """Create the command. `readiness` returns what is wrong with the database."""
 
     @click.command("worker")
     def command() -> None:
-        """Digest callbacks and run handlers.
+        """Process callbacks and run handlers until stopped.
 
-        Until told to stop (SIGTERM or Ctrl-C). Run as many as you like, on as many machines as you like. What is
-        running when the signal comes is finished, or handed back to the others.
+        Use it with WORKER=external. You can run any number of workers on any number of machines. On SIGTERM or Ctrl-C
+        it waits up to 25 seconds for running handlers. Handlers that are still running then are run again by other
+        workers.
         """
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         gc.freeze()  # as in gunicorn.conf.py
         worker.start()
-        click.echo("Working. Stop with Ctrl-C.", err=True)
+        click.echo("Working. Press Ctrl-C to stop.", err=True)
         if problem := readiness():
-            click.echo(f"{problem} Until then there is nothing to do.", err=True)
+            click.echo(f"{problem} The worker waits until then.", err=True)
         stop.wait()
-        worker.stop(grace=GRACE)
+        worker.stop(grace=GRACE_SECONDS)
 
     return command

@@ -1,4 +1,4 @@
-"""One run of one handler: called, whatever it does, and what is to become of it."""
+"""One attempt of one handler: call it, catch everything, decide what happens next."""
 
 import inspect
 import traceback
@@ -17,7 +17,7 @@ from app.types import Clock, clean
 
 log = structlog.get_logger()
 
-# How long we wait after the first, second, ... failed attempt; after the last of them the dispatch is parked.
+# Delays after the first, second, ... failed attempt. When the last retry fails too, the dispatch is parked.
 RETRIES = (
     timedelta(seconds=10),
     timedelta(minutes=1),
@@ -26,12 +26,12 @@ RETRIES = (
     timedelta(hours=6),
 )
 ATTEMPTS = len(RETRIES) + 1
-ERROR_LENGTH = 4000  # characters of what a handler says, and of a traceback, counted from its end
+ERROR_LENGTH = 4000  # characters of an error message, and of the end of its traceback
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One run of one handler, with all it needs."""
+class HandlerRun:
+    """A taken dispatch with its handler and the arguments of the call."""
 
     taken: Taken
     handler: Handler
@@ -39,9 +39,9 @@ class Run:
     package: Package
 
 
-def attempt(run: Run, *, now: Clock) -> Outcome:
-    """Run one handler for one event, whatever it does, and say how that went."""
-    told: dict[str, Any] = {
+def attempt(run: HandlerRun, *, now: Clock) -> Outcome:
+    """Run one handler for one event. Never raises: the outcome has the error."""
+    fields: dict[str, Any] = {
         "event_id": run.event.id,
         "name": run.event.name,
         "handler": run.taken.handler,
@@ -50,60 +50,60 @@ def attempt(run: Run, *, now: Clock) -> Outcome:
     try:
         if inspect.isawaitable(run.handler(run.event, run.package)):
             raise TypeError("the handler is async, so it did not run; handlers are plain functions")  # noqa: TRY301
-    except BaseException as error:  # noqa: BLE001  (a handler may raise anything; it ends its own run only)
-        return _not_done(run, error, now=now(), told=told)
-    log.debug("handler.done", **told)
+    except BaseException as error:  # noqa: BLE001  (a handler may raise anything; only its own run ends)
+        return _failure(run, error, now=now(), fields=fields)
+    log.debug("handler.done", **fields)
     return Outcome(run.taken, "done", now())
 
 
-def _not_done(run: Run, error: BaseException, *, now: datetime, told: Mapping[str, Any]) -> Outcome:
+def _failure(run: HandlerRun, error: BaseException, *, now: datetime, fields: Mapping[str, Any]) -> Outcome:
     if isinstance(error, Discard):
-        log.info("handler.discarded", **told)
+        log.info("handler.discarded", **fields)
         return Outcome(run.taken, "discarded", now, _reason(error))
     if isinstance(error, GiveUp):
-        log.warning("handler.parked", **told)
+        log.warning("handler.parked", **fields)
         return Outcome(run.taken, "parked", now, _reason(error))
     text = _reason(error) if isinstance(error, RetryAfter) else _explain(error)
     if run.taken.attempt >= ATTEMPTS:
-        log.warning("handler.parked", error=type(error).__name__, **told)
+        log.warning("handler.parked", error=type(error).__name__, **fields)
         return Outcome(run.taken, "parked", now, text)
-    wait = _wait(error, run.taken.attempt)
-    log.warning("handler.failed", error=type(error).__name__, retry_in=wait.total_seconds(), **told)
-    return Outcome(run.taken, "due", now + wait, text)
+    delay = _delay(error, run.taken.attempt)
+    log.warning("handler.failed", error=type(error).__name__, retry_in=delay.total_seconds(), **fields)
+    return Outcome(run.taken, "due", now + delay, text)
 
 
-def _wait(error: BaseException, attempt: int) -> timedelta:
-    """How long to wait after this attempt: as the handler says, or as the table does."""
+def _delay(error: BaseException, attempt: int) -> timedelta:
+    """Return the delay after this attempt: from `RetryAfter`, otherwise from the table."""
     seconds = getattr(error, "seconds", None) if isinstance(error, RetryAfter) else None
     if isinstance(seconds, float | int) and 0 <= seconds <= LONGEST_WAIT:
         return timedelta(seconds=seconds)
     return RETRIES[attempt - 1]
 
 
-def hopeless(taken: Taken, now: datetime) -> Outcome:
-    """A dispatch that was tried often enough, and whose last attempt ended without a word: its process was killed."""
-    before = f"; before that: {taken.error}" if taken.error else ""
-    return Outcome(taken, "parked", now, f"the process died during attempt {ATTEMPTS}{before}", counts=False)
+def poisoned(taken: Taken, now: datetime) -> Outcome:
+    """Park a dispatch whose last attempt has no result: its process was killed during that attempt."""
+    earlier = f"; before that: {taken.error}" if taken.error else ""
+    return Outcome(taken, "parked", now, f"the process died during attempt {ATTEMPTS}{earlier}", counts=False)
 
 
 def _explain(error: BaseException) -> str:
-    """What went wrong in one line, then where. For the database: it may name persons, so no log line has it."""
+    """Describe an error for the database: one line, then the traceback. May name persons, so it is never logged."""
     head = f"{type(error).__name__}: {_text(error)}"[:ERROR_LENGTH]
     try:
         lines = traceback.format_exception(error)
-    except BaseException:  # noqa: BLE001  (it formats the error, which may be anything)
+    except BaseException:  # noqa: BLE001  (formatting calls methods of the error, which may raise)
         lines = traceback.format_tb(error.__traceback__)
     return clean(f"{head}\n\n{''.join(lines).rstrip()[-ERROR_LENGTH:]}")
 
 
-def _reason(end: ReceiverError) -> str:
-    """What the handler said of it; a subclass of theirs may say it in a way of its own."""
-    return (_text(getattr(end, "detail", None) or end) or type(end).__name__)[:ERROR_LENGTH]
+def _reason(error: ReceiverError) -> str:
+    """Return the reason that the handler gave, or the name of the exception."""
+    return (_text(getattr(error, "detail", None) or error) or type(error).__name__)[:ERROR_LENGTH]
 
 
-def _text(said: object) -> str:
-    """What a handler said, as text that every database takes."""
+def _text(value: object) -> str:
+    """Convert a value to text that every database accepts."""
     try:
-        return clean(str(said)[:ERROR_LENGTH])
-    except BaseException:  # noqa: BLE001  (an exception may be unable to say what it is)
-        return f"a {type(said).__name__} that cannot be shown"
+        return clean(str(value)[:ERROR_LENGTH])
+    except BaseException:  # noqa: BLE001  (`__str__` of an exception may raise)
+        return f"a {type(value).__name__} that cannot be shown"

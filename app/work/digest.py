@@ -1,6 +1,6 @@
-"""The turn that digests: journal rows become events, the picture is brought up to them, handlers are owed their runs.
+"""The turn that digests: turn journal rows into events, update the status store, enqueue dispatches.
 
-All of it is one transaction per batch: a row is either digested with everything it causes, or not at all.
+Each batch is one transaction: a row is digested together with everything it causes, or not at all.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,9 +24,9 @@ BATCH = 500  # journal rows in one transaction
 
 
 class Digest:
-    """Digests what waits in the journal. Any number of processes may; one at a time does.
+    """Digests pending journal rows. Any number of processes may take turns; the write lock lets one work at a time.
 
-    `asks`: there is a OneSpan to be asked for packages that surprise us.
+    `asks`: OneSpan's API is configured, so callbacks can enqueue fetches.
     """
 
     def __init__(
@@ -45,26 +45,26 @@ class Digest:
         self._wake = wake
 
     def turn(self, *, limit: int = BATCH) -> bool:
-        """Digest one batch, and wake the dispatcher. Returns whether there was work.
+        """Digest one batch and wake the dispatcher. Returns whether there was work.
 
-        A row that cannot be digested is set aside with its reason, so that it blocks nothing behind it.
+        A row that cannot be digested is marked with the reason, so that later rows do not wait for it.
         """
         with self._database.read() as connection:
             if not journal.is_pending(connection):
                 return False
         try:
-            took = self._batch(limit)
+            count = self._digest_batch(limit)
         except Exception as error:
             if not blames_a_row(error):
                 raise
             if limit > 1:
                 return self.turn(limit=limit // 2)
-            took = self._one()
-        if took:
+            count = self._digest_next()
+        if count:
             self._wake()
-        return bool(took)
+        return bool(count)
 
-    def _batch(self, limit: int) -> int:
+    def _digest_batch(self, limit: int) -> int:
         now = self._clock()
         with self._database.write() as connection:
             take_pen(connection)
@@ -78,8 +78,8 @@ class Digest:
         if rows:
             Batch(connection, rows, handlers=self._handlers, now=now).digest(asks=self._asks)
 
-    def _one(self) -> int:
-        """Digest the next row alone, or set it aside: exactly the one that was tried."""
+    def _digest_next(self) -> int:
+        """Digest the next row alone; on failure mark exactly this row as failed."""
         now = self._clock()
         with self._database.write() as connection:
             take_pen(connection)
@@ -91,11 +91,13 @@ class Digest:
                 except Exception as error:
                     if not blames_a_row(error):
                         raise
-                    journal.give_up(connection, row.id, reason=f"it could not be digested: {_name(error)}", now=now)
+                    journal.give_up(
+                        connection, row.id, reason=f"it could not be digested: {_type_name(error)}", now=now
+                    )
                     log.error("journal.set_aside", journal_id=row.id, **what_and_where(error))
         return len(rows)
 
 
-def _name(error: Exception) -> str:
+def _type_name(error: Exception) -> str:
     cause = error.orig if isinstance(error, DBAPIError) else error
     return type(cause).__name__

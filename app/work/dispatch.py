@@ -1,7 +1,7 @@
-"""Handlers, and the turn that runs them: settle what has ended, take what is due, start it.
+"""The turn that runs handlers: settle the runs that ended, take the dispatches that are due, start them.
 
-A handler runs in a thread of its own, outside any transaction. Each may work on a few events at once and no
-more, so that a slow or failing one takes nothing from the others.
+Each run has its own thread and no transaction. The number of concurrent runs is limited per handler,
+so a slow or failing handler does not delay the others.
 """
 
 import copy
@@ -23,19 +23,19 @@ from app.store import dispatches, packages, queries
 from app.store.db import Database
 from app.store.dispatches import Outcome, Taken
 from app.types import Clock
-from app.work.attempt import ATTEMPTS, RETRIES, Run, attempt, hopeless
+from app.work.attempt import ATTEMPTS, RETRIES, HandlerRun, attempt, poisoned
 
 log = structlog.get_logger()
 
 
-SUSPICION = 2  # leases that a run must live before it is no longer suspected of killing processes
+SUSPECT_LEASES = 2  # leases that a suspect must survive before the next suspect may start
 
 
 class Dispatcher:
-    """Runs what is due in this process. `turn` is for one thread at a time; the handlers have their own.
+    """Runs due dispatches in this process.
 
-    `threads`: how many events one handler works on at once. `lease`: how long a taken dispatch stays ours
-    unless `renew` is called. `wake` is called when a run has ended and wants to be settled.
+    `threads` is the number of concurrent runs of one handler. `lease` is how long a taken dispatch belongs to this
+    process unless `renew` is called. `wake` is called when a run has ended, so that the next turn settles it.
     """
 
     def __init__(
@@ -57,19 +57,19 @@ class Dispatcher:
         self._running: dict[int, Taken] = {}
         self._ended: deque[Outcome] = deque()
         self._open = True
-        self._survivor: int | None = None  # under suspicion: one at a time ...
-        self._suspected_until = datetime.min.replace(tzinfo=UTC)  # ... until it has shown that it kills nobody
-        self._turning = threading.Lock()
-        self._counting = threading.Lock()
+        self._suspect: int | None = None  # a dispatch that may have killed a process; at most one runs here
+        self._suspect_until = datetime.min.replace(tzinfo=UTC)  # until then no other suspect starts
+        self._turn_lock = threading.Lock()
+        self._count_lock = threading.Lock()
         self._threads_alive = 0
-        self.quiet = threading.Event()  # set while no handler runs here
-        self.idle = threading.Event()  # set while, besides, all that ran here is settled
+        self.quiet = threading.Event()  # set while no handler runs in this process
+        self.idle = threading.Event()  # set while no handler runs and every run is settled
         self.quiet.set()
         self.idle.set()
 
     def turn(self) -> bool:
-        """Settle, take, start. Returns whether there was work."""
-        with self._turning:
+        """Settle, take and start runs. Returns whether there was work."""
+        with self._turn_lock:
             return self._turn()
 
     def _turn(self) -> bool:
@@ -77,7 +77,7 @@ class Dispatcher:
         try:
             runs = self._settle_and_take(ended)
         except Exception:
-            self._ended.extend(ended)  # still true; the next turn tells the database
+            self._ended.extend(ended)  # the next turn settles them
             raise
         for outcome in ended:
             if self._running.get(outcome.taken.id) == outcome.taken:
@@ -92,27 +92,30 @@ class Dispatcher:
         return bool(ended or runs)
 
     def renew(self) -> None:
-        """Keep what still runs ours for another lease."""
-        with self._turning:  # a turn settles rows in an order of its own; two at once could wait for one another
+        """Extend the leases of all running dispatches."""
+        with self._turn_lock:  # a turn locks rows in another order; both at once could deadlock
             if running := list(self._running.values()):
                 with self._database.write() as connection:
                     dispatches.renew(connection, running, until=self._clock() + self._lease)
 
     def close(self) -> None:
-        """Take nothing more; when this returns no new run begins."""
-        with self._turning:
+        """Stop taking dispatches. No run starts after this returns."""
+        with self._turn_lock:
             self._open = False
 
     def hand_back(self) -> int:
-        """Make due for others, at once, what has not ended here; being interrupted is no attempt. Returns how many."""
-        with self._turning:
+        """Make unfinished dispatches due for other processes at once. Returns their number.
+
+        The interrupted run does not count as an attempt.
+        """
+        with self._turn_lock:
             now = self._clock()
             ended = [self._ended.popleft() for _ in range(len(self._ended))]
-            known = {outcome.taken.id for outcome in ended}
+            ended_ids = {outcome.taken.id for outcome in ended}
             unfinished = [
                 Outcome(taken, "due", now, "interrupted", counts=False)
                 for taken in self._running.values()
-                if taken.id not in known
+                if taken.id not in ended_ids
             ]
             if ended or unfinished:
                 with self._database.write() as connection:
@@ -120,28 +123,30 @@ class Dispatcher:
             self._running.clear()
         return len(unfinished)
 
-    def _settle_and_take(self, ended: list[Outcome]) -> list[Run]:
+    def _settle_and_take(self, ended: list[Outcome]) -> list[HandlerRun]:
         now = self._clock()
         with self._database.read() as connection:
-            wanted = self._wanted(connection, ended, now=now) if self._open else []
-        if not ended and not wanted:
+            ids = self._due(connection, ended, now=now) if self._open else []
+        if not ended and not ids:
             return []
         with self._database.write() as connection:
-            taken = dispatches.take(connection, wanted, now=now, lease=self._lease) if wanted else []
-            dead = [hopeless(one, now) for one in taken if one.attempt > ATTEMPTS]
-            self._settle(connection, [*ended, *dead], now=now)
-        return self._prepare([one for one in taken if one.attempt <= ATTEMPTS])
+            taken = dispatches.take(connection, ids, now=now, lease=self._lease) if ids else []
+            poison = [poisoned(dispatch, now) for dispatch in taken if dispatch.attempt > ATTEMPTS]
+            self._settle(connection, [*ended, *poison], now=now)
+        return self._prepare([dispatch for dispatch in taken if dispatch.attempt <= ATTEMPTS])
 
-    def _wanted(self, connection: Connection, ended: list[Outcome], *, now: datetime) -> list[int]:
-        """What to take; never what runs or ran here and was not settled yet, even if its lease has ended."""
+    def _due(self, connection: Connection, ended: list[Outcome], *, now: datetime) -> list[int]:
+        """Return the ids to take: never an unsettled run of this process, even if its lease has ended."""
         room = self._room(ended)
-        wanted = dispatches.due(connection, room, now=now)
-        if self._survivor not in self._running or now >= self._suspected_until:
-            survivors = [one for one in dispatches.survivor(connection, room, now=now) if one not in self._running]
-            self._survivor = survivors[0] if survivors else None
-            self._suspected_until = now + SUSPICION * self._lease
-            wanted += survivors
-        return [one for one in wanted if one not in self._running]
+        ids = dispatches.due(connection, room, now=now)
+        if self._suspect not in self._running or now >= self._suspect_until:
+            suspects = [
+                dispatch for dispatch in dispatches.survivor(connection, room, now=now) if dispatch not in self._running
+            ]
+            self._suspect = suspects[0] if suspects else None
+            self._suspect_until = now + SUSPECT_LEASES * self._lease
+            ids += suspects
+        return [dispatch for dispatch in ids if dispatch not in self._running]
 
     def _settle(self, connection: Connection, outcomes: list[Outcome], *, now: datetime) -> None:
         if parked := dispatches.settle(connection, outcomes, now=now):
@@ -149,47 +154,52 @@ class Dispatcher:
 
     def _room(self, ended: list[Outcome]) -> dict[str, int]:
         busy = [taken.handler for taken in self._running.values()]
-        idle = [outcome.taken.handler for outcome in ended]
-        room = {name: self._threads - busy.count(name) + idle.count(name) for name in self.handlers}
-        return {name: places for name, places in room.items() if places > 0}
+        freed = [outcome.taken.handler for outcome in ended]
+        room = {name: self._threads - busy.count(name) + freed.count(name) for name in self.handlers}
+        return {name: free for name, free in room.items() if free > 0}
 
-    def _prepare(self, taken: list[Taken]) -> list[Run]:
+    def _prepare(self, taken: list[Taken]) -> list[HandlerRun]:
         if not taken:
             return []
         try:
             with self._database.read() as connection:
-                events = queries.facts(connection, {one.event_id for one in taken})
-                packages = queries.packages(connection, {one.package_id for one in taken})
+                events = queries.facts(connection, {dispatch.event_id for dispatch in taken})
+                packages = queries.packages(connection, {dispatch.package_id for dispatch in taken})
         except SQLAlchemyError:
-            self._running |= {one.id: one for one in taken}
-            self._ended.extend(self._not_begun(one, "the database was away") for one in taken)
+            self._running |= {dispatch.id: dispatch for dispatch in taken}
+            self._ended.extend(self._not_started(dispatch, "the database was away") for dispatch in taken)
             raise
         return [
-            Run(one, self.handlers[one.handler], _for_handler(events[one.event_id], one), packages[one.package_id])
-            for one in taken
+            HandlerRun(
+                dispatch,
+                self.handlers[dispatch.handler],
+                _for_handler(events[dispatch.event_id], dispatch),
+                packages[dispatch.package_id],
+            )
+            for dispatch in taken
         ]
 
-    def _start(self, run: Run) -> None:
+    def _start(self, run: HandlerRun) -> None:
         thread = threading.Thread(target=self._run, args=(run,), name=f"handler {run.taken.handler}", daemon=True)
-        self._one_thread_more(1)
+        self._count_thread(1)
         try:
             thread.start()
-        except RuntimeError:  # the machine has no thread left for us
-            self._one_thread_more(-1)
+        except RuntimeError:  # the machine has no thread left
+            self._count_thread(-1)
             log.error("handler.not_started", handler=run.taken.handler)
-            self._ended.append(self._not_begun(run.taken, "the machine had no thread left"))
+            self._ended.append(self._not_started(run.taken, "the machine had no thread left"))
 
-    def _not_begun(self, taken: Taken, why: str) -> Outcome:
-        return Outcome(taken, "due", self._clock() + RETRIES[0], why, counts=False)
+    def _not_started(self, taken: Taken, reason: str) -> Outcome:
+        return Outcome(taken, "due", self._clock() + RETRIES[0], reason, counts=False)
 
-    def _run(self, run: Run) -> None:
+    def _run(self, run: HandlerRun) -> None:
         self._ended.append(attempt(run, now=self._clock))
-        self._one_thread_more(-1)
+        self._count_thread(-1)
         self._wake()
 
-    def _one_thread_more(self, more: int) -> None:
-        with self._counting:
-            self._threads_alive += more
+    def _count_thread(self, change: int) -> None:
+        with self._count_lock:
+            self._threads_alive += change
             if self._threads_alive:
                 self.quiet.clear()
             else:
@@ -197,6 +207,6 @@ class Dispatcher:
 
 
 def _for_handler(event: Event, taken: Taken) -> Event:
-    """The event with a key of this handler's own; rows know facts by their fingerprint."""
+    """Return the event with a key for this handler, derived from the event's fingerprint."""
     key = hashlib.sha256(f"{event.key} {taken.handler}".encode()).hexdigest()[:32]
     return dataclasses.replace(event, key=key, extra=immutabledict(copy.deepcopy(dict(event.extra))))

@@ -1,4 +1,4 @@
-"""The turns that keep watch: that we are there, and that what is found by reading was told by somebody."""
+"""Periodic turns: the heartbeat of this process, and housekeeping (missed events, old counters)."""
 
 import os
 import secrets
@@ -13,43 +13,41 @@ from app.types import Clock
 
 log = structlog.get_logger()
 
-NOTED = 500  # missed facts written down in one transaction
-ANALYZE_EVERY = timedelta(minutes=10)
+MISSED_PER_TURN = 500  # missed events recorded in one transaction
+ANALYZE_INTERVAL = timedelta(minutes=10)
 
 
 class Presence:
-    """This process, as the others see it. Its name is the same for all its life, and no other process has it."""
+    """Shows other processes that this one is alive. `name` is unique and stays the same for the life of the process."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self.name = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(4)}"
         self._database = database
         self._clock = clock
         self._started_at: datetime | None = None
-        self._takes_callbacks = False
+        self._is_receiver = False
 
     def open_door(self) -> None:
-        """Say that this process takes callbacks."""
-        self._takes_callbacks = True
+        """Mark this process as one that receives callbacks."""
+        self._is_receiver = True
 
     def beat(self) -> None:
-        """Say that we are there."""
+        """Record a sign of life."""
         now = self._clock()
         self._started_at = self._started_at or now
         with self._database.write() as connection:
-            outages.beat(
-                connection, self.name, takes_callbacks=self._takes_callbacks, started_at=self._started_at, now=now
-            )
+            outages.beat(connection, self.name, takes_callbacks=self._is_receiver, started_at=self._started_at, now=now)
 
     def say_goodbye(self) -> None:
-        """Say that we end, so that nobody waits for us."""
+        """Record that this process ends, so that others take over its work at once."""
         with self._database.write() as connection:
             outages.say_goodbye(connection, self.name, now=self._clock())
 
 
 class Watch:
-    """Writes down what was missed, once the time of grace is over, and forgets minutes of callbacks.
+    """Records events that callbacks missed for longer than `grace`, and deletes old callback counters.
 
-    Now and then it has SQLite look at its tables.
+    On SQLite it also refreshes the planner's statistics.
     """
 
     def __init__(self, database: Database, *, clock: Clock, grace: timedelta) -> None:
@@ -59,14 +57,14 @@ class Watch:
         self._analyzed_at: datetime | None = None
 
     def turn(self) -> bool:
-        """Write down some. Returns whether there may be more."""
+        """Record some missed events. Returns whether there may be more."""
         now = self._clock()
-        if self._analyzed_at is None or now - self._analyzed_at >= ANALYZE_EVERY:
+        if self._analyzed_at is None or now - self._analyzed_at >= ANALYZE_INTERVAL:
             self._database.analyze()
             self._analyzed_at = now
         with self._database.write() as connection:
-            noted = missed.note(connection, now=now, grace=self._grace, limit=NOTED)
+            recorded = missed.note(connection, now=now, grace=self._grace, limit=MISSED_PER_TURN)
             counters.delete_old_minutes(connection, now=now)
-        if noted:
-            log.warning("callbacks.missed", facts=noted)
-        return noted == NOTED
+        if recorded:
+            log.warning("callbacks.missed", facts=recorded)
+        return recorded == MISSED_PER_TURN

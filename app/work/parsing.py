@@ -1,4 +1,4 @@
-"""Journal rows, read: what each of them says."""
+"""Parse journal rows: what each callback or snapshot claims, and when."""
 
 import json
 from dataclasses import dataclass
@@ -15,31 +15,31 @@ from app.types import iso
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A journal row, read: a callback, a reading of a package, or (with neither) that it is there no more."""
+class ParsedEntry:
+    """A parsed journal row: a callback, a snapshot of a package, or (with neither) a package that no longer exists."""
 
     id: int
     received_at: datetime
     package_id: str
     callback: Callback | None = None
-    reading: PackageReading | None = None
+    snapshot: PackageReading | None = None
     read_at: datetime | None = None
     answered_at: datetime | None = None
     tells: str | None = None
 
     @property
     def claims(self) -> list[Claim]:
-        """What it claims."""
+        """The claims of this row."""
         if self.callback:
             return claims.told_by(self.callback, received_at=self.received_at)
         assert self.read_at
-        if self.reading is None:
+        if self.snapshot is None:
             return [Claim(PACKAGE, "deleted", True, iso(self.read_at), "snapshot")]  # noqa: FBT003
-        return claims.shown_by(self.reading, at=self.read_at)
+        return claims.shown_by(self.snapshot, at=self.read_at)
 
     @property
     def happened_at(self) -> datetime:
-        """OneSpan's time of what it claims."""
+        """OneSpan's time of the claims."""
         if self.callback:
             return claims.dated(self.callback, received_at=self.received_at)
         assert self.read_at
@@ -47,29 +47,29 @@ class Told:
 
     @property
     def cause(self) -> Cause:
-        """How the history names it."""
+        """The cause that changes by this row are recorded with."""
         return Cause("callback" if self.callback else "snapshot", self.id)
 
 
-def read(row: Any) -> Told:
-    """Read a journal row again, from its raw bytes."""
+def parse(row: Any) -> ParsedEntry:
+    """Parse a journal row from its raw bytes."""
     if row.kind == "callback":
         callback = read_callback(row.body)
-        return Told(row.id, row.received_at, callback.package_id, callback=callback)
+        return ParsedEntry(row.id, row.received_at, callback.package_id, callback=callback)
     answered_at = row.answered_at or row.read_at
     if row.kind == "absence":
-        return Told(row.id, row.received_at, row.package_id, read_at=row.read_at, answered_at=answered_at)
-    shown = read_package(json.loads(row.body))
-    read_at, answered_at = _looked(shown, row.read_at, answered_at)
-    return Told(row.id, row.received_at, shown.id, None, shown, read_at, answered_at, row.tells)
+        return ParsedEntry(row.id, row.received_at, row.package_id, read_at=row.read_at, answered_at=answered_at)
+    snapshot = read_package(json.loads(row.body))
+    read_at, answered_at = _time_of_reading(snapshot, row.read_at, answered_at)
+    return ParsedEntry(row.id, row.received_at, snapshot.id, None, snapshot, read_at, answered_at, row.tells)
 
 
-def _looked(shown: PackageReading, read_at: datetime, answered_at: datetime) -> tuple[datetime, datetime]:
-    """Between which times OneSpan looked. A package that it shows as it was changed it did not look at before that.
+def _time_of_reading(snapshot: PackageReading, read_at: datetime, answered_at: datetime) -> tuple[datetime, datetime]:
+    """Return the earliest and the latest time at which OneSpan read the package; not before its own `updated`.
 
-    The header may be of another clock; it is not believed to be behind by more than `CLOCKS_DIFFER`.
+    The `Date` header may come from another clock. An `updated` more than `CLOCKS_DIFFER` after it is ignored.
     """
-    changed = datetime.fromisoformat(shown.updated) if shown.updated else read_at
+    changed = datetime.fromisoformat(snapshot.updated) if snapshot.updated else read_at
     if changed > answered_at + CLOCKS_DIFFER:
         changed = read_at
     return max(read_at, changed), max(answered_at, changed)

@@ -1,4 +1,4 @@
-"""Derive the picture again from the journal, to check it or to mend it."""
+"""Derive the status store again from the journal, to check or to repair it."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -15,15 +15,15 @@ from app.store.counters import PackageKind
 from app.store.db import Database, take_pen
 from app.store.packages import Cause, NewChange
 from app.types import Clock
-from app.work.parsing import read
+from app.work.parsing import parse
 
-PERSONAL = ("sender", "signers")
+PERSONAL = ("sender", "signers")  # attributes whose values name persons
 CHUNK = 200  # packages in one transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One attribute of the stored picture that is not what the journal says."""
+    """One stored attribute that differs from the value derived from the journal."""
 
     package_id: str
     subject: str
@@ -35,11 +35,10 @@ class Difference:
 def rebuild(
     database: Database, *, clock: Clock, write: bool, progress: Callable[[int], None] = lambda _: None
 ) -> Iterator[Difference]:
-    """Derive every package anew and tell where the stored picture differs; with `write` mend it too.
+    """Derive every package from the journal and yield what differs from the status store; with `write`, repair it.
 
-    Goes by chunks of packages, so memory stays bounded and the digest is held up for a moment at a time only; then
-    looks whether as many packages of each kind are counted as there are.
-    `progress` is told how many packages each chunk had. What still waits to be digested is left to the digest.
+    Works in chunks of packages, so memory is bounded and the digest waits only briefly. At the end it checks the
+    package counters. `progress` gets the number of packages of each chunk. Pending rows are left to the digest.
     """
     last = ""
     while True:
@@ -47,16 +46,16 @@ def rebuild(
             if write:
                 take_pen(connection)
             ids = _ids_after(connection, last)
-            found = list(_chunk(connection, ids, clock=clock, write=write))
+            found = list(_rebuild_chunk(connection, ids, clock=clock, write=write))
             if not ids:
-                yield from _counted(connection, write=write)
+                yield from _check_counters(connection, write=write)
                 return
         yield from found
         progress(len(ids))
         last = ids[-1]
 
 
-def _counted(connection: Connection, *, write: bool) -> Iterator[Difference]:
+def _check_counters(connection: Connection, *, write: bool) -> Iterator[Difference]:
     stored, derived = counters.count_packages(connection), packages.count_kinds(connection)
     if write and stored != derived:
         counters.replace_packages(connection, derived)
@@ -71,52 +70,51 @@ def _name(kind: PackageKind) -> str:
 
 
 def _ids_after(connection: Connection, last: str) -> list[str]:
-    """The next ids of packages that the journal speaks of, or that are stored."""
-    told = journal.packages_after(connection, last, limit=CHUNK)
+    """Return the next package ids of the journal and the status store."""
+    journaled = journal.packages_after(connection, last, limit=CHUNK)
     stored = packages.packages_after(connection, last, limit=CHUNK)
-    return sorted({*told, *stored}, key=str.encode)[:CHUNK]  # as the databases sort them: by their bytes
+    return sorted({*journaled, *stored}, key=str.encode)[:CHUNK]  # the databases sort ids by their bytes
 
 
-def _chunk(connection: Connection, ids: list[str], *, clock: Clock, write: bool) -> Iterator[Difference]:
+def _rebuild_chunk(connection: Connection, ids: list[str], *, clock: Clock, write: bool) -> Iterator[Difference]:
     states = _states(connection, ids)
-    derived = {one: derive(one, state) for one, state in states.items() if state}
-    stored = {one: _without_parked(package) for one, package in queries.packages(connection, ids).items()}
-    now = clock()
+    derived = {key: derive(key, state) for key, state in states.items() if state}
+    stored = {key: _without_parked(package) for key, package in queries.packages(connection, ids).items()}
+    now, cause = clock(), Cause("rebuild", "journal")
     changes = [
         change
-        for one, package in derived.items()
-        for change in packages.differences(stored.get(one), package, happened_at=now, cause=Cause("rebuild", "journal"))
+        for key, package in derived.items()
+        for change in packages.differences(stored.get(key), package, happened_at=now, cause=cause)
     ]
-    claimed = packages.states(connection, ids)
-    of_no_cause = stored.keys() - derived.keys()
-    told_otherwise = {one for one in derived if _plain(claimed.get(one)) != _plain(states[one])}
-    entries = packages.list_entries(connection, ids)
-    misplaced = {one for one, package in derived.items() if entries.get(one) != packages.list_entry(package)}
-    differing = told_otherwise | misplaced | {one for one, package in derived.items() if stored.get(one) != package}
+    stored_states, entries = packages.states(connection, ids), packages.list_entries(connection, ids)
+    surplus = stored.keys() - derived.keys()
+    other_claims = {key for key in derived if _plain(stored_states.get(key)) != _plain(states[key])}
+    misplaced = {key for key, package in derived.items() if entries.get(key) != packages.list_entry(package)}
+    differing = other_claims | misplaced | {key for key, package in derived.items() if stored.get(key) != package}
     if write:
-        packages.paint(connection, {one: (states[one], derived[one]) for one in differing}, stored)
+        packages.paint(connection, {key: (states[key], derived[key]) for key in differing}, stored)
         packages.record(connection, changes, now=now)
-        packages.erase(connection, sorted(of_no_cause))
+        packages.erase(connection, sorted(surplus))
     yield from map(_difference, changes)
-    for one in sorted(differing - {change.package_id for change in changes}):
-        yield Difference(one, "package", *_details(stored.get(one), derived[one], is_misplaced=one in misplaced))
-    for one in sorted(of_no_cause):
-        yield Difference(one, "package", "row", "stored", "of no cause")
+    for key in sorted(differing - {change.package_id for change in changes}):
+        yield Difference(key, "package", *_details(stored.get(key), derived[key], is_misplaced=key in misplaced))
+    for key in sorted(surplus):
+        yield Difference(key, "package", "row", "stored", "not in the journal")
 
 
 def _states(connection: Connection, ids: Iterable[str]) -> dict[str, State]:
-    """What the journal's digested rows claim of these packages, each fact once."""
+    """Merge the claims of these packages' digested journal rows, each event once."""
     states: dict[str, State] = {}
     seen: set[int] = set()
     for row in journal.of_packages(connection, ids):
-        told = read(row)
+        entry = parse(row)
         if row.event_id is not None:
             if row.event_id in seen:
                 continue
             seen.add(row.event_id)
-            if row.source == "callback":  # commits may have passed each other
-                told = replace(told, received_at=row.first_received_at)
-        states[told.package_id] = claims.merge(states.get(told.package_id, {}), told.claims)
+            if row.source == "callback":  # rows may be committed out of order
+                entry = replace(entry, received_at=row.first_received_at)
+        states[entry.package_id] = claims.merge(states.get(entry.package_id, {}), entry.claims)
     return states
 
 
@@ -134,12 +132,12 @@ def _plain(state: State | None) -> str:
 
 
 def _details(stored: Package | None, derived: Package, *, is_misplaced: bool) -> tuple[str, str, str]:
-    """What differs, as it is stored and as it is derived; persons only by the field's name."""
+    """Describe what differs: attributes, stored values, derived values. Values that name persons are left out."""
     if stored == derived and is_misplaced:
-        return "place in lists", "as stored", "as the package has it"
+        return "list entry", "as stored", "as derived"
     if stored == derived:
-        return "claims", "as stored", "as the journal has them"
-    names = [one.name for one in fields(Package) if getattr(stored, one.name, None) != getattr(derived, one.name)]
+        return "claims", "as stored", "as derived"
+    names = [item.name for item in fields(Package) if getattr(stored, item.name, None) != getattr(derived, item.name)]
     was, is_ = (
         " ".join(name if name in PERSONAL else f"{name}={getattr(package, name, None)}" for name in names)
         for package in (stored, derived)

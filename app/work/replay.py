@@ -1,4 +1,4 @@
-"""Make runs of the past due again, or due for the first time, many at once."""
+"""Make many dispatches due: again, or for the first time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,31 +15,31 @@ from app.store.dispatch_filter import Choice
 CHUNK = 500  # rows in one transaction
 
 
-class Work(Protocol):
-    """A choice of runs that can be counted and made due chunk by chunk."""
+class Selection(Protocol):
+    """Runs to make due: can be counted, and made due in chunks."""
 
     def count(self, connection: Connection) -> int:
-        """How many there are."""
+        """Return the number of runs."""
         ...
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
-        """Make the next ones due: how many, and where to go on; None at the end."""
+        """Make the next runs due. Returns their number and the id to continue `after`, None at the end."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Again(Work):
-    """Runs that are in the ledger already; `by` is who wants them again."""
+class ExistingDispatches(Selection):
+    """Existing dispatches. `by` is the person who replays them."""
 
     choice: Choice
     by: str
 
     def count(self, connection: Connection) -> int:
-        """How many there are."""
+        """Return the number of runs."""
         return dispatch_filter.count(connection, self.choice)
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
-        """Make the next ones due."""
+        """Make the next runs due."""
         ids = dispatch_filter.next_chosen(connection, self.choice, after=after, limit=CHUNK)
         made, changes = dispatches.replay_all(connection, ids, by=self.by, now=now)
         packages.record(connection, changes, now=now)
@@ -47,22 +47,22 @@ class Again(Work):
 
 
 @dataclass(frozen=True, slots=True)
-class Missing(Work):
-    """Runs of one handler for events that it was never told of: it is newer than they are."""
+class MissingDispatches(Selection):
+    """Missing dispatches of one handler, for events older than the handler."""
 
     choice: Choice
     handlers: Handlers
     by: str
 
     def count(self, connection: Connection) -> int:
-        """How many there are."""
+        """Return the number of runs."""
         return dispatch_filter.count_never_told(connection, self.choice, names=self._names())
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
-        """Make the next ones due."""
+        """Make the next runs due."""
         handler = self.choice.handler
         assert handler
-        take_pen(connection)  # so that of two who look at once one makes them due
+        take_pen(connection)  # so that of two concurrent replays only one inserts them
         events = dispatch_filter.never_told(connection, self.choice, names=self._names(), after=after, limit=CHUNK)
         dispatches.oblige(connection, ((event, package, handler) for event, package in events), now=now)
         begun = [dispatches.begun(package, handler, old=None, by=self.by, now=now) for _, package in events]
@@ -74,13 +74,15 @@ class Missing(Work):
         return self.handlers.names_wanted_by(self.choice.handler)
 
 
-def replay(database: Database, work: Work, *, now: datetime, progress: Callable[[int], None] = lambda _: None) -> int:
-    """Do all of it, in chunks, so that nobody waits long for us. Returns how many runs are due because of it."""
-    made, place = 0, 0
+def replay(
+    database: Database, selection: Selection, *, now: datetime, progress: Callable[[int], None] = lambda _: None
+) -> int:
+    """Make all selected runs due, in one short transaction per chunk. Returns the number of runs made due."""
+    made, after = 0, 0
     while True:
         with database.write() as connection:
-            count, next_place = work.chunk(connection, after=place, now=now)
-        if next_place is None:
+            count, last = selection.chunk(connection, after=after, now=now)
+        if last is None:
             return made
-        made, place = made + count, next_place
+        made, after = made + count, last
         progress(count)

@@ -1,7 +1,7 @@
-"""The way of a run: the folders of OneSpan's list it goes through, leg by leg. Pure.
+"""The plan of a reconcile run: the folders of OneSpan's list that it reads, one after the other. Pure.
 
-A folder that is refused us is left out, and is then behind the others: until it is shown to its end, each run is to
-see all of it that was updated since the first one that had to leave it out.
+A folder that OneSpan refuses is left out and noted as behind. Until a run has read it to its end, each run reads
+everything in it that was updated since the first run that left it out.
 """
 
 from collections.abc import Mapping
@@ -16,28 +16,28 @@ from app.types import iso
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One folder to walk through, in the run's window; or all its ids."""
+    """One folder to read, in the window of the run; with `ids_only`, the ids of all its packages."""
 
-    folder: Mapping[str, str]
+    query: Mapping[str, str]
     ids_only: bool = False
 
     @property
     def name(self) -> str:
-        """What people call it."""
-        what = "templates" if "type" in self.folder else "packages"
-        return f"{what} in the trash" if "query" in self.folder else what
+        """Its name in messages."""
+        what = "templates" if "type" in self.query else "packages"
+        return f"{what} in the trash" if "query" in self.query else what
 
 
-WINDOWS = tuple(Leg(folder) for folder in FOLDERS)
+WINDOWS = tuple(Leg(query) for query in FOLDERS)
 LEGS: Mapping[str, tuple[Leg, ...]] = {
     RECONCILE: WINDOWS,
-    SWEEP: (*WINDOWS, *(Leg(folder, ids_only=True) for folder in FOLDERS)),
-    BACKFILL: WINDOWS,  # its window goes back to the beginning
+    SWEEP: (*WINDOWS, *(Leg(query, ids_only=True) for query in FOLDERS)),
+    BACKFILL: WINDOWS,  # its window has no beginning
 }
 
 
 def leg_of(run: TakenRun) -> Leg | None:
-    """Where it is; None where it is through all."""
+    """Return the folder that the run is reading; None after the last one."""
     legs = LEGS[run.kind]
     return legs[run.progress.leg] if run.progress.leg < len(legs) else None
 
@@ -48,27 +48,27 @@ def pass_of(run: TakenRun) -> ListPass:
 
 
 def since_of(run: TakenRun, leg: Leg) -> datetime | None:
-    """From when on this leg is to show what was updated; None: all."""
-    if leg.ids_only or run.since is None or is_new(run, leg):
+    """Return the beginning of the window for a folder; None reads all of it."""
+    if leg.ids_only or run.since is None or is_unread(run, leg):
         return None
     return min(run.since, datetime.fromisoformat(run.progress.behind.get(leg.name) or iso(run.since)))
 
 
-def is_new(run: TakenRun, leg: Leg) -> bool:
-    """Whether no run was ever shown this folder to its end."""
+def is_unread(run: TakenRun, leg: Leg) -> bool:
+    """Return whether no run has read this folder to its end yet."""
     return run.progress.behind.get(leg.name, "") is None
 
 
-def after(here: Progress, leg: Leg, page: ListPage) -> Progress:
-    """Where it goes on when a leg's folder was shown to its end, with this page."""
-    behind = {one: at for one, at in here.behind.items() if leg.ids_only or one != leg.name}
+def next_folder(here: Progress, leg: Leg, page: ListPage) -> Progress:
+    """Return the progress after the last page of a folder: the next folder."""
+    behind = {name: since for name, since in here.behind.items() if leg.ids_only or name != leg.name}
     return _next(replace(here, behind=behind), largest=page.rows)
 
 
-def without(here: Progress, leg: Leg, why: str, *, since: datetime | None) -> Progress:
-    """Where it goes on when a leg's folder is refused us, which was shown to its end until then (None: never)."""
+def skip_folder(here: Progress, leg: Leg, reason: str, *, since: datetime | None) -> Progress:
+    """Return the progress without a folder that OneSpan refuses, last read to its end at `since` (None: never)."""
     behind = {} if leg.ids_only else {leg.name: iso(since) if since else None}
-    left_out = (*here.left_out, f"{leg.name} ({why})")
+    left_out = (*here.left_out, f"{leg.name} ({reason})")
     return _next(replace(here, left_out=left_out, behind={**behind, **here.behind}))
 
 

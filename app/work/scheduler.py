@@ -1,6 +1,6 @@
-"""Which slow turn is offered how often. Whether it is due, the database decides.
+"""Call periodic turns in the background. The database decides whether a turn has work.
 
-APScheduler's intervals begin anew with every process, so nothing may depend on them but how soon we look.
+APScheduler starts its intervals again in every process, so only the delay of a turn may depend on them.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ log = structlog.get_logger()
 
 
 class Scheduler:
-    """Offers turns in the background. `turns` are (name, how often, what)."""
+    """Calls turns in the background. Each of `turns` is (name, interval, function)."""
 
     def __init__(self, *turns: tuple[str, timedelta, Callable[[], object]]) -> None:
         self._turns = turns
         self._scheduler: BackgroundScheduler | None = None
 
     def start(self) -> None:
-        """Begin offering."""
+        """Start the background thread."""
         self._scheduler = BackgroundScheduler(
             daemon=True, timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
@@ -33,7 +33,7 @@ class Scheduler:
         self._scheduler.start()
 
     def stop(self) -> None:
-        """End, after the turns under way."""
+        """Stop, after the running turns have ended."""
         if self._scheduler is not None:
             self._scheduler.shutdown(wait=True)
             self._scheduler = None

@@ -1,4 +1,4 @@
-"""From a reading to what it found: facts that no callback told, as events."""
+"""Derive events from a snapshot: what happened that no callback reported."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,71 +11,80 @@ from app.onespan.packages import PackageReading
 from app.store.events import NewEvent
 from app.types import iso
 
-NOTHING, ALL = "nothing", "all"  # what a reading that an import made is to tell
+# Which events the snapshot of an import may report; other snapshots report new events.
+EMIT_NONE, EMIT_ALL = "nothing", "all"
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """One reading of a package: what it showed, and between which times of OneSpan's clock it was made."""
+class DatedSnapshot:
+    """A snapshot and when it was taken: OneSpan read the package between `read_at` and `answered_at`."""
 
     journal_id: int
     received_at: datetime
     read_at: datetime
     answered_at: datetime
-    shown: PackageReading
+    package: PackageReading
     tells: str | None = None
 
 
-def may_tell(shown: PackageReading, tells: str | None, *, began_at: datetime) -> bool:
-    """Whether a reading may tell anything: one that is to tell nothing does of a package newer than our listening."""
-    return shown.whole and (tells != NOTHING or _is_new(shown, iso(began_at)))
+def may_emit(package: PackageReading, tells: str | None, *, began_at: datetime) -> bool:
+    """Return whether a snapshot may report events.
+
+    One with `EMIT_NONE` reports only about packages created after `began_at`, when this service began to receive.
+    """
+    return package.whole and (tells != EMIT_NONE or _is_newer(package, iso(began_at)))
 
 
 def found_by(
-    reading: Reading, *, before: Reading | None, told: Iterable[ToldEvent], began_at: datetime | None
+    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[ToldEvent], began_at: datetime | None
 ) -> list[NewEvent]:
-    """What happened since the reading before and was not told, as events.
+    """Return the events since the snapshot `before` that were not reported.
 
-    `began_at` is when we began to listen: what happened before then was nobody's to tell us, and of a package that
-    is older than that a first reading finds only what it shows the time of. A reading that is to tell all there is has
-    no reading before, and no time before we listened.
+    `began_at` is when this service began to receive callbacks. Earlier events are left out; and the first snapshot of
+    a package older than that reports only events whose time it shows. With `EMIT_ALL` both are None.
     """
-    if before and before.read_at >= reading.read_at:
+    if before and before.read_at >= snapshot.read_at:
         return []
     after, began = iso(before.read_at) if before else EPOCH, iso(began_at) if began_at else EPOCH
-    seen, until = iso(reading.read_at), iso(reading.answered_at)
-    found = findings(before.shown if before else None, reading.shown, after=after, seen=seen, until=until, told=told)
-    ours = [one for one in found if one.at > began and (before or _is_new(reading.shown, began) or one.dated)]
-    return [_event(one, place, reading) for place, one in enumerate(ours)]
-
-
-def gone(reading: Reading, *, before: Reading | None, told: Iterable[ToldEvent]) -> list[NewEvent]:
-    """The deletion that an absence found, where nobody told of it."""
-    after, until = iso(before.read_at) if before else EPOCH, iso(reading.answered_at)
-    if any(one.name == "PACKAGE_DELETE" for one in told) or (before and before.read_at >= reading.read_at):
-        return []
-    return [_event(Finding("PACKAGE_DELETE", after, until, iso(reading.read_at)), 0, reading)]
-
-
-def _is_new(shown: PackageReading, began: str) -> bool:
-    return bool(shown.created) and str(shown.created) > began
-
-
-def _event(one: Finding, place: int, reading: Reading) -> NewEvent:
-    said = Callback(
-        name=one.name,
-        package_id=reading.shown.id,
-        session_user=one.signer_id,
-        document_id=one.document_id,
-        message=one.message,
-        happened_at=datetime.fromisoformat(one.at),
-        extra=dict(one.extra),
+    seen, until = iso(snapshot.read_at), iso(snapshot.answered_at)
+    found = findings(
+        before.package if before else None, snapshot.package, after=after, seen=seen, until=until, told=known
     )
-    after = datetime.fromisoformat(one.after) if one.after != EPOCH else None
+    all_of_it = before is not None or _is_newer(snapshot.package, began)
+    new = [finding for finding in found if finding.at > began and (all_of_it or finding.dated)]
+    return [_event(finding, number, snapshot) for number, finding in enumerate(new)]
+
+
+def unreported_deletion(
+    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[ToldEvent]
+) -> list[NewEvent]:
+    """Return the deletion of a package that OneSpan no longer has, unless it was reported."""
+    after, until = iso(before.read_at) if before else EPOCH, iso(snapshot.answered_at)
+    is_known = any(event.name == "PACKAGE_DELETE" for event in known)
+    if is_known or (before and before.read_at >= snapshot.read_at):
+        return []
+    return [_event(Finding("PACKAGE_DELETE", after, until, iso(snapshot.read_at)), 0, snapshot)]
+
+
+def _is_newer(package: PackageReading, began: str) -> bool:
+    return bool(package.created) and str(package.created) > began
+
+
+def _event(finding: Finding, number: int, snapshot: DatedSnapshot) -> NewEvent:
+    callback = Callback(
+        name=finding.name,
+        package_id=snapshot.package.id,
+        session_user=finding.signer_id,
+        document_id=finding.document_id,
+        message=finding.message,
+        happened_at=datetime.fromisoformat(finding.at),
+        extra=dict(finding.extra),
+    )
+    after = datetime.fromisoformat(finding.after) if finding.after != EPOCH else None
     return NewEvent(
-        fingerprint=f"found by {reading.journal_id}, {place}",
-        callback=said,
-        happened_at=datetime.fromisoformat(one.at),
-        received_at=reading.received_at,
-        found=(after, datetime.fromisoformat(one.until)),
+        fingerprint=f"found by {snapshot.journal_id}, {number}",
+        callback=callback,
+        happened_at=datetime.fromisoformat(finding.at),
+        received_at=snapshot.received_at,
+        found=(after, datetime.fromisoformat(finding.until)),
     )

@@ -1,4 +1,4 @@
-"""From an answer of OneSpan to the journal: dated so that it claims no more than was seen."""
+"""Turn OneSpan's answers into journal entries, dated so that they claim no more than OneSpan showed."""
 
 import json
 from collections.abc import Mapping
@@ -27,67 +27,67 @@ from app.store import journal, list_state
 from app.store.journal import Entry
 from app.types import iso
 
-SETTLE = timedelta(minutes=10)  # how late OneSpan's list may be in showing a change
-# How long we wait after the first, second, ... failure; then always as long as the last.
+LIST_LAG = timedelta(minutes=10)  # how late a change may appear in OneSpan's list
+# Delays after the first, second, ... failure; later failures have the last one.
 WAITS = (
     timedelta(seconds=10),
     timedelta(minutes=1),
     timedelta(minutes=5),
     timedelta(minutes=30),
 )
-LONGEST = timedelta(hours=6)  # that OneSpan may make us wait
+LONGEST_DELAY = timedelta(hours=6)  # the most that OneSpan's Retry-After can ask for
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
-    """What it means that a package could not be read.
+class FailureRule:
+    """How to treat one kind of error of a fetch.
 
-    From the try on that has the number `alone` it is about this package and no other, so that no run waits for it;
-    None: never. How long we wait after each try stands in `waits`; after the last of them it is believed that the
-    package is not for us. None: as long as after anything else, without end. `unseen` is that for a package which
-    these credentials have never seen.
+    From attempt number `package_only_from` on, the error concerns this package only, and reconcile runs do not wait
+    for it (None: never). `delays` are the delays after each attempt; after the last one the package counts as refused.
+    None: retry without end, with the usual delays. `delays_if_unseen` replaces `delays` for a package that these
+    credentials have never seen.
     """
 
-    alone: int | None
-    waits: tuple[timedelta, ...] | None = None
-    unseen: tuple[timedelta, ...] | None = None
+    package_only_from: int | None
+    delays: tuple[timedelta, ...] | None = None
+    delays_if_unseen: tuple[timedelta, ...] | None = None
 
 
-ANYTHING_ELSE = Meaning(alone=len(WAITS))  # it may be all of OneSpan, or this package alone
-DENIALS = (*WAITS, *(timedelta(days=1),) * 10)
-MEANINGS: Mapping[type[OneSpanError], Meaning] = {
-    UnreadableAnswer: Meaning(alone=1),
-    NotPermitted: Meaning(alone=1, waits=DENIALS, unseen=()),
-    RefusedByOneSpan: Meaning(alone=1, waits=DENIALS, unseen=()),
-    NotThere: Meaning(alone=1, waits=(), unseen=WAITS[:2]),  # it may be too new to be there
-    KeyRefused: Meaning(alone=None),
-    UnsendableRequest: Meaning(alone=None),
-    Throttled: Meaning(alone=None),
-    NoOneSpan: Meaning(alone=None),
+OTHER_ERRORS = FailureRule(package_only_from=len(WAITS))  # may concern all of OneSpan, or this package only
+REFUSAL_DELAYS = (*WAITS, *(timedelta(days=1),) * 10)
+FAILURE_RULES: Mapping[type[OneSpanError], FailureRule] = {
+    UnreadableAnswer: FailureRule(package_only_from=1),
+    NotPermitted: FailureRule(package_only_from=1, delays=REFUSAL_DELAYS, delays_if_unseen=()),
+    RefusedByOneSpan: FailureRule(package_only_from=1, delays=REFUSAL_DELAYS, delays_if_unseen=()),
+    NotThere: FailureRule(package_only_from=1, delays=(), delays_if_unseen=WAITS[:2]),  # may be too new
+    KeyRefused: FailureRule(package_only_from=None),
+    UnsendableRequest: FailureRule(package_only_from=None),
+    Throttled: FailureRule(package_only_from=None),
+    NoOneSpan: FailureRule(package_only_from=None),
 }
-# By name: the number of the try from which on an error is about its package alone; None for those not named.
+# By error name: `FailureRule.package_only_from`. The key None holds the value for all other errors.
 ALONE: Mapping[str | None, int | None] = {
-    None: ANYTHING_ELSE.alone,
-    **{error.__name__: meaning.alone for error, meaning in MEANINGS.items()},
+    None: OTHER_ERRORS.package_only_from,
+    **{error.__name__: rule.package_only_from for error, rule in FAILURE_RULES.items()},
 }
 
 
-def meaning_of(problem: OneSpanError) -> Meaning:
-    """What an error means for the package that could not be read."""
-    return MEANINGS.get(type(problem), ANYTHING_ELSE)
+def failure_rule(problem: OneSpanError) -> FailureRule:
+    """Return how to treat an error of a fetch."""
+    return FAILURE_RULES.get(type(problem), OTHER_ERRORS)
 
 
-def wait_after(attempt: int, problem: OneSpanError) -> timedelta:
-    """How long to wait after this attempt, counted from 1, met a problem; OneSpan may ask for more patience."""
-    asked_for = problem.seconds or 0 if isinstance(problem, Throttled) else 0
-    asked = timedelta(seconds=min(asked_for, LONGEST.total_seconds()))
-    return max(WAITS[min(max(attempt, 1), len(WAITS)) - 1], asked)
+def retry_delay(attempt: int, problem: OneSpanError) -> timedelta:
+    """Return the delay after this attempt (the first is 1). OneSpan's `Retry-After` can make it longer."""
+    seconds = problem.seconds or 0 if isinstance(problem, Throttled) else 0
+    retry_after = timedelta(seconds=min(seconds, LONGEST_DELAY.total_seconds()))
+    return max(WAITS[min(max(attempt, 1), len(WAITS)) - 1], retry_after)
 
 
-def entry(
+def snapshot_entry(
     answer: Answer, package_id: str, *, now: datetime, key: str | None, kind: str = "snapshot", tells: str | None = None
 ) -> Entry:
-    """What a package's own answer shows, or that it is there no more."""
+    """Create the entry for OneSpan's answer about one package: a snapshot or an absence."""
     return Entry(
         kind,
         now,
@@ -100,59 +100,59 @@ def entry(
     )
 
 
-def listed(answer: Answer, item: Item, *, now: datetime, key: str | None, tells: str | None) -> Entry:
-    """What a row of the list shows of its package."""
+def listed_entry(answer: Answer, item: Item, *, now: datetime, key: str | None, tells: str | None) -> Entry:
+    """Create the entry for a package in OneSpan's list."""
     body = json.dumps(item.shown, separators=(",", ":")).encode()
     at = _listed_at(answer, item.reading.updated)
-    return replace(entry(answer, item.reading.id, now=now, key=key, tells=tells), body=body, read_at=at)
+    return replace(snapshot_entry(answer, item.reading.id, now=now, key=key, tells=tells), body=body, read_at=at)
 
 
-def as_shown(item: Item, state: State) -> PackageReading:
-    """A row of the list as a reading, which is not whole where it has fewer parts than a package has.
+def listed_snapshot(item: Item, state: State) -> PackageReading:
+    """Return a listed package as a snapshot.
 
-    That is, than this one had when it was last seen, or than any that was sent: somebody is to sign something.
+    It is not `whole` if the list shows fewer parts than are stored, or a package that was sent without signatures.
     """
-    reading = item.reading
-    is_whole = reading.whole and not reading.vague and _has_parts(reading) and not _shows_less(reading, state)
-    return replace(reading, whole=is_whole)
+    snapshot = item.reading
+    is_whole = snapshot.whole and not snapshot.vague and _has_parts(snapshot) and not _shows_less(snapshot, state)
+    return replace(snapshot, whole=is_whole)
 
 
-def can_be_believed(reading: PackageReading, state: State, answer: Answer) -> bool:
-    """Whether a row may speak for its package: it is whole, and as new as all that we know of it otherwise.
+def can_be_believed(snapshot: PackageReading, state: State, answer: Answer) -> bool:
+    """Return whether a listed package can be journaled without a fetch: it is whole and as new as the stored claims.
 
-    The list may be late, and then shows what was before a callback, or before a reading.
+    The list may lag, and then shows the package as it was before a callback or a snapshot.
     """
-    updated = reading.updated
-    if updated is None or not reading.whole:
+    updated = snapshot.updated
+    if updated is None or not snapshot.whole:
         return False
     newer_than_read = iso(_listed_at(answer, updated)) > claims.newest(state, "snapshot")
     return updated >= claims.newest(state, "event") and newer_than_read
 
 
-def _has_parts(shown: PackageReading) -> bool:
-    return shown.status == "DRAFT" or any(document.signed for document in shown.documents)
+def _has_parts(snapshot: PackageReading) -> bool:
+    return snapshot.status == "DRAFT" or any(document.signed for document in snapshot.documents)
 
 
-def _shows_less(shown: PackageReading, state: State) -> bool:
-    """Whether there were more people, documents or signatures to give: the row is cut short, or they are gone."""
+def _shows_less(snapshot: PackageReading, state: State) -> bool:
+    """Return whether more signers, documents or signatures are stored: the list is incomplete, or they were removed."""
     seats, documents = (claims.shown_last(state, claims.PACKAGE, part) or [] for part in ("seats", "documents"))
-    people, taken = sum(signer != role for signer, role in seats), sum(seat.taken for seat in shown.seats)
-    if len(seats) > len(shown.seats) or people > taken or len(documents) > len(shown.documents):
+    people, taken = sum(signer != role for signer, role in seats), sum(seat.taken for seat in snapshot.seats)
+    if len(seats) > len(snapshot.seats) or people > taken or len(documents) > len(snapshot.documents):
         return True
-    for document in shown.documents:
-        asked = claims.asked_to_sign(state, document.id)
-        if not {role for signer, role in seats if signer in asked} <= set(document.signed or ()):
+    for document in snapshot.documents:
+        signers = claims.asked_to_sign(state, document.id)
+        if not {role for signer, role in seats if signer in signers} <= set(document.signed or ()):
             return True
     return False
 
 
 def was_read(connection: Connection, package_id: str, *, key: str | None) -> bool:
-    """Whether these very credentials have read this package, or saw it in the list: only then a 404 is a deletion."""
+    """Return whether the credentials `key` have seen this package: only then does a 404 mean that it was deleted."""
     last = journal.last_reading(connection, package_id)
     return (last is not None and last.key == key) or list_state.was_seen(connection, package_id, key=key)
 
 
 def _listed_at(answer: Answer, updated: str | None) -> datetime:
-    """From when on a row surely holds: the list may be late, but a row is not older than its own `updated`."""
-    settled = answer.read_at - SETTLE
+    """Return the date of a listed package: `LIST_LAG` before the answer, but not before its own `updated`."""
+    settled = answer.read_at - LIST_LAG
     return min(answer.read_at, max(settled, datetime.fromisoformat(updated) if updated else settled))

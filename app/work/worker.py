@@ -1,4 +1,4 @@
-"""The worker: threads that take turns until told to stop."""
+"""The worker: one thread for each kind of turn."""
 
 import threading
 import time
@@ -18,52 +18,54 @@ from app.work.scheduler import Scheduler
 
 log = structlog.get_logger()
 
-POLL = 0.5  # seconds between two looks for work that nobody woke us for: other processes' callbacks, retries
-OFFERED = 60.0  # the same for what the scheduler offers by itself
-BACK_OFF = 2.0  # seconds of rest after a turn that failed
+POLL_SECONDS = 0.5  # between two turns without a wakeup: finds the callbacks of other processes, and retries
+RECONCILE_POLL_SECONDS = 60.0  # longer, because the scheduler wakes this turn
+BACKOFF_SECONDS = 2.0  # pause after a turn that failed
 
 
-class Pump:
-    """A thread that takes one kind of turn for as long as there is work, then waits for its bell."""
+class TurnThread:
+    """A thread that takes one kind of turn while there is work, then waits for a wakeup."""
 
-    def __init__(self, name: str, turn: Callable[[], bool], bell: threading.Event, *, poll: float = POLL) -> None:
+    def __init__(
+        self, name: str, turn: Callable[[], bool], wakeup: threading.Event, *, poll: float = POLL_SECONDS
+    ) -> None:
         self._poll = poll
         self._name = name
         self._turn = turn
-        self._bell = bell
+        self._wakeup = wakeup
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._pump, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._take_turns, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, *, timeout: float) -> None:
-        """End after the turn under way."""
+        """Stop after the current turn."""
         self._stopped.set()
-        self._bell.set()
+        self._wakeup.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
-    def _pump(self) -> None:
+    def _take_turns(self) -> None:
         while not self._stopped.is_set():
-            self._bell.clear()
+            self._wakeup.clear()
             try:
                 worked = self._turn()
-            except Exception as error:  # noqa: BLE001  (the next turn may do better; the thread must live)
+            except Exception as error:  # noqa: BLE001  (the thread must live: the next turn may succeed)
                 log.error("turn.failed", turn=self._name, **what_and_where(error))
-                self._stopped.wait(BACK_OFF)
+                self._stopped.wait(BACKOFF_SECONDS)
                 continue
             if not worked:
-                self._bell.wait(self._poll)
+                self._wakeup.wait(self._poll)
 
 
 @dataclass(frozen=True, slots=True)
 class Bells:
-    """Who rings says what there is to do.
+    """Set one to start a turn without waiting for its poll.
 
-    `digesting`: something was journaled; `dispatching`: a dispatch is due, or has ended; `reconciling`: it is time to
-    look whether OneSpan is to be asked.
+    `digesting`: a row was journaled. `dispatching`: a dispatch is due or has ended. `reconciling`: a reconcile run may
+    be due.
     """
 
     digesting: threading.Event = field(default_factory=threading.Event)
@@ -72,7 +74,7 @@ class Bells:
 
 
 class Worker:
-    """All turns of one process: digest, dispatch, refresh, reconcile, and what the scheduler offers."""
+    """All turns of one process: digest, dispatch, fetch, reconcile, and the periodic ones of the scheduler."""
 
     def __init__(
         self,
@@ -88,58 +90,61 @@ class Worker:
         self._dispatcher = dispatcher
         self._scheduler = scheduler
         self._presence = presence
-        self._hasten = reconcile.hasten
-        self._reading = Pump("refresh", refresh.turn, threading.Event())
-        self._reconciling = Pump("reconcile", reconcile.turn, bells.reconciling, poll=OFFERED)
-        self._digesting = Pump("digest", digest.turn, bells.digesting)
-        self._dispatching = Pump("dispatch", dispatcher.turn, bells.dispatching)
+        self._retry_failed = reconcile.hasten
+        self._fetching = TurnThread("fetch", refresh.turn, threading.Event())
+        self._reconciling = TurnThread("reconcile", reconcile.turn, bells.reconciling, poll=RECONCILE_POLL_SECONDS)
+        self._digesting = TurnThread("digest", digest.turn, bells.digesting)
+        self._dispatching = TurnThread("dispatch", dispatcher.turn, bells.dispatching)
         self._started = False
 
     def start(self) -> None:
-        """Begin taking turns. Call it after any fork."""
+        """Start all threads. Call this after a fork."""
         self.start_upkeep()
-        self._try_again()
+        self._retry_now()
         self._digesting.start()
         self._dispatching.start()
-        self._reading.start()
+        self._fetching.start()
         self._reconciling.start()
         log.info("worker.started")
 
     def start_upkeep(self) -> None:
-        """Begin only with what the scheduler offers, in a process that leaves the work to others."""
+        """Start only the scheduler, in a process that leaves the other turns to workers."""
         self._started = True
-        self._greet()
+        self._first_beat()
         self._scheduler.start()
 
-    def _greet(self) -> None:
+    def _first_beat(self) -> None:
         try:
             self._presence.beat()
-        except SQLAlchemyError as error:  # the scheduler says it again
+        except SQLAlchemyError as error:  # the scheduler tries again
             log.error("process.unseen", error=type(error).__name__)
 
-    def _try_again(self) -> None:
-        """What failed may have failed for want of the settings that we begin with."""
+    def _retry_now(self) -> None:
+        """Retry failed requests at once: this process may have other settings."""
         try:
-            self._hasten()
-        except SQLAlchemyError as error:  # then it waits as long as it would have
+            self._retry_failed()
+        except SQLAlchemyError as error:  # then the usual delay applies
             log.error("reconcile.not_hastened", error=type(error).__name__)
 
     def stop(self, *, grace: float) -> None:
-        """Take nothing more, give running handlers `grace` seconds to end, hand back what has not. Once is enough."""
+        """Stop taking work, wait `grace` seconds for running handlers, hand back unfinished runs.
+
+        Does nothing if the worker is not started, or was stopped before.
+        """
         if not self._started:
             return
         self._started = False
         deadline = time.monotonic() + grace
         self._dispatcher.close()
-        for asking in (self._reading, self._reconciling):
-            asking.stop(timeout=1)  # OneSpan may take long; what it was about to tell is asked again
+        for thread in (self._fetching, self._reconciling):
+            thread.stop(timeout=1)  # OneSpan may answer slowly; the request is sent again later
         self._digesting.stop(timeout=grace)
         self._dispatcher.quiet.wait(max(0, deadline - time.monotonic()))
         self._dispatching.stop(timeout=5)
         try:
             handed_back = self._dispatcher.hand_back()
             self._presence.say_goodbye()
-        except SQLAlchemyError as error:  # the leases end by themselves
+        except SQLAlchemyError as error:  # the leases run out
             log.error("worker.stopped", error=type(error).__name__)
         else:
             log.info("worker.stopped", handed_back=handed_back)

@@ -102,9 +102,9 @@ TAMPERED = {
     "DELETE FROM attention": ("attention SIGNER_LOCKED", "None -> True"),
     "UPDATE packages SET signers_total = 7": ("details", "signers_total=7"),
     "UPDATE packages SET status_at = null": ("details", "status_at=None"),
-    "UPDATE packages SET sort_name = 'wrong'": ("place in lists", "'as stored' -> 'as the package has it'"),
-    "UPDATE searches SET text = 'wrong'": ("place in lists", "'as stored' -> 'as the package has it'"),
-    "DELETE FROM searches": ("place in lists", "'as stored' -> 'as the package has it'"),
+    "UPDATE packages SET sort_name = 'wrong'": ("list entry", "'as stored' -> 'as derived'"),
+    "UPDATE searches SET text = 'wrong'": ("list entry", "'as stored' -> 'as derived'"),
+    "DELETE FROM searches": ("list entry", "'as stored' -> 'as derived'"),
 }
 
 
@@ -133,7 +133,7 @@ def test_law_8_rebuild_mends_what_was_tampered_with(service, rebuild, statement)
     mended = rebuild()
 
     assert mended.exit_code == 0
-    assert re.search(r"differences?, mended\.", mended.stdout)
+    assert re.search(r"differences?, repaired\.", mended.stdout)
     assert _picture(service) == before
     assert rebuild("--check").exit_code == 0
 
@@ -233,7 +233,7 @@ def test_law_8_what_is_claimed_is_compared_too(service, rebuild):
     found, mended, clean = rebuild("--check"), rebuild(), rebuild("--check")
 
     assert (found.exit_code, "pkg-1 package claims" in found.output) == (1, True)
-    assert "1 difference, mended." in mended.output
+    assert "1 difference, repaired." in mended.output
     assert clean.exit_code == 0
 
 
@@ -247,7 +247,7 @@ def test_law_8_a_package_of_no_cause_is_found_and_goes(service, rebuild, read):
     found, mended, clean = rebuild("--check"), rebuild(), rebuild("--check")
 
     assert (found.exit_code, "ghost package row" in found.output) == (1, True)
-    assert "2 differences, mended." in mended.output
+    assert "2 differences, repaired." in mended.output
     assert clean.exit_code == 0
     assert [one["id"] for one in read("/api/packages")["items"]] == ["pkg-1"]
 

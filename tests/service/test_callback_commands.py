@@ -1,4 +1,4 @@
-"""`flask callback`: what is registered in OneSpan is shown, replaced only knowingly, and compared with what we want."""
+"""`flask callback`: shows the registration in OneSpan, replaces it after confirmation, and checks it."""
 
 import json
 from collections.abc import Callable
@@ -22,11 +22,11 @@ from config import Settings
 from tests.conftest import on_sqlite
 from tests.support.simulated import ADDRESS, API_KEY, connect
 
-OURS, OTHER = "https://sign.example.com/onespan/callback", "https://crm.example.com/onespan"
+URL, OTHER = "https://sign.example.com/onespan/callback", "https://crm.example.com/onespan"
 NEWEST, OLDER, FOREIGN = "canary-newest-key", "canary-older-key", "canary-foreign-key"
 UNPUBLISHED = {"DOCUMENT_VIEWED", "COBROWSE_REQUEST"}
 PUBLISHED = frozenset(CATALOGUE) - UNPUBLISHED
-RIGHT = Registration(OURS, NEWEST, PUBLISHED)
+RIGHT = Registration(URL, NEWEST, PUBLISHED)
 
 
 pytestmark = on_sqlite  # these commands hardly need a database
@@ -34,7 +34,7 @@ pytestmark = on_sqlite  # these commands hardly need a database
 
 @pytest.fixture
 def handlers(handlers, account, clock) -> Handlers:
-    """One handler for the end of a package, and a OneSpan to ask."""
+    """One handler for completed packages, and a simulated OneSpan."""
     connect(handlers.onespan, api(account, api_key=API_KEY, clock=clock))
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_READY_FOR_COMPLETE")
@@ -45,21 +45,21 @@ def handlers(handlers, account, clock) -> Handlers:
 
 @pytest.fixture
 def account() -> Account:
-    """Nothing is registered in it yet."""
+    """An account without a registration."""
     return Account(1, packages=0)
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """The service knows its address, OneSpan's, and two callback keys."""
+    """The callback URL, OneSpan's URL, and two callback keys are set."""
     keys = Settings(onespan_callback_keys=f"summer={NEWEST},spring={OLDER}").onespan_callback_keys
     onespan = {"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)}
-    return settings.model_copy(update={"callback_url": OURS, "onespan_callback_keys": keys, **onespan})
+    return settings.model_copy(update={"callback_url": URL, "onespan_callback_keys": keys, **onespan})
 
 
 @pytest.fixture
 def answers(handlers: Handlers) -> Callable[..., list[Request]]:
-    """Let OneSpan give these answers to whoever asks, in turn, the last for ever; returns what was asked."""
+    """Script OneSpan's answers, the last one repeated; returns the requests."""
 
     def answers(*responses: Response) -> list[Request]:
         asked: list[Request] = []
@@ -77,17 +77,17 @@ def answers(handlers: Handlers) -> Callable[..., list[Request]]:
 
 
 @pytest.fixture
-def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody sits at the terminal."""
-    monkeypatch.setattr("app.cli.callback.can_ask", lambda: True)
+def interactive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person sits at the terminal."""
+    monkeypatch.setattr("app.cli.callback.is_interactive", lambda: True)
 
 
-def as_json(told: object, status: int = 200) -> Response:
-    """An answer of OneSpan's."""
-    return Response(json.dumps(told), status, content_type="application/json")
+def as_json(value: object, status: int = 200) -> Response:
+    """An answer of OneSpan."""
+    return Response(json.dumps(value), status, content_type="application/json")
 
 
-NOTHING = [
+NOT_REGISTERED = [
     as_json({}),
     as_json(None),
     as_json({"url": None, "key": None, "events": None}),
@@ -100,8 +100,8 @@ NOTHING = [
 
 @pytest.mark.parametrize("body", ["", "<html>Not found</html>", '{"detail": "Not Found"}', "[]"])
 @pytest.mark.parametrize("command", ["show", "check"])
-def test_a_404_that_is_not_onespans_is_no_registration(flask, answers, command, body):
-    """Something else answers at this address; to register there would be no help."""
+def test_a_404_of_another_server_is_an_error(flask, answers, command, body):
+    """It does not mean that nothing is registered: something else answers at this address."""
     answers(Response(body, 404))
 
     result = flask("callback", command)
@@ -111,9 +111,11 @@ def test_a_404_that_is_not_onespans_is_no_registration(flask, answers, command, 
     assert "Nothing is registered" not in result.output
 
 
-@pytest.mark.parametrize("answer", NOTHING, ids=lambda answer: f"{answer.status_code} {answer.get_data(as_text=True)}")
-def test_however_onespan_says_that_nothing_is_registered_it_is_understood(flask, answers, answer):
-    """Nobody says how it does."""
+@pytest.mark.parametrize(
+    "answer", NOT_REGISTERED, ids=lambda answer: f"{answer.status_code} {answer.get_data(as_text=True)}"
+)
+def test_every_form_of_an_empty_registration_is_understood(flask, answers, answer):
+    """OneSpan does not document which one it sends."""
     answers(answer)
 
     shown, checked = flask("callback", "show"), flask("callback", "check")
@@ -124,8 +126,8 @@ def test_however_onespan_says_that_nothing_is_registered_it_is_understood(flask,
     assert "Nothing is registered" in checked.output
 
 
-def test_what_is_registered_is_shown_without_the_key(flask, account):
-    """Each event with what it means; one that OneSpan has added since, too."""
+def test_show_prints_the_registration_without_the_key(flask, account):
+    """Each event has its meaning; unknown events are shown too."""
     account.registration = Registration(OTHER, FOREIGN, frozenset({"PACKAGE_COMPLETE", "PACKAGE_HATCHED"}))
 
     shown = flask("callback", "show")
@@ -141,14 +143,14 @@ def test_what_is_registered_is_shown_without_the_key(flask, account):
 
 
 def test_a_registration_without_a_key_says_none(flask, account):
-    """So that one sees why every callback is refused."""
+    """This explains why every callback is refused."""
     account.registration = Registration(OTHER, "", frozenset())
 
     assert "Key     none" in flask("callback", "show").output
 
 
 def test_law_11_secrets_in_a_registered_address_are_not_shown(flask, account):
-    """Somebody may have put a password or a token into it; and no text of OneSpan's moves the cursor."""
+    """A URL may contain a password or a token; control characters are not printed either."""
     url = "https://cleo:canary-word@crm.example.com/hook\x07?code=canary-code#canary-part"
     account.registration = Registration(url, FOREIGN, frozenset({"PACKAGE_\x07\x1b[2J"}))
 
@@ -158,18 +160,18 @@ def test_law_11_secrets_in_a_registered_address_are_not_shown(flask, account):
     assert not [output for output in outputs if "canary" in output or "\x07" in output or "\x1b[2J" in output]
 
 
-def test_registering_tells_onespan_the_address_the_newest_key_and_all_its_events(flask, account):
-    """Those that its OpenAPI document names."""
+def test_register_sets_the_url_the_newest_key_and_all_published_events(flask, account):
+    """Published are the events of OneSpan's OpenAPI document."""
     done = flask("callback", "register")
 
     assert done.exit_code == 0, done.output
     assert account.registration == RIGHT
-    assert f"OneSpan calls {OURS} and tells 20 events" in done.output
+    assert f"OneSpan sends 20 events to {URL}" in done.output
     assert flask("callback", "check").exit_code == 0
 
 
-def test_an_address_and_events_may_be_given(flask, account):
-    """In both spellings, each once."""
+def test_the_url_and_events_can_be_options(flask, account):
+    """Both spellings of an event are one event."""
     events = ("PACKAGE_READY_FOR_COMPLETION", "PACKAGE_READY_FOR_COMPLETE", "DOCUMENT_VIEWED")
 
     done = flask("callback", "register", "--url", OTHER, *[word for name in events for word in ("--event", name)])
@@ -181,11 +183,11 @@ def test_an_address_and_events_may_be_given(flask, account):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [
-        (["--event", "PACKAGE_COMPLETED"], "PACKAGE_COMPLETE meant?"),
-        (["--event", "package_complete"], "PACKAGE_COMPLETE meant?"),
-        (["--event", "*"], "no event's name"),
+        (["--event", "PACKAGE_COMPLETED"], "did you mean PACKAGE_COMPLETE?"),
+        (["--event", "package_complete"], "did you mean PACKAGE_COMPLETE?"),
+        (["--event", "*"], "is not an event"),
         (["--url", "sign.example.com/onespan/callback"], "must look like https://"),
         (["--url", "https://sign.example.com"], "must look like https://"),
         (["--url", "https://cleo:word@sign.example.com/onespan/callback"], "must look like https://"),
@@ -193,26 +195,26 @@ def test_an_address_and_events_may_be_given(flask, account):
     ],
     ids=str,
 )
-def test_what_cannot_be_registered_is_refused_with_a_hint(flask, account, words, said):
-    """Before OneSpan is told."""
-    refused = flask("callback", "register", *words)
+def test_invalid_options_are_refused_with_a_hint(flask, account, options, message):
+    """Nothing is sent to OneSpan."""
+    refused = flask("callback", "register", *options)
 
     assert refused.exit_code == 2
-    assert said in refused.output
+    assert message in refused.output
     assert account.registration is None
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"), [({"callback_url": None}, "CALLBACK_URL"), ({"onespan_callback_keys": ()}, "CALLBACK_KEYS")]
+    ("missing", "message"), [({"callback_url": None}, "CALLBACK_URL"), ({"onespan_callback_keys": ()}, "CALLBACK_KEYS")]
 )
-def test_registering_wants_an_address_and_a_key(settings, handlers, account, missing, said):
-    """And says which setting there should be."""
+def test_register_needs_a_url_and_a_key(settings, handlers, account, missing, message):
+    """The error names the missing setting."""
     app = create_app(settings.model_copy(update=missing), handlers=handlers)
 
     refused = app.test_cli_runner().invoke(args=["callback", "register"])
 
     assert (refused.exit_code, account.registration) == (2, None)
-    assert said in refused.output
+    assert message in refused.output
     app.extensions[EXTENSION].database.close()
 
 
@@ -223,8 +225,8 @@ def test_registering_wants_an_address_and_a_key(settings, handlers, account, mis
         (replace(RIGHT, events=PUBLISHED | {"DOCUMENT_VIEWED", "PACKAGE_HATCHED"}), "DOCUMENT_VIEWED, PACKAGE_HATCHED"),
     ],
 )
-def test_nothing_else_is_replaced_unasked(flask, account, before, lost):
-    """What would be lost is shown; where nobody can answer it is left, unless --yes says so."""
+def test_without_a_terminal_only_yes_replaces_a_registration(flask, account, before, lost):
+    """In both cases the output shows what is lost."""
     account.registration = before
 
     refused = flask("callback", "register", input="y\n")
@@ -238,24 +240,24 @@ def test_nothing_else_is_replaced_unasked(flask, account, before, lost):
     assert lost in done.output
 
 
-@pytest.mark.parametrize(("answer", "code", "url"), [("y", 0, OURS), ("n", 1, OTHER), ("", 1, OTHER)])
-@pytest.mark.usefixtures("somebody")
-def test_somebody_at_the_terminal_is_asked(flask, account, answer, code, url):
-    """And what they say is done; who says nothing wants nothing."""
+@pytest.mark.parametrize(("answer", "code", "url"), [("y", 0, URL), ("n", 1, OTHER), ("", 1, OTHER)])
+@pytest.mark.usefixtures("interactive")
+def test_register_asks_for_confirmation_at_a_terminal(flask, account, answer, code, url):
+    """Only "y" replaces the registration."""
     account.registration = replace(RIGHT, url=OTHER)
 
     done = flask("callback", "register", input=f"{answer}\n")
 
     assert (done.exit_code, account.registration.url) == (code, url)
-    assert f"Register {OURS} with 20 events instead?" in done.output
+    assert f"Register {URL} with 20 events instead?" in done.output
 
 
 @pytest.mark.parametrize(
     "before",
     [RIGHT, replace(RIGHT, key=OLDER), replace(RIGHT, key=FOREIGN), replace(RIGHT, events=frozenset({"KBA_FAILURE"}))],
 )
-def test_registering_again_asks_nothing_where_nothing_is_lost(flask, account, before):
-    """A new key and more events replace nothing that anybody misses."""
+def test_register_needs_no_confirmation_if_nothing_is_lost(flask, account, before):
+    """A new key, or more events, loses nothing."""
     account.registration = before
 
     done = flask("callback", "register")
@@ -264,25 +266,25 @@ def test_registering_again_asks_nothing_where_nothing_is_lost(flask, account, be
     assert "No longer" not in done.output
 
 
-def test_adding_keeps_the_events_that_are_registered(flask, account):
-    """Unknown ones too."""
+def test_add_keeps_the_registered_events(flask, account):
+    """Unknown events too."""
     account.registration = replace(RIGHT, events=frozenset({"PACKAGE_HATCHED", "DOCUMENT_VIEWED"}))
 
-    one = flask("callback", "register", "--add", "--event", "PACKAGE_COMPLETE")
-    after_one = account.registration.events
+    single = flask("callback", "register", "--add", "--event", "PACKAGE_COMPLETE")
+    after_single = account.registration.events
     rest = flask("callback", "register", "--add")
 
-    assert (one.exit_code, after_one) == (0, {"PACKAGE_HATCHED", "DOCUMENT_VIEWED", "PACKAGE_COMPLETE"})
+    assert (single.exit_code, after_single) == (0, {"PACKAGE_HATCHED", "DOCUMENT_VIEWED", "PACKAGE_COMPLETE"})
     assert (rest.exit_code, account.registration.events) == (0, PUBLISHED | {"PACKAGE_HATCHED", "DOCUMENT_VIEWED"})
 
 
 def registered(**other: Any) -> Response:
-    """What OneSpan shows."""
-    return as_json({"url": OURS, "key": NEWEST, "events": sorted(PUBLISHED), **other})
+    """OneSpan's answer with a registration."""
+    return as_json({"url": URL, "key": NEWEST, "events": sorted(PUBLISHED), **other})
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         ({"url": OTHER}, f"shows {OTHER} as the URL"),
         ({"url": None}, "shows no URL"),
@@ -292,49 +294,49 @@ def registered(**other: Any) -> Response:
         ({"events": [*PUBLISHED, "PACKAGE_HATCHED"]}, "also shows PACKAGE_HATCHED"),
     ],
 )
-def test_what_onespan_did_not_take_is_said(flask, answers, other, said):
-    """It is asked again afterwards, and believed more than its 200."""
+def test_register_reports_what_onespan_did_not_store(flask, answers, other, message):
+    """The registration is read again; a 200 alone proves nothing."""
     answers(as_json({}), as_json({}), registered(**other))
 
     done = flask("callback", "register")
 
     assert done.exit_code == 1
-    assert said in done.output
+    assert message in done.output
     assert "canary" not in done.output
 
 
-def test_what_onespan_takes_but_does_not_show_again_is_said(flask, answers):
-    """Whoever sees the error knows that the registration was changed."""
-    asked = answers(as_json({}), as_json({}), as_json({}, 403))
+def test_register_reports_if_the_registration_cannot_be_read_afterwards(flask, answers):
+    """The error says that the registration was changed."""
+    requests = answers(as_json({}), as_json({}), as_json({}, 403))
 
     done = flask("callback", "register")
 
     assert done.exit_code == 2
-    assert "OneSpan took it, but does not show it" in done.output
-    assert [request.method for request in asked] == ["GET", "POST", "GET"]
+    assert "OneSpan accepted it, but does not show it" in done.output
+    assert [request.method for request in requests] == ["GET", "POST", "GET"]
 
 
-def test_nothing_is_registered_where_one_cannot_see_what_would_be_lost(flask, answers):
-    """Even with --yes: who may not see it may hardly change it."""
-    asked = answers(as_json({}, 403))
+def test_register_does_nothing_if_it_cannot_read_what_would_be_lost(flask, answers):
+    """Even with --yes."""
+    requests = answers(as_json({}, 403))
 
     done = flask("callback", "register", "--yes")
 
     assert done.exit_code == 2
-    assert [request.method for request in asked] == ["GET"]
+    assert [request.method for request in requests] == ["GET"]
 
 
-WELL, OTHERWISE = "ok    registration   as it should be", "ok    registration   otherwise as it should be"
+OK, OTHERWISE_OK = "ok    registration   as configured", "ok    registration   otherwise as configured"
 DIFFERENCES = [
-    (RIGHT, [WELL], []),
-    (replace(RIGHT, url="HTTPS://SIGN.example.com/onespan/callback"), [WELL], []),
-    (replace(RIGHT, events=frozenset({"PACKAGE_COMPLETE", "PACKAGE_READY_FOR_COMPLETE"})), [WELL], []),
-    (replace(RIGHT, events=PUBLISHED | {"PACKAGE_HATCHED"}), [WELL], []),
-    (replace(RIGHT, key=OLDER), ["warn  key", OTHERWISE], ["spring", "summer"]),
-    (replace(RIGHT, url=OTHER), ["FAIL  URL"], [OTHER, OURS]),
-    (replace(RIGHT, url=f"{OURS}/"), ["FAIL  URL"], []),
-    (replace(RIGHT, url=OURS.replace("https", "http")), ["FAIL  URL"], []),
-    (replace(RIGHT, url=OURS.replace("callback", "Callback")), ["FAIL  URL"], []),
+    (RIGHT, [OK], []),
+    (replace(RIGHT, url="HTTPS://SIGN.example.com/onespan/callback"), [OK], []),
+    (replace(RIGHT, events=frozenset({"PACKAGE_COMPLETE", "PACKAGE_READY_FOR_COMPLETE"})), [OK], []),
+    (replace(RIGHT, events=PUBLISHED | {"PACKAGE_HATCHED"}), [OK], []),
+    (replace(RIGHT, key=OLDER), ["warn  key", OTHERWISE_OK], ["spring", "summer"]),
+    (replace(RIGHT, url=OTHER), ["FAIL  URL"], [OTHER, URL]),
+    (replace(RIGHT, url=f"{URL}/"), ["FAIL  URL"], []),
+    (replace(RIGHT, url=URL.replace("https", "http")), ["FAIL  URL"], []),
+    (replace(RIGHT, url=URL.replace("callback", "Callback")), ["FAIL  URL"], []),
     (replace(RIGHT, key=FOREIGN), ["FAIL  key"], ["401"]),
     (replace(RIGHT, key=NEWEST[:-1]), ["FAIL  key"], ["401"]),
     (replace(RIGHT, key=""), ["FAIL  key"], ["401"]),
@@ -344,29 +346,29 @@ DIFFERENCES = [
 ]
 
 
-@pytest.mark.parametrize(("found", "lines", "said"), DIFFERENCES)
-def test_each_difference_is_a_line_that_says_what_to_do(flask, account, found, lines, said):
-    """1 when there is any; a change of keys that is under way is none."""
+@pytest.mark.parametrize(("found", "lines", "texts"), DIFFERENCES)
+def test_check_prints_a_line_for_each_difference(flask, account, found, lines, texts):
+    """It exits with 1 if there is one; a key change in progress is only a warning."""
     account.registration = found
 
     checked = flask("callback", "check")
 
     assert checked.exit_code == any("FAIL" in line for line in lines), checked.output
-    told = checked.output.splitlines()
-    assert [line[: len(head)] for line, head in zip(told, lines, strict=True)] == lines
-    assert [words for words in said if words not in checked.output] == []
+    printed = checked.output.splitlines()
+    assert [line[: len(head)] for line, head in zip(printed, lines, strict=True)] == lines
+    assert [text for text in texts if text not in checked.output] == []
     assert not [key for key in (NEWEST, OLDER, FOREIGN) if key in checked.output]
 
 
-def test_an_event_may_be_registered_in_either_spelling(flask, answers):
-    """OneSpan may show the SDKs'."""
-    answers(as_json({"url": OURS, "key": NEWEST, "events": ["PACKAGE_COMPLETE", "PACKAGE_READY_FOR_COMPLETION"]}))
+def test_an_event_can_be_registered_in_either_spelling(flask, answers):
+    """OneSpan may show the spelling of the SDKs."""
+    answers(as_json({"url": URL, "key": NEWEST, "events": ["PACKAGE_COMPLETE", "PACKAGE_READY_FOR_COMPLETION"]}))
 
     assert flask("callback", "check").exit_code == 0
 
 
-def test_a_handler_of_all_wants_all_that_can_be_registered(flask, account, handlers):
-    """But not what OneSpan's API may have no name for."""
+def test_a_handler_of_every_event_needs_all_published_events(flask, account, handlers):
+    """Events that OneSpan's API may not accept are left out."""
 
     @handlers.on("*")
     def archive(event: Any, package: Any) -> None: ...
@@ -380,8 +382,8 @@ def test_a_handler_of_all_wants_all_that_can_be_registered(flask, account, handl
     assert (right.exit_code, right.output.count("\n")) == (0, 1)
 
 
-def test_a_handler_of_what_the_api_may_not_take_is_a_note(flask, account, handlers):
-    """It says where to switch it on."""
+def test_a_handler_of_an_unpublished_event_is_a_warning(flask, account, handlers):
+    """The warning says where to enable the event."""
 
     @handlers.on("DOCUMENT_VIEWED")
     def count_views(event: Any, package: Any) -> None: ...
@@ -396,7 +398,7 @@ def test_a_handler_of_what_the_api_may_not_take_is_a_note(flask, account, handle
     assert "its pages" in checked.output
 
 
-def test_without_an_address_of_ours_the_registered_one_is_shown(settings, handlers, account):
+def test_without_callback_url_the_registered_url_is_shown(settings, handlers, account):
     """A person can compare it."""
     account.registration = RIGHT
     app = create_app(settings.model_copy(update={"callback_url": None}), handlers=handlers)
@@ -404,12 +406,12 @@ def test_without_an_address_of_ours_the_registered_one_is_shown(settings, handle
     checked = app.test_cli_runner().invoke(args=["callback", "check"])
 
     assert checked.exit_code == 0
-    assert f"CALLBACK_URL is not set; is {OURS} right?" in checked.output
+    assert f"CALLBACK_URL is not set; is {URL} right?" in checked.output
     app.extensions[EXTENSION].database.close()
 
 
-def test_without_a_key_of_ours_the_check_fails(settings, handlers, account):
-    """An empty setting authenticates nobody, and fits no empty key."""
+def test_without_a_callback_key_the_check_fails(settings, handlers, account):
+    """An empty setting matches no key, not even an empty one."""
     for key in (FOREIGN, ""):
         account.registration = replace(RIGHT, key=key)
         app = create_app(settings.model_copy(update={"onespan_callback_keys": ()}), handlers=handlers)
@@ -423,7 +425,7 @@ def test_without_a_key_of_ours_the_check_fails(settings, handlers, account):
 
 @pytest.mark.parametrize("command", ["show", "register", "check"])
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (as_json({}, 401), "rejected the credentials"),
         (as_json({}, 403), "do not permit this"),
@@ -434,23 +436,23 @@ def test_without_a_key_of_ours_the_check_fails(settings, handlers, account):
         (as_json("canary"), "cannot be read"),
     ],
 )
-def test_a_onespan_that_cannot_be_asked_is_a_sentence(flask, answers, command, answer, said):
-    """With an exit code of its own."""
+def test_an_error_of_onespan_is_one_sentence(flask, answers, command, answer, message):
+    """The exit code is 2."""
     answers(answer)
 
     done = flask("callback", command)
 
     assert done.exit_code == 2
     assert done.output.startswith("Error: ")
-    assert said in done.output
+    assert message in done.output
     assert done.output.count("\n") == 1
     assert "canary" not in done.output
 
 
-def test_without_a_onespan_the_settings_are_named(tmp_path):
-    """And no database is needed to look."""
+def test_without_onespan_the_missing_settings_are_named(tmp_path):
+    """These commands need no database."""
     settings = Settings(
-        database_url="postgresql://nobody@127.0.0.1:1/nothing", callback_url=OURS, onespan_callback_keys=NEWEST
+        database_url="postgresql://user@127.0.0.1:1/nothing", callback_url=URL, onespan_callback_keys=NEWEST
     )
     app = create_app(settings.model_copy(update={"spool_dir": tmp_path}), handlers=Handlers())
     for command in ("show", "register", "check"):
@@ -462,14 +464,14 @@ def test_without_a_onespan_the_settings_are_named(tmp_path):
 
 
 def test_law_11_no_command_prints_a_key(flask, account):
-    """Neither ours nor the one that was registered before."""
+    """Neither a configured key nor a registered one."""
     account.registration = Registration(OTHER, FOREIGN, frozenset({"PACKAGE_COMPLETE"}))
 
-    said = [flask("callback", *words).output for words in (["show"], ["check"], ["register"], ["register", "--yes"])]
-    said += [flask("callback", "show").output, flask("callback", "check").output]
+    outputs = [flask("callback", *words).output for words in (["show"], ["check"], ["register"], ["register", "--yes"])]
+    outputs += [flask("callback", "show").output, flask("callback", "check").output]
 
-    assert all(said)
-    assert not [key for key in (NEWEST, OLDER, FOREIGN, API_KEY) for output in said if key in output]
+    assert all(outputs)
+    assert not [key for key in (NEWEST, OLDER, FOREIGN, API_KEY) for output in outputs if key in output]
     assert FOREIGN not in repr(read_registration({"key": FOREIGN}))
 
 
@@ -480,25 +482,25 @@ JSON = some.recursive(
 )
 
 
-@given(shown=JSON)
-def test_law_10_any_json_is_a_registration_or_is_refused(shown):
-    """Whatever it is, it can be compared and printed."""
+@given(answer=JSON)
+def test_law_10_any_json_is_a_registration_or_is_refused(answer):
+    """Every registration can be compared and printed."""
     try:
-        registration = read_registration(shown)
+        registration = read_registration(answer)
     except UnreadableAnswer:
-        assert shown is not None
-        assert not isinstance(shown, dict)
+        assert answer is not None
+        assert not isinstance(answer, dict)
         return
-    found = differences(registration, url=OURS, keys=[("summer", NEWEST)], events=PUBLISHED)
+    found = differences(registration, url=URL, keys=[("summer", NEWEST)], events=PUBLISHED)
 
-    assert (registration.url is None) == ("registration" in [one.about for one in found])
-    assert all(one.says.isprintable() for one in found)
+    assert (registration.url is None) == ("registration" in [difference.about for difference in found])
+    assert all(difference.says.isprintable() for difference in found)
 
 
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        (OURS, OURS),
+        (URL, URL),
         ("https://cleo:canary@x.example.com/a/b", "https://x.example.com/a/b"),
         ("https://cleo:can?ary@x.example.com/a", "https://x.example.com/a"),
         ("cleo:canary@x.example.com", "x.example.com"),
@@ -506,6 +508,6 @@ def test_law_10_any_json_is_a_registration_or_is_refused(shown):
         ("https://x.example.com/a#canary", "https://x.example.com/a"),
     ],
 )
-def test_law_11_an_address_is_shown_without_what_may_be_secret(url, shown):
+def test_law_11_secrets_in_a_url_are_not_shown(url, shown):
     """User, password, query and fragment."""
     assert safe_url(url) == shown

@@ -1,4 +1,4 @@
-"""The commands: each does one thing, says what it did, and its exit code tells success."""
+"""The commands: each does one thing and prints the result; its exit code is 0 on success."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from app.store.models import Event as EventRow
 from config import Settings
 from tests.conftest import ADA, BEN, HOUR, NOON, on_sqlite
 
-OURS = (
+COMMANDS = (
     "setup",
     "worker",
     "replay",
@@ -32,7 +32,7 @@ OURS = (
 
 @pytest.fixture
 def handlers(handlers: Handlers) -> Handlers:
-    """One handler that files, one that gives up on those who decline, and one that sees all."""
+    """One handler that files documents, one that gives up on declined packages, and one for every event."""
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_READY_FOR_COMPLETE")
     def file_documents(event: Event, package: Package) -> None: ...
@@ -49,7 +49,7 @@ def handlers(handlers: Handlers) -> Handlers:
 
 @pytest.fixture
 def past(tell: Any, work: Any) -> None:
-    """Four events of two packages, three hours apart, all handled but one."""
+    """Four events of two packages, three hours apart; one run is parked."""
     tell("PACKAGE_ACTIVATE", package="one", happened_at=NOON - 9 * HOUR, sessionUser=ADA)
     tell("PACKAGE_READY_FOR_COMPLETION", package="one", happened_at=NOON - 6 * HOUR)
     tell("PACKAGE_COMPLETE", package="one", happened_at=NOON - 3 * HOUR, sessionUser=ADA)
@@ -59,7 +59,7 @@ def past(tell: Any, work: Any) -> None:
 
 @pytest.fixture
 def runs(service: Any) -> Callable[[], dict[tuple[str, str, str], str]]:
-    """Every dispatch: its package, event and handler, and its state."""
+    """Return the state of every dispatch, by package, event and handler."""
 
     def runs() -> dict[tuple[str, str, str], str]:
         found = select(EventRow.package_id, EventRow.name, Dispatch.handler, Dispatch.state).join(
@@ -71,7 +71,7 @@ def runs(service: Any) -> Callable[[], dict[tuple[str, str, str], str]]:
     return runs
 
 
-CHOICES = [
+SELECTIONS = [
     (["--event", "PACKAGE_COMPLETE"], 2),
     (["--event", "PACKAGE_READY_FOR_COMPLETE"], 2),
     (["--event", "PACKAGE_READY_FOR_COMPLETION"], 2),
@@ -99,19 +99,19 @@ CHOICES = [
 
 @on_sqlite
 def test_a_dry_run_counts_and_changes_nothing(past, flask, runs):
-    """By event, handler, package, state and time, alone and together."""
+    """Every option selects, alone and combined."""
     before = runs()
 
-    for words, count in CHOICES:
-        done = flask("replay", *words, "--dry-run")
-        assert done.exit_code == 0, done.output
-        assert f"{count} run{'' if count == 1 else 's'} would be made due." in done.output, words
+    for options, count in SELECTIONS:
+        result = flask("replay", *options, "--dry-run")
+        assert result.exit_code == 0, result.output
+        assert f"{count} run{'' if count == 1 else 's'} would be made due." in result.output, options
 
     assert runs() == before
 
 
-def test_what_was_counted_is_run_again(past, flask, runs, work, read):
-    """With all attempts before it; what was parked closes its attention until it is parked again."""
+def test_a_replayed_run_has_all_its_attempts_again(past, flask, runs, work, read):
+    """A replayed parked run also closes its attention reason, until it is parked again."""
     done = flask("replay", "--package", "two")
 
     assert (done.exit_code, "Due now: 2 runs." in done.output) == (0, True)
@@ -119,18 +119,18 @@ def test_what_was_counted_is_run_again(past, flask, runs, work, read):
         ("two", "PACKAGE_DECLINE", "call_ben"),
         ("two", "PACKAGE_DECLINE", "archive"),
     }
-    assert [one["reason"] for one in read("/api/packages/two")["attention"]] == ["DECLINED"]
+    assert [issue["reason"] for issue in read("/api/packages/two")["attention"]] == ["DECLINED"]
     work()
     assert set(runs().values()) == {"done", "parked"}
     (event,) = read("/api/events", package="two")["items"]
-    assert {one["attempts"] for one in event["dispatches"]} == {1}
+    assert {dispatch["attempts"] for dispatch in event["dispatches"]} == {1}
 
 
-def test_each_choice_makes_due_what_it_counts(past, flask, runs, work, service):
-    """On both databases; what runs right now is left alone."""
-    for words, count in (CHOICES[2], CHOICES[8], CHOICES[9], CHOICES[13], CHOICES[18], CHOICES[21]):
-        done = flask("replay", *words)
-        assert f"Due now: {count} run{'' if count == 1 else 's'}." in done.output, words
+def test_replay_makes_due_what_the_dry_run_counts(past, flask, runs, work, service):
+    """On both databases. Runs that are running now are not touched."""
+    for options, count in (SELECTIONS[2], SELECTIONS[8], SELECTIONS[9], SELECTIONS[13], SELECTIONS[18], SELECTIONS[21]):
+        result = flask("replay", *options)
+        assert f"Due now: {count} run{'' if count == 1 else 's'}." in result.output, options
         assert list(runs().values()).count("due") == count
         work()
     with service.database.write() as connection:
@@ -143,7 +143,7 @@ def test_each_choice_makes_due_what_it_counts(past, flask, runs, work, service):
 
 
 def test_a_new_handler_catches_up(past, flask, runs, handlers, work):
-    """`--missing` runs it for what it was never told of, and only for what it wants."""
+    """`--missing` runs it for older events, and only for those it subscribes to."""
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_DECLINE")
     def newcomer(event: Event, package: Package) -> None: ...
@@ -168,14 +168,14 @@ def test_a_new_handler_catches_up(past, flask, runs, handlers, work):
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [
-        ([], "Say which"),
-        (["--dry-run"], "Say which"),
-        (["--missing"], "Say which"),
+        ([], "Select runs with"),
+        (["--dry-run"], "Select runs with"),
+        (["--missing"], "Select runs with"),
         (["--missing", "--package", "one"], "--handler"),
         (["--missing", "--handler", "archive", "--state", "done"], "--state"),
-        (["--handler", "nobody"], "archive"),
+        (["--handler", "unknown"], "archive"),
         (["--state", "running"], "parked"),
         (["--since", "yesterday"], "2026-01-31"),
         (["--until", "2026-02-30"], "2026-01-31"),
@@ -184,49 +184,49 @@ def test_a_new_handler_catches_up(past, flask, runs, handlers, work):
     ],
     ids=str,
 )
-def test_what_is_not_clear_is_refused_with_a_hint(past, flask, runs, words, said):
-    """Exit code 2, as every command line does, and nothing changed."""
+def test_invalid_options_are_refused_with_a_hint(past, flask, runs, options, message):
+    """The exit code is 2, and nothing changes."""
     before = runs()
 
-    refused = flask("replay", *words)
+    refused = flask("replay", *options)
 
     assert refused.exit_code == 2, refused.output
-    assert said in refused.output
+    assert message in refused.output
     assert runs() == before
 
 
 @on_sqlite
-def test_an_unknown_event_is_taken_with_a_note(tell, work, flask):
-    """It may be one that OneSpan has added since."""
+def test_an_unknown_event_is_accepted_with_a_note(tell, work, flask):
+    """OneSpan may have added it after this version."""
     tell("PACKAGE_HATCHED")
     work()
 
     done = flask("replay", "--event", "PACKAGE_HATCHED", "--dry-run")
 
     assert done.exit_code == 0
-    assert "PACKAGE_HATCHED is none of the" in done.output
+    assert "PACKAGE_HATCHED is not one of the" in done.output
     assert "1 run would" in done.output
 
 
-def test_law_8_rebuild_finds_no_difference_and_mends_one(past, flask, service, read):
-    """Exit code 1 when --check finds any; without it the picture is what the journal says."""
+def test_law_8_rebuild_finds_and_repairs_differences(past, flask, service, read):
+    """`--check` exits with 1 if there is one; without it the packages are as derived from the journal."""
     clean = flask("rebuild", "--check")
     with service.database.write() as connection:
         connection.execute(text("UPDATE packages SET status = 'SENT' WHERE id = 'two'"))
     found = flask("rebuild", "--check")
-    still = read("/api/packages/two")["status"]
-    mended = flask("rebuild")
+    stored = read("/api/packages/two")["status"]
+    repaired = flask("rebuild")
     again = flask("rebuild", "--check")
 
     assert (clean.exit_code, "2 packages, 0 differences." in clean.output) == (0, True)
-    assert (found.exit_code, "two package status" in found.output, still) == (1, True, "SENT")
-    assert (mended.exit_code, "mended" in mended.output) == (0, True)
+    assert (found.exit_code, "two package status" in found.output, stored) == (1, True, "SENT")
+    assert (repaired.exit_code, "repaired" in repaired.output) == (0, True)
     assert (again.exit_code, read("/api/packages/two")["status"]) == (0, "DECLINED")
 
 
 @on_sqlite
 def test_rebuild_runs_no_handler(past, flask, service, runs, read):
-    """What it mends is known already."""
+    """Handlers have run for these events before."""
     before = runs()
     with service.database.write() as connection:
         connection.execute(text("UPDATE packages SET status = 'SENT'"))
@@ -235,12 +235,12 @@ def test_rebuild_runs_no_handler(past, flask, service, runs, read):
 
     assert runs() == before
     history = read("/api/packages/two/history")["items"]
-    assert {one["cause"]["kind"] for one in history} == {"callback", "dispatch", "rebuild"}
+    assert {change["cause"]["kind"] for change in history} == {"callback", "dispatch", "rebuild"}
 
 
 @on_sqlite
 def test_setup_writes_secrets_once_and_prints_none(flask, tmp_path, monkeypatch, database_url):
-    """And says where everything is."""
+    """It prints where everything is."""
     file = tmp_path / "fresh" / "settings.env"
     monkeypatch.setenv("SETTINGS_FILE", str(file))
     monkeypatch.setenv("DATABASE_URL", "postgresql://cleo:canary@db.example/status")
@@ -248,20 +248,20 @@ def test_setup_writes_secrets_once_and_prints_none(flask, tmp_path, monkeypatch,
     first, second = flask("setup"), flask("setup")
 
     assert (first.exit_code, second.exit_code) == (0, 0), first.output
-    assert "made just now" in first.output
-    assert "made just now" not in second.output
+    assert "(created, with new secrets)" in first.output
+    assert "(created" not in second.output
     secrets = re.findall(r"=(?:first=)?(\S{30,})$", file.read_text(), flags=re.MULTILINE)
     assert len(set(secrets)) == 4
-    for shown in (first.output, second.output):
-        assert not [one for one in (*secrets, "canary") if one in shown]
-        for place in (str(file), "/onespan/callback", "/api/", "handlers.py", "db.example"):
-            assert place in shown
+    for output in (first.output, second.output):
+        assert not [secret for secret in (*secrets, "canary") if secret in output]
+        for shown in (str(file), "/onespan/callback", "/api/", "handlers.py", "db.example"):
+            assert shown in output
     assert make_url(database_url).database
 
 
 @on_sqlite
-def test_law_11_setup_hides_a_password_wherever_it_stands_in_the_url(flask, tmp_path, monkeypatch):
-    """Libpq takes it among the parameters too."""
+def test_law_11_setup_hides_a_password_in_the_parameters_of_the_url(flask, tmp_path, monkeypatch):
+    """Libpq accepts it there too."""
     monkeypatch.setenv("SETTINGS_FILE", str(tmp_path / "settings.env"))
     monkeypatch.setenv("DATABASE_URL", "postgresql://db.example/status?user=cleo&password=canary")
 
@@ -269,36 +269,37 @@ def test_law_11_setup_hides_a_password_wherever_it_stands_in_the_url(flask, tmp_
 
 
 def commands(group: click.Group, *names: str) -> list[tuple[str, click.Command]]:
-    """All commands below, with the words that call them."""
+    """Return all commands of a group, with their full names."""
     context = click.Context(group)
     found: list[tuple[str, click.Command]] = []
     for name in names or group.list_commands(context):
         command = group.get_command(context, name)
         assert command, name
-        inner = [(f"{name} {one}", it) for one, it in commands(command)] if isinstance(command, click.Group) else []
+        is_group = isinstance(command, click.Group)
+        inner = [(f"{name} {word}", below) for word, below in commands(command)] if is_group else []
         found += [(name, command), *inner]
     return found
 
 
 @on_sqlite
-def test_every_command_and_option_of_ours_has_a_help_text(app: Flask, flask):
-    """`--help` is where people look."""
-    ours = [(name, one) for name, one in commands(app.cli) if not name.startswith("db")]
+def test_every_command_and_option_has_a_help_text(app: Flask, flask):
+    """`--help` explains all commands except those of Alembic."""
+    own = [(name, command) for name, command in commands(app.cli) if not name.startswith("db")]
 
-    assert set(OURS) <= {name for name, _ in ours}
-    for name, command in ours:
+    assert set(COMMANDS) <= {name for name, _ in own}
+    for name, command in own:
         assert command.help, name
         for option in command.params:
             if isinstance(option, click.Option):
                 assert option.help, (name, option.name)
-        shown = flask(*name.split(), "--help")
-        assert (shown.exit_code, "Usage:" in shown.output) == (0, True)
-        assert "Args:" not in shown.output
+        result = flask(*name.split(), "--help")
+        assert (result.exit_code, "Usage:" in result.output) == (0, True)
+        assert "Args:" not in result.output
 
 
 @on_sqlite
 def test_the_migrations_are_flask_db(flask, service):
-    """`flask db upgrade` on a database that is up to date changes nothing and succeeds."""
+    """`flask db upgrade` succeeds and changes nothing on an up-to-date database."""
     done = flask("db", "upgrade")
 
     assert done.exit_code == 0, done.output
@@ -308,7 +309,7 @@ def test_the_migrations_are_flask_db(flask, service):
 
 @on_sqlite
 def test_a_replay_of_many_goes_in_chunks(tell, work, flask, runs):
-    """More than one transaction holds, all of it once, with its progress in plain lines."""
+    """More runs than one transaction takes are each made due once, with progress in plain lines."""
     for number in range(260):
         tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
     work()
@@ -321,15 +322,15 @@ def test_a_replay_of_many_goes_in_chunks(tell, work, flask, runs):
 
 
 @pytest.mark.parametrize(
-    "words", [("replay", "--state", "parked"), ("replay", "--set-aside"), ("rebuild", "--check"), ("rebuild",)]
+    "arguments", [("replay", "--state", "parked"), ("replay", "--set-aside"), ("rebuild", "--check"), ("rebuild",)]
 )
-@pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:1/nothing", "sqlite:///{folder}/empty.db"])
-def test_a_command_without_its_database_says_so(url, words, tmp_path):
-    """With an exit code of its own, in one sentence, with what to do."""
+@pytest.mark.parametrize("url", ["postgresql://user@127.0.0.1:1/nothing", "sqlite:///{folder}/empty.db"])
+def test_a_command_without_its_database_says_so(url, arguments, tmp_path):
+    """It prints one sentence with what to do, and exits with 2."""
     settings = Settings(database_url=url.format(folder=tmp_path), spool_dir=tmp_path / "spool")
     app = create_app(settings, handlers=Handlers())
 
-    result = app.test_cli_runner().invoke(args=list(words))
+    result = app.test_cli_runner().invoke(args=list(arguments))
 
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: The database ")
@@ -339,8 +340,8 @@ def test_a_command_without_its_database_says_so(url, words, tmp_path):
 
 
 def test_migrating_without_a_database_says_so(tmp_path):
-    """A hundred lines of libraries help nobody."""
-    settings = Settings(database_url="postgresql://nobody@127.0.0.1:1/nothing", spool_dir=tmp_path / "spool")
+    """In one sentence, without a traceback."""
+    settings = Settings(database_url="postgresql://user@127.0.0.1:1/nothing", spool_dir=tmp_path / "spool")
     app = create_app(settings, handlers=Handlers())
 
     result = app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app), ["db", "upgrade"])
@@ -352,8 +353,8 @@ def test_migrating_without_a_database_says_so(tmp_path):
 
 @on_sqlite
 @pytest.mark.parametrize("option", ["--since=0001-01-01T00:00:00+14:00", "--until=9999-12-31T23:00:00-10:00"])
-def test_a_time_outside_of_the_calendar_is_refused(flask, option):
-    """Not with a traceback."""
+def test_a_time_out_of_range_is_refused(flask, option):
+    """Without a traceback."""
     done = flask("replay", option, "--dry-run")
 
-    assert (done.exit_code, "outside of the calendar" in done.output) == (2, True)
+    assert (done.exit_code, "out of range" in done.output) == (2, True)

@@ -1,4 +1,4 @@
-"""`flask doctor`: it looks at everything, says what is wrong and what to do, and goes on whatever it meets."""
+"""`flask doctor`: checks everything, says how to fix problems, and continues after a failed check."""
 
 import re
 from collections.abc import Callable
@@ -31,13 +31,13 @@ LINE = re.compile(r"(ok|warn|FAIL) +(\S+(?: \S+)*?)  +(\S.*)")
 
 @pytest.fixture
 def clock() -> Clock:
-    """This moment, for the database has a clock of its own."""
+    """The real time, because the database has its own clock."""
     return Clock(datetime.now(UTC))
 
 
 @pytest.fixture
 def account() -> Account:
-    """It calls us as we want it."""
+    """An account whose registration is correct."""
     account = Account(1, packages=0)
     account.registration = RIGHT
     return account
@@ -45,7 +45,7 @@ def account() -> Account:
 
 @pytest.fixture
 def handlers(account, clock) -> Handlers:
-    """One handler that gives up, and a OneSpan to ask."""
+    """One handler that gives up, and a simulated OneSpan."""
     handlers = Handlers()
     handlers.onespan = OneSpan(backoff=0)
     connect(handlers.onespan, api(account, api_key=API_KEY, clock=clock))
@@ -59,7 +59,7 @@ def handlers(account, clock) -> Handlers:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """All that there is to be set, each secret where there can be one."""
+    """All settings, with a secret wherever one is possible."""
     url = make_url(settings.database_url.get_secret_value())
     if url.get_backend_name() == "postgresql":
         url = url.set(password=DATABASE)
@@ -76,7 +76,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def doctor_of(settings: Settings, handlers: Handlers, clock: Clock) -> Callable[..., Result]:
-    """`flask doctor` of a service with some other settings."""
+    """Run `flask doctor` with some other settings."""
 
     def doctor_of(*, handlers: Handlers = handlers, **other: Any) -> Result:
         app = create_app(settings.model_copy(update=other), handlers=handlers, clock=clock)
@@ -88,50 +88,50 @@ def doctor_of(settings: Settings, handlers: Handlers, clock: Clock) -> Callable[
 
 
 def lines(result: Result, mark: str = "ok|warn|FAIL") -> dict[str, str]:
-    """What is said of each thing that has this mark."""
-    told = [LINE.fullmatch(line) for line in result.output.splitlines()[:-2]]
-    assert all(told), result.output
-    return {line[2]: line[3] for line in told if line and re.fullmatch(mark, line[1])}
+    """Return the printed texts with this mark, by their label."""
+    printed = [LINE.fullmatch(line) for line in result.output.splitlines()[:-2]]
+    assert all(printed), result.output
+    return {line[2]: line[3] for line in printed if line and re.fullmatch(mark, line[1])}
 
 
-def wrong(result: Result) -> dict[str, str]:
-    """What is not as it should be."""
+def problems(result: Result) -> dict[str, str]:
+    """Return the failures and warnings."""
     return lines(result, "warn|FAIL")
 
 
-def test_a_healthy_service_is_told_so(flask, database_url):
-    """One line for each thing that was looked at, on both databases."""
+def test_a_healthy_service_has_no_problems(flask, database_url):
+    """Each check prints one line, on both databases."""
     result = flask("doctor")
 
     assert result.exit_code == 0, result.output
-    assert wrong(result) == {}
-    well = lines(result, "ok")
-    assert set(well) == {
+    assert problems(result) == {}
+    passed = lines(result, "ok")
+    assert set(passed) == {
         *("settings", "database", "callback keys", "journal", "clock", "spool", "JSON API", "dashboard"),
-        *("handlers", "set aside", "handler runs", "search", "OneSpan", "registration"),
+        *("handlers", "digest", "handler runs", "search", "OneSpan", "registration"),
     }
-    assert database_url.partition("+")[0].partition(":")[0] in well["database"].lower()
-    assert well["callback keys"] == "test"
-    assert well["handlers"] == "1 function for 1 event"
-    assert ADDRESS in well["OneSpan"]
+    assert database_url.partition("+")[0].partition(":")[0] in passed["database"].lower()
+    assert passed["callback keys"] == "test"
+    assert passed["handlers"] == "1 handler for 1 event"
+    assert ADDRESS in passed["OneSpan"]
     assert result.output.endswith("\n\n0 failures, 0 warnings.\n")
 
 
-def test_without_the_database_it_says_so_and_goes_on(doctor_of):
-    """What can be looked at without it is looked at."""
-    result = doctor_of(database_url=SecretStr(f"postgresql+psycopg://nobody:{DATABASE}@127.0.0.1:1/nothing"))
+def test_without_the_database_the_other_checks_run(doctor_of):
+    """Checks that need the database are warnings."""
+    result = doctor_of(database_url=SecretStr(f"postgresql+psycopg://user:{DATABASE}@127.0.0.1:1/nothing"))
 
     assert result.exit_code == 1
     assert "DATABASE_URL" in lines(result, "FAIL")["database"]
-    unknown = {"journal", "callbacks", "reconcile", "clock", "set aside", "handler runs", "search"}
-    assert set(wrong(result)) == {"database", *unknown}
+    not_checked = {"journal", "callbacks", "reconcile", "clock", "digest", "handler runs", "search"}
+    assert set(problems(result)) == {"database", *not_checked}
     assert {"spool", "OneSpan", "registration"} <= set(lines(result, "ok"))
     assert "canary" not in result.output
 
 
 @on_sqlite
-def test_before_the_migration_it_says_which_command_helps(doctor_of, tmp_path):
-    """And nothing else about the tables that are not there."""
+def test_an_empty_database_names_the_migration_command(doctor_of, tmp_path):
+    """It is the only failure."""
     result = doctor_of(database_url=SecretStr(f"sqlite:///{tmp_path}/empty.db"))
 
     assert result.exit_code == 1
@@ -141,7 +141,7 @@ def test_before_the_migration_it_says_which_command_helps(doctor_of, tmp_path):
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("other", "mark", "about", "said"),
+    ("other", "mark", "about", "message"),
     [
         ({"onespan_callback_keys": ()}, "FAIL", "callback keys", "ONESPAN_CALLBACK_KEYS"),
         ({"api_tokens": ()}, "warn", "JSON API", "API_TOKENS"),
@@ -153,43 +153,43 @@ def test_before_the_migration_it_says_which_command_helps(doctor_of, tmp_path):
         ({"callback_url": "https://other.example.com/callback"}, "FAIL", "registration", "flask callback register"),
     ],
 )
-def test_what_is_not_set_or_not_right_is_said_with_what_to_do(doctor_of, other, mark, about, said):
-    """A failure where nothing can work, a warning where somebody may want it so."""
+def test_missing_and_wrong_settings_are_reported(doctor_of, other, mark, about, message):
+    """A failure if nothing can work, a warning if it may be intended."""
     result = doctor_of(**other)
 
-    assert said in lines(result, mark)[about]
+    assert message in lines(result, mark)[about]
     assert result.exit_code == (mark == "FAIL")
     assert "canary" not in result.output
 
 
 @on_sqlite
-def test_the_newest_key_is_told_by_its_label(doctor_of):
-    """Labels are what logs and rows have."""
+def test_callback_keys_are_named_by_their_labels(doctor_of):
+    """Logs and rows have the labels too."""
     keys = Settings(onespan_callback_keys=f"summer=canary-new,spring={KEY}").onespan_callback_keys
 
     result = doctor_of(onespan_callback_keys=keys)
 
     assert lines(result, "ok")["callback keys"] == "summer, spring (the first is the newest)"
-    assert "not the newest, summer" in wrong(result)["registration"]
+    assert "not the newest, summer" in problems(result)["registration"]
     assert (result.exit_code, "canary" in result.output) == (0, False)
 
 
 @on_sqlite
 def test_handlers_are_counted(doctor_of, handlers):
-    """One of all events is named; none at all is worth a look."""
-    nobody = Handlers()
-    nobody.onespan = handlers.onespan
+    """A handler of every event is mentioned; no handler at all is a warning."""
+    empty = Handlers()
+    empty.onespan = handlers.onespan
 
     @handlers.on("*")
     def archive(event: Any, package: Any) -> None: ...
 
-    assert "app/handlers.py" in wrong(doctor_of(handlers=nobody))["handlers"]
-    assert lines(doctor_of())["handlers"] == "2 functions for 1 event, some of them for every event (`*`)"
+    assert "app/handlers.py" in problems(doctor_of(handlers=empty))["handlers"]
+    assert lines(doctor_of())["handlers"] == "2 handlers for 1 event and every event (`*`)"
 
 
 @on_sqlite
-def test_what_is_wrong_with_the_registration_fails(flask, account):
-    """Each difference on a line of its own, whatever it is about."""
+def test_differences_of_the_registration_are_failures(flask, account):
+    """Each difference has its own line."""
     account.registration = replace(RIGHT, key="canary-other", events=frozenset({"KBA_FAILURE"}))
 
     result = flask("doctor")
@@ -202,7 +202,7 @@ def test_what_is_wrong_with_the_registration_fails(flask, account):
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("answer", "mark", "said"),
+    ("answer", "mark", "message"),
     [
         (Response("{}", 403), "warn", "owner"),
         (Response("{}", 429, {"Retry-After": "90"}), "warn", "90 s"),
@@ -212,32 +212,32 @@ def test_what_is_wrong_with_the_registration_fails(flask, account):
         (Response("[]", 200), "FAIL", "cannot be read"),
     ],
 )
-def test_a_onespan_that_does_not_answer_as_it_should_is_said(flask, handlers, answer, mark, said):
-    """A 403 is only a warning: these credentials may do all else."""
+def test_errors_of_onespan_are_reported(flask, handlers, answer, mark, message):
+    """A 403 is only a warning: these credentials may be able to do everything else."""
     connect(handlers.onespan, answer)
 
     result = flask("doctor")
 
-    assert said in lines(result, mark)["OneSpan"]
+    assert message in lines(result, mark)["OneSpan"]
     assert "registration" not in lines(result)
     assert result.exit_code == (mark == "FAIL")
 
 
-def test_a_clock_that_is_wrong_is_said(flask, clock):
+def test_a_wrong_clock_is_a_warning(flask, clock):
     """Leases would end too early or too late."""
     clock.forward(-timedelta(minutes=2))
 
     result = flask("doctor")
 
-    assert "NTP" in wrong(result)["clock"]
+    assert "NTP" in problems(result)["clock"]
     assert result.exit_code == 0
 
 
 @on_sqlite
-def test_the_spool_is_looked_into(flask, settings):
-    """What waits there, what cannot be read, and whether it takes anything."""
+def test_the_spool_is_checked(flask, settings):
+    """Waiting files, damaged files, and whether it accepts files."""
     settings.spool_dir.mkdir()
-    for name in ("one.json", "two.json", "three.damaged"):
+    for name in ("1.json", "2.json", "3.damaged"):
         (settings.spool_dir / name).touch()
     full = flask("doctor")
     for file in settings.spool_dir.iterdir():
@@ -248,14 +248,14 @@ def test_the_spool_is_looked_into(flask, settings):
 
     assert "warn  spool          Callbacks waiting in the spool for the database: 2." in full.output
     assert "warn  spool          Damaged files in the spool: 1." in full.output
-    assert "SPOOL_DIR is not writable" in wrong(shut)["spool"]
+    assert "SPOOL_DIR is not writable" in problems(shut)["spool"]
     assert (full.exit_code, shut.exit_code) == (0, 0)
 
 
-def test_callbacks_that_nobody_digests_fail(flask, tell, clock):
-    """A few that have just come are nothing to worry about."""
-    tell("PACKAGE_COMPLETE", package="one")
-    tell("PACKAGE_COMPLETE", package="two")
+def test_callbacks_that_are_not_digested_are_a_failure(flask, tell, clock):
+    """Not if they arrived just now."""
+    tell("PACKAGE_COMPLETE", package="pkg-1")
+    tell("PACKAGE_COMPLETE", package="pkg-2")
     soon = flask("doctor")
     clock.forward(timedelta(minutes=12))
     late = flask("doctor")
@@ -265,8 +265,8 @@ def test_callbacks_that_nobody_digests_fail(flask, tell, clock):
     assert "flask worker" in lines(late, "FAIL")["journal"]
 
 
-def test_what_was_set_aside_and_what_is_parked_is_counted(flask, service, tell, work):
-    """With the command that helps; who gave up and why is not told here."""
+def test_failed_callbacks_and_parked_runs_are_counted(flask, service, tell, work):
+    """The lines name the command to use, but no reasons: these may name persons."""
     tell("PACKAGE_DECLINE", sessionUser=ADA, message=f"{PERSON} is ill", happened_at=datetime.now(UTC) - HOUR)
     work()
     tell("PACKAGE_COMPLETE")
@@ -280,17 +280,17 @@ def test_what_was_set_aside_and_what_is_parked_is_counted(flask, service, tell, 
 
     result = flask("doctor")
 
-    assert "flask replay --state parked" in wrong(result)["handler runs"]
-    assert wrong(result)["handler runs"].startswith("1 run parked")
+    assert "flask replay --state parked" in problems(result)["handler runs"]
+    assert problems(result)["handler runs"].startswith("1 run parked")
     assert result.exit_code == 0
     assert PERSON not in result.output
-    assert wrong(result)["set aside"].startswith("1 callback, with the reason")
-    assert "flask replay --set-aside" in wrong(result)["set aside"]
+    assert problems(result)["digest"].startswith("1 callback failed")
+    assert "flask replay --set-aside" in problems(result)["digest"]
 
 
 @on_sqlite
-def test_a_settings_file_that_is_missing_or_open_to_all_is_said(flask, monkeypatch, tmp_path):
-    """The one is looked for in vain, the other has secrets in it."""
+def test_a_missing_or_readable_settings_file_is_reported(flask, monkeypatch, tmp_path):
+    """A missing file is a failure; a file that all users can read is a warning."""
     file = tmp_path / "settings.env"
     monkeypatch.setenv("SETTINGS_FILE", str(file))
     missing = flask("doctor")
@@ -308,7 +308,7 @@ def test_a_settings_file_that_is_missing_or_open_to_all_is_said(flask, monkeypat
 
 @on_sqlite
 def test_colour_is_for_terminals(flask):
-    """A file or another program gets plain lines, each whole."""
+    """Other outputs get plain lines that are not wrapped."""
     plain, coloured = flask("doctor"), flask("doctor", color=True)
 
     assert "\x1b" not in plain.output
@@ -317,19 +317,19 @@ def test_colour_is_for_terminals(flask):
 
 
 def test_law_11_the_doctor_prints_no_secret(doctor_of, account, database_url):
-    """Neither when all is well nor when nothing is."""
-    well = doctor_of()
+    """Neither in passed checks nor in failures."""
+    healthy = doctor_of()
     account.registration = Registration("https://cleo:canary@x.example.com/?canary", "canary-other", frozenset())
-    ill = doctor_of(database_url=SecretStr(f"postgresql+psycopg://canary:{DATABASE}@127.0.0.1:1/nothing"))
+    broken = doctor_of(database_url=SecretStr(f"postgresql+psycopg://canary:{DATABASE}@127.0.0.1:1/nothing"))
 
-    assert "FAIL" in ill.output
+    assert "FAIL" in broken.output
     for secret in ("canary", KEY, TOKEN, API_KEY):
-        assert secret not in well.output + ill.output
+        assert secret not in healthy.output + broken.output
 
 
 @on_sqlite
-def test_what_cannot_be_looked_at_is_a_warning(flask, monkeypatch):
-    """Somebody else's user may not see the spool."""
+def test_a_check_that_cannot_run_is_a_warning(flask, monkeypatch):
+    """Another user may have no access to the spool."""
 
     def forbidden(_: Path) -> bool:
         raise PermissionError(13, "Permission denied")
@@ -338,5 +338,5 @@ def test_what_cannot_be_looked_at_is_a_warning(flask, monkeypatch):
 
     result = flask("doctor")
 
-    assert wrong(result)["spool"] == "Cannot be looked at: Permission denied."
+    assert problems(result)["spool"] == "Not checked: Permission denied."
     assert "registration" in lines(result, "ok")

@@ -96,7 +96,7 @@ def test_what_was_set_aside_can_be_digested_again(tell, service, work, read, rea
     """After the repair, with one command; what was unreadable at the door stays so."""
     tell("PACKAGE_CREATE", package="pkg-1")
     with monkeypatch.context() as broken:
-        broken.setattr(batch, "read", lambda _: 1 / 0)
+        broken.setattr(batch, "parse", lambda _: 1 / 0)
         service.digest.turn()
     assert "ZeroDivisionError" in reasons()["pkg-1"]
 
@@ -104,8 +104,8 @@ def test_what_was_set_aside_can_be_digested_again(tell, service, work, read, rea
     told = runner.invoke(args=["replay", "--set-aside"])
     work()
 
-    assert counted.output == "1 callback would wait to be digested again.\n"
-    assert told.output == "1 callback waiting to be digested again.\n"
+    assert counted.output == "1 callback would be digested again.\n"
+    assert told.output == "1 callback will be digested again.\n"
     assert reasons() == {}
     assert read("/api/packages/pkg-1")["status"] == "DRAFT"
     assert runner.invoke(args=["replay", "--set-aside", "--event", "PACKAGE_CREATE"]).exit_code == 2

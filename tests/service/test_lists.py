@@ -398,7 +398,7 @@ def test_law_8_a_wrong_tally_is_found_and_put_right(service, flask, counts):
     found, mended, clean = flask("rebuild", "--check"), flask("rebuild"), flask("rebuild", "--check")
 
     assert (found.exit_code, "number" in found.output) == (1, True), found.output
-    assert "2 differences, mended." in mended.output
+    assert "2 differences, repaired." in mended.output
     assert clean.exit_code == 0
     assert counts() == before
 
@@ -414,7 +414,7 @@ def test_law_8_a_wrong_text_or_sort_name_is_found_and_put_right(service, flask, 
     found, mended, clean = flask("rebuild", "--check"), flask("rebuild"), flask("rebuild", "--check")
 
     assert found.exit_code == 1
-    assert "3 differences, mended." in mended.output
+    assert "3 differences, repaired." in mended.output
     assert clean.exit_code == 0
     assert [package["id"] for package in read("/api/packages", q="c-egg-1")["items"]] == ["C-egg-1"]
     assert [package["id"] for package in read("/api/packages", q="c-egg-2")["items"]] == ["C-egg-2"]

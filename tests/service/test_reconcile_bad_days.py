@@ -510,7 +510,7 @@ class TestSomebodyAsks:
             assert world.service.reconcile.turn()
         else:
             restarted = another()
-            restarted.worker._try_again()
+            restarted.worker._retry_now()
             assert restarted.reconcile.turn()
 
     def test_who_asks_for_another_one_hears_what_this_one_waits_for(self, world, clock, client, runner):

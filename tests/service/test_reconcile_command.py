@@ -1,4 +1,4 @@
-"""`flask reconcile` and `/api/reconciles`: ask now, see what came of it, and change nothing where that is wanted."""
+"""`flask reconcile` and `/api/reconciles`: start a run, show its result, or only check."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -21,21 +21,21 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 @pytest.fixture
 def settings(settings, request):
-    """The service knows where OneSpan is, unless a test is about one that does not."""
-    if "alone" in request.node.name:
+    """OneSpan's API is configured, except in tests whose name contains `without_onespan`."""
+    if "without_onespan" in request.node.name:
         return settings
     return knowing_onespan(settings)
 
 
 @pytest.fixture
 def faults():
-    """None, until a test wants some."""
+    """No faults, until a test sets some."""
     return Faults(Random(1))
 
 
 @pytest.fixture
 def world(service, post, handlers, clock, faults, monkeypatch):  # noqa: PLR0917
-    """An account of forty packages that we have not asked for yet. While a command waits, the clock goes on."""
+    """An account with 40 packages that are not imported yet. Sleeping moves the clock forward."""
     monkeypatch.setattr("app.cli.reconcile.time.sleep", lambda seconds: clock.forward(timedelta(seconds=seconds)))
     world = World(service, post, handlers=handlers, clock=clock)
     packages = populated(1, 40, now=clock.now - timedelta(days=1)).packages()
@@ -44,35 +44,34 @@ def world(service, post, handlers, clock, faults, monkeypatch):  # noqa: PLR0917
 
 
 def a_completed(world: World) -> str:
-    """The id of a package that can be archived."""
-    return next(one.id for one in world.account.packages() if one.status == "COMPLETED" and not one.trashed)
+    """Return the id of a package that can be archived."""
+    packages = world.account.packages()
+    return next(package.id for package in packages if package.status == "COMPLETED" and not package.trashed)
 
 
-def test_the_first_time_it_imports_the_account(world, runner):
-    """And says what it did."""
+def test_the_first_run_imports_the_account(world, runner):
+    """It prints the result."""
     result = runner.invoke(args=["reconcile"])
 
     assert result.exit_code == 0, result.output
     assert "Reconcile 1 (backfill) done. " in result.output
-    assert "40 packages shown, 40 changed, 0 to be read singly; 0 facts found" in result.output
+    assert "40 packages listed, 40 changed, 0 queued for a fetch; 0 missed events found." in result.output
     assert world.differences() == []
 
 
-def test_later_it_asks_for_what_changed(world, runner, clock):
-    """One package was archived, and nobody told us."""
+def test_later_runs_read_what_changed(world, runner, clock):
+    """One package was archived without a callback."""
     runner.invoke(args=["reconcile"])
     world.act(a_completed(world), "archive")
     clock.forward(HOUR)
     result = runner.invoke(args=["reconcile"])
 
-    assert (
-        "Reconcile 2 (reconcile) done. 4 requests: 1 package shown, 1 changed, 0 to be read singly; 1 fact found"
-        in result.output
-    )
+    assert "Reconcile 2 (reconcile) done. 4 requests: 1 package listed, 1 changed, 0 queued" in result.output
+    assert "; 1 missed event found." in result.output
 
 
-def test_check_lists_the_drift_and_changes_nothing(world, runner, service):
-    """It exits with 1 where there is any, and names no person."""
+def test_check_lists_differences_and_changes_nothing(world, runner, service):
+    """It exits with 1 if there is one, and names no person."""
     runner.invoke(args=["reconcile"])
     archived = a_completed(world)
     world.act(archived, "archive")
@@ -90,18 +89,18 @@ def test_check_lists_the_drift_and_changes_nothing(world, runner, service):
     assert (counts(service), len(ledger(service))) == (before, runs)
 
 
-def test_check_of_what_is_as_it_should_be_exits_with_0(world, runner):
-    """And says how much it looked at."""
+def test_check_without_differences_exits_with_0(world, runner):
+    """It prints how many packages it compared."""
     runner.invoke(args=["reconcile"])
     result = runner.invoke(args=["reconcile", "--check"])
 
     assert result.exit_code == 0
-    assert result.output.endswith("40 packages in 5 requests: all as OneSpan has it.\n")
+    assert result.output.endswith("40 packages in 5 requests: 0 differences.\n")
 
 
 @pytest.mark.parametrize("answer", ["404", "403"])
-def test_check_asks_for_what_the_list_does_not_show(world, runner, answer):
-    """One that is gone is a drift; one that is denied us says nothing."""
+def test_check_fetches_what_the_list_does_not_show(world, runner, answer):
+    """A 404 is a difference; a 403 says nothing."""
     runner.invoke(args=["reconcile"])
     gone = a_completed(world)
     world.account.quirks = Quirks(deleted_answer=answer)
@@ -111,8 +110,8 @@ def test_check_asks_for_what_the_list_does_not_show(world, runner, answer):
     assert (f"{gone} package deleted: False here, True at OneSpan" in result.output) is (answer == "404")
 
 
-def test_check_reads_singly_where_the_list_shows_too_little(world, runner, faults):
-    """A summary that is newer than what we read says nothing of its signers."""
+def test_check_fetches_packages_of_which_the_list_shows_a_summary(world, runner, faults):
+    """A summary that is newer than the last snapshot does not show the signers."""
     world.connect(Account(1, packages=0, quirks=Quirks(list_items="summary")).hold(world.account.packages()), faults)
     runner.invoke(args=["reconcile"])
     archived = a_completed(world)
@@ -121,41 +120,41 @@ def test_check_reads_singly_where_the_list_shows_too_little(world, runner, fault
     result = runner.invoke(args=["reconcile", "--check"])
 
     assert f"{archived} package status: 'COMPLETED' here" in result.output
-    assert [one for one in world.asked if "/api/packages/" in one] == [f"/api/packages/{archived}?"]
+    assert [request for request in world.asked if "/api/packages/" in request] == [f"/api/packages/{archived}?"]
 
 
 @pytest.mark.parametrize("status", ["403 Forbidden", "503 Service Unavailable"])
-def test_check_does_not_give_up_at_one_failure(world, runner, status):
-    """Nobody takes it up later."""
+def test_check_retries_after_a_failure(world, runner, status):
+    """It cannot continue later."""
     runner.invoke(args=["reconcile"])
     left = [1]
     world.spoil(lambda _, answer: setattr(answer, "status", status) if left and left.pop() else None)
     result = runner.invoke(args=["reconcile", "--check"])
 
     assert result.exit_code == 0, result.output
-    assert "all as OneSpan has it" in result.output
+    assert "0 differences" in result.output
 
 
-def test_check_that_did_not_come_to_its_end_says_so(world, runner, faults):
-    """So nobody takes what it listed for all there is."""
+def test_an_interrupted_check_says_so(world, runner, faults):
+    """Its list of differences is incomplete."""
     runner.invoke(args=["reconcile"])
     faults.outage = "503"
     result = runner.invoke(args=["reconcile", "--check"])
 
     assert result.exit_code == 2
-    assert "try again" in result.output
+    assert "The check is incomplete. Try again later." in result.output
 
 
-def test_a_wrong_address_is_named(world, runner, handlers):
-    """And whether it is right is asked."""
+def test_a_wrong_url_is_named(world, runner, handlers):
+    """The message names the setting too."""
     handlers.onespan.connect(Connection("http://127.0.0.1:1", ApiKey(API_KEY)))
     result = runner.invoke(args=["reconcile", "--check"])
 
     assert "ConnectionError at http://127.0.0.1:1; is ONESPAN_URL right?" in result.output
 
 
-def test_what_onespan_refuses_is_said_with_what_to_do(world, runner, faults):
-    """The run waits, and goes on later."""
+def test_refused_credentials_are_reported(world, runner, faults):
+    """Without printing them."""
     faults.outage = "401"
     result = runner.invoke(args=["reconcile", "--check"])
     assert result.exit_code == 2
@@ -163,24 +162,24 @@ def test_what_onespan_refuses_is_said_with_what_to_do(world, runner, faults):
     assert API_KEY not in result.output
 
 
-def test_a_run_that_has_to_wait_long_is_left_to_the_service(world, runner, faults, clock):
-    """It is said, and exits with 1."""
+def test_a_run_that_must_wait_long_is_left_to_the_service(world, runner, faults, clock):
+    """The command says so and exits with 1."""
     faults.outage = "429"
     result = runner.invoke(args=["reconcile"])
 
     assert result.exit_code == 1
-    assert "Reconcile 1 (backfill) waits: OneSpan received too many requests" in result.output
-    assert "goes on by itself where the service runs" in result.output
+    assert "Reconcile 1 (backfill) is waiting: OneSpan received too many requests" in result.output
+    assert "The service continues it" in result.output
     faults.outage = None
     clock.forward(HOUR)
     result = runner.invoke(args=["reconcile"])
-    assert "Reconcile 1 is under way already; going on with it." in result.output
+    assert "Reconcile 1 is already running; continuing it." in result.output
     assert "Reconcile 1 (backfill) done." in result.output
 
 
 @pytest.mark.parametrize("options", [["--backfill"], ["--since", "2026-03-01"], ["--fire"]])
-def test_what_the_run_under_way_does_not_do_is_refused(world, runner, service, options):
-    """It would be silently dropped otherwise."""
+def test_options_that_the_current_run_does_not_have_are_refused(world, runner, service, options):
+    """They would be ignored otherwise."""
     service.reconcile.begin(Asked())
     result = runner.invoke(args=["reconcile", *options])
 
@@ -191,36 +190,36 @@ def test_what_the_run_under_way_does_not_do_is_refused(world, runner, service, o
 @pytest.mark.parametrize(
     "options", [["--check", "--fire"], ["--check", "--backfill"], ["--since", "2026-01-01", "--backfill"]]
 )
-def test_options_that_contradict_one_another_are_refused(world, runner, options):
-    """With a sentence."""
+def test_contradicting_options_are_refused(world, runner, options):
+    """With a message."""
     result = runner.invoke(args=["reconcile", *options])
 
     assert result.exit_code == 2
     assert "--" in result.output
 
 
-def test_fire_tells_what_an_import_would_keep_silent_about(world, runner, work):
-    """However old."""
+def test_fire_runs_handlers_for_imported_packages(world, runner, work):
+    """However old their events are."""
     runner.invoke(args=["reconcile", "--fire"])
     work()
 
     assert world.told[a_completed(world)]["PACKAGE_COMPLETE"] == 1
 
 
-def test_since_goes_back_further(world, runner, clock):
-    """What was updated since then is looked at again."""
+def test_since_reads_older_packages(world, runner, clock):
+    """Packages updated since then are read again."""
     runner.invoke(args=["reconcile"])
     clock.forward(60 * 24 * HOUR)
-    assert "0 packages shown" in runner.invoke(args=["reconcile"]).output
+    assert "0 packages listed" in runner.invoke(args=["reconcile"]).output
     result = runner.invoke(args=["reconcile", "--since", "2026-01-01"])
 
-    assert "0 packages shown" not in result.output
+    assert "0 packages listed" not in result.output
     assert "0 changed" in result.output
 
 
 @pytest.mark.parametrize("args", [["reconcile"], ["reconcile", "--check"]])
-def test_alone_there_is_nobody_to_ask(service, runner, args):
-    """It says which settings are missing."""
+def test_without_onespan_the_command_is_refused(service, runner, args):
+    """The message names the missing settings."""
     result = runner.invoke(args=args)
 
     assert result.exit_code == 2
@@ -230,8 +229,8 @@ def test_alone_there_is_nobody_to_ask(service, runner, args):
 class TestApi:
     """`/api/reconciles`."""
 
-    def test_a_run_begins_by_request_and_is_shown(self, world, client, read):
-        """Newest first; the service goes on with it."""
+    def test_a_post_starts_a_run(self, world, client, read):
+        """The service continues it; the list shows the newest first."""
         answer = client.post("/api/reconciles", headers=BEARER)
         assert answer.status_code == 200
         assert (answer.json["state"], answer.json["kind"]) == ("running", "backfill")
@@ -242,16 +241,16 @@ class TestApi:
         assert (run["shown"], run["changed"]) == (40, 40)
         assert read(f"/api/reconciles/{run['id']}") == run
 
-    def test_while_one_is_under_way_it_is_answered(self, world, client):
-        """Two people press the button."""
+    def test_a_second_post_returns_the_current_run(self, world, client):
+        """Two people may press the button."""
         first = client.post("/api/reconciles", headers=BEARER).json
         assert client.post("/api/reconciles", headers=BEARER).json["id"] == first["id"]
 
         refused = client.post("/api/reconciles", headers=BEARER, json={"backfill": True})
         assert (refused.status_code, refused.json["error"]["code"]) == (409, "under_way")
 
-    def test_it_can_be_told_what_to_do(self, world, client):
-        """As the command can."""
+    def test_a_post_has_the_options_of_the_command(self, world, client):
+        """In the JSON body."""
         world.reconcile()
         answer = client.post("/api/reconciles", headers=BEARER, json={"since": "2026-02-01T00:00:00Z", "fire": True})
 
@@ -260,25 +259,25 @@ class TestApi:
     @pytest.mark.parametrize(
         "body", [b"{", b"[]", b'{"sinse": "2026-01-01"}', b'{"since": "yesterday"}', b'{"fire": 7}']
     )
-    def test_a_body_that_is_not_right_is_refused_and_named(self, world, client, body):
-        """And nothing begins."""
+    def test_an_invalid_body_is_refused(self, world, client, body):
+        """No run starts."""
         answer = client.post("/api/reconciles", headers=BEARER, data=body)
 
         assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_parameter")
         assert ledger(world.service) == []
 
-    def test_alone_there_is_nobody_to_ask(self, service, client):
-        """It says which settings are missing."""
+    def test_without_onespan_a_post_is_refused(self, service, client):
+        """The message names the missing settings."""
         answer = client.post("/api/reconciles", headers=BEARER)
 
         assert (answer.status_code, answer.json["error"]["code"]) == (409, "no_onespan")
         assert "ONESPAN_URL" in answer.json["error"]["message"]
 
-    def test_without_a_token_nobody_begins_anything(self, world, client):
-        """Nor sees what was asked."""
+    def test_a_token_is_required(self, world, client):
+        """To start a run, and to read missed events."""
         assert client.post("/api/reconciles").status_code == 401
         assert client.get("/api/missed").status_code == 401
 
-    def test_what_is_not_there_is_404(self, world, client):
-        """With the error's shape."""
+    def test_an_unknown_run_is_404(self, world, client):
+        """Like any unknown id."""
         assert client.get("/api/reconciles/99", headers=BEARER).status_code == 404

@@ -164,6 +164,6 @@ def test_setup_writes_secrets_once_and_for_us_alone(installation: Installation):
     for secret in ("ONESPAN_CALLBACK_KEYS", "API_TOKENS", "DASHBOARD_PASSWORD", "DASHBOARD_READONLY_PASSWORD"):
         assert len(installation.secrets[secret]) >= 32
         assert installation.secrets[secret] not in said
-    assert "made just now" in installation.setup.stdout
-    assert "made just now" not in second.stdout
+    assert "(created, with new secrets)" in installation.setup.stdout
+    assert "(created" not in second.stdout
     assert os.fspath(installation.settings_file) in second.stdout

@@ -1,6 +1,6 @@
-"""The worker: woken at once, stopped with grace, and not ended by a turn that fails."""
+"""The worker: wakes at once, stops gracefully, survives failed turns."""
 
-# ruff: noqa: PLR0917  (fixtures come by their names)
+# ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
 import signal
 import statistics
@@ -23,7 +23,7 @@ from tests.support.processes import Process, Site, Web, until
 
 pytestmark = pytest.mark.own_database
 
-PATIENCE = 10  # seconds a test waits for a thread
+THREAD_SECONDS = 10  # how long a test waits for a thread
 HANDLERS = '''
 import pathlib
 import time
@@ -31,7 +31,7 @@ import time
 
 @handlers.on("PACKAGE_COMPLETE")
 def file_it(event, package):
-    """Takes as long as nobody has made the file `release`, but 20 s at most."""
+    """Wait until the file `release` exists, at most 20 s."""
     note("begun", os.getpid(), event.package_id)
     for _ in range(1000):
         if pathlib.Path(os.environ["WITNESS"]).with_name("release").exists():
@@ -42,14 +42,14 @@ def file_it(event, package):
 
 @handlers.on("PACKAGE_ACTIVATE")
 def look(event, package):
-    """Say when."""
+    """Note the time."""
     note("looked", time.time())
 '''
 
 
 @pytest.fixture
 def working(service: Service) -> Iterator[Service]:
-    """The service with its worker running."""
+    """The service, with its worker running."""
     service.worker.start()
     yield service
     service.worker.stop(grace=5)
@@ -57,7 +57,7 @@ def working(service: Service) -> Iterator[Service]:
 
 @pytest.fixture
 def runs(service: Service) -> Callable[[], list[Any]]:
-    """The rows of the ledger."""
+    """Return the rows of `dispatches`."""
 
     def runs() -> list[Any]:
         with service.database.read() as connection:
@@ -67,56 +67,56 @@ def runs(service: Service) -> Callable[[], list[Any]]:
 
 
 def test_a_callback_wakes_the_worker_at_once(handlers, working, tell):
-    """In one process nobody waits for the next look: half of all handlers begin well before it."""
+    """In one process no handler waits for the next poll: the median delay is well below it."""
     begun: list[float] = []
-    rung = threading.Event()
+    called = threading.Event()
 
     @handlers.on("PACKAGE_ACTIVATE")
     def look(event: Event, package: Package) -> None:
         begun.append(time.monotonic())
-        rung.set()
+        called.set()
 
-    waited = []
+    delays = []
     for number in range(9):
-        assert working.dispatcher.idle.wait(PATIENCE)
-        threading.Event().wait(0.1)  # let it fall asleep, so that it has to be woken
-        told = time.monotonic()
+        assert working.dispatcher.idle.wait(THREAD_SECONDS)
+        threading.Event().wait(0.1)  # so that the worker is waiting and must be woken
+        sent = time.monotonic()
         tell("PACKAGE_ACTIVATE", package=f"pkg-{number}")
-        assert rung.wait(PATIENCE)
-        rung.clear()
-        waited.append(begun[-1] - told)
+        assert called.wait(THREAD_SECONDS)
+        called.clear()
+        delays.append(begun[-1] - sent)
 
-    assert statistics.median(waited) < 0.2
+    assert statistics.median(delays) < 0.2
 
 
-def test_what_ends_in_time_is_settled(handlers, service, tell, runs):
-    """Who is told to stop lets running handlers end."""
+def test_a_run_that_ends_before_the_deadline_is_settled(handlers, service, tell, runs):
+    """A stopping worker waits for running handlers."""
     begun, go_on = threading.Event(), threading.Event()
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
         begun.set()
-        go_on.wait(PATIENCE)
+        go_on.wait(THREAD_SECONDS)
 
     service.worker.start()
     tell("PACKAGE_COMPLETE")
-    assert begun.wait(PATIENCE)
-    stopping = threading.Thread(target=service.worker.stop, kwargs={"grace": PATIENCE})
+    assert begun.wait(THREAD_SECONDS)
+    stopping = threading.Thread(target=service.worker.stop, kwargs={"grace": THREAD_SECONDS})
     stopping.start()
     go_on.set()
-    stopping.join(PATIENCE)
+    stopping.join(THREAD_SECONDS)
 
     assert [(row.state, row.attempts) for row in runs()] == [("done", 1)]
 
 
-def test_what_does_not_end_is_handed_back(handlers, service, tell, runs, settings: Settings, clock):
-    """It is due at once for somebody else and no attempt is counted; the late end changes nothing."""
+def test_an_unfinished_run_is_handed_back(handlers, service, tell, runs, settings: Settings, clock):
+    """It is due at once for other processes, without counting an attempt; the late result is ignored."""
     begun, go_on = threading.Event(), threading.Event()
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
         begun.set()
-        go_on.wait(PATIENCE)
+        go_on.wait(THREAD_SECONDS)
 
     successors = Handlers()
 
@@ -125,12 +125,12 @@ def test_what_does_not_end_is_handed_back(handlers, service, tell, runs, setting
 
     service.worker.start()
     tell("PACKAGE_COMPLETE")
-    assert begun.wait(PATIENCE)
+    assert begun.wait(THREAD_SECONDS)
     service.worker.stop(grace=0.1)
     (handed_back,) = runs()
     other = create_app(settings, handlers=successors, clock=clock).extensions[EXTENSION]
     other.worker.start()
-    until(lambda: runs()[0].state == "done", what="the other has done it")
+    until(lambda: runs()[0].state == "done", what="the other process has done it")
     other.worker.stop(grace=5)
     other.database.close()
     go_on.set()
@@ -139,8 +139,8 @@ def test_what_does_not_end_is_handed_back(handlers, service, tell, runs, setting
     assert [(row.state, row.attempts) for row in runs()] == [("done", 1)]
 
 
-def test_what_ended_at_the_last_moment_is_not_run_again(handlers, service, tell, runs):
-    """A run that ended after the last turn is settled as it ended, not handed back."""
+def test_a_run_that_ended_after_the_last_turn_is_not_run_again(handlers, service, tell, runs):
+    """It is settled with its result, not handed back."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def file_it(event: Event, package: Package) -> None: ...
@@ -149,7 +149,7 @@ def test_what_ended_at_the_last_moment_is_not_run_again(handlers, service, tell,
     service.digest.turn()
     service.bells.dispatching.clear()
     service.dispatcher.turn()
-    assert service.bells.dispatching.wait(PATIENCE)
+    assert service.bells.dispatching.wait(THREAD_SECONDS)
     service.dispatcher.close()
     service.dispatcher.hand_back()
 
@@ -157,7 +157,7 @@ def test_what_ended_at_the_last_moment_is_not_run_again(handlers, service, tell,
 
 
 def test_a_turn_that_fails_does_not_end_the_worker(database_url, handlers, working, tell, post):
-    """The database goes away and comes back: what waited in the spool is journaled and its handler runs."""
+    """After an outage of the database, spooled callbacks are journaled and their handlers run."""
     seen: list[str] = []
 
     @handlers.on("PACKAGE_ACTIVATE")
@@ -168,29 +168,29 @@ def test_a_turn_that_fails_does_not_end_the_worker(database_url, handlers, worki
     until(lambda: seen == ["pkg-1"])
     with away(database_url, working):
         assert post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "pkg-2"}').json == {"callback": None}
-        threading.Event().wait(1.2)  # both pumps look at least twice
+        threading.Event().wait(1.2)  # both threads take at least two turns
 
-    until(lambda: seen == ["pkg-1", "pkg-2"], what="the spooled callback caused its run")
+    until(lambda: seen == ["pkg-1", "pkg-2"], what="the handler of the spooled callback has run")
 
 
 def test_a_worker_stops_while_the_database_is_away(database_url, service):
-    """It has nothing to hand back and says no more than that."""
+    """It stops without an error."""
     service.worker.start()
     with away(database_url, service):
         service.worker.stop(grace=1)
 
 
-def test_sigterm_lets_gunicorn_and_worker_end_what_runs(database_url: str, tmp_path: Path):
-    """Handlers under way are settled as done, nothing new begins, and the exit code says that all is well."""
+def test_gunicorn_and_worker_finish_running_handlers_on_sigterm(database_url: str, tmp_path: Path):
+    """Running handlers are settled as done, no new run starts, and the exit code is 0."""
     with Site(tmp_path, database_url, handlers=HANDLERS, HANDLER_THREADS="1") as site:
         web = site.gunicorn(workers=1)
         worker = site.worker()
         for number in range(6):
             web.tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
-        until(lambda: len(site.witnessed()) == 2, what="each of them works on one")
+        until(lambda: len(site.witnessed()) == 2, what="each process runs a handler")
         for process in (web, worker):
             process.terminate()
-        until(lambda: not web.answers(), what="the door is shut")
+        until(lambda: not web.answers(), what="gunicorn accepts no requests")
         (site.folder / "release").touch()
         codes = [web.wait(), worker.wait()]
 
@@ -200,34 +200,34 @@ def test_sigterm_lets_gunicorn_and_worker_end_what_runs(database_url: str, tmp_p
         assert sorted(begun) == sorted(ended)
         assert len({pid for pid, _ in begun}) == 2
         later = site.gunicorn(workers=1)
-        until(lambda: _done(later) == 6, what="the rest is done")
+        until(lambda: _done(later) == 6, what="the other runs are done")
         assert sorted(words[2] for words in site.witnessed() if words[0] == "begun") == [f"pkg-{n}" for n in range(6)]
 
 
-def test_an_external_worker_works_and_gunicorn_does_not(database_url: str, tmp_path: Path):
-    """`WORKER=external`: the door only journals; a `flask worker` has it within a second."""
+def test_with_worker_external_only_the_worker_runs_handlers(database_url: str, tmp_path: Path):
+    """Gunicorn only journals; `flask worker` runs the handler within a second."""
     with Site(tmp_path, database_url, handlers=HANDLERS, WORKER="external") as site:
         web = site.gunicorn(workers=1)
         web.tell("PACKAGE_ACTIVATE", package="pkg-0")
-        threading.Event().wait(1.5)  # three times as long as an embedded worker would take to look
+        threading.Event().wait(1.5)  # three times the poll interval of an embedded worker
         assert web.read("/api/events")["items"] == []
 
         worker = site.worker()
-        until(lambda: len(site.witnessed()) == 1, what="the worker found it")
-        waited = []
+        until(lambda: len(site.witnessed()) == 1, what="the handler ran")
+        delays = []
         for number in range(1, 4):
-            told = time.time()
+            sent = time.time()
             web.tell("PACKAGE_ACTIVATE", package=f"pkg-{number}")
-            until(lambda many=number + 1: len(site.witnessed()) == many, what="the worker found it")
-            waited.append(float(site.witnessed()[-1][1]) - told)
+            until(lambda many=number + 1: len(site.witnessed()) == many, what="the handler ran")
+            delays.append(float(site.witnessed()[-1][1]) - sent)
 
-        assert min(waited) < 1
+        assert min(delays) < 1
         assert _stops(worker) == 0
         assert _stops(web) == 0
 
 
 def test_ctrl_c_ends_a_worker(database_url: str, tmp_path: Path):
-    """As SIGTERM does."""
+    """Like SIGTERM."""
     with Site(tmp_path, database_url) as site:
         worker = site.worker()
         worker.terminate(number=signal.SIGINT)
@@ -237,27 +237,27 @@ def test_ctrl_c_ends_a_worker(database_url: str, tmp_path: Path):
 
 
 @on_sqlite
-def test_a_wrong_setting_ends_gunicorn_with_its_reason(database_url: str, tmp_path: Path):
-    """It says what is wrong and ends; it does not try again for ever, and shows no traceback."""
+def test_a_wrong_setting_stops_gunicorn(database_url: str, tmp_path: Path):
+    """It prints the error without a traceback, and does not restart its workers without end."""
     with Site(tmp_path, database_url, RECONCILE_HOURS="7") as site:
         web = site.boot(workers=1)
-        until(lambda: web.ended, seconds=15, what="gunicorn gives up")
+        until(lambda: web.ended, seconds=15, what="gunicorn has ended")
 
         assert web.wait() != 0
         assert "RECONCILE_HOURS: Input should be 6, 12 or 24" in web.said()
         assert "Traceback" not in web.said()
 
 
-def test_nothing_is_left_waiting_when_all_is_done(handlers, working, tell, service):
-    """The worker sees to everything that was told."""
+def test_the_worker_digests_every_callback(handlers, working, tell, service):
+    """No journal row stays pending."""
     for number in range(20):
         tell("PACKAGE_ACTIVATE", package=f"pkg-{number}")
 
-    def waiting() -> int:
+    def pending() -> int:
         with service.database.read() as connection:
             return len(connection.execute(select(Journal.id).where(Journal.digested_at.is_(None))).all())
 
-    until(lambda: not waiting(), what="all is digested")
+    until(lambda: not pending(), what="all rows are digested")
 
 
 def _done(web: Web) -> int:

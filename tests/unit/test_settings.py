@@ -483,7 +483,7 @@ HANDLERS_LINES = len((ROOT / "app" / "handlers.py").read_text("utf-8").splitline
 @pytest.mark.parametrize(
     ("mistake", "messages"),
     [
-        ('@handlers.on("PACKAGE_COMPLET")\ndef f(event, package): ...\n', ["is PACKAGE_COMPLETE meant?"]),
+        ('@handlers.on("PACKAGE_COMPLET")\ndef f(event, package): ...\n', ["did you mean PACKAGE_COMPLETE?"]),
         *in_all(
             (
                 "import nowhere_to_be_found\n",
