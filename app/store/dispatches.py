@@ -43,7 +43,10 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: `due` again at `due_at`, `done`, `parked` or `discarded`. `counts`: whether it was an attempt."""
+    """How a run ended: `due` again at `due_at`, `done`, `parked` or `discarded`.
+
+    Unless it `counts`, the attempt is not counted.
+    """
 
     taken: Taken
     state: Literal["due", "done", "parked", "discarded"]
@@ -52,23 +55,23 @@ class Outcome:
     counts: bool = True
 
 
-def oblige(connection: Connection, owed: Iterable[tuple[int, str, str]], *, now: datetime) -> None:
+def oblige(connection: Connection, runs: Iterable[tuple[int, str, str]], *, now: datetime) -> None:
     """Add a due dispatch for each (event, package, handler)."""
     rows = [
         {"event_id": event, "package_id": package, "handler": handler, "state": "due", "due_at": now}
-        for event, package, handler in owed
+        for event, package, handler in runs
     ]
     insert_all(connection, Dispatch, rows)
 
 
-def due(connection: Connection, room: Mapping[str, int], *, now: datetime) -> list[int]:
-    """The ids of due dispatches, the longest waiting first. `room`: how many to return, by handler."""
-    if not room:
+def due(connection: Connection, limits: Mapping[str, int], *, now: datetime) -> list[int]:
+    """The ids of due dispatches, the longest waiting first. `limits`: how many at most, by handler."""
+    if not limits:
         return []
     parameters: dict[str, object] = {"now": now}
-    for index, (handler, limit) in enumerate(room.items()):
+    for index, (handler, limit) in enumerate(limits.items()):
         parameters |= {f"handler{index}": handler, f"limit{index}": limit}
-    return list(connection.execute(_due(len(room)), parameters).scalars())
+    return list(connection.execute(_due(len(limits)), parameters).scalars())
 
 
 def survivor(connection: Connection, handlers: Iterable[str], *, now: datetime) -> list[int]:
@@ -104,7 +107,7 @@ def settle(connection: Connection, outcomes: Iterable[Outcome], *, now: datetime
 def _settled_values(outcome: Outcome, now: datetime) -> dict[str, object]:
     return {
         "dispatch": outcome.taken.id,
-        "fence": outcome.taken.fence,
+        "held_fence": outcome.taken.fence,
         "state": outcome.state,
         "due_at": outcome.due_at,
         "error": outcome.error,
@@ -116,7 +119,7 @@ def _settled_values(outcome: Outcome, now: datetime) -> dict[str, object]:
 def renew(connection: Connection, running: Iterable[Taken], *, until: datetime) -> None:
     """Extend the leases of running dispatches."""
     for taken in sorted(running, key=lambda taken: taken.id):
-        connection.execute(_RENEW, {"dispatch": taken.id, "fence": taken.fence, "due_at": until})
+        connection.execute(_RENEW, {"dispatch": taken.id, "held_fence": taken.fence, "due_at": until})
 
 
 def replay(connection: Connection, dispatch: int, *, by: str, now: datetime) -> list[NewChange] | None:
@@ -210,7 +213,9 @@ def _reset_values(now: datetime) -> dict[str, object]:
 
 # The statements of every turn, built once: building one costs more than running it.
 _IS_DUE = and_(Dispatch.state.in_((DUE, RUNNING)), Dispatch.due_at <= bindparam("now"))
-_IS_LEASED = and_(Dispatch.id == bindparam("dispatch"), Dispatch.fence == bindparam("fence"), Dispatch.state == RUNNING)
+_IS_LEASED = and_(
+    Dispatch.id == bindparam("dispatch"), Dispatch.fence == bindparam("held_fence"), Dispatch.state == RUNNING
+)
 _FREE = (
     select(Dispatch.id)
     .where(Dispatch.id.in_(bindparam("ids", expanding=True)), _IS_DUE)

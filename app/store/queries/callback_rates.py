@@ -1,4 +1,4 @@
-"""How many callbacks came, minute by minute and hour by hour."""
+"""How many callbacks arrived, by minute and by hour."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from app.store.models import Tally
 
 MINUTES, HOURS = 60, 48
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-MINUTE_LONG, HOUR_LONG = len("2026-01-31T12:00"), len("2026-01-31T12")
+MINUTE_LETTERS, HOUR_LETTERS = len("2026-01-31T12:00"), len("2026-01-31T12")  # prefixes of a counter key
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """How many callbacks came in the minute, or hour, that began then."""
+    """How many callbacks arrived in the minute or hour that begins at `at`."""
 
     at: datetime
     callbacks: int
@@ -32,30 +32,30 @@ class Flow:
 
 
 def flow(connection: Connection, *, now: datetime) -> Flow:
-    """How callbacks came in lately. They count once they are digested."""
+    """How many callbacks arrived recently. They are counted once they are digested."""
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
     hour = minute.replace(minute=0)
-    by_minute = _came(connection, since=minute - (MINUTES - 1) * MINUTE, until=minute, letters=MINUTE_LONG)
-    by_hour = _came(connection, since=hour - (HOURS - 1) * HOUR, until=minute, letters=HOUR_LONG)
+    by_minute = _counts(connection, since=minute - (MINUTES - 1) * MINUTE, until=minute, letters=MINUTE_LETTERS)
+    by_hour = _counts(connection, since=hour - (HOURS - 1) * HOUR, until=minute, letters=HOUR_LETTERS)
     return Flow(
-        [Tick(at, by_minute.get(counters.minute(at)[:MINUTE_LONG], 0)) for at in _last(minute, MINUTES, MINUTE)],
-        [Tick(at, by_hour.get(counters.minute(at)[:HOUR_LONG], 0)) for at in _last(hour, HOURS, HOUR)],
+        [Tick(at, by_minute.get(counters.minute(at)[:MINUTE_LETTERS], 0)) for at in _times(minute, MINUTES, MINUTE)],
+        [Tick(at, by_hour.get(counters.minute(at)[:HOUR_LETTERS], 0)) for at in _times(hour, HOURS, HOUR)],
     )
 
 
-def _last(now: datetime, many: int, each: timedelta) -> Iterator[datetime]:
-    return (now - ago * each for ago in reversed(range(many)))
+def _times(last: datetime, number: int, step: timedelta) -> Iterator[datetime]:
+    return (last - steps * step for steps in reversed(range(number)))
 
 
-def _came(connection: Connection, *, since: datetime, until: datetime, letters: int) -> dict[str, int]:
-    """How many came, by the first letters of the minute."""
-    within = {"since": counters.minute(since), "until": counters.minute(until), "letters": letters}
-    return {at: int(number) for at, number in connection.execute(_CAME, within)}
+def _counts(connection: Connection, *, since: datetime, until: datetime, letters: int) -> dict[str, int]:
+    """How many callbacks arrived, by the first letters of their minute."""
+    parameters = {"since": counters.minute(since), "until": counters.minute(until), "letters": letters}
+    return {at: int(number) for at, number in connection.execute(_COUNTS, parameters)}
 
 
-_AT = func.substr(Tally.key, 1, bindparam("letters", type_=Integer))
-_CAME = (
-    select(_AT, func.sum(Tally.number))
+_TIME = func.substr(Tally.key, 1, bindparam("letters", type_=Integer))
+_COUNTS = (
+    select(_TIME, func.sum(Tally.number))
     .where(Tally.kind == counters.CALLBACKS, Tally.key >= bindparam("since"), Tally.key <= bindparam("until"))
-    .group_by(_AT)
+    .group_by(_TIME)
 )

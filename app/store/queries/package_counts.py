@@ -19,6 +19,6 @@ class PackageCount:
 
 
 def package_counts(connection: Connection) -> list[PackageCount]:
-    """The numbers of packages, of each kind that there is. They are kept beside the packages, and exact."""
-    counted = counters.counted(connection, counters.PACKAGES)
-    return [PackageCount(*counters.kind_of(kind), number) for kind, number in counted.items() if number > 0]
+    """How many packages there are of each kind. The counters are updated with the packages, so they are exact."""
+    numbers = counters.counted(connection, counters.PACKAGES)
+    return [PackageCount(*counters.kind_of(kind), number) for kind, number in numbers.items() if number > 0]
