@@ -288,7 +288,7 @@ _REST = func.substr(Tally.key, len('["2026-01-31",') + 1).label("rest")
 
 
 def _sums(*kinds: str) -> Select[*tuple[Any, ...]]:
-    """Sums of these kinds of counters, by day and by the rest of the key; reported ones only for names in `FINDABLE`."""
+    """Sums of these kinds of counters by day and by the rest of the key; reported ones only for `FINDABLE` names."""
     since = (Tally.key >= bindparam("since"), Tally.number != 0)
     rows = {kind: select(Tally.kind, _DAY, _REST, Tally.number).where(Tally.kind == kind, *since) for kind in kinds}
     if counters.TOLD in rows:
