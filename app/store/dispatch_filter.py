@@ -26,7 +26,7 @@ class Choice:
     until: datetime | None = None
     among: Sequence[int] | None = None
 
-    def of_events(self) -> ColumnElement[bool]:
+    def event_conditions(self) -> ColumnElement[bool]:
         """The conditions on the events."""
         conditions = [
             (self.event_name, Event.name, eq),
@@ -37,9 +37,9 @@ class Choice:
         return and_(true(), *(compare(column, value) for value, column, compare in conditions if value is not None))
 
 
-def chosen(choice: Choice) -> Select[int]:
+def matching(choice: Choice) -> Select[int]:
     """Select the ids of matching dispatches that are not running."""
-    found = select(Dispatch.id).join(Event).where(choice.of_events(), Dispatch.state != "running")
+    found = select(Dispatch.id).join(Event).where(choice.event_conditions(), Dispatch.state != "running")
     if choice.handler:
         found = found.where(Dispatch.handler == choice.handler)
     if choice.among is not None:
@@ -49,19 +49,19 @@ def chosen(choice: Choice) -> Select[int]:
 
 def count(connection: Connection, choice: Choice, *, at_most: int | None = None) -> int:
     """Count the matching dispatches, up to `at_most` if it is given."""
-    return connection.scalar(select(func.count()).select_from(chosen(choice).limit(at_most).subquery())) or 0
+    return connection.scalar(select(func.count()).select_from(matching(choice).limit(at_most).subquery())) or 0
 
 
 def ids(connection: Connection, choice: Choice, *, at_most: int) -> list[int]:
     """The ids of matching dispatches, at most `at_most` of them."""
-    return list(connection.execute(chosen(choice).limit(at_most)).scalars())
+    return list(connection.execute(matching(choice).limit(at_most)).scalars())
 
 
 def next_chosen(connection: Connection, choice: Choice, *, after: int, limit: int) -> list[int]:
     """Lock the next matching dispatches and return their ids, in order."""
     return list(
         connection.execute(
-            chosen(choice).where(Dispatch.id > after).order_by(Dispatch.id).limit(limit).with_for_update(of=Dispatch)
+            matching(choice).where(Dispatch.id > after).order_by(Dispatch.id).limit(limit).with_for_update(of=Dispatch)
         ).scalars()
     )
 
@@ -70,16 +70,16 @@ def never_told(
     connection: Connection, choice: Choice, *, names: Sequence[str] | None, after: int, limit: int
 ) -> list[tuple[int, str]]:
     """(id, package id) of the next matching events without a dispatch for the handler. `names`: its event names."""
-    found = _never_told(choice, names).where(Event.id > after).order_by(Event.id).limit(limit)
+    found = _undispatched(choice, names).where(Event.id > after).order_by(Event.id).limit(limit)
     return [(row.id, row.package_id) for row in connection.execute(found)]
 
 
 def count_never_told(connection: Connection, choice: Choice, *, names: Sequence[str] | None) -> int:
     """Count the matching events without a dispatch for the handler."""
-    return connection.scalar(select(func.count()).select_from(_never_told(choice, names).subquery())) or 0
+    return connection.scalar(select(func.count()).select_from(_undispatched(choice, names).subquery())) or 0
 
 
-def _never_told(choice: Choice, names: Sequence[str] | None) -> Select[int, str]:
+def _undispatched(choice: Choice, names: Sequence[str] | None) -> Select[int, str]:
     has_dispatch = exists().where(Dispatch.event_id == Event.id, Dispatch.handler == choice.handler)
-    found = select(Event.id, Event.package_id).where(choice.of_events(), ~has_dispatch)
+    found = select(Event.id, Event.package_id).where(choice.event_conditions(), ~has_dispatch)
     return found if names is None else found.where(Event.name.in_(names))

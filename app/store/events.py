@@ -17,7 +17,7 @@ from app.store.bulk import insert_all
 from app.store.models import Event
 
 # A callback without `createdDate` that is identical to an earlier one is a repeat within this time, then a new event.
-SAME_FACT = timedelta(minutes=5)
+REPEAT_WINDOW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Unconfirmed:
         it. The same holds for events that happen only once. A reassignment is recognised by the person who left the
         seat, or by the role.
         """
-        tolerance = SAME_FACT if callback.happened_at is None else ONCE.get(self.name, timedelta(0))
+        tolerance = REPEAT_WINDOW if callback.happened_at is None else ONCE.get(self.name, timedelta(0))
         is_same_person = self.signer_id is None or callback.session_user is None or self.signer_id in who
         return (
             callback.name == self.name
@@ -109,7 +109,7 @@ class Facts:
             near = [
                 (abs(at - received_at), known)
                 for at, known in self._undated.get(fingerprint, ())
-                if abs(at - received_at) <= SAME_FACT
+                if abs(at - received_at) <= REPEAT_WINDOW
             ]
             fingerprint = min(near)[1] if near else _undated(fingerprint, received_at)
         repeat = fingerprint in self._known
@@ -130,8 +130,8 @@ def known(connection: Connection, callbacks: Iterable[tuple[Callback, datetime]]
     near = []
     for callback, received_at in callbacks:
         if callback.happened_at is None:
-            earliest = _undated(callback.fingerprint, received_at - SAME_FACT)
-            latest = _undated(callback.fingerprint, received_at + SAME_FACT)
+            earliest = _undated(callback.fingerprint, received_at - REPEAT_WINDOW)
+            latest = _undated(callback.fingerprint, received_at + REPEAT_WINDOW)
             near += [column.between(earliest, latest) for column in (Event.fingerprint, Event.confirmation)]
         else:
             exact.append(callback.fingerprint)

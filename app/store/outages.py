@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 from app.store.models import Outage, Process
 
 DOWN, REFUSED, SPOOLED, UNREACHABLE = "down", "refused", "spooled", "unreachable"
-LIVELY = timedelta(seconds=60)  # a process without a heartbeat for this long counts as stopped
+HEARTBEAT_TIMEOUT = timedelta(seconds=60)  # a process without a heartbeat for this long counts as gone
 RETENTION = timedelta(days=90)  # of processes that were last seen before
 
 
@@ -36,7 +36,7 @@ def beat(connection: Connection, name: str, *, takes_callbacks: bool, started_at
     """
     if takes_callbacks:
         last = connection.scalar(select(func.max(Process.seen_at, type_=Process.seen_at.type)).where(_IS_RECEIVER))
-        if last is not None and last < now - LIVELY:
+        if last is not None and last < now - HEARTBEAT_TIMEOUT:
             note(connection, DOWN, began_at=last, ended_at=now)
     row = {"name": name, "takes": takes_callbacks, "started": started_at, "now": now}
     connection.execute(_BEAT, row)

@@ -57,7 +57,7 @@ class NewChange:
 
 def states(connection: Connection, package_ids: Iterable[str]) -> dict[str, State]:
     """The merged claims of these packages, by id; unknown packages are left out."""
-    return {row.id: row.state for row in connection.execute(_STATES, {"ids": list(package_ids)})}
+    return {row.id: row.state for row in connection.execute(_CLAIMS, {"ids": list(package_ids)})}
 
 
 def packages_after(connection: Connection, package_id: str, *, limit: int) -> list[str]:
@@ -291,7 +291,7 @@ def _write_attention(connection: Connection, packages: Sequence[PackageValue]) -
     insert_all(connection, Attention, rows)
 
 
-_STATES = select(Package.id, Package.state).where(Package.id.in_(bindparam("ids", expanding=True)))
+_CLAIMS = select(Package.id, Package.state).where(Package.id.in_(bindparam("ids", expanding=True)))
 _LIST_ENTRIES = (
     select(Package.id, Package.trashed, Package.deleted, Package.type, Package.status, Package.sort_name, Search.text)
     .outerjoin(Search, Search.package_id == Package.id)

@@ -13,7 +13,7 @@ from app.onespan.claims import AHEAD
 from app.onespan.list_scan import Place
 from app.store.db import take_pen
 from app.store.models import FOUND, Event, Process, Run
-from app.store.outages import LIVELY
+from app.store.outages import HEARTBEAT_TIMEOUT
 
 RECONCILE, SWEEP, BACKFILL = "reconcile", "sweep", "backfill"
 RUNNING, DONE, FAILED = "running", "done", "failed"
@@ -160,7 +160,7 @@ def take(connection: Connection, *, now: datetime, lease: timedelta, process: st
     Taking counts as an attempt; `advance` resets the count.
     """
     gone = exists().where(
-        Process.name == Run.process, or_(Process.stopped_at.is_not(None), Process.seen_at < now - LIVELY)
+        Process.name == Run.process, or_(Process.stopped_at.is_not(None), Process.seen_at < now - HEARTBEAT_TIMEOUT)
     )
     taken = (
         update(Run)

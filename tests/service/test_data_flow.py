@@ -14,7 +14,7 @@ STORY = ("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "SIGNER_COMPLETE", "PACKAGE_COMPL
 
 @pytest.mark.parametrize("arrival", list(permutations(STORY)), ids=" ".join)
 def test_law_4_order_of_arrival_does_not_matter(picture, tell, arrival):
-    """OneSpan promises no order; the latest fact wins, in whatever order callbacks arrive."""
+    """OneSpan promises no order; the latest fact wins for every order of arrival."""
     for name in arrival:
         tell(name, happened_at=NOON + HOUR * STORY.index(name), sessionUser=ADA)
 
@@ -34,7 +34,7 @@ def test_law_3_a_callback_received_twice_is_one_event(tell, work, read):
 
 
 def test_a_handler_gets_the_event_and_the_package(tell, work, handlers: Handlers):
-    """A handler sees the event and the package as it is afterwards."""
+    """A handler sees the event, and the package after it."""
     calls: list[tuple[Event, Package]] = []
 
     @handlers.on("PACKAGE_COMPLETE")

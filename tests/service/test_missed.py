@@ -299,7 +299,7 @@ def test_law_12_a_callback_ends_the_silence(world, miss, read, clock):
 
 
 def test_law_12_one_missed_event_is_no_silence(world, miss, read, clock):
-    """A silence needs three in a row."""
+    """A silence needs three consecutive missed events."""
     miss(1)
     clock.forward(2 * HOUR)
     world.service.watch.turn()

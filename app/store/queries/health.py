@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from app.errors import KeyRefused, OneSpanDown, Throttled, WrongAddress
 from app.store import reconciles
 from app.store.models import CALLBACK, Journal, Outage, Process, Read, Run
-from app.store.outages import LIVELY, UNREACHABLE, last_end
+from app.store.outages import HEARTBEAT_TIMEOUT, UNREACHABLE, last_end
 from app.store.queries.reconciles import last_done
 
 SHOWN = 50  # processes and outages, at most
@@ -62,7 +62,7 @@ def processes(connection: Connection, *, now: datetime) -> list[ProcessDetail]:
     """The processes with the latest heartbeats, newest first."""
     found = select(*Process.__table__.c).order_by(Process.seen_at.desc(), Process.name).limit(SHOWN)
     return [
-        ProcessDetail(**row._asdict(), is_alive=row.stopped_at is None and row.seen_at >= now - LIVELY)
+        ProcessDetail(**row._asdict(), is_alive=row.stopped_at is None and row.seen_at >= now - HEARTBEAT_TIMEOUT)
         for row in connection.execute(found)
     ]
 

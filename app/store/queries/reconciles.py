@@ -31,7 +31,7 @@ from app.store.queries.paging import Page, following
 
 FINDABLE = tuple(name for name in CATALOGUE if name not in NEVER_FOUND)
 RECENTLY_MISSED = 2000  # events that the check for a silence reads, at most
-SILENCE_EVENTS = 3  # missed in a row, with no callback since, that make a silence
+SILENCE_EVENTS = 3  # consecutive missed events, with no callback since, that make a silence
 
 
 @dataclass(frozen=True, slots=True)
