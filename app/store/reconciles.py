@@ -25,7 +25,7 @@ class Progress:
     """How far a run has come: the index of its folder in the run plan and the `place` there.
 
     After the last folder, it requests unlisted packages with ids `after` one. `refused` counts consecutive refusals of
-    the folder. `left_out` names folders that this run gave up. `behind` names folders that were not listed to the end:
+    the folder. `left_out` names folders that this run gave up. `behind` names folders that were not listed fully:
     this run or a later one lists what was updated there from that time on (None: everything). `walked_at` is when all
     fetches were queued, and `waits_for` counts those still open. `moved_at` is when the run last made progress.
     Both are times of our clock.
