@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from random import Random
 from typing import Any
@@ -64,19 +64,20 @@ BUSY = "legal@contoso.example"  # signs one package in a hundred
 def fill(url: str, many: int) -> None:
     """Let so many packages, and all that belongs to them, be there."""
     progress, filler = Progress(), _Copies(url) if "postgresql" in url else _Rows(url)
-    counted: Counter[tuple[str, str]] = Counter()
+    counted: Counter[Counted] = Counter()
     with filler:
         for start in range(0, many, CHUNK):
             rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in COLUMNS}
             for number in range(start, min(start + CHUNK, many)):
-                for table, row, tally in _package(number, many, is_copied=isinstance(filler, _Copies)):
+                for table, row, counter in _package(number, many, is_copied=isinstance(filler, _Copies)):
                     rows[table].append(row)
-                    if tally:
-                        counted[tally] += 1
+                    if counter:
+                        counted[counter] += 1
             for table, some in rows.items():
                 filler.add(table, some)
             progress.show(f"{start + CHUNK} of {many} packages")
-        filler.add("tallies", [(kind, key, number) for (kind, key), number in counted.items()])
+        for (table, kind), number in counted.items():
+            filler.add(table, [(*kind, number)])
         filler.add("reconciles", [_run(number) for number in range(1, RUNS + 1)])
     progress.end()
 
@@ -118,7 +119,8 @@ def _name(dice: Random, number: int) -> str:
     return f"{word(dice.randrange(16_000))} {kind} {number}"
 
 
-Row = tuple[str, tuple[Any, ...], tuple[str, str] | None]
+Counted = tuple[str, tuple[Any, ...]]  # the table of the counter, and what it counts by
+Row = tuple[str, tuple[Any, ...], Counted | None]
 
 
 def _package(number: int, many: int, *, is_copied: bool) -> Iterator[Row]:
@@ -151,7 +153,7 @@ def _package(number: int, many: int, *, is_copied: bool) -> Iterator[Row]:
     yield (
         "packages",
         (*plain, *times, len(signers), 1, json.dumps([people[0][0]]), updated, updated, entry.sort_name, state),
-        (counters.PACKAGES, entry.kind),
+        ("package_counts", (*entry.kind[:2], type_ or "", status or "")),
     )
     yield "searches", (one, entry.text), None
     for at, signer in enumerate(signers):
@@ -168,19 +170,23 @@ def _facts(dice: Random, number: int, package: str, created: datetime, *, who: s
         event, at = number * EVENTS + place + 1, created + timedelta(hours=place * 5 + dice.random())
         name, is_found = _pick(dice, NAME_POOL), dice.random() < 0.01
         source, received = "reconcile" if is_found else "callback", at + timedelta(seconds=2)
-        dated = counters.key(counters.day(at), name)
+        day = counters.day_of(at)
         found = (at - timedelta(hours=6), at) if is_found else (None, None)
         fact = (event, f"fingerprint-{event}", name, package, who, who, None, None, "{}", at, received, source, 0)
-        yield "events", (*fact, *found, None), (counters.FOUND if is_found else counters.TOLD, dated)
+        yield "events", (*fact, *found, None), ("event_counts", (day, name, source))
         if is_found:
             cause = _pick(dice, CAUSE_POOL)
             row = (event, package, name, at, received, received, cause, None)
-            yield "missed", row, (counters.MISSED, counters.key(counters.day(at), name, cause))
+            yield "missed", row, ("missed_counts", (day, name, cause))
         body = f'{{"name": "{name}", "packageId": "{package}", "sessionUser": "{who}", "documentId": null}}'
         told = body if is_copied else body.encode()
-        journal = (event, "callback", received, None, None, "first", package, told, None, None, None, received)
-        is_lately = received >= NOW - counters.KEPT
-        yield "journal", (*journal, event), (counters.CALLBACKS, counters.minute(received)) if is_lately else None
+        journal = (event, "callback", received, None, None, "first", package, told, None, None)
+        is_lately = received >= NOW - counters.MINUTES_KEPT
+        yield (
+            "journal",
+            (*journal, "digested", None, received, event),
+            ("callback_counts", (counters.minute_of(received),)) if is_lately else None,
+        )
         run = _pick(dice, STATE_POOL)
         ended = received + timedelta(seconds=dice.random() * 3) if run not in ("due", "running") else None
         dispatch = (event, event, package, "file_signed_documents", run, 1, 1, received, ended)
@@ -200,7 +206,7 @@ def _run(number: int) -> tuple[Any, ...]:
 COLUMNS = {
     "packages": (
         "id name type status status_at trashed deleted sender_id sender_name sender_email created_at updated_at due_at"
-        " completed_at signers_total signers_completed next_signers last_event_at read_at sort_name state"
+        " completed_at signers_total signers_completed next_signers last_event_at read_at sort_name claims"
     ),
     "searches": "package_id text",
     "signers": (
@@ -214,11 +220,14 @@ COLUMNS = {
     ),
     "missed": "event_id package_id name happened_at found_at noted_at cause told_at",
     "journal": (
-        "id kind received_at read_at answered_at key package_id body tells spool_id unreadable digested_at event_id"
+        "id kind received_at read_at answered_at key package_id body tells spool_id state error digested_at event_id"
     ),
     "dispatches": "id event_id package_id handler state attempts fence due_at finished_at error",
     "changes": "id package_id subject attribute old new happened_at recorded_at cause_kind cause_id",
-    "tallies": "kind key number",
+    "package_counts": "trashed deleted type status number",
+    "callback_counts": "minute number",
+    "event_counts": "day name source number",
+    "missed_counts": "day name cause number",
     "reconciles": (
         "id kind reason state fires since until began_at finished_at due_at attempts fence process error progress"
         " requests shown changed asked unreadable found"
@@ -285,7 +294,9 @@ class _Rows:
 
 
 def _as_sqlite(value: Any) -> Any:
-    return value.replace(tzinfo=None).isoformat(" ", "microseconds") if isinstance(value, datetime) else value
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(" ", "microseconds")
+    return value.isoformat() if isinstance(value, date) else value
 
 
 _INDEXES = """

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.exc import DBAPIError
 
-revision: str = "initial"
+revision: str = "first"
 down_revision: str | None = None
 branch_labels: Sequence[str] | None = ("default",)
 depends_on: Sequence[str] | None = None
@@ -126,7 +126,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of tables)
         sa.Column("last_event_at", Moment, nullable=True),
         sa.Column("read_at", Moment, nullable=True),
         sa.Column("sort_name", Label, nullable=False),
-        sa.Column("state", sa.JSON(), nullable=False),
+        sa.Column("claims", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_packages")),
     )
     op.create_index("ix_packages_created_at_id", "packages", ["created_at", "id"])
@@ -210,20 +210,46 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of tables)
         sqlite_with_rowid=False,
     )
     op.create_table(
-        "sightings",
+        "list_state",
         sa.Column("package_id", Id, nullable=False),
-        sa.Column("walk", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("run_id", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("folder", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("pass_number", sa.Integer(), server_default="0", nullable=False),
         sa.Column("seen_at", Moment, nullable=True),
         sa.Column("key", sa.String(length=40), nullable=True),
         sa.Column("refused_at", Moment, nullable=True),
-        sa.PrimaryKeyConstraint("package_id", name=op.f("pk_sightings")),
+        sa.PrimaryKeyConstraint("package_id", name=op.f("pk_list_state")),
     )
     op.create_table(
-        "tallies",
-        sa.Column("kind", sa.String(length=20), nullable=False),
-        sa.Column("key", Label, nullable=False),
+        "package_counts",
+        sa.Column("trashed", sa.Boolean(), nullable=False),
+        sa.Column("deleted", sa.Boolean(), nullable=False),
+        sa.Column("type", sa.String(length=40), nullable=False),
+        sa.Column("status", sa.String(length=80), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("kind", "key", name=op.f("pk_tallies")),
+        sa.PrimaryKeyConstraint("trashed", "deleted", "type", "status", name=op.f("pk_package_counts")),
+    )
+    op.create_table(
+        "callback_counts",
+        sa.Column("minute", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("minute", name=op.f("pk_callback_counts")),
+    )
+    op.create_table(
+        "event_counts",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("name", Id, nullable=False),
+        sa.Column("source", sa.String(length=10), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "name", "source", name=op.f("pk_event_counts")),
+    )
+    op.create_table(
+        "missed_counts",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("name", Id, nullable=False),
+        sa.Column("cause", sa.String(length=20), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "name", "cause", name=op.f("pk_missed_counts")),
     )
     op.create_table(
         "attention",
@@ -287,7 +313,8 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of tables)
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("tells", sa.String(length=10), nullable=True),
         sa.Column("spool_id", sa.String(length=40), nullable=True),
-        sa.Column("unreadable", sa.Text(), nullable=True),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
         sa.Column("digested_at", Moment, nullable=True),
         sa.Column("event_id", Serial, nullable=True),
         sa.ForeignKeyConstraint(["event_id"], ["events.id"], name=op.f("fk_journal_event_id")),
@@ -298,11 +325,11 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of tables)
     op.create_index("ix_journal_callbacks", "journal", ["id"], **_where("kind = 'callback'"))
     op.create_index("ix_journal_callbacks_key", "journal", ["key", "id"], **_where("kind = 'callback'"))
     op.create_index(
-        "ix_journal_callbacks_unreadable", "journal", ["id"], **_where("kind = 'callback' AND unreadable IS NOT NULL")
+        "ix_journal_callbacks_error", "journal", ["id"], **_where("kind = 'callback' AND error IS NOT NULL")
     )
     op.create_index(op.f("ix_journal_event_id"), "journal", ["event_id"])
     op.create_index("ix_journal_package_id_id", "journal", ["package_id", "id"])
-    op.create_index("ix_journal_pending", "journal", ["id"], **_where("digested_at IS NULL"))
+    op.create_index("ix_journal_pending", "journal", ["id"], **_where("state = 'pending'"))
     op.create_index("ix_journal_readings", "journal", ["id"], **_where("kind <> 'callback'"))
     op.create_table(
         "missed",
@@ -366,8 +393,11 @@ def downgrade() -> None:
         "documents",
         "dispatches",
         "attention",
-        "tallies",
-        "sightings",
+        "package_counts",
+        "missed_counts",
+        "list_state",
+        "event_counts",
+        "callback_counts",
         "searches",
         "requests",
         "reconciles",

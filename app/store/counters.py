@@ -1,92 +1,126 @@
-"""Tallies: how many there are, kept beside what they count. The only writer of their table.
+"""Counters: how many there are of something, kept beside what they count. The only writer of their tables.
 
-Whoever changes what is counted says so here in the same transaction, and holds the pen: so a tally is exact at any
-time.
+Whatever changes what is counted calls this in the same transaction, under the write lock: so a counter is exact.
 """
 
-import json
 from collections import Counter
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy import TextClause, bindparam, delete, select, text
 from sqlalchemy.engine import Connection
 
-from app.store.models import Tally
+from app.store.models import CallbackCount, EventCount, MissedCount, PackageCount
+from app.store.states import EventSource
 
-PACKAGES = "packages"  # by what kind of package it is: see `kind_key`
-CALLBACKS = "callbacks"  # that were digested, by the minute in which they came; of the last days
-TOLD = "told"  # facts that a callback told, by the day on which they happened and their name
-FOUND = "found"  # facts that a reading found and no callback has told, by the same
-MISSED = "missed"  # those of them that were to be told by now, by day, name and likely cause
+MINUTES_KEPT = timedelta(days=3)  # how long callbacks are counted by minute: two days are shown
+MINUTES_DELETED = 5_000  # at once
+MINUTE_SECONDS = 60
 
-KEPT = timedelta(days=3)  # the minutes of callbacks: two days are shown
-FORGOTTEN = 5_000  # of them at once
+CounterTable = type[PackageCount] | type[CallbackCount] | type[EventCount] | type[MissedCount]
 
 
-def key(*parts: object) -> str:
-    """What is counted, in one text; with dates first, texts are in the order of time."""
-    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+class PackageKind(NamedTuple):
+    """What a package is counted by."""
+
+    trashed: bool
+    deleted: bool
+    type: str | None
+    status: str | None
 
 
-def parts_of(text: str) -> list[object]:
-    """What a key was made of."""
-    parts: list[object] = json.loads(text)
-    return parts
+class EventKind(NamedTuple):
+    """What an event is counted by: the day on which it happened (UTC), and its name."""
+
+    day: date
+    name: str
 
 
-def kind_key(trashed: bool, deleted: bool, type_: str | None, status: str | None) -> str:  # noqa: FBT001  (columns in a row)
-    """What kind of package one is, in one text."""
-    return key(int(trashed), int(deleted), type_, status)
+class MissedKind(NamedTuple):
+    """What a missed event is counted by."""
+
+    day: date
+    name: str
+    cause: str
 
 
-def kind_of(text: str) -> tuple[str | None, str | None, bool, bool]:
-    """Type, status, trashed and deleted of all packages that such a key counts."""
-    trashed, deleted, type_, status = json.loads(text)
-    return type_, status, bool(trashed), bool(deleted)
+def day_of(moment: datetime) -> date:
+    """The day (UTC) of a moment."""
+    return moment.astimezone(UTC).date()
 
 
-def day(moment: datetime) -> str:
-    """The day (UTC) of a moment, as keys have it."""
-    return moment.astimezone(UTC).date().isoformat()
+def minute_of(moment: datetime) -> int:
+    """The minute of a moment, counted from 1970."""
+    return int(moment.timestamp()) // MINUTE_SECONDS
 
 
-def first_of(moment: datetime) -> str:
-    """What no key of this day, or of a later one, is less than."""
-    return key(day(moment))[:-1]
+def add_packages(connection: Connection, numbers: Mapping[PackageKind, int]) -> None:
+    """Add to the numbers of packages; negative numbers take away."""
+    _add(connection, PackageCount, [(*_filled(kind), number) for kind, number in numbers.items()])
 
 
-def minute(moment: datetime) -> str:
-    """The minute of a moment, as keys have it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+def add_callbacks(connection: Connection, received: Iterable[datetime]) -> None:
+    """Count callbacks by the minutes in which they were received."""
+    _add(connection, CallbackCount, list(Counter(map(minute_of, received)).items()))
 
 
-def count(connection: Connection, kind: str, more: Mapping[str, int]) -> None:
-    """Add to the numbers of these keys, or take away from them."""
-    rows = [{"kind": kind, "key": one, "more": number} for one, number in sorted(more.items()) if number]
-    if rows:
-        connection.execute(_COUNT, rows)
+def add_events(connection: Connection, source: EventSource, numbers: Mapping[EventKind, int]) -> None:
+    """Add to the numbers of events of this source; negative numbers take away."""
+    _add(connection, EventCount, [(*kind, source.value, number) for kind, number in numbers.items()])
 
 
-def counted(connection: Connection, kind: str) -> Counter[str]:
-    """All numbers of a kind."""
-    return Counter({row.key: row.number for row in connection.execute(_COUNTED, {"kind": kind}).all()})
+def add_missed(connection: Connection, numbers: Mapping[MissedKind, int]) -> None:
+    """Add to the numbers of missed events; negative numbers take away."""
+    _add(connection, MissedCount, [(*kind, number) for kind, number in numbers.items()])
 
 
-def forget_minutes(connection: Connection, *, now: datetime) -> None:
-    """Forget how many callbacks came in the minutes that nobody asks for any more, of some that are left."""
-    old = select(Tally.key).where(Tally.kind == CALLBACKS, Tally.key < minute(now - KEPT)).limit(FORGOTTEN)
-    connection.execute(delete(Tally).where(Tally.kind == CALLBACKS, Tally.key.in_(old)))
+def count_packages(connection: Connection) -> Counter[PackageKind]:
+    """How many packages there are of each kind."""
+    return Counter(
+        {
+            PackageKind(row.trashed, row.deleted, row.type or None, row.status or None): row.number
+            for row in connection.execute(_PACKAGES)
+        }
+    )
 
 
-def put_right(connection: Connection, kind: str, numbers: Mapping[str, int]) -> None:
-    """Forget all numbers of a kind for these."""
-    connection.execute(delete(Tally).where(Tally.kind == kind))
-    count(connection, kind, numbers)
+def replace_packages(connection: Connection, numbers: Mapping[PackageKind, int]) -> None:
+    """Replace all numbers of packages."""
+    connection.execute(delete(PackageCount))
+    add_packages(connection, numbers)
 
 
-_COUNT = text(
-    """INSERT INTO tallies (kind, key, number) VALUES (:kind, :key, :more)
-    ON CONFLICT (kind, key) DO UPDATE SET number = tallies.number + excluded.number"""
-)
-_COUNTED = select(Tally.key, Tally.number).where(Tally.kind == bindparam("kind"), Tally.number != 0)
+def delete_old_minutes(connection: Connection, *, now: datetime) -> None:
+    """Delete some of the minutes that are not shown any more."""
+    old = select(CallbackCount.minute).where(CallbackCount.minute < minute_of(now - MINUTES_KEPT))
+    connection.execute(delete(CallbackCount).where(CallbackCount.minute.in_(old.limit(MINUTES_DELETED))))
+
+
+def _filled(kind: PackageKind) -> PackageKind:
+    """A kind as it is stored: a primary key has no nulls."""
+    return kind._replace(type=kind.type or "", status=kind.status or "")
+
+
+def _add(connection: Connection, table: CounterTable, rows: Sequence[tuple[Any, ...]]) -> None:
+    names = [column.name for column in table.__table__.columns]
+    changed = [dict(zip(names, row, strict=True)) for row in sorted(rows) if row[-1]]
+    if changed:
+        connection.execute(_upsert(table), changed)
+
+
+@cache
+def _upsert(table: CounterTable) -> TextClause:
+    """Add a number to the one that is there."""
+    name, columns = table.__tablename__, table.__table__.columns
+    keys = ", ".join(column.name for column in table.__table__.primary_key)
+    values = ", ".join(f":{column.name}" for column in columns)
+    statement = text(
+        f"INSERT INTO {name} ({', '.join(columns.keys())}) VALUES ({values})"  # noqa: S608  (names of the models)
+        f" ON CONFLICT ({keys}) DO UPDATE SET number = {name}.number + excluded.number"
+    )
+    return statement.bindparams(*(bindparam(column.name, type_=column.type) for column in columns))
+
+
+_PACKAGES = select(PackageCount.__table__).where(PackageCount.number != 0)

@@ -12,9 +12,10 @@ from sqlalchemy.engine import Connection
 from app.onespan.callbacks import Callback
 from app.onespan.claims import iso
 from app.onespan.findings import ONCE, ToldEvent
-from app.store import counters
 from app.store.bulk import insert_all
+from app.store.counters import EventKind, add_events, day_of
 from app.store.models import Event
+from app.store.states import EventSource
 
 # A callback without `createdDate` that is identical to an earlier one is a repeat within this time, then a new event.
 REPEAT_WINDOW = timedelta(minutes=5)
@@ -151,12 +152,12 @@ def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[Unco
 
 def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
     """Store which callbacks, by fingerprint, confirmed these events."""
-    confirmed_now: Counter[str] = Counter()
+    confirmed_now: Counter[EventKind] = Counter()
     for event, fingerprint in confirmed.items():
         row = connection.execute(_CONFIRM, {"event": event, "callback_fingerprint": fingerprint}).one()
-        confirmed_now[_day_and_name(row.happened_at, row.name)] += 1
-    counters.count(connection, counters.TOLD, confirmed_now)
-    counters.count(connection, counters.FOUND, {key: -number for key, number in confirmed_now.items()})
+        confirmed_now[EventKind(day_of(row.happened_at), row.name)] += 1
+    add_events(connection, EventSource.CALLBACK, confirmed_now)
+    add_events(connection, EventSource.RECONCILE, {kind: -number for kind, number in confirmed_now.items()})
 
 
 def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[ToldEvent]:
@@ -203,11 +204,10 @@ def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:
         for event_id, event in enumerate(new, start=last + 1)
     ]
     insert_all(connection, Event, rows)
-    for kind, source in ((counters.TOLD, "callback"), (counters.FOUND, "reconcile")):
-        numbers = Counter(
-            _day_and_name(event.happened_at, event.callback.name) for event in new if event.source == source
-        )
-        counters.count(connection, kind, numbers)
+    for source in EventSource:
+        added = [event for event in new if event.source == source]
+        kinds = Counter(EventKind(day_of(event.happened_at), event.callback.name) for event in added)
+        add_events(connection, source, kinds)
     return list(range(last + 1, last + 1 + len(new)))
 
 
@@ -218,10 +218,6 @@ def count_repeats(connection: Connection, repeats: Mapping[int, int]) -> None:
             update(Event).where(Event.id == bindparam("event")).values(repeats=Event.repeats + bindparam("more"))
         )
         connection.execute(statement, [{"event": event, "more": more} for event, more in repeats.items()])
-
-
-def _day_and_name(happened_at: datetime, name: str) -> str:
-    return counters.key(counters.day(happened_at), name)
 
 
 def _undated(content: str, at: datetime) -> str:

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,13 +11,13 @@ from typing import Any
 from sqlalchemy import Integer, Row, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from app.store import counters
+from app.store.counters import add_callbacks
 from app.store.db import Database, blames_a_row
 from app.store.models import Event, Journal
+from app.store.states import JournalKind, JournalState, literal
 
 CHUNK = 500  # journal rows held in memory at once while all are walked
 PATIENCE = 5.0  # seconds a callback waits for the database before it goes to the spool
-SET_ASIDE = "it could not be digested"  # how the reason begins of an entry that was readable at the door
 IDLE = 5.0  # seconds after which a thread that has nothing to write ends
 GATHER = 0.001  # seconds between two commits: the more callbacks share one, the less each costs
 
@@ -32,7 +31,7 @@ class Entry:
     body: bytes
     key: str | None = None
     package_id: str | None = None
-    unreadable: str | None = None
+    error: str | None = None
     read_at: datetime | None = None
     answered_at: datetime | None = None
     tells: str | None = None
@@ -144,9 +143,9 @@ def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
             "tells": entry.tells,
             "body": entry.body,
             "spool_id": entry.spool_id,
-            "unreadable": entry.unreadable,
-            # What cannot be read has nothing left to cause.
-            "digested_at": entry.received_at if entry.unreadable else None,
+            "state": JournalState.UNREADABLE if entry.error else JournalState.PENDING,
+            "error": entry.error,
+            "digested_at": entry.received_at if entry.error else None,
         }
         for entry in entries
     ]
@@ -165,7 +164,7 @@ def holds(connection: Connection, spooled: Entry) -> bool:
 
 def is_pending(connection: Connection) -> bool:
     """Whether any entry waits to be digested."""
-    return bool(connection.scalar(_IS_PENDING))
+    return bool(connection.scalar(_ANY_PENDING))
 
 
 def pending(connection: Connection, *, limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
@@ -181,7 +180,7 @@ def of_packages(connection: Connection, package_ids: Iterable[str]) -> Iterator[
     wanted = (
         select(*_READ, Journal.event_id, Event.first_received_at, Event.source)
         .outerjoin(Event, Event.id == Journal.event_id)
-        .where(Journal.package_id.in_(package_ids), Journal.unreadable.is_(None), Journal.digested_at.is_not(None))
+        .where(Journal.package_id.in_(package_ids), Journal.state == JournalState.DIGESTED)
         .order_by(Journal.id)
     )
     yield from connection.execute(wanted.execution_options(yield_per=CHUNK))
@@ -191,9 +190,8 @@ def last_reading(connection: Connection, package_id: str, *, before: int | None 
     """The newest digested snapshot of a package, by OneSpan's clock; of those with smaller ids than `before`."""
     found = select(*_READ, Journal.key).where(
         Journal.package_id == package_id,
-        Journal.kind == "snapshot",
-        Journal.digested_at.is_not(None),
-        Journal.unreadable.is_(None),
+        Journal.kind == JournalKind.SNAPSHOT,
+        Journal.state == JournalState.DIGESTED,
     )
     if before is not None:
         found = found.where(Journal.id < before)
@@ -202,13 +200,17 @@ def last_reading(connection: Connection, package_id: str, *, before: int | None 
 
 def told_of(connection: Connection, package_ids: Iterable[str]) -> set[str]:
     """Which of these packages any callback spoke of."""
-    found = select(Journal.package_id).where(Journal.package_id.in_(package_ids), Journal.kind == "callback").distinct()
+    found = (
+        select(Journal.package_id)
+        .where(Journal.package_id.in_(package_ids), Journal.kind == JournalKind.CALLBACK)
+        .distinct()
+    )
     return {one for one in connection.execute(found).scalars() if one is not None}
 
 
 def is_reading_pending(connection: Connection) -> bool:
     """Whether anything that was read waits to be digested."""
-    waits = exists().where(Journal.digested_at.is_(None), Journal.kind != "callback")
+    waits = exists().where(_IS_PENDING, Journal.kind != JournalKind.CALLBACK)
     return bool(connection.scalar(select(waits)))
 
 
@@ -216,7 +218,7 @@ def packages_after(connection: Connection, package_id: str, *, limit: int) -> li
     """The next package ids the journal speaks of, in their own order."""
     found = (
         select(Journal.package_id)
-        .where(Journal.package_id > package_id, Journal.unreadable.is_(None))
+        .where(Journal.package_id > package_id, Journal.error.is_(None))
         .distinct()
         .order_by(Journal.package_id)
         .limit(limit)
@@ -226,14 +228,14 @@ def packages_after(connection: Connection, package_id: str, *, limit: int) -> li
 
 def count_packages(connection: Connection) -> int:
     """How many packages the journal speaks of."""
-    return connection.scalar(select(func.count(Journal.package_id.distinct())).where(Journal.unreadable.is_(None))) or 0
+    return connection.scalar(select(func.count(Journal.package_id.distinct())).where(Journal.error.is_(None))) or 0
 
 
 def settle(
     connection: Connection, told: Mapping[int, int | None], *, callbacks: Iterable[datetime], now: datetime
 ) -> None:
     """Note that these entries were digested, into which event each went, and when the `callbacks` of them came."""
-    counters.count(connection, counters.CALLBACKS, Counter(map(counters.minute, callbacks)))
+    add_callbacks(connection, callbacks)
     if told:
         rows = [{"entry": entry, "now": now, "event": event} for entry, event in told.items()]
         connection.execute(_SETTLE, rows)
@@ -241,32 +243,32 @@ def settle(
 
 def count_set_aside(connection: Connection) -> int:
     """How many entries could not be digested."""
-    return connection.scalar(select(func.count()).select_from(Journal).where(_IS_SET_ASIDE)) or 0
+    return connection.scalar(select(func.count()).where(Journal.state == JournalState.FAILED)) or 0
 
 
 def take_back(connection: Connection) -> int:
     """Let entries that could not be digested wait for it again. Returns how many."""
-    return connection.execute(update(Journal).where(_IS_SET_ASIDE).values(digested_at=None, unreadable=None)).rowcount
+    failed = update(Journal).where(Journal.state == JournalState.FAILED)
+    return connection.execute(failed.values(state=JournalState.PENDING, digested_at=None, error=None)).rowcount
 
 
 def give_up(connection: Connection, entry: int, *, reason: str, now: datetime) -> None:
     """Note that an entry can cause nothing, and why."""
-    connection.execute(update(Journal).where(Journal.id == entry).values(digested_at=now, unreadable=reason))
+    failed = update(Journal).where(Journal.id == entry)
+    connection.execute(failed.values(state=JournalState.FAILED, digested_at=now, error=reason))
 
 
-_IS_SET_ASIDE = Journal.unreadable.startswith(SET_ASIDE)
+_IS_PENDING = Journal.state == literal(JournalState.PENDING)
 _READ = tuple(
     Journal.__table__.c[name]
     for name in ("id", "kind", "received_at", "read_at", "answered_at", "package_id", "tells", "body")
 )
 # Put together once; to do so at every callback costs more than to run them.
 _ADD = insert(Journal).returning(Journal.id, sort_by_parameter_order=True)
-_IS_PENDING = select(exists().where(Journal.digested_at.is_(None)))
-_PENDING = (
-    select(*_READ).where(Journal.digested_at.is_(None)).order_by(Journal.id).limit(bindparam("limit", type_=Integer))
-)
+_ANY_PENDING = select(exists().where(_IS_PENDING))
+_PENDING = select(*_READ).where(_IS_PENDING).order_by(Journal.id).limit(bindparam("limit", type_=Integer))
 _SETTLE = (
     update(Journal)
     .where(Journal.id == bindparam("entry"))
-    .values(digested_at=bindparam("now"), event_id=bindparam("event"))
+    .values(state=JournalState.DIGESTED.value, digested_at=bindparam("now"), event_id=bindparam("event"))
 )

@@ -1,70 +1,84 @@
-"""When OneSpan last showed a package, or refused it. The only writer of their table."""
+"""When OneSpan's list last had a package, or OneSpan refused to show it. The only writer of its table."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import bindparam, func, or_, select, text
 from sqlalchemy.engine import Connection
 
-from app.store.models import Package, Sighting
+from app.store.models import ListState, Package
 
 
-def passed(connection: Connection, package_ids: Collection[str], *, walks: tuple[int, int]) -> dict[str, int]:
-    """Which of these a walk of these numbers, first and last, was the last to come by; counted from the first."""
-    found = select(Sighting.package_id, Sighting.walk).where(
-        Sighting.package_id.in_(package_ids), Sighting.walk.between(*walks)
+@dataclass(frozen=True, slots=True)
+class ListPass:
+    """One pass through one folder of a reconcile run."""
+
+    run_id: int
+    folder: int
+    number: int
+
+
+def seen_in_passes(connection: Connection, package_ids: Collection[str], *, until: ListPass) -> dict[str, int]:
+    """Which of these packages the passes through this folder have met, each with the number of the last one."""
+    found = select(ListState.package_id, ListState.pass_number).where(
+        ListState.package_id.in_(package_ids),
+        ListState.run_id == until.run_id,
+        ListState.folder == until.folder,
+        ListState.pass_number <= until.number,
     )
-    return {row.package_id: row.walk - walks[0] for row in connection.execute(found)}
+    return {row.package_id: row.pass_number for row in connection.execute(found)}
 
 
 def seen_at(connection: Connection, package_ids: Collection[str]) -> dict[str, datetime]:
-    """When OneSpan's list last showed each of these, by OneSpan's clock."""
-    found = select(Sighting.package_id, Sighting.seen_at).where(
-        Sighting.package_id.in_(package_ids), Sighting.seen_at.is_not(None)
+    """When OneSpan's list last had each of these packages, by OneSpan's clock."""
+    found = select(ListState.package_id, ListState.seen_at).where(
+        ListState.package_id.in_(package_ids), ListState.seen_at.is_not(None)
     )
     return {row.package_id: row.seen_at for row in connection.execute(found)}
 
 
 def refused_since(connection: Connection, package_ids: Collection[str], *, since: datetime) -> set[str]:
-    """Which of these were asked for and denied us since then."""
-    found = select(Sighting.package_id).where(Sighting.package_id.in_(package_ids), Sighting.refused_at >= since)
+    """Which of these packages OneSpan has refused to show since then."""
+    found = select(ListState.package_id).where(ListState.package_id.in_(package_ids), ListState.refused_at >= since)
     return set(connection.execute(found).scalars())
 
 
 def was_seen(connection: Connection, package_id: str, *, key: str | None) -> bool:
-    """Whether these very credentials saw it in the list."""
-    found = select(Sighting.key).where(Sighting.package_id == package_id, Sighting.seen_at.is_not(None))
+    """Whether the list had this package for these credentials."""
+    found = select(ListState.key).where(ListState.package_id == package_id, ListState.seen_at.is_not(None))
     return key is not None and connection.scalar(found) == key
 
 
-def note(connection: Connection, package_ids: Iterable[str], *, walk: int, at: datetime, key: str | None) -> None:
-    """A walk came by these; `at` is OneSpan's time."""
-    rows = [{"id": one, "walk": walk, "at": at, "key": key} for one in sorted(package_ids)]
+def note(
+    connection: Connection, package_ids: Iterable[str], *, during: ListPass, at: datetime, key: str | None
+) -> None:
+    """Note that a pass met these packages; `at` is OneSpan's time."""
+    scan = {"run": during.run_id, "folder": during.folder, "pass": during.number, "at": at, "key": key}
+    rows = [{"id": package_id, **scan} for package_id in sorted(package_ids)]
     if rows:
         connection.execute(_NOTE, rows)
 
 
 def refused(connection: Connection, package_id: str, *, now: datetime) -> None:
-    """It was asked for, and denied us; it is not asked for again without a new reason."""
+    """Note that OneSpan refused to show a package; it is not fetched again without a new reason."""
     connection.execute(_REFUSED, {"id": package_id, "now": now})
 
 
-def not_shown(
-    connection: Connection, *, walks: tuple[int, int], since: datetime | None, after: str, limit: int
-) -> list[str]:
-    """Packages that stood, or were told of, in the window but that none of these walks (first, last) came by.
+def not_shown(connection: Connection, *, run_id: int, since: datetime | None, after: str, limit: int) -> list[str]:
+    """The ids of packages that the window holds and this run did not meet, in their own order, above `after`.
 
-    Without those that OneSpan denies us since, and those that are deleted. In the order of their ids, after one.
+    Without those that OneSpan has refused since, and without deleted ones.
     """
     newest = func.coalesce(Package.updated_at, Package.last_event_at, Package.read_at)
     found = (
         select(Package.id)
-        .outerjoin(Sighting, Sighting.package_id == Package.id)
+        .outerjoin(ListState, ListState.package_id == Package.id)
         .where(
             Package.id > after,
             Package.deleted.is_(False),
-            or_(Sighting.walk.is_(None), Sighting.walk < walks[0], Sighting.walk > walks[1]),
-            or_(Sighting.refused_at.is_(None), Sighting.refused_at < newest),
+            or_(ListState.run_id.is_(None), ListState.run_id != run_id),
+            or_(ListState.refused_at.is_(None), ListState.refused_at < newest),
         )
         .order_by(Package.id)
         .limit(limit)
@@ -75,21 +89,21 @@ def not_shown(
 
 
 def overdue(connection: Connection, *, now: datetime, limit: int) -> list[str]:
-    """Packages out for signature whose time is over, and that nobody has looked at since: they may have expired.
+    """The ids of sent packages whose due date has passed and that were not read since: they may have expired.
 
-    Whether expiry moves `updated`, so that the list would show it, nobody says.
+    OneSpan does not document whether expiry changes `updated`, which is what brings a package into the list.
     """
-    looked = or_(Package.read_at > Package.due_at, Sighting.seen_at > Package.due_at)
+    looked = or_(Package.read_at > Package.due_at, ListState.seen_at > Package.due_at)
     found = (
         select(Package.id)
-        .outerjoin(Sighting, Sighting.package_id == Package.id)
+        .outerjoin(ListState, ListState.package_id == Package.id)
         .where(
             Package.status == "SENT",
             Package.due_at < now,
             Package.trashed.is_(False),
             Package.deleted.is_(False),
             or_(looked.is_(None), looked.is_(False)),
-            or_(Sighting.refused_at.is_(None), Sighting.refused_at < Package.due_at),
+            or_(ListState.refused_at.is_(None), ListState.refused_at < Package.due_at),
         )
         .order_by(Package.due_at)
         .limit(limit)
@@ -98,11 +112,13 @@ def overdue(connection: Connection, *, now: datetime, limit: int) -> list[str]:
 
 
 _NOTE = text(
-    """INSERT INTO sightings (package_id, walk, seen_at, key) VALUES (:id, :walk, :at, :key)
-    ON CONFLICT (package_id) DO UPDATE SET walk = excluded.walk, seen_at = excluded.seen_at, key = excluded.key,
+    """INSERT INTO list_state (package_id, run_id, folder, pass_number, seen_at, key)
+    VALUES (:id, :run, :folder, :pass, :at, :key)
+    ON CONFLICT (package_id) DO UPDATE SET run_id = excluded.run_id, folder = excluded.folder,
+    pass_number = excluded.pass_number, seen_at = excluded.seen_at, key = excluded.key,
     refused_at = NULL"""
-).bindparams(bindparam("at", type_=Sighting.seen_at.type))
+).bindparams(bindparam("at", type_=ListState.seen_at.type))
 _REFUSED = text(
-    """INSERT INTO sightings (package_id, refused_at) VALUES (:id, :now)
+    """INSERT INTO list_state (package_id, refused_at) VALUES (:id, :now)
     ON CONFLICT (package_id) DO UPDATE SET refused_at = excluded.refused_at"""
-).bindparams(bindparam("now", type_=Sighting.refused_at.type))
+).bindparams(bindparam("now", type_=ListState.refused_at.type))

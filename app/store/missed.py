@@ -9,7 +9,8 @@ from sqlalchemy import Row, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.findings import DATED
-from app.store import counters, outages, receiving
+from app.store import outages, receiving
+from app.store.counters import MissedKind, add_missed, day_of
 from app.store.db import take_pen
 from app.store.models import Event, Missed
 
@@ -57,11 +58,7 @@ def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int)
     ]
     if rows:
         connection.execute(insert(Missed), rows)
-    counters.count(
-        connection,
-        counters.MISSED,
-        Counter(_key(row["happened_at"], row["name"], row["cause"]) for row in rows),
-    )
+    add_missed(connection, Counter(_kind(row["happened_at"], row["name"], row["cause"]) for row in rows))
     return len(rows)
 
 
@@ -70,15 +67,11 @@ def told(connection: Connection, event_ids: Collection[int], *, now: datetime) -
     if event_ids:
         late = update(Missed).where(Missed.event_id.in_(event_ids), Missed.told_at.is_(None)).values(told_at=now)
         rows = connection.execute(late.returning(Missed.happened_at, Missed.name, Missed.cause)).all()
-        counters.count(
-            connection,
-            counters.MISSED,
-            {key: -number for key, number in Counter(_key(*row) for row in rows).items()},
-        )
+        add_missed(connection, {kind: -number for kind, number in Counter(_kind(*row) for row in rows).items()})
 
 
-def _key(happened_at: datetime, name: str, cause: str) -> str:
-    return counters.key(counters.day(happened_at), name, cause)
+def _kind(happened_at: datetime, name: str, cause: str) -> MissedKind:
+    return MissedKind(day_of(happened_at), name, cause)
 
 
 def _cause(connection: Connection, event: Row[Any], *, began: datetime) -> str:

@@ -20,7 +20,7 @@ from app.onespan.values import Package as PackageValue
 from app.onespan.values import Signer as SignerValue
 from app.store import counters, search
 from app.store.bulk import insert_all, upsert_all
-from app.store.counters import kind_key
+from app.store.counters import PackageKind
 from app.store.models import Attention, Change, Document, Package, Search, Signer
 
 # The attributes whose changes are recorded; all others are derived from these, or are times.
@@ -57,7 +57,7 @@ class NewChange:
 
 def states(connection: Connection, package_ids: Iterable[str]) -> dict[str, State]:
     """The merged claims of these packages, by id; unknown packages are left out."""
-    return {row.id: row.state for row in connection.execute(_CLAIMS, {"ids": list(package_ids)})}
+    return {row.id: row.claims for row in connection.execute(_CLAIMS, {"ids": list(package_ids)})}
 
 
 def packages_after(connection: Connection, package_id: str, *, limit: int) -> list[str]:
@@ -70,7 +70,7 @@ def packages_after(connection: Connection, package_id: str, *, limit: int) -> li
 class ListEntry:
     """What lists need of a package: the kind it is counted as, the name it is sorted by, the text that is searched."""
 
-    kind: str
+    kind: PackageKind
     sort_name: str
     text: str | None
 
@@ -78,7 +78,7 @@ class ListEntry:
 def list_entries(connection: Connection, package_ids: Iterable[str]) -> dict[str, ListEntry]:
     """The stored list entries of these packages, by id."""
     return {
-        row.id: ListEntry(kind_key(row.trashed, row.deleted, row.type, row.status), row.sort_name, row.text)
+        row.id: ListEntry(PackageKind(row.trashed, row.deleted, row.type, row.status), row.sort_name, row.text)
         for row in connection.execute(_LIST_ENTRIES, {"ids": list(package_ids)})
     }
 
@@ -86,22 +86,22 @@ def list_entries(connection: Connection, package_ids: Iterable[str]) -> dict[str
 def list_entry(package: PackageValue) -> ListEntry:
     """The list entry that a package should have."""
     return ListEntry(
-        kind_key(package.trashed, package.deleted, package.type, package.status),
+        PackageKind(package.trashed, package.deleted, package.type, package.status),
         search.fold(package.name or "")[:SORT_NAME_LENGTH],
         search.text_of(package),
     )
 
 
-def count_kinds(connection: Connection) -> Counter[str]:
+def count_kinds(connection: Connection) -> Counter[PackageKind]:
     """How many packages there are of each kind, counted in the table: what the counters must equal."""
     columns = (Package.trashed, Package.deleted, Package.type, Package.status)
     found = connection.execute(select(*columns, func.count()).group_by(*columns))
-    return Counter({kind_key(*row[:-1]): row[-1] for row in found})
+    return Counter({PackageKind(*row[:-1]): row[-1] for row in found})
 
 
 def erase(connection: Connection, package_ids: Sequence[str]) -> None:
     """Delete packages that no journal row is about."""
-    counters.count(connection, counters.PACKAGES, _decrements(list_entries(connection, package_ids)))
+    counters.add_packages(connection, _decrements(list_entries(connection, package_ids)))
     search.erase(connection, package_ids)
     for table in (Signer, Document, Attention):
         connection.execute(delete(table).where(table.package_id.in_(package_ids)))
@@ -198,7 +198,7 @@ def paint(
     )
     numbers = Counter(entry.kind for entry in after.values())
     numbers.update(_decrements(before))
-    counters.count(connection, counters.PACKAGES, numbers)
+    counters.add_packages(connection, numbers)
     stored_texts = {package_id: entry.text for package_id, entry in before.items()}
     texts = {package_id: entry.text or "" for package_id, entry in after.items()}
     search.write(connection, {key: text for key, text in texts.items() if stored_texts.get(key) != text})
@@ -210,7 +210,7 @@ def paint(
     _write_attention(connection, [package for package, stored in pairs if _attention_changed(package, stored)])
 
 
-def _decrements(before: Mapping[str, ListEntry]) -> dict[str, int]:
+def _decrements(before: Mapping[str, ListEntry]) -> dict[PackageKind, int]:
     return {kind: -number for kind, number in Counter(entry.kind for entry in before.values()).items()}
 
 
@@ -223,7 +223,7 @@ def _package(state: State, package: PackageValue, sort_name: str) -> dict[str, A
         "sender_email": package.sender.email,
         "next_signers": list(package.next_signers),
         "sort_name": sort_name,
-        "state": state,
+        "claims": state,
     }
 
 
@@ -291,7 +291,7 @@ def _write_attention(connection: Connection, packages: Sequence[PackageValue]) -
     insert_all(connection, Attention, rows)
 
 
-_CLAIMS = select(Package.id, Package.state).where(Package.id.in_(bindparam("ids", expanding=True)))
+_CLAIMS = select(Package.id, Package.claims).where(Package.id.in_(bindparam("ids", expanding=True)))
 _LIST_ENTRIES = (
     select(Package.id, Package.trashed, Package.deleted, Package.type, Package.status, Package.sort_name, Search.text)
     .outerjoin(Search, Search.package_id == Package.id)

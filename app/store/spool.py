@@ -107,7 +107,7 @@ def _write(entry: Entry) -> bytes:
             "received_at": entry.received_at.isoformat(),
             "key": entry.key,
             "package_id": entry.package_id,
-            "unreadable": entry.unreadable,
+            "error": entry.error,
             "body": base64.b64encode(entry.body).decode(),
         }
     ).encode()
@@ -118,7 +118,7 @@ def _read(spool_id: str, text: bytes) -> Entry:
     received_at = datetime.fromisoformat(members["received_at"])
     if received_at.tzinfo is None:
         raise ValueError("received_at has no zone")
-    if any(not isinstance(members[name], str | None) for name in ("key", "package_id", "unreadable")):
+    if any(not isinstance(members[name], str | None) for name in ("key", "package_id", "error")):
         raise ValueError("not a string")
     return Entry(
         kind="callback",
@@ -126,6 +126,6 @@ def _read(spool_id: str, text: bytes) -> Entry:
         body=base64.b64decode(members["body"]),
         key=members["key"],
         package_id=members["package_id"],
-        unreadable=members["unreadable"],
+        error=members["error"],
         spool_id=spool_id,
     )

@@ -73,5 +73,5 @@ def read_entry(body: bytes, *, received_at: datetime, key: str) -> tuple[Entry, 
     try:
         callback = read_callback(body)
     except UnreadableCallback as problem:
-        return Entry("callback", received_at, body, key=key, unreadable=problem.detail), problem
+        return Entry("callback", received_at, body, key=key, error=problem.detail), problem
     return Entry("callback", received_at, body, key=key, package_id=callback.package_id), None

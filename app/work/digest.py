@@ -14,7 +14,6 @@ from sqlalchemy.exc import DBAPIError
 from app.logs import what_and_where
 from app.store import journal
 from app.store.db import Database, blames_a_row, take_pen
-from app.store.journal import SET_ASIDE
 from app.work.attempt import Clock
 from app.work.batch import Batch
 from app.work.dispatch import Handlers
@@ -92,7 +91,7 @@ class Digest:
                 except Exception as error:
                     if not blames_a_row(error):
                         raise
-                    journal.give_up(connection, row.id, reason=f"{SET_ASIDE}: {_name(error)}", now=now)
+                    journal.give_up(connection, row.id, reason=f"it could not be digested: {_name(error)}", now=now)
                     log.error("journal.set_aside", journal_id=row.id, **what_and_where(error))
         return len(rows)
 

@@ -66,7 +66,7 @@ class Watch:
             self._analyzed_at = now
         with self._database.write() as connection:
             noted = missed.note(connection, now=now, grace=self._grace, limit=NOTED)
-            counters.forget_minutes(connection, now=now)
+            counters.delete_old_minutes(connection, now=now)
         if noted:
             log.warning("callbacks.missed", facts=noted)
         return noted == NOTED

@@ -11,6 +11,7 @@ from app.onespan.claims import State
 from app.onespan.projection import derive
 from app.onespan.values import Package
 from app.store import counters, journal, packages, queries
+from app.store.counters import PackageKind
 from app.store.db import Database, take_pen
 from app.store.packages import Cause, NewChange
 from app.work.attempt import Clock
@@ -56,11 +57,17 @@ def rebuild(
 
 
 def _counted(connection: Connection, *, write: bool) -> Iterator[Difference]:
-    stored, derived = counters.counted(connection, counters.PACKAGES), packages.count_kinds(connection)
+    stored, derived = counters.count_packages(connection), packages.count_kinds(connection)
     if write and stored != derived:
-        counters.put_right(connection, counters.PACKAGES, derived)
-    for kind in sorted(kind for kind in {*stored, *derived} if stored[kind] != derived[kind]):
-        yield Difference("all", kind, "number", stored[kind], derived[kind])
+        counters.replace_packages(connection, derived)
+    for kind in {**stored, **derived}:
+        if stored[kind] != derived[kind]:
+            yield Difference("all", _name(kind), "number", stored[kind], derived[kind])
+
+
+def _name(kind: PackageKind) -> str:
+    flags = [name for name, is_set in (("trashed", kind.trashed), ("deleted", kind.deleted)) if is_set]
+    return " ".join(filter(None, (*flags, kind.type, kind.status))) or "unknown"
 
 
 def _ids_after(connection: Connection, last: str) -> list[str]:

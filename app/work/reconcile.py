@@ -25,7 +25,7 @@ from app.store.journal import Entry
 from app.store.reconciles import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
 from app.store.request_budget import Budget, next_minute
 from app.work.attempt import Clock
-from app.work.run_plan import Leg, after, is_new, leg_of, since_of, walk_number, walks, without
+from app.work.run_plan import Leg, after, is_new, leg_of, pass_of, since_of, without
 from app.work.snapshot_events import ALL, NOTHING
 from app.work.snapshots import ALONE, SETTLE, as_shown, can_be_believed, listed, wait_after
 
@@ -173,16 +173,16 @@ class Reconcile:
 
     def _keep(self, run: TakenRun, leg: Leg, answer: Answer, page: ListPage, *, since: datetime | None) -> None:
         here = run.progress
-        walk, ids = walk_number(run.id, here), {item.reading.id for item in page.items}
+        scan, ids = pass_of(run), {item.reading.id for item in page.items}
         with self._database.write() as connection:
             take_pen(connection)
-            passed = list_state.passed(connection, ids, walks=(walk - here.place.passes, walk))
+            passed = list_state.seen_in_passes(connection, ids, until=scan)
             step = onward(here.place, page, passed=passed, since=iso(since) if since else None)
             unheard = _unheard(connection, run, leg, ids)
             entries, wanted = self._news(connection, run, page.items, answer, unheard=unheard)
             journal.add(connection, entries)
             self._want(connection, run, wanted, unheard=unheard)
-            list_state.note(connection, step.shown, walk=walk, at=answer.read_at, key=self._onespan.name)
+            list_state.note(connection, step.shown, during=scan, at=answer.read_at, key=self._onespan.name)
             did = Tally(1, step.first, len(entries), len(wanted), page.unreadable)
             on = replace(here, place=step.to, refused=0) if step.to else after(here, leg, page)
             if step.first or not step.to:  # to see the same packages again is not to come further
@@ -219,7 +219,7 @@ class Reconcile:
         here, now = run.progress, self._clock()
         with self._database.write() as connection:
             since = None if run.kind == SWEEP else run.since
-            missing = list_state.not_shown(connection, walks=walks(run.id), since=since, after=here.after, limit=CHUNK)
+            missing = list_state.not_shown(connection, run_id=run.id, since=since, after=here.after, limit=CHUNK)
             wanted = dict.fromkeys(missing, "not listed")
             if not here.after:
                 wanted |= dict.fromkeys(list_state.overdue(connection, now=now, limit=OVERDUE), "overdue")

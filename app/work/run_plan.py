@@ -10,9 +10,8 @@ from datetime import datetime
 
 from app.onespan.claims import iso
 from app.onespan.list_scan import FOLDERS, ListPage, Place
+from app.store.list_state import ListPass
 from app.store.reconciles import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun
-
-WALKS, PASSES = 10_000, 1_000  # numbers of walks that one run may use, and one of its legs
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +42,9 @@ def leg_of(run: TakenRun) -> Leg | None:
     return legs[run.progress.leg] if run.progress.leg < len(legs) else None
 
 
-def walks(run_id: int) -> tuple[int, int]:
-    """The first and the last number of a walk of this run."""
-    return run_id * WALKS, (run_id + 1) * WALKS - 1
-
-
-def walk_number(run_id: int, here: Progress) -> int:
-    """Each pass through each folder of each run has its own."""
-    return run_id * WALKS + here.leg * PASSES + here.place.passes
+def pass_of(run: TakenRun) -> ListPass:
+    """The pass that a run is in."""
+    return ListPass(run.id, run.progress.leg, run.progress.place.passes)
 
 
 def since_of(run: TakenRun, leg: Leg) -> datetime | None:

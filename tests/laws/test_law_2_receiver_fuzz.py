@@ -88,7 +88,7 @@ def assert_kept_and_answered(service: Service, answer: Any, body: bytes) -> None
         row = connection.execute(select(*Journal.__table__.c).order_by(Journal.id.desc()).limit(1)).one()
     assert answer.status_code in (200, 400), answer.text
     assert bytes(row.body) == body
-    assert (row.unreadable is None) == (answer.status_code == 200)
+    assert (row.error is None) == (answer.status_code == 200)
     if answer.status_code == 200:
         assert answer.json == {"callback": row.id}
     else:
@@ -100,8 +100,8 @@ def assert_digested(service: Service, work: Callable[[], None]) -> None:
     work()
     with service.database.read() as connection:
         pending = connection.scalar(select(func.count()).where(Journal.digested_at.is_(None)))
-        set_aside = connection.scalars(select(Journal.unreadable).where(Journal.unreadable.like("%digested%"))).all()
-        lost = connection.scalar(select(func.count()).where(Journal.unreadable.is_(None), Journal.event_id.is_(None)))
+        set_aside = connection.scalars(select(Journal.error).where(Journal.state == "failed")).all()
+        lost = connection.scalar(select(func.count()).where(Journal.error.is_(None), Journal.event_id.is_(None)))
         undone = connection.scalars(select(Dispatch.error).where(Dispatch.state != "done")).all()
         events, dispatches = (connection.scalar(select(func.count()).select_from(one)) for one in (Event, Dispatch))
     assert (pending, set_aside, lost, undone) == (0, [], 0, [])

@@ -199,9 +199,9 @@ def test_law_2_while_the_database_is_away_the_spool_keeps_all(database_is_away, 
         b"[]",
         b"null",
         b"\xff\xfe",
-        b'{"received_at": "2026-03-02T12:00:00", "key": "k", "package_id": "p", "unreadable": null, "body": "e30="}',
-        b'{"received_at": 5, "key": "k", "package_id": "p", "unreadable": null, "body": "e30="}',
-        b'{"received_at": "2026-03-02T12:00:00+00:00", "key": {}, "package_id": "p", "unreadable": null, "body": ""}',
+        b'{"received_at": "2026-03-02T12:00:00", "key": "k", "package_id": "p", "error": null, "body": "e30="}',
+        b'{"received_at": 5, "key": "k", "package_id": "p", "error": null, "body": "e30="}',
+        b'{"received_at": "2026-03-02T12:00:00+00:00", "key": {}, "package_id": "p", "error": null, "body": ""}',
     ],
     ids=["empty", "cut off", "no object", "null", "no text", "no zone", "no time", "no label"],
 )
@@ -247,7 +247,7 @@ def test_law_2_what_cannot_be_read_is_spooled_too(database_is_away, post, spoole
     assert answer.status_code == 400
     (row,) = journaled()
     assert (row.body, row.package_id) == (b'{"name": 7}', None)
-    assert row.unreadable
+    assert row.error
 
 
 @contextmanager

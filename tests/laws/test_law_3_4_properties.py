@@ -153,7 +153,7 @@ class Digested:
 
     def __init__(self, service: Service, package_id: str) -> None:
         entry, event, dispatch = models.Journal, models.Event, models.Dispatch
-        rows = select(entry.kind, entry.id, entry.unreadable, entry.digested_at).where(entry.package_id == package_id)
+        rows = select(entry.kind, entry.id, entry.error, entry.digested_at).where(entry.package_id == package_id)
         events = select(event.name, event.repeats).where(event.package_id == package_id)
         owed = select(event.name, dispatch.handler).join(event).where(dispatch.package_id == package_id)
         with service.database.read() as connection:
@@ -161,7 +161,7 @@ class Digested:
             self.changes = queries.history(connection, package_id, limit=10_000, after=0)
             entries, told = connection.execute(rows).all(), connection.execute(events).all()
             self.dispatches = Counter(map(tuple, connection.execute(owed)))
-        assert all(row.digested_at and not row.unreadable for row in entries)
+        assert all(row.digested_at and not row.error for row in entries)
         self.journal = {(row.kind, row.id) for row in entries}
         self.events = Counter(row.name for row in told)
         self.repeats = sum(row.repeats for row in told)

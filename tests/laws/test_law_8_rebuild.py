@@ -194,7 +194,7 @@ def test_law_8_rebuild_passes_over_what_could_not_be_read(service, digest, rebui
     """A row that was refused with its reason caused nothing, and causes nothing again."""
     digest([callback("PACKAGE_CREATE")])
     with service.database.write() as connection:
-        journal.add(connection, [Entry("callback", LATER, b"{", package_id="pkg-1", unreadable="it is not JSON")])
+        journal.add(connection, [Entry("callback", LATER, b"{", package_id="pkg-1", error="it is not JSON")])
 
     assert rebuild("--check").exit_code == 0
 
@@ -228,7 +228,7 @@ def _dispatches(service: Service) -> list[Any]:
 @pytest.mark.usefixtures("story")
 def test_law_8_what_is_claimed_is_compared_too(service, rebuild):
     """The next callback derives from it, so it must be right even where it does not show."""
-    tamper(service, "UPDATE packages SET state = '{}'")
+    tamper(service, "UPDATE packages SET claims = '{}'")
 
     found, mended, clean = rebuild("--check"), rebuild(), rebuild("--check")
 
@@ -260,10 +260,10 @@ def test_law_8_commits_may_pass_each_other(date, service, digest, rebuild, clock
         for minutes in (0, 2):
             at = NOON + timedelta(minutes=minutes)
             journal.add(connection, [Entry("callback", at, json.dumps(body).encode(), package_id="pkg-1")])
-        connection.execute(text("UPDATE journal SET digested_at = received_at WHERE id = 1"))
+        connection.execute(text("UPDATE journal SET state = 'digested', digested_at = received_at WHERE id = 1"))
     service.digest.turn()
     with service.database.write() as connection:
-        connection.execute(text("UPDATE journal SET digested_at = NULL WHERE id = 1"))
+        connection.execute(text("UPDATE journal SET state = 'pending', digested_at = NULL WHERE id = 1"))
     service.digest.turn()
 
     assert rebuild("--check").exit_code == 0

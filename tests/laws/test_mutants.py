@@ -485,16 +485,14 @@ def implicit_delete(patch: Patch) -> None:
 
     def delete(self: Reconcile, run: Any) -> bool:
         with self._database.write() as connection:
-            for one in reconcile.sightings.not_shown(
-                connection, walks=reconcile.walks(run.id), since=run.since, after="", limit=100
-            ):
+            for one in reconcile.list_state.not_shown(connection, run_id=run.id, since=run.since, after="", limit=100):
                 at = self._clock()
                 gone = Entry("absence", at, b"", key=self._onespan.name, package_id=one, read_at=at, answered_at=at)
                 journal.add(connection, [gone])
         return ask(self, run)
 
     patch.setattr(Reconcile, "_ask", delete)
-    patch.setattr(reconcile.reads, "want", lambda *_, **__: None)
+    patch.setattr(reconcile.fetches, "want", lambda *_, **__: None)
 
 
 def denied_is_deleted(patch: Patch) -> None:
@@ -554,7 +552,7 @@ def blind_paging(patch: Patch) -> None:
         return list_scan.Step(to, frozenset(item.reading.id for item in page.items), 0)
 
     patch.setattr(reconcile, "onward", onward)
-    patch.setattr(reconcile.sightings, "not_shown", lambda *_, **__: [])
+    patch.setattr(reconcile.list_state, "not_shown", lambda *_, **__: [])
 
 
 def any_date_is_believed(patch: Patch) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from app.store import counters, queries
 from app.store.queries import Flow, PackageCount
@@ -101,11 +102,11 @@ def test_old_callbacks_leave_the_rates(flow, tell, clock):
 
 def test_counters_of_old_minutes_are_deleted(service, tell, clock, monkeypatch):
     """After three days, in batches, one per housekeeping turn. Counters of events by day stay."""
-    monkeypatch.setattr(counters, "FORGOTTEN", 2)
+    monkeypatch.setattr(counters, "MINUTES_DELETED", 2)
 
-    def number_of_keys(kind: str) -> int:
+    def number_of_rows(table: str) -> int:
         with service.database.read() as connection:
-            return len(counters.counted(connection, kind))
+            return connection.scalar(text(f"SELECT count(*) FROM {table}"))
 
     for number in range(4):
         tell("PACKAGE_CREATE", package=f"p{number}")
@@ -115,7 +116,7 @@ def test_counters_of_old_minutes_are_deleted(service, tell, clock, monkeypatch):
 
     left = []
     for _ in range(4):
-        left.append(number_of_keys(counters.CALLBACKS))
+        left.append(number_of_rows("callback_counts"))
         service.watch.turn()
     assert left == [4, 2, 1, 1]
-    assert number_of_keys(counters.TOLD) == 1
+    assert number_of_rows("event_counts") == 1

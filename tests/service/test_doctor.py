@@ -19,7 +19,6 @@ from app.onespan.catalogue import CATALOGUE
 from app.onespan.client import OneSpan
 from app.simulator.account import Account, Registration
 from app.simulator.server import api
-from app.store.journal import SET_ASIDE
 from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import ADA, HOUR, KEY, TOKEN, Clock, on_sqlite
@@ -274,8 +273,10 @@ def test_what_was_set_aside_and_what_is_parked_is_counted(flask, service, tell, 
     tell("PACKAGE_COMPLETE")
     with service.database.write() as connection:
         connection.execute(
-            text("UPDATE journal SET digested_at = received_at, unreadable = :why WHERE digested_at IS NULL"),
-            {"why": f"{SET_ASIDE}: {PERSON}"},
+            text(
+                "UPDATE journal SET state = 'failed', digested_at = received_at, error = :why WHERE digested_at IS NULL"
+            ),
+            {"why": f"it could not be digested: {PERSON}"},
         )
 
     result = flask("doctor")

@@ -393,9 +393,9 @@ def test_law_8_rebuild_finds_and_corrects_wrong_counters(service, flask, counts)
     """Also a counter that should not exist."""
     before = counts()
     with service.database.write() as connection:
-        counters.count(
-            connection, counters.PACKAGES, {counters.key(0, 0, "PACKAGE", "DRAFT"): 3, "[1,1,null,null]": -1}
-        )
+        unknown = counters.PackageKind(trashed=True, deleted=True, type=None, status=None)
+        drafts = counters.PackageKind(trashed=False, deleted=False, type="PACKAGE", status="DRAFT")
+        counters.add_packages(connection, {drafts: 3, unknown: -1})
 
     check, repair, second_check = flask("rebuild", "--check"), flask("rebuild"), flask("rebuild", "--check")
 
@@ -428,7 +428,7 @@ def counts(service) -> Callable[[], list[Any]]:
 
     def counts() -> list[Any]:
         with service.database.read() as connection:
-            found = connection.execute(text("SELECT * FROM tallies WHERE number <> 0 ORDER BY kind, key"))
+            found = connection.execute(text("SELECT * FROM package_counts WHERE number <> 0 ORDER BY 1, 2, 3, 4"))
             return list(map(tuple, found))
 
     return counts

@@ -94,7 +94,7 @@ def test_law_1_what_is_answered_with_200_stands_in_the_journal_byte_for_byte(pos
     (row,) = journal()
     assert (answer.status_code, answer.json) == (200, {"callback": row.id})
     assert (row.kind, bytes(row.body), row.key, row.package_id) == ("callback", body, "test", "pkg-1")
-    assert (row.received_at, row.unreadable, row.digested_at) == (NOON, None, None)
+    assert (row.received_at, row.error, row.digested_at) == (NOON, None, None)
 
 
 @on_sqlite
@@ -240,7 +240,7 @@ def test_law_2_what_cannot_be_read_is_refused_and_kept_with_its_reason(post, jou
     (row,) = journal()
     assert_refused(answer, 400, "unreadable_callback")
     assert reason in answer.json["error"]["message"]
-    assert reason in row.unreadable
+    assert reason in row.error
     assert (bytes(row.body), row.key, row.package_id, row.event_id) == (body, "test", None, None)
     assert row.digested_at is not None
 
@@ -314,7 +314,7 @@ def test_law_2_an_unreadable_callback_is_spooled_with_its_reason(service, post, 
 
     (row,) = journal()
     assert_refused(answer, 400, "unreadable_callback")
-    assert (bytes(row.body), row.key, row.unreadable) == (b"{}", "test", "there is no name")
+    assert (bytes(row.body), row.key, row.error) == (b"{}", "test", "there is no name")
 
 
 def test_law_1_a_spooled_callback_is_forgotten_only_when_the_journal_has_it(service, post, journal):

@@ -1,9 +1,9 @@
 """The tables. `migrations/` builds them; a test holds both to one another."""
 
 from app.store.models.base import Base
-from app.store.models.lists import Search, Tally
+from app.store.models.lists import CallbackCount, EventCount, MissedCount, PackageCount, Search
 from app.store.models.logins import EndedSession, Login
-from app.store.models.operations import Missed, Outage, Process, Read, Request, Run, Sighting
+from app.store.models.operations import ListState, Missed, Outage, Process, Read, Request, Run
 from app.store.models.pipeline import (
     CALLBACK,
     DUE,
@@ -28,22 +28,25 @@ __all__ = [
     "RUNNING",
     "Attention",
     "Base",
+    "CallbackCount",
     "Change",
     "Dispatch",
     "Document",
     "EndedSession",
     "Event",
+    "EventCount",
     "Journal",
+    "ListState",
     "Login",
     "Missed",
+    "MissedCount",
     "Outage",
     "Package",
+    "PackageCount",
     "Process",
     "Read",
     "Request",
     "Run",
     "Search",
-    "Sighting",
     "Signer",
-    "Tally",
 ]

@@ -42,17 +42,19 @@ class Read(Base):
     )
 
 
-class Sighting(Base):
-    """When OneSpan last showed or refused a package. Not part of the picture: it tells nothing of the package itself.
+class ListState(Base):
+    """When OneSpan's list last had a package, and when OneSpan last refused to show it.
 
-    `walk` numbers the walk through a folder that came by it last; `seen_at` is OneSpan's time of that, and `key` the
-    name of the credentials that saw it. `refused_at` is when it last was denied us (404 or 403).
+    The last pass that met it was `pass_number`, from 0, through `folder` (its index in the run's plan) of `run_id`.
+    `seen_at` is OneSpan's time of that, and `key` the name of the credentials. `refused_at`: the last 404 or 403.
     """
 
-    __tablename__ = "sightings"
+    __tablename__ = "list_state"
 
     package_id: Mapped[str] = mapped_column(Id, primary_key=True)
-    walk: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    run_id: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    folder: Mapped[int] = mapped_column(Integer, server_default="0")
+    pass_number: Mapped[int] = mapped_column(Integer, server_default="0")
     seen_at: Mapped[datetime | None]
     key: Mapped[str | None] = mapped_column(String(40))
     refused_at: Mapped[datetime | None]

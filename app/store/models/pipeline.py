@@ -40,8 +40,8 @@ class Journal(Base):
     `read_at` is the time of OneSpan's clock a snapshot is dated at: all until then is in it; nothing after
     `answered_at` is. An absence is a 404 for a package that was there. `key` is the label of the callback key, or
     the name of the credentials that read. `tells` is of a snapshot that an import made: `nothing`, or `all` there ever
-    was to tell; null: what happened since we listen. `digested_at` is null until the row has caused all it
-    should; `unreadable` says why it causes nothing.
+    was to tell; null: what happened since we listen. `state` is a `JournalState`; `digested_at` is null until the row
+    was processed, and `error` says why nothing came of it.
     """
 
     __tablename__ = "journal"
@@ -56,16 +56,17 @@ class Journal(Base):
     body: Mapped[bytes] = mapped_column(LargeBinary)
     tells: Mapped[str | None] = mapped_column(String(10))
     spool_id: Mapped[str | None] = mapped_column(String(40), unique=True)
-    unreadable: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(10))
+    error: Mapped[str | None] = mapped_column(Text)
     digested_at: Mapped[datetime | None]
     event_id: Mapped[int | None] = mapped_column(ForeignKey("events.id"), index=True)
 
     __table_args__ = (
-        Index("ix_journal_pending", "id", **_where("digested_at IS NULL")),
+        Index("ix_journal_pending", "id", **_where("state = 'pending'")),
         Index("ix_journal_package_id_id", "package_id", "id"),
         Index("ix_journal_callbacks", "id", **_where("kind = 'callback'")),
         Index("ix_journal_callbacks_key", "key", "id", **_where("kind = 'callback'")),
-        Index("ix_journal_callbacks_unreadable", "id", **_where("kind = 'callback' AND unreadable IS NOT NULL")),
+        Index("ix_journal_callbacks_error", "id", **_where("kind = 'callback' AND error IS NOT NULL")),
         Index("ix_journal_readings", "id", **_where("kind <> 'callback'")),
         {"sqlite_autoincrement": True},
     )
@@ -111,7 +112,7 @@ class Event(Base):
 
 
 class Package(Base):
-    """What we believe of a package, and in `state` all that was claimed of it.
+    """A package as projected, and in `claims` all that callbacks and snapshots claim about it.
 
     `sort_name` is for lists alone: the name as it is sorted by, alike on both databases.
     """
@@ -138,7 +139,7 @@ class Package(Base):
     last_event_at: Mapped[datetime | None]
     read_at: Mapped[datetime | None]
     sort_name: Mapped[str] = mapped_column(Label)
-    state: Mapped[dict[str, Any]]
+    claims: Mapped[dict[str, Any]]
 
     __table_args__ = (
         *(Index(f"ix_packages_{name}_id", name, "id") for name in SORT_COLUMNS if name != "updated_at"),

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Integer, bindparam, func, select
+from sqlalchemy import Integer, bindparam, func, select, text
 from sqlalchemy.engine import Connection
 
-from app.store import counters
-from app.store.models import Tally
+from app.store.counters import minute_of
+from app.store.models import CallbackCount
 
 MINUTES, HOURS = 60, 48
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-MINUTE_LETTERS, HOUR_LETTERS = len("2026-01-31T12:00"), len("2026-01-31T12")  # prefixes of a counter key
+MINUTES_OF_HOUR = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ def flow(connection: Connection, *, now: datetime) -> Flow:
     """How many callbacks arrived recently. They are counted once they are digested."""
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
     hour = minute.replace(minute=0)
-    by_minute = _counts(connection, since=minute - (MINUTES - 1) * MINUTE, until=minute, letters=MINUTE_LETTERS)
-    by_hour = _counts(connection, since=hour - (HOURS - 1) * HOUR, until=minute, letters=HOUR_LETTERS)
+    by_minute = _counts(connection, since=minute - (MINUTES - 1) * MINUTE, until=minute, width=1)
+    by_hour = _counts(connection, since=hour - (HOURS - 1) * HOUR, until=minute, width=MINUTES_OF_HOUR)
     return Flow(
-        [Tick(at, by_minute.get(counters.minute(at)[:MINUTE_LETTERS], 0)) for at in _times(minute, MINUTES, MINUTE)],
-        [Tick(at, by_hour.get(counters.minute(at)[:HOUR_LETTERS], 0)) for at in _times(hour, HOURS, HOUR)],
+        [Tick(at, by_minute.get(minute_of(at), 0)) for at in _times(minute, MINUTES, MINUTE)],
+        [Tick(at, by_hour.get(minute_of(at) // MINUTES_OF_HOUR, 0)) for at in _times(hour, HOURS, HOUR)],
     )
 
 
@@ -47,15 +47,15 @@ def _times(last: datetime, number: int, step: timedelta) -> Iterator[datetime]:
     return (last - steps * step for steps in reversed(range(number)))
 
 
-def _counts(connection: Connection, *, since: datetime, until: datetime, letters: int) -> dict[str, int]:
-    """How many callbacks arrived, by the first letters of their minute."""
-    parameters = {"since": counters.minute(since), "until": counters.minute(until), "letters": letters}
-    return {at: int(number) for at, number in connection.execute(_COUNTS, parameters)}
+def _counts(connection: Connection, *, since: datetime, until: datetime, width: int) -> dict[int, int]:
+    """How many callbacks arrived, by interval of `width` minutes, counted from 1970."""
+    parameters = {"since": minute_of(since), "until": minute_of(until), "width": width}
+    return {interval: int(number) for interval, number in connection.execute(_COUNTS, parameters)}
 
 
-_TIME = func.substr(Tally.key, 1, bindparam("letters", type_=Integer))
+_INTERVAL = CallbackCount.minute // bindparam("width", type_=Integer)
 _COUNTS = (
-    select(_TIME, func.sum(Tally.number))
-    .where(Tally.kind == counters.CALLBACKS, Tally.key >= bindparam("since"), Tally.key <= bindparam("until"))
-    .group_by(_TIME)
+    select(_INTERVAL, func.sum(CallbackCount.number))
+    .where(CallbackCount.minute >= bindparam("since"), CallbackCount.minute <= bindparam("until"))
+    .group_by(text("1"))
 )

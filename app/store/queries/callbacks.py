@@ -15,6 +15,7 @@ from app.onespan.catalogue import CATALOGUE
 from app.store.models import CALLBACK, Event, Journal
 from app.store.queries.bounded import distinct_values
 from app.store.queries.paging import Page, following, read_cursor, write_cursor
+from app.store.states import JournalState, literal
 
 WAITING, DIGESTED, UNREADABLE, UNKNOWN = "waiting", "digested", "unreadable", "unknown"
 NAMES = 200  # event names that are checked for unknown ones, at most
@@ -84,9 +85,9 @@ def _conditions(wanted: CallbackFilter) -> list[ColumnElement[bool]]:
         is_rare = wanted.state in (WAITING, UNREADABLE)
         conditions.append((func.coalesce(Journal.key, "") if is_rare else Journal.key) == wanted.key)
     states: dict[str | None, list[ColumnElement[bool]]] = {
-        WAITING: [Journal.digested_at.is_(None)],
-        DIGESTED: [Journal.digested_at.is_not(None), Journal.unreadable.is_(None)],
-        UNREADABLE: [Journal.unreadable.is_not(None)],
+        WAITING: [Journal.state == literal(JournalState.PENDING)],
+        DIGESTED: [Journal.state == JournalState.DIGESTED],
+        UNREADABLE: [Journal.error.is_not(None)],
     }
     return conditions + states.get(wanted.state, [])
 
@@ -150,6 +151,6 @@ _ROWS = select(
     Event.name.label("event_name"),
     _is_repeat().label("repeat"),
     Journal.digested_at,
-    Journal.unreadable,
+    Journal.error.label("unreadable"),
     Journal.body,
 ).outerjoin(Event, Event.id == Journal.event_id)

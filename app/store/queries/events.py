@@ -14,6 +14,7 @@ from app.store.queries.bounded import count_rows, count_statement
 from app.store.queries.details import ChangeDetail, DispatchDetail, EventDetail, EventFilter, Pulse, Telling
 from app.store.queries.paging import Page, following
 from app.store.queries.reconciles import last_done, missed_by_cause, silence
+from app.store.states import JournalState, literal
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
@@ -167,7 +168,7 @@ _DISPATCH = tuple(
 _CALLBACK = (Journal.id, Journal.event_id, Journal.received_at, Journal.key, Journal.body)
 # Built once, because they run at every turn of the dispatcher and in every health report.
 _FACTS = select(*_EVENT, Event.fingerprint).where(Event.id.in_(bindparam("ids", expanding=True)))
-_UNDIGESTED = select(Journal.received_at).where(Journal.digested_at.is_(None)).order_by(Journal.id)
+_UNDIGESTED = select(Journal.received_at).where(Journal.state == literal(JournalState.PENDING)).order_by(Journal.id)
 _IN_STATES = (select(Dispatch.id).where(Dispatch.state == state) for state in OPEN_OR_PARKED.values())
 _BACKLOG = count_statement(_UNDIGESTED, *_IN_STATES)
 _FINISHED = (

@@ -20,5 +20,8 @@ class PackageCount:
 
 def package_counts(connection: Connection) -> list[PackageCount]:
     """How many packages there are of each kind. The counters are updated with the packages, so they are exact."""
-    numbers = counters.counted(connection, counters.PACKAGES)
-    return [PackageCount(*counters.kind_of(kind), number) for kind, number in numbers.items() if number > 0]
+    return [
+        PackageCount(kind.type, kind.status, kind.trashed, kind.deleted, number)
+        for kind, number in counters.count_packages(connection).items()
+        if number > 0
+    ]

@@ -22,12 +22,13 @@ from sqlalchemy.engine import Connection
 
 from app.onespan.catalogue import CATALOGUE
 from app.onespan.findings import DATED, NEVER_FOUND
-from app.store import counters
-from app.store.models import CALLBACK, Event, Journal, Missed, Run, Tally
+from app.store.counters import day_of
+from app.store.models import CALLBACK, Event, EventCount, Journal, Missed, MissedCount, Run
 from app.store.outages import DOWN, REFUSED
 from app.store.queries.bounded import COUNTED, count_rows, count_statement
 from app.store.queries.details import Silence
 from app.store.queries.paging import Page, following
+from app.store.states import EventSource
 
 FINDABLE = tuple(name for name in CATALOGUE if name not in NEVER_FOUND)
 RECENTLY_MISSED = 2000  # events that the check for a silence reads, at most
@@ -165,8 +166,8 @@ def delivery(connection: Connection, *, now: datetime, days: int, silence: Silen
     """The delivery rate of the last days, together with the given `silence`."""
     since = now.astimezone(UTC) - timedelta(days=days - 1)
     numbers = _numbers(connection, _REPORTED_AND_MISSED, since=since)
-    reported, found, missed = (numbers[kind] for kind in (counters.TOLD, counters.FOUND, counters.MISSED))
-    dates = [counters.day(since + timedelta(days=day)) for day in range(days)]
+    reported, found, missed = numbers[REPORTED], numbers[FOUND_ONLY], numbers[MISSED]
+    dates = [day_of(since + timedelta(days=day)).isoformat() for day in range(days)]
     names = [name for name in FINDABLE if reported.by_name[name] or found.by_name[name]]
     total = _rate("all", reported.by_day.total(), missed.by_day.total())
     return Delivery(
@@ -183,7 +184,7 @@ def delivery(connection: Connection, *, now: datetime, days: int, silence: Silen
 
 def missed_by_cause(connection: Connection, *, since: datetime) -> dict[str, int]:
     """The number of missed events of that day and later, by likely cause."""
-    return dict(sorted(_numbers(connection, _ONLY_MISSED, since=since)[counters.MISSED].by_cause.items()))
+    return dict(sorted(_numbers(connection, _ONLY_MISSED, since=since)[MISSED].by_cause.items()))
 
 
 def silence(connection: Connection) -> Silence | None:
@@ -231,14 +232,12 @@ class Numbers:
 def _numbers(connection: Connection, sums: Select[*tuple[Any, ...]], *, since: datetime) -> Mapping[str, Numbers]:
     """The sums of that day and later, by kind of counter."""
     numbers: dict[str, Numbers] = defaultdict(lambda: Numbers(Counter(), Counter(), Counter()))
-    for kind, day, rest, number in connection.execute(sums, {"since": counters.first_of(since)}):
+    for kind, day, name, cause, number in connection.execute(sums, {"since": day_of(since)}):
         if day is not None:
-            numbers[kind].by_day[day] = int(number)
+            numbers[kind].by_day[day.isoformat()] = int(number)
             continue
-        name, *causes = map(str, counters.parts_of(f"[{rest}"))
         numbers[kind].by_name[name] += int(number)
-        for cause in causes:
-            numbers[kind].by_cause[cause] += int(number)
+        numbers[kind].by_cause[cause] += int(number)
     return numbers
 
 
@@ -282,30 +281,42 @@ _RUN = (
     _FOUND,
 )
 
-# The key of a counter is a JSON list: the day, then the name, then other parts.
-_DAY = func.substr(Tally.key, len('["') + 1, len("2026-01-31")).label("day")
-_REST = func.substr(Tally.key, len('["2026-01-31",') + 1).label("rest")
+REPORTED, FOUND_ONLY, MISSED = "reported", "found", "missed"
 
 
-def _sums(*kinds: str) -> Select[*tuple[Any, ...]]:
-    """Sums of these kinds of counters by day and by the rest of the key; reported ones only for `FINDABLE` names."""
-    since = (Tally.key >= bindparam("since"), Tally.number != 0)
-    rows = {kind: select(Tally.kind, _DAY, _REST, Tally.number).where(Tally.kind == kind, *since) for kind in kinds}
-    if counters.TOLD in rows:
-        findable = [counters.key(name).removeprefix("[") for name in FINDABLE]
-        # Literals, not parameters: with parameters, PostgreSQL would build no hash table for the IN in a cached plan.
-        names: BindParameter[str] = bindparam("findable", findable, expanding=True, literal_execute=True)
-        rows[counters.TOLD] = rows[counters.TOLD].where(_REST.element.in_(names))
-    row = union_all(*rows.values()).cte("counted").c
+def _counts(
+    kind: str, table: type[EventCount] | type[MissedCount], cause: ColumnElement[str], *conditions: ColumnElement[bool]
+) -> Select[*tuple[Any, ...]]:
+    """The counters of one kind. `cause` is empty for counters without a cause."""
+    since = (table.day >= bindparam("since", type_=table.day.type), table.number != 0)
+    kind_column: ColumnElement[str] = literal_column(f"'{kind}'")
+    columns = (kind_column.label("kind"), table.day, table.name, cause.label("cause"), table.number)
+    return select(*columns).where(*since, *conditions)
+
+
+def _sums(*parts: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """The sums of these counters by day, and by name and cause."""
+    row = union_all(*parts).cte("counted").c
     number = func.sum(row.number).label("number")
-    by_day = select(row.kind, row.day, null().label("rest"), number).group_by(row.kind, row.day)
-    by_rest = select(row.kind, null(), row.rest, number).group_by(row.kind, row.rest)
-    both = union_all(by_day, by_rest).subquery()
+    no_text: ColumnElement[str] = literal_column("''")
+    by_day = select(row.kind, row.day, no_text.label("name"), no_text.label("cause"), number)
+    by_name = select(row.kind, null(), row.name, row.cause, number)
+    both = union_all(by_day.group_by(row.kind, row.day), by_name.group_by(row.kind, row.name, row.cause)).subquery()
     return select(both)
 
 
+# Literals, not parameters: with parameters, PostgreSQL would build no hash table for the IN in a cached plan.
+_FINDABLE: BindParameter[str] = bindparam("findable", FINDABLE, expanding=True, literal_execute=True)
+_NO_CAUSE: ColumnElement[str] = literal_column("''")
+_REPORTED = _counts(
+    REPORTED, EventCount, _NO_CAUSE, EventCount.source == EventSource.CALLBACK, EventCount.name.in_(_FINDABLE)
+)
+_FOUND_ONLY = _counts(FOUND_ONLY, EventCount, _NO_CAUSE, EventCount.source == EventSource.RECONCILE)
+_MISSED = _counts(MISSED, MissedCount, MissedCount.cause.expression)
+
+
 # Built once, because they run in every health report.
-_ONLY_MISSED, _REPORTED_AND_MISSED = _sums(counters.MISSED), _sums(counters.TOLD, counters.FOUND, counters.MISSED)
+_ONLY_MISSED, _REPORTED_AND_MISSED = _sums(_MISSED), _sums(_REPORTED, _FOUND_ONLY, _MISSED)
 _RECENT = (
     select(Missed.__table__)
     .where(Missed.told_at.is_(None))

@@ -4,6 +4,7 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
 from app.store.models import PARKED, Change, Dispatch, Event, Journal
+from app.store.states import JournalState, literal
 
 
 def last_change(connection: Connection) -> int:
@@ -16,7 +17,7 @@ def picture_mark(connection: Connection) -> tuple[object, ...]:
     return tuple(connection.execute(_REVISION).one())
 
 
-_PENDING = select(func.min(Journal.id)).where(Journal.digested_at.is_(None))
+_PENDING = select(func.min(Journal.id)).where(Journal.state == literal(JournalState.PENDING))
 # Parking a second run of the same handler and package records no change.
 _PARKED = select(func.max(Dispatch.finished_at)).where(Dispatch.state == PARKED)
 _LAST_IDS = (select(func.max(column)) for column in (Change.id, Event.id, Journal.id))
