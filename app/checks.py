@@ -1,4 +1,4 @@
-"""What `/readyz` and `flask doctor` look at: what must be so, and what an operator should know."""
+"""The checks of `/readyz` and `flask doctor`: readiness, and notes for the operator."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from app.store.queries import RunDetail, Silence
 from app.store.schema import is_behind
 from app.store.spool import Spool
 
-BECAME = {"running": "waits", "failed": "was given up", "done": "left something out"}
-CLOCKS_AGREE = 10  # seconds
+RUN_PROBLEMS = {"running": "waits", "failed": "failed", "done": "is incomplete"}
+MAX_CLOCK_DIFFERENCE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing to look at.
+    """One check.
 
-    `problem` says what is wrong and what to do, or None; it may raise `SQLAlchemyError` where it needs the database.
-    `fine` is what is so when nothing is wrong, if that is worth a line.
+    `problem` returns what is wrong and what to do, or None. It may raise `SQLAlchemyError` if it reads the database.
+    `fine` describes the good state; empty if that deserves no line.
     """
 
     about: str
@@ -32,93 +32,100 @@ class Check:
 
 
 def must_be(database: Database, *, migrations: Path, keys: Sequence[str]) -> list[Check]:
-    """What makes us unready; the first is about the database. `keys` are the labels of the callback keys."""
+    """Return the checks that decide readiness, the database's first. `keys` are the labels of the callback keys."""
 
-    def database_is_there() -> str | None:
+    def database_problem() -> str | None:
         try:
             behind = is_behind(database, migrations)
         except SQLAlchemyError:
-            return "The database does not answer: check DATABASE_URL and that it runs. Callbacks go to the spool."
-        return "The database is not at this version: run `flask db upgrade`." if behind else None
+            return (
+                "The database does not respond: check DATABASE_URL and that the database runs. "
+                "Callbacks go to the spool meanwhile."
+            )
+        return "The database schema is not up to date: run `flask db upgrade`." if behind else None
 
-    def somebody_may_call() -> str | None:
-        return None if keys else "No callback is believed: set ONESPAN_CALLBACK_KEYS to the key that OneSpan has."
+    def keys_problem() -> str | None:
+        if keys:
+            return None
+        return "Every callback is refused: set ONESPAN_CALLBACK_KEYS to the callback key that is entered in OneSpan."
 
     return [
-        Check("database", database_is_there, f"{_place(database.engine.url)}, at this version"),
-        Check("callback keys", somebody_may_call, f"{', '.join(keys)}{' (the first is the newest)' * (len(keys) > 1)}"),
+        Check("database", database_problem, f"{_location(database.engine.url)}, schema up to date"),
+        Check("callback keys", keys_problem, f"{', '.join(keys)}{' (the first is the newest)' * (len(keys) > 1)}"),
     ]
 
 
 def to_know(database: Database, spool: Spool, *, clock: Callable[[], datetime], asked: str | None) -> list[Check]:
-    """What is worth a note; `asked` is why nothing is asked of OneSpan, if nothing is."""
+    """Return the checks that only yield notes. `asked` is why OneSpan's API cannot be called, or None."""
 
-    def clocks_differ() -> str | None:
+    def clock_problem() -> str | None:
         ahead = (clock() - database.now()).total_seconds()
-        if abs(ahead) < CLOCKS_AGREE:
+        if abs(ahead) < MAX_CLOCK_DIFFERENCE_SECONDS:
             return None
-        return f"This machine's clock is {ahead:+.0f} s from the database's: leases need them to agree; check NTP."
+        return (
+            f"This machine's clock is {ahead:+.0f} s from the database's clock. Leases need both to agree: check NTP."
+        )
 
-    def spool_takes_nothing() -> str | None:
+    def spool_problem() -> str | None:
         try:
             spool.probe()
         except OSError as problem:
-            return f"SPOOL_DIR takes nothing ({problem.strerror}): while the database is away, callbacks are refused."
+            return f"SPOOL_DIR is not writable ({problem.strerror}): callbacks are refused while the database is down."
         return None
 
-    def spooled() -> str | None:
+    def spooled_callbacks() -> str | None:
         waiting = len(spool.waiting())
         return f"Callbacks waiting in the spool for the database: {waiting}." if waiting else None
 
-    def damaged() -> str | None:
+    def damaged_files() -> str | None:
         files = len(spool.damaged())
-        return f"Damaged files set aside in the spool: {files}. See what they hold." if files else None
+        return f"Damaged files in the spool: {files}. Inspect them by hand." if files else None
 
-    def nothing_is_asked() -> str | None:
-        return f"Nothing is asked of OneSpan: {asked}." if asked else None
+    def connection_problem() -> str | None:
+        return f"Reconcile is off: {asked}." if asked else None
 
     return [
-        Check("clock", clocks_differ, "agrees with the database's"),
-        Check("spool", spool_takes_nothing, "takes callbacks while the database is away"),
-        Check("spool", spooled),
-        Check("spool", damaged),
-        Check("OneSpan", nothing_is_asked),
+        Check("clock", clock_problem, "agrees with the database's clock"),
+        Check("spool", spool_problem, "ready to keep callbacks while the database is down"),
+        Check("spool", spooled_callbacks),
+        Check("spool", damaged_files),
+        Check("OneSpan", connection_problem),
     ]
 
 
 def of_asking(database: Database) -> list[Check]:
-    """What asking OneSpan showed that is worth a note. A page that has read it already asks `said_of_…` itself."""
+    """Return the checks of what reconcile found. A page that has these rows already calls the two functions below."""
 
-    def nobody_calls() -> str | None:
+    def silence_problem() -> str | None:
         with database.read() as connection:
-            return said_of_silence(queries.silence(connection))
+            return silence_note(queries.silence(connection))
 
-    def reconcile_is_hindered() -> str | None:
+    def run_problem() -> str | None:
         with database.read() as connection:
             return said_of_run(queries.newest_run(connection))
 
-    return [Check("callbacks", nobody_calls), Check("reconcile", reconcile_is_hindered)]
+    return [Check("callbacks", silence_problem), Check("reconcile", run_problem)]
 
 
-def said_of_silence(silent: Silence | None) -> str | None:
-    """What to say of a silence, where there is one."""
-    if silent is None:
+def silence_note(silence: Silence | None) -> str | None:
+    """Return the note on missing callbacks, or None while callbacks arrive."""
+    if silence is None:
         return None
-    how = f"come since {silent.since:%Y-%m-%d %H:%M} UTC" if silent.since else "ever come"
-    return f"No callback has {how}, but {silent.missed} facts were found by asking. {silent.advice}"
+    period = f"since {silence.since:%Y-%m-%d %H:%M} UTC" if silence.since else "yet"
+    return f"No callback has arrived {period}, but reconcile found {silence.missed} events. {silence.advice}"
 
 
 def said_of_run(newest: RunDetail | None) -> str | None:
-    """What to say of the newest run: that it waits for something, was given up, or left something out."""
+    """Return the note on the newest reconcile run: what it waits for, why it failed or what it left out; or None."""
     if newest is None or newest.error is None:
         return None
     name = f"Reconcile {newest.id} ({newest.kind}, {newest.began_at:%Y-%m-%d %H:%M} UTC)"
-    goes_on = f"; it goes on at {newest.due_at:%H:%M} UTC" if newest.state == "running" else ""
-    return f"{name} {BECAME[newest.state]}: {newest.error}{goes_on}."
+    continues = f"; it continues at {newest.due_at:%H:%M} UTC" if newest.state == "running" else ""
+    return f"{name} {RUN_PROBLEMS[newest.state]}: {newest.error}{continues}."
 
 
-def _place(url: URL) -> str:
-    """Where a database is, without user and password."""
+def _location(url: URL) -> str:
+    """Return where a database is, without user and password."""
     if url.get_backend_name() == "sqlite":
         return f"SQLite, {url.database}"
     return f"PostgreSQL, {'/'.join(filter(None, (url.host, url.database)))}"

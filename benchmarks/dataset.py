@@ -33,7 +33,7 @@ TYPES = {"PACKAGE": 94, "TEMPLATE": 5, None: 1}
 NAMES = {"DOCUMENT_VIEWED": 30, "DOCUMENT_SIGNED": 30, "SIGNER_COMPLETE": 20, "PACKAGE_CREATE": 9}
 NAMES |= {"PACKAGE_ACTIVATE": 5, "PACKAGE_COMPLETE": 4, "EMAIL_BOUNCE": 1, "PACKAGE_TRASH": 1}
 STATES = {"done": 9_900, "discarded": 70, "due": 20, "parked": 9, "running": 1}
-CAUSES = {"no trace": 90, "down": 7, "never told": 2, "refused": 1}
+CAUSES = {"no trace": 90, "down": 7, "never reported": 2, "refused": 1}
 REASONS = ("SIGNER_LOCKED", "SIGNER_LOCKED", "EMAIL_BOUNCE", "EMAIL_BOUNCE", "KBA_FAILURE", "READY_FOR_COMPLETION")
 STATUS_POOL, TYPE_POOL, NAME_POOL, STATE_POOL, CAUSE_POOL = (
     [one for one, share in shares.items() for _ in range(share)] for shares in (STATUSES, TYPES, NAMES, STATES, CAUSES)

@@ -191,8 +191,8 @@ def _missed(package: str) -> dict[str, Mapping[str, Any]]:
         "missed of a package": {"package": package},
         "missed by name": {"name": "PACKAGE_COMPLETE"},
         "missed by cause": {"cause": "down"},
-        "missed, not told yet": {"told": "false"},
-        "missed, told": {"told": "true"},
+        "missed, not reported yet": {"reported": "false"},
+        "missed, reported": {"reported": "true"},
         "missed by name and cause": {"name": "PACKAGE_TRASH", "cause": "refused"},
     }
 

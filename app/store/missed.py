@@ -14,7 +14,7 @@ from app.store.counters import MissedKind, add_missed, day_of
 from app.store.db import take_pen
 from app.store.models import Event, Missed
 
-NEVER_REPORTED, NO_TRACE = "never told", "no trace"
+NEVER_REPORTED, NO_TRACE = "never reported", "no trace"
 DIGEST_DELAY = timedelta(days=7)  # at most, from the arrival of a snapshot until it is digested and finds an event
 CALLBACK_DELAY = timedelta(minutes=1)  # at most, from an event until its callback
 

@@ -1,7 +1,7 @@
-"""What people may have done, by the pages and by the API; who wanted it is kept with it.
+"""The actions of users, for the pages and the API. Each action records who requested it.
 
-That is in the history of the package, in the row of the reconcile, in the test callback; and in the log where somebody
-wants a package read, which we may not know yet.
+The record is in the package's history, in the row of the reconcile run, or in the test callback. A package that is
+not in the status store has no history, so every fetch is logged too.
 """
 
 import json
@@ -21,39 +21,48 @@ from app.store.dispatch_filter import Choice
 from app.store.journal import Entry
 from app.store.packages import Cause, NewChange
 from app.store.queries import RunDetail
-from app.web.api.answers import ReadWanted, Replayed
+from app.web.api.answers import FetchQueued, ReplayCount
 from app.web.api.endpoints import NoSuchThing
 from app.web.api.parameters import LAST_ID, BadParameter, ReconcileRequest
-from app.web.receiver import read_entry
+from app.web.receiver import journal_entry
 
 log = structlog.get_logger()
 
-ASKED = "asked by a person"  # why a package is to be read
-TEST = ("RECEIVER_TEST", "test-callback")  # an event that nobody knows claims nothing; of this package
-TEST_KEY = "test callback"  # the label of what people send themselves; no callback key's has a space
-AT_ONCE = 10_000  # runs that one request makes due at most
-AT_A_TIME = 500  # of them are named to the database, for which thousands in one statement are slow
+FETCH_REASON = "requested by a user"
+# Event name and package id. The catalogue does not have the name, so the event claims nothing.
+TEST = ("RECEIVER_TEST", "test-callback")
+TEST_KEY_LABEL = "test callback"  # labels of real callback keys have no spaces
+MAX_REPLAYED = 10_000  # dispatches that one request can replay
+REPLAY_BATCH = 500  # ids in one statement: statements with thousands of ids are slow
 
 
 class Begin(Protocol):
-    """Lets a run begin, because `by` asks; None where one is under way. Raises `UnderWay` where that is another one."""
+    """Begins a reconcile run and returns its id.
+
+    If a run is in progress, that run continues without delay and the answer is None. Raises `UnderWay` if the request
+    names a window or an option, which the run in progress may not cover.
+    """
 
     def __call__(self, *, since: datetime | None, backfill: bool, fires: bool, by: str) -> int | None:
-        """Begin it, and return its id."""
+        """Begin the run in the name of `by`."""
         ...
 
 
 class ReplayAll(Protocol):
-    """Makes all chosen runs due, because `by` asks."""
+    """Makes all chosen dispatches due and returns their number."""
 
     def __call__(self, chosen: Choice, *, by: str) -> int:
-        """Do it, and return how many it were."""
+        """Replay them in the name of `by`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Acts:
-    """`wake` says that a dispatch is due, `digest` that an entry was kept; asking needs a OneSpan `is_connected` to."""
+    """What users can do.
+
+    `wake` signals that a dispatch is due, `digest` that the journal has a new entry. Actions that need
+    the REST API raise `NoOneSpan` unless `is_connected()`.
+    """
 
     database: Database
     clock: Callable[[], datetime]
@@ -64,33 +73,33 @@ class Acts:
     keep: Callable[[Entry], int | None]
     digest: Callable[[], None]
 
-    def read(self, package_id: str, *, by: str) -> ReadWanted:
-        """Have OneSpan asked for this package now, whether we have heard of it or not."""
+    def read(self, package_id: str, *, by: str) -> FetchQueued:
+        """Enqueue a fetch of this package, whether it is in the status store or not."""
         if not self.is_connected():
             raise NoOneSpan
         if not is_id(package_id):
             raise NoSuchThing(f"no package {package_id!r}")
         now = self.clock()
-        wanted = NewChange(package_id, "package", "read", None, "wanted", now, Cause("person", by))
+        change = NewChange(package_id, "package", "read", None, "wanted", now, Cause("person", by))
         with self.database.write() as connection:
             take_pen(connection)
-            fetches.want(connection, {package_id: ASKED}, now=now)
+            fetches.want(connection, {package_id: FETCH_REASON}, now=now)
             is_known = package_id in packages.states(connection, [package_id])
-            packages.record(connection, [wanted] if is_known else [], now=now)
+            packages.record(connection, [change] if is_known else [], now=now)
         log.info("package.wanted", package_id=package_id, by=by)
-        return ReadWanted(package_id, now, is_known)
+        return FetchQueued(package_id, now, is_known)
 
     def take_test(self, *, by: str) -> None:
-        """Take in a callback as the door does, of an event that changes nothing."""
+        """Store a test callback as the receiver does. Its event changes no package."""
         now = self.clock()
         name, package_id = TEST
-        said = {"name": name, "packageId": package_id, "sessionUser": by, "createdDate": now.isoformat()}
-        entry, _ = read_entry(json.dumps(said).encode(), received_at=now, key=TEST_KEY)
+        callback = {"name": name, "packageId": package_id, "sessionUser": by, "createdDate": now.isoformat()}
+        entry, _ = journal_entry(json.dumps(callback).encode(), received_at=now, key=TEST_KEY_LABEL)
         self.keep(entry)
         self.digest()
 
     def replay(self, dispatch_id: int, *, by: str) -> None:
-        """Make a run due again, with all its attempts before it. Raises `StillRunning`."""
+        """Make a dispatch due now, with all its attempts. Raises `StillRunning` while it runs."""
         now = self.clock()
         with self.database.write() as connection:
             changes = dispatches.replay(connection, dispatch_id, by=by, now=now) if dispatch_id <= LAST_ID else None
@@ -99,35 +108,38 @@ class Acts:
             packages.record(connection, changes, now=now)
         self.wake()
 
-    def count(self, chosen: Choice) -> Replayed:
-        """How many runs these are."""
+    def count(self, chosen: Choice) -> ReplayCount:
+        """Count the chosen dispatches, up to `MAX_REPLAYED`."""
         with self.database.read() as connection:
-            return _counted(dispatch_filter.count(connection, chosen, at_most=AT_ONCE + 1))
+            return _capped(dispatch_filter.count(connection, chosen, at_most=MAX_REPLAYED + 1))
 
-    def replay_all(self, chosen: Choice, *, expect: int | None, by: str) -> Replayed:
-        """Make these runs due again, and none that comes to fit meanwhile. Raises `MoreThanExpected` and `TooMany`."""
+    def replay_all(self, chosen: Choice, *, expect: int | None, by: str) -> ReplayCount:
+        """Make the dispatches that match now due; later matches are left alone.
+
+        Raises `MoreThanExpected` for more than `expect`, `TooMany` for more than `MAX_REPLAYED`. Then none is made due.
+        """
         with self.database.read() as connection:
-            found = dispatch_filter.ids(connection, chosen, at_most=AT_ONCE + 1)
-        counted = _counted(len(found))
+            ids = dispatch_filter.ids(connection, chosen, at_most=MAX_REPLAYED + 1)
+        counted = _capped(len(ids))
         if expect is not None and counted.count > expect:
             raise MoreThanExpected(f"{counted.count}, not {expect}; count again")
         if counted.more:
-            raise TooMany(f"more than {AT_ONCE}; say less by `since` and `until`, or use `flask replay`")
-        parts = [found[start : start + AT_A_TIME] for start in range(0, len(found), AT_A_TIME)]
-        return Replayed(sum(self.make_due(replace(chosen, among=one), by=by) for one in parts), more=False)
+            raise TooMany(f"more than {MAX_REPLAYED}; narrow it with `since` and `until`, or use `flask replay`")
+        batches = [ids[start : start + REPLAY_BATCH] for start in range(0, len(ids), REPLAY_BATCH)]
+        return ReplayCount(sum(self.make_due(replace(chosen, among=batch), by=by) for batch in batches), more=False)
 
-    def reconcile(self, asked: ReconcileRequest, *, by: str) -> RunDetail:
-        """Begin a run; where one is under way it is that one. Raises `UnderWay` where more than that is asked."""
+    def reconcile(self, request: ReconcileRequest, *, by: str) -> RunDetail:
+        """Begin a reconcile run, or return the run in progress. See `Begin` for `UnderWay`."""
         if not self.is_connected():
             raise NoOneSpan
-        if asked.since is not None and not EARLIEST <= asked.since <= self.clock():
-            raise BadParameter(f"since: must lie between {EARLIEST:%Y-%m-%d} and now")
-        begun = self.begin(since=asked.since, backfill=asked.backfill, fires=asked.fire, by=by)
+        if request.since is not None and not EARLIEST <= request.since <= self.clock():
+            raise BadParameter(f"since: must be between {EARLIEST:%Y-%m-%d} and now")
+        run_id = self.begin(since=request.since, backfill=request.backfill, fires=request.fire, by=by)
         with self.database.read() as connection:
-            found = queries.run(connection, begun) if begun else queries.run_page(connection, limit=1, before=None)[0]
-        assert found
-        return found
+            run = queries.run(connection, run_id) if run_id else queries.run_page(connection, limit=1, before=None)[0]
+        assert run
+        return run
 
 
-def _counted(found: int) -> Replayed:
-    return Replayed(min(found, AT_ONCE), found > AT_ONCE)
+def _capped(found: int) -> ReplayCount:
+    return ReplayCount(min(found, MAX_REPLAYED), found > MAX_REPLAYED)

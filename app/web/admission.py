@@ -1,4 +1,4 @@
-"""Threads that are kept for callbacks, however many others ask something."""
+"""Admission control: keeps threads free for callbacks, however many other requests arrive."""
 
 import threading
 from collections.abc import Collection
@@ -8,34 +8,34 @@ from flask.typing import ResponseReturnValue
 
 from app.web.errors import refuse
 
-FOR_CALLBACKS = 4  # one thread in so many is never given to anybody else
+RESERVED_SHARE = 4  # one thread in four is reserved for callbacks, and at least one
 
 
 def keep_places_for_callbacks(app: Flask, *, threads: int, free_for_all: Collection[str]) -> None:
-    """Let most endpoints have most of this process's `threads` and no more; those that are `free_for_all` need none.
+    """Answer 503 to requests beyond the unreserved share of this process's `threads`.
 
-    A database that is slow to answer holds the threads of those who read, and a client that is slow to take holds the
-    one that writes to it; OneSpan must still be answered.
+    Endpoints in `free_for_all` are exempt. A slow database holds the threads of readers, and a slow client holds the
+    thread that writes to it. OneSpan must still get an answer.
     """
-    free = threading.BoundedSemaphore(threads - max(1, threads // FOR_CALLBACKS))
+    slots = threading.BoundedSemaphore(threads - max(1, threads // RESERVED_SHARE))
 
     @app.before_request
-    def take() -> ResponseReturnValue | None:
+    def acquire_slot() -> ResponseReturnValue | None:
         if request.endpoint in free_for_all:
             return None
-        if not free.acquire(blocking=False):
-            return refuse(503, "busy", "Too many requests at once; try again.", {"Retry-After": "1"})
-        g.has_place = True
+        if not slots.acquire(blocking=False):
+            return refuse(503, "busy", "Too many concurrent requests. Try again.", {"Retry-After": "1"})
+        g.has_slot = True
         return None
 
     @app.after_request
-    def keep_while_it_is_written(response: Response) -> Response:
-        is_file = response.direct_passthrough  # short, and nobody would tell us of its end
-        if response.is_streamed and not is_file and g.pop("has_place", False):
-            response.call_on_close(free.release)
+    def hold_slot_while_streaming(response: Response) -> Response:
+        is_file = response.direct_passthrough  # it is short, and its close callbacks never run
+        if response.is_streamed and not is_file and g.pop("has_slot", False):
+            response.call_on_close(slots.release)
         return response
 
     @app.teardown_request
-    def give_back(_: BaseException | None) -> None:
-        if g.pop("has_place", False):
-            free.release()
+    def release_slot(_: BaseException | None) -> None:
+        if g.pop("has_slot", False):
+            slots.release()

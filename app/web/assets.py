@@ -1,4 +1,4 @@
-"""Style and script: kept by browsers for a year, under an address that changes with what is in the file."""
+"""Static files: browsers cache them for a year, under a URL that changes with the file's content."""
 
 import hashlib
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-FOR_EVER = "public, max-age=31536000, immutable"
-ASK_AGAIN = "no-cache"  # a module that another one imports has no version in its address
+CACHE_ONE_YEAR = "public, max-age=31536000, immutable"
+REVALIDATE = "no-cache"  # for a module that another module imports: its URL has no version
 
 
 def version_assets(app: Flask) -> None:
-    """Let `url_for("static", filename=...)` name the file's version, as it is when the service starts."""
+    """Let `url_for("static", filename=...)` add the file's version, computed when the service starts."""
     assert app.static_folder
     folder = Path(app.static_folder)
     versions = {
@@ -21,13 +21,14 @@ def version_assets(app: Flask) -> None:
     }
 
     @app.url_defaults
-    def name_version(endpoint: str, values: dict[str, Any]) -> None:
+    def add_version(endpoint: str, values: dict[str, Any]) -> None:
         if endpoint == "static" and values["filename"] in versions:
             values["v"] = versions[values["filename"]]
 
     @app.after_request
-    def keep(response: Response) -> Response:
-        if request.endpoint == "static" and response.status_code < 400:  # noqa: PLR2004  (of errors nothing is kept)
-            known = versions.get((request.view_args or {}).get("filename", ""))
-            response.headers["Cache-Control"] = FOR_EVER if known and request.args.get("v") == known else ASK_AGAIN
+    def set_cache_control(response: Response) -> Response:
+        if request.endpoint == "static" and response.status_code < 400:  # noqa: PLR2004  (errors are not cached)
+            version = versions.get((request.view_args or {}).get("filename", ""))
+            is_current = version and request.args.get("v") == version
+            response.headers["Cache-Control"] = CACHE_ONE_YEAR if is_current else REVALIDATE
         return response

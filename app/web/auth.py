@@ -1,4 +1,4 @@
-"""Who may come in: whoever carries one of our keys."""
+"""Authentication by shared keys: the callback keys and the API tokens."""
 
 import hashlib
 import hmac
@@ -6,16 +6,16 @@ from collections.abc import Iterable
 
 
 def authenticate(authorization: str | None, *, scheme: str, keys: Iterable[tuple[str, str]]) -> str | None:
-    """The label of the key that the raw `Authorization` header carries, or None: not one of ours.
+    """Return the label of the key in the raw `Authorization` header, or None if it is not one of `keys`.
 
-    The header is `<scheme> <key>`, the key as it is, neither base64 nor `user:password`. `keys` are (label, key)
-    pairs; every one is compared, each in constant time, so that the time taken tells nothing. Without keys
-    nobody comes in.
+    The header is `<scheme> <key>` with the raw key, neither base64 nor `user:password`. `keys` are (label, key) pairs.
+    All of them are compared, each in constant time, so the response time reveals nothing. Without keys every request
+    is refused.
     """
-    said, _, told = (authorization or "").partition(" ")
-    given = _digest(told.encode("latin-1", "replace").strip())  # WSGI gives a header's bytes as latin-1
-    fitting = [label for label, key in keys if hmac.compare_digest(given, _digest(key.encode())) and key]
-    return fitting[0] if fitting and said.lower() == scheme else None
+    given_scheme, _, credentials = (authorization or "").partition(" ")
+    given = _digest(credentials.encode("latin-1", "replace").strip())  # WSGI decodes header bytes as latin-1
+    matching = [label for label, key in keys if hmac.compare_digest(given, _digest(key.encode())) and key]
+    return matching[0] if matching and given_scheme.lower() == scheme else None
 
 
 def _digest(key: bytes) -> bytes:

@@ -1,28 +1,28 @@
-"""What browsers may do with our answers."""
+"""HTTP headers that restrict what browsers do with the responses."""
 
 from flask import Flask, Response, request
 
-HEADERS = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # addresses have ids of packages in them
+    "Referrer-Policy": "same-origin",  # URLs contain package ids
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-ONLY_TLS = "max-age=31536000"  # a year, for this host and no other
+HSTS = "max-age=31536000"  # one year, for this host only
 
 
 def say_what_browsers_may(app: Flask) -> None:
-    """Add these headers to every answer; what has no word of its own about it is kept nowhere."""
+    """Add the security headers to every response, and `no-store` to those without their own `Cache-Control`."""
 
     @app.after_request
-    def add(response: Response) -> Response:
-        response.headers.update(HEADERS)
+    def add_headers(response: Response) -> Response:
+        response.headers.update(SECURITY_HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")
         if request.is_secure:
-            response.headers["Strict-Transport-Security"] = ONLY_TLS
+            response.headers["Strict-Transport-Security"] = HSTS
         return response

@@ -1,4 +1,4 @@
-"""Errors as every edge says them: `{"error": {"code", "message"}}`, or a page, and the right status."""
+"""Error responses: a page for people, `{"error": {"code", "message"}}` for machines."""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -6,31 +6,31 @@ from http import HTTPStatus
 import structlog
 from flask import Flask, Response, jsonify, make_response, render_template, request
 from flask.typing import ResponseReturnValue
-from sqlalchemy.exc import OperationalError, ProgrammingError, TimeoutError  # noqa: A004  (of waiting for a connection)
+from sqlalchemy.exc import OperationalError, ProgrammingError, TimeoutError  # noqa: A004  (no free connection in time)
 from werkzeug.exceptions import HTTPException
 
 from app.logs import what_and_where
 
 log = structlog.get_logger()
 
-OF_MACHINES = ("/api/", "/onespan", "/healthz", "/readyz", "/metrics")  # paths that no person looks at
+MACHINE_PATHS = ("/api/", "/onespan", "/healthz", "/readyz", "/metrics")  # always answered in JSON
 TITLES = {
-    400: "That did not work",
+    400: "Invalid request",
     401: "Please log in",
-    403: "This is not for you to do",
-    404: "There is nothing here",
-    405: "That cannot be done here",
-    409: "Not now",
-    413: "That is too much",
-    429: "Too many tries",
-    500: "Something went wrong here",
-    503: "Not available now",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not allowed",
+    409: "Not possible right now",
+    413: "Request too large",
+    429: "Too many attempts",
+    500: "Something went wrong",
+    503: "Temporarily unavailable",
 }
 
 
 def refuse(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error, as JSON for machines and as a page for people."""
-    if _is_for_people():
+    """Return an error response: JSON for machines, a page for people."""
+    if _wants_page():
         title = TITLES.get(status, HTTPStatus(status).phrase)
         response = make_response(render_template("error.html", status=status, title=title, message=message))
     else:
@@ -40,36 +40,39 @@ def refuse(status: int, code: str, message: str, headers: Mapping[str, str] | No
     return response
 
 
-def _is_for_people() -> bool:
-    if request.path == "/api" or request.path.startswith(OF_MACHINES):
+def _wants_page() -> bool:
+    if request.path == "/api" or request.path.startswith(MACHINE_PATHS):
         return False
     return request.accept_mimetypes.best_match(("text/html", "application/json"), "text/html") == "text/html"
 
 
 def answer_errors(app: Flask, *, is_behind: Callable[[], bool]) -> None:
-    """Answer every error of this app with `refuse`, and let none tell secrets. `is_behind`: migrations are missing."""
+    """Answer every error of this app with `refuse`, without secrets. Unexpected errors become 500.
+
+    `is_behind` returns whether the database lacks a migration.
+    """
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> ResponseReturnValue:
         status = error.code or 500
         code = error.name.lower().replace(" ", "_")
-        kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
-        return refuse(status, code, error.description or HTTPStatus(status).description, kept)
+        headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+        return refuse(status, code, error.description or HTTPStatus(status).description, headers)
 
     @app.errorhandler(OperationalError)
     @app.errorhandler(TimeoutError)
-    def database_away(error: OperationalError | TimeoutError) -> ResponseReturnValue:
+    def database_unavailable(error: OperationalError | TimeoutError) -> ResponseReturnValue:
         log.error("database.unavailable", error=type(error).__name__)
-        return refuse(503, "database_unavailable", "The database does not answer; try again.", {"Retry-After": "5"})
+        return refuse(503, "database_unavailable", "The database does not respond. Try again.", {"Retry-After": "5"})
 
     @app.errorhandler(ProgrammingError)
-    def database_of_another_time(error: ProgrammingError) -> ResponseReturnValue:
+    def database_behind(error: ProgrammingError) -> ResponseReturnValue:
         if not is_behind():
-            return our_fault(error)
+            return unexpected_error(error)
         log.error("database.behind")
-        return refuse(503, "database_behind", "The database is not at this version: run `flask db upgrade`.")
+        return refuse(503, "database_behind", "The database schema is not up to date: run `flask db upgrade`.")
 
     @app.errorhandler(Exception)
-    def our_fault(error: Exception) -> ResponseReturnValue:
+    def unexpected_error(error: Exception) -> ResponseReturnValue:
         log.error("request.failed", **what_and_where(error))
-        return refuse(500, "our_fault", "Something went wrong here. It is logged; nothing was changed.")
+        return refuse(500, "our_fault", "Something went wrong. The error is logged. Nothing was changed.")

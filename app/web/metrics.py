@@ -1,4 +1,4 @@
-"""`/metrics`, for Prometheus. Read from the database at every scrape, so that each process tells the same."""
+"""`/metrics` for Prometheus. Each scrape reads the database, so all processes report the same values."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -11,69 +11,81 @@ from prometheus_client.registry import Collector
 from app.store.queries import Pulse
 from app.store.queries.bounded import COUNTED
 
-CAUSES = ("down", "refused", "never told", "no trace")
+CAUSES = ("down", "refused", "never reported", "no trace")
 QUANTILES = (0.5, 0.95, 0.99)
 
 
 def metrics(*, pulse: Callable[[], Pulse | None], spooled: Callable[[], int]) -> Blueprint:
-    """The blueprint of `/metrics`. `pulse` is None while the database does not answer."""
+    """Return the blueprint of `/metrics`. `pulse` returns None while the database does not respond."""
     blueprint = Blueprint("metrics", __name__)
 
     @blueprint.get("/metrics")
     def scrape() -> ResponseReturnValue:
-        """How the road flows; no names, no ids."""
+        """Return all metrics as Prometheus text. They contain no names and no ids."""
         registry = CollectorRegistry()
-        registry.register(_Figures(pulse(), spooled()))
+        registry.register(_ServiceCollector(pulse(), spooled()))
         return generate_latest(registry), {"Content-Type": CONTENT_TYPE_LATEST}
 
     return blueprint
 
 
-class _Figures(Collector):
+class _ServiceCollector(Collector):
     def __init__(self, pulse: Pulse | None, spooled: int) -> None:
         self._pulse = pulse
         self._spooled = spooled
 
     def collect(self) -> Iterable[Metric]:
-        """Each figure under the name that it has in the logs."""
-        yield GaugeMetricFamily("callbacks_spooled", "Callbacks that wait for the database.", value=self._spooled)
-        yield GaugeMetricFamily("database_up", "Whether the database answers.", value=self._pulse is not None)
+        """Yield each metric under the name that it has in the logs."""
+        yield GaugeMetricFamily(
+            "callbacks_spooled", "Callbacks in the local spool, waiting for the database.", value=self._spooled
+        )
+        yield GaugeMetricFamily("database_up", "1 if the database responds, else 0.", value=self._pulse is not None)
         if self._pulse is not None:
-            yield from _figures_of(self._pulse)
+            yield from _database_metrics(self._pulse)
 
 
-def _figures_of(pulse: Pulse) -> Iterable[Metric]:
-    yield GaugeMetricFamily("journal_undigested", f"Entries to be digested, up to {COUNTED}.", value=pulse.undigested)
+def _database_metrics(pulse: Pulse) -> Iterable[Metric]:
     yield GaugeMetricFamily(
-        "journal_oldest_undigested_seconds", "How long the oldest waits.", value=pulse.oldest_undigested
+        "journal_undigested",
+        f"Journal entries waiting to be digested, counted up to {COUNTED}.",
+        value=pulse.undigested,
+    )
+    yield GaugeMetricFamily(
+        "journal_oldest_undigested_seconds",
+        "Age of the oldest undigested journal entry, in seconds.",
+        value=pulse.oldest_undigested,
     )
     states = GaugeMetricFamily(
-        "dispatches", f"Handler runs that are open or parked, up to {COUNTED}.", labels=["state"]
+        "dispatches", f"Due, running and parked dispatches, counted up to {COUNTED} each.", labels=["state"]
     )
     for state, number in pulse.dispatches.items():
         states.add_metric([state], number)
     yield states
     missed = GaugeMetricFamily(
-        "callbacks_missed", "Facts of the last 30 days that no callback told, by likely cause.", labels=["cause"]
+        "callbacks_missed", "Events of the last 30 days without a callback, by likely cause.", labels=["cause"]
     )
     for cause in CAUSES:
         missed.add_metric([cause], pulse.missed.get(cause, 0))
     yield missed
     yield GaugeMetricFamily(
-        "callbacks_silent", "Facts are found, and no callback comes.", value=pulse.silence is not None
+        "callbacks_silent",
+        "1 if reconcile finds events although no callback arrives, else 0.",
+        value=pulse.silence is not None,
     )
     if pulse.reconciled is not None:
         yield GaugeMetricFamily(
-            "reconcile_age_seconds", "How long ago the last reconcile ended.", value=pulse.reconciled
+            "reconcile_age_seconds", "Time since the last finished reconcile run, in seconds.", value=pulse.reconciled
         )
     dwell = GaugeMetricFamily(
-        "dwell_seconds", "From a callback's arrival to its handler's end, lately.", labels=["quantile"]
+        "dwell_seconds",
+        "Time from a callback's arrival to the end of its handler, in seconds, over the most recent dispatches.",
+        labels=["quantile"],
     )
     for quantile in QUANTILES if pulse.dwell else ():
         dwell.add_metric([str(quantile)], quantile_of(pulse.dwell, quantile))
     yield dwell
 
 
-def quantile_of(rising: Sequence[float], quantile: float) -> float:
-    """The value that so large a share of them does not exceed."""
-    return rising[min(int(quantile * len(rising)), len(rising) - 1)]
+def quantile_of(ascending: Sequence[float], quantile: float) -> float:
+    """Return the quantile (0 to 1) of sorted values."""
+    return ascending[min(int(quantile * len(ascending)), len(ascending) - 1)]

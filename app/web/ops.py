@@ -1,4 +1,4 @@
-"""What operators ask: are you alive, are you ready?"""
+"""The probes of operators and load balancers: liveness and readiness."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -11,32 +11,32 @@ from app.checks import Check
 
 
 def health(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
-    """The blueprint of `/healthz` and `/readyz`.
+    """Return the blueprint of `/healthz` and `/readyz`.
 
-    Those of `checks` make us unready; `notes` are only said.
+    A failing check in `checks` makes the service not ready. One in `notes` is only reported.
     """
     blueprint = Blueprint("health", __name__)
-    needed, mentioned = tuple(checks), tuple(notes)
+    readiness, warnings = tuple(checks), tuple(notes)
 
     @blueprint.get("/healthz")
     def healthz() -> ResponseReturnValue:
-        """The process answers."""
+        """Answer 200: the process is alive."""
         return {"status": "alive"}
 
     @blueprint.get("/readyz")
     def readyz() -> ResponseReturnValue:
-        """Callbacks can be taken and kept; 503 and the reasons where not."""
-        reasons, said = list(failing(needed)), list(failing(mentioned))
+        """Answer 200 if a callback posted now would be kept, otherwise 503 with the reasons."""
+        reasons, messages = list(problems(readiness)), list(problems(warnings))
         if reasons:
-            return {"status": "not ready", "reasons": reasons, "notes": said}, 503
-        return {"status": "ready", "reasons": [], "notes": said}
+            return {"status": "not ready", "reasons": reasons, "notes": messages}, 503
+        return {"status": "ready", "reasons": [], "notes": messages}
 
     return blueprint
 
 
-def failing(checks: Iterable[Check]) -> Iterator[str]:
-    """What is wrong, as far as it can be seen."""
+def problems(checks: Iterable[Check]) -> Iterator[str]:
+    """Yield the problem of each failing check. Checks that cannot reach the database are skipped."""
     for check in checks:
-        with suppress(SQLAlchemyError):  # the check of the database itself says so
+        with suppress(SQLAlchemyError):  # the database has a check of its own, which reports this
             if problem := check.problem():
                 yield problem

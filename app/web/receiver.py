@@ -1,4 +1,4 @@
-"""The door: where OneSpan's callbacks come in."""
+"""The receiver: the endpoint that OneSpan calls."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -13,7 +13,7 @@ from app.onespan.callbacks import read_callback
 from app.store.journal import Entry
 from app.web.auth import authenticate
 from app.web.errors import refuse
-from app.web.request_body import LIMIT, whole_body
+from app.web.request_body import MAX_BODY_BYTES, request_body
 
 log = structlog.get_logger()
 
@@ -25,22 +25,22 @@ def door(
     wake: Callable[[], None],
     clock: Callable[[], datetime],
 ) -> Blueprint:
-    """The blueprint of the door.
+    """Return the blueprint of the callback endpoint.
 
-    `keep` makes an entry durable and returns its journal id, None where it went to the spool; it raises
-    `NothingTakesIt` when it could not. `wake` says that there is something to digest.
+    `keys` are (label, key) pairs. `keep` makes an entry durable and returns its journal id, or None for an entry in
+    the spool. It raises `NothingTakesIt` if neither can store the entry. `wake` signals that there is work to digest.
     """
     blueprint = Blueprint("door", __name__)
-    believed = tuple(keys)
+    callback_keys = tuple(keys)
 
     @blueprint.post("/onespan/callback")
     def receive() -> ResponseReturnValue:
-        """Believe it, read it, write it down, say thanks."""
+        """Authenticate a callback, store it durably, acknowledge it."""
         # The raw header: OneSpan sends `Basic <key>`, not base64, which request.authorization cannot read.
-        key = authenticate(request.headers.get("Authorization"), scheme="basic", keys=believed)
+        key = authenticate(request.headers.get("Authorization"), scheme="basic", keys=callback_keys)
         if key is None:
             raise NotOneSpan
-        entry, problem = read_entry(whole_body(), received_at=clock(), key=key)
+        entry, problem = journal_entry(request_body(), received_at=clock(), key=key)
         journal_id = keep(entry)
         wake()
         if problem:
@@ -49,27 +49,27 @@ def door(
         return {"callback": journal_id}
 
     @blueprint.errorhandler(NotOneSpan)
-    def not_onespan(error: NotOneSpan) -> ResponseReturnValue:
-        log.warning("callback.refused", reason="no callback key of ours")
-        hint = "Send the callback key as `Authorization: Basic <key>`, as it stands in OneSpan's settings."
+    def invalid_key(error: NotOneSpan) -> ResponseReturnValue:
+        log.warning("callback.refused", reason="no valid callback key")
+        hint = "Send the callback key as `Authorization: Basic <key>`, exactly as entered in OneSpan's settings."
         return refuse(401, "not_onespan", f"{error} {hint}", {"WWW-Authenticate": 'Basic realm="OneSpan callbacks"'})
 
     @blueprint.errorhandler(RequestEntityTooLarge)
     def too_large(_: RequestEntityTooLarge) -> ResponseReturnValue:
-        log.warning("callback.too_large", limit=LIMIT)
-        what = f"The body has more than {LIMIT} bytes, which no callback has; nothing of it is kept."
-        return refuse(413, "request_entity_too_large", what)
+        log.warning("callback.too_large", limit=MAX_BODY_BYTES)
+        message = f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was stored."
+        return refuse(413, "request_entity_too_large", message)
 
     @blueprint.errorhandler(NothingTakesIt)
-    def nothing_takes_it(error: NothingTakesIt) -> ResponseReturnValue:
+    def not_stored(error: NothingTakesIt) -> ResponseReturnValue:
         log.error("callback.not_kept")
-        return refuse(503, "not_kept", f"{error} Please send it again.", {"Retry-After": "30"})
+        return refuse(503, "not_kept", f"{error} Send it again.", {"Retry-After": "30"})
 
     return blueprint
 
 
-def read_entry(body: bytes, *, received_at: datetime, key: str) -> tuple[Entry, UnreadableCallback | None]:
-    """The journal's entry for what came in, and why it cannot be read if it cannot."""
+def journal_entry(body: bytes, *, received_at: datetime, key: str) -> tuple[Entry, UnreadableCallback | None]:
+    """Return the journal entry of a callback, and the error if its body cannot be parsed."""
     try:
         callback = read_callback(body)
     except UnreadableCallback as problem:

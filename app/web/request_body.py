@@ -1,23 +1,24 @@
-"""The body of a request, whole or not at all."""
+"""The body of a request, complete or not at all."""
 
 from flask import request
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
-LIMIT = 64 * 1024  # bytes
+MAX_BODY_BYTES = 64 * 1024
 
 
-def whole_body() -> bytes:
-    """The request's body. A chunked one is cut at the limit without a word, so we ask for one byte more.
+def request_body() -> bytes:
+    """Return the request's body.
 
-    Raises `RequestEntityTooLarge`, and `BadRequest` where it breaks off.
+    Raises `RequestEntityTooLarge` beyond `MAX_BODY_BYTES` and `BadRequest` if the body breaks off. The limit is one
+    byte higher while reading, because a chunked body is cut at the limit without an error.
     """
-    request.max_content_length = LIMIT + 1
+    request.max_content_length = MAX_BODY_BYTES + 1
     try:
         body = request.get_data(cache=False)
     except HTTPException:
         raise
-    except Exception:  # noqa: BLE001  (the server's own error for chunks that are none)
-        raise BadRequest("The body cannot be read to its end.") from None
-    if len(body) > LIMIT:
+    except Exception:  # noqa: BLE001  (the server's own error for malformed chunks)
+        raise BadRequest("The request body is incomplete or malformed.") from None
+    if len(body) > MAX_BODY_BYTES:
         raise RequestEntityTooLarge
     return body

@@ -181,7 +181,7 @@ def test_what_is_refused_is_said_on_a_page_that_leads_back(page, installation, c
 
     until.fill("20266-01-01")
 
-    expect(page.get_by_role("heading", level=1)).to_have_text("That did not work")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Invalid request")
     expect(page.locator("main")).to_contain_text("until: Input should be a valid date")
     assert page.url.endswith("/?until=20266-01-01")
     page.wait_for_timeout(2500)

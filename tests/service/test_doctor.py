@@ -248,8 +248,8 @@ def test_the_spool_is_looked_into(flask, settings):
     shut = flask("doctor")
 
     assert "warn  spool          Callbacks waiting in the spool for the database: 2." in full.output
-    assert "warn  spool          Damaged files set aside in the spool: 1." in full.output
-    assert "SPOOL_DIR takes nothing" in wrong(shut)["spool"]
+    assert "warn  spool          Damaged files in the spool: 1." in full.output
+    assert "SPOOL_DIR is not writable" in wrong(shut)["spool"]
     assert (full.exit_code, shut.exit_code) == (0, 0)
 
 

@@ -69,7 +69,7 @@ def test_law_12_an_event_found_by_reconcile_is_missed_after_the_grace_period(wor
 
     assert [item["name"] for item in items] == ["PACKAGE_ARCHIVE"] * 2
     assert all(item["late"] > 5 * 3600 for item in items)
-    assert {(item["cause"], item["told_at"]) for item in items} == {("no trace", None)}
+    assert {(item["cause"], item["reported_at"]) for item in items} == {("no trace", None)}
     assert read(f"/api/events/{items[0]['id']}")["source"] == "reconcile"
 
 
@@ -94,8 +94,8 @@ def test_law_12_a_missed_event_reported_later_is_marked(world, miss, read, clock
     world.settle()
 
     (item,) = read("/api/missed")["items"]
-    assert item["told_at"]
-    assert read("/api/missed", told="false")["items"] == []
+    assert item["reported_at"]
+    assert read("/api/missed", reported="false")["items"] == []
     assert read("/api/missed/rate")["missed"] == 0
 
 
@@ -180,8 +180,8 @@ def test_law_12_a_callback_digested_while_its_event_is_recorded_marks_it(world, 
         digesting.join(0.2)
     digesting.join(10)
 
-    assert read("/api/missed", told="false")["items"] == []
-    assert read("/api/missed", told="true")["items"]
+    assert read("/api/missed", reported="false")["items"] == []
+    assert read("/api/missed", reported="true")["items"]
 
 
 def test_law_12_an_event_name_without_any_callback_has_its_own_cause(world, read, clock):
@@ -192,7 +192,9 @@ def test_law_12_an_event_name_without_any_callback_has_its_own_cause(world, read
     clock.forward(2 * HOUR)
     world.service.watch.turn()
 
-    assert [(item["name"], item["cause"]) for item in read("/api/missed")["items"]] == [("PACKAGE_TRASH", "never told")]
+    assert [(item["name"], item["cause"]) for item in read("/api/missed")["items"]] == [
+        ("PACKAGE_TRASH", "never reported")
+    ]
 
 
 def test_law_12_events_found_by_the_import_are_not_missed(service, post, handlers, clock, read):
@@ -241,7 +243,7 @@ def test_law_12_without_any_callback_events_since_the_import_are_missed(service,
     clock.forward(2 * HOUR)
     service.watch.turn()
 
-    assert [item["cause"] for item in read("/api/missed")["items"]] == ["never told"] * 3
+    assert [item["cause"] for item in read("/api/missed")["items"]] == ["never reported"] * 3
     assert read("/api/missed/rate")["silence"]["since"] is None
 
 
@@ -255,7 +257,7 @@ def test_law_12_the_delivery_rate_is_given_by_day_and_by_name(world, miss, read,
 
     assert rate["missed"] == 1
     archived = next(entry for entry in rate["by_name"] if entry["of"] == "PACKAGE_ARCHIVE")
-    assert archived == {"of": "PACKAGE_ARCHIVE", "told": 3, "missed": 1, "rate": 0.75}
+    assert archived == {"of": "PACKAGE_ARCHIVE", "reported": 3, "missed": 1, "rate": 0.75}
     assert [entry["of"] for entry in rate["by_day"]] == ["2026-03-01", "2026-03-02"]
     assert sum(entry["missed"] for entry in rate["by_day"]) == 1
     assert rate["causes"] == {"no trace": 1}
@@ -270,7 +272,7 @@ def test_law_12_a_silence_is_reported_with_advice(world, miss, client, read, clo
     silence = read("/api/missed/rate")["silence"]
     assert silence["missed"] == 3
     assert "flask callback check" in silence["advice"]
-    assert any("No callback has come since" in note for note in client.get("/readyz").json["notes"])
+    assert any("No callback has arrived since" in note for note in client.get("/readyz").json["notes"])
     assert "callbacks_silent 1.0" in client.get("/metrics").text
     assert 'callbacks_missed{cause="no trace"} 3.0' in client.get("/metrics").text
 

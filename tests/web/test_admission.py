@@ -1,4 +1,4 @@
-"""However many ask something, a callback finds a thread."""
+"""Admission control: a callback gets a thread, however many other requests arrive."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +18,13 @@ THREADS = 8
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """A process with few threads."""
+    """Settings with few threads."""
     return settings.model_copy(update={"web_threads": THREADS})
 
 
 @on_sqlite
-def test_others_have_most_places_and_callbacks_the_rest(app, service, monkeypatch):
-    """A database that hangs holds those who read; who comes after them hears so, and the door is open."""
+def test_callbacks_are_accepted_while_readers_hang(app, service, monkeypatch):
+    """A database that hangs blocks readers. Further readers get 503, callbacks are still accepted."""
     hang, reading = threading.Event(), threading.Semaphore(0)
     read = service.database.read
 
@@ -43,41 +43,41 @@ def test_others_have_most_places_and_callbacks_the_rest(app, service, monkeypatc
             assert all(reading.acquire(timeout=10) for _ in held)
             refused = [ask(path) for path in ("/api/packages", "/readyz", "/metrics")]
             body = callback("PACKAGE_COMPLETE", package="pkg-1")
-            taken = app.test_client().post("/onespan/callback", data=body, headers={"Authorization": f"Basic {KEY}"})
+            accepted = app.test_client().post("/onespan/callback", data=body, headers={"Authorization": f"Basic {KEY}"})
             alive = ask("/healthz")
         finally:
             hang.set()
-        assert {one.result(10).status_code for one in held} == {200}
+        assert {answer.result(10).status_code for answer in held} == {200}
 
-    assert {one.status_code for one in refused} == {503}
-    assert {one.json["error"]["code"] for one in refused} == {"busy"}
-    assert (taken.status_code, taken.json) == (200, {"callback": 1})
-    assert alive.status_code == 200, "it is busy, not dead"
+    assert {answer.status_code for answer in refused} == {503}
+    assert {answer.json["error"]["code"] for answer in refused} == {"busy"}
+    assert (accepted.status_code, accepted.json) == (200, {"callback": 1})
+    assert alive.status_code == 200, "the process is busy, not dead"
     assert [ask("/api/packages").status_code for _ in range(3 * THREADS)] == [200] * 3 * THREADS
 
 
 @on_sqlite
-def test_who_takes_long_to_read_keeps_a_place(settings):
-    """What is written as it is read holds its thread until the end; only callbacks may have the last ones."""
+def test_streamed_response_keeps_its_slot_until_its_end(settings):
+    """A slow client holds a thread. The reserved threads stay free for callbacks."""
     app = create_app(settings, handlers=Handlers())
-    app.add_url_rule("/long", view_func=lambda: Response(iter([b"one", b"two"])))
+    app.add_url_rule("/long", view_func=lambda: Response(iter([b"first", b"second"])))
     client = app.test_client()
 
     held = [client.get("/long") for _ in range(THREADS - 2)]
 
-    assert [one.status_code for one in held] == [200] * (THREADS - 2)
+    assert [answer.status_code for answer in held] == [200] * (THREADS - 2)
     assert client.get("/long").status_code == 503
     body = callback("PACKAGE_COMPLETE", package="pkg-1")
     assert client.post("/onespan/callback", data=body, headers={"Authorization": f"Basic {KEY}"}).status_code == 200
-    for one in held:
-        one.close()
+    for answer in held:
+        answer.close()
     assert client.get("/long").status_code == 200
     app.extensions[EXTENSION].database.close()
 
 
 @on_sqlite
-def test_a_place_is_given_back_whatever_becomes_of_the_request(settings):
-    """Refused, failed or not found: none of them keeps it."""
+def test_every_request_releases_its_slot(settings):
+    """Refused, failed and unknown requests release it too."""
     app = create_app(settings, handlers=Handlers())
 
     @app.get("/fails")

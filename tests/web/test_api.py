@@ -1,4 +1,4 @@
-"""The JSON API: its shapes, its filters, its pages, its refusals, and the document that promises them."""
+"""The JSON API: members, filters, paging, errors, and the OpenAPI document."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ from config import Settings
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, TOKEN, Clock, on_both, on_sqlite, onespan_time
 from tests.support.openapi_check import assert_promised
 
-# The members that others rely on. More may come; none of these may go or change its name.
+# The members that clients rely on. More may be added; none of these may be removed or renamed.
 PACKAGE = (
     "id name type status status_at trashed deleted sender created_at updated_at due_at completed_at signers_total"
     " signers_completed attention documents signers next_signers last_event_at read_at"
@@ -39,7 +39,7 @@ CHANGE = "id package_id subject attribute old new happened_at recorded_at cause"
 CAUSE = "kind id"
 UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
-FOR_ANYONE = ("/api/", "/api/openapi.json")
+PUBLIC_PATHS = ("/api/", "/api/openapi.json")
 
 LEASE = {
     "id": "LWsUTvGg/E4WpOva=",
@@ -75,7 +75,7 @@ LEASE = {
 
 @pytest.fixture
 def show(service: Any, clock: Clock) -> Callable[..., None]:
-    """Journal a reading of a package, as asking OneSpan does; it is dated an hour ago."""
+    """Add a snapshot of a package to the journal, as a fetch does. Its time is an hour ago."""
 
     def show(**members: Any) -> None:
         entry = Entry("snapshot", clock(), json.dumps(members).encode(), package_id=members["id"], read_at=NOON - HOUR)
@@ -87,11 +87,11 @@ def show(service: Any, clock: Clock) -> Callable[..., None]:
 
 @pytest.fixture
 def lease(show: Any, tell: Any, work: Any, handlers: Handlers) -> str:
-    """The id of a package with all there may be: signers, documents, attention, a parked handler, repeats."""
+    """The id of a package with everything: signers, documents, attention, a parked handler and repeats."""
 
     @handlers.on("EMAIL_BOUNCE")
-    def tell_cleo(event: Event, package: Package) -> None:
-        raise GiveUp("nobody answers")
+    def notify_cleo(event: Event, package: Package) -> None:
+        raise GiveUp("no answer")
 
     show(**LEASE)
     for _ in range(2):
@@ -102,13 +102,13 @@ def lease(show: Any, tell: Any, work: Any, handlers: Handlers) -> str:
 
 
 def path_of(package_id: str) -> str:
-    """Where a package is."""
+    """The path of a package."""
     return f"/api/packages/{quote(package_id, safe='')}"
 
 
-def members(*named: tuple[str, Any]) -> Iterator[tuple[str, Any]]:
-    """All (name, value) pairs below, however deep."""
-    for name, value in named:
+def members(*pairs: tuple[str, Any]) -> Iterator[tuple[str, Any]]:
+    """All (name, value) pairs at every depth."""
+    for name, value in pairs:
         yield name, value
         if isinstance(value, dict):
             yield from members(*value.items())
@@ -116,8 +116,8 @@ def members(*named: tuple[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from members(*((name, item) for item in value))
 
 
-def test_a_package_has_the_members_that_were_promised(ask, lease):
-    """Names, shapes and values of a package that has everything."""
+def test_package_has_all_documented_members(ask, lease):
+    """The package has a value for every member."""
     shown = ask(path_of(lease)).json
 
     assert set(PACKAGE.split()) <= set(shown)
@@ -131,8 +131,8 @@ def test_a_package_has_the_members_that_were_promised(ask, lease):
     assert shown["read_at"] == "2026-03-02T11:00:00Z"
     assert (shown["signers_total"], shown["signers_completed"], shown["next_signers"]) == (2, 1, [BEN])
     ada, ben = shown["signers"]
-    for one in (ada, ben):
-        assert set(SIGNER.split()) <= set(one)
+    for signer in (ada, ben):
+        assert set(SIGNER.split()) <= set(signer)
     assert (ada["id"], ada["role_id"], ada["name"], ada["email"]) == (ADA, "role-1", "Ada Signer", "Ada@Example.com")
     assert (ada["order"], ada["status"], ada["locked"], ada["email_bounce"]) == (1, "COMPLETED", False, None)
     assert (ben["order"], ben["status"], ben["email_bounce"], ben["kba_failures"]) == (2, "PENDING", "BOUNCE", 1)
@@ -140,16 +140,16 @@ def test_a_package_has_the_members_that_were_promised(ask, lease):
     assert set(DOCUMENT.split()) <= set(document)
     assert (document["id"], document["name"], document["signed_by"]) == ("doc-1", "Lease", [ADA])
     assert document["signed_at"] == "2026-03-02T09:00:00Z"
-    assert [(one["reason"], one["since"], one["who"]) for one in shown["attention"]] == [
+    assert [(item["reason"], item["since"], item["who"]) for item in shown["attention"]] == [
         ("KBA_FAILURE", "2026-03-02T11:45:00Z", BEN),
         ("EMAIL_BOUNCE", "2026-03-02T11:30:00Z", BEN),
-        ("PARKED_HANDLER", "2026-03-02T12:00:00Z", "tell_cleo"),
+        ("PARKED_HANDLER", "2026-03-02T12:00:00Z", "notify_cleo"),
     ]
     assert ask("/api/packages").json == {"items": [shown], "next": None, "previous": None, "timed_out": False}
 
 
-def test_an_event_has_the_members_that_were_promised(ask, lease):
-    """With the callbacks that told it and what its handlers made of it."""
+def test_event_has_all_documented_members(ask, lease):
+    """It includes its callbacks and its dispatches."""
     listed = ask("/api/events", name="EMAIL_BOUNCE").json
     (event,) = listed["items"]
 
@@ -159,18 +159,18 @@ def test_an_event_has_the_members_that_were_promised(ask, lease):
     assert (event["document_id"], event["message"], event["source"]) == (None, "BOUNCE", "callback")
     assert (event["happened_at"], event["first_received_at"]) == ("2026-03-02T11:30:00Z", "2026-03-02T12:00:00Z")
     assert event["repeats"] == 1
-    assert [one["key"] for one in event["callbacks"]] == ["test", "test"]
+    assert [callback["key"] for callback in event["callbacks"]] == ["test", "test"]
     assert json.loads(event["callbacks"][0]["body"])["sessionUser"] == BEN
     (dispatch,) = event["dispatches"]
     assert set(DISPATCH.split()) <= set(dispatch)
-    assert (dispatch["handler"], dispatch["state"], dispatch["attempts"]) == ("tell_cleo", "parked", 1)
-    assert dispatch["error"] == "nobody answers"
+    assert (dispatch["handler"], dispatch["state"], dispatch["attempts"]) == ("notify_cleo", "parked", 1)
+    assert dispatch["error"] == "no answer"
     assert dispatch["finished_at"] == "2026-03-02T12:00:00Z"
     assert ask(f"/api/events/{event['id']}").json == event
 
 
-def test_law_8_every_change_has_a_cause_that_can_be_looked_up(ask, lease):
-    """The history of a package is its part of the feed; a callback is named by its journal id."""
+def test_law_8_every_change_has_a_cause_that_can_be_read(ask, lease):
+    """The history of a package is its part of the change feed. The id of a callback is its journal id."""
     history = ask(f"{path_of(lease)}/history").json
     feed = ask("/api/changes").json
 
@@ -179,20 +179,21 @@ def test_law_8_every_change_has_a_cause_that_can_be_looked_up(ask, lease):
         assert set(CHANGE.split()) <= set(change)
         assert set(CAUSE.split()) <= set(change["cause"])
         assert change["package_id"] == lease
-    told = [one["id"] for event in ask("/api/events").json["items"] for one in event["callbacks"]]
-    by_kind = {one["cause"]["kind"]: one for one in history["items"]}
+    journal_ids = [callback["id"] for event in ask("/api/events").json["items"] for callback in event["callbacks"]]
+    by_kind = {change["cause"]["kind"]: change for change in history["items"]}
     assert set(by_kind) == {"callback", "snapshot", "dispatch"}
-    assert by_kind["callback"]["cause"]["id"] in told
-    assert [one["id"] for one in history["items"]] == sorted(one["id"] for one in history["items"])
+    assert by_kind["callback"]["cause"]["id"] in journal_ids
+    ids = [change["id"] for change in history["items"]]
+    assert ids == sorted(ids)
     assert ("package", "status", None, "SENT") in {
-        (one["subject"], one["attribute"], one["old"], one["new"])
-        for one in history["items"]
-        if one["attribute"] == "status"
+        (change["subject"], change["attribute"], change["old"], change["new"])
+        for change in history["items"]
+        if change["attribute"] == "status"
     }
 
 
-def test_times_are_utc_with_a_z_everywhere_and_keep_their_microseconds(ask, tell, work, *, show, lease, clock):
-    """ISO 8601, on both databases, also where a change tells of a time."""
+def test_times_are_utc_with_a_z_and_keep_their_microseconds(ask, tell, work, *, show, lease, clock):
+    """All times are ISO 8601 on both databases, including the times in a change."""
     clock.forward(timedelta(microseconds=123456))
     tell("PACKAGE_TRASH", package="pkg-1", happened_at=NOON - timedelta(milliseconds=1))
     show(**{**LEASE, "due": "2026-03-05T13:30:00.250+01:00"})
@@ -208,16 +209,16 @@ def test_times_are_utc_with_a_z_everywhere_and_keep_their_microseconds(ask, tell
     assert ask(path_of("pkg-1")).json["updated_at"] == "2026-03-02T11:59:59.999000Z"
 
 
-def test_times_in_the_history_are_written_as_all_others_are(ask, lease):
-    """A change of the due date tells of two times; they have the Z that every time has."""
-    (due,) = [one for one in ask("/api/changes").json["items"] if one["attribute"] == "due_at"]
+def test_old_and_new_times_of_a_change_have_a_z(ask, lease):
+    """A change of the due date has two times as values."""
+    (due,) = [change for change in ask("/api/changes").json["items"] if change["attribute"] == "due_at"]
 
     assert (due["old"], due["new"]) == (None, "2026-03-04T12:00:00Z")
 
 
 @pytest.fixture
-def crowd(tell: Any, show: Any, work: Any, lease: str) -> Callable[..., list[str]]:
-    """Many packages; gives the ids that a list shows, sorted."""
+def listed(tell: Any, show: Any, work: Any, lease: str) -> Callable[..., list[str]]:
+    """Add packages of every kind. Returns a function that gives the sorted ids in a list."""
     tell("PACKAGE_DECLINE", package="declined", sessionUser=BEN, message="too dear", happened_at=NOON - 5 * HOUR)
     tell("PACKAGE_TRASH", package="trashed", happened_at=NOON - 6 * HOUR)
     tell("PACKAGE_DELETE", package="deleted", happened_at=NOON - 7 * HOUR)
@@ -226,7 +227,7 @@ def crowd(tell: Any, show: Any, work: Any, lease: str) -> Callable[..., list[str
     tell("PACKAGE_HATCHED", package="egg", happened_at=NOON - 9 * HOUR)
     show(id="sibling", name="lease 100x forXada", status="COMPLETED", sender={"email": "Other@Example.com"})
     work()
-    return lambda found: sorted(one["id"] for one in found.json["items"])
+    return lambda answer: sorted(item["id"] for item in answer.json["items"])
 
 
 LEASE_ID = LEASE["id"]
@@ -287,13 +288,13 @@ LEASE_ID = LEASE["id"]
 )
 @on_sqlite
 @on_both
-def test_packages_are_filtered(ask, crowd, query, found):
-    """Each filter alone, and together."""
-    assert crowd(ask("/api/packages", **query)) == sorted(found)
+def test_packages_are_filtered(ask, listed, query, found):
+    """Each filter works alone and in combination."""
+    assert listed(ask("/api/packages", **query)) == sorted(found)
 
 
-def test_packages_are_filtered_alike_on_both_databases(ask, crowd):
-    """The same words find the same packages, whatever the database thinks of case and wildcards."""
+def test_filters_find_the_same_packages_on_both_databases(ask, listed):
+    """The databases differ in case and wildcards; the results do not."""
     for query, found in (
         ({"q": "LEASE 100"}, [LEASE_ID, "sibling"]),
         ({"q": "100%"}, [LEASE_ID]),
@@ -307,95 +308,96 @@ def test_packages_are_filtered_alike_on_both_databases(ask, crowd):
         ({"trashed": "true"}, ["trashed"]),
         ({"updated_since": "2026-03-02T06:00:00Z"}, [LEASE_ID, "declined", "trashed"]),
     ):
-        assert crowd(ask("/api/packages", **query)) == sorted(found), query
+        assert listed(ask("/api/packages", **query)) == sorted(found), query
 
 
-def test_text_in_any_alphabet_is_found_in_any_case(show, work, ask):
-    """People sign in more alphabets than one."""
+def test_search_ignores_case_in_any_alphabet(show, work, ask):
+    """Names are in many alphabets."""
     show(id="pkg-1", name="Convention École über Ключ")
     work()
 
-    for asked in ("École", "école", "ÉCOLE", "über", "ÜBER", "ключ", "КЛЮЧ"):
-        assert [one["id"] for one in ask("/api/packages", q=asked).json["items"]] == ["pkg-1"], asked
+    for word in ("École", "école", "ÉCOLE", "über", "ÜBER", "ключ", "КЛЮЧ"):
+        assert [package["id"] for package in ask("/api/packages", q=word).json["items"]] == ["pkg-1"], word
 
 
-def test_pages_hold_every_package_once_in_either_order(ask, show, work, crowd):
-    """Rows without a value, which come last, and rows with the same one too, whatever the size of a page."""
+def test_pages_contain_every_package_once_in_both_directions(ask, show, work, listed):
+    """This includes rows with equal values and rows without a value, which come last; for every page size."""
     for number in range(3):
-        show(id=f"twin-{number}", name="twin", created=onespan_time(NOON - HOUR), due=onespan_time(NOON))
+        show(id=f"equal-{number}", name="equal", created=onespan_time(NOON - HOUR), due=onespan_time(NOON))
     work()
 
-    def walk(sort: str, limit: int) -> list[str]:
+    def forwards(sort: str, limit: int) -> list[str]:
+        """All ids, read page by page."""
         ids: list[str] = []
         cursor: dict[str, str] = {}
         for _ in range(30):
             page = ask("/api/packages", sort=sort, limit=limit, **cursor).json
             assert len(page["items"]) <= limit
-            ids += [one["id"] for one in page["items"]]
+            ids += [package["id"] for package in page["items"]]
             if page["next"] is None:
                 return ids
             cursor = {"cursor": page["next"]}
         raise AssertionError("the pages have no end")
 
-    def back(sort: str, limit: int) -> list[str]:
-        """The ids up to the end, read backwards from there."""
+    def backwards(sort: str, limit: int) -> list[str]:
+        """All ids, read backwards from the last page."""
         page = ask("/api/packages", sort=sort, limit=limit).json
         assert page["previous"] is None
         while page["next"]:
             page = ask("/api/packages", sort=sort, limit=limit, cursor=page["next"]).json
-        ids = [one["id"] for one in page["items"]]
+        ids = [package["id"] for package in page["items"]]
         while page["previous"]:
             page = ask("/api/packages", sort=sort, limit=limit, cursor=page["previous"]).json
             assert page["next"]
-            ids = [one["id"] for one in page["items"]] + ids
+            ids = [package["id"] for package in page["items"]] + ids
         return ids
 
     for key in ("updated_at", "created_at", "due_at", "status_at", "name", "id"):
         whole = ask("/api/packages", sort=key).json["items"]
-        ids = [one["id"] for one in whole]
+        ids = [package["id"] for package in whole]
         assert len(ids) == len(set(ids)) == 11
-        assert walk(key, 1) == walk(key, 3) == walk(key, 11) == ids
-        known = [one["id"] for one in whole if one[key] is not None]
-        turned = known[::-1] + [one for one in ids[::-1] if one not in known]
-        assert walk(f"-{key}", 2) == walk(f"-{key}", 10) == turned
-        assert back(key, 1) == back(key, 3) == ids
-        assert back(f"-{key}", 2) == turned
-        values = [one[key] for one in whole]
-        if key != "name":  # of names the database's own collation knows the order
+        assert forwards(key, 1) == forwards(key, 3) == forwards(key, 11) == ids
+        with_value = [package["id"] for package in whole if package[key] is not None]
+        descending = with_value[::-1] + [package_id for package_id in ids[::-1] if package_id not in with_value]
+        assert forwards(f"-{key}", 2) == forwards(f"-{key}", 10) == descending
+        assert backwards(key, 1) == backwards(key, 3) == ids
+        assert backwards(f"-{key}", 2) == descending
+        values = [package[key] for package in whole]
+        if key != "name":  # the database's collation decides the order of names
             assert values == sorted(values, key=lambda value: (value is None, value or ""))
 
 
 @pytest.mark.parametrize("sort", ["id", "-id", "created_at", "-created_at", "due_at", "name"])
-def test_the_way_back_from_an_empty_page_skips_nothing(ask, tell, work, sort):
-    """All that was on the page before fits no more, or all that was on the page behind."""
+def test_previous_of_an_empty_page_skips_no_package(ask, tell, work, sort):
+    """All packages of the neighbouring page may stop matching the filter in the meantime."""
     for number in range(6):
         tell("PACKAGE_CREATE", package=f"p{number}", happened_at=NOON - HOUR)
     work()
 
     def page(cursor: str | None) -> tuple[list[str], Any]:
-        asked = {"cursor": cursor} if cursor else {}
-        shown = ask("/api/packages", status="DRAFT", sort=sort, limit=2, **asked).json
-        return [one["id"] for one in shown["items"]], shown
+        query = {"cursor": cursor} if cursor else {}
+        answer = ask("/api/packages", status="DRAFT", sort=sort, limit=2, **query).json
+        return [package["id"] for package in answer["items"]], answer
 
-    first, one = page(None)
-    second, two = page(one["next"])
-    third, three = page(two["next"])
+    first, first_page = page(None)
+    second, second_page = page(first_page["next"])
+    third, _ = page(second_page["next"])
     assert len({*first, *second, *third}) == 6
-    for package in (*first, *third):
-        tell("PACKAGE_ACTIVATE", package=package)
+    for package_id in (*first, *third):
+        tell("PACKAGE_ACTIVATE", package=package_id)
     work()
 
-    before, one = page(two["previous"])
-    behind, three = page(two["next"])
+    before, page_before = page(second_page["previous"])
+    after, page_after = page(second_page["next"])
 
-    assert (before, one["previous"]) == (behind, three["next"]) == ([], None)
-    assert page(one["next"])[0] == page(three["previous"])[0] == second
+    assert (before, page_before["previous"]) == (after, page_after["next"]) == ([], None)
+    assert page(page_before["next"])[0] == page(page_after["previous"])[0] == second
 
 
 @on_sqlite
 @pytest.mark.parametrize("name", ["n" * 180, "é" * 60, "😀" * 40, "n" * 3000])
-def test_a_long_name_has_a_cursor_too(ask, show, work, name):
-    """`next` is always taken back, however long what it stands for is."""
+def test_cursor_of_a_long_name_is_accepted(ask, show, work, name):
+    """A cursor contains the sort value, and is still short enough for a URL."""
     for number in range(3):
         show(id=f"pkg-{number}" + "x" * 240, name=name)
     work()
@@ -404,16 +406,16 @@ def test_a_long_name_has_a_cursor_too(ask, show, work, name):
         first = ask("/api/packages", sort=sort, limit=2).json
         answer = ask("/api/packages", sort=sort, limit=2, cursor=first["next"])
         assert answer.status_code == 200, answer.text
-        assert len(first["next"]) < 2000  # it has to fit a request line
+        assert len(first["next"]) < 2000  # it must fit into a request line
         assert len(answer.json["items"]) == 1
 
 
-def test_events_are_filtered_and_paged(ask, tell, crowd):
-    """Newest first; each filter alone."""
-    everything = [one["id"] for one in ask("/api/events").json["items"]]
+def test_events_are_filtered_and_paged(ask, tell, listed):
+    """Newest first, with each filter alone."""
+    everything = [event["id"] for event in ask("/api/events").json["items"]]
 
     def names(**query: Any) -> list[str]:
-        return [one["name"] for one in ask("/api/events", **query).json["items"]]
+        return [event["name"] for event in ask("/api/events", **query).json["items"]]
 
     assert everything == sorted(everything, reverse=True)
     assert names(package=LEASE_ID) == ["KBA_FAILURE", "EMAIL_BOUNCE"]
@@ -422,36 +424,36 @@ def test_events_are_filtered_and_paged(ask, tell, crowd):
     assert names(state="parked") == ["EMAIL_BOUNCE"]
     assert names(state="done") == names(source="reconcile") == []
     assert len(names(source="callback")) == len(everything)
-    walked: list[int] = []
+    paged: list[int] = []
     cursor: dict[str, str] = {}
     for _ in range(len(everything)):
         page = ask("/api/events", limit=3, **cursor).json
-        walked += [one["id"] for one in page["items"]]
+        paged += [event["id"] for event in page["items"]]
         if page["next"] is None:
             break
         cursor = {"cursor": page["next"]}
-    assert walked == everything
+    assert paged == everything
 
 
-def test_a_history_is_paged(ask, lease):
+def test_history_is_paged(ask, lease):
     """Oldest first, each change once."""
     whole = ask(f"{path_of(lease)}/history").json
-    walked: list[Any] = []
+    paged: list[Any] = []
     cursor: dict[str, str] = {}
     for _ in range(len(whole["items"])):
         page = ask(f"{path_of(lease)}/history", limit=4, **cursor).json
-        walked += page["items"]
+        paged += page["items"]
         if page["next"] is None:
             break
         cursor = {"cursor": page["next"]}
 
     assert whole["next"] is None
-    assert walked == whole["items"]
+    assert paged == whole["items"]
 
 
 @on_sqlite
-def test_a_page_has_one_to_two_hundred_items(ask, tell, work):
-    """Fifty when nothing is said."""
+def test_page_has_one_to_two_hundred_items(ask, tell, work):
+    """The default is 50."""
     for number in range(201):
         tell("PACKAGE_CREATE", package=f"pkg-{number}")
     work()
@@ -486,7 +488,7 @@ def test_a_page_has_one_to_two_hundred_items(ask, tell, work):
         ("/api/packages", "type", "x" * 257),
         ("/api/packages", "cursor", "not-a-cursor"),
         ("/api/packages", "cursor", ""),
-        ("/api/packages", "q", ["one", "two"]),
+        ("/api/packages", "q", ["first", "second"]),
         ("/api/packages", "stauts", "SENT"),
         ("/api/packages", "offset", "10"),
         ("/api/events", "state", "waiting"),
@@ -512,8 +514,8 @@ def test_a_page_has_one_to_two_hundred_items(ask, tell, work):
         ("/api/packages/pkg-1/history", "limit", "0"),
     ],
 )
-def test_a_bad_parameter_is_400_and_the_message_names_it(client, tell, work, *, path, name, value):
-    """A misspelt filter must not show everything."""
+def test_invalid_parameter_is_400_and_the_message_names_it(client, tell, work, *, path, name, value):
+    """A misspelled filter must not return everything."""
     tell("PACKAGE_CREATE")
     work()
 
@@ -526,9 +528,9 @@ def test_a_bad_parameter_is_400_and_the_message_names_it(client, tell, work, *, 
 FORWARD = False
 
 
-def cursor_of(*said: Any) -> str:
-    """A cursor that somebody made up."""
-    return base64.urlsafe_b64encode(json.dumps(said).encode()).decode().rstrip("=")
+def cursor_of(*values: Any) -> str:
+    """A forged cursor."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
 @pytest.mark.parametrize(
@@ -556,16 +558,16 @@ def cursor_of(*said: Any) -> str:
     ],
 )
 @on_sqlite
-def test_a_cursor_that_was_not_given_is_400(ask, cursor):
-    """A cursor of another order, one that was cut, or one that somebody made up."""
+def test_invalid_cursor_is_400(ask, cursor):
+    """A cursor of another sort order, a truncated one, or a forged one."""
     answer = ask("/api/packages", cursor=cursor)
 
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_parameter"), answer.text
     assert answer.json["error"]["message"].startswith("cursor:")
 
 
-def test_a_cursor_of_another_order_is_400(ask, crowd):
-    """A cursor knows the order it was given for."""
+def test_cursor_of_another_sort_order_is_400(ask, listed):
+    """A cursor contains its sort order."""
     cursor = ask("/api/packages", sort="name", limit=2).json["next"]
 
     assert ask("/api/packages", sort="name", cursor=cursor).status_code == 200
@@ -573,8 +575,8 @@ def test_a_cursor_of_another_order_is_400(ask, crowd):
     assert ask("/api/packages", cursor=cursor).status_code == 400
 
 
-def test_an_answer_that_is_known_already_is_304(client, tell, work):
-    """The ETag changes with what is shown, and only then."""
+def test_unchanged_answer_is_304(client, tell, work):
+    """The ETag changes with the answer, and only then."""
     tell("PACKAGE_ACTIVATE", happened_at=NOON - HOUR)
     work()
     headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -586,10 +588,10 @@ def test_an_answer_that_is_known_already_is_304(client, tell, work):
     work()
     changed = [client.get(path, headers={**headers, "If-None-Match": tags[path]}) for path in paths]
 
-    assert [(one.status_code, one.data) for one in same] == [(304, b"")] * len(paths)
-    assert [one.status_code for one in changed] == [200] * len(paths)
-    assert all(one.headers["ETag"] not in tags.values() for one in changed)
-    assert all("no-cache" in one.headers["Cache-Control"] for one in (*same, *changed))
+    assert [(answer.status_code, answer.data) for answer in same] == [(304, b"")] * len(paths)
+    assert [answer.status_code for answer in changed] == [200] * len(paths)
+    assert all(answer.headers["ETag"] not in tags.values() for answer in changed)
+    assert all("no-cache" in answer.headers["Cache-Control"] for answer in (*same, *changed))
 
 
 @pytest.mark.parametrize(
@@ -608,11 +610,11 @@ def test_an_answer_that_is_known_already_is_304(client, tell, work):
     ],
 )
 @on_sqlite
-def test_law_2_nobody_reads_without_a_token(app: Flask, client, header):
-    """Every route of the API but its document, whatever the method."""
+def test_law_2_request_without_a_valid_token_is_401(app: Flask, client, header):
+    """This holds for every method and every API route except the document and the reference."""
     headers = {"Authorization": header} if header is not None else {}
     for rule in app.url_map.iter_rules():
-        if not rule.rule.startswith("/api/") or rule.rule in FOR_ANYONE:
+        if not rule.rule.startswith("/api/") or rule.rule in PUBLIC_PATHS:
             continue
         path = re.sub(r"<int:\w+>", "1", re.sub(r"<path:\w+>", "pkg-1", rule.rule))
         for method in sorted(rule.methods - {"OPTIONS"}):
@@ -624,21 +626,21 @@ def test_law_2_nobody_reads_without_a_token(app: Flask, client, header):
 
 
 @on_sqlite
-def test_every_token_opens_and_a_missing_setting_opens_nothing(database_url, tmp_path):
-    """Tokens have labels as keys have; without any nobody reads."""
+def test_every_token_is_valid_and_without_tokens_the_api_is_closed(database_url, tmp_path):
+    """Tokens have labels, as callback keys have."""
     tokens = {
         "front=first-token,second-token,third=dG9rZW4tdG9rZW4=": ["first-token", "second-token", "dG9rZW4tdG9rZW4="],
         "": [],
         " , ,": [],
     }
-    for setting, opening in tokens.items():
+    for setting, valid in tokens.items():
         settings = Settings(database_url=database_url, api_tokens=setting, spool_dir=tmp_path / "spool")
         app = create_app(settings, handlers=Handlers(), clock=Clock())
         client = app.test_client()
         for token in ("first-token", "second-token", "dG9rZW4tdG9rZW4=", "", "front=first-token", "token-2", "None"):
             for scheme in ("Bearer", "bearer"):
                 answer = client.get("/api/packages", headers={"Authorization": f"{scheme} {token}"})
-                assert answer.status_code == (200 if token in opening else 401), (setting, token)
+                assert answer.status_code == (200 if token in valid else 401), (setting, token)
         app.extensions[EXTENSION].database.close()
 
 
@@ -660,8 +662,8 @@ IDS = (
 )
 
 
-def test_any_id_can_be_asked_for(ask, tell, work):
-    """Ids are OneSpan's; case and every character in them count, on both databases."""
+def test_any_package_id_can_be_requested(ask, tell, work):
+    """OneSpan chooses the ids. Case and every character matter, on both databases."""
     for number, package_id in enumerate(IDS):
         tell("PACKAGE_ATTACHMENT", package=package_id, sessionUser=f"signer-{number}", message="passport")
     work()
@@ -669,17 +671,17 @@ def test_any_id_can_be_asked_for(ask, tell, work):
     for number, package_id in enumerate(IDS):
         shown = ask(path_of(package_id))
         assert (shown.status_code, shown.json["id"]) == (200, package_id)
-        assert [one["id"] for one in shown.json["signers"]] == [f"signer-{number}"]
+        assert [signer["id"] for signer in shown.json["signers"]] == [f"signer-{number}"]
         history = ask(f"{path_of(package_id)}/history").json["items"]
-        assert {one["package_id"] for one in history} == {package_id}
+        assert {change["package_id"] for change in history} == {package_id}
         events = ask("/api/events", package=package_id).json["items"]
-        assert [one["package_id"] for one in events] == [package_id]
-    assert sorted(one["id"] for one in ask("/api/packages").json["items"]) == sorted(IDS)
+        assert [event["package_id"] for event in events] == [package_id]
+    assert sorted(package["id"] for package in ask("/api/packages").json["items"]) == sorted(IDS)
 
 
 @on_sqlite
-def test_an_id_with_slashes_side_by_side_can_be_asked_for(ask, tell, work):
-    """Nobody may tidy up an id of OneSpan's."""
+def test_package_id_with_adjacent_slashes_can_be_requested(ask, tell, work):
+    """The router must not merge the slashes of an id."""
     for package_id in ("a//b", "/a", "//"):
         tell("PACKAGE_ACTIVATE", package=package_id)
     work()
@@ -689,22 +691,23 @@ def test_an_id_with_slashes_side_by_side_can_be_asked_for(ask, tell, work):
         assert (answer.status_code, answer.json["id"]) == (200, package_id)
 
 
-def test_signers_whose_ids_differ_by_case_are_two(tell, picture):
-    """The same holds for signers and documents."""
+def test_signer_and_document_ids_are_case_sensitive(tell, picture):
+    """Ids that differ only by case are two signers and two documents."""
     for who in ("Ab=", "aB="):
         tell("DOCUMENT_SIGNED", sessionUser=who, documentId=who)
 
     package = picture("pkg-1")
-    assert sorted(one.id for one in package.signers) == ["Ab=", "aB="]
-    assert sorted((one.id, one.signed_by) for one in package.documents) == [("Ab=", ("Ab=",)), ("aB=", ("aB=",))]
+    assert sorted(signer.id for signer in package.signers) == ["Ab=", "aB="]
+    signed_by = {document.id: document.signed_by for document in package.documents}
+    assert signed_by == {"Ab=": ("Ab=",), "aB=": ("aB=",)}
 
 
 @pytest.mark.parametrize(
     "path",
     [
         "/api/packages/",
-        "/api/packages/nobody",
-        "/api/packages/nobody/history",
+        "/api/packages/unknown",
+        "/api/packages/unknown/history",
         "/api/packages/nul%00",
         "/api/packages/pkg-1/histories",
         "/api/packages/pkg-1/history/1",
@@ -713,7 +716,7 @@ def test_signers_whose_ids_differ_by_case_are_two(tell, picture):
         "/api/events/999",
         "/api/events/9223372036854775808",
         "/api/events/-1",
-        "/api/events/one",
+        "/api/events/first",
         "/api/events/1/x",
         "/api/changes/1",
         "/api/dispatches/1",
@@ -725,8 +728,8 @@ def test_signers_whose_ids_differ_by_case_are_two(tell, picture):
     ],
 )
 @on_sqlite
-def test_what_is_not_there_is_404_as_json(client, tell, work, path):
-    """Never a page, never a redirect."""
+def test_unknown_path_or_id_is_404_in_json(client, tell, work, path):
+    """The answer is never a page or a redirect."""
     tell("PACKAGE_CREATE")
     work()
 
@@ -751,8 +754,8 @@ def test_what_is_not_there_is_404_as_json(client, tell, work, path):
     ],
 )
 @on_sqlite
-def test_a_wrong_method_is_405_as_json_and_says_which_are_right(client, method, path):
-    """The Allow header is part of the answer."""
+def test_wrong_method_is_405_in_json_with_an_allow_header(client, method, path):
+    """The header lists the allowed methods."""
     answer = client.open(path, method=method, headers={"Authorization": f"Bearer {TOKEN}"})
 
     assert (answer.status_code, answer.json["error"]["code"]) == (405, "method_not_allowed")
@@ -760,8 +763,8 @@ def test_a_wrong_method_is_405_as_json_and_says_which_are_right(client, method, 
 
 
 @on_sqlite
-def test_head_is_get_without_its_body(client, lease):
-    """Same status, same headers."""
+def test_head_equals_get_without_its_body(client, lease):
+    """The status and the headers are equal."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     for path in ("/api/packages", path_of(lease), f"{path_of(lease)}/history", "/api/events/1", "/api/changes"):
         got, head = client.get(path, headers=headers), client.head(path, headers=headers)
@@ -772,11 +775,11 @@ def test_head_is_get_without_its_body(client, lease):
         )
 
 
-def test_a_parked_run_is_replayed(client, ask, work, lease, promises):
-    """It is due with all its attempts before it, the history says so, and the attention closes."""
+def test_parked_dispatch_is_replayed(client, ask, work, lease, promises):
+    """It becomes due with all its attempts, and the attention reason closes, which the history shows."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     dispatch = ask("/api/events", state="parked").json["items"][0]["dispatches"][0]
-    attention = [one["reason"] for one in ask(path_of(lease)).json["attention"]]
+    attention = [item["reason"] for item in ask(path_of(lease)).json["attention"]]
 
     answer = client.post(f"/api/dispatches/{dispatch['id']}/replay", headers=headers)
 
@@ -784,28 +787,28 @@ def test_a_parked_run_is_replayed(client, ask, work, lease, promises):
     assert (answer.status_code, set(answer.json)) == (200, set(DISPATCH.split()))
     assert {**answer.json, "due_at": ""} == {
         "id": dispatch["id"],
-        "handler": "tell_cleo",
+        "handler": "notify_cleo",
         "state": "due",
         "attempts": 0,
         "due_at": "",
         "finished_at": None,
         "error": None,
     }
-    assert [one["reason"] for one in ask(path_of(lease)).json["attention"]] == attention[:-1]
+    assert [item["reason"] for item in ask(path_of(lease)).json["attention"]] == attention[:-1]
     last = ask(f"{path_of(lease)}/history").json["items"][-1]
     assert (last["subject"], last["attribute"], last["old"], last["new"]) == (
-        "handler:tell_cleo",
+        "handler:notify_cleo",
         "attention PARKED_HANDLER",
         True,
         None,
     )
     assert last["cause"] == {"kind": "dispatch", "id": dispatch["id"]}
     work()
-    assert [one["reason"] for one in ask(path_of(lease)).json["attention"]] == attention
+    assert [item["reason"] for item in ask(path_of(lease)).json["attention"]] == attention
 
 
-def test_only_what_is_there_and_does_not_run_is_replayed(service, client, ask, lease, promises):
-    """404 for no dispatch, 409 while it runs, 400 for a parameter; nothing is changed by any."""
+def test_replay_of_an_unknown_or_running_dispatch_is_refused(service, client, ask, lease, promises):
+    """The answers are 404 and 409; a parameter is 400. None of them changes anything."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with service.database.write() as connection:
         connection.execute(text("UPDATE dispatches SET state = 'running', due_at = '2999-01-01 00:00:00.000000'"))
@@ -818,15 +821,15 @@ def test_only_what_is_there_and_does_not_run_is_replayed(service, client, ask, l
 
     for answer in list(answers.values())[:3]:
         assert_promised(promises, "post", answer)
-    assert [one.status_code for one in answers.values()] == [404, 404, 409, 400]
+    assert [answer.status_code for answer in answers.values()] == [404, 404, 409, 400]
     assert answers["1/replay"].json["error"]["code"] == "still_running"
     assert "force" in answers["1/replay?force=1"].json["error"]["message"]
     assert ask("/api/events").json == before
 
 
 @on_sqlite
-def test_the_document_is_whole_and_speaks_of_every_route(app: Flask, client):
-    """Anyone may read it; every reference leads somewhere, every path is a route, every route a path."""
+def test_document_is_valid_and_covers_every_route(app: Flask, client):
+    """It needs no token. Every reference resolves, every path is a route, and every route is a path."""
     answer = client.get("/api/openapi.json")
     document = answer.json
 
@@ -840,35 +843,35 @@ def test_the_document_is_whole_and_speaks_of_every_route(app: Flask, client):
         for method in rule.methods & {"GET", "POST", "PUT", "PATCH", "DELETE"}
         if rule.rule.startswith("/api/")
     }
-    written = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
-    assert written == routes
+    documented = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
+    assert documented == routes
     for name, target in members(("document", document)):
         if name == "$ref":
-            place: Any = document
-            for step in target.removeprefix("#/").split("/"):
-                place = place[step]
-            assert place
+            node: Any = document
+            for key in target.removeprefix("#/").split("/"):
+                node = node[key]
+            assert node
     for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
 
 
 def test_every_operation_is_described(promises):
-    """A summary, its parameters each with words, its errors, and who may ask."""
+    """It has a summary, a description of each parameter, its errors, and whether it needs a token."""
     for path, operations in promises["paths"].items():
         for method, operation in operations.items():
             assert operation["summary"], path
-            assert operation["security"] == ([] if path in FOR_ANYONE else [{"bearer": []}])
-            assert ("401" in operation["responses"]) == (path not in FOR_ANYONE)
-            in_path = [one["name"] for one in operation["parameters"] if one["in"] == "path"]
+            assert operation["security"] == ([] if path in PUBLIC_PATHS else [{"bearer": []}])
+            assert ("401" in operation["responses"]) == (path not in PUBLIC_PATHS)
+            in_path = [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"]
             assert in_path == re.findall(r"{(\w+)}", path)
-            for one in operation["parameters"]:
-                assert one["description"], (path, one["name"])
+            for parameter in operation["parameters"]:
+                assert parameter["description"], (path, parameter["name"])
             if "{" in path:
                 assert "404" in operation["responses"], path
-            if any(one["in"] == "query" for one in operation["parameters"]):
+            if any(parameter["in"] == "query" for parameter in operation["parameters"]):
                 assert "400" in operation["responses"], (path, method)
     packages = promises["paths"]["/api/packages"]["get"]["parameters"]
-    assert {one["name"] for one in packages} == {
+    assert {parameter["name"] for parameter in packages} == {
         "status",
         "trashed",
         "deleted",
@@ -885,38 +888,38 @@ def test_every_operation_is_described(promises):
         "cursor",
     }
     events = promises["paths"]["/api/events"]["get"]["parameters"]
-    assert {one["name"] for one in events} == {"package", "name", "source", "state", "limit", "cursor"}
+    assert {parameter["name"] for parameter in events} == {"package", "name", "source", "state", "limit", "cursor"}
     changes = promises["paths"]["/api/changes"]["get"]["parameters"]
-    assert {one["name"] for one in changes} == {"after", "limit", "wait"}
+    assert {parameter["name"] for parameter in changes} == {"after", "limit", "wait"}
 
 
-def test_an_event_told_a_thousand_times_has_its_count_and_its_first_callbacks(tell, work, ask):
-    """An answer stays small, whatever OneSpan repeats."""
+def test_event_with_many_repeats_lists_its_first_callbacks(tell, work, ask):
+    """The answer stays small; `repeats` counts them all."""
     for _ in range(30):
         tell("PACKAGE_COMPLETE")
     work()
 
     (event,) = ask("/api/events").json["items"]
     assert event["repeats"] == 29
-    assert [one["id"] for one in event["callbacks"]] == list(range(1, 21))
+    assert [callback["id"] for callback in event["callbacks"]] == list(range(1, 21))
 
 
 @pytest.mark.parametrize("name", ["ΠΑΠΑΔΟΠΟΥΛΟΣ", "İstanbul", "Straße", "100 %_/\\"])
-def test_a_name_is_found_by_its_very_text(name, service, read):
-    """Whatever the database takes for lower case."""
+def test_name_is_found_by_its_exact_text(name, service, read):
+    """Lower-casing rules of the databases make no difference."""
     snapshot = {"id": "pkg-1", "name": name, "status": "SENT", "roles": [], "documents": []}
     with service.database.write() as connection:
         entry = Entry("snapshot", NOON, json.dumps(snapshot).encode(), package_id="pkg-1", read_at=NOON)
         journal.add(connection, [entry])
     service.digest.turn()
 
-    assert [one["name"] for one in read("/api/packages", q=name)["items"]] == [name]
+    assert [package["name"] for package in read("/api/packages", q=name)["items"]] == [name]
     assert read("/api/packages", q=name + "!")["items"] == []
 
 
 @pytest.mark.parametrize("package", ["a\nb", "line\r\n", "/", "a//b/"])
-def test_any_id_that_the_door_takes_can_be_read(package, tell, picture, client):
-    """Line breaks and slashes too."""
+def test_any_id_that_the_receiver_accepts_can_be_requested(package, tell, picture, client):
+    """This includes line breaks and slashes."""
     tell("PACKAGE_CREATE", package=package)
     picture(package)
 
@@ -925,8 +928,8 @@ def test_any_id_that_the_door_takes_can_be_read(package, tell, picture, client):
     assert (answer.status_code, answer.json["id"]) == (200, package)
 
 
-def test_no_condition_but_one_is_answered(client, tell, picture):
-    """If-Match is for those who write."""
+def test_if_match_is_ignored(client, tell, picture):
+    """It applies to writes only."""
     tell("PACKAGE_CREATE")
     picture("pkg-1")
 
@@ -935,19 +938,19 @@ def test_no_condition_but_one_is_answered(client, tell, picture):
     assert (answer.status_code, answer.json["id"]) == (200, "pkg-1")
 
 
-def test_every_answer_of_the_api_is_in_its_document(client, promises):
-    """Also those that are no success."""
+def test_common_errors_of_every_operation_are_documented(client, promises):
+    """So is its success."""
     paths = promises["paths"]
 
     for path, methods in paths.items():
         for operation in methods.values():
-            needed = {"500", "503"} if path in FOR_ANYONE else {"400", "401", "500", "503"}
+            needed = {"500", "503"} if path in PUBLIC_PATHS else {"400", "401", "500", "503"}
             assert needed <= operation["responses"].keys()
             assert {"200", "202"} & operation["responses"].keys()
 
 
-def test_no_signer_is_nobodys(read, tell, picture):
-    """An empty filter is not the same as none."""
+def test_empty_signer_filter_matches_nothing(read, tell, picture):
+    """An empty value is not the same as no filter."""
     tell("SIGNER_COMPLETE", sessionUser=ADA)
     picture("pkg-1")
 

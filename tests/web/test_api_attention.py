@@ -1,4 +1,4 @@
-"""What needs a person's hand, of all packages."""
+"""The API endpoints of packages that need attention, and of counts."""
 
 import json
 from typing import Any
@@ -15,12 +15,12 @@ from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, on_both
 
 
 @pytest.fixture
-def needy(tell, work, handlers: Handlers, service) -> None:
-    """Packages that need a hand, each for another reason; one for two at the same instant."""
+def packages_with_issues(tell, work, handlers: Handlers, service) -> None:
+    """One package for each attention reason; `lease` has two reasons with the same time."""
 
     @handlers.on("PACKAGE_ACTIVATE")
-    def tell_the_crm(event, package) -> None:
-        raise GiveUp("nobody answers\nwith a traceback")
+    def update_crm(event, package) -> None:
+        raise GiveUp("no answer\nwith a traceback")
 
     lease = {
         "id": "lease",
@@ -52,12 +52,12 @@ def needy(tell, work, handlers: Handlers, service) -> None:
 
 
 def reasons(answer: Any) -> list[tuple[str, str]]:
-    """Package and reason of what a list shows."""
-    return [(one["package_id"], one["reason"]) for one in answer.json["items"]]
+    """Package id and reason of the items in a list."""
+    return [(item["package_id"], item["reason"]) for item in answer.json["items"]]
 
 
 ALL = [
-    ("parked", "PARKED_HANDLER"),  # since now: it is the handler that failed
+    ("parked", "PARKED_HANDLER"),  # its time is now, when the handler failed
     ("lease", "EMAIL_BOUNCE"),
     ("lease", "KBA_FAILURE"),
     ("locked", "SIGNER_LOCKED"),
@@ -67,16 +67,16 @@ ALL = [
 ]
 
 
-def test_what_needs_a_hand_is_listed_newest_first(ask, needy):
-    """All of it, or one reason's."""
+def test_attention_list_is_newest_first(ask, packages_with_issues):
+    """It can be filtered by reason."""
     assert reasons(ask("/api/attention")) == ALL
     for package, reason in ALL:
         assert reasons(ask("/api/attention", reason=reason)) == [(package, reason)]
     assert ask("/api/attention", reason="BORED").status_code == 400
 
 
-def test_it_says_whom_it_is_about_and_what_is_known(ask, needy):
-    """Enough for a line of a page, and for replaying what is parked."""
+def test_item_has_the_person_and_the_package(ask, packages_with_issues):
+    """It is enough for a line on a page, and to replay a parked dispatch."""
     bounce = ask("/api/attention", reason="EMAIL_BOUNCE").json["items"][0]
     parked = ask("/api/attention", reason="PARKED_HANDLER").json["items"][0]
 
@@ -93,29 +93,29 @@ def test_it_says_whom_it_is_about_and_what_is_known(ask, needy):
         "detail": "BOUNCE",
         "dispatch_id": None,
     }
-    assert (parked["who"], parked["who_name"], parked["detail"]) == ("tell_the_crm", None, "nobody answers")
+    assert (parked["who"], parked["who_name"], parked["detail"]) == ("update_crm", None, "no answer")
     assert ask(f"/api/dispatches/{parked['dispatch_id']}").json["state"] == "parked"
 
 
-def test_it_is_paged(ask, needy, service):
-    """Each once, two of the same instant and those of an unknown time too."""
+def test_attention_list_is_paged(ask, packages_with_issues, service):
+    """Each item comes once, including those with equal or unknown times."""
     with service.database.write() as connection:
         connection.exec_driver_sql("UPDATE attention SET since = NULL WHERE package_id IN ('ready', 'expired')")
 
     for limit in (1, 2, 3, 50):
-        walked, cursor = [], {}
+        paged, cursor = [], {}
         for _ in range(10):
             page = ask("/api/attention", limit=limit, **cursor)
-            walked += reasons(page)
+            paged += reasons(page)
             if page.json["next"] is None:
                 break
             cursor = {"cursor": page.json["next"]}
-        assert walked == [*ALL[:-2], ALL[-1], ALL[-2]]  # of those the id decides, and the last comes first
+        assert paged == [*ALL[:-2], ALL[-1], ALL[-2]]  # items without a time are sorted by id, descending
     assert ask("/api/attention", cursor="7").status_code == 400
 
 
-def test_many_parked_runs_of_one_instant_are_paged(ask, handlers, tell, work):
-    """Each once."""
+def test_parked_dispatches_with_equal_times_are_paged(ask, handlers, tell, work):
+    """Each dispatch comes once."""
 
     @handlers.on("*")
     def fail(event, package) -> None:
@@ -125,18 +125,18 @@ def test_many_parked_runs_of_one_instant_are_paged(ask, handlers, tell, work):
         for package in ("pkg-1", "pkg-2"):
             tell(name, package=package)
     work()
-    whole = [one["dispatch_id"] for one in ask("/api/attention").json["items"]]
+    whole = [item["dispatch_id"] for item in ask("/api/attention").json["items"]]
     first = ask("/api/attention", limit=2).json
     second = ask("/api/attention", limit=2, cursor=first["next"]).json
     third = ask("/api/attention", limit=2, cursor=second["next"]).json
 
     assert sorted(whole) == [1, 2, 3, 4, 5, 6]
-    assert [one["dispatch_id"] for page in (first, second, third) for one in page["items"]] == whole
+    assert [item["dispatch_id"] for page in (first, second, third) for item in page["items"]] == whole
     assert third["next"] is None
 
 
-def test_it_is_counted_by_reason_up_to_a_number(ask, needy, tell, work, monkeypatch):
-    """A reason of which there is none is there with a zero."""
+def test_items_are_counted_by_reason_up_to_a_limit(ask, packages_with_issues, tell, work, monkeypatch):
+    """Every reason has a number, zero included."""
     tell("PACKAGE_DECLINE", package="declined-2", sessionUser=BEN)
     work()
     counts = ask("/api/attention/counts").json
@@ -146,8 +146,8 @@ def test_it_is_counted_by_reason_up_to_a_number(ask, needy, tell, work, monkeypa
     assert ask("/api/attention/counts").json["reasons"]["DECLINED"] == 1
 
 
-def test_what_is_solved_is_no_longer_there(ask, needy, tell, work):
-    """It goes by itself."""
+def test_resolved_item_disappears(ask, packages_with_issues, tell, work):
+    """Later events of the package resolve it."""
     tell("PACKAGE_COMPLETE", package="ready")
     tell("PACKAGE_TRASH", package="expired")
     work()
@@ -155,18 +155,18 @@ def test_what_is_solved_is_no_longer_there(ask, needy, tell, work):
     assert reasons(ask("/api/attention")) == ALL[:5]
 
 
-def test_packages_are_counted_by_kind(ask, needy):
-    """For the filter on top of a list."""
-    counted = {(one["status"], one["trashed"]): one["number"] for one in ask("/api/counts").json["packages"]}
+def test_packages_are_counted_by_kind(ask, packages_with_issues):
+    """A page shows these counts in its filters."""
+    counts = {(count["status"], count["trashed"]): count["number"] for count in ask("/api/counts").json["packages"]}
 
-    assert counted[("DECLINED", False)] == counted[("EXPIRED", False)] == 1
-    assert sum(counted.values()) == 6
+    assert counts[("DECLINED", False)] == counts[("EXPIRED", False)] == 1
+    assert sum(counts.values()) == 6
 
 
 @on_both
-@pytest.mark.parametrize("place", [2**31, -(2**31) - 1, 2**62, -(2**62)])
-def test_a_cursor_of_another_reason_may_have_a_large_number(ask, needy, place):
-    """Runs of handlers are sorted by theirs, which grow beyond what other reasons have."""
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**62, -(2**62)])
+def test_cursor_with_a_large_number_is_accepted(ask, packages_with_issues, number):
+    """Parked dispatches are sorted by dispatch id, which exceeds the range of other reasons."""
     for since in ("2026-03-02T12:00:00+00:00", None):
         for reason in ({}, {"reason": "DECLINED"}, {"reason": "PARKED_HANDLER"}):
-            assert ask("/api/attention", cursor=write_cursor(since, "pkg-1", place), **reason).status_code == 200
+            assert ask("/api/attention", cursor=write_cursor(since, "pkg-1", number), **reason).status_code == 200

@@ -1,4 +1,4 @@
-"""What came in, as the API shows it: raw beside what was understood, and which event it told."""
+"""The API endpoints of raw callbacks: the body, its parsed fields and its event."""
 
 import json
 from typing import Any
@@ -13,8 +13,8 @@ from tests.conftest import ADA, CLEO, HOUR, NOON, on_both
 
 @pytest.fixture
 def post_all(tell, post, work) -> dict[str, int]:
-    """Callbacks of every kind, oldest first; gives their numbers."""
-    numbers = {
+    """Post callbacks of every kind, oldest first. Returns their journal ids."""
+    journal_ids = {
         "first": tell("PACKAGE_CREATE", happened_at=NOON - HOUR),
         "again": tell("PACKAGE_CREATE", happened_at=NOON - HOUR),
         "strange": tell("PACKAGE_LAMINATED", package="pkg-2", message="glossy"),
@@ -22,18 +22,18 @@ def post_all(tell, post, work) -> dict[str, int]:
     }
     assert post(b"{not json").status_code == 400
     work()
-    numbers["unreadable"] = numbers["strange again"] + 1
-    numbers["waiting"] = tell("DOCUMENT_SIGNED", package="pkg-3", sessionUser=ADA, documentId="lease")
-    return numbers
+    journal_ids["unreadable"] = journal_ids["strange again"] + 1
+    journal_ids["waiting"] = tell("DOCUMENT_SIGNED", package="pkg-3", sessionUser=ADA, documentId="lease")
+    return journal_ids
 
 
 def ids(answer: Any) -> list[int]:
-    """The numbers that a list shows."""
-    return [one["id"] for one in answer.json["items"]]
+    """The ids in a list."""
+    return [callback["id"] for callback in answer.json["items"]]
 
 
-def test_a_callback_is_shown_as_it_came_and_as_it_was_understood(ask, post_all):
-    """With the event it told, and whether another had told that before."""
+def test_callback_has_its_body_and_parsed_fields(ask, post_all):
+    """It also has its event, and says whether it repeats an earlier callback."""
     first, again = (ask(f"/api/callbacks/{post_all[name]}").json for name in ("first", "again"))
 
     assert (first["kind"], first["key"], first["received_at"]) == ("callback", "test", "2026-03-02T12:00:00Z")
@@ -52,8 +52,8 @@ def test_a_callback_is_shown_as_it_came_and_as_it_was_understood(ask, post_all):
     }
 
 
-def test_one_that_nobody_can_read_says_why(ask, post_all):
-    """Its body is there all the same."""
+def test_unreadable_callback_says_why(ask, post_all):
+    """Its body is kept."""
     shown = ask(f"/api/callbacks/{post_all['unreadable']}").json
 
     assert shown["body"] == "{not json"
@@ -82,48 +82,48 @@ def test_one_that_nobody_can_read_says_why(ask, post_all):
 )
 @on_both
 def test_callbacks_are_filtered(ask, post_all, query, found):
-    """Newest first; an unknown event is shown by the callback that told it first."""
+    """Newest first. `unknown` shows the first callback of each unknown event."""
     assert ids(ask("/api/callbacks", **query)) == [post_all[name] for name in found]
 
 
 def test_callbacks_are_paged(ask, tell, work):
-    """Each once, whatever is asked for; no cursor of another list fits."""
+    """Each callback comes once, for every filter. A cursor of another list is refused."""
     for number in range(5):
         tell("PACKAGE_LAMINATED", package=f"pkg-{number}")
         tell("PACKAGE_EMBOSSED", package=f"pkg-{number}")
     work()
 
     for query in ({}, {"state": "unknown"}, {"key": "test", "state": "digested"}):
-        whole, walked, cursor = ids(ask("/api/callbacks", **query)), [], {}
+        whole, paged, cursor = ids(ask("/api/callbacks", **query)), [], {}
         for _ in range(10):
             page = ask("/api/callbacks", limit=3, **query, **cursor)
-            walked += ids(page)
+            paged += ids(page)
             if page.json["next"] is None:
                 break
             cursor = {"cursor": page.json["next"]}
-        assert walked == whole == sorted(whole, reverse=True)
+        assert paged == whole == sorted(whole, reverse=True)
         assert len(whole) == 10
     assert ask("/api/callbacks", cursor="7").status_code == 400
 
 
-def test_law_8_the_reading_that_caused_a_change_can_be_looked_up(ask, service):
-    """Under the number that the change names; it is in no list of callbacks."""
+def test_law_8_snapshot_that_caused_a_change_can_be_read(ask, service):
+    """Its journal id is the cause of the change. The list of callbacks leaves it out."""
     with service.database.write() as connection:
-        shown = json.dumps({"id": "pkg-1", "name": "Lease", "status": "SENT"}).encode()
-        journal.add(connection, [Entry("snapshot", NOON, shown, key="api", package_id="pkg-1", read_at=NOON)])
+        body = json.dumps({"id": "pkg-1", "name": "Lease", "status": "SENT"}).encode()
+        journal.add(connection, [Entry("snapshot", NOON, body, key="api", package_id="pkg-1", read_at=NOON)])
     service.digest.turn()
     cause = ask("/api/changes").json["items"][0]["cause"]
 
-    reading = ask(f"/api/callbacks/{cause['id']}").json
+    snapshot = ask(f"/api/callbacks/{cause['id']}").json
 
-    assert cause["kind"] == reading["kind"] == "snapshot"
-    assert (reading["body"], reading["understood"], reading["repeat"]) == (shown.decode(), None, False)
+    assert cause["kind"] == snapshot["kind"] == "snapshot"
+    assert (snapshot["body"], snapshot["understood"], snapshot["repeat"]) == (body.decode(), None, False)
     assert ids(ask("/api/callbacks")) == []
 
 
 @pytest.mark.usefixtures("post_all")
 def test_pages_of_one_key_are_full(ask, tell, work, service):
-    """Whatever came with other keys between."""
+    """Callbacks with other keys in between take no place on the page."""
     for number in range(6):
         tell("PACKAGE_EMBOSSED", package=f"pkg-{number}")
     work()

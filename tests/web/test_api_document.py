@@ -1,4 +1,4 @@
-"""The API's document and its page, what browsers of other sites may do, and what every endpoint has in common."""
+"""The OpenAPI document, the API reference page, CORS, and what all endpoints have in common."""
 
 import re
 from datetime import UTC, datetime
@@ -19,29 +19,31 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Path, method and description of all there is."""
-    return [(path, method, one) for path, methods in document["paths"].items() for method, one in methods.items()]
+    """Path, method and operation object of every operation."""
+    paths = document["paths"].items()
+    return [(path, method, operation) for path, methods in paths for method, operation in methods.items()]
 
 
-def test_every_operation_has_a_name_of_its_own_and_a_tag(promises):
-    """So that clients can be made from it."""
-    names = [one["operationId"] for *_, one in operations(promises)]
+def test_every_operation_has_a_unique_id_and_a_tag(promises):
+    """Client generators need both."""
+    names = [operation["operationId"] for *_, operation in operations(promises)]
     tags = {tag["name"] for tag in promises["tags"]}
 
     assert len(set(names)) == len(names)
-    assert all(len(one["tags"]) == 1 and one["tags"][0] in tags for *_, one in operations(promises))
-    assert tags == {tag for *_, one in operations(promises) for tag in one["tags"]}
+    used = [operation["tags"] for *_, operation in operations(promises)]
+    assert all(len(names) == 1 for names in used)
+    assert tags == {tag for names in used for tag in names}
 
 
-def test_every_answer_and_every_body_has_an_example_that_fits(promises):
-    """An example that lies is worse than none."""
-    for path, method, one in operations(promises):
+def test_every_answer_and_body_has_a_valid_example(promises):
+    """A wrong example is worse than none."""
+    for path, method, operation in operations(promises):
         contents = [
             (status, media)
-            for status, answer in one["responses"].items()
+            for status, answer in operation["responses"].items()
             for media in answer.get("content", {}).values()
         ]
-        contents += [("body", media) for media in one.get("requestBody", {}).get("content", {}).values()]
+        contents += [("body", media) for media in operation.get("requestBody", {}).get("content", {}).values()]
         for status, media in contents:
             if path in ("/api/", "/api/openapi.json") and status == "200":
                 continue
@@ -52,19 +54,18 @@ def test_every_answer_and_every_body_has_an_example_that_fits(promises):
                 Draft202012Validator(schema).validate(example)
 
 
-def test_every_answer_that_can_be_kept_has_its_tag(promises):
-    """All GETs say so."""
-    for path, method, one in operations(promises):
-        assert (method == "get") == ("304" in one["responses"]), path
-        assert (method == "get") == (
-            "ETag" in one["responses"].get("200", one["responses"].get("202")).get("headers", {})
-        )
+def test_every_get_documents_its_etag(promises):
+    """No other method does."""
+    for path, method, operation in operations(promises):
+        responses = operation["responses"]
+        assert (method == "get") == ("304" in responses), path
+        assert (method == "get") == ("ETag" in responses.get("200", responses.get("202")).get("headers", {}))
 
 
 @on_sqlite
-def test_every_get_has_an_etag_and_knows_it_again(app: Flask, client, tell, work, *, clock):
-    """HEAD says the same; OPTIONS says what else there is, to anyone."""
-    clock.now = datetime.now(UTC)  # or one would tell by how much we are off
+def test_every_get_has_an_etag_and_answers_304_for_it(app: Flask, client, tell, work, *, clock):
+    """HEAD has the same ETag. OPTIONS lists the methods and needs no token."""
+    clock.now = datetime.now(UTC)  # otherwise a note has the clock difference, which varies
     tell("PACKAGE_CREATE")
     work()
     for rule in app.url_map.iter_rules():
@@ -77,7 +78,7 @@ def test_every_get_has_an_etag_and_knows_it_again(app: Flask, client, tell, work
         if "GET" not in rule.methods:
             continue
         got = client.get(path, headers=BEARER)
-        if got.status_code == 404:  # there is no run and no dispatch of this number
+        if got.status_code == 404:  # there is no reconcile run and no dispatch with this id
             continue
         tag = got.headers["ETag"]
         head = client.head(path, headers=BEARER)
@@ -87,7 +88,7 @@ def test_every_get_has_an_etag_and_knows_it_again(app: Flask, client, tell, work
 
 
 class Page(HTMLParser):
-    """What a page has in it."""
+    """The tags and the text of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -96,37 +97,37 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """A tag begins."""
+        """Collect a start tag."""
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        """What stands between tags."""
+        """Collect text."""
         self.text += data
 
 
 @on_sqlite
-def test_the_reference_page_tells_of_all_and_needs_nobody_else(client, promises):
-    """Everyone may read it; it has no script and no style within it, and no address of another site."""
+def test_reference_page_is_complete_and_self_contained(client, promises):
+    """It needs no token, and has no inline script, no inline style and no link to another site."""
     answer = client.get("/api/")
     page = Page(answer.text)
 
     assert (answer.status_code, answer.mimetype) == (200, "text/html")
-    for path, method, one in operations(promises):
+    for path, method, operation in operations(promises):
         assert f"{method.upper()} {path}" in page.text
-        assert all(parameter["name"] in page.text for parameter in one["parameters"])
+        assert all(parameter["name"] in page.text for parameter in operation["parameters"])
     assert all(name in page.text for name in promises["components"]["schemas"])
     assert not [tag for tag, attributes in page.tags if tag == "style" or "style" in attributes]
     assert all("src" in attributes for tag, attributes in page.tags if tag == "script")
-    linked = [attributes.get("href") or attributes.get("src") for _, attributes in page.tags]
-    assert not [one for one in linked if one and re.match(r"(?:[a-z]+:)?//", one)]
+    links = [attributes.get("href") or attributes.get("src") or "" for _, attributes in page.tags]
+    assert not [link for link in links if re.match(r"(?:[a-z]+:)?//", link)]
     anchors = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
-    assert [one for one in linked if one and one.startswith("#") and one[1:] not in anchors] == []
-    assert len([one for _, one in page.tags if "id" in one]) == len(anchors)
+    assert [link for link in links if link.startswith("#") and link[1:] not in anchors] == []
+    assert len([attributes for _, attributes in page.tags if "id" in attributes]) == len(anchors)
 
 
 @on_sqlite
-def test_the_address_without_its_slash_leads_to_the_page(client):
-    """People type it so."""
+def test_path_without_its_slash_redirects_to_the_page(client):
+    """People type it without the slash."""
     assert client.get("/api").headers["Location"].endswith("/api/")
 
 
@@ -149,11 +150,11 @@ def test_the_address_without_its_slash_leads_to_the_page(client):
         (b" " * 64 * 1024, "application/json", 200),
         (b" " * (64 * 1024 + 1), "application/json", 413),
     ],
-    ids=lambda one: repr(one)[:30],
+    ids=lambda value: repr(value)[:30],
 )
 @on_sqlite
-def test_a_body_is_json_and_of_a_decent_size(client, body, kind, status):
-    """Or the answer says so, in JSON."""
+def test_body_must_be_json_of_limited_size(client, body, kind, status):
+    """The answer to any other body is an error in JSON."""
     answer = client.post("/api/dispatches/replay", data=body, content_type=kind, headers=BEARER)
 
     assert (answer.status_code, answer.content_type) == (status, "application/json"), answer.text
@@ -162,7 +163,7 @@ def test_a_body_is_json_and_of_a_decent_size(client, body, kind, status):
 
 @pytest.fixture
 def portal(settings: Settings) -> Any:
-    """The service, open to two origins."""
+    """A client of the service with two allowed origins."""
     app = create_app(
         settings.model_copy(update={"cors_origins": (PORTAL, "http://localhost:3000")}), handlers=Handlers()
     )
@@ -171,8 +172,8 @@ def portal(settings: Settings) -> Any:
 
 
 @on_sqlite
-def test_a_page_of_a_named_origin_may_read(portal):
-    """Errors too, or it could not tell what is wrong."""
+def test_page_of_an_allowed_origin_may_read(portal):
+    """It may read error answers too."""
     for path, headers, status in (
         ("/api/packages", BEARER, 200),
         ("/api/packages", {}, 401),
@@ -186,11 +187,14 @@ def test_a_page_of_a_named_origin_may_read(portal):
 
 
 @on_sqlite
-def test_a_browser_that_asks_first_is_answered_without_a_token(portal):
-    """It has none to send at that time."""
-    asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization,if-none-match"}
+def test_preflight_request_needs_no_token(portal):
+    """A browser sends none with it."""
+    preflight = {
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "authorization,if-none-match",
+    }
 
-    answer = portal.options("/api/packages", headers={"Origin": "http://localhost:3000", **asked})
+    answer = portal.options("/api/packages", headers={"Origin": "http://localhost:3000", **preflight})
 
     assert (answer.status_code, answer.data) == (200, b"")
     assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
@@ -203,8 +207,8 @@ def test_a_browser_that_asks_first_is_answered_without_a_token(portal):
     ["https://evil.example", f"{PORTAL}.evil.example", "null", PORTAL.upper(), "http://portal.example.com", ""],
 )
 @on_sqlite
-def test_a_page_of_another_origin_may_not(portal, origin):
-    """Nor may one be answered with what was kept for another."""
+def test_page_of_another_origin_may_not_read(portal, origin):
+    """`Vary` keeps caches from answering one origin with the answer for another."""
     answer = portal.get("/api/packages", headers={**BEARER, "Origin": origin})
 
     assert "Access-Control-Allow-Origin" not in answer.headers
@@ -212,8 +216,8 @@ def test_a_page_of_another_origin_may_not(portal, origin):
 
 
 @on_sqlite
-def test_nothing_but_the_api_is_open_to_other_origins(portal, client):
-    """Not the door, not what operators ask; and without the setting nothing at all."""
+def test_only_the_api_is_open_to_other_origins(portal, client):
+    """The receiver and the probes are not. Without the setting, the API is not either."""
     for path in ("/healthz", "/readyz", "/metrics", "/onespan/callback"):
         answer = portal.options(path, headers={"Origin": PORTAL, "Access-Control-Request-Method": "GET"})
         assert "Access-Control-Allow-Origin" not in answer.headers
@@ -225,8 +229,8 @@ def test_nothing_but_the_api_is_open_to_other_origins(portal, client):
     "origins",
     ["*", f"{PORTAL},*", f"{PORTAL}/", f"{PORTAL}/app", "portal.example.com", "null", "https://u:p@x.example"],
 )
-def test_origins_are_named_one_by_one(monkeypatch, origins):
-    """What would open it to any page, or to none, is a mistake that is told at the start."""
+def test_origins_must_be_listed_individually(monkeypatch, origins):
+    """A wildcard, or a value that matches no origin, is an error at start."""
     monkeypatch.setenv("CORS_ORIGINS", origins)
     with pytest.raises(SettingsError, match="CORS_ORIGINS: takes no" if "*" in origins else "CORS_ORIGINS: must be"):
         load_settings()
@@ -235,8 +239,8 @@ def test_origins_are_named_one_by_one(monkeypatch, origins):
 
 
 @on_sqlite
-def test_law_11_no_example_is_a_secret(client):
-    """What anyone may read has nothing of ours in it."""
+def test_law_11_public_pages_contain_no_secret(client):
+    """The examples contain no key and no token of this service."""
     for path in ("/api/", "/api/openapi.json"):
         text = client.get(path).text
         assert TOKEN not in text

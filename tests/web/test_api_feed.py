@@ -1,4 +1,4 @@
-"""The feed of changes: every change, in order, none skipped, and as soon as there is one."""
+"""The change feed: every change, in order, without gaps and without delay."""
 
 import threading
 import time
@@ -23,45 +23,45 @@ STEPS = ("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "PACKAGE_TRASH", "PACKAGE_RESTORE
 
 
 @pytest.fixture
-def hold(app: Flask) -> Callable[..., tuple[Any, float]]:
-    """Ask for changes as a front end does; gives the answer and how long it took."""
+def timed_read(app: Flask) -> Callable[..., tuple[Any, float]]:
+    """Read the feed as a front end does. Returns the answer and the seconds it took."""
 
-    def hold(**query: Any) -> tuple[Any, float]:
+    def timed_read(**query: Any) -> tuple[Any, float]:
         began = time.monotonic()
         headers = {"Authorization": f"Bearer {TOKEN}"}
         answer = app.test_client().get("/api/changes", query_string=query, headers=headers)
         assert answer.status_code == 200, answer.text
         return answer.json, time.monotonic() - began
 
-    return hold
+    return timed_read
 
 
-def test_the_feed_tells_every_change_once_in_order(tell, work, read):
-    """Whatever the limit; `next` is what to ask after, and the end has none."""
+def test_feed_has_every_change_once_in_order(tell, work, read):
+    """This holds for every limit. `next` is the next `after`, and null at the end."""
     for number, name in enumerate(STEPS):
         tell(name, package=f"pkg-{number % 2}", happened_at=NOON - HOUR * (9 - number))
         work()
     whole = read("/api/changes", limit=200)["items"]
 
-    told: list[Any] = []
+    items: list[Any] = []
     after = 0
     for _ in range(len(whole) + 1):
         page = read("/api/changes", after=after, limit=2)
-        told += page["items"]
+        items += page["items"]
         if page["next"] is None:
             break
         assert page["next"] == str(page["items"][-1]["id"])
         after = page["next"]
 
-    assert told == whole
+    assert items == whole
     assert len(whole) >= len(STEPS)
-    assert [one["id"] for one in whole] == sorted({one["id"] for one in whole})
+    assert [change["id"] for change in whole] == sorted({change["id"] for change in whole})
     assert read("/api/changes", after=whole[-1]["id"]) == {"items": [], "next": None, "previous": None}
     assert read("/api/changes", after=2**63 - 1) == {"items": [], "next": None, "previous": None}
 
 
-def test_a_front_end_can_begin_at_the_end(tell, work, read):
-    """Without reading all that ever changed; from then on it misses nothing."""
+def test_client_can_begin_at_the_end_of_the_feed(tell, work, read):
+    """It need not read older changes, and misses none from then on."""
     assert read("/api/changes", after="last") == {"items": [], "next": "0", "previous": None}
     tell("PACKAGE_CREATE", happened_at=NOON - HOUR)
     work()
@@ -70,55 +70,55 @@ def test_a_front_end_can_begin_at_the_end(tell, work, read):
     work()
 
     assert end["items"] == []
-    assert [(one["attribute"], one["new"]) for one in read("/api/changes", after=end["next"])["items"]] == [
+    assert [(change["attribute"], change["new"]) for change in read("/api/changes", after=end["next"])["items"]] == [
         ("status", "SENT")
     ]
 
 
-def test_a_held_request_is_answered_as_soon_as_there_is_a_change(tell, work, hold):
-    """A front end sees a change within a moment of its being made."""
+def test_held_request_is_answered_as_soon_as_there_is_a_change(tell, work, timed_read):
+    """A client sees a change within a second."""
     tell("PACKAGE_CREATE", happened_at=NOON - HOUR)
     work()
-    known = hold()[0]["next"]
+    after = timed_read()[0]["next"]
     began = time.monotonic()
 
     with ThreadPoolExecutor() as pool:
-        held = pool.submit(hold, after=known, wait=20)
+        held = pool.submit(timed_read, after=after, wait=20)
         tell("PACKAGE_ACTIVATE")
         work()
         answer, _ = held.result(timeout=20)
 
-    assert [(one["attribute"], one["new"]) for one in answer["items"]] == [("status", "SENT")]
+    assert [(change["attribute"], change["new"]) for change in answer["items"]] == [("status", "SENT")]
     assert time.monotonic() - began < 10
 
 
 @on_sqlite
-def test_a_held_request_is_answered_empty_at_its_deadline(hold):
-    """And one that need not be held is answered at once."""
-    answer, took = hold(wait=0.6)
+def test_held_request_is_answered_without_items_at_its_deadline(timed_read):
+    """A request without `wait` is answered at once."""
+    answer, seconds = timed_read(wait=0.6)
     assert answer == {"items": [], "next": None, "previous": None}
-    assert 0.55 <= took < 10
+    assert 0.55 <= seconds < 10
 
-    assert hold(wait=0)[1] < 0.55
+    assert timed_read(wait=0)[1] < 0.55
 
 
-WAITERS = 4  # of 16 threads
+HELD_REQUESTS = 4  # of 16 threads
 
 
 @on_sqlite
-def test_more_waiters_than_allowed_are_answered_at_once(hold):
-    """Callbacks must always find a thread, however many front ends there are."""
-    with ThreadPoolExecutor(WAITERS * 3) as pool:
-        held = [pool.submit(hold, wait=2.5) for _ in range(WAITERS * 3)]
-        took = sorted(one.result(timeout=30)[1] for one in held)
+def test_requests_beyond_the_held_ones_are_answered_at_once(timed_read):
+    """However many clients follow the feed, a thread stays free for callbacks."""
+    with ThreadPoolExecutor(HELD_REQUESTS * 3) as pool:
+        held = [pool.submit(timed_read, wait=2.5) for _ in range(HELD_REQUESTS * 3)]
+        seconds = sorted(answer.result(timeout=30)[1] for answer in held)
 
-    assert sum(one >= 2.5 for one in took) == WAITERS
-    assert hold(wait=0.3)[1] >= 0.3  # whoever has gone has made room
+    assert sum(second >= 2.5 for second in seconds) == HELD_REQUESTS
+    assert timed_read(wait=0.3)[1] >= 0.3  # an answered request frees its slot
 
 
 @on_postgresql
 def test_law_9_no_change_appears_below_one_already_seen(database_url, tell, clock: Clock):
-    """Several processes digest at once; whoever reads the feed meanwhile skips nothing."""
+    """Several processes digest at once. A client that reads the feed meanwhile skips no change."""
     total = 240
     for number in range(total):
         tell(STEPS[number % len(STEPS)], package=f"pkg-{number % 40}", happened_at=NOON - HOUR, sessionUser=ADA)
@@ -136,22 +136,22 @@ def test_law_9_no_change_appears_below_one_already_seen(database_url, tell, cloc
         seen: list[int] = []
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            last_look = done.is_set()
+            is_last = done.is_set()
             with reader.read() as connection:
                 found = queries.changes(connection, after=seen[-1] if seen else 0, limit=50)
-            seen += [one.id for one in found]
-            if last_look and not found:
+            seen += [change.id for change in found]
+            if is_last and not found:
                 return seen
         raise AssertionError("the feed has no end")
 
     with ThreadPoolExecutor() as pool:
         following = pool.submit(follow)
-        for one in [pool.submit(digest, database) for database in databases]:
-            one.result(timeout=60)
+        for digesting in [pool.submit(digest, database) for database in databases]:
+            digesting.result(timeout=60)
         done.set()
         seen = following.result(timeout=60)
     with reader.read() as connection:
-        everything = [one.id for one in queries.changes(connection, after=0, limit=10_000)]
+        everything = [change.id for change in queries.changes(connection, after=0, limit=10_000)]
         waiting = journal.is_pending(connection)
     for database in (*databases, reader):
         database.close()
@@ -162,8 +162,8 @@ def test_law_9_no_change_appears_below_one_already_seen(database_url, tell, cloc
 
 
 @on_postgresql
-def test_law_9_callbacks_written_meanwhile_hold_nothing_up(database_url, tell, clock: Clock, service):
-    """The journal's ids may commit in any order: an older one that commits later is digested all the same."""
+def test_law_9_uncommitted_callback_delays_no_other(database_url, tell, clock: Clock, service):
+    """Journal ids may commit in any order. An entry with a smaller id that commits later is still digested."""
     late = Database(database_url)
     body = b'{"name":"PACKAGE_COMPLETE","packageId":"slow","createdDate":"2026-03-02T11:00:00Z"}'
     with late.write() as connection:

@@ -1,4 +1,4 @@
-"""Any request that the API's document allows is answered as it says, and none that it does not breaks anything."""
+"""Requests generated from the OpenAPI document, valid and invalid: every answer conforms to the document."""
 
 from contextlib import suppress
 from typing import Any
@@ -34,27 +34,27 @@ CHECKS = [
     response_schema_conformance,
 ]
 EXAMPLES = examples(20)  # requests to each operation
-LONGEST = 0.05  # seconds that a request may be held here
-KNOWN = {
-    "package_id": st.sampled_from(["lease", "a/b", "nobody"]),
+MAX_WAIT_SECONDS = 0.05
+EXISTING = {
+    "package_id": st.sampled_from(["lease", "a/b", "unknown"]),
     **dict.fromkeys(("event_id", "journal_id", "dispatch_id", "run_id"), st.integers(1, 12)),
 }
 
 
 @pytest.fixture(name="settings")
-def settings_of_a_service_that_asks(settings):
-    """The service knows where OneSpan is."""
+def settings_with_onespan(settings):
+    """Settings with a connection to OneSpan."""
     return knowing_onespan(settings)
 
 
 @pytest.fixture
 def busy(app: Flask, service, post, tell, work, *, handlers: Handlers, clock) -> Flask:
-    """The service with something of everything: facts, repeats, parked runs, what is unreadable, unknown and waits."""
+    """The service with every kind of row: repeats, parked dispatches, unreadable, unknown and waiting callbacks."""
     world = World(service, post, handlers=handlers, clock=clock)
 
     @handlers.on("EMAIL_BOUNCE", "PACKAGE_DECLINE")
-    def tell_cleo(event, package) -> None:
-        raise GiveUp("nobody answers")
+    def notify_cleo(event, package) -> None:
+        raise GiveUp("no answer")
 
     for _ in range(2):
         tell("EMAIL_BOUNCE", package="lease", sessionUser=BEN, message="BOUNCE", happened_at=NOON - HOUR)
@@ -70,21 +70,23 @@ def busy(app: Flask, service, post, tell, work, *, handlers: Handlers, clock) ->
     return app
 
 
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "not allowed"])
-def test_every_answer_is_one_that_the_document_promises(busy, mode):
-    """No fault of ours, and no status, header or member that the document does not speak of."""
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])
+def test_every_answer_conforms_to_the_document(busy, mode):
+    """No server error, and no status, header or member that the document lacks."""
     schema = schemathesis.openapi.from_wsgi("/api/openapi.json", busy)
-    asked = [result.ok() for result in schema.get_all_operations()]
+    operations = [result.ok() for result in schema.get_all_operations()]
 
-    assert len(asked) > 20
-    for operation in asked:
+    assert len(operations) > 20
+    for operation in operations:
         if mode is GenerationMode.POSITIVE or operation.query.items or operation.body.items:
-            ask_anything(operation, mode)
+            send_generated_requests(operation, mode)
 
 
-def ask_anything(operation: APIOperation, mode: GenerationMode) -> None:
-    """Send requests of every kind, some of them for what there is, and hold the answers against the document."""
-    places = st.fixed_dictionaries({one.name: KNOWN[one.name] for one in operation.path_parameters.items})
+def send_generated_requests(operation: APIOperation, mode: GenerationMode) -> None:
+    """Send generated requests, some with existing ids, and validate the answers against the document."""
+    ids = st.fixed_dictionaries(
+        {parameter.name: EXISTING[parameter.name] for parameter in operation.path_parameters.items}
+    )
 
     @settings(
         max_examples=EXAMPLES,
@@ -94,16 +96,16 @@ def ask_anything(operation: APIOperation, mode: GenerationMode) -> None:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=operation.as_strategy(generation_mode=mode), there=st.none() | places)
-    def ask(case: Case, there: dict[str, Any] | None) -> None:
-        case.path_parameters |= there or {}
-        hurry(case)
+    @given(case=operation.as_strategy(generation_mode=mode), existing=st.none() | ids)
+    def send(case: Case, existing: dict[str, Any] | None) -> None:
+        case.path_parameters |= existing or {}
+        limit_wait(case)
         case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"}, checks=CHECKS)
 
-    ask()
+    send()
 
 
-def hurry(case: Case) -> None:
-    """Hold no request for long."""
+def limit_wait(case: Case) -> None:
+    """Limit how long a request is held."""
     with suppress(KeyError, TypeError, ValueError):
-        case.query["wait"] = min(float(case.query["wait"]), LONGEST)
+        case.query["wait"] = min(float(case.query["wait"]), MAX_WAIT_SECONDS)

@@ -1,4 +1,4 @@
-"""Handlers and their runs, as the API shows them; and replay of many."""
+"""The API endpoints of handlers and dispatches, and the replay of many dispatches."""
 
 from datetime import timedelta
 from typing import Any
@@ -16,20 +16,20 @@ from tests.conftest import HOUR, NOON, on_both
 
 @pytest.fixture
 def crm(handlers: Handlers, tell, work) -> Handlers:
-    """Three handlers; of one all runs are parked, of another some are discarded."""
+    """Three handlers: one whose dispatches are all parked, one with discarded dispatches, one that never ran."""
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_DECLINE")
     def close_deal(event, package) -> None:
         raise GiveUp("the CRM knows no deal for this package")
 
     @handlers.on("*")
-    def note(event, package) -> None:
+    def write_note(event, package) -> None:
         if event.name == "PACKAGE_TRASH":
             raise Discard("nothing to do")
 
     @handlers.on("KBA_FAILURE")
     def call_the_signer(event, package) -> None:
-        """Nobody failed yet."""
+        """Never runs here."""
 
     for number in range(4):
         tell("PACKAGE_CREATE", package=f"pkg-{number}", happened_at=NOON - (9 - number) * HOUR)
@@ -39,13 +39,13 @@ def crm(handlers: Handlers, tell, work) -> Handlers:
     return handlers
 
 
-def told(answer: Any) -> list[tuple[str, str, str]]:
-    """Handler, event and package of the runs that a list shows."""
-    return [(one["handler"], one["event_name"], one["package_id"]) for one in answer.json["items"]]
+def dispatches(answer: Any) -> list[tuple[str, str, str]]:
+    """Handler, event name and package id of the dispatches in a list."""
+    return [(run["handler"], run["event_name"], run["package_id"]) for run in answer.json["items"]]
 
 
-def walk(ask: Any, path: str, **query: Any) -> list[Any]:
-    """All items of a list, read page by page."""
+def all_items(ask: Any, path: str, **query: Any) -> list[Any]:
+    """Read a list page by page and return all items."""
     items, cursor = [], {}
     for _ in range(100):
         page = ask(path, **query, **cursor).json
@@ -56,28 +56,28 @@ def walk(ask: Any, path: str, **query: Any) -> list[Any]:
     raise AssertionError("the pages have no end")
 
 
-def test_a_handler_is_shown_with_its_events_and_how_its_runs_stand(ask, crm):
-    """One that never ran, too."""
-    called, deals, note = ask("/api/handlers").json["items"]
+def test_handler_list_has_event_names_and_dispatch_counts(ask, crm):
+    """Handlers without dispatches are listed too."""
+    calls, deals, notes = ask("/api/handlers").json["items"]
 
-    assert (called["name"], called["events"], called["last_done_at"]) == ("call_the_signer", ["KBA_FAILURE"], None)
+    assert (calls["name"], calls["events"], calls["last_done_at"]) == ("call_the_signer", ["KBA_FAILURE"], None)
     assert (deals["name"], deals["events"]) == ("close_deal", ["PACKAGE_COMPLETE", "PACKAGE_DECLINE"])
     assert (deals["parked"], deals["due"], deals["running"], deals["last_done_at"]) == (4, 0, 0, None)
-    assert (note["events"], note["parked"], note["last_done_at"]) == (["*"], 0, "2026-03-02T12:00:00Z")
-    assert walk(ask, "/api/handlers", limit=1) == [called, deals, note]
+    assert (notes["events"], notes["parked"], notes["last_done_at"]) == (["*"], 0, "2026-03-02T12:00:00Z")
+    assert all_items(ask, "/api/handlers", limit=1) == [calls, deals, notes]
 
 
-def test_a_handler_that_was_deleted_is_shown_while_it_has_runs(ask, crm, tell, work, service):
-    """Nobody listens under its name any more; what it owes waits."""
+def test_deleted_handler_is_listed_while_it_has_dispatches(ask, crm, tell, work, service):
+    """Its event names are null, and its dispatches wait."""
     del crm._functions["close_deal"]
 
-    (deals,) = [one for one in ask("/api/handlers").json["items"] if one["name"] == "close_deal"]
+    (deals,) = [handler for handler in ask("/api/handlers").json["items"] if handler["name"] == "close_deal"]
 
     assert (deals["events"], deals["parked"]) == (None, 4)
 
 
-def test_counting_ends_somewhere(ask, crm, monkeypatch):
-    """And the answer says where."""
+def test_counting_stops_at_counted_to(ask, crm, monkeypatch):
+    """The answer contains the limit."""
     for module in (bounded, reads):
         monkeypatch.setattr(module, "COUNTED", 3)
 
@@ -91,8 +91,8 @@ def test_counting_ends_somewhere(ask, crm, monkeypatch):
     [
         ({}, 13),
         ({"handler": "close_deal"}, 4),
-        ({"handler": "note"}, 9),
-        ({"handler": "nobody"}, 0),
+        ({"handler": "write_note"}, 9),
+        ({"handler": "unknown"}, 0),
         ({"state": "parked"}, 4),
         ({"state": "done"}, 8),
         ({"state": "discarded"}, 1),
@@ -104,34 +104,34 @@ def test_counting_ends_somewhere(ask, crm, monkeypatch):
         ({"name": "PACKAGE_CREATE", "state": "parked"}, 0),
         ({"package": "pkg-0"}, 4),
         ({"package": "pkg-0", "state": "parked"}, 1),
-        ({"package": "pkg-0", "handler": "note", "name": "PACKAGE_TRASH"}, 1),
-        ({"handler": "note", "state": "discarded"}, 1),
+        ({"package": "pkg-0", "handler": "write_note", "name": "PACKAGE_TRASH"}, 1),
+        ({"handler": "write_note", "state": "discarded"}, 1),
         ({"handler": "close_deal", "name": "PACKAGE_CREATE"}, 0),
     ],
     ids=str,
 )
 @on_both
-def test_runs_are_filtered_and_paged(ask, crm, query, number):
-    """Those for the newest events first, each once, whatever the size of a page."""
+def test_dispatches_are_filtered_and_paged(ask, crm, query, number):
+    """Dispatches for the newest events come first, each once, for every page size."""
     whole = ask("/api/dispatches", **query).json
 
     assert (len(whole["items"]), whole["next"]) == (number, None)
-    assert walk(ask, "/api/dispatches", limit=3, **query) == whole["items"]
-    places = [(one["event_id"], one["id"]) for one in whole["items"]]
-    assert places == sorted(set(places), reverse=True)
+    assert all_items(ask, "/api/dispatches", limit=3, **query) == whole["items"]
+    keys = [(run["event_id"], run["id"]) for run in whole["items"]]
+    assert keys == sorted(set(keys), reverse=True)
 
 
-def test_pages_of_what_is_rare_are_full(ask, crm):
-    """Whatever else the handler ran for."""
-    first = ask("/api/dispatches", handler="note", name="PACKAGE_CREATE", limit=3).json
-    rest = ask("/api/dispatches", handler="note", name="PACKAGE_CREATE", limit=3, cursor=first["next"]).json
+def test_pages_of_rare_dispatches_are_full(ask, crm):
+    """Filters apply before the page is cut."""
+    first = ask("/api/dispatches", handler="write_note", name="PACKAGE_CREATE", limit=3).json
+    rest = ask("/api/dispatches", handler="write_note", name="PACKAGE_CREATE", limit=3, cursor=first["next"]).json
 
     assert [run["package_id"] for run in first["items"]] == ["pkg-3", "pkg-2", "pkg-1"]
     assert ([run["package_id"] for run in rest["items"]], rest["next"]) == (["pkg-0"], None)
 
 
-def test_a_run_is_shown_with_its_event(ask, crm):
-    """So that one need not ask twice."""
+def test_dispatch_contains_its_event(ask, crm):
+    """A client needs no second request for the event's name, package and time."""
     listed = ask("/api/dispatches", state="parked").json["items"][0]
     event = ask(f"/api/events/{listed['event_id']}").json
 
@@ -141,24 +141,28 @@ def test_a_run_is_shown_with_its_event(ask, crm):
     assert ask("/api/dispatches/999").status_code == 404
 
 
-def test_all_parked_runs_that_fit_are_counted_and_then_replayed(ask, send, crm, work):
-    """They are due with all their attempts before them; nothing else is."""
+def test_matching_parked_dispatches_are_counted_then_replayed(ask, send, crm, work):
+    """They become due with all their attempts; no other dispatch does."""
     chosen = {"handler": "close_deal", "since": "2026-03-02T09:00:00Z"}
     counted = send("/api/dispatches/replay", **chosen, dry_run=True).json
-    assert (counted, len(told(ask("/api/dispatches", state="parked")))) == ({"count": 3, "more": False}, 4)
+    assert (counted, len(dispatches(ask("/api/dispatches", state="parked")))) == ({"count": 3, "more": False}, 4)
 
     made = send("/api/dispatches/replay", **chosen, expect=counted["count"])
 
     assert made.json == {"count": 3, "more": False}
-    assert sorted(package for *_, package in told(ask("/api/dispatches", state="due"))) == ["pkg-1", "pkg-2", "pkg-3"]
-    assert [one["package_id"] for one in ask("/api/attention", reason="PARKED_HANDLER").json["items"]] == ["pkg-0"]
+    assert sorted(package for *_, package in dispatches(ask("/api/dispatches", state="due"))) == [
+        "pkg-1",
+        "pkg-2",
+        "pkg-3",
+    ]
+    assert [item["package_id"] for item in ask("/api/attention", reason="PARKED_HANDLER").json["items"]] == ["pkg-0"]
     assert ask("/api/changes", after=0, limit=200).json["items"][-1]["attribute"] == "attention PARKED_HANDLER"
     work()
-    assert len(told(ask("/api/dispatches", state="parked"))) == 4
+    assert len(dispatches(ask("/api/dispatches", state="parked"))) == 4
 
 
-def test_no_more_are_replayed_than_were_counted(ask, send, crm, tell, work):
-    """Whoever said yes to four has not said yes to five; fewer are fine."""
+def test_replay_of_more_dispatches_than_expected_is_refused(ask, send, crm, tell, work):
+    """Fewer than expected are fine."""
     tell("PACKAGE_DECLINE", package="pkg-9", sessionUser="ben")
     work()
 
@@ -166,45 +170,45 @@ def test_no_more_are_replayed_than_were_counted(ask, send, crm, tell, work):
 
     assert (refused.status_code, refused.json["error"]["code"]) == (409, "more_than_expected")
     assert "5, not 4" in refused.json["error"]["message"]
-    assert told(ask("/api/dispatches", state="due")) == []
+    assert dispatches(ask("/api/dispatches", state="due")) == []
     assert send("/api/dispatches/replay", handler="close_deal", expect=6).json["count"] == 5
 
 
-def test_what_is_parked_after_the_count_is_not_replayed(ask, send, crm, tell, work, monkeypatch):  # noqa: PLR0917  (pytest passes them by name)
-    """Whether it was owed before the count or came later."""
+def test_dispatch_parked_after_the_count_is_not_replayed(ask, send, crm, tell, work, *, monkeypatch):
+    """Neither one that existed at the count, nor a new one."""
     make_due = replay.replay
     tell("PACKAGE_DECLINE", package="pkg-8", sessionUser="ben")
     work()
     (newest,) = ask("/api/dispatches", package="pkg-8", state="parked").json["items"]
     (other,) = ask("/api/dispatches", package="pkg-0", state="parked").json["items"]
-    for one in (newest, other):
-        send(f"/api/dispatches/{one['id']}/replay")
+    for run in (newest, other):
+        send(f"/api/dispatches/{run['id']}/replay")
 
     def park_and_make_due(*args: Any, **more: Any) -> int:
         tell("PACKAGE_DECLINE", package="pkg-9", sessionUser="ben")
         work()
-        assert len(told(ask("/api/dispatches", state="parked"))) == 6
+        assert len(dispatches(ask("/api/dispatches", state="parked"))) == 6
         return make_due(*args, **more)
 
     monkeypatch.setattr(replay, "replay", park_and_make_due)
 
     assert send("/api/dispatches/replay", handler="close_deal", expect=3).json == {"count": 3, "more": False}
-    assert sorted(package for *_, package in told(ask("/api/dispatches", state="parked"))) == [
+    assert sorted(package for *_, package in dispatches(ask("/api/dispatches", state="parked"))) == [
         "pkg-0",
         "pkg-8",
         "pkg-9",
     ]
 
 
-def test_too_many_for_one_request_are_left_to_the_command(ask, send, crm, monkeypatch):
-    """Nothing is half done."""
-    monkeypatch.setattr(actions, "AT_ONCE", 3)
+def test_too_many_dispatches_for_one_request_are_refused(ask, send, crm, monkeypatch):
+    """None of them is replayed; `flask replay` has no limit."""
+    monkeypatch.setattr(actions, "MAX_REPLAYED", 3)
 
     assert send("/api/dispatches/replay", dry_run=True).json == {"count": 3, "more": True}
     refused = send("/api/dispatches/replay")
 
     assert (refused.status_code, refused.json["error"]["code"]) == (409, "too_many")
-    assert told(ask("/api/dispatches", state="due")) == []
+    assert dispatches(ask("/api/dispatches", state="due")) == []
 
 
 @pytest.mark.parametrize(
@@ -216,17 +220,17 @@ def test_too_many_for_one_request_are_left_to_the_command(ask, send, crm, monkey
         ({"until": 7}, "until"),
     ],
 )
-def test_a_misspelt_replay_replays_nothing(ask, send, crm, members, named):
+def test_misspelled_replay_filter_is_refused(ask, send, crm, members, named):
     """It must not replay everything."""
     answer = send("/api/dispatches/replay", **members)
 
     assert answer.status_code == 400
     assert answer.json["error"]["message"].startswith(f"{named}:")
-    assert told(ask("/api/dispatches", state="due")) == []
+    assert dispatches(ask("/api/dispatches", state="due")) == []
 
 
-def test_the_hour_of_a_replay_is_onespans(ask, send, crm, clock):
-    """`since` is about when it happened, not when we heard of it."""
+def test_replay_times_are_times_of_onespan(ask, send, crm, clock):
+    """`since` and `until` compare with `happened_at`, not with the time of receipt."""
     clock.forward(timedelta(days=1))
 
     assert send("/api/dispatches/replay", until="2026-03-02T08:30:00Z", dry_run=True).json["count"] == 1

@@ -1,4 +1,4 @@
-"""How the service is, in one document; and one package read because a person asks."""
+"""The health report, the callback rates, and the fetch of one package on request."""
 
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -16,7 +16,7 @@ from tests.support.simulation import MINUTE, World, knowing_onespan
 
 @pytest.fixture
 def settings(settings, request):
-    """The service knows where OneSpan is, but where a test has no world."""
+    """Configure the connection to OneSpan for tests that use `world`."""
     if "world" not in request.fixturenames:
         return settings
     return knowing_onespan(settings)
@@ -24,14 +24,14 @@ def settings(settings, request):
 
 @pytest.fixture
 def world(service, post, handlers, clock):
-    """An account with some packages."""
+    """A simulated account with some packages."""
     world = World(service, post, handlers=handlers, clock=clock)
     world.connect(Account(1, packages=0).hold(populated(1, 5, now=clock.now - 40 * timedelta(days=1)).packages()))
     return world
 
 
-def test_what_waits_and_how_long_it_took_is_told(ask, world, tell, handlers, clock):
-    """Backlog by state; dwell from the door to the handler's end."""
+def test_report_has_backlog_and_dwell(ask, world, tell, handlers, clock):
+    """The dwell is the time from receipt to the end of the handler."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def give_up(event, package) -> None:
@@ -52,8 +52,8 @@ def test_what_waits_and_how_long_it_took_is_told(ask, world, tell, handlers, clo
     assert (shown["is_ready"], shown["reasons"]) == (True, [])
 
 
-def test_the_last_and_the_next_reconcile_are_told(ask, world, clock):
-    """With what it found; an outage makes the next one due."""
+def test_report_has_last_and_next_reconcile_run(ask, world, clock):
+    """An outage makes the next run due at its end."""
     assert ask("/api/health").json["reconciles"] == {
         "running": None,
         "last": None,
@@ -71,11 +71,11 @@ def test_the_last_and_the_next_reconcile_are_told(ask, world, clock):
 
     shown = ask("/api/health").json
     assert shown["reconciles"]["next_due_at"] == "2026-03-02T14:00:00Z"
-    assert [(one["kind"], one["ended_at"]) for one in shown["outages"]] == [("down", "2026-03-02T14:00:00Z")]
+    assert [(outage["kind"], outage["ended_at"]) for outage in shown["outages"]] == [("down", "2026-03-02T14:00:00Z")]
 
 
-def test_whether_onespan_answers_is_told(ask, send, world, clock):
-    """Not asked yet, answering, not answering any more, and answering again."""
+def test_report_says_whether_onespan_responds(ask, send, world, clock):
+    """No request yet, responding, unreachable, and responding again."""
     assert ask("/api/health").json["onespan"] == {
         "is_asked": True,
         "why_not": None,
@@ -103,37 +103,37 @@ def test_whether_onespan_answers_is_told(ask, send, world, clock):
     assert (reach["answers"], reach["error"], reach["unreachable"]["kind"]) == (True, None, "unreachable")
 
 
-def test_without_a_onespan_it_says_why_nothing_is_asked(ask, send, tell):
-    """And reading is refused."""
+def test_report_says_why_onespan_is_not_connected(ask, send, tell):
+    """A fetch is refused."""
     tell("PACKAGE_CREATE")
     shown = ask("/api/health").json
 
     assert (shown["onespan"]["is_asked"], shown["reconciles"]["next_due_at"]) == (False, None)
     assert "ONESPAN_URL" in shown["onespan"]["why_not"]
-    assert any("Nothing is asked" in note for note in shown["notes"])
+    assert any("Reconcile is off" in note for note in shown["notes"])
     refused = send("/api/packages/pkg-1/read")
     assert (refused.status_code, refused.json["error"]["code"]) == (409, "no_onespan")
 
 
-def test_every_process_is_shown_and_whether_it_is_there(ask, world, clock):
-    """One that said good-bye, and one that was not seen for a minute, are not."""
+def test_report_lists_processes_and_whether_they_are_alive(ask, world, clock):
+    """A stopped process is not alive, nor is one without a heartbeat for a minute."""
     presence = world.service.presence
     presence.beat()
     (seen,) = ask("/api/health").json["processes"]
     clock.forward(2 * MINUTE)
-    (gone,) = ask("/api/health").json["processes"]
+    (silent,) = ask("/api/health").json["processes"]
     presence.beat()
     presence.say_goodbye()
     (ended,) = ask("/api/health").json["processes"]
 
     assert (seen["name"], seen["seen_at"], seen["is_alive"]) == (presence.name, "2026-03-02T12:00:00Z", True)
-    assert (gone["is_alive"], gone["stopped_at"]) == (False, None)
+    assert (silent["is_alive"], silent["stopped_at"]) == (False, None)
     assert (ended["is_alive"], ended["stopped_at"]) == (False, "2026-03-02T12:02:00Z")
 
 
-def test_a_health_that_is_the_same_is_304(client, world, ask, clock):
-    """Who looks every second costs little."""
-    clock.now = datetime.now(UTC)  # or it would tell by how much we are off
+def test_unchanged_report_is_304(client, world, ask, clock):
+    """Polling every second is cheap."""
+    clock.now = datetime.now(UTC)  # otherwise a note has the clock difference, which varies
     tag = ask("/api/health").headers["ETag"]
 
     answer = client.get("/api/health", headers={"Authorization": "Bearer the-api-token", "If-None-Match": tag})
@@ -141,8 +141,8 @@ def test_a_health_that_is_the_same_is_304(client, world, ask, clock):
     assert answer.status_code == 304
 
 
-def test_callbacks_are_told_by_the_minute_and_by_the_hour(ask, tell, work):
-    """The current ones last."""
+def test_callback_rates_are_given_by_minute_and_hour(ask, tell, work):
+    """The current minute and hour come last."""
     tell("PACKAGE_CREATE")
     work()
     flow = ask("/api/flow").json
@@ -151,8 +151,8 @@ def test_callbacks_are_told_by_the_minute_and_by_the_hour(ask, tell, work):
     assert flow["minutes"][-1] == flow["hours"][-1] == {"at": "2026-03-02T12:00:00Z", "callbacks": 1}
 
 
-def test_a_person_has_one_package_read(ask, send, world):
-    """It is asked for before all that a reconcile wants, and is then as OneSpan shows it."""
+def test_requested_package_is_fetched(ask, send, world):
+    """The fetch reads this package only, and stores its state in OneSpan."""
     package = world.account.packages()[0]
 
     answer = send(f"/api/packages/{package.id}/read")
@@ -160,15 +160,16 @@ def test_a_person_has_one_package_read(ask, send, world):
 
     assert answer.status_code == 202
     assert answer.json == {"package_id": package.id, "wanted_at": "2026-03-02T12:00:00Z", "is_known": False}
-    assert [one for one in world.asked if "/api/packages/" in one] == [f"/api/packages/{package.id}?"]
+    assert [url for url in world.asked if "/api/packages/" in url] == [f"/api/packages/{package.id}?"]
     assert ask(f"/api/packages/{package.id}").json["status"] == package.status
     assert send(f"/api/packages/{package.id}/read").json["is_known"]
-    (wanted,) = [one for one in ask(f"/api/packages/{package.id}/history").json["items"] if one["attribute"] == "read"]
-    assert (wanted["new"], wanted["cause"]) == ("wanted", {"kind": "person", "id": "api:test"})
+    history = ask(f"/api/packages/{package.id}/history").json["items"]
+    (change,) = [change for change in history if change["attribute"] == "read"]
+    assert (change["new"], change["cause"]) == ("wanted", {"kind": "person", "id": "api:test"})
 
 
 @on_sqlite
 @pytest.mark.parametrize("package_id", ["x" * 256, "nul%00", "%00"])
-def test_what_can_be_no_id_is_not_asked_for(send, world, package_id):
-    """There is no such package, and never will be."""
+def test_fetch_of_an_invalid_id_is_404(send, world, package_id):
+    """No package can have such an id."""
     assert send(f"/api/packages/{package_id}/read").status_code == 404

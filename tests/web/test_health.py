@@ -1,4 +1,4 @@
-"""What an operator asks: are you alive, are you ready?"""
+"""The probes of operators and load balancers: `/healthz`, `/readyz` and `/metrics`."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,19 +19,19 @@ BODY = callback("PACKAGE_COMPLETE", package="pkg-1")
 
 
 def client_with(tmp_path: Path, **given: object) -> FlaskClient:
-    """A service with other settings."""
+    """Return a client of a service with these settings."""
     settings = Settings(**{"spool_dir": tmp_path / "spool", "onespan_callback_keys": KEY, **given})
     return create_app(settings, handlers=Handlers()).test_client()
 
 
 def close(client: FlaskClient) -> None:
-    """End its connections."""
+    """Close its database connections."""
     client.application.extensions[EXTENSION].database.close()
 
 
-def test_alive_is_answered_without_the_database(tmp_path):
-    """Restarting the process would not bring the database back."""
-    client = client_with(tmp_path, database_url="postgresql://nobody@127.0.0.1:1/nothing")
+def test_alive_without_a_database(tmp_path):
+    """A restart of the process would not bring the database back."""
+    client = client_with(tmp_path, database_url="postgresql://user@127.0.0.1:1/nothing")
 
     answer = client.get("/healthz")
 
@@ -39,8 +39,8 @@ def test_alive_is_answered_without_the_database(tmp_path):
     close(client)
 
 
-def test_ready_when_callbacks_can_be_taken_and_kept(client):
-    """Everything is there; that nothing is asked of OneSpan is said."""
+def test_ready_when_callbacks_would_be_kept(client):
+    """A note says that OneSpan is not connected."""
     answer = client.get("/readyz")
 
     assert answer.status_code == 200
@@ -48,8 +48,8 @@ def test_ready_when_callbacks_can_be_taken_and_kept(client):
     assert any("ONESPAN_URL" in note for note in answer.json["notes"])
 
 
-def test_with_an_address_nothing_is_said_of_it(database_url, tmp_path):
-    """The note goes when the setting is there."""
+def test_no_note_about_onespan_when_it_is_configured(database_url, tmp_path):
+    """The note disappears with the setting."""
     client = client_with(
         tmp_path, database_url=database_url, onespan_url="https://sandbox.esignlive.com", onespan_api_key="secret"
     )
@@ -61,8 +61,8 @@ def test_with_an_address_nothing_is_said_of_it(database_url, tmp_path):
     close(client)
 
 
-def test_unready_without_a_key(database_url, tmp_path):
-    """A door that believes nobody is not ready."""
+def test_not_ready_without_a_callback_key(database_url, tmp_path):
+    """A receiver that refuses every callback is not ready."""
     client = client_with(tmp_path, database_url=database_url, onespan_callback_keys="")
 
     answer = client.get("/readyz")
@@ -74,8 +74,8 @@ def test_unready_without_a_key(database_url, tmp_path):
     close(client)
 
 
-def test_unready_before_the_migration(tmp_path):
-    """And the reason says which command helps."""
+def test_not_ready_before_the_migration(tmp_path):
+    """The reason names the command to run."""
     client = client_with(tmp_path, database_url=f"sqlite:///{tmp_path}/empty.db")
 
     answer = client.get("/readyz")
@@ -86,10 +86,10 @@ def test_unready_before_the_migration(tmp_path):
     close(client)
 
 
-def test_unready_without_a_database(postgresql, tmp_path):
-    """A server that is not there and a database that is not there; every reason is told at once."""
-    nowhere = make_url(postgresql).set(database="missing").render_as_string(hide_password=False)
-    for url in ("postgresql://nobody:pass-canary@127.0.0.1:1/nothing", nowhere):
+def test_not_ready_without_a_database(postgresql, tmp_path):
+    """Without the server or without the database, all reasons are listed at once."""
+    missing = make_url(postgresql).set(database="missing").render_as_string(hide_password=False)
+    for url in ("postgresql://user:pass-canary@127.0.0.1:1/nothing", missing):
         client = client_with(tmp_path, database_url=url, onespan_callback_keys="")
 
         answer = client.get("/readyz")
@@ -101,19 +101,19 @@ def test_unready_without_a_database(postgresql, tmp_path):
         close(client)
 
 
-def test_ready_again_when_the_database_is(service, client, tmp_path):
-    """Nothing is remembered of a bad time."""
+def test_ready_again_with_the_database(service, client, tmp_path):
+    """Each request runs the checks again."""
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE alembic_version RENAME TO hidden"))
-    unready = client.get("/readyz")
+    without = client.get("/readyz")
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE hidden RENAME TO alembic_version"))
 
-    assert unready.status_code == 503
+    assert without.status_code == 503
     assert client.get("/readyz").status_code == 200
 
 
-def test_unready_while_a_migration_is_missing(service, client):
+def test_not_ready_while_a_migration_is_missing(service, client):
     """Tables of an older version are not enough."""
     with service.database.write() as connection:
         connection.execute(text("DELETE FROM alembic_version"))
@@ -121,16 +121,16 @@ def test_unready_while_a_migration_is_missing(service, client):
     assert client.get("/readyz").status_code == 503
 
 
-def test_a_newer_database_is_no_reason(service, client):
-    """While a new version is rolled out, its migration runs before the last old process ends."""
+def test_ready_with_a_newer_database(service, client):
+    """During an upgrade, the migration runs before the last old process ends."""
     with service.database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'of-tomorrow'"))
 
     assert client.get("/readyz").status_code == 200
 
 
-def test_what_waits_in_the_spool_is_said(service, client, post):
-    """Kept, but not seen yet."""
+def test_note_counts_spooled_callbacks(service, client, post):
+    """They are kept, but not processed yet."""
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE journal RENAME TO hidden"))
     post({"name": "PACKAGE_CREATE", "packageId": "pkg-1"})
@@ -145,28 +145,28 @@ def test_what_waits_in_the_spool_is_said(service, client, post):
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_health_needs_no_key_and_takes_get_and_head_only(client, path):
+def test_probes_need_no_key_and_accept_get_and_head_only(client, path):
     """Load balancers have no secrets."""
     assert client.head(path).status_code == 200
     refused = client.post(path)
     assert (refused.status_code, refused.json["error"]["code"]) == (405, "method_not_allowed")
 
 
-def test_a_spool_that_takes_nothing_is_said_before_it_is_needed(database_url, tmp_path):
-    """A file in the folder's place, a disk that is read-only: while the database is there nobody would notice."""
+def test_note_on_an_unusable_spool(database_url, tmp_path):
+    """The note comes before the spool is needed, for instance with a file in the folder's place."""
     (tmp_path / "spool").write_text("a file")
     client = client_with(tmp_path, database_url=database_url)
 
     answer = client.get("/readyz")
 
     assert answer.status_code == 200
-    assert any("SPOOL_DIR takes nothing" in note for note in answer.json["notes"])
+    assert any("SPOOL_DIR is not writable" in note for note in answer.json["notes"])
     close(client)
 
 
 @on_postgresql
-def test_a_clock_that_differs_is_said(client, clock):
-    """Leases are counted on each machine's own."""
+def test_note_on_a_clock_difference(client, clock):
+    """Each machine measures leases with its own clock."""
     clock.now = datetime.now(UTC) + timedelta(seconds=61)
     late = client.get("/readyz").json["notes"]
     clock.now = datetime.now(UTC)
@@ -175,9 +175,9 @@ def test_a_clock_that_differs_is_said(client, clock):
     assert not any("clock" in note for note in client.get("/readyz").json["notes"])
 
 
-def test_figures_without_the_database(tmp_path):
-    """What lies in the spool is told when it matters most."""
-    client = client_with(tmp_path, database_url="postgresql://nobody@127.0.0.1:1/nothing")
+def test_metrics_without_a_database(tmp_path):
+    """The spool's metric is there when it matters most."""
+    client = client_with(tmp_path, database_url="postgresql://user@127.0.0.1:1/nothing")
     client.post("/onespan/callback", data=BODY, headers={"Authorization": f"Basic {KEY}"})
 
     answer = client.get("/metrics")
@@ -189,8 +189,8 @@ def test_figures_without_the_database(tmp_path):
     close(client)
 
 
-def test_the_api_before_the_migration(database_url, service, client):
-    """It says what helps, as `/readyz` does."""
+def test_api_before_the_migration(database_url, service, client):
+    """Its message names the command to run, as `/readyz` does."""
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE changes RENAME TO hidden"))
         connection.execute(text("DELETE FROM alembic_version"))

@@ -249,12 +249,12 @@ def test_templates_have_no_script_and_no_style_in_them(app):
 
 
 PROBLEMS = (
-    ("GET", "/nowhere", 404, "There is nothing here"),
-    ("POST", "/login/", 404, "There is nothing here"),
-    ("DELETE", "/login", 405, "That cannot be done here"),
+    ("GET", "/nowhere", 404, "Not found"),
+    ("POST", "/login/", 404, "Not found"),
+    ("DELETE", "/login", 405, "Not allowed"),
     ("POST", "/probe", 401, "Please log in"),
-    ("GET", "/fails", 500, "Something went wrong here"),
-    ("GET", "/away", 503, "Not available now"),
+    ("GET", "/fails", 500, "Something went wrong"),
+    ("GET", "/away", 503, "Temporarily unavailable"),
     ("GET", "/later", 409, "It is under way."),
 )
 
@@ -316,6 +316,6 @@ def test_the_database_may_be_away_while_an_error_is_shown(app, client, monkeypat
 
     answer = client.get("/probe", headers=BROWSER)
     assert (answer.status_code, answer.mimetype) == (503, "text/html")
-    assert "The database does not answer" in answer.text
+    assert "The database does not respond" in answer.text
     wrong_key = client.post("/onespan/callback", headers={"Authorization": f"Basic {KEY}"})
     assert wrong_key.status_code == 400

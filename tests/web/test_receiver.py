@@ -1,4 +1,4 @@
-"""The door: who comes in, what is taken, and what is answered."""
+"""The receiver: authentication, what is stored, and the answers."""
 
 import json
 import socket
@@ -21,7 +21,7 @@ from app.work.dispatch import Handlers
 from config import Settings
 from tests.conftest import CLEO, KEY, NOON, Clock, on_sqlite, onespan_time
 
-LIMIT = 65536  # bytes the door takes
+MAX_BODY_BYTES = 65536
 CALLBACK = {"name": "PACKAGE_ACTIVATE", "packageId": "pkg-1", "sessionUser": CLEO, "createdDate": onespan_time(NOON)}
 BODY = json.dumps(CALLBACK).encode()
 
@@ -38,29 +38,29 @@ def journal(service: Service) -> Callable[[], list[Any]]:
 
 
 @pytest.fixture
-def door_with(settings: Settings, tmp_path: Any) -> Iterator[Callable[..., Any]]:
-    """Post to a door with other keys: `door_with(keys, header)` gives the status."""
-    made: list[Flask] = []
+def post_with_keys(settings: Settings, tmp_path: Any) -> Iterator[Callable[..., Any]]:
+    """Post to a receiver with other keys: `post_with_keys(keys, header)` returns the status."""
+    apps: list[Flask] = []
 
-    def door_with(keys: str, header: str | None) -> int:
+    def post_with_keys(keys: str, header: str | None) -> int:
         given = Settings(
             database_url=settings.database_url.get_secret_value(),
             onespan_callback_keys=keys,
             spool_dir=tmp_path / "spool",
         )
         app = create_app(given, handlers=Handlers(), clock=Clock())
-        made.append(app)
+        apps.append(app)
         headers = {} if header is None else {"Authorization": header}
         return app.test_client().post("/onespan/callback", data=BODY, headers=headers).status_code
 
-    yield door_with
-    for app in made:
+    yield post_with_keys
+    for app in apps:
         app.extensions[EXTENSION].database.close()
 
 
 @pytest.fixture
 def address(app: Flask) -> Iterator[tuple[str, int]]:
-    """Where a real server with our app listens."""
+    """The address of a real server with the app."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -71,12 +71,12 @@ def address(app: Flask) -> Iterator[tuple[str, int]]:
 
 
 def on_the_wire(header: str) -> str:
-    """A header as WSGI hands it over: its UTF-8 bytes read as latin-1."""
+    """A header as WSGI passes it: its UTF-8 bytes decoded as latin-1."""
     return header.encode().decode("latin-1")
 
 
 def assert_refused(answer: Any, status: int, code: str) -> None:
-    """Every refusal has one shape."""
+    """Assert the status and the code; all errors have the same format."""
     assert answer.status_code == status, answer.text
     assert answer.content_type == "application/json"
     assert set(answer.json) == {"error"}
@@ -85,8 +85,8 @@ def assert_refused(answer: Any, status: int, code: str) -> None:
     assert answer.json["error"]["message"]
 
 
-def test_law_1_what_is_answered_with_200_stands_in_the_journal_byte_for_byte(post, journal):
-    """The answer names the journal row, and the row holds what came."""
+def test_law_1_acknowledged_callback_is_in_the_journal_byte_for_byte(post, journal):
+    """The answer has the id of the journal row, and the row has the raw body."""
     body = b'\n {"packageId" : "pkg-1",\t"name":"PACKAGE_ACTIVATE" , "message":"\xc3\xa9\\u0000"}  '
 
     answer = post(body)
@@ -120,8 +120,8 @@ def test_law_1_what_is_answered_with_200_stands_in_the_journal_byte_for_byte(pos
         "Basic OnRoZS1jYWxsYmFjay1rZXk=",  # the key as a password
     ],
 )
-def test_law_2_nobody_comes_in_without_a_key(post, journal, header):
-    """Whoever carries none of our keys is told so, and leaves no trace."""
+def test_law_2_request_without_a_valid_key_is_401(post, journal, header):
+    """It leaves no row in the journal."""
     answer = post(BODY, authorization=header)
 
     assert_refused(answer, 401, "not_onespan")
@@ -131,14 +131,14 @@ def test_law_2_nobody_comes_in_without_a_key(post, journal, header):
 
 @on_sqlite
 @pytest.mark.parametrize("header", [f"Basic {KEY}", f"basic {KEY}", f"BASIC   {KEY}", f"Basic {KEY}  "])
-def test_the_scheme_may_be_written_in_any_case(post, header):
-    """HTTP says that a scheme has no case, and blanks around a key mean nothing."""
+def test_scheme_is_case_insensitive(post, header):
+    """HTTP defines it so. Blanks around the key are ignored."""
     assert post(BODY, authorization=header).status_code == 200
 
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("keys", "carried"),
+    ("keys", "sent"),
     [
         ("c2VjcmV0LXNlY3JldA==", "c2VjcmV0LXNlY3JldA=="),
         ("prod=c2VjcmV0LXNlY3JldA==", "c2VjcmV0LXNlY3JldA=="),
@@ -151,25 +151,25 @@ def test_the_scheme_may_be_written_in_any_case(post, header):
         ("user:password", "user:password"),
     ],
 )
-def test_any_key_that_onespan_can_be_given_opens_the_door(door_with, keys, carried):
-    """OneSpan sends whatever an administrator typed, as it is."""
-    assert door_with(keys, on_the_wire(f"Basic {carried}")) == 200
-    assert door_with(keys, on_the_wire(f"Basic {carried}x")) == 401
-    assert door_with(keys, on_the_wire(f"Basic x{carried}")) == 401
+def test_any_text_can_be_a_key(post_with_keys, keys, sent):
+    """OneSpan sends the key exactly as an administrator entered it."""
+    assert post_with_keys(keys, on_the_wire(f"Basic {sent}")) == 200
+    assert post_with_keys(keys, on_the_wire(f"Basic {sent}x")) == 401
+    assert post_with_keys(keys, on_the_wire(f"Basic x{sent}")) == 401
 
 
-def test_law_11_every_key_is_compared_and_the_row_has_its_label(app, settings, tmp_path, journal):
-    """While a key is changed the old and the new one both open; the journal says which came."""
+def test_law_11_every_key_is_accepted_and_the_row_has_its_label(app, settings, tmp_path, journal):
+    """During a key change the old and the new key are both valid. The journal has the label of the key."""
     keys = "new=first-key,old=second-key,third-key"
     url = settings.database_url.get_secret_value()
     given = Settings(database_url=url, onespan_callback_keys=keys, spool_dir=tmp_path / "spool")
-    door = create_app(given, handlers=Handlers(), clock=Clock())
+    other = create_app(given, handlers=Handlers(), clock=Clock())
 
     answers = [
-        door.test_client().post("/onespan/callback", data=BODY, headers={"Authorization": f"Basic {key}"}).status_code
+        other.test_client().post("/onespan/callback", data=BODY, headers={"Authorization": f"Basic {key}"}).status_code
         for key in ("third-key", "first-key", "second-key", "first-key,second-key", "fourth-key", "new=first-key")
     ]
-    door.extensions[EXTENSION].database.close()
+    other.extensions[EXTENSION].database.close()
 
     assert answers == [200, 200, 200, 401, 401, 401]
     assert [row.key for row in journal()] == ["key-3", "new", "old"]
@@ -177,10 +177,10 @@ def test_law_11_every_key_is_compared_and_the_row_has_its_label(app, settings, t
 
 @on_sqlite
 @pytest.mark.parametrize("keys", ["", " ", ",", " , ,", "\t"])
-def test_law_2_a_blank_key_setting_authenticates_nobody(door_with, keys):
-    """Blank entries are nobody's key, least of all that of a blank header."""
+def test_law_2_blank_key_setting_refuses_every_request(post_with_keys, keys):
+    """Blank entries are no keys, and a blank header does not match them."""
     for header in (None, "", "Basic", "Basic ", "Basic ,", "Basic key-1", "Basic None", "Bearer "):
-        assert door_with(keys, header) == 401, header
+        assert post_with_keys(keys, header) == 401, header
 
 
 @on_sqlite
@@ -196,8 +196,8 @@ def test_law_2_a_blank_key_setting_authenticates_nobody(door_with, keys):
         "nonsense",
     ],
 )
-def test_the_content_type_says_nothing(post, journal, content_type):
-    """Whatever a proxy makes of it: a body that can be read is read."""
+def test_content_type_is_ignored(post, journal, content_type):
+    """A proxy may change it. Only the body decides."""
     assert post(BODY, content_type=content_type).status_code == 200
     assert bytes(journal()[-1].body) == BODY
 
@@ -232,8 +232,8 @@ def test_the_content_type_says_nothing(post, journal, content_type):
         (b"[" * 60000, "nests too deep"),
     ],
 )
-def test_law_2_what_cannot_be_read_is_refused_and_kept_with_its_reason(post, journal, work, body, reason):
-    """A form we cannot read is 400, but nothing is lost: the bytes and the reason are in the journal."""
+def test_law_2_unreadable_callback_is_400_and_kept_with_the_reason(post, journal, work, body, reason):
+    """Nothing is lost: the bytes and the reason are in the journal."""
     answer = post(body)
     work()
 
@@ -245,9 +245,9 @@ def test_law_2_what_cannot_be_read_is_refused_and_kept_with_its_reason(post, jou
     assert row.digested_at is not None
 
 
-def test_the_largest_body_that_is_taken_has_65536_bytes(post, journal):
-    """One byte more is too large, and is not kept; the answer and the log say how much there may be."""
-    largest = BODY + b" " * (LIMIT - len(BODY))
+def test_largest_accepted_body_has_65536_bytes(post, journal):
+    """A larger body is not kept. The answer and the log contain the limit."""
+    largest = BODY + b" " * (MAX_BODY_BYTES - len(BODY))
 
     assert post(largest).status_code == 200
     with capture_logs() as lines:
@@ -255,21 +255,21 @@ def test_the_largest_body_that_is_taken_has_65536_bytes(post, journal):
 
     assert_refused(refused, 413, "request_entity_too_large")
     assert "65536 bytes" in refused.json["error"]["message"]
-    assert [(one["event"], one["limit"]) for one in lines] == [("callback.too_large", 65536)]
+    assert [(line["event"], line["limit"]) for line in lines] == [("callback.too_large", 65536)]
     assert [bytes(row.body) for row in journal()] == [largest]
 
 
 @on_sqlite
-def test_law_2_who_has_no_key_hears_that_and_not_that_the_body_is_large(post, journal):
-    """Who may not come in is told so before anything is read."""
-    assert_refused(post(b"x" * (LIMIT + 1), authorization="Basic no"), 401, "not_onespan")
+def test_law_2_missing_key_is_reported_before_a_large_body(post, journal):
+    """The key is checked before the body is read."""
+    assert_refused(post(b"x" * (MAX_BODY_BYTES + 1), authorization="Basic no"), 401, "not_onespan")
     assert journal() == []
 
 
 @on_sqlite
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD"])
-def test_the_door_takes_post_only(client, journal, method):
-    """Any other method is 405 and says which one is meant."""
+def test_receiver_accepts_post_only(client, journal, method):
+    """Any other method is 405 with an `Allow` header."""
     answer = client.open("/onespan/callback", method=method, headers={"Authorization": f"Basic {KEY}"}, data=BODY)
 
     assert answer.status_code == 405
@@ -279,8 +279,8 @@ def test_the_door_takes_post_only(client, journal, method):
     assert journal() == []
 
 
-def test_law_2_503_only_when_neither_database_nor_spool_takes_it(service, post, settings, journal):
-    """A fault of ours is never a 4xx, and what is not kept is said not to be."""
+def test_law_2_503_only_when_neither_database_nor_spool_can_keep_it(service, post, settings, journal):
+    """A fault of the service is never a 4xx. A callback that is not kept is never acknowledged."""
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE journal RENAME TO hidden"))
 
@@ -303,8 +303,8 @@ def test_law_2_503_only_when_neither_database_nor_spool_takes_it(service, post, 
     assert [bytes(row.body) for row in journal()] == [BODY]
 
 
-def test_law_2_an_unreadable_callback_is_spooled_with_its_reason(service, post, journal):
-    """While the database is away too, a form we cannot read is 400 and kept."""
+def test_law_2_unreadable_callback_is_spooled_with_the_reason(service, post, journal):
+    """It is 400 and kept, also while the database is down."""
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE journal RENAME TO hidden"))
     answer = post(b"{}")
@@ -317,8 +317,8 @@ def test_law_2_an_unreadable_callback_is_spooled_with_its_reason(service, post, 
     assert (bytes(row.body), row.key, row.error) == (b"{}", "test", "there is no name")
 
 
-def test_law_1_a_spooled_callback_is_forgotten_only_when_the_journal_has_it(service, post, journal):
-    """A journal that refuses a row has not taken it, whatever its reason."""
+def test_law_1_spooled_callback_is_deleted_only_once_it_is_in_the_journal(service, post, journal):
+    """A row that the journal refuses stays in the spool, for any reason."""
     first, second = BODY, BODY + b" "
     post(first)
     with service.database.write() as connection:
@@ -335,8 +335,8 @@ def test_law_1_a_spooled_callback_is_forgotten_only_when_the_journal_has_it(serv
     assert [bytes(row.body) for row in journal()] == [first, second]
 
 
-def test_law_11_the_journal_keeps_no_authorization_header(service, post, tell, work):
-    """No table has the key in any column, only its label."""
+def test_law_11_no_table_contains_a_callback_key(service, post, tell, work):
+    """The journal has only its label."""
     tell("PACKAGE_ACTIVATE")
     post(b"unreadable")
     work()
@@ -347,8 +347,8 @@ def test_law_11_the_journal_keeps_no_authorization_header(service, post, tell, w
                 assert KEY not in repr(tuple(row)), table.name
 
 
-def test_received_at_is_our_clock(tell, journal, clock):
-    """The moment at the door is the caller's clock, with its microseconds."""
+def test_received_at_comes_from_the_service_clock(tell, journal, clock):
+    """It keeps the microseconds."""
     clock.forward(timedelta(microseconds=123456))
     tell("PACKAGE_ACTIVATE")
 
@@ -356,7 +356,7 @@ def test_received_at_is_our_clock(tell, journal, clock):
 
 
 def send(address: tuple[str, int], head: list[str], parts: list[bytes]) -> tuple[int, dict[str, Any]]:
-    """Speak HTTP with a server by hand; gives the status and the JSON."""
+    """Send a raw HTTP request. Returns the status and the JSON."""
     with socket.create_connection(address, timeout=10) as connection:
         lines = ["POST /onespan/callback HTTP/1.1", "Host: localhost", "Connection: close", *head, "", ""]
         connection.sendall("\r\n".join(lines).encode())
@@ -365,14 +365,14 @@ def send(address: tuple[str, int], head: list[str], parts: list[bytes]) -> tuple
                 connection.sendall(part)
             connection.shutdown(socket.SHUT_WR)
             received = b"".join(iter(lambda: connection.recv(65536), b""))
-        except (BrokenPipeError, ConnectionResetError):  # it answered without reading to the end
+        except (BrokenPipeError, ConnectionResetError):  # the server answered before it had read the whole body
             received = connection.recv(65536)
     status, _, rest = received.partition(b"\r\n")
     return int(status.split()[1]), json.loads(rest.partition(b"\r\n\r\n")[2])
 
 
 def chunked(body: bytes, size: int = 8000) -> list[bytes]:
-    """A body in chunks, as HTTP/1.1 sends what it does not know the length of."""
+    """A body in chunks, as HTTP/1.1 sends a body of unknown length."""
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
     return [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces] + [b"0\r\n\r\n"]
 
@@ -380,9 +380,9 @@ def chunked(body: bytes, size: int = 8000) -> list[bytes]:
 CHUNKED = [f"Authorization: Basic {KEY}", "Transfer-Encoding: chunked"]
 
 
-def test_law_1_a_body_in_chunks_is_kept_whole(address, journal):
-    """A sender, or a proxy, need not say how long its body is."""
-    largest = BODY + b" " * (LIMIT - len(BODY))
+def test_law_1_chunked_body_is_kept_whole(address, journal):
+    """A sender or a proxy may omit the length."""
+    largest = BODY + b" " * (MAX_BODY_BYTES - len(BODY))
 
     small_answer = send(address, CHUNKED, chunked(BODY, 10))
     large_answer = send(address, CHUNKED, chunked(largest))
@@ -391,20 +391,20 @@ def test_law_1_a_body_in_chunks_is_kept_whole(address, journal):
     assert [bytes(row.body) for row in journal()] == [BODY, largest]
 
 
-def test_law_2_a_body_in_chunks_that_is_too_large_is_refused_not_cut(address, journal):
-    """The first 65536 bytes of something longer are not what was sent."""
-    status, answer = send(address, CHUNKED, chunked(BODY + b" " * (LIMIT + 1 - len(BODY))))
+def test_law_2_too_large_chunked_body_is_refused_not_cut(address, journal):
+    """Its first 65536 bytes are not the callback that was sent."""
+    status, answer = send(address, CHUNKED, chunked(BODY + b" " * (MAX_BODY_BYTES + 1 - len(BODY))))
 
     assert (status, answer["error"]["code"]) == (413, "request_entity_too_large")
     assert journal() == []
 
 
 @on_sqlite
-def test_law_2_a_server_refuses_large_bodies_without_a_key_with_401(address, journal):
-    """Through a real server too."""
-    head = ["Authorization: Basic no", f"Content-Length: {LIMIT * 4}"]
+def test_law_2_large_body_without_a_key_is_401_on_a_real_server(address, journal):
+    """The size of the body makes no difference."""
+    head = ["Authorization: Basic no", f"Content-Length: {MAX_BODY_BYTES * 4}"]
 
-    status, answer = send(address, head, [b"x" * LIMIT] * 4)
+    status, answer = send(address, head, [b"x" * MAX_BODY_BYTES] * 4)
 
     assert (status, answer["error"]["code"]) == (401, "not_onespan")
     assert journal() == []

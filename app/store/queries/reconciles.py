@@ -78,8 +78,8 @@ class MissedDetail:
 
     `late` is the longest possible time, in seconds, from the event until it was found; null if its earliest time is
     unknown. `cause` is the likely cause: `down` (no process took callbacks), `refused` (the service answered 503),
-    `never told` (no callback with this name ever arrived: is the event switched on in OneSpan?) or `no trace`.
-    `told_at` is when a callback reported it after all.
+    `never reported` (no callback with this name ever arrived: is the event switched on in OneSpan?) or `no trace`.
+    `reported_at` is when a callback reported it after all.
     """
 
     id: int
@@ -89,7 +89,7 @@ class MissedDetail:
     found_at: datetime
     late: float | None
     cause: str
-    told_at: datetime | None
+    reported_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class MissedFilter:
     package: str | None = None
     name: str | None = None
     cause: str | None = None
-    told: bool | None = None
+    reported: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Rate:
     """
 
     of: str
-    told: int
+    reported: int
     missed: int
     rate: float | None
 
@@ -124,7 +124,7 @@ class Delivery:
     """
 
     days: int
-    told: int
+    reported: int
     missed: int
     rate: float | None
     by_day: list[Rate]
@@ -157,8 +157,8 @@ def missed_page(connection: Connection, wanted: MissedFilter, *, limit: int, bef
 def _conditions(wanted: MissedFilter) -> list[ColumnElement[bool]]:
     given = ((Missed.package_id, wanted.package), (Missed.name, wanted.name), (Missed.cause, wanted.cause))
     conditions: list[ColumnElement[bool]] = [column == value for column, value in given if value is not None]
-    if wanted.told is not None:
-        conditions.append(Missed.told_at.is_not(None) if wanted.told else Missed.told_at.is_(None))
+    if wanted.reported is not None:
+        conditions.append(Missed.told_at.is_not(None) if wanted.reported else Missed.told_at.is_(None))
     return conditions
 
 
@@ -172,7 +172,7 @@ def delivery(connection: Connection, *, now: datetime, days: int, silence: Silen
     total = _rate("all", reported.by_day.total(), missed.by_day.total())
     return Delivery(
         days,
-        total.told,
+        total.reported,
         total.missed,
         total.rate,
         [_rate(day, reported.by_day[day], missed.by_day[day]) for day in dates],

@@ -1,4 +1,4 @@
-"""What views answer beyond what the reads give."""
+"""The response types that the queries do not define."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,30 +8,30 @@ from app.store.queries import OutageDetail, PackageCount, ProcessDetail, Reach, 
 
 @dataclass(frozen=True, slots=True)
 class PackageCounts:
-    """How many packages there are of each kind that there is: type, status, in the trash, deleted."""
+    """The number of packages for each combination of type, status, trash and deletion that exists."""
 
     packages: list[PackageCount]
 
 
 @dataclass(frozen=True, slots=True)
 class ReasonCounts:
-    """How many open ones there are of each reason; of each at most `counted_to` are counted."""
+    """The number of open items for each reason. Counting stops at `counted_to` per reason."""
 
     reasons: dict[str, int]
     counted_to: int
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
-    """How many runs are due because of this, or would be. `more`: there are more than so many, which were counted."""
+class ReplayCount:
+    """The number of dispatches that are, or would be, replayed. If `more` is true, further ones match."""
 
     count: int
     more: bool
 
 
 @dataclass(frozen=True, slots=True)
-class ReadWanted:
-    """The package will be asked for. `is_known`: we had heard of it; otherwise OneSpan may have it all the same."""
+class FetchQueued:
+    """A queued fetch of a package. `is_known` is false if the package is not in the status store yet."""
 
     package_id: str
     wanted_at: datetime
@@ -40,7 +40,10 @@ class ReadWanted:
 
 @dataclass(frozen=True, slots=True)
 class Dwell:
-    """Seconds from a callback's arrival to its handler's end, of the `runs` that ended last; null where none did."""
+    """Seconds from a callback's arrival to the end of its handler: percentiles of the most recent `runs`.
+
+    The percentiles are null if there are no runs.
+    """
 
     runs: int
     p50: float | None
@@ -50,9 +53,10 @@ class Dwell:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits: journal rows (the oldest for so many seconds), callbacks in a spool, and handlers' runs by state.
+    """Work that waits: undigested journal rows, spooled callbacks, and dispatches by state.
 
-    `spooled` is of the machine that answers: each has a spool of its own.
+    `oldest_undigested` is the age of the oldest undigested row in seconds. `spooled` counts only the spool of the
+    machine that answers.
     """
 
     undigested: int
@@ -64,10 +68,10 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class Reconciles:
-    """The run that is under way, the last that is done, how many hours lie between two, and when the next is due.
+class ReconcileStatus:
+    """The reconcile run in progress, the last one that is done, the interval in hours, and when the next is due.
 
-    `next_due_at` is null while there was none at all, and while OneSpan cannot be asked.
+    `next_due_at` is null before the first run, and while the connection to OneSpan is not configured.
     """
 
     running: RunDetail | None
@@ -77,8 +81,11 @@ class Reconciles:
 
 
 @dataclass(frozen=True, slots=True)
-class OneSpanSide:
-    """Whether OneSpan is asked; `why_not` says what hinders us. And whether it answers."""
+class OneSpanConnection:
+    """Whether the connection to OneSpan's REST API is configured, and whether OneSpan responds.
+
+    `why_not` says what is missing if `is_asked` is false.
+    """
 
     is_asked: bool
     why_not: str | None
@@ -87,10 +94,10 @@ class OneSpanSide:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """How the service is. `reasons` make it unready; `notes` are worth a look.
+    """The health report. `reasons` make the service not ready; `notes` are warnings.
 
-    `missed` counts the facts of the last 30 days that no callback told, by likely cause. `silence` is null while
-    callbacks come.
+    `missed` counts the events of the last 30 days without a callback, by likely cause. `silence` is null while
+    callbacks arrive.
     """
 
     is_ready: bool
@@ -98,9 +105,9 @@ class Vitals:
     notes: list[str]
     dwell: Dwell
     backlog: Backlog
-    reconciles: Reconciles
+    reconciles: ReconcileStatus
     missed: dict[str, int]
     silence: Silence | None
-    onespan: OneSpanSide
+    onespan: OneSpanConnection
     processes: list[ProcessDetail]
     outages: list[OutageDetail]

@@ -1,4 +1,4 @@
-"""The views of how many packages there are, and of what needs a person's hand."""
+"""The endpoints of packages that need attention, and of package counts."""
 
 from app.store import queries
 from app.store.db import Database
@@ -10,22 +10,25 @@ from app.web.api.parameters import AttentionQuery
 
 
 def add_views(endpoints: Endpoints, database: Database) -> None:
-    """Add them."""
+    """Register the attention and count endpoints."""
 
     @endpoints.get("/api/attention", answer=Page[Needing], query=AttentionQuery)
-    def attention(asked: AttentionQuery) -> Page[Needing]:
-        """Packages that need a hand, one for each reason, the newest first. Each goes away when it is solved."""
+    def attention(query: AttentionQuery) -> Page[Needing]:
+        """List what needs a person to act: one item per package and reason, newest first.
+
+        An item disappears when later events show that it is resolved.
+        """
         with database.read() as connection:
-            return queries.attention_page(connection, asked.reason, limit=asked.limit, cursor=asked.cursor)
+            return queries.attention_page(connection, query.reason, limit=query.limit, cursor=query.cursor)
 
     @endpoints.get("/api/attention/counts", answer=ReasonCounts)
     def attention_counts() -> ReasonCounts:
-        """How many need a hand, by reason."""
+        """Count the open items by reason."""
         with database.read() as connection:
             return ReasonCounts(queries.attention_counts(connection), COUNTED)
 
     @endpoints.get("/api/counts", answer=PackageCounts)
     def package_counts() -> PackageCounts:
-        """How many packages there are, by type, status, trash and deletion."""
+        """Count the packages by type, status, trash and deletion."""
         with database.read() as connection:
             return PackageCounts(queries.package_counts(connection))

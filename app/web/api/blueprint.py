@@ -1,4 +1,4 @@
-"""The JSON API: what a front end, or another system, reads instead of polling OneSpan."""
+"""The JSON API: the interface for front ends and other systems, which need not poll OneSpan."""
 
 import threading
 import time
@@ -23,25 +23,25 @@ from app.web.api.parameters import LAST_ID, BadParameter, ChangesQuery, CursorQu
 from app.web.auth import authenticate
 from app.web.errors import refuse
 
-NOT_NOW = {
+CONFLICTS = {
     StillRunning: "still_running",
     UnderWay: "under_way",
     NoOneSpan: "no_onespan",
     MoreThanExpected: "more_than_expected",
     TooMany: "too_many",
 }
-FOR_ANYONE = ("api.openapi", "api.reference")
-LOOK = 0.25  # seconds between two looks for a change while a request is held
+PUBLIC_ENDPOINTS = ("api.openapi", "api.reference")
+FEED_POLL_SECONDS = 0.25  # between two reads of the feed while a request is held
 
 
 class AnyId(PathConverter):
-    """An id in a path: any text, with slashes and line breaks, even at its start."""
+    """Matches an id in a path: any text, including slashes and line breaks, even at its start."""
 
     regex = r"[\s\S]+?"
     part_isolating = False
 
 
-def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
+def api(  # noqa: C901, PLR0915  (a list of short views)
     database: Database,
     *,
     tokens: Iterable[tuple[str, str]],
@@ -51,61 +51,62 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
     bedside: Bedside,
     waiters: int,
 ) -> Blueprint:
-    """The blueprint of `/api`.
+    """Return the blueprint of `/api`.
 
-    `listening` tells which events each handler listens to. So many `waiters` of the feed are held at once.
+    `tokens` are (label, token) pairs. `listening` returns the event names of each handler. `waiters`
+    limits how many requests for the change feed are held at a time.
     """
     blueprint = Blueprint("api", __name__, template_folder="templates")
     endpoints = Endpoints(blueprint)
-    known = tuple(tokens)
-    places = threading.BoundedSemaphore(waiters)
+    api_tokens = tuple(tokens)
+    wait_slots = threading.BoundedSemaphore(waiters)
 
     @blueprint.before_request
-    def who_is_it() -> ResponseReturnValue | None:
-        if request.endpoint in FOR_ANYONE or request.method == "OPTIONS":
+    def require_token() -> ResponseReturnValue | None:
+        if request.endpoint in PUBLIC_ENDPOINTS or request.method == "OPTIONS":
             return None
-        g.token = authenticate(request.headers.get("Authorization"), scheme="bearer", keys=known)
+        g.token = authenticate(request.headers.get("Authorization"), scheme="bearer", keys=api_tokens)
         if g.token is None:
-            hint = "Send one of API_TOKENS as `Authorization: Bearer <token>`."
-            return refuse(401, "no_token", hint, {"WWW-Authenticate": "Bearer"})
+            message = "Missing or invalid token. Send one of API_TOKENS as `Authorization: Bearer <token>`."
+            return refuse(401, "no_token", message, {"WWW-Authenticate": "Bearer"})
         return None
 
     get = endpoints.get
 
     @get("/api/packages", answer=PackagePage, query=PackageQuery)
-    def packages(asked: PackageQuery) -> PackagePage:
-        """Packages, as they are believed to be now.
+    def packages(query: PackageQuery) -> PackagePage:
+        """List packages with their current state.
 
-        A query that takes longer than 5 s is stopped: the page is empty then, with `timed_out` true and no `next`.
+        A query that takes longer than 5 s is stopped: the page has no items, `timed_out` is true and `next` is null.
         """
-        wanted = PackageFilter(**asked.model_dump(exclude={"limit", "cursor", "sort"}))
-        return queries.package_page(database, wanted, sort=asked.sort, limit=asked.limit, cursor=asked.cursor)
+        filters = PackageFilter(**query.model_dump(exclude={"limit", "cursor", "sort"}))
+        return queries.package_page(database, filters, sort=query.sort, limit=query.limit, cursor=query.cursor)
 
     @get("/api/packages/<id:package_id>/history", answer=Page[ChangeDetail], query=CursorQuery, errors=(404,))
-    def history(package_id: str, asked: CursorQuery) -> Page[ChangeDetail]:
-        """The changes of a package, oldest first, each with its cause."""
+    def history(package_id: str, query: CursorQuery) -> Page[ChangeDetail]:
+        """List the changes of one package, oldest first, each with its cause."""
         with database.read() as connection:
             _package(connection, package_id)
-            after = id_in(asked.cursor) or 0
-            items = queries.history(connection, package_id, limit=asked.limit + 1, after=after)
-        return page_of(items, asked.limit)
+            after = id_in(query.cursor) or 0
+            items = queries.history(connection, package_id, limit=query.limit + 1, after=after)
+        return page_of(items, query.limit)
 
     @get("/api/packages/<id:package_id>", answer=Package, errors=(404,))
     def package(package_id: str) -> Package:
-        """One package."""
+        """Return one package with its signers, documents and attention reasons."""
         with database.read() as connection:
             return _package(connection, package_id)
 
     @get("/api/events", answer=Page[EventDetail], query=EventQuery)
-    def events(asked: EventQuery) -> Page[EventDetail]:
-        """Facts, newest first, with the callbacks that told them and what the handlers made of them."""
-        wanted = EventFilter(**asked.model_dump(exclude={"limit", "cursor"}))
+    def events(query: EventQuery) -> Page[EventDetail]:
+        """List events, newest first, each with the callbacks that reported it and its dispatches."""
+        filters = EventFilter(**query.model_dump(exclude={"limit", "cursor"}))
         with database.read() as connection:
-            return queries.event_page(connection, wanted, limit=asked.limit, before=id_in(asked.cursor))
+            return queries.event_page(connection, filters, limit=query.limit, before=id_in(query.cursor))
 
     @get("/api/events/<int:event_id>", answer=EventDetail, errors=(404,))
     def event(event_id: int) -> EventDetail:
-        """One fact."""
+        """Return one event."""
         with database.read() as connection:
             found = queries.event(connection, event_id) if event_id <= LAST_ID else None
         if found is None:
@@ -113,21 +114,21 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
         return found
 
     @get("/api/changes", answer=Page[ChangeDetail], query=ChangesQuery)
-    def changes(asked: ChangesQuery) -> Page[ChangeDetail]:
-        """Every change after a given one, in order, none skipped; `next` is what to pass as `after`.
+    def changes(query: ChangesQuery) -> Page[ChangeDetail]:
+        """List every change after the change with id `after`, in order, without gaps. Pass `next` as the next `after`.
 
-        Holds the request until there is a change, up to `wait` seconds. When too many requests are held
-        already it answers at once, with no items. After `last` there is nothing yet, and `next` is where to begin.
+        If there is none, the request is held for up to `wait` seconds. If too many requests are held already, the
+        answer comes at once, without items. `after=last` returns no items; its `next` is the current end of the feed.
         """
-        if asked.after == "last":
+        if query.after == "last":
             with database.read() as connection:
                 return Page([], str(queries.last_change(connection)))
-        items = _changes(database, asked)
-        if not items and asked.wait and places.acquire(blocking=False):
+        items = _changes(database, query)
+        if not items and query.wait and wait_slots.acquire(blocking=False):
             try:
-                items = _wait_for_changes(database, asked)
+                items = _wait_for_changes(database, query)
             finally:
-                places.release()
+                wait_slots.release()
         return Page(items, str(items[-1].id) if items else None)
 
     reconciles.add_views(endpoints, database, acts, clock=clock)
@@ -135,7 +136,7 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
     callbacks.add_views(endpoints, database)
     attention.add_views(endpoints, database)
     dispatches.add_views(endpoints, database, acts, listening=listening)
-    health.add_views(endpoints, database, at=bedside, clock=clock)
+    health.add_views(endpoints, database, sources=bedside, clock=clock)
     reference.add_views(endpoints, blueprint)
 
     @blueprint.errorhandler(BadParameter)
@@ -145,14 +146,14 @@ def api(  # noqa: C901, PLR0915  (a list of views, each of them short)
         return refuse(400, "bad_parameter", message)
 
     @blueprint.errorhandler(NoSuchThing)
-    def no_such_thing(error: NoSuchThing) -> ResponseReturnValue:
+    def not_found(error: NoSuchThing) -> ResponseReturnValue:
         return refuse(404, "not_found", error.detail or str(error))
 
-    def not_now(error: ReceiverError) -> ResponseReturnValue:
-        return refuse(409, NOT_NOW[type(error)], str(error))
+    def conflict(error: ReceiverError) -> ResponseReturnValue:
+        return refuse(409, CONFLICTS[type(error)], str(error))
 
-    for kind in NOT_NOW:
-        blueprint.register_error_handler(kind, not_now)
+    for error_class in CONFLICTS:
+        blueprint.register_error_handler(error_class, conflict)
 
     return blueprint
 
@@ -164,16 +165,16 @@ def _package(connection: Connection, package_id: str) -> Package:
     return found[package_id]
 
 
-def _changes(database: Database, asked: ChangesQuery) -> list[ChangeDetail]:
-    assert asked.after != "last"
+def _changes(database: Database, query: ChangesQuery) -> list[ChangeDetail]:
+    assert query.after != "last"
     with database.read() as connection:
-        return queries.changes(connection, after=asked.after, limit=asked.limit)
+        return queries.changes(connection, after=query.after, limit=query.limit)
 
 
-def _wait_for_changes(database: Database, asked: ChangesQuery) -> list[ChangeDetail]:
-    deadline = time.monotonic() + asked.wait
+def _wait_for_changes(database: Database, query: ChangesQuery) -> list[ChangeDetail]:
+    deadline = time.monotonic() + query.wait
     while (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(LOOK, left))
-        if items := _changes(database, asked):
+        time.sleep(min(FEED_POLL_SECONDS, left))
+        if items := _changes(database, query):
             return items
     return []

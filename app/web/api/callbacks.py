@@ -1,4 +1,4 @@
-"""The views of what came in."""
+"""The endpoints of raw callbacks."""
 
 from app.store import queries
 from app.store.db import Database
@@ -8,20 +8,20 @@ from app.web.api.parameters import LAST_ID, CallbackQuery
 
 
 def add_views(endpoints: Endpoints, database: Database) -> None:
-    """Add them."""
+    """Register the callback endpoints."""
 
     @endpoints.get("/api/callbacks", answer=Page[CallbackDetail], query=CallbackQuery)
-    def callbacks(asked: CallbackQuery) -> Page[CallbackDetail]:
-        """Callbacks as they came in, newest first, each with what was understood and which event it told."""
-        wanted = CallbackFilter(**asked.model_dump(exclude={"limit", "cursor"}))
+    def callbacks(query: CallbackQuery) -> Page[CallbackDetail]:
+        """List callbacks as received, newest first, each with its parsed fields and its event."""
+        filters = CallbackFilter(**query.model_dump(exclude={"limit", "cursor"}))
         with database.read() as connection:
-            return queries.callback_page(connection, wanted, limit=asked.limit, cursor=asked.cursor)
+            return queries.callback_page(connection, filters, limit=query.limit, cursor=query.cursor)
 
     @endpoints.get("/api/callbacks/<int:journal_id>", answer=CallbackDetail, errors=(404,))
     def callback(journal_id: int) -> CallbackDetail:
-        """What came in under this number: a callback, or a reading that is the cause of a change."""
+        """Return one journal row: a callback, or the snapshot or absence (a 404) that caused a change."""
         with database.read() as connection:
             found = queries.callback(connection, journal_id) if journal_id <= LAST_ID else None
         if found is None:
-            raise NoSuchThing(f"nothing came in under number {journal_id}")
+            raise NoSuchThing(f"no callback {journal_id}")
         return found

@@ -1,4 +1,4 @@
-"""How views become endpoints: what they take is checked, what they give is written as JSON, and both are documented."""
+"""Views as API endpoints: parameters are validated, answers are written as JSON, and both are documented."""
 
 import re
 from collections.abc import Callable
@@ -13,20 +13,20 @@ from pydantic import BaseModel
 from app.errors import ReceiverError
 from app.store.queries import BadCursor, Page
 from app.web.api.openapi import Document, Endpoint
-from app.web.api.parameters import no_parameters, read_body, read_parameters
-from app.web.api.schemas import shape_of
-from app.web.request_body import whole_body
+from app.web.api.parameters import parse_body, read_parameters, reject_parameters
+from app.web.api.schemas import adapter_of
+from app.web.request_body import request_body
 
 Item = TypeVar("Item")
 View = Callable[..., Any]
 
 
 class NoSuchThing(ReceiverError):
-    """There is no such thing here."""
+    """Not found."""
 
 
 class Endpoints:
-    """The endpoints of a blueprint that lives under `/api`, and their document."""
+    """The endpoints of a blueprint under `/api`, and their OpenAPI document."""
 
     def __init__(self, blueprint: Blueprint) -> None:
         self.document = Document()
@@ -41,23 +41,21 @@ class Endpoints:
         errors: tuple[int, ...] = (),
         bearer: bool = True,
     ) -> Callable[[View], View]:
-        """A view that answers GET; it is given `asked` where it takes a query. Without `bearer` it is for anyone."""
-        shape = shape_of(answer)
+        """Register a view for GET. It gets the parsed parameters as `query`. Without `bearer` it needs no token."""
+        adapter = adapter_of(answer)
 
-        def route(view: View) -> View:
-            self.document.describe(
-                Endpoint("GET", path, view, answer=answer, query=query, errors=errors, bearer=bearer)
-            )
+        def register(view: View) -> View:
+            self.document.add(Endpoint("GET", path, view, answer=answer, query=query, errors=errors, bearer=bearer))
 
             @wraps(view)
-            def show(**place: Any) -> ResponseReturnValue:
-                asked = {"asked": read_parameters(query, request.args)} if query else no_parameters(request.args)
-                return shown(json_of(shape.dump_json(view(**place, **asked))))
+            def respond(**path_parameters: Any) -> ResponseReturnValue:
+                parsed = {"query": read_parameters(query, request.args)} if query else reject_parameters(request.args)
+                return conditional(json_response(adapter.dump_json(view(**path_parameters, **parsed))))
 
-            self._blueprint.get(path.removeprefix("/api"))(show)
+            self._blueprint.get(path.removeprefix("/api"))(respond)
             return view
 
-        return route
+        return register
 
     def post(
         self,
@@ -68,33 +66,33 @@ class Endpoints:
         errors: tuple[int, ...] = (),
         status: int = HTTPStatus.OK,
     ) -> Callable[[View], View]:
-        """A view that answers POST; it is given `asked` where it takes a body, all of which may be left out."""
-        shape = shape_of(answer)
+        """Register a view for POST. It gets the parsed JSON as `body`; all members are optional."""
+        adapter = adapter_of(answer)
 
-        def route(view: View) -> View:
-            told = (*errors, HTTPStatus.REQUEST_ENTITY_TOO_LARGE) if body else errors
-            self.document.describe(Endpoint("POST", path, view, answer=answer, body=body, errors=told, status=status))
+        def register(view: View) -> View:
+            statuses = (*errors, HTTPStatus.REQUEST_ENTITY_TOO_LARGE) if body else errors
+            self.document.add(Endpoint("POST", path, view, answer=answer, body=body, errors=statuses, status=status))
 
             @wraps(view)
-            def do(**place: Any) -> ResponseReturnValue:
-                no_parameters(request.args)
-                asked = {"asked": read_body(body, whole_body())} if body else {}
-                return json_of(shape.dump_json(view(**place, **asked)), status)
+            def respond(**path_parameters: Any) -> ResponseReturnValue:
+                reject_parameters(request.args)
+                parsed = {"body": parse_body(body, request_body())} if body else {}
+                return json_response(adapter.dump_json(view(**path_parameters, **parsed)), status)
 
-            self._blueprint.post(path.removeprefix("/api"))(do)
+            self._blueprint.post(path.removeprefix("/api"))(respond)
             return view
 
-        return route
+        return register
 
 
 def page_of(items: list[Item], limit: int) -> Page[Item]:
-    """The first `limit` items; one more than that says that there is a next page."""
+    """Return a page of the first `limit` items. A further item means that there is a next page."""
     last: Any = items[limit - 1] if len(items) > limit else None
     return Page(items[:limit], str(last.id) if last else None)
 
 
 def id_in(cursor: str | None) -> int | None:
-    """The id that a cursor of a list by ids stands for. Raises `BadCursor`."""
+    """Return the id that a cursor of a list sorted by id contains. Raises `BadCursor`."""
     if cursor is None:
         return None
     if not re.fullmatch(r"[0-9]{1,18}", cursor):
@@ -102,8 +100,8 @@ def id_in(cursor: str | None) -> int | None:
     return int(cursor)
 
 
-def shown(response: Response) -> ResponseReturnValue:
-    """The answer to a GET: with an ETag, and empty (304) where whoever asks has it already."""
+def conditional(response: Response) -> ResponseReturnValue:
+    """Return the response with an ETag, or an empty 304 if the client has the current version."""
     response.headers["Cache-Control"] = "private, no-cache"
     response.add_etag()
     if request.if_none_match.contains_weak(response.get_etag()[0] or ""):
@@ -114,6 +112,6 @@ def shown(response: Response) -> ResponseReturnValue:
     return response
 
 
-def json_of(body: bytes, status: int = HTTPStatus.OK) -> Response:
-    """An answer in JSON."""
+def json_response(body: bytes, status: int = HTTPStatus.OK) -> Response:
+    """Return a JSON response."""
     return current_app.response_class(body + b"\n", status, mimetype="application/json")

@@ -1,9 +1,10 @@
-"""One example of each answer, for the API's document: the stories of one lease, told in values."""
+"""Examples for the OpenAPI document: one of each answer, all about the same package."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args, get_origin
 
+from app.errors import MoreThanExpected, NoOneSpan, StillRunning, TooMany, UnderWay
 from app.onespan.callbacks import Callback
 from app.onespan.values import Attention, Document, Package, Sender, Signer
 from app.store.packages import Cause
@@ -32,27 +33,27 @@ from app.store.queries.reconciles import Rate
 from app.web.api.answers import (
     Backlog,
     Dwell,
-    OneSpanSide,
+    FetchQueued,
+    OneSpanConnection,
     PackageCounts,
-    ReadWanted,
     ReasonCounts,
-    Reconciles,
-    Replayed,
+    ReconcileStatus,
+    ReplayCount,
     Vitals,
 )
 from app.web.api.parameters import ReconcileRequest, ReplayRequest
-from app.web.api.schemas import shape_of
+from app.web.api.schemas import adapter_of
 
 NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 TEN, NOON = NINE + timedelta(hours=1), NINE + timedelta(hours=3)
-SOON = timedelta(milliseconds=80)
-LEASE = "GY2f0mB1xT7pWkQd8uJcVh3sLr4="
+DELAY = timedelta(milliseconds=80)
+PACKAGE_ID = "GY2f0mB1xT7pWkQd8uJcVh3sLr4="
 BODY = (
     '{"name":"EMAIL_BOUNCE","sessionUser":"ben","packageId":"GY2f0mB1xT7pWkQd8uJcVh3sLr4=",'
     '"message":"BOUNCE","createdDate":"2026-03-02T10:00:00.000Z"}'
 )
 CLEO = Sender("cleo", "Cleo Sender", "cleo@example.com")
-DISPATCH = (7, "tell_the_sender", "parked", 1, TEN + SOON, TEN + SOON, "the mail server refuses the address")
+DISPATCH = (7, "notify_sender", "parked", 1, TEN + DELAY, TEN + DELAY, "the mail server refuses the address")
 RUN = RunDetail(
     id=2,
     kind="reconcile",
@@ -78,7 +79,7 @@ RATE = Rate("2026-03-02", 340, 4, 0.9884)
 
 ANSWERS: Mapping[type, Any] = {
     Package: Package(
-        id=LEASE,
+        id=PACKAGE_ID,
         name="Lease of Ada and Ben",
         type="PACKAGE",
         status="SENT",
@@ -99,44 +100,46 @@ ANSWERS: Mapping[type, Any] = {
         last_event_at=TEN,
         read_at=NINE + timedelta(seconds=5),
     ),
-    ChangeDetail: ChangeDetail(3, LEASE, "package", "status", "DRAFT", "SENT", NINE, NINE + SOON, Cause("callback", 1)),
+    ChangeDetail: ChangeDetail(
+        3, PACKAGE_ID, "package", "status", "DRAFT", "SENT", NINE, NINE + DELAY, Cause("callback", 1)
+    ),
     EventDetail: EventDetail(
         id=5,
         name="EMAIL_BOUNCE",
-        package_id=LEASE,
+        package_id=PACKAGE_ID,
         signer_id="ben",
         document_id=None,
         message="BOUNCE",
         happened_at=TEN,
-        first_received_at=TEN + SOON,
+        first_received_at=TEN + DELAY,
         source="callback",
         repeats=0,
         found_after=None,
         found_until=None,
         session_user="ben",
         extra={},
-        callbacks=[Telling(6, TEN + SOON, "first", BODY)],
+        callbacks=[Telling(6, TEN + DELAY, "first", BODY)],
         dispatches=[DispatchDetail(*DISPATCH)],
     ),
     CallbackDetail: CallbackDetail(
         id=6,
         kind="callback",
-        received_at=TEN + SOON,
+        received_at=TEN + DELAY,
         key="first",
-        package_id=LEASE,
+        package_id=PACKAGE_ID,
         event_id=5,
         event_name="EMAIL_BOUNCE",
         repeat=False,
-        digested_at=TEN + 2 * SOON,
+        digested_at=TEN + 2 * DELAY,
         unreadable=None,
         body=BODY,
-        understood=Callback("EMAIL_BOUNCE", LEASE, "ben", None, "BOUNCE", TEN, {}),
+        understood=Callback("EMAIL_BOUNCE", PACKAGE_ID, "ben", None, "BOUNCE", TEN, {}),
     ),
-    DispatchDetail: DispatchDetail(7, "tell_the_sender", "due", 0, NOON, None, None),
-    RunDispatch: RunDispatch(*DISPATCH, 5, "EMAIL_BOUNCE", LEASE, TEN),
-    HandlerDetail: HandlerDetail("tell_the_sender", ["EMAIL_BOUNCE"], 0, 0, 1, 500, NINE),
+    DispatchDetail: DispatchDetail(7, "notify_sender", "due", 0, NOON, None, None),
+    RunDispatch: RunDispatch(*DISPATCH, 5, "EMAIL_BOUNCE", PACKAGE_ID, TEN),
+    HandlerDetail: HandlerDetail("notify_sender", ["EMAIL_BOUNCE"], 0, 0, 1, 500, NINE),
     Needing: Needing(
-        package_id=LEASE,
+        package_id=PACKAGE_ID,
         package_name="Lease of Ada and Ben",
         status="SENT",
         sender=CLEO,
@@ -156,10 +159,10 @@ ANSWERS: Mapping[type, Any] = {
     ),
     Flow: Flow([Tick(NOON, 12), Tick(NOON + timedelta(minutes=1), 7)], [Tick(NOON, 19)]),
     ReasonCounts: ReasonCounts({"EMAIL_BOUNCE": 1, "DECLINED": 12, "PARKED_HANDLER": 1}, 500),
-    Replayed: Replayed(12, more=False),
-    ReadWanted: ReadWanted(LEASE, NOON, is_known=True),
+    ReplayCount: ReplayCount(12, more=False),
+    FetchQueued: FetchQueued(PACKAGE_ID, NOON, is_known=True),
     RunDetail: RUN,
-    MissedDetail: MissedDetail(438, "PACKAGE_ARCHIVE", LEASE, TEN, NOON, 7200.0, "down", None),
+    MissedDetail: MissedDetail(438, "PACKAGE_ARCHIVE", PACKAGE_ID, TEN, NOON, 7200.0, "down", None),
     Delivery: Delivery(
         1, 340, 4, 0.9884, [RATE], [Rate("PACKAGE_ARCHIVE", 8, 3, 0.7273)], {"down": 3, "no trace": 1}, None
     ),
@@ -169,10 +172,10 @@ ANSWERS: Mapping[type, Any] = {
         notes=["Callbacks waiting in the spool for the database: 1."],
         dwell=Dwell(500, 0.08, 0.21, 0.4),
         backlog=Backlog(undigested=2, oldest_undigested=0.1, spooled=1, due=3, running=1, parked=1),
-        reconciles=Reconciles(None, RUN, 6.0, NOON + timedelta(hours=6)),
+        reconciles=ReconcileStatus(None, RUN, 6.0, NOON + timedelta(hours=6)),
         missed={"down": 3, "no trace": 1},
         silence=None,
-        onespan=OneSpanSide(
+        onespan=OneSpanConnection(
             is_asked=True, why_not=None, reach=Reach(answers=True, error=None, answered_at=NOON, unreachable=OUTAGE)
         ),
         processes=[
@@ -190,32 +193,32 @@ ANSWERS: Mapping[type, Any] = {
 }
 BODIES: Mapping[type, Any] = {
     ReconcileRequest: ReconcileRequest(since=NINE),
-    ReplayRequest: ReplayRequest(handler="tell_the_sender", expect=12),
+    ReplayRequest: ReplayRequest(handler="notify_sender", expect=12),
 }
-# The codes of each status, each with a message.
+# The error codes of each status, each with an example of its message.
 CODES: Mapping[int, Mapping[str, str]] = {
-    400: {"bad_parameter": "stauts: is no parameter here"},
-    401: {"no_token": "Send one of API_TOKENS as `Authorization: Bearer <token>`."},
-    404: {"not_found": "There is no such thing here: no event 4711"},
+    400: {"bad_parameter": "stauts: unknown parameter"},
+    401: {"no_token": "Missing or invalid token. Send one of API_TOKENS as `Authorization: Bearer <token>`."},
+    404: {"not_found": "no event 4711"},
     409: {
-        "still_running": "The dispatch is running now; replay it when it has ended.",
-        "under_way": "A reconcile is under way; wait for its end.",
-        "no_onespan": "There is no OneSpan to ask: set ONESPAN_URL, and ONESPAN_API_KEY or ...",
-        "more_than_expected": "By now more runs are chosen than were expected: 15, not 12; count again",
-        "too_many": "So many runs are chosen that they would keep this request for too long: more than 10000; ...",
+        "still_running": str(StillRunning()),
+        "under_way": str(UnderWay()),
+        "no_onespan": str(NoOneSpan()),
+        "more_than_expected": str(MoreThanExpected("15, not 12; count again")),
+        "too_many": str(TooMany("more than 10000; narrow it with `since` and `until`, or use `flask replay`")),
     },
     413: {"request_entity_too_large": "The data value transmitted exceeds the capacity limit."},
-    500: {"our_fault": "Something went wrong here. It is logged; nothing was changed."},
+    500: {"our_fault": "Something went wrong. The error is logged. Nothing was changed."},
     503: {
-        "database_unavailable": "The database does not answer; try again.",
-        "database_behind": "The database is not at this version: run `flask db upgrade`.",
-        "busy": "Too many requests at once; try again.",
+        "database_unavailable": "The database does not respond. Try again.",
+        "database_behind": "The database schema is not up to date: run `flask db upgrade`.",
+        "busy": "Too many concurrent requests. Try again.",
     },
 }
 
 
 def example_of(kind: Any) -> Any:
-    """An example as JSON, of an answer or of a body; None where there is none."""
+    """Return the JSON example of an answer or a body type, or None."""
     if kind is PackagePage:
         return _json(kind, PackagePage([ANSWERS[Package]], None))
     if get_origin(kind) is Page:
@@ -227,4 +230,4 @@ def example_of(kind: Any) -> Any:
 
 
 def _json(kind: Any, value: Any) -> Any:
-    return shape_of(kind).dump_python(value, mode="json")
+    return adapter_of(kind).dump_python(value, mode="json")

@@ -1,16 +1,16 @@
-"""The view by which a person has one package read."""
+"""The endpoint that requests a fetch of one package."""
 
 from flask import g
 
 from app.web.actions import Acts
-from app.web.api.answers import ReadWanted
+from app.web.api.answers import FetchQueued
 from app.web.api.endpoints import Endpoints
 
 
 def add_views(endpoints: Endpoints, acts: Acts) -> None:
-    """Add it."""
+    """Register the fetch endpoint."""
 
-    @endpoints.post("/api/packages/<id:package_id>/read", answer=ReadWanted, status=202, errors=(404, 409))
-    def read(package_id: str) -> ReadWanted:
-        """Ask OneSpan for this package now; the answer does not wait for it. `read_at` of the package will be newer."""
+    @endpoints.post("/api/packages/<id:package_id>/read", answer=FetchQueued, status=202, errors=(404, 409))
+    def read(package_id: str) -> FetchQueued:
+        """Queue a fetch of this package from OneSpan and return at once. The fetch updates the package's `read_at`."""
         return acts.read(package_id, by=f"api:{g.token}")

@@ -1,4 +1,4 @@
-"""The views of how the service is: one document with all that a page about its health shows, and the flow."""
+"""The endpoints of the health report and of callback rates."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from app.checks import Check, said_of_run, said_of_silence
+from app.checks import Check, said_of_run, silence_note
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import Flow, Pulse, RunDetail
-from app.web.api.answers import Backlog, Dwell, OneSpanSide, Reconciles, Vitals
+from app.web.api.answers import Backlog, Dwell, OneSpanConnection, ReconcileStatus, Vitals
 from app.web.api.endpoints import Endpoints
 from app.web.metrics import quantile_of
-from app.web.ops import failing
+from app.web.ops import problems
 
-LATEST = 10  # runs that are looked at: the newest may be under way, others may have been given up
+RECENT_RUNS = 10  # enough to find the last run that is done: the newest may be running, others may have failed
 
 
 @dataclass(frozen=True, slots=True)
 class Bedside:
-    """What the view looks at beside the database."""
+    """What the health report reads besides the database."""
 
     checks: Sequence[Check]
     notes: Sequence[Check]
@@ -29,66 +29,66 @@ class Bedside:
     why_nothing_is_asked: Callable[[], str | None]
 
     def look(self) -> tuple[list[str], list[str]]:
-        """What makes us unready, and what is worth a look."""
-        return list(failing(self.checks)), list(failing(self.notes))
+        """Run the checks. Return the reasons why the service is not ready, and the notes."""
+        return list(problems(self.checks)), list(problems(self.notes))
 
 
-def add_views(endpoints: Endpoints, database: Database, *, at: Bedside, clock: Callable[[], datetime]) -> None:
-    """Add them."""
+def add_views(endpoints: Endpoints, database: Database, *, sources: Bedside, clock: Callable[[], datetime]) -> None:
+    """Register the health endpoints."""
 
     @endpoints.get("/api/flow", answer=Flow)
     def flow() -> Flow:
-        """How many callbacks came in each of the last 60 minutes, and in each of the last 48 hours."""
+        """Return the number of callbacks in each of the last 60 minutes and in each of the last 48 hours."""
         with database.read() as connection:
             return queries.flow(connection, now=clock())
 
     @endpoints.get("/api/health", answer=Vitals)
     def health() -> Vitals:
-        """How the service is: what waits, how long things take, what was asked of OneSpan, and who is there."""
-        looked = at.look()
+        """Return the health report: readiness, backlog, latency, reconcile runs, OneSpan, processes and outages."""
+        results = sources.look()
         with database.read() as connection:
-            return vitals(connection, at, looked, now=clock())
+            return vitals(connection, sources, results, now=clock())
 
 
-def vitals(connection: Connection, at: Bedside, looked: tuple[list[str], list[str]], *, now: datetime) -> Vitals:
-    """The same, for whoever shows it; `looked` is what its `look` has told."""
-    reasons, notes = looked
-    why_not = at.why_nothing_is_asked()
+def vitals(connection: Connection, sources: Bedside, results: tuple[list[str], list[str]], *, now: datetime) -> Vitals:
+    """Return the health report. `results` comes from `sources.look()`, called outside of the transaction."""
+    reasons, notes = results
+    why_not = sources.why_nothing_is_asked()
     pulse = queries.pulse(connection, now=now)
-    newest = queries.run_page(connection, limit=LATEST, before=None)
-    of_asking = (said_of_silence(pulse.silence), said_of_run(_first(newest)))
+    runs = queries.run_page(connection, limit=RECENT_RUNS, before=None)
+    reconcile_notes = (silence_note(pulse.silence), said_of_run(_first(runs)))
     return Vitals(
         is_ready=not reasons,
         reasons=reasons,
-        notes=[*filter(None, of_asking), *notes],
+        notes=[*filter(None, reconcile_notes), *notes],
         dwell=_dwell(pulse.dwell),
-        backlog=_backlog(pulse, at.spooled()),
-        reconciles=_reconciles(connection, newest, now=now, every=at.every, is_asked=why_not is None),
+        backlog=_backlog(pulse, sources.spooled()),
+        reconciles=_reconcile_status(connection, runs, now=now, every=sources.every, is_connected=why_not is None),
         missed=pulse.missed,
         silence=pulse.silence,
-        onespan=OneSpanSide(why_not is None, why_not, queries.reach(connection)),
+        onespan=OneSpanConnection(why_not is None, why_not, queries.reach(connection)),
         processes=queries.processes(connection, now=now),
         outages=queries.outages(connection),
     )
 
 
-def _dwell(rising: Sequence[float]) -> Dwell:
-    return Dwell(len(rising), *(quantile_of(rising, one) if rising else None for one in (0.5, 0.95, 0.99)))
+def _dwell(seconds: Sequence[float]) -> Dwell:
+    return Dwell(len(seconds), *(quantile_of(seconds, quantile) if seconds else None for quantile in (0.5, 0.95, 0.99)))
 
 
 def _backlog(pulse: Pulse, spooled: int) -> Backlog:
     states = pulse.dispatches
-    waits = (pulse.undigested, pulse.oldest_undigested, spooled)
-    return Backlog(*waits, states["due"], states["running"], states["parked"])
+    callbacks = (pulse.undigested, pulse.oldest_undigested, spooled)
+    return Backlog(*callbacks, states["due"], states["running"], states["parked"])
 
 
-def _reconciles(
-    connection: Connection, newest: Sequence[RunDetail], *, now: datetime, every: timedelta, is_asked: bool
-) -> Reconciles:
-    running = _first(one for one in newest if one.state == "running")
-    last = _first(one for one in newest if one.state == "done")
-    due_at = queries.next_due(connection, now=now, every=every) if is_asked else None
-    return Reconciles(running, last, every / timedelta(hours=1), due_at)
+def _reconcile_status(
+    connection: Connection, runs: Sequence[RunDetail], *, now: datetime, every: timedelta, is_connected: bool
+) -> ReconcileStatus:
+    running = _first(run for run in runs if run.state == "running")
+    last = _first(run for run in runs if run.state == "done")
+    due_at = queries.next_due(connection, now=now, every=every) if is_connected else None
+    return ReconcileStatus(running, last, every / timedelta(hours=1), due_at)
 
 
 def _first(runs: Iterable[RunDetail]) -> RunDetail | None:

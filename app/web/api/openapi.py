@@ -1,4 +1,4 @@
-"""The API's document, made from the code that answers: each view declares what it takes and what it gives."""
+"""The OpenAPI document, built from the declarations of the endpoints."""
 
 import re
 from collections.abc import Callable
@@ -9,47 +9,47 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.web.api.examples import CODES, example_of
-from app.web.api.schemas import shape_of
+from app.web.api.schemas import adapter_of, with_published_names
 
 TITLE = "OneSpan Sign receiver"
 VERSION = "1"
 REFERENCE = "#/components/schemas/{model}"
 ERRORS = {
-    400: "A parameter or the body is not right; the message names what.",
-    401: "No valid bearer token.",
-    404: "There is no such thing.",
-    409: "Not now; the message says why.",
+    400: "A parameter or the body is invalid. The message names it.",
+    401: "The bearer token is missing or invalid.",
+    404: "Not found.",
+    409: "Not possible in the current state. The message says why.",
     413: "The body is larger than 64 KiB.",
-    500: "Something went wrong here.",
-    503: "The database does not answer, or too many ask at once; try again after `Retry-After` seconds.",
+    500: "An unexpected error. It is logged.",
+    503: "The database does not respond, or there are too many concurrent requests. Retry after `Retry-After` seconds.",
 }
-ALWAYS = (400, 500, 503)
-OPEN = (500, 503)  # of what takes no parameters and no token
-IN_PATH = {
-    "package_id": "The package's id, percent-encoded: an id may have a slash in it.",
-    "event_id": "The event's id.",
-    "journal_id": "The number under which it came in: `id` of a callback, or of the cause of a change.",
-    "dispatch_id": "The dispatch's id.",
-    "run_id": "The reconcile's id.",
+BEARER_ERRORS = (400, 401, 500, 503)
+PUBLIC_ERRORS = (500, 503)  # public endpoints have no parameters and need no token
+PATH_PARAMETERS = {
+    "package_id": "Package id, percent-encoded: it may contain slashes.",
+    "event_id": "Event id.",
+    "journal_id": "Journal id: the `id` of a callback, or of the cause of a change.",
+    "dispatch_id": "Dispatch id.",
+    "run_id": "Id of the reconcile run.",
 }
 TAGS = {
-    "packages": "What is believed of OneSpan's packages (transactions).",
-    "attention": "What a sender must act on.",
-    "events": "What happened, each fact once.",
-    "callbacks": "What came in, as it came in.",
-    "changes": "The feed: every change, in order.",
-    "handlers": "The developers' functions.",
-    "dispatches": "Their runs.",
-    "reconciles": "Asking OneSpan what changed.",
-    "missed": "What callbacks never told.",
-    "health": "How the service is.",
-    "document": "This document.",
+    "packages": "The current state of OneSpan's packages (transactions).",
+    "attention": "Packages that need a person to act.",
+    "events": "What happened to packages: each event once, however often it was reported.",
+    "callbacks": "Raw callbacks, as received.",
+    "changes": "The change feed: every change of every package, in order.",
+    "handlers": "The functions that run for events.",
+    "dispatches": "Runs of handlers, one per event and handler.",
+    "reconciles": "Reconcile runs: synchronization with OneSpan.",
+    "missed": "Events that no callback reported in time.",
+    "health": "Health report and callback rates.",
+    "document": "The OpenAPI document and the API reference.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method and path, and the view that answers it: what it takes, what it answers, and with which errors."""
+    """One method and path with its view, parameters, answer and errors."""
 
     method: str
     path: str
@@ -63,13 +63,13 @@ class Endpoint:
     mimetype: str = "application/json"
 
     @property
-    def place(self) -> str:
-        """The path as OpenAPI writes it."""
+    def openapi_path(self) -> str:
+        """The path in OpenAPI's syntax."""
         return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", self.path)
 
     @property
     def tag(self) -> str:
-        """The noun it is about."""
+        """The tag: the noun in its path."""
         noun = self.path.split("/")[2]
         return {"counts": "packages", "flow": "health", "": "document", "openapi.json": "document"}.get(noun, noun)
 
@@ -80,41 +80,41 @@ class Endpoint:
 
     @property
     def all_errors(self) -> tuple[int, ...]:
-        """The statuses of its errors."""
-        return tuple(sorted({*self.errors, *((*ALWAYS, 401) if self.bearer else OPEN)}))
+        """The statuses of all errors."""
+        return tuple(sorted({*self.errors, *(BEARER_ERRORS if self.bearer else PUBLIC_ERRORS)}))
 
 
 @dataclass
 class Document:
-    """Collects the endpoints and writes the OpenAPI document."""
+    """Collects endpoints and builds the OpenAPI document."""
 
     endpoints: list[Endpoint] = field(default_factory=list)
 
-    def describe(self, endpoint: Endpoint) -> None:
-        """Note its place in the document."""
+    def add(self, endpoint: Endpoint) -> None:
+        """Add an endpoint."""
         self.endpoints.append(endpoint)
 
     def as_json(self) -> dict[str, Any]:
-        """OpenAPI 3.1."""
+        """Return the document as OpenAPI 3.1."""
         schemas: dict[str, Any] = {"Error": _ERROR}
         paths: dict[str, Any] = {}
         for endpoint in self.endpoints:
-            paths.setdefault(endpoint.place, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
+            paths.setdefault(endpoint.openapi_path, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
         return {
             "openapi": "3.1.0",
-            "info": {"title": TITLE, "version": VERSION, "description": _ABOUT},
+            "info": {"title": TITLE, "version": VERSION, "description": _DESCRIPTION},
             "tags": [{"name": name, "description": about} for name, about in TAGS.items()],
-            "paths": paths,
+            "paths": with_published_names(paths),
             "components": {
-                "schemas": dict(sorted(schemas.items())),
+                "schemas": dict(sorted(with_published_names(schemas).items())),
                 "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             },
         }
 
 
-_ABOUT = (
-    "What the receiver believes of OneSpan Sign packages, and why. Times are UTC, ISO 8601. Lists answer"
-    ' {"items", "next", "previous"}; pass next on as cursor to read further.'
+_DESCRIPTION = (
+    "The status of OneSpan Sign packages, with the events and changes behind it. Times are ISO 8601 in UTC."
+    ' Lists return {"items", "next", "previous"}: pass `next` as `cursor` to get the next page.'
     ' Errors are {"error": {"code", "message"}}.'
 )
 _ERROR = {
@@ -128,7 +128,9 @@ _ERROR = {
         }
     },
 }
-_ETAG = {"ETag": {"description": "Send it back as `If-None-Match`.", "schema": {"type": "string"}}}
+_ETAG = {
+    "ETag": {"description": "Version of the answer. Send it back in `If-None-Match`.", "schema": {"type": "string"}}
+}
 
 
 def _operation(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -144,15 +146,15 @@ def _operation(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
         },
     }
     if endpoint.body:
-        content = {"schema": _taken(endpoint.body, schemas), "example": example_of(endpoint.body)}
+        content = {"schema": _body_schema(endpoint.body, schemas), "example": example_of(endpoint.body)}
         operation["requestBody"] = {"required": False, "content": {"application/json": content}}
     if endpoint.method == "GET":
-        operation["responses"]["304"] = {"description": "Not modified since the answer with this ETag."}
+        operation["responses"]["304"] = {"description": "Not modified: the client has the current version."}
     return operation
 
 
 def _success(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
-    content = {"schema": _schema(endpoint.answer, schemas)}
+    content = {"schema": _answer_schema(endpoint.answer, schemas)}
     if (example := example_of(endpoint.answer)) is not None:
         content["example"] = example
     headers = {"headers": _ETAG} if endpoint.method == "GET" else {}
@@ -173,7 +175,7 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "description": IN_PATH[name],
+            "description": PATH_PARAMETERS[name],
             "schema": {"type": "integer", "minimum": 0} if kind == "int:" else {"type": "string", "minLength": 1},
         }
         for kind, name in re.findall(r"<(\w+:)?(\w+)>", path)
@@ -192,13 +194,13 @@ def _query_parameters(query: type[BaseModel] | None, schemas: dict[str, Any]) ->
     ]
 
 
-def _taken(body: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
+def _body_schema(body: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
     schema = body.model_json_schema(ref_template=REFERENCE)
     schemas.update(schema.pop("$defs", {}))
     return schema
 
 
-def _schema(answer: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    schema = shape_of(answer).json_schema(ref_template=REFERENCE, mode="serialization")
+def _answer_schema(answer: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    schema = adapter_of(answer).json_schema(ref_template=REFERENCE, mode="serialization")
     schemas.update(schema.pop("$defs", {}))
     return schema

@@ -1,4 +1,4 @@
-"""What the JSON API's requests may ask for, and how it is checked: a bad parameter is named."""
+"""The parameters of API requests and their validation. An error names the invalid parameter."""
 
 import re
 from datetime import UTC, datetime
@@ -20,54 +20,55 @@ from app.errors import ReceiverError
 from app.onespan.catalogue import wire_name
 from app.store import queries
 
-LIMIT = 200  # items on a page at most
+MAX_PAGE_ITEMS = 200
 LAST_ID = 2**63 - 1
-ATTENTION = ("any", "none", *queries.REASONS)
+PACKAGE_SORTS = tuple(f"{sign}{key}" for key in queries.SORTS for sign in ("", "-"))
+ATTENTION_FILTERS = ("any", "none", *queries.REASONS)
 
 
-Given = TypeVar("Given", bound=BaseModel)
-Body = TypeVar("Body", bound=BaseModel)
-Reason = Literal[ATTENTION]  # type: ignore[valid-type]
+QueryModel = TypeVar("QueryModel", bound=BaseModel)
+BodyModel = TypeVar("BodyModel", bound=BaseModel)
+Reason = Literal[ATTENTION_FILTERS]  # type: ignore[valid-type]
 
 
 class BadParameter(ReceiverError):
-    """A parameter is not right."""
+    """A parameter is invalid."""
 
 
 def _no_nul(text: str) -> str:
     if "\0" in text:
-        raise ValueError("must not have NUL characters")
+        raise ValueError("must not contain NUL characters")
     return text
 
 
-def _as_utc(moment: object) -> object:
-    """A time without a zone is UTC; a plus that a URL turned into a blank is a plus again."""
-    if moment is None:
+def _parse_time(value: object) -> object:
+    """Parse an ISO 8601 time. UTC is the default zone. A plus sign that a URL decoded to a blank is restored."""
+    if value is None:
         return None
-    text = re.sub(r" (\d\d:?\d\d)$", r"+\1", str(moment).strip())
+    text = re.sub(r" (\d\d:?\d\d)$", r"+\1", str(value).strip())
     try:
-        read = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError("must be a time such as 2026-01-31T12:00:00Z") from None
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _in_range(moment: datetime) -> datetime:
+def _to_utc(time: datetime) -> datetime:
     try:
-        return moment.astimezone(UTC)
+        return time.astimezone(UTC)
     except OverflowError:
-        raise ValueError("is outside of the calendar") from None
+        raise ValueError("is out of range") from None
 
 
 Word = Annotated[str, Field(max_length=256), AfterValidator(_no_nul)]
 Cursor = Annotated[str, Field(max_length=4000)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_as_utc), AfterValidator(_in_range)]
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_parse_time), AfterValidator(_to_utc)]
 EventName = Annotated[Word, AfterValidator(wire_name)]
 State = Literal["due", "running", "done", "parked", "discarded"]
 
 
 class Parameters(BaseModel):
-    """What an address asks for. Unknown parameters are refused: a misspelt filter must not show everything."""
+    """Query parameters. Unknown parameters are refused: a misspelled filter must not return everything."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -75,82 +76,105 @@ class Parameters(BaseModel):
 class Query(Parameters):
     """Parameters of a list."""
 
-    limit: int = Field(50, ge=1, le=LIMIT, description="How many items at most, 1 to 200.")
+    limit: int = Field(50, ge=1, le=MAX_PAGE_ITEMS, description="Maximum number of items, 1 to 200.")
 
 
 class CursorQuery(Query):
-    """Parameters of a list that is read by cursor."""
+    """Parameters of a list with cursors."""
 
-    cursor: Cursor | None = Field(None, description="`next` of the page before, or `previous` of the one after.")
+    cursor: Cursor | None = Field(
+        None, description="`next` of the preceding page, or `previous` of the following page."
+    )
 
 
 class PackageQuery(CursorQuery):
     """Parameters of the list of packages."""
 
-    status: list[Word] = Field([], max_length=50, description="Only these statuses; may be repeated.")
-    trashed: bool | None = Field(None, description="Only those in the trash, or only those that are not.")
-    deleted: bool | None = Field(None, description="Only those deleted in OneSpan, or only those that are not.")
-    type: Word | None = Field(None, description="PACKAGE, TEMPLATE or LAYOUT.")
+    status: list[Word] = Field([], max_length=50, description="Only packages with this status. Repeat it for several.")
+    trashed: bool | None = Field(
+        None, description="`true`: only packages in the trash. `false`: only packages outside the trash."
+    )
+    deleted: bool | None = Field(
+        None, description="`true`: only packages deleted in OneSpan. `false`: only packages that are not."
+    )
+    type: Word | None = Field(None, description="Only this type: `PACKAGE`, `TEMPLATE` or `LAYOUT`.")
     q: Word | None = Field(
         None,
-        description="Words in the name, the id, the sender or a signer: each anywhere, in any order, in any case, with "
-        "or without accents.",
+        description="Search words. Each must occur in the package's name or id, its sender or a signer. "
+        "Order, case and accents do not matter.",
     )
-    signer: Word | None = Field(None, description="A signer's id, or their e-mail address.")
-    attention: Reason | None = Field(None, description="Only with this open reason to act, with `any`, or with `none`.")
-    updated_since: Moment | None = Field(
-        None, description="Only those whose newest fact in OneSpan is this new. To follow changes read /api/changes."
+    signer: Word | None = Field(
+        None, description="Only packages with this signer: the id or the complete email address."
     )
-    updated_until: Moment | None = Field(None, description="Only those whose newest fact is this old.")
-    created_since: Moment | None = Field(None, description="Only those created then or later.")
-    created_until: Moment | None = Field(None, description="Only those created then or before.")
-    sort: Literal[tuple(f"{sign}{key}" for key in queries.SORTS for sign in ("", "-"))] = Field(  # type: ignore[valid-type]
-        "-updated_at", description="Order; a minus for descending."
+    attention: Reason | None = Field(
+        None, description="Only packages with this attention reason, with `any` reason, or with `none`."
+    )
+    updated_since: Timestamp | None = Field(
+        None,
+        description="Only packages updated in OneSpan at this time or later. To follow changes, use `/api/changes`.",
+    )
+    updated_until: Timestamp | None = Field(
+        None, description="Only packages updated in OneSpan at this time or earlier."
+    )
+    created_since: Timestamp | None = Field(None, description="Only packages created at this time or later.")
+    created_until: Timestamp | None = Field(None, description="Only packages created at this time or earlier.")
+    sort: Literal[PACKAGE_SORTS] = Field(  # type: ignore[valid-type]
+        "-updated_at", description="Sort key. A leading minus sorts in descending order. Packages without it come last."
     )
 
 
 class EventQuery(CursorQuery):
     """Parameters of the list of events, newest first."""
 
-    package: Word | None = Field(None, description="Of this package.")
-    name: EventName | None = Field(None, description="Of this name.")
-    source: Literal["callback", "reconcile"] | None = Field(None, description="How we know.")
-    state: State | None = Field(None, description="With a dispatch in this state.")
+    package: Word | None = Field(None, description="Only events of this package.")
+    name: EventName | None = Field(None, description="Only events with this name.")
+    source: Literal["callback", "reconcile"] | None = Field(
+        None, description="Only events that a `callback` reported first, or only events that `reconcile` found first."
+    )
+    state: State | None = Field(None, description="Only events with a dispatch in this state.")
 
 
 class CallbackQuery(CursorQuery):
     """Parameters of the list of callbacks, newest first."""
 
-    package: Word | None = Field(None, description="About this package.")
+    package: Word | None = Field(None, description="Only callbacks for this package.")
     state: Literal["waiting", "digested", "unreadable", "unknown"] | None = Field(
         None,
-        description="Waiting to be digested, digested, unreadable, or the first to tell a fact of an unknown name.",
+        description="Only callbacks in this state: `waiting` to be digested, `digested`, `unreadable`, or `unknown` "
+        "(the first callback of each event whose name is not in the catalogue).",
     )
-    key: Word | None = Field(None, description="Came with the callback key of this label.")
+    key: Word | None = Field(None, description="Only callbacks with the callback key of this label.")
 
 
 class DispatchQuery(CursorQuery):
-    """Parameters of the list of handlers' runs, those for the newest events first."""
+    """Parameters of the list of dispatches, those for the newest events first."""
 
-    handler: Word | None = Field(None, description="Of this handler.")
-    state: State | None = Field(None, description="In this state.")
-    name: EventName | None = Field(None, description="For events of this name.")
-    package: Word | None = Field(None, description="For events of this package.")
+    handler: Word | None = Field(None, description="Only dispatches of this handler.")
+    state: State | None = Field(None, description="Only dispatches in this state.")
+    name: EventName | None = Field(None, description="Only dispatches for events with this name.")
+    package: Word | None = Field(None, description="Only dispatches for events of this package.")
 
 
 class AttentionQuery(CursorQuery):
-    """Parameters of the list of what needs a hand, newest first."""
+    """Parameters of the attention list, newest first."""
 
-    reason: Literal[queries.REASONS] | None = Field(None, description="Only for this reason.")  # type: ignore[valid-type]
+    reason: Literal[queries.REASONS] | None = Field(  # type: ignore[valid-type]
+        None, description="Only items with this reason."
+    )
 
 
 class MissedQuery(CursorQuery):
-    """Parameters of the list of missed facts, newest first."""
+    """Parameters of the list of missed events, newest first."""
 
-    package: Word | None = Field(None, description="Of this package.")
-    name: EventName | None = Field(None, description="Of this name.")
-    cause: Literal["down", "refused", "never told", "no trace"] | None = Field(None, description="Likely cause.")
-    told: bool | None = Field(None, description="Only those that a callback told in the end, or only the others.")
+    package: Word | None = Field(None, description="Only events of this package.")
+    name: EventName | None = Field(None, description="Only events with this name.")
+    cause: Literal["down", "refused", "never reported", "no trace"] | None = Field(
+        None, description="Only events with this likely cause."
+    )
+    reported: bool | None = Field(
+        None,
+        description="`true`: only events whose callback came late. `false`: only events without a callback so far.",
+    )
 
 
 class DeliveryQuery(BaseModel):
@@ -158,82 +182,81 @@ class DeliveryQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    days: int = Field(30, ge=1, le=366, description="Of so many days, today included (UTC).")
+    days: int = Field(30, ge=1, le=366, description="Number of days, including today (UTC), 1 to 366.")
 
 
 class ReconcileRequest(BaseModel):
-    """What a run is to do: without anything, what is due."""
+    """Options of a reconcile run. Without any, the run does what the next scheduled run would do."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    since: Moment | None = Field(None, description="Go back to this time rather than to the last run.")
-    backfill: bool = Field(default=False, description="Walk through the whole account.")
-    fire: bool = Field(default=False, description="Tell handlers all there ever was to tell, and nobody told.")
+    since: Timestamp | None = Field(None, description="Start of the window. Default: the last run.")
+    backfill: bool = Field(default=False, description="Read all packages of the account.")
+    fire: bool = Field(default=False, description="Run handlers for every event found, however old.")
 
     @model_validator(mode="after")
-    def _goes_back_to_one_time(self) -> Self:
+    def _check_window(self) -> Self:
         if self.since is not None and self.backfill:
-            raise ValueError("since and backfill exclude each other: the backfill goes back to the beginning")
+            raise ValueError("since and backfill exclude each other: a backfill has no start time")
         return self
 
 
 class ReplayRequest(BaseModel):
-    """Which runs are to be made due again; everything given must fit."""
+    """A filter for the dispatches to run again. A dispatch must match every given member."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    handler: Word | None = Field(None, description="Of this handler.")
-    state: Literal["due", "done", "parked", "discarded"] = Field("parked", description="In this state.")
-    name: EventName | None = Field(None, description="For events of this name.")
-    package: Word | None = Field(None, description="For events of this package.")
-    since: Moment | None = Field(None, description="For events that happened at this time or later.")
-    until: Moment | None = Field(None, description="For events that happened before this time.")
-    dry_run: bool = Field(default=False, description="Only count.")
+    handler: Word | None = Field(None, description="Dispatches of this handler.")
+    state: Literal["due", "done", "parked", "discarded"] = Field("parked", description="Dispatches in this state.")
+    name: EventName | None = Field(None, description="Dispatches for events with this name.")
+    package: Word | None = Field(None, description="Dispatches for events of this package.")
+    since: Timestamp | None = Field(None, description="Dispatches for events that happened at this time or later.")
+    until: Timestamp | None = Field(None, description="Dispatches for events that happened before this time.")
+    dry_run: bool = Field(default=False, description="Only count the matching dispatches.")
     expect: int | None = Field(
-        None, ge=0, description="How many were counted: where there are more by now, none is made due (409)."
+        None, ge=0, description="The number you expect. If more match, the answer is 409 and none is run again."
     )
 
 
 class ChangesQuery(Query):
-    """Parameters of the feed of changes."""
+    """Parameters of the change feed."""
 
     after: Annotated[int, Field(ge=0, le=LAST_ID)] | Literal["last"] = Field(
-        0, description="Id of the last change that is known already; `last` to begin with those still to come."
+        0,
+        description="Id of the last change you have. `last` returns no items, and the end of the feed as `next`.",
     )
-    wait: float = Field(0, ge=0, le=25, description="Seconds to hold the request until there is a change.")
+    wait: float = Field(0, ge=0, le=25, description="Maximum seconds to wait for a change, 0 to 25.")
 
 
-def read_body(shape: type[Body], body: bytes) -> Body:
-    """The JSON of a request, all of which may be left out. Raises `BadParameter`."""
+def parse_body(model: type[BodyModel], body: bytes) -> BodyModel:
+    """Parse the JSON body of a request. An empty body means all defaults. Raises `BadParameter`."""
     try:
-        return shape.model_validate_json(body) if body.strip() else shape()
+        return model.model_validate_json(body) if body.strip() else model()
     except ValidationError as error:
-        raise BadParameter("; ".join(map(_explain, error.errors(include_input=False)))) from None
+        raise BadParameter("; ".join(map(_message, error.errors(include_input=False)))) from None
 
 
-def read_parameters(query: type[Given], given: MultiDict[str, str]) -> Given:
-    """The query parameters of a request. Raises `BadParameter`, which names the one that is not right."""
-    lists = {name for name, field in query.model_fields.items() if get_origin(field.annotation) is list}
-    values: dict[str, object] = {}
-    for name, told in given.lists():
-        if name not in lists and len(told) > 1:
-            raise BadParameter(f"{name}: is given more than once")
-        values[name] = told if name in lists else told[0]
+def read_parameters(query: type[QueryModel], given: MultiDict[str, str]) -> QueryModel:
+    """Parse the query parameters of a request. Raises `BadParameter`, which names the invalid parameter."""
+    list_names = {name for name, field in query.model_fields.items() if get_origin(field.annotation) is list}
+    parsed: dict[str, object] = {}
+    for name, values in given.lists():
+        if name not in list_names and len(values) > 1:
+            raise BadParameter(f"{name}: given more than once")
+        parsed[name] = values if name in list_names else values[0]
     try:
-        return query.model_validate(values)
+        return query.model_validate(parsed)
     except ValidationError as error:
-        raise BadParameter("; ".join(map(_explain, error.errors(include_input=False)))) from None
+        raise BadParameter("; ".join(map(_message, error.errors(include_input=False)))) from None
 
 
-def _explain(problem: Any) -> str:
-    if not problem["loc"]:
-        return f"the body: {problem['msg'].removeprefix('Value error, ')}"
-    what = "is no parameter here" if problem["type"] == "extra_forbidden" else problem["msg"]
-    return f"{problem['loc'][0]}: {what.removeprefix('Value error, ')}"
+def _message(problem: Any) -> str:
+    what = "unknown parameter" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+    return f"{problem['loc'][0] if problem['loc'] else 'body'}: {what}"
 
 
-def no_parameters(given: MultiDict[str, str]) -> dict[str, Any]:
-    """Nothing. Raises `BadParameter` when there is one all the same."""
+def reject_parameters(given: MultiDict[str, str]) -> dict[str, Any]:
+    """Return no parameters. Raises `BadParameter` if the request has any."""
     for name in given:
-        raise BadParameter(f"{name}: is no parameter here")
+        raise BadParameter(f"{name}: unknown parameter")
     return {}

@@ -1,4 +1,4 @@
-"""The views of what is asked of OneSpan, and of what callbacks missed."""
+"""The endpoints of reconcile runs and of missed callbacks."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -20,18 +20,18 @@ def add_views(
     *,
     clock: Callable[[], datetime],
 ) -> None:
-    """Add them."""
+    """Register the endpoints of reconcile runs and missed callbacks."""
 
     @endpoints.get("/api/reconciles", answer=Page[RunDetail], query=CursorQuery)
-    def reconciles(asked: CursorQuery) -> Page[RunDetail]:
-        """Runs of the reconciler, newest first."""
+    def reconciles(query: CursorQuery) -> Page[RunDetail]:
+        """List reconcile runs, newest first."""
         with database.read() as connection:
-            items = queries.run_page(connection, limit=asked.limit + 1, before=id_in(asked.cursor))
-        return page_of(items, asked.limit)
+            items = queries.run_page(connection, limit=query.limit + 1, before=id_in(query.cursor))
+        return page_of(items, query.limit)
 
     @endpoints.get("/api/reconciles/<int:run_id>", answer=RunDetail, errors=(404,))
     def reconcile(run_id: int) -> RunDetail:
-        """One run."""
+        """Return one reconcile run."""
         with database.read() as connection:
             found = queries.run(connection, run_id) if run_id <= LAST_ID else None
         if found is None:
@@ -39,20 +39,23 @@ def add_views(
         return found
 
     @endpoints.post("/api/reconciles", answer=RunDetail, body=ReconcileRequest, errors=(409,))
-    def start(asked: ReconcileRequest) -> RunDetail:
-        """Ask OneSpan now. Where a run is under way it is answered; one that is to do more than that is refused."""
-        return acts.reconcile(asked, by=f"api:{g.token}")
+    def start(body: ReconcileRequest) -> RunDetail:
+        """Start a reconcile run. If one is in progress, it continues without delay and is returned.
+
+        A body with a window or an option is refused (409) while another run is in progress.
+        """
+        return acts.reconcile(body, by=f"api:{g.token}")
 
     @endpoints.get("/api/missed", answer=Page[MissedDetail], query=MissedQuery)
-    def missed(asked: MissedQuery) -> Page[MissedDetail]:
-        """Facts that reading found and no callback told in time, newest first."""
-        wanted = MissedFilter(**asked.model_dump(exclude={"limit", "cursor"}))
+    def missed(query: MissedQuery) -> Page[MissedDetail]:
+        """List events that reconcile found and no callback reported within `MISSED_GRACE_MINUTES`, newest first."""
+        filters = MissedFilter(**query.model_dump(exclude={"limit", "cursor"}))
         with database.read() as connection:
-            return queries.missed_page(connection, wanted, limit=asked.limit, before=id_in(asked.cursor))
+            return queries.missed_page(connection, filters, limit=query.limit, before=id_in(query.cursor))
 
     @endpoints.get("/api/missed/rate", answer=Delivery, query=DeliveryQuery)
-    def rate(asked: DeliveryQuery) -> Delivery:
-        """How many facts callbacks told, and how many they missed: in all, by day and by name."""
+    def rate(query: DeliveryQuery) -> Delivery:
+        """Return how many events callbacks reported and missed in the last days: in total, by day and by event name."""
         with database.read() as connection:
             silence = queries.silence(connection)
-            return queries.delivery(connection, now=clock(), days=asked.days, silence=silence)
+            return queries.delivery(connection, now=clock(), days=query.days, silence=silence)

@@ -1,4 +1,4 @@
-"""The views of the API's own document: for machines, and as a page for people."""
+"""The API reference: the OpenAPI document, and a page made from it."""
 
 import json
 from collections.abc import Iterator
@@ -8,57 +8,58 @@ from typing import Any
 from flask import Blueprint, make_response, render_template
 from flask.typing import ResponseReturnValue
 
-from app.web.api.endpoints import Endpoints, shown
+from app.web.api.endpoints import Endpoints, conditional
 from app.web.api.openapi import Endpoint
 
 Schema = dict[str, Any]
 
 
 def add_views(endpoints: Endpoints, blueprint: Blueprint) -> None:
-    """Add them; they show all that was added before, and themselves."""
+    """Register the reference endpoints. They show every endpoint of this app, so they are registered last."""
     document = endpoints.document
 
     @cache
-    def written() -> Schema:
-        """The document, written once: nothing is added to it after the start."""
+    def document_json() -> Schema:
+        """Build the document once: no endpoint is added after the start."""
         return document.as_json()
 
     @endpoints.get("/api/openapi.json", answer=dict[str, Any], bearer=False)
     def openapi() -> dict[str, Any]:
-        """This API's description, as OpenAPI 3.1."""
-        return written()
+        """Return this API's OpenAPI 3.1 document."""
+        return document_json()
 
     @blueprint.get("/")
     def reference() -> ResponseReturnValue:
-        """The same as a page to read."""
-        said = {"written": _written, "names": names, "choices": choices, "spoken": spoken}
-        return shown(make_response(render_template("reference.html", document=written(), **said)))
+        """Return the API reference as an HTML page."""
+        helpers = {"as_text": _as_text, "schema_names": schema_names, "enums": enums, "type_label": type_label}
+        page = render_template("reference.html", document=document_json(), **helpers)
+        return conditional(make_response(page))
 
-    document.describe(Endpoint("GET", "/api/", reference, answer=str, bearer=False, mimetype="text/html"))
-
-
-def names(schema: Schema) -> list[str]:
-    """The shapes that a schema refers to."""
-    return [inner["$ref"].rpartition("/")[2] for inner in _within(schema) if "$ref" in inner]
+    document.add(Endpoint("GET", "/api/", reference, answer=str, bearer=False, mimetype="text/html"))
 
 
-def choices(schema: Schema) -> list[list[str]]:
-    """The values to choose from, where there are some."""
-    return [inner["enum"] for inner in _within(schema) if "enum" in inner]
+def schema_names(schema: Schema) -> list[str]:
+    """Return the names of the schemas that a schema refers to."""
+    return [inner["$ref"].rpartition("/")[2] for inner in _parts(schema) if "$ref" in inner]
 
 
-def spoken(schema: Schema) -> str:
-    """What kind of value it is, in a word or two."""
-    kinds = [inner.get("format") or inner.get("type") for inner in _within(schema)]
-    return ", ".join(dict.fromkeys(kind for kind in kinds if kind))
+def enums(schema: Schema) -> list[list[str]]:
+    """Return the enumerations within a schema."""
+    return [inner["enum"] for inner in _parts(schema) if "enum" in inner]
 
 
-def _within(schema: Schema) -> Iterator[Schema]:
-    """A schema, what it may be any of, and what it is a list of; no further."""
+def type_label(schema: Schema) -> str:
+    """Return a short label of a schema's types, such as `date-time, null`."""
+    labels = [inner.get("format") or inner.get("type") for inner in _parts(schema)]
+    return ", ".join(dict.fromkeys(label for label in labels if label))
+
+
+def _parts(schema: Schema) -> Iterator[Schema]:
+    """Yield a schema, its alternatives and its item schemas, recursively; but no properties."""
     yield schema
     for inner in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):
-        yield from _within(inner)
+        yield from _parts(inner)
 
 
-def _written(value: object) -> str:
+def _as_text(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)

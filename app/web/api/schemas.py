@@ -1,12 +1,36 @@
-"""How answers are written as JSON and described: learnt once a process, since it takes a while."""
+"""How response types become JSON and JSON Schema."""
 
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
 
+# The published component names of classes with another name in the code: generated clients use the published ones.
+PUBLISHED_NAMES = {
+    "FetchQueued": "ReadWanted",
+    "HealthReport": "Vitals",
+    "OneSpanConnection": "OneSpanSide",
+    "ReconcileStatus": "Reconciles",
+    "ReplayCount": "Replayed",
+}
+
 
 @cache
-def shape_of(answer: Any) -> TypeAdapter[Any]:
-    """What pydantic knows of this type."""
+def adapter_of(answer: Any) -> TypeAdapter[Any]:
+    """Return pydantic's adapter for a type. It is slow to build, so each process builds it once."""
     return TypeAdapter(answer)
+
+
+def with_published_names(node: Any) -> Any:
+    """Return a JSON Schema, or a document of them, with the published names as titles, keys and references."""
+    if isinstance(node, list):
+        return [with_published_names(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    renamed = {PUBLISHED_NAMES.get(key, key): with_published_names(value) for key, value in node.items()}
+    if isinstance(reference := node.get("$ref"), str):
+        place, slash, name = reference.rpartition("/")
+        renamed["$ref"] = f"{place}{slash}{PUBLISHED_NAMES.get(name, name)}"
+    if node.get("type") == "object" and isinstance(title := node.get("title"), str):
+        renamed["title"] = PUBLISHED_NAMES.get(title, title)
+    return renamed

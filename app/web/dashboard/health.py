@@ -75,7 +75,8 @@ def _drawn(flow: Flow, delivery: Delivery) -> dict[str, Any]:
     minutes = [Bar([one.callbacks], f"{one.at:%H:%M} UTC: {one.callbacks:,}") for one in flow.minutes]
     hours = [Bar([one.callbacks], f"{one.at:%d %b, %H:00} UTC: {one.callbacks:,}") for one in flow.hours]
     days = [
-        Bar([one.told, one.missed], f"{one.of}: {one.told:,} told, {one.missed:,} missed") for one in delivery.by_day
+        Bar([one.reported, one.missed], f"{one.of}: {one.reported:,} told, {one.missed:,} missed")
+        for one in delivery.by_day
     ]
     return {
         "delivery": delivery,

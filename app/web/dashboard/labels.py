@@ -130,7 +130,7 @@ EVENTS: Mapping[str, str] = {
 CAUSES: Mapping[str, str] = {
     "down": "this service was down",
     "refused": "this service refused callbacks",
-    "never told": "no callback of this event ever came: is it switched on in OneSpan?",
+    "never reported": "no callback of this event ever came: is it switched on in OneSpan?",
     "no trace": "no trace of a callback here",
 }
 
