@@ -180,21 +180,7 @@ def _facts(dice: Random, number: int, package: str, created: datetime, *, who: s
             yield "missed", row, ("missed_counts", (day, name, cause))
         body = f'{{"name": "{name}", "packageId": "{package}", "sessionUser": "{who}", "documentId": null}}'
         told = body if is_copied else body.encode()
-        journal = (
-            event,
-            "callback",
-            received,
-            None,
-            None,
-            "first",
-            package,
-            told,
-            None,
-            None,
-            "digested",
-            None,
-            received,
-        )
+        journal = (event, "callback", received, None, None, "first", package, told, None, None)
         is_lately = received >= NOW - counters.MINUTES_KEPT
         yield (
             "journal",

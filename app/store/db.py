@@ -1,6 +1,6 @@
-"""The database: one engine, two kinds of transaction, and the pen.
+"""The database: one engine, read and write transactions, and the write lock.
 
-SQLite and PostgreSQL are told at every connection what law 1 needs: a commit that returned is on the disk.
+Every new connection gets the settings that law 1 needs: a commit that has returned is on disk.
 """
 
 import fcntl
@@ -31,7 +31,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, TimeoutError  # noqa: A004  (a database error to all)
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -39,32 +40,32 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from app.errors import QueryTimeout
 
-BUSY_SECONDS = 10  # how long a writer waits for another before it gives up
-PROGRESS_STEPS = 10_000  # of SQLite's machine between two looks at the clock: well below a millisecond
-NUDGE = 0.001  # seconds between two tries to pass the turnstile that another process holds
-STALLED = "another writer of the SQLite file does not come to an end"
-PEN = 0x6F6E6573  # the advisory lock that whoever changes the picture holds
+BUSY_SECONDS = 10  # how long a writer waits for another writer before it gives up
+PROGRESS_STEPS = 10_000  # SQLite instructions between two checks of the time limit: well below a millisecond
+LOCK_POLL_SECONDS = 0.001  # between two attempts to take the file lock that another process holds
+LOCK_TIMEOUT = "timed out waiting for another writer of the SQLite file"
+WRITE_LOCK_KEY = 0x6F6E6573  # of PostgreSQL's advisory lock for changes to the status store
 
-_TAKE_PEN = text("SELECT pg_advisory_xact_lock(:pen)")
+_TAKE_WRITE_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
 POSTGRESQL_SETTINGS = (
     # Never weaker than "on": an acknowledged callback must survive a power cut.
     """SELECT set_config('synchronous_commit', 'on', false)
        WHERE current_setting('synchronous_commit') IN ('off', 'local')""",
     "SET timezone = 'UTC'",
-    # A process that stalls inside a transaction must not hold the pen for ever.
+    # A process that stalls inside a transaction must not hold the write lock for ever.
     "SET idle_in_transaction_session_timeout = '60s'",
     f"SET lock_timeout = '{BUSY_SECONDS}s'",
-    # A plan that is kept knows no parameters: one from when a table was small reads all of it long after.
+    # A cached plan ignores parameter values: one made while a table was small would scan it when it is large.
     "SET plan_cache_mode = 'force_custom_plan'",
-    # To compile a query, or to start processes for it, takes longer than most queries, and cores are for callbacks.
+    # JIT compilation and parallel workers take longer than most queries here, and callbacks need the cores.
     "SET jit = off",
     "SET max_parallel_workers_per_gather = 0",
-    # Most pages are in memory or on an SSD; there it is the looks into indexes that take time.
+    # Most pages are in memory or on an SSD, where random reads are cheap and index lookups cost CPU time.
     "SET random_page_cost = 1.1",
     "SET cpu_operator_cost = 0.005",
 )
-# A server that is gone without a word is noticed within seconds.
+# Detect within seconds a server that vanished without closing its connections.
 POSTGRESQL_CONNECTION = {
     "client_encoding": "utf8",
     "connect_timeout": 3,
@@ -78,8 +79,8 @@ SQLITE_SETTINGS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -16000",  # kilobytes for each connection; 2,000, as it comes, hold hardly an index
-    "PRAGMA analysis_limit = 400",  # rows of each index that `ANALYZE` looks at: milliseconds, however many there are
+    "PRAGMA cache_size = -16000",  # kilobytes per connection; the default of 2,000 hardly holds one index
+    "PRAGMA analysis_limit = 400",  # rows that `ANALYZE` samples from each index: milliseconds for any table size
 )
 
 
@@ -90,36 +91,37 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Store UTC; SQLite keeps no zone, so it gets none. A naive time is a mistake."""
+        """Convert to UTC, without the zone on SQLite, which stores none. A naive time raises `ValueError`."""
         if value is None:
             return None
         if value.tzinfo is None:
             raise ValueError("a time without its zone cannot be stored")
         return value.astimezone(UTC).replace(tzinfo=None) if dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (SQLAlchemy passes it)
-        """Give back UTC."""
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Return an aware time in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Database:
-    """The engine and its transactions. Any number of threads may use one; after a fork make another."""
+    """The engine and its transactions. Threads may share an instance; create a new one after a fork."""
 
     def __init__(self, url: str) -> None:
         self.engine = make_engine(url)
         self._writer = self.engine.execution_options(writes=True)
-        self._turnstile = _turnstile(make_url(url))
+        self._file_lock = _file_lock(make_url(url))
         self._reader = self.engine
         if self.engine.dialect.name == "postgresql":
             self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def read(self, *, timeout: timedelta | None = None) -> Iterator[Connection]:
-        """One consistent look; it holds up no writer on either database.
+        """Open a read transaction with one consistent snapshot. It blocks no writer on either database.
 
-        Raises `QueryTimeout` where a statement takes longer than `timeout`; on SQLite, where all of them together do.
+        Raises `QueryTimeout` if a statement takes longer than `timeout`. On SQLite the limit is for all statements
+        of the transaction together.
         """
         with self._reader.begin() as connection:
             if timeout is None:
@@ -130,18 +132,18 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction, committed at the end. On SQLite it is the only one that writes, from its first moment."""
-        with self._turnstile, self._writer.begin() as connection:
+        """Open a write transaction and commit it at the end. On SQLite it is the only writer from its start."""
+        with self._file_lock, self._writer.begin() as connection:
             yield connection
 
     def now(self) -> datetime:
-        """The database's clock; for SQLite it is this machine's."""
+        """Read the database's clock; for SQLite that is this machine's clock."""
         with self.read() as connection:
             moment: datetime = connection.execute(select(func.now(type_=Moment))).scalar_one()
         return moment
 
     def analyze(self) -> None:
-        """Let SQLite see what is rare in its tables, for it plans by that; PostgreSQL looks by itself."""
+        """Update the statistics that SQLite's query planner uses. PostgreSQL does this by itself."""
         if self.engine.dialect.name == "sqlite":
             with self.write() as connection:
                 connection.exec_driver_sql("ANALYZE")
@@ -151,12 +153,12 @@ class Database:
         self.engine.dispose()
 
 
-class Turnstile:
-    """Lets the writers of one SQLite file through one at a time, across threads and processes.
+class FileLock:
+    """Allows one writer of a SQLite file at a time, across threads and processes.
 
-    SQLite would see to that by itself, but who has to wait there sleeps for up to a tenth of a second at a time;
-    here it is a millisecond. A process that dies lets the next one through. Raises `sqlalchemy.exc.TimeoutError`
-    after `BUSY_SECONDS`.
+    SQLite has a lock of its own, but its waiters sleep for up to a tenth of a second at a time; here it is a
+    millisecond. The lock of a process that dies is released. Raises `sqlalchemy.exc.TimeoutError` after
+    `BUSY_SECONDS`.
     """
 
     def __init__(self, file: Path) -> None:
@@ -166,14 +168,14 @@ class Turnstile:
 
     def __enter__(self) -> None:
         if not self._threads.acquire(timeout=BUSY_SECONDS):
-            raise TimeoutError(STALLED)
+            raise PoolTimeout(LOCK_TIMEOUT)
         try:
-            self._pass()
+            self._lock_file()
         except BaseException:
             self._threads.release()
             raise
 
-    def _pass(self) -> None:
+    def _lock_file(self) -> None:
         if self._handle is None:
             self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + BUSY_SECONDS
@@ -182,8 +184,8 @@ class Turnstile:
                 return fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(STALLED) from None
-                time.sleep(NUDGE)
+                    raise PoolTimeout(LOCK_TIMEOUT) from None
+                time.sleep(LOCK_POLL_SECONDS)
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -193,35 +195,35 @@ class Turnstile:
             self._threads.release()
 
 
-def _turnstile(url: URL) -> AbstractContextManager[None]:
+def _file_lock(url: URL) -> AbstractContextManager[None]:
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         return nullcontext()
-    return Turnstile(Path(f"{url.database}-turn"))
+    return FileLock(Path(f"{url.database}-turn"))
 
 
-_write_json = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` would make one for each value
+_write_json = json.JSONEncoder(separators=(",", ":")).encode  # created once: `json.dumps` would create one per value
 
 
-# Parameters are hidden: an error's text would quote a row, and with it a person.
+# Hide parameters: the text of an error would quote a row, and with it personal data.
 ENGINE: Mapping[str, Any] = {"json_serializer": _write_json, "hide_parameters": True}
 
-# The one that was used last is taken first, so there are no more with a full cache than work at once.
+# Reuse the connection that was used last, so only as many have a full cache as are in use at once.
 POOL: Mapping[str, Any] = {"pool_size": 10, "max_overflow": 30, "pool_timeout": 5, "pool_use_lifo": True}
 
 
 def make_engine(url: str) -> Engine:
-    """An engine whose every connection keeps law 1."""
-    address = make_url(url)
-    if address.get_backend_name() == "sqlite":
-        if address.database and address.database != ":memory:":
-            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-            Path(address.database).touch(mode=0o600)  # it will name people
-        engine = create_engine(address, **ENGINE, **POOL)
+    """Create an engine whose connections all keep law 1."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database and parsed.database != ":memory:":
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(parsed.database).touch(mode=0o600)  # it will hold personal data
+        engine = create_engine(parsed, **ENGINE, **POOL)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(
-        address,
+        parsed,
         **ENGINE,
         **POOL,
         pool_pre_ping=True,
@@ -232,41 +234,44 @@ def make_engine(url: str) -> Engine:
 
 
 def blames_a_row(error: Exception) -> bool:
-    """Whether what a row says may be at fault: not for a database that is away, busy, full or of another version."""
+    """Whether a row's content may have caused the error, not a database that is down, busy, full or outdated."""
     if isinstance(error, DBAPIError):
         return isinstance(error, DataError | IntegrityError)
-    return not isinstance(error, TimeoutError | OSError)
+    return not isinstance(error, PoolTimeout | OSError)
 
 
 def take_pen(connection: Connection) -> None:
-    """Become the only one who changes the picture, until this transaction ends.
+    """Hold the write lock of the status store until this transaction ends.
 
-    Take it before the first write to packages, signers, documents, attention or changes; take no other lock
-    after it. So changes commit in the order of their ids, and whoever reads the feed skips none.
+    Take it before the first write to packages, signers, documents, attention or changes. Take no other lock after
+    it. So changes commit in the order of their ids, and a reader of the change feed skips none.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(_TAKE_PEN, {"pen": PEN})
+        connection.execute(_TAKE_WRITE_LOCK, {"key": WRITE_LOCK_KEY})
 
 
-class unindexed(FunctionElement[str]):  # noqa: N801  (SQLAlchemy's functions have small letters)
-    """A column whose indexes SQLite is to leave alone: https://www.sqlite.org/optoverview.html#dqterm."""
+class unindexed(FunctionElement[str]):  # noqa: N801  (SQLAlchemy's functions are lower case)
+    """A column whose indexes SQLite must not use: https://www.sqlite.org/optoverview.html#dqterm."""
 
     inherit_cache = True
 
 
 @compiles(unindexed)
-def _column(element: unindexed, compiler: SQLCompiler, **more: Any) -> str:
-    return compiler.process(element.clauses, **more)
+def _column(element: unindexed, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(element.clauses, **options)
 
 
 @compiles(unindexed, "sqlite")
-def _column_on_sqlite(element: unindexed, compiler: SQLCompiler, **more: Any) -> str:
-    return f"+{_column(element, compiler, **more)}"
+def _column_on_sqlite(element: unindexed, compiler: SQLCompiler, **options: Any) -> str:
+    return f"+{_column(element, compiler, **options)}"
 
 
 @contextmanager
 def _time_limit(connection: Connection, timeout: timedelta) -> Iterator[None]:
-    """Stop statements of this transaction that take too long: they raise `QueryTimeout`, and it can only end."""
+    """Cancel statements of this transaction that take too long.
+
+    A cancelled statement raises `QueryTimeout`; the transaction can then only be rolled back.
+    """
     limit = _postgresql_limit if connection.dialect.name == "postgresql" else _sqlite_limit
     with limit(connection, timeout):
         try:
@@ -280,7 +285,8 @@ def _time_limit(connection: Connection, timeout: timedelta) -> Iterator[None]:
 @contextmanager
 def _postgresql_limit(connection: Connection, timeout: timedelta) -> Iterator[None]:
     milliseconds = f"{timeout / timedelta(milliseconds=1):.0f}"
-    connection.execute(select(func.set_config("statement_timeout", milliseconds, True)))  # noqa: FBT003  (SQL's)
+    is_local = True
+    connection.execute(select(func.set_config("statement_timeout", milliseconds, is_local)))
     yield
 
 
@@ -298,7 +304,7 @@ def _sqlite_limit(connection: Connection, timeout: timedelta) -> Iterator[None]:
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     assert isinstance(connection, sqlite3.Connection)
-    connection.isolation_level = None  # we say BEGIN ourselves
+    connection.isolation_level = None  # `_begin_sqlite` sends BEGIN
     for setting in SQLITE_SETTINGS:
         connection.execute(setting)
 

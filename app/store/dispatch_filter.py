@@ -1,4 +1,4 @@
-"""Which runs of the past are meant, when somebody wants them run again."""
+"""Which past dispatches a replay selects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from app.store.models import Dispatch, Event
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which dispatches are meant. Everything given must fit; times are OneSpan's (`happened_at`), UTC.
+    """Which dispatches to replay. Every given condition must hold; times are of `happened_at`, in UTC.
 
-    `among` are ids: those counted before, so that what comes to fit meanwhile is not meant.
+    `among` limits the selection to these ids: those that were counted before, without any that match only since.
     """
 
     event_name: str | None = None
@@ -26,20 +26,20 @@ class Choice:
     until: datetime | None = None
     among: Sequence[int] | None = None
 
-    def of_events(self) -> ColumnElement[bool]:
-        """The condition on the events."""
-        wanted = [
+    def event_conditions(self) -> ColumnElement[bool]:
+        """The conditions on the events."""
+        conditions = [
             (self.event_name, Event.name, eq),
             (self.package, Event.package_id, eq),
             (self.since, Event.happened_at, ge),
             (self.until, Event.happened_at, lt),
         ]
-        return and_(true(), *(compare(column, given) for given, column, compare in wanted if given is not None))
+        return and_(true(), *(compare(column, value) for value, column, compare in conditions if value is not None))
 
 
-def chosen(choice: Choice) -> Select[int]:
-    """Ids of the chosen dispatches that do not run right now."""
-    found = select(Dispatch.id).join(Event).where(choice.of_events(), Dispatch.state != "running")
+def matching(choice: Choice) -> Select[int]:
+    """Select the ids of matching dispatches that are not running."""
+    found = select(Dispatch.id).join(Event).where(choice.event_conditions(), Dispatch.state != "running")
     if choice.handler:
         found = found.where(Dispatch.handler == choice.handler)
     if choice.among is not None:
@@ -48,20 +48,20 @@ def chosen(choice: Choice) -> Select[int]:
 
 
 def count(connection: Connection, choice: Choice, *, at_most: int | None = None) -> int:
-    """How many dispatches are chosen; who wants to know only whether they are few says how many `at_most` count."""
-    return connection.scalar(select(func.count()).select_from(chosen(choice).limit(at_most).subquery())) or 0
+    """Count the matching dispatches, up to `at_most` if it is given."""
+    return connection.scalar(select(func.count()).select_from(matching(choice).limit(at_most).subquery())) or 0
 
 
 def ids(connection: Connection, choice: Choice, *, at_most: int) -> list[int]:
-    """Which dispatches are chosen; so many of them, where there are more."""
-    return list(connection.execute(chosen(choice).limit(at_most)).scalars())
+    """The ids of matching dispatches, at most `at_most` of them."""
+    return list(connection.execute(matching(choice).limit(at_most)).scalars())
 
 
 def next_chosen(connection: Connection, choice: Choice, *, after: int, limit: int) -> list[int]:
-    """The next chosen dispatches, in order of their ids."""
+    """Lock the next matching dispatches and return their ids, in order."""
     return list(
         connection.execute(
-            chosen(choice).where(Dispatch.id > after).order_by(Dispatch.id).limit(limit).with_for_update(of=Dispatch)
+            matching(choice).where(Dispatch.id > after).order_by(Dispatch.id).limit(limit).with_for_update(of=Dispatch)
         ).scalars()
     )
 
@@ -69,17 +69,17 @@ def next_chosen(connection: Connection, choice: Choice, *, after: int, limit: in
 def never_told(
     connection: Connection, choice: Choice, *, names: Sequence[str] | None, after: int, limit: int
 ) -> list[tuple[int, str]]:
-    """(id, package id) of the next chosen events the chosen handler has no dispatch for. `names`: those it wants."""
-    found = _never_told(choice, names).where(Event.id > after).order_by(Event.id).limit(limit)
+    """(id, package id) of the next matching events without a dispatch for the handler. `names`: its event names."""
+    found = _undispatched(choice, names).where(Event.id > after).order_by(Event.id).limit(limit)
     return [(row.id, row.package_id) for row in connection.execute(found)]
 
 
 def count_never_told(connection: Connection, choice: Choice, *, names: Sequence[str] | None) -> int:
-    """How many those are."""
-    return connection.scalar(select(func.count()).select_from(_never_told(choice, names).subquery())) or 0
+    """Count the matching events without a dispatch for the handler."""
+    return connection.scalar(select(func.count()).select_from(_undispatched(choice, names).subquery())) or 0
 
 
-def _never_told(choice: Choice, names: Sequence[str] | None) -> Select[int, str]:
-    told = exists().where(Dispatch.event_id == Event.id, Dispatch.handler == choice.handler)
-    found = select(Event.id, Event.package_id).where(choice.of_events(), ~told)
+def _undispatched(choice: Choice, names: Sequence[str] | None) -> Select[int, str]:
+    has_dispatch = exists().where(Dispatch.event_id == Event.id, Dispatch.handler == choice.handler)
+    found = select(Event.id, Event.package_id).where(choice.event_conditions(), ~has_dispatch)
     return found if names is None else found.where(Event.name.in_(names))

@@ -1,4 +1,4 @@
-"""The ledger: which handler owes which event a run, and how it went. The only writer of the dispatches."""
+"""The dispatches: one run per event and handler, and its result. The only writer of their table."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ from app.store.packages import Cause, NewChange
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A dispatch that is ours until its lease ends; `attempt` counts this one. Who holds `fence` settles it.
+    """A dispatch leased to this process. `attempt` includes this one. Only the holder of `fence` may settle it.
 
-    `error` is what became of the attempt before, where it said anything.
+    `error` is the error of the attempt before, if it had one.
     """
 
     id: int
@@ -43,7 +43,10 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: `due` again at `due_at`, or `done`, `parked`, `discarded`."""
+    """How a run ended: `due` again at `due_at`, `done`, `parked` or `discarded`.
+
+    Unless it `counts`, the attempt is not counted.
+    """
 
     taken: Taken
     state: Literal["due", "done", "parked", "discarded"]
@@ -52,58 +55,59 @@ class Outcome:
     counts: bool = True
 
 
-def oblige(connection: Connection, owed: Iterable[tuple[int, str, str]], *, now: datetime) -> None:
-    """Write down that each (event, package, handler) is owed a run, from now on."""
+def oblige(connection: Connection, runs: Iterable[tuple[int, str, str]], *, now: datetime) -> None:
+    """Add a due dispatch for each (event, package, handler)."""
     rows = [
         {"event_id": event, "package_id": package, "handler": handler, "state": "due", "due_at": now}
-        for event, package, handler in owed
+        for event, package, handler in runs
     ]
     insert_all(connection, Dispatch, rows)
 
 
-def due(connection: Connection, room: Mapping[str, int], *, now: datetime) -> list[int]:
-    """Ids of dispatches that want work, the longest waiting first: of each handler as many as it has room for."""
-    if not room:
+def due(connection: Connection, limits: Mapping[str, int], *, now: datetime) -> list[int]:
+    """The ids of due dispatches, the longest waiting first. `limits`: how many at most, by handler."""
+    if not limits:
         return []
-    wanted: dict[str, object] = {"now": now}
-    for place, (handler, places) in enumerate(room.items()):
-        wanted |= {f"handler{place}": handler, f"places{place}": places}
-    return list(connection.execute(_due(len(room)), wanted).scalars())
+    parameters: dict[str, object] = {"now": now}
+    for index, (handler, limit) in enumerate(limits.items()):
+        parameters |= {f"handler{index}": handler, f"limit{index}": limit}
+    return list(connection.execute(_due(len(limits)), parameters).scalars())
 
 
 def survivor(connection: Connection, handlers: Iterable[str], *, now: datetime) -> list[int]:
-    """At most one dispatch whose process died while it ran, and not for its first attempt; the longest waiting.
+    """At most one suspect: a dispatch whose process died during its second or a later attempt; the longest waiting.
 
-    Any of them may be what the process died of. `due` leaves them out: whoever runs one begins no other until it has
-    lived for a while, so that the guilty one uses up its own attempts and nobody else's.
+    Any suspect may have killed its process. `due` leaves them out. A process that runs a suspect starts no other
+    dispatch until the suspect has run for a while, so that a poison dispatch uses up only its own attempts.
     """
-    return list(connection.execute(_SURVIVOR, {"handlers": list(handlers), "now": now}).scalars())
+    return list(connection.execute(_SUSPECT, {"handlers": list(handlers), "now": now}).scalars())
 
 
 def take(connection: Connection, ids: Sequence[int], *, now: datetime, lease: timedelta) -> list[Taken]:
-    """Take these dispatches for ourselves, but for those somebody else took meanwhile.
+    """Lease these dispatches to this process, without those that another process has leased meanwhile.
 
-    Any number of processes may call this at once: each row goes to exactly one of them. Taking counts as an
-    attempt and moves `due_at` forward by the lease; if we die half-way the row simply becomes due again.
+    Safe for any number of processes at once: each row goes to exactly one of them. Taking counts as an attempt and
+    moves `due_at` forward by the lease. If the process dies, the row becomes due again by itself.
     """
     free = list(connection.execute(_FREE, {"ids": ids, "now": now}).scalars())
     return [Taken(*row) for row in connection.execute(_TAKE, {"ids": free, "until": now + lease})]
 
 
 def settle(connection: Connection, outcomes: Iterable[Outcome], *, now: datetime) -> list[Outcome]:
-    """Note how runs ended; who lost the fence changes nothing. Returns those that are parked by it."""
-    ended = sorted(outcomes, key=lambda one: one.taken.id)
-    done = [(one.taken.id, one.taken.fence) for one in ended if one.state == "done"]
+    """Store how runs ended. A result with an old fence changes nothing. Returns the outcomes that parked a dispatch."""
+    ended = sorted(outcomes, key=lambda outcome: outcome.taken.id)
+    done = [(outcome.taken.id, outcome.taken.fence) for outcome in ended if outcome.state == "done"]
     if done:
-        connection.execute(_DONE, {"held": done, "now": now})
-    settled = [one for one in ended if one.state != "done" and connection.execute(_SETTLE, _settled(one, now)).rowcount]
-    return [one for one in settled if one.state == "parked"]
+        connection.execute(_DONE, {"leases": done, "now": now})
+    others = [outcome for outcome in ended if outcome.state != "done"]
+    settled = [outcome for outcome in others if connection.execute(_SETTLE, _settled_values(outcome, now)).rowcount]
+    return [outcome for outcome in settled if outcome.state == "parked"]
 
 
-def _settled(outcome: Outcome, now: datetime) -> dict[str, object]:
+def _settled_values(outcome: Outcome, now: datetime) -> dict[str, object]:
     return {
-        "ours": outcome.taken.id,
-        "held": outcome.taken.fence,
+        "dispatch": outcome.taken.id,
+        "held_fence": outcome.taken.fence,
         "state": outcome.state,
         "due_at": outcome.due_at,
         "error": outcome.error,
@@ -113,78 +117,78 @@ def _settled(outcome: Outcome, now: datetime) -> dict[str, object]:
 
 
 def renew(connection: Connection, running: Iterable[Taken], *, until: datetime) -> None:
-    """Keep what we still work on ours until then."""
-    for taken in sorted(running, key=lambda one: one.id):
-        connection.execute(_RENEW, {"ours": taken.id, "held": taken.fence, "due_at": until})
+    """Extend the leases of running dispatches."""
+    for taken in sorted(running, key=lambda taken: taken.id):
+        connection.execute(_RENEW, {"dispatch": taken.id, "held_fence": taken.fence, "due_at": until})
 
 
 def replay(connection: Connection, dispatch: int, *, by: str, now: datetime) -> list[NewChange] | None:
-    """Make one dispatch due again, with all its attempts before it. Returns what the history must say of that.
+    """Make one dispatch due again, with all its attempts. Returns the changes to record; None if there is none.
 
-    None: there is no such dispatch. Raises `StillRunning` while it runs. Takes the pen.
+    Raises `StillRunning` while it runs. Takes the write lock.
     """
-    rows = _hold(connection, [dispatch])
+    rows = _lock(connection, [dispatch])
     if any(row.state == "running" and row.due_at > now for row in rows):
         raise StillRunning
-    return _begin_again(connection, rows, by=by, now=now) if rows else None
+    return _make_due(connection, rows, by=by, now=now) if rows else None
 
 
 def replay_all(connection: Connection, ids: Sequence[int], *, by: str, now: datetime) -> tuple[int, list[NewChange]]:
-    """The same with many, but for those that run. Returns how many it were, and what the history must say."""
-    rows = [row for row in _hold(connection, ids) if row.state != "running"]
-    return len(rows), _begin_again(connection, rows, by=by, now=now) if rows else []
+    """Make dispatches due again, without those that are running. Returns how many, and the changes to record."""
+    rows = [row for row in _lock(connection, ids) if row.state != "running"]
+    return len(rows), _make_due(connection, rows, by=by, now=now) if rows else []
 
 
-Held = Row[int, str, str, str, datetime]
+LockedRow = Row[int, str, str, str, datetime]
 
 
-def _hold(connection: Connection, ids: Sequence[int]) -> Sequence[Held]:
-    """These dispatches, which nobody else changes until this transaction ends."""
+def _lock(connection: Connection, ids: Sequence[int]) -> Sequence[LockedRow]:
+    """Select these dispatches and lock them until this transaction ends."""
     found = select(Dispatch.id, Dispatch.package_id, Dispatch.handler, Dispatch.state, Dispatch.due_at)
     return connection.execute(found.where(Dispatch.id.in_(ids)).order_by(Dispatch.id).with_for_update()).all()
 
 
-def _begin_again(connection: Connection, rows: Sequence[Held], *, by: str, now: datetime) -> list[NewChange]:
+def _make_due(connection: Connection, rows: Sequence[LockedRow], *, by: str, now: datetime) -> list[NewChange]:
     changes = [begun(row.package_id, row.handler, old=row.state, by=by, now=now) for row in rows]
     parked = [(row.package_id, row.handler, row.id) for row in rows if row.state == "parked"]
-    changes += _parking(connection, parked, parked=False, now=now)
+    changes += _attention_changes(connection, parked, parked=False, now=now)
     ids = [row.id for row in rows]
-    connection.execute(update(Dispatch).where(Dispatch.id.in_(ids)).values(_afresh(now)))
+    connection.execute(update(Dispatch).where(Dispatch.id.in_(ids)).values(_reset_values(now)))
     return changes
 
 
 def begun(package_id: str, handler: str, *, old: str | None, by: str, now: datetime) -> NewChange:
-    """What the history says of a run that a person made due; `old` is its state before, None where there was none."""
+    """The change for a run that a person made due. `old` is the state before; None if there was no dispatch."""
     return NewChange(package_id, f"handler:{handler}", "replay", old, "due", now, Cause("person", by))
 
 
 def parked_changes(connection: Connection, parked: Iterable[Outcome], *, now: datetime) -> list[NewChange]:
-    """What the history says of dispatches that were parked just now. Takes the pen."""
-    places = [(one.taken.package_id, one.taken.handler, one.taken.id) for one in parked]
-    return _parking(connection, places, parked=True, now=now)
+    """The changes for dispatches that were parked just now. Takes the write lock."""
+    dispatches = [(outcome.taken.package_id, outcome.taken.handler, outcome.taken.id) for outcome in parked]
+    return _attention_changes(connection, dispatches, parked=True, now=now)
 
 
-def _parking(
-    connection: Connection, places: Iterable[tuple[str, str, int]], *, parked: bool, now: datetime
+def _attention_changes(
+    connection: Connection, dispatches: Iterable[tuple[str, str, int]], *, parked: bool, now: datetime
 ) -> list[NewChange]:
-    """A change for each package and handler of which the first dispatch is parked, or the last no longer."""
+    """One change for each package and handler whose first dispatch was parked, or whose last is no longer parked."""
     take_pen(connection)
-    touched: dict[tuple[str, str], list[int]] = {}
-    for package_id, handler, dispatch in places:
-        touched.setdefault((package_id, handler), []).append(dispatch)
-    here = (Dispatch.package_id, Dispatch.handler)
-    found = select(*here, func.count()).where(
-        Dispatch.package_id.in_({package_id for package_id, _ in touched}), Dispatch.state == PARKED
+    changed: dict[tuple[str, str], list[int]] = {}
+    for package_id, handler, dispatch in dispatches:
+        changed.setdefault((package_id, handler), []).append(dispatch)
+    pair = (Dispatch.package_id, Dispatch.handler)
+    counts = select(*pair, func.count()).where(
+        Dispatch.package_id.in_({package_id for package_id, _ in changed}), Dispatch.state == PARKED
     )
-    there = {(package_id, handler): count for package_id, handler, count in connection.execute(found.group_by(*here))}
+    parked_now = {(package_id, handler): n for package_id, handler, n in connection.execute(counts.group_by(*pair))}
     return [
-        _parked_or_not(*place, ids[0], parked=parked, now=now)
-        for place, ids in touched.items()
-        if there.get(place) == len(ids)  # nobody else's was or will be parked there
+        _attention_change(*key, ids[0], parked=parked, now=now)
+        for key, ids in changed.items()
+        if parked_now.get(key) == len(ids)  # no other dispatch of this package and handler is parked
     ]
 
 
-def _parked_or_not(package_id: str, handler: str, dispatch: int, *, parked: bool, now: datetime) -> NewChange:
+def _attention_change(package_id: str, handler: str, dispatch: int, *, parked: bool, now: datetime) -> NewChange:
     return NewChange(
         package_id=package_id,
         subject=f"handler:{handler}",
@@ -196,7 +200,7 @@ def _parked_or_not(package_id: str, handler: str, dispatch: int, *, parked: bool
     )
 
 
-def _afresh(now: datetime) -> dict[str, object]:
+def _reset_values(now: datetime) -> dict[str, object]:
     return {
         "state": "due",
         "due_at": now,
@@ -207,16 +211,18 @@ def _afresh(now: datetime) -> dict[str, object]:
     }
 
 
-# What every turn says to the database, put together once: to do so each time costs more than to run it.
+# The statements of every turn, built once: building one costs more than running it.
 _IS_DUE = and_(Dispatch.state.in_((DUE, RUNNING)), Dispatch.due_at <= bindparam("now"))
-_IS_OURS = and_(Dispatch.id == bindparam("ours"), Dispatch.fence == bindparam("held"), Dispatch.state == RUNNING)
+_IS_LEASED = and_(
+    Dispatch.id == bindparam("dispatch"), Dispatch.fence == bindparam("held_fence"), Dispatch.state == RUNNING
+)
 _FREE = (
     select(Dispatch.id)
     .where(Dispatch.id.in_(bindparam("ids", expanding=True)), _IS_DUE)
     .order_by(Dispatch.id)
     .with_for_update(skip_locked=True)
 )
-_SURVIVOR = (
+_SUSPECT = (
     select(Dispatch.id)
     .where(
         Dispatch.handler.in_(bindparam("handlers", expanding=True)),
@@ -238,7 +244,7 @@ _TAKE = (
 )
 _SETTLE = (
     update(Dispatch)
-    .where(_IS_OURS)
+    .where(_IS_LEASED)
     .values(
         state=bindparam("state"),
         due_at=bindparam("due_at"),
@@ -250,22 +256,22 @@ _SETTLE = (
 )
 _DONE = (
     update(Dispatch)
-    .where(tuple_(Dispatch.id, Dispatch.fence).in_(bindparam("held", expanding=True)), Dispatch.state == RUNNING)
+    .where(tuple_(Dispatch.id, Dispatch.fence).in_(bindparam("leases", expanding=True)), Dispatch.state == RUNNING)
     .values(state="done", due_at=bindparam("now"), finished_at=bindparam("now"), error=None, fence=Dispatch.fence + 1)
 )
-_RENEW = update(Dispatch).where(_IS_OURS).values(due_at=bindparam("due_at"))
+_RENEW = update(Dispatch).where(_IS_LEASED).values(due_at=bindparam("due_at"))
 
 
 @cache
 def _due(handlers: int) -> TextClause:
-    """The due dispatches of so many handlers: a look into the index for each, however many wait."""
-    of_one = """
+    """The due dispatches of this many handlers: one index lookup per handler, for any number of due dispatches."""
+    of_handler = """
         SELECT id FROM (
             SELECT id FROM dispatches
-            WHERE handler = :handler{place} AND state IN ('due', 'running') AND due_at <= :now
+            WHERE handler = :handler{index} AND state IN ('due', 'running') AND due_at <= :now
             AND NOT (state = 'running' AND attempts > 1)
-            ORDER BY due_at LIMIT :places{place}
-        ) AS of{place}
+            ORDER BY due_at LIMIT :limit{index}
+        ) AS of{index}
     """
-    statement = text(" UNION ALL ".join(of_one.format(place=place) for place in range(handlers)))
+    statement = text(" UNION ALL ".join(of_handler.format(index=index) for index in range(handlers)))
     return statement.bindparams(bindparam("now", type_=Dispatch.due_at.type))

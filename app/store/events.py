@@ -1,4 +1,4 @@
-"""Events: each fact once. The only writer of their table."""
+"""Events: each fact is stored once. The only writer of their table."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,16 +17,16 @@ from app.store.models import Event
 from app.store.states import EventSource
 from app.types import iso
 
-# Without a `createdDate` an identical callback within this time of the first is a repeat; later it is news.
-SAME_FACT = timedelta(minutes=5)
+# A callback without `createdDate` that is identical to an earlier one is a repeat within this time, then a new event.
+REPEAT_WINDOW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """A fact that no row tells yet, in the words of a callback.
+    """An event to be inserted, in the form of a callback.
 
-    `found` is when it happened, after and until, where a reading found it and no callback told it; nobody knows after
-    what (None) where that was the first one.
+    `found` is set if a snapshot found it and no callback reported it: the times after and until which it happened.
+    The first is None if there is no earlier snapshot.
     """
 
     fingerprint: str
@@ -37,13 +37,13 @@ class NewEvent:
 
     @property
     def source(self) -> str:
-        """How we know."""
+        """What reported the event."""
         return "reconcile" if self.found else "callback"
 
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """An event that a reading found and no callback has told."""
+    """An event that a snapshot found and no callback has reported yet."""
 
     id: int
     package_id: str
@@ -57,35 +57,45 @@ class Unconfirmed:
 
     @classmethod
     def of(cls, event_id: int, event: NewEvent) -> Self:
-        """What this new event is while no callback has told it."""
-        said, (after, until) = event.callback, event.found or (event.happened_at, event.happened_at)
-        who, extra = said.session_user, said.extra
-        return cls(event_id, said.package_id, said.name, who, said.document_id, said.message, extra, after, until)
+        """The unconfirmed event for a new event."""
+        callback, (after, until) = event.callback, event.found or (event.happened_at, event.happened_at)
+        return cls(
+            event_id,
+            callback.package_id,
+            callback.name,
+            callback.session_user,
+            callback.document_id,
+            callback.message,
+            callback.extra,
+            after,
+            until,
+        )
 
     def is_told_by(self, callback: Callback, *, who: Collection[object], happened_at: datetime) -> bool:
-        """Whether a callback, by one who is called `who`, tells this very fact.
+        """Whether a callback reports this event. `who`: the ids of the person it is about.
 
-        An undated one happened when it came, or not long before: a fact that was found just now may be its. So may one
-        be of what happens but once. A seat that was handed over is known by who left it, and by the role.
+        An undated callback happened at its arrival or shortly before, so it may report an event found just before
+        it. The same holds for events that happen only once. A reassignment is recognised by the person who left the
+        seat, or by the role.
         """
-        late = SAME_FACT if callback.happened_at is None else ONCE.get(self.name, timedelta(0))
-        by_them = self.signer_id is None or callback.session_user is None or self.signer_id in who
+        tolerance = REPEAT_WINDOW if callback.happened_at is None else ONCE.get(self.name, timedelta(0))
+        is_same_person = self.signer_id is None or callback.session_user is None or self.signer_id in who
         return (
             callback.name == self.name
             and callback.package_id == self.package_id
             and (self.after is None or self.after < happened_at)
-            and happened_at <= self.until + late
+            and happened_at <= self.until + tolerance
             and (callback.name != "PACKAGE_ATTACHMENT" or callback.message == self.message)
             and callback.document_id in (None, self.document_id)
-            and (by_them or self._takes_over(who))
+            and (is_same_person or self._is_reassigned_to(who))
         )
 
-    def _takes_over(self, who: Collection[object]) -> bool:
+    def _is_reassigned_to(self, who: Collection[object]) -> bool:
         return self.name == "ROLE_REASSIGN" and self.extra.get("newRoleId") in who
 
 
 class Facts:
-    """Which facts are known: those a database told us at the start, and those added since."""
+    """The fingerprints of known events: those given at the start, and those added since."""
 
     def __init__(self, fingerprints: Iterable[str] = ()) -> None:
         self._known = set(fingerprints)
@@ -94,13 +104,13 @@ class Facts:
             self._remember(fingerprint)
 
     def recognise(self, callback: Callback, *, received_at: datetime) -> tuple[str, bool]:
-        """The fingerprint of the fact this callback tells, and whether it is a repeat."""
+        """The fingerprint of the event this callback reports, and whether it is a repeat."""
         fingerprint = callback.fingerprint
         if callback.happened_at is None:
             near = [
                 (abs(at - received_at), known)
                 for at, known in self._undated.get(fingerprint, ())
-                if abs(at - received_at) <= SAME_FACT
+                if abs(at - received_at) <= REPEAT_WINDOW
             ]
             fingerprint = min(near)[1] if near else _undated(fingerprint, received_at)
         repeat = fingerprint in self._known
@@ -115,45 +125,45 @@ class Facts:
             self._undated.setdefault(content, []).append((datetime.fromisoformat(at), fingerprint))
 
 
-def known(connection: Connection, told: Iterable[tuple[Callback, datetime]]) -> dict[str, int]:
-    """The events that these callbacks, each with when it was received, may repeat: ids by fingerprint."""
+def known(connection: Connection, callbacks: Iterable[tuple[Callback, datetime]]) -> dict[str, int]:
+    """Ids, by fingerprint, of the events that these callbacks may repeat. Each callback comes with its arrival time."""
     exact: list[str] = []
     near = []
-    for callback, received_at in told:
+    for callback, received_at in callbacks:
         if callback.happened_at is None:
-            earliest = _undated(callback.fingerprint, received_at - SAME_FACT)
-            latest = _undated(callback.fingerprint, received_at + SAME_FACT)
-            near += [place.between(earliest, latest) for place in (Event.fingerprint, Event.confirmation)]
+            earliest = _undated(callback.fingerprint, received_at - REPEAT_WINDOW)
+            latest = _undated(callback.fingerprint, received_at + REPEAT_WINDOW)
+            near += [column.between(earliest, latest) for column in (Event.fingerprint, Event.confirmation)]
         else:
             exact.append(callback.fingerprint)
-    known = or_(Event.fingerprint.in_(exact), Event.confirmation.in_(exact), *near)
-    found = select(Event.fingerprint, Event.confirmation, Event.id).where(known)
-    return {place: row.id for row in connection.execute(found) for place in row[:2] if place}
+    matches = or_(Event.fingerprint.in_(exact), Event.confirmation.in_(exact), *near)
+    found = select(Event.fingerprint, Event.confirmation, Event.id).where(matches)
+    return {fingerprint: row.id for row in connection.execute(found) for fingerprint in row[:2] if fingerprint}
 
 
 def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[Unconfirmed]:
-    """What was found in these packages and no callback has told yet, in the order in which it was found."""
-    places = (Event.id, Event.package_id, Event.name, Event.signer_id, Event.document_id, Event.message)
-    found = select(*places, Event.extra, Event.found_after, Event.found_until).where(
+    """The unconfirmed events of these packages, in the order in which they were found."""
+    columns = (Event.id, Event.package_id, Event.name, Event.signer_id, Event.document_id, Event.message)
+    found = select(*columns, Event.extra, Event.found_after, Event.found_until).where(
         Event.package_id.in_(package_ids), Event.source == "reconcile", Event.confirmation.is_(None)
     )
     return [Unconfirmed(*row) for row in connection.execute(found.order_by(Event.id))]
 
 
 def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
-    """Note by which callback, its fingerprint, these events were told after all."""
-    told: Counter[EventKind] = Counter()
+    """Store which callbacks, by fingerprint, confirmed these events."""
+    confirmed_now: Counter[EventKind] = Counter()
     for event, fingerprint in confirmed.items():
-        row = connection.execute(_CONFIRM, {"event": event, "telling": fingerprint}).one()
-        told[EventKind(day_of(row.happened_at), row.name)] += 1
-    add_events(connection, EventSource.CALLBACK, told)
-    add_events(connection, EventSource.RECONCILE, {kind: -number for kind, number in told.items()})
+        row = connection.execute(_CONFIRM, {"event": event, "callback_fingerprint": fingerprint}).one()
+        confirmed_now[EventKind(day_of(row.happened_at), row.name)] += 1
+    add_events(connection, EventSource.CALLBACK, confirmed_now)
+    add_events(connection, EventSource.RECONCILE, {kind: -number for kind, number in confirmed_now.items()})
 
 
 def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[ToldEvent]:
     """The events of a package that happened after this time."""
-    places = (Event.name, Event.happened_at, Event.session_user, Event.signer_id, Event.document_id, Event.message)
-    found = select(*places, Event.extra).where(Event.package_id == package_id)
+    columns = (Event.name, Event.happened_at, Event.session_user, Event.signer_id, Event.document_id, Event.message)
+    found = select(*columns, Event.extra).where(Event.package_id == package_id)
     if after is not None:
         found = found.where(Event.happened_at > after)
     return [
@@ -170,7 +180,7 @@ def of_package(connection: Connection, package_id: str, *, after: datetime | Non
 
 
 def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:
-    """Insert facts and return their ids, in their order. The caller holds the pen, so we may number them ourselves."""
+    """Insert events and return their ids, in their order. The caller holds the write lock, so ids may be set here."""
     if not new:
         return []
     last = connection.scalar(select(func.max(Event.id))) or 0
@@ -195,14 +205,14 @@ def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:
     ]
     insert_all(connection, Event, rows)
     for source in EventSource:
-        of_source = [event for event in new if event.source == source]
-        kinds = Counter(EventKind(day_of(event.happened_at), event.callback.name) for event in of_source)
+        added = [event for event in new if event.source == source]
+        kinds = Counter(EventKind(day_of(event.happened_at), event.callback.name) for event in added)
         add_events(connection, source, kinds)
     return list(range(last + 1, last + 1 + len(new)))
 
 
 def count_repeats(connection: Connection, repeats: Mapping[int, int]) -> None:
-    """Add to each event how often it was told again."""
+    """Add to the repeats of each event."""
     if repeats:
         statement = (
             update(Event).where(Event.id == bindparam("event")).values(repeats=Event.repeats + bindparam("more"))
@@ -217,6 +227,6 @@ def _undated(content: str, at: datetime) -> str:
 _CONFIRM = (
     update(Event)
     .where(Event.id == bindparam("event"))
-    .values(confirmation=bindparam("telling"))
+    .values(confirmation=bindparam("callback_fingerprint"))
     .returning(Event.happened_at, Event.name)
 )

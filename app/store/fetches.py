@@ -1,4 +1,4 @@
-"""Which packages OneSpan is to be asked for. The only writer of their table."""
+"""The fetch queue: packages to be read from OneSpan, and why. The only writer of its table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from app.store.models import Read
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A package that is ours to ask for until the lease ends. `attempt` counts this one."""
+    """A fetch leased to this process. `attempt` includes this one."""
 
     package_id: str
     wanted_at: datetime
@@ -23,7 +23,7 @@ class Wanted:
     asked_at: datetime | None
 
 
-SURPRISED, RECONCILING = 0, 1  # ranks: who was surprised is served first
+SURPRISED, RECONCILING = 0, 1  # ranks: fetches after callbacks come first
 
 
 def want(
@@ -35,11 +35,11 @@ def want(
     rank: int = SURPRISED,
     tells: str | None = None,
 ) -> None:
-    """Ask for these packages, each for a reason, once `patience` has passed; what is wanted already is not put off.
+    """Enqueue these packages, with a reason for each, to be fetched after `patience`.
 
-    What could not be read waits no longer, for there is a new reason to try.
-
-    Of two ranks the more urgent counts. What an import would keep silent about is told where somebody else asks, too.
+    A package that is already queued is not delayed, and one that waits after an error becomes due for the new reason.
+    Of two ranks the more urgent counts. If an import would report nothing, but another request reports events, they
+    are reported.
     """
     if wanted:
         asked_at = now if rank == RECONCILING else None
@@ -49,17 +49,17 @@ def want(
 
 
 def due(connection: Connection, *, now: datetime, limit: int) -> list[tuple[str, int]]:
-    """Packages that are to be asked for, each with its rank: the most urgent first, then the longest waiting."""
+    """The packages that are due, with their ranks: the most urgent first, then the longest waiting."""
     found = select(Read.package_id, Read.rank).where(Read.due_at <= now).order_by(Read.rank, Read.due_at).limit(limit)
     return [(row.package_id, row.rank) for row in connection.execute(found)]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a reconcile asked for and was not read yet.
+    """The open fetches of a reconcile run.
 
-    So many are to be `waited_for`, and these are the `errors` that their last tries met (None: not tried yet). So many
-    others are `given_up`, for now.
+    `waited_for` counts those that the run waits for, and `errors` are the errors of their last attempts (None: not
+    attempted yet). `given_up` counts the others, which the run does not wait for.
     """
 
     waited_for: int
@@ -68,10 +68,10 @@ class Asked:
 
 
 def still_asked(connection: Connection, *, alone: Mapping[str | None, int | None]) -> Asked:
-    """What a reconcile asked for and is still to be read.
+    """The open fetches that a reconcile run requested.
 
-    `alone`: by error, the number of the try from which on it is about that package alone (None: never), and nobody
-    waits for it; under None stands that of all other errors.
+    `alone`: by error, the attempt from which on the error concerns only that package (None: never), so that the run
+    does not wait for it. The key None is for all other errors.
     """
     found = (
         select(Read.error, Read.attempts, func.count().label("packages"))
@@ -80,25 +80,26 @@ def still_asked(connection: Connection, *, alone: Mapping[str | None, int | None
     )
     rows = connection.execute(found).all()
     waited_for = [row for row in rows if row.error is None or not _is_alone(row.error, row.attempts, alone)]
-    number = sum(row.packages for row in waited_for)
-    return Asked(number, frozenset(row.error for row in waited_for), sum(row.packages for row in rows) - number)
+    waiting = sum(row.packages for row in waited_for)
+    return Asked(waiting, frozenset(row.error for row in waited_for), sum(row.packages for row in rows) - waiting)
 
 
 def _is_alone(error: str, attempts: int, alone: Mapping[str | None, int | None]) -> bool:
-    number = alone.get(error, alone[None])
-    return number is not None and attempts >= number
+    limit = alone.get(error, alone[None])
+    return limit is not None and attempts >= limit
 
 
 def hasten(connection: Connection, *, now: datetime) -> None:
-    """Let what a reconcile asked for and could not be read be tried at once."""
-    waits = (Read.asked_at.is_not(None), Read.error.is_not(None), Read.due_at > now)
-    connection.execute(update(Read).where(*waits).values(due_at=now))
+    """Make failed fetches of a reconcile run due now."""
+    is_waiting = (Read.asked_at.is_not(None), Read.error.is_not(None), Read.due_at > now)
+    connection.execute(update(Read).where(*is_waiting).values(due_at=now))
 
 
 def take(connection: Connection, package_id: str, *, now: datetime, lease: timedelta) -> Wanted | None:
-    """Take this one for ourselves; None where somebody else has it. Of many who ask at once one gets it.
+    """Lease the fetch of a package to this process; None if it is not due or leased elsewhere.
 
-    Where an error is noted it waits, and is nobody's.
+    Safe for any number of processes at once: exactly one gets the lease. A row has an error only while it waits and
+    is not leased.
     """
     taken = (
         update(Read)
@@ -111,22 +112,22 @@ def take(connection: Connection, package_id: str, *, now: datetime, lease: timed
 
 
 def settle(connection: Connection, wanted: Wanted, *, again_at: datetime) -> None:
-    """Note that it was read, or cannot be; where it was wanted anew since we took it is read again, at `again_at`.
+    """Remove a fetch that is done or given up. If it was requested again meanwhile, fetch it again at `again_at`.
 
-    Whoever wants it may have another clock than we, so any change of `wanted_at` counts, be it to an earlier time.
+    The process that requested it may have another clock. So any change of `wanted_at` counts, even to an earlier time.
     """
-    ours = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
-    connection.execute(delete(Read).where(*ours, Read.wanted_at == wanted.wanted_at))
-    same = Read.asked_at == wanted.asked_at if wanted.asked_at else false()
-    asked_at = case((same, None), else_=Read.asked_at)  # what a reconcile asked for before is answered
+    is_leased = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
+    connection.execute(delete(Read).where(*is_leased, Read.wanted_at == wanted.wanted_at))
+    is_answered = Read.asked_at == wanted.asked_at if wanted.asked_at else false()
+    asked_at = case((is_answered, None), else_=Read.asked_at)  # the reconcile run has its answer
     again = {"due_at": again_at, "asked_at": asked_at, "attempts": 0, "fence": Read.fence + 1}
-    connection.execute(update(Read).where(*ours).values(again))
+    connection.execute(update(Read).where(*is_leased).values(again))
 
 
 def put_off(connection: Connection, wanted: Wanted, *, until: datetime, error: str) -> None:
-    """Note that it could not be read, what it met, and when to try again."""
-    ours = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
-    connection.execute(update(Read).where(*ours).values(due_at=until, error=error, fence=Read.fence + 1))
+    """Store the error of a failed fetch, and when to try again."""
+    is_leased = (Read.package_id == wanted.package_id, Read.fence == wanted.fence)
+    connection.execute(update(Read).where(*is_leased).values(due_at=until, error=error, fence=Read.fence + 1))
 
 
 _WANT = text(

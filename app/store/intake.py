@@ -1,4 +1,4 @@
-"""Where a callback is made durable: in the journal, or in the spool while the database is away."""
+"""Make callbacks durable: in the journal, or in the spool while the database is down."""
 
 import threading
 from collections import deque
@@ -15,28 +15,28 @@ from app.store.spool import Spool
 
 log = structlog.get_logger()
 
-REMEMBERED = 10_000  # callbacks of one outage that count for when it began and ended
+OUTAGE_CALLBACKS = 10_000  # of one outage, from whose times its begin and end are taken
 
 
 class Intake:
-    """Keeps entries, and brings those that were spooled into the journal. For any number of threads."""
+    """Stores entries durably and moves spooled entries into the journal. Safe for any number of threads."""
 
     def __init__(self, database: Database, spool: Spool) -> None:
         self._database = database
         self._spool = spool
         self._journal = Writer(database)
-        self._noting = threading.Lock()
-        self._refused: deque[datetime] = deque(maxlen=REMEMBERED)
-        self._drained: deque[datetime] = deque(maxlen=REMEMBERED)
+        self._outage_lock = threading.Lock()
+        self._refused: deque[datetime] = deque(maxlen=OUTAGE_CALLBACKS)
+        self._drained: deque[datetime] = deque(maxlen=OUTAGE_CALLBACKS)
 
     def keep(self, entry: Entry) -> int | None:
-        """Make an entry durable. Returns its journal id, or None where it went to the spool.
+        """Make an entry durable. Returns its journal id, or None if it went to the spool.
 
-        Raises `NothingTakesIt` when neither takes it.
+        Raises `NothingTakesIt` if neither the database nor the spool can store it.
         """
         try:
             return self._journal.keep(entry)
-        except Exception as problem:  # noqa: BLE001  (whatever it is, the spool may still take it)
+        except Exception as problem:  # noqa: BLE001  (the spool may still store it)
             log.error("journal.unavailable", error=type(problem).__name__)
         try:
             spool_id = self._spool.keep(entry)
@@ -48,24 +48,24 @@ class Intake:
         return None
 
     def drain(self) -> int:
-        """Journal what was spooled, once the database is back, and note the outage. Returns how many."""
-        taken = self._spool.drain(self._journal_once) if self._spool.waiting() else 0
-        if taken:
-            log.info("spool.drained", callbacks=taken)
-        self._note(outages.SPOOLED, self._drained)
-        self._note(outages.REFUSED, self._refused)
-        return taken
+        """Journal the spooled entries, once the database is back, and record the outage. Returns how many."""
+        drained = self._spool.drain(self._journal_once) if self._spool.waiting() else 0
+        if drained:
+            log.info("spool.drained", callbacks=drained)
+        self._record_outage(outages.SPOOLED, self._drained)
+        self._record_outage(outages.REFUSED, self._refused)
+        return drained
 
-    def _note(self, kind: str, when: deque[datetime]) -> None:
-        with self._noting:
-            if not when:
+    def _record_outage(self, kind: str, received: deque[datetime]) -> None:
+        with self._outage_lock:
+            if not received:
                 return
             try:
                 with self._database.write() as connection:
-                    outages.note(connection, kind, began_at=min(when), ended_at=max(when))
+                    outages.note(connection, kind, began_at=min(received), ended_at=max(received))
             except SQLAlchemyError:
-                return  # it is still away, and this is looked at again soon
-            when.clear()
+                return  # the database is still down; the next drain tries again
+            received.clear()
 
     def _journal_once(self, entry: Entry) -> None:
         try:
@@ -77,5 +77,5 @@ class Intake:
             if not blames_a_row(error):
                 raise
             with self._database.read() as connection:
-                if not journal.holds(connection, entry):  # else another process drained the same file just now
+                if not journal.holds(connection, entry):  # otherwise another process has just drained the same file
                     raise EntryRefused(type(error).__name__) from None

@@ -1,4 +1,4 @@
-"""Who tried to log in and failed, and which sessions were ended. The only writer of both tables."""
+"""Failed logins, for rate limiting, and ended sessions. The only writer of both tables."""
 
 from datetime import datetime, timedelta
 
@@ -9,45 +9,48 @@ from app.store.bulk import upsert_all
 from app.store.models import EndedSession, Login
 
 WINDOW = timedelta(minutes=15)
-OF_ONE, OF_ALL = 10, 100  # failures in that time, of one address and of all together
-TURN = 0x6C6F6769  # the advisory lock of whoever counts
+OF_ONE, OF_ALL = 10, 100  # failures allowed in that time, from one address and from all addresses
+LOCK_KEY = 0x6C6F6769  # of PostgreSQL's advisory lock that makes attempts count one after the other
 
-_TAKE_TURN = text("SELECT pg_advisory_xact_lock(:turn)")
+_TAKE_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 _COUNT = insert(Login).returning(Login.id)
 
 
 def wait(connection: Connection, address: str, *, now: datetime) -> timedelta | None:
-    """How long nobody may try from this address; None where somebody may now.
+    """How long this address must wait before its next attempt; None if it may try now.
 
-    What is refused is not counted. So one address alone locks out nobody but itself, and not for ever.
+    Refused attempts are not counted. So a single address can lock out only itself, and only for a while.
     """
     recent = select(Login.tried_at).where(Login.tried_at > now - WINDOW).order_by(Login.tried_at.desc()).limit(1)
-    last = [
+    oldest = [
         connection.scalar(recent.where(Login.address == address).offset(OF_ONE - 1)),
         connection.scalar(recent.offset(OF_ALL - 1)),
     ]
-    return max((one + WINDOW - now for one in last if one), default=None)
+    return max((tried_at + WINDOW - now for tried_at in oldest if tried_at), default=None)
 
 
 def attempt(connection: Connection, address: str, *, now: datetime) -> int | timedelta:
-    """Count a try as failed before it is known how it ends. Returns its id, or how long it has to `wait`.
+    """Count an attempt as failed before its result is known. Returns its id, or how long it must `wait`.
 
-    So those who try at once, in any number of processes, get no more tries than one after the other.
+    So concurrent attempts, in any number of processes, are limited like attempts in sequence.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(_TAKE_TURN, {"turn": TURN})
+        connection.execute(_TAKE_LOCK, {"key": LOCK_KEY})
     connection.execute(delete(Login).where(Login.tried_at <= now - WINDOW))
-    held = wait(connection, address, now=now)
-    return held or connection.execute(_COUNT, {"address": address, "tried_at": now}).scalar_one()
+    delay = wait(connection, address, now=now)
+    return delay or connection.execute(_COUNT, {"address": address, "tried_at": now}).scalar_one()
 
 
 def succeed(connection: Connection, attempt_id: int) -> None:
-    """This try was none that failed. Those before it stay: who may only look must not guess on without end."""
+    """Uncount an attempt that succeeded.
+
+    Earlier failures stay counted, so that a user with the view-only password cannot guess the other one for ever.
+    """
     connection.execute(delete(Login).where(Login.id == attempt_id))
 
 
 def end(connection: Connection, session_id: str, *, until: datetime, now: datetime) -> None:
-    """End a session that would have ended by itself then; a second time changes nothing."""
+    """End a session that would have expired at `until`. Ending it twice changes nothing."""
     connection.execute(delete(EndedSession).where(EndedSession.until <= now))
     upsert_all(connection, EndedSession, [{"id": session_id, "until": until}])
 

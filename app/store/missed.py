@@ -1,4 +1,4 @@
-"""Facts that reading found and no callback told in time. The only writer of their table."""
+"""Missed events: those that only reconcile reported in time. The only writer of their table."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -14,16 +14,17 @@ from app.store.counters import MissedKind, add_missed, day_of
 from app.store.db import take_pen
 from app.store.models import Event, Missed
 
-NEVER_TOLD, NO_TRACE = "never reported", "no trace"
-LATEST = timedelta(days=7)  # how long after it came in a reading may still be digested, and find something
-NEAR = timedelta(minutes=1)  # a callback comes within so much of its fact
+NEVER_REPORTED, NO_TRACE = "never reported", "no trace"
+DIGEST_DELAY = timedelta(days=7)  # at most, from the arrival of a snapshot until it is digested and finds an event
+CALLBACK_DELAY = timedelta(minutes=1)  # at most, from an event until its callback
 
 
 def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int) -> int:
-    """Write down what was found `grace` ago or before, and still is not confirmed. Returns how many; call it again.
+    """Record events found at least `grace` ago and still without a callback. Returns how many; call until it is 0.
 
-    What happened before we listened was nobody's to tell. Takes the pen, which whoever confirms a fact holds as well;
-    so any number of processes may: each is noted once, and none that was told meanwhile.
+    Events from before this service received callbacks are not missed. Takes the write lock, which is also held while
+    an event is confirmed. So any number of processes may call this: each event is recorded once, and never after its
+    callback arrived.
     """
     take_pen(connection)
     began = receiving.began_at(connection)
@@ -31,14 +32,14 @@ def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int)
         return 0
     last = connection.scalar(select(func.max(Missed.found_at, type_=Missed.found_at.type)))
     found = (
-        select(*_FACT)
+        select(*_EVENT)
         .where(
             Event.source == "reconcile",
             Event.confirmation.is_(None),
             Event.first_received_at <= now - grace,
             Event.happened_at > began,
             ~exists().where(Missed.event_id == Event.id),
-            *((Event.first_received_at >= last - LATEST,) if last else ()),
+            *((Event.first_received_at >= last - DIGEST_DELAY,) if last else ()),
         )
         .order_by(Event.first_received_at)
         .limit(limit)
@@ -62,10 +63,10 @@ def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int)
 
 
 def told(connection: Connection, event_ids: Collection[int], *, now: datetime) -> None:
-    """Callbacks told these after all."""
+    """Record that callbacks reported these events after all."""
     if event_ids:
-        found = update(Missed).where(Missed.event_id.in_(event_ids), Missed.told_at.is_(None)).values(told_at=now)
-        rows = connection.execute(found.returning(Missed.happened_at, Missed.name, Missed.cause)).all()
+        late = update(Missed).where(Missed.event_id.in_(event_ids), Missed.told_at.is_(None)).values(told_at=now)
+        rows = connection.execute(late.returning(Missed.happened_at, Missed.name, Missed.cause)).all()
         add_missed(connection, {kind: -number for kind, number in Counter(_kind(*row) for row in rows).items()})
 
 
@@ -73,21 +74,21 @@ def _kind(happened_at: datetime, name: str, cause: str) -> MissedKind:
     return MissedKind(day_of(happened_at), name, cause)
 
 
-def _cause(connection: Connection, fact: Row[Any], *, began: datetime) -> str:
-    """Why it likely was not told: what went on when it happened, or all the time in which it may have."""
-    start = end = fact.happened_at
-    if fact.name not in DATED:
-        start, end = max(fact.found_after or began, began), fact.found_until
-    kinds = outages.touching(connection, start - NEAR, end + NEAR)
+def _cause(connection: Connection, event: Row[Any], *, began: datetime) -> str:
+    """Why the callback is likely missing: the outage at the time of the event, or at any time it may have happened."""
+    start = end = event.happened_at
+    if event.name not in DATED:
+        start, end = max(event.found_after or began, began), event.found_until
+    kinds = outages.touching(connection, start - CALLBACK_DELAY, end + CALLBACK_DELAY)
     for kind in (outages.DOWN, outages.REFUSED):
         if kind in kinds:
             return kind
-    of_the_name = Event.name == fact.name
-    ever_told = exists().where(of_the_name, or_(Event.source == "callback", Event.confirmation.is_not(None)))
-    return NO_TRACE if connection.scalar(select(ever_told)) else NEVER_TOLD
+    has_name = Event.name == event.name
+    was_reported = exists().where(has_name, or_(Event.source == "callback", Event.confirmation.is_not(None)))
+    return NO_TRACE if connection.scalar(select(was_reported)) else NEVER_REPORTED
 
 
-_FACT = (
+_EVENT = (
     *(Event.__table__.c[name] for name in ("id", "package_id", "name", "happened_at", "found_after", "found_until")),
     Event.first_received_at.label("found_at"),
 )

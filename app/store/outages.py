@@ -1,4 +1,4 @@
-"""When callbacks may have been lost, and which processes there were. The only writer of both tables."""
+"""Outages, during which callbacks may have been lost, and process heartbeats. The only writer of both tables."""
 
 from datetime import datetime, timedelta
 
@@ -8,45 +8,48 @@ from sqlalchemy.engine import Connection
 from app.store.models import Outage, Process
 
 DOWN, REFUSED, SPOOLED, UNREACHABLE = "down", "refused", "spooled", "unreachable"
-LIVELY = timedelta(seconds=60)  # a process that was not seen for so long is gone
-KEPT = timedelta(days=90)
+HEARTBEAT_TIMEOUT = timedelta(seconds=60)  # a process without a heartbeat for this long counts as gone
+RETENTION = timedelta(days=90)  # of processes that were last seen before
 
 
 def note(connection: Connection, kind: str, *, began_at: datetime, ended_at: datetime) -> None:
-    """There was an outage."""
+    """Record an outage."""
     connection.execute(insert(Outage).values(kind=kind, began_at=began_at, ended_at=ended_at))
 
 
 def last_end(connection: Connection, *, now: datetime) -> datetime | None:
-    """When the newest outage ended; what ends in the future was noted while a clock was ahead."""
+    """When the newest outage ended. One that ends in the future is ignored: a clock was ahead when it was recorded."""
     newest = select(func.max(Outage.ended_at, type_=Outage.ended_at.type)).where(Outage.ended_at <= now)
     return connection.scalar(newest)
 
 
 def touching(connection: Connection, start: datetime, end: datetime) -> set[str]:
-    """The kinds of outages there were between two moments."""
+    """The kinds of outages that overlap the time between `start` and `end`."""
     found = select(Outage.kind).where(Outage.ended_at >= start, Outage.began_at <= end)
     return set(connection.execute(found).scalars())
 
 
 def beat(connection: Connection, name: str, *, takes_callbacks: bool, started_at: datetime, now: datetime) -> None:
-    """A process is there; a first sign of life after a time in which none took callbacks tells of an outage."""
+    """Record the heartbeat of a process.
+
+    The first heartbeat after a time in which no process took callbacks records an outage.
+    """
     if takes_callbacks:
-        last = connection.scalar(select(func.max(Process.seen_at, type_=Process.seen_at.type)).where(_DOORS))
-        if last is not None and last < now - LIVELY:
+        last = connection.scalar(select(func.max(Process.seen_at, type_=Process.seen_at.type)).where(_IS_RECEIVER))
+        if last is not None and last < now - HEARTBEAT_TIMEOUT:
             note(connection, DOWN, began_at=last, ended_at=now)
     row = {"name": name, "takes": takes_callbacks, "started": started_at, "now": now}
     connection.execute(_BEAT, row)
-    connection.execute(delete(Process).where(Process.seen_at < now - KEPT))
+    connection.execute(delete(Process).where(Process.seen_at < now - RETENTION))
 
 
 def say_goodbye(connection: Connection, name: str, *, now: datetime) -> None:
-    """A process ends."""
+    """Record that a process stopped."""
     connection.execute(update(Process).where(Process.name == name).values(seen_at=now, stopped_at=now))
 
 
-_DOORS = Process.takes_callbacks.is_(True)
+_IS_RECEIVER = Process.takes_callbacks.is_(True)
 _BEAT = text(
     """INSERT INTO processes (name, takes_callbacks, started_at, seen_at) VALUES (:name, :takes, :started, :now)
     ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at"""
-).bindparams(*(bindparam(one, type_=Process.seen_at.type) for one in ("started", "now")))
+).bindparams(*(bindparam(name, type_=Process.seen_at.type) for name in ("started", "now")))

@@ -1,6 +1,6 @@
-"""The picture and its history: packages, signers, documents, attention, changes. Their only writer.
+"""The status store: packages, signers, documents, attention and changes. Their only writer.
 
-Whoever calls this holds the pen (`db.take_pen`).
+Callers hold the write lock (`db.take_pen`).
 """
 
 import dataclasses
@@ -23,19 +23,19 @@ from app.store.bulk import insert_all, upsert_all
 from app.store.counters import PackageKind
 from app.store.models import Attention, Change, Document, Package, Search, Signer
 
-# What each change is about; the rest of the picture follows from these, or is when and not what.
+# The attributes whose changes are recorded; all others are derived from these, or are times.
 OF_PACKAGE = ("name", "type", "status", "trashed", "deleted")
 OF_SIGNER = ("status", "name", "email", "order", "role_id", "locked", "email_bounce", "kba_failures", "attachments")
 OF_DOCUMENT = ("name", "signed_by")
-ADDRESS = 256  # characters of an e-mail address that count when it is looked up
-SORT_NAME = 100  # characters of a name that its place in the order depends on; a cursor must fit a URL
+ADDRESS_LENGTH = 256  # characters of an e-mail address that are compared when signers are looked up
+SORT_NAME_LENGTH = 100  # characters of a name that the sort order uses; a cursor must fit into a URL
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
     """What made a change: a `callback` or a `snapshot` (journal id), a `dispatch` (its id), a `person`, or a `rebuild`.
 
-    A person is called by the name told at login, `api:<label of the token>` or `cli:<login name>`.
+    The id of a person is the name given at login, `api:<label of the token>` or `cli:<login name>`.
     """
 
     kind: str
@@ -44,7 +44,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class NewChange:
-    """One change still to be written."""
+    """A change to be recorded."""
 
     package_id: str
     subject: str
@@ -56,19 +56,19 @@ class NewChange:
 
 
 def states(connection: Connection, package_ids: Iterable[str]) -> dict[str, State]:
-    """All that is claimed of these packages; those never heard of are left out."""
-    return {row.id: row.claims for row in connection.execute(_STATES, {"ids": list(package_ids)})}
+    """The merged claims of these packages, by id; unknown packages are left out."""
+    return {row.id: row.claims for row in connection.execute(_CLAIMS, {"ids": list(package_ids)})}
 
 
 def packages_after(connection: Connection, package_id: str, *, limit: int) -> list[str]:
-    """The ids of the next stored packages, in their own order."""
+    """The next package ids after this one, in order."""
     found = select(Package.id).where(Package.id > package_id).order_by(Package.id).limit(limit)
     return list(connection.execute(found).scalars())
 
 
 @dataclass(frozen=True, slots=True)
 class ListEntry:
-    """What lists find a package by: the kind it is counted as, the name it is sorted by, the text it is searched by."""
+    """What lists need of a package: the kind it is counted as, the name it is sorted by, the text that is searched."""
 
     kind: PackageKind
     sort_name: str
@@ -76,7 +76,7 @@ class ListEntry:
 
 
 def list_entries(connection: Connection, package_ids: Iterable[str]) -> dict[str, ListEntry]:
-    """What lists find the stored packages by, by id."""
+    """The stored list entries of these packages, by id."""
     return {
         row.id: ListEntry(PackageKind(row.trashed, row.deleted, row.type, row.status), row.sort_name, row.text)
         for row in connection.execute(_LIST_ENTRIES, {"ids": list(package_ids)})
@@ -84,24 +84,24 @@ def list_entries(connection: Connection, package_ids: Iterable[str]) -> dict[str
 
 
 def list_entry(package: PackageValue) -> ListEntry:
-    """What lists are to find a package by."""
+    """The list entry that a package should have."""
     return ListEntry(
         PackageKind(package.trashed, package.deleted, package.type, package.status),
-        search.fold(package.name or "")[:SORT_NAME],
+        search.fold(package.name or "")[:SORT_NAME_LENGTH],
         search.text_of(package),
     )
 
 
 def count_kinds(connection: Connection) -> Counter[PackageKind]:
-    """How many packages there are of each kind, counted anew: what the counters must say."""
+    """How many packages there are of each kind, counted in the table: what the counters must equal."""
     columns = (Package.trashed, Package.deleted, Package.type, Package.status)
     found = connection.execute(select(*columns, func.count()).group_by(*columns))
     return Counter({PackageKind(*row[:-1]): row[-1] for row in found})
 
 
 def erase(connection: Connection, package_ids: Sequence[str]) -> None:
-    """Forget packages that nobody ever told of."""
-    counters.add_packages(connection, _fewer(list_entries(connection, package_ids)))
+    """Delete packages that no journal row is about."""
+    counters.add_packages(connection, _decrements(list_entries(connection, package_ids)))
     search.erase(connection, package_ids)
     for table in (Signer, Document, Attention):
         connection.execute(delete(table).where(table.package_id.in_(package_ids)))
@@ -113,48 +113,51 @@ def differences(
 ) -> Iterator[NewChange]:
     """One change for every attribute that differs.
 
-    What was not there before was None. What appears with nothing in it, a flag that is down or a count of none,
-    is no change.
+    A package, signer or document that is new had None before. New empty values (false, 0, an empty list) are no change.
     """
-    for place, was, is_ in _differences(old or PackageValue(new.id), new):
-        if was != is_:
-            yield NewChange(new.id, *place, was, is_, happened_at, cause)
+    for attribute, before, after in _compared(old or PackageValue(new.id), new):
+        if before != after:
+            yield NewChange(new.id, *attribute, before, after, happened_at, cause)
 
 
-Difference = tuple[tuple[str, str], object, object]
+Compared = tuple[tuple[str, str], object, object]  # (subject, attribute), the value before, the value after
 
 
-def _differences(old: PackageValue, new: PackageValue) -> Iterator[Difference]:
+def _compared(old: PackageValue, new: PackageValue) -> Iterator[Compared]:
     for name in OF_PACKAGE:
         yield ("package", name), getattr(old, name), getattr(new, name)
     yield ("package", "due_at"), _iso(old.due_at), _iso(new.due_at)
     yield ("package", "sender_id"), old.sender.id, new.sender.id
-    yield from _of_parts(
-        OF_SIGNER, {signer(one.id): one for one in old.signers}, {signer(one.id): one for one in new.signers}
-    )
-    yield from _of_parts(
-        OF_DOCUMENT, {document(one.id): one for one in old.documents}, {document(one.id): one for one in new.documents}
-    )
-    before, after = set(map(_place, old.attention)), set(map(_place, new.attention))
-    for place in sorted(before ^ after):
-        yield place, True if place in before else None, True if place in after else None
+    yield from _compared_parts(OF_SIGNER, _signers_by_subject(old), _signers_by_subject(new))
+    yield from _compared_parts(OF_DOCUMENT, _documents_by_subject(old), _documents_by_subject(new))
+    before, after = set(map(_open_reason, old.attention)), set(map(_open_reason, new.attention))
+    for reason in sorted(before ^ after):
+        yield reason, True if reason in before else None, True if reason in after else None
 
 
-def _of_parts(names: Sequence[str], old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[Difference]:
-    for part in {**old, **new}:
-        was, is_ = old.get(part), new.get(part)
-        for name in names if was != is_ else ():
-            before, value = _plain(getattr(was, name, None)), _plain(getattr(is_, name, None))
-            # What comes or goes with nothing in it is no change.
-            if (was and is_) or before or value or name == "order":  # the first place in the order is 0
-                yield (part, name), before, value
+def _signers_by_subject(package: PackageValue) -> dict[str, SignerValue]:
+    return {signer(seat.id): seat for seat in package.signers}
+
+
+def _documents_by_subject(package: PackageValue) -> dict[str, DocumentValue]:
+    return {document(part.id): part for part in package.documents}
+
+
+def _compared_parts(names: Sequence[str], old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[Compared]:
+    for subject in {**old, **new}:
+        old_part, new_part = old.get(subject), new.get(subject)
+        for name in names if old_part != new_part else ():
+            before, after = _plain(getattr(old_part, name, None)), _plain(getattr(new_part, name, None))
+            # An empty value of a part that is new or gone is no change. The first place in the order is 0, not empty.
+            if (old_part and new_part) or before or after or name == "order":
+                yield (subject, name), before, after
 
 
 def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat().replace("+00:00", "Z") if moment else None
 
 
-def _place(reason: OpenReason) -> tuple[str, str]:
+def _open_reason(reason: OpenReason) -> tuple[str, str]:
     return signer(reason.who) if reason.who else "package", f"attention {reason.reason}"
 
 
@@ -163,7 +166,7 @@ def _plain(value: object) -> object:
 
 
 def record(connection: Connection, changes: Sequence[NewChange], *, now: datetime) -> None:
-    """Append changes to the history, in their order."""
+    """Append changes to the history, in the given order."""
     if changes:
         rows = [
             {
@@ -185,7 +188,7 @@ def record(connection: Connection, changes: Sequence[NewChange], *, now: datetim
 def paint(
     connection: Connection, new: Mapping[str, tuple[State, PackageValue]], old: Mapping[str, PackageValue]
 ) -> None:
-    """Write what we now believe of each package, and all that is claimed of it, over what stood there before."""
+    """Write each package and its merged claims over the stored rows. `old`: the packages as stored until now."""
     packages = [package for _, package in new.values()]
     before, after = list_entries(connection, new), {package.id: list_entry(package) for package in packages}
     upsert_all(
@@ -193,18 +196,21 @@ def paint(
         Package,
         [_package(state, package, after[package.id].sort_name) for state, package in new.values()],
     )
-    more = Counter(entry.kind for entry in after.values())
-    more.update(_fewer(before))
-    counters.add_packages(connection, more)
-    stored = {package_id: entry.text for package_id, entry in before.items()}
+    numbers = Counter(entry.kind for entry in after.values())
+    numbers.update(_decrements(before))
+    counters.add_packages(connection, numbers)
+    stored_texts = {package_id: entry.text for package_id, entry in before.items()}
     texts = {package_id: entry.text or "" for package_id, entry in after.items()}
-    search.write(connection, {key: text for key, text in texts.items() if stored.get(key) != text})
-    _write_parts(connection, Signer, [(one.id, _signers(one), _signers(old.get(one.id))) for one in packages])
-    _write_parts(connection, Document, [(one.id, _documents(one), _documents(old.get(one.id))) for one in packages])
-    _write_attention(connection, [one for one in packages if _attention_changed(one, old.get(one.id))])
+    search.write(connection, {key: text for key, text in texts.items() if stored_texts.get(key) != text})
+    pairs = [(package, old.get(package.id)) for package in packages]
+    _write_parts(connection, Signer, [(package.id, _signers(package), _signers(stored)) for package, stored in pairs])
+    _write_parts(
+        connection, Document, [(package.id, _documents(package), _documents(stored)) for package, stored in pairs]
+    )
+    _write_attention(connection, [package for package, stored in pairs if _attention_changed(package, stored)])
 
 
-def _fewer(before: Mapping[str, ListEntry]) -> dict[PackageKind, int]:
+def _decrements(before: Mapping[str, ListEntry]) -> dict[PackageKind, int]:
     return {kind: -number for kind, number in Counter(entry.kind for entry in before.values()).items()}
 
 
@@ -225,30 +231,30 @@ def _signers(package: PackageValue | None) -> dict[str, dict[str, Any]]:
     if package is None:
         return {}
     return {
-        one.id: {
+        seat.id: {
             "package_id": package.id,
-            "address": address(one.email),
-            **{name: _plain(getattr(one, name)) for name in _SIGNER},
+            "address": address(seat.email),
+            **{name: _plain(getattr(seat, name)) for name in _SIGNER},
         }
-        for one in package.signers
+        for seat in package.signers
     }
 
 
 def address(email: str | None) -> str | None:
-    """An e-mail address without its case, as signers are looked up by it."""
-    return email.casefold()[:ADDRESS] if email else None
+    """An e-mail address in lower case, as signers are looked up by it."""
+    return email.casefold()[:ADDRESS_LENGTH] if email else None
 
 
 def _documents(package: PackageValue | None) -> dict[str, dict[str, Any]]:
     if package is None:
         return {}
     return {
-        one.id: {
+        part.id: {
             "package_id": package.id,
             "position": position,
-            **{name: _plain(getattr(one, name)) for name in _DOCUMENT},
+            **{name: _plain(getattr(part, name)) for name in _DOCUMENT},
         }
-        for position, one in enumerate(package.documents)
+        for position, part in enumerate(package.documents)
     }
 
 
@@ -261,8 +267,8 @@ def _write_parts(
     written: list[dict[str, Any]] = []
     gone: list[dict[str, str]] = []
     for package_id, new, old in changed:
-        written += [row for part, row in new.items() if old.get(part) != row]
-        gone += [{"package": package_id, "part": part} for part in old if part not in new]
+        written += [row for part_id, row in new.items() if old.get(part_id) != row]
+        gone += [{"package": package_id, "part": part_id} for part_id in old if part_id not in new]
     upsert_all(connection, table, written)
     if gone:
         statement = delete(table).where(table.package_id == bindparam("package"), table.id == bindparam("part"))
@@ -276,7 +282,7 @@ def _attention_changed(new: PackageValue, old: PackageValue | None) -> bool:
 def _write_attention(connection: Connection, packages: Sequence[PackageValue]) -> None:
     if not packages:
         return
-    connection.execute(delete(Attention).where(Attention.package_id.in_([one.id for one in packages])))
+    connection.execute(delete(Attention).where(Attention.package_id.in_([package.id for package in packages])))
     rows = [
         {"package_id": package.id, "position": position, **dataclasses.asdict(reason)}
         for package in packages
@@ -285,7 +291,7 @@ def _write_attention(connection: Connection, packages: Sequence[PackageValue]) -
     insert_all(connection, Attention, rows)
 
 
-_STATES = select(Package.id, Package.claims).where(Package.id.in_(bindparam("ids", expanding=True)))
+_CLAIMS = select(Package.id, Package.claims).where(Package.id.in_(bindparam("ids", expanding=True)))
 _LIST_ENTRIES = (
     select(Package.id, Package.trashed, Package.deleted, Package.type, Package.status, Package.sort_name, Search.text)
     .outerjoin(Search, Search.package_id == Package.id)

@@ -1,4 +1,4 @@
-"""Since when we listen: what happened before was nobody's to tell us."""
+"""When this service began to receive callbacks. No callback is missing for events from before."""
 
 from datetime import datetime
 
@@ -10,6 +10,6 @@ from app.store.models import Journal
 
 
 def began_at(connection: Connection) -> datetime | None:
-    """When the first callback came in, or the first import that came to its end began, whichever was earlier."""
+    """When the first callback arrived or the first completed import began, whichever was earlier."""
     first = select(Journal.received_at).where(Journal.kind == "callback").order_by(Journal.id).limit(1)
     return min(filter(None, (connection.scalar(first), reconciles.first_import(connection))), default=None)

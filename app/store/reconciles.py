@@ -1,4 +1,4 @@
-"""The run ledger: when OneSpan was asked what changed, by whom, and how far that has come. Their only writer."""
+"""Reconcile runs: when each began, who requested it, and how far it has come. The only writer of their table."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,21 +13,22 @@ from app.onespan.claims import AHEAD
 from app.onespan.list_scan import Place
 from app.store.db import take_pen
 from app.store.models import FOUND, Event, Process, Run
-from app.store.outages import LIVELY
+from app.store.outages import HEARTBEAT_TIMEOUT
 
 RECONCILE, SWEEP, BACKFILL = "reconcile", "sweep", "backfill"
 RUNNING, DONE, FAILED = "running", "done", "failed"
-LONG = timedelta(days=1)
+LONGEST_WAIT = timedelta(days=1)  # a `due_at` beyond this was set while a clock was ahead
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run has come to: the leg of its way and the place there; after the last leg, the packages `after` one.
+    """How far a run has come: the index of its folder in the run plan and the `place` there.
 
-    This leg was `refused` so many times in a row; `left_out` are the folders that were refused for good, and `behind`
-    those that were not shown us since: what was updated from then on (None: ever) is to be seen there, by this run or
-    by one after it. `walked_at` is when all was asked for that is to be read singly, of which `waits_for` are open.
-    `moved_at` is when it last came further: both are our time.
+    After the last folder, it requests unlisted packages with ids `after` one. `refused` counts consecutive refusals of
+    the folder. `left_out` names folders that this run gave up. `behind` names folders that were not listed fully:
+    this run or a later one lists what was updated there from that time on (None: everything). `walked_at` is when all
+    fetches were queued, and `waits_for` counts those still open. `moved_at` is when the run last made progress.
+    Both are times of our clock.
     """
 
     leg: int = 0
@@ -41,20 +42,20 @@ class Progress:
     moved_at: str | None = None
 
     @classmethod
-    def of(cls, kept: Mapping[str, Any]) -> "Progress":
-        """What the ledger kept; another version of us may have kept other things."""
-        place = Place(**_known(Place, kept.get("place", {})))
-        return cls(**{**_known(cls, kept), "place": place, "left_out": tuple(kept.get("left_out", ()))})
+    def of(cls, stored: Mapping[str, Any]) -> "Progress":
+        """Load the stored progress. Unknown members, of another version of this service, are ignored."""
+        place = Place(**_known(Place, stored.get("place", {})))
+        return cls(**{**_known(cls, stored), "place": place, "left_out": tuple(stored.get("left_out", ()))})
 
 
-def _known(kind: type, kept: Mapping[str, Any]) -> dict[str, Any]:
-    names = {one.name for one in dataclasses.fields(kind)}
-    return {name: value for name, value in kept.items() if name in names}
+def _known(kind: type, stored: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in stored.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a step of a run did: requests made, packages shown, of them changed, asked for singly, unreadable."""
+    """What a step of a run did: requests made; packages listed, changed, queued for a fetch, and unreadable."""
 
     requests: int = 0
     shown: int = 0
@@ -65,7 +66,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class TakenRun:
-    """A run that is ours until its lease ends; who holds `fence` may take it further."""
+    """A run leased to this process. Only the holder of `fence` may change it."""
 
     id: int
     kind: str
@@ -79,12 +80,12 @@ class TakenRun:
 
 
 def running(connection: Connection) -> int | None:
-    """The id of the run that is under way, or None."""
+    """The id of the running run, or None."""
     return connection.scalar(select(Run.id).where(Run.state == RUNNING))
 
 
 def what_it_waits_for(connection: Connection) -> str | None:
-    """What hinders the run that is under way, and when it goes on; None where nothing does."""
+    """Why the running run waits and when it continues; None if it does not wait because of an error."""
     row = connection.execute(select(Run.id, Run.error, Run.due_at).where(Run.state == RUNNING)).one_or_none()
     if row is None or row.error is None:
         return None
@@ -92,26 +93,26 @@ def what_it_waits_for(connection: Connection) -> str | None:
 
 
 def last_began(connection: Connection) -> datetime | None:
-    """When the newest run began, by the clock of that time."""
+    """When the newest run began, by the clock at that time."""
     return connection.scalar(select(Run.began_at).order_by(Run.id.desc()).limit(1))
 
 
 def last_done(connection: Connection, *kinds: str) -> datetime | None:
-    """When the newest run of these kinds began that came to its end, by the clock of that time."""
+    """When the newest completed run of these kinds began, by the clock at that time."""
     done = select(Run.began_at).where(Run.kind.in_(kinds), Run.state == DONE)
     return connection.scalar(done.order_by(Run.id.desc()).limit(1))
 
 
 def first_import(connection: Connection) -> datetime | None:
-    """When the first import began that came to its end."""
+    """When the first completed import began."""
     found = select(func.min(Run.began_at, type_=Run.began_at.type))
     return connection.scalar(found.where(Run.kind == BACKFILL, Run.state == DONE))
 
 
 def watermark(connection: Connection, *, now: datetime) -> datetime | None:
-    """Up to when, on OneSpan's clock, all changes are known: runs that are not done do not count.
+    """Until when, on OneSpan's clock, all changes are known. Only runs that are done count.
 
-    Nor do those that say more than anybody can know: a clock was ahead then.
+    A run with an `until` in the future does not count: a clock was ahead then.
     """
     known = select(func.max(Run.until, type_=Run.until.type)).where(Run.state == DONE, Run.until <= now + AHEAD)
     return connection.scalar(known)
@@ -127,8 +128,8 @@ def begin(
     now: datetime,
     by: str | None = None,
 ) -> int | None:
-    """Write down that a run begins; `by` is who asked for it. Returns its id, or None where one is under way."""
-    take_pen(connection)  # so that of two who look at once one begins
+    """Begin a run; `by` is who requested it. Returns its id, or None if another run is running."""
+    take_pen(connection)  # so that only one of two concurrent callers begins a run
     if running(connection) is not None:
         return None
     row = {
@@ -140,30 +141,30 @@ def begin(
         "since": since,
         "began_at": now,
         "due_at": now,
-        "progress": dataclasses.asdict(_from_the_last(connection)),
+        "progress": dataclasses.asdict(_first_progress(connection)),
     }
     return connection.scalar(insert(Run).values(row).returning(Run.id))
 
 
-def _from_the_last(connection: Connection) -> Progress:
-    """Where a run begins: with how large a page may be, and the folders that are behind, as the last one knew."""
-    kept = connection.scalar(select(Run.progress).order_by(Run.id.desc()).limit(1))
-    last = Progress.of(kept or {})
+def _first_progress(connection: Connection) -> Progress:
+    """Where a run begins. The largest page size and the folders that are behind are those of the last run."""
+    stored = connection.scalar(select(Run.progress).order_by(Run.id.desc()).limit(1))
+    last = Progress.of(stored or {})
     return Progress(place=Place(largest=last.place.largest), behind=last.behind)
 
 
 def take(connection: Connection, *, now: datetime, lease: timedelta, process: str) -> TakenRun | None:
-    """Take the run that is under way for ourselves, where nobody has it and it does not wait.
+    """Lease the running run to this process, if it is due or its process is gone. Returns None otherwise.
 
-    Somebody who was not seen for a while has it no more; nobody waits `LONG`, but a clock may have been ahead. Taking
-    counts as an attempt; `advance` begins the count anew.
+    A process without a recent heartbeat loses its lease. A wait beyond `LONGEST_WAIT` is ignored: a clock was ahead.
+    Taking counts as an attempt; `advance` resets the count.
     """
     gone = exists().where(
-        Process.name == Run.process, or_(Process.stopped_at.is_not(None), Process.seen_at < now - LIVELY)
+        Process.name == Run.process, or_(Process.stopped_at.is_not(None), Process.seen_at < now - HEARTBEAT_TIMEOUT)
     )
     taken = (
         update(Run)
-        .where(Run.state == RUNNING, or_(Run.due_at <= now, Run.due_at > now + LONG, gone))
+        .where(Run.state == RUNNING, or_(Run.due_at <= now, Run.due_at > now + LONGEST_WAIT, gone))
         .values(fence=Run.fence + 1, attempts=Run.attempts + 1, due_at=now + lease, process=process)
         .returning(*_TAKEN)
     )
@@ -174,24 +175,24 @@ def take(connection: Connection, *, now: datetime, lease: timedelta, process: st
 def advance(
     connection: Connection, run: TakenRun, progress: Progress, *, did: Tally, until: datetime | None, due_at: datetime
 ) -> bool:
-    """Note how far a run has come. Returns False where it is ours no more: then nothing of this may be committed."""
+    """Store the progress of a run. Returns False if its lease was lost: then the caller must roll back."""
     counted = {name: getattr(Run, name) + more for name, more in dataclasses.asdict(did).items()}
-    moved = {"progress": dataclasses.asdict(progress), "until": until, "due_at": due_at, "process": None}
-    return _settle(connection, run, **counted, **moved, attempts=0, error=None)
+    position = {"progress": dataclasses.asdict(progress), "until": until, "due_at": due_at, "process": None}
+    return _settle(connection, run, **counted, **position, attempts=0, error=None)
 
 
 def put_off(connection: Connection, run: TakenRun, *, until: datetime, error: str, progress: Progress) -> None:
-    """Note that it cannot go on now, and from when on it may."""
-    kept = dataclasses.asdict(progress)
-    _settle(connection, run, due_at=until, error=error, progress=kept, process=None)
+    """Store that the run cannot continue now, and when to try again."""
+    stored = dataclasses.asdict(progress)
+    _settle(connection, run, due_at=until, error=error, progress=stored, process=None)
 
 
 def wait(
     connection: Connection, run: TakenRun, *, until: datetime, error: str | None, progress: Progress | None = None
 ) -> None:
-    """Note that it has to wait for others, which is no failure of its own; `error` is what these met."""
-    kept = {"progress": dataclasses.asdict(progress)} if progress else {}
-    _settle(connection, run, due_at=until, attempts=run.attempts - 1, error=error, process=None, **kept)
+    """Make a run wait for fetches or for the request budget, which is no failed attempt. `error`: of the fetches."""
+    stored = {"progress": dataclasses.asdict(progress)} if progress else {}
+    _settle(connection, run, due_at=until, attempts=run.attempts - 1, error=error, process=None, **stored)
 
 
 def finish(
@@ -203,15 +204,15 @@ def finish(
     unreadable: int,
     error: str | None = None,
 ) -> bool:
-    """Note that a run is done, up to when it makes all known, how many packages it left unread, and what else."""
-    left = Run.unreadable + unreadable
-    found = found_between(connection, run.began_at, now)
-    return _end(connection, run, DONE, now=now, until=until, error=error, unreadable=left, found=found)
+    """Store that a run is done, until when all changes are known, and how many packages could not be read."""
+    total = Run.unreadable + unreadable
+    found = _found_between(connection, run.began_at, now)
+    return _end(connection, run, DONE, now=now, until=until, error=error, unreadable=total, found=found)
 
 
 def give_up(connection: Connection, run: TakenRun, *, now: datetime, error: str) -> bool:
-    """Note that a run does not come to its end, so that another can begin: it stays undone, and makes nothing known."""
-    found = found_between(connection, run.began_at, now)
+    """Mark a run as failed, so that another can begin. It does not move the watermark."""
+    found = _found_between(connection, run.began_at, now)
     return _end(connection, run, FAILED, now=now, until=None, error=error, found=found)
 
 
@@ -219,8 +220,8 @@ def _end(connection: Connection, run: TakenRun, state: str, *, now: datetime, **
     return _settle(connection, run, state=state, finished_at=now, due_at=now, process=None, **values)
 
 
-def found_between(connection: Connection, start: datetime, end: datetime) -> int:
-    """How many facts came up between two moments which no callback had told."""
+def _found_between(connection: Connection, start: datetime, end: datetime) -> int:
+    """How many events snapshots found between two times that no callback had reported."""
     found = select(func.count()).where(
         Event.source == FOUND, Event.first_received_at >= start, Event.first_received_at <= end
     )
@@ -228,15 +229,15 @@ def found_between(connection: Connection, start: datetime, end: datetime) -> int
 
 
 def hasten(connection: Connection, *, now: datetime) -> bool:
-    """Let the run that is under way go on at once, where it waits. Returns whether it did."""
-    waits = (Run.state == RUNNING, Run.process.is_(None), Run.due_at > now)
-    return bool(connection.execute(update(Run).where(*waits).values(due_at=now)).rowcount)
+    """Make a waiting run due now. Returns whether one was waiting."""
+    is_waiting = (Run.state == RUNNING, Run.process.is_(None), Run.due_at > now)
+    return bool(connection.execute(update(Run).where(*is_waiting).values(due_at=now)).rowcount)
 
 
 def _settle(connection: Connection, run: TakenRun, **values: Any) -> bool:
-    """Only whoever took it last may."""
-    ours = update(Run).where(Run.id == run.id, Run.fence == run.fence, Run.state == RUNNING)
-    return bool(connection.execute(ours.values(values)).rowcount)
+    """Update a run if this process still holds its fence. Returns whether it does."""
+    leased = update(Run).where(Run.id == run.id, Run.fence == run.fence, Run.state == RUNNING)
+    return bool(connection.execute(leased.values(values)).rowcount)
 
 
 _TAKEN = (

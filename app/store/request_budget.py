@@ -1,4 +1,4 @@
-"""How many requests all processes together make of OneSpan in a minute. The only writer of their table."""
+"""The request budget: how many requests to OneSpan all processes make per minute. The only writer of its table."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,29 +8,29 @@ from sqlalchemy.engine import Connection
 
 from app.store.models import Request
 
-KEPT = timedelta(days=1)
-SHARE = 0.8  # of the budget for reconciles
+RETENTION = timedelta(days=1)
+RECONCILE_SHARE = 0.8  # of the budget; the rest is left to fetches after callbacks
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """So many requests a minute. What a reconcile asks leaves a share of them to the reads of single packages."""
+    """A number of requests per minute. Reconcile leaves a share of them to fetches of single packages."""
 
     requests: int
 
     def has_room(self, connection: Connection, *, now: datetime) -> bool:
-        """Whether a reconcile may ask once more in this minute."""
+        """Whether a reconcile may make another request in this minute."""
         made = connection.scalar(select(Request.made).where(Request.minute == _minute(now))) or 0
-        return made < max(1, int(self.requests * SHARE))
+        return made < max(1, int(self.requests * RECONCILE_SHARE))
 
     def spend(self, connection: Connection, *, now: datetime) -> None:
-        """Count one more request. Whoever was surprised by a callback only counts."""
+        """Count one request. Fetches after callbacks are counted and never held back."""
         connection.execute(_SPEND, {"minute": _minute(now)})
-        connection.execute(delete(Request).where(Request.minute < _minute(now) - KEPT))
+        connection.execute(delete(Request).where(Request.minute < _minute(now) - RETENTION))
 
 
 def next_minute(now: datetime) -> datetime:
-    """When there is room again."""
+    """When the budget is free again."""
     return _minute(now) + timedelta(minutes=1)
 
 

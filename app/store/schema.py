@@ -1,4 +1,4 @@
-"""Whether the database has the tables this version needs, and what makes its searches slow."""
+"""Schema checks: whether migrations are missing, whether they can run, and what makes searches slow."""
 
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ FROM_BEFORE = (
     " `flask db upgrade` there, and `flask reconcile --backfill` to read every package from OneSpan again."
 )
 WRONG_ENCODING = (
-    "This database's encoding is {}, which has no place for every name. Create one in UTF-8 and set DATABASE_URL to it:"
+    "This database's encoding is {}, which cannot store every name. Create one in UTF-8 and set DATABASE_URL to it:"
     " createdb --owner=user --template=template0 --encoding=UTF8 --locale=C.UTF-8 name"
 )
 WRONG_CTYPE = (
@@ -23,7 +23,7 @@ WRONG_CTYPE = (
     " createdb --owner=user --template=template0 --encoding=UTF8 --locale=C.UTF-8 name, and restore a dump into it."
 )
 NO_TRIGRAM_INDEX = (
-    "Every search reads all packages: there is no trigram index. Run these one by one in this database, as somebody who"
+    "Every search reads all packages: there is no trigram index. Run these one by one in this database, as a role that"
     " may create extensions: CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA {0}; DROP INDEX IF EXISTS ix_searches_text;"
     " CREATE INDEX CONCURRENTLY ix_searches_text ON searches USING gin (text {0}.gin_trgm_ops)"
     " WITH (gin_pending_list_limit = 512);"
@@ -31,22 +31,22 @@ NO_TRIGRAM_INDEX = (
 
 
 def is_behind(database: Database, migrations: Path) -> bool:
-    """Whether migrations are missing. One that a newer version has migrated further serves us too."""
+    """Whether migrations are missing. A database that a newer version has migrated further is not behind."""
     known, newest = _migrations(migrations)
     applied = revisions(database)
     return not applied or bool(applied & UNRELEASED) or (applied <= known and applied != newest)
 
 
 def why_no_upgrade(database: Database) -> str | None:
-    """Why no migration can help this database, and what to do; None where they can."""
+    """Why migrations cannot upgrade this database, and what to do instead; None if they can."""
     if revisions(database) & UNRELEASED:
         return FROM_BEFORE
-    encoding = _ask(database, "SELECT current_setting('server_encoding')")
+    encoding = _query(database, "SELECT current_setting('server_encoding')")
     return WRONG_ENCODING.format(encoding) if encoding not in (None, "UTF8") else None
 
 
 def revisions(database: Database) -> set[str]:
-    """The migration that the database is at; empty where none was run."""
+    """The migration that the database is at; empty if none was run."""
     with database.read() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return set()
@@ -54,32 +54,32 @@ def revisions(database: Database) -> set[str]:
 
 
 def slow_search(database: Database) -> str | None:
-    """What makes searches slower than they could be on PostgreSQL, and what to do; None on SQLite."""
-    ctype = _ask(database, "SELECT datctype FROM pg_database WHERE datname = current_database()")
+    """What makes searches slow on PostgreSQL, and what to do; None if nothing does, and on SQLite."""
+    ctype = _query(database, "SELECT datctype FROM pg_database WHERE datname = current_database()")
     if ctype is not None and "utf" not in ctype.lower():
         return WRONG_CTYPE.format(ctype)
-    return NO_TRIGRAM_INDEX.format(_ask(database, SCHEMA)) if _ask(database, LACKS_INDEX) else None
+    return NO_TRIGRAM_INDEX.format(_query(database, SCHEMA)) if _query(database, LACKS_INDEX) else None
 
 
-def _ask(database: Database, question: str) -> Any:
-    """What PostgreSQL answers; None of SQLite."""
+def _query(database: Database, sql: str) -> Any:
+    """The result of a query on PostgreSQL; None on SQLite."""
     if database.engine.dialect.name != "postgresql":
         return None
     with database.read() as connection:
-        return connection.scalar(text(question))
+        return connection.scalar(text(sql))
 
 
-# Where the extension is, or would be.
+# The schema of the extension, or the one it would be created in.
 SCHEMA = """SELECT quote_ident(coalesce(
     (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'pg_trgm'),
     current_schema()::text))"""
-# One that was interrupted is there, and not valid.
+# An index whose creation was interrupted exists, but is not valid.
 LACKS_INDEX = """SELECT to_regclass('searches') IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('ix_searches_text') AND indisvalid)"""
 
 
 @cache
 def _migrations(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
-    """All that this version has, and the newest of them; loaded once, for readiness is asked all the time."""
+    """All migrations of this version, and the newest; loaded once, because readiness is checked often."""
     scripts = ScriptDirectory(str(folder), version_locations=[str(folder)])
     return frozenset(script.revision for script in scripts.walk_revisions()), frozenset(scripts.get_heads())

@@ -1,7 +1,7 @@
 """Search: the folded text of every package, and the condition that finds words in it. The only writer of `searches`.
 
-The database does the searching: PostgreSQL by a trigram index where it has one, SQLite by reading every text. The text
-has a table of its own because most writes to a package leave it alone, and a trigram index is slow to write.
+The database does the searching: PostgreSQL with a trigram index if it has one, SQLite by reading every text. The text
+has its own table because most writes to a package do not change it, and a trigram index is slow to update.
 """
 
 import unicodedata
@@ -16,8 +16,8 @@ from app.store.bulk import upsert_all
 from app.store.db import unindexed
 from app.store.models import Package, Search
 
-INDEXED = 16  # letters of a word that an index is asked for: few texts have those, and each trigram costs time
-# Letters that Unicode does not take apart into a plain one and an accent.
+INDEXED_LETTERS = 16  # of a word that are looked up in the index: few texts match those, and each trigram costs time
+# Letters that Unicode does not decompose into a plain letter and an accent.
 PLAIN_LETTERS = str.maketrans(
     {
         "ø": "o",
@@ -36,9 +36,9 @@ ACCENTS = dict.fromkeys(range(0x300, 0x370))
 
 
 def fold(text: str) -> str:
-    """A text without its case and accents: "Łódź Straße" is "lodz strasse". Letters of other scripts stay.
+    """Remove case and accents: "Łódź Straße" becomes "lodz strasse". Letters of other scripts stay.
 
-    Characters that only say how a text is laid out, such as a soft hyphen, are left out.
+    Format characters, such as a soft hyphen, are removed.
     """
     if text.isascii():
         return text.casefold()
@@ -48,7 +48,7 @@ def fold(text: str) -> str:
 
 
 def text_of(package: PackageValue) -> str:
-    """All that a package is found by, folded: its id, its name, its sender and its signers; a line for each."""
+    """The folded text that a package is found by: its id, name, sender and signers, one per line."""
     sender = package.sender
     parts = [package.id, package.name, sender.id, sender.name, sender.email]
     for signer in package.signers:
@@ -57,34 +57,36 @@ def text_of(package: PackageValue) -> str:
 
 
 def words_of(query: str) -> list[str]:
-    """The words that a query asks for, folded."""
+    """The folded words of a query, each once."""
     return list(dict.fromkeys(fold(query).split()))
 
 
 def has_words(words: Sequence[str]) -> ColumnElement[bool]:
-    """The condition on a package that its text has each of these words, anywhere and in any order.
+    """The condition that a package's text contains each of these words, anywhere and in any order.
 
-    SQLite reads all texts once and then takes the packages in their order; by itself it would look up each package
-    found and sort them, which takes three times as long for a word that many have.
+    SQLite is made to read all texts once and then the packages in their order. Its own plan looks up each package
+    found and sorts them, which takes three times as long for a frequent word.
     """
-    return unindexed(Package.id).in_(select(Search.package_id).where(*_mentions(words)))
+    return unindexed(Package.id).in_(select(Search.package_id).where(*_contains(words)))
 
 
 def has_words_itself(words: Sequence[str]) -> ColumnElement[bool]:
-    """The same where few packages are left: the text of each is looked up."""
-    return exists().where(Search.package_id == Package.id, *_mentions(words))
+    """Like `has_words`, for queries whose other conditions leave few packages: looks up the text of each."""
+    return exists().where(Search.package_id == Package.id, *_contains(words))
 
 
-def _mentions(words: Sequence[str]) -> Iterator[ColumnElement[bool]]:
+def _contains(words: Sequence[str]) -> Iterator[ColumnElement[bool]]:
     for word in words:
-        yield Search.text.contains(word[:INDEXED], autoescape=True)
-        if len(word) > INDEXED:  # LIKE once more would make PostgreSQL expect hardly any rows
+        yield Search.text.contains(word[:INDEXED_LETTERS], autoescape=True)
+        if len(word) > INDEXED_LETTERS:  # a second LIKE would make PostgreSQL expect hardly any rows
             yield func.replace(Search.text, word, "") != Search.text
 
 
 def write(connection: Connection, texts: Mapping[str, str]) -> None:
-    """Store the texts of packages, by id."""
-    rows: list[dict[str, Any]] = [{"package_id": package, "text": text} for package, text in sorted(texts.items())]
+    """Store texts by package id."""
+    rows: list[dict[str, Any]] = [
+        {"package_id": package_id, "text": text} for package_id, text in sorted(texts.items())
+    ]
     upsert_all(connection, Search, rows)
 
 

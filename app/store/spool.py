@@ -1,4 +1,4 @@
-"""Where callbacks go while the database is away: one file each, on this machine's disk."""
+"""The spool: local files for callbacks while the database is down, one file per callback."""
 
 import base64
 import json
@@ -18,18 +18,18 @@ log = structlog.get_logger()
 
 
 class Spool:
-    """A folder of entries. A file that is there is whole and durable: it is synced before it gets its name."""
+    """A folder of entries. Every file in it is complete and durable: it is synced before it gets its final name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def keep(self, entry: Entry) -> str:
-        """Write one entry and return the id it is spooled under. Raises `OSError` when the disk does not take it."""
+        """Write one entry and return its spool id. Raises `OSError` if the write fails."""
         self._make_folder()
-        spool_id = f"{entry.received_at:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:18]}"  # so names sort as they came in
+        spool_id = f"{entry.received_at:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:18]}"  # so names sort by arrival
         unfinished = self._folder / f"{spool_id}.part"
         try:
-            with open(unfinished, "xb", opener=_for_us_alone) as file:
+            with open(unfinished, "xb", opener=_open_private) as file:
                 file.write(_write(entry))
                 file.flush()
                 os.fsync(file.fileno())
@@ -40,7 +40,7 @@ class Spool:
         return spool_id
 
     def probe(self) -> None:
-        """Raise `OSError` when the disk would not take an entry."""
+        """Raise `OSError` if an entry could not be written now."""
         self._make_folder()
         with tempfile.TemporaryFile(dir=self._folder) as file:
             file.write(b"?")
@@ -49,26 +49,26 @@ class Spool:
         _make_durably(self._folder)
 
     def waiting(self) -> list[Path]:
-        """The files that wait to be journaled."""
+        """The files to be journaled, oldest first."""
         return sorted(self._folder.glob("*.json")) if self._folder.is_dir() else []
 
     def damaged(self) -> list[Path]:
-        """The files that were set aside: nobody can read them without help."""
+        """The files that could not be read and need manual repair."""
         return sorted(self._folder.glob("*.damaged")) if self._folder.is_dir() else []
 
     def drain(self, journal: Callable[[Entry], None]) -> int:
-        """Hand every waiting entry to `journal`, and forget those it took. Returns how many.
+        """Pass every spooled entry to `journal` and delete its file. Returns how many were journaled.
 
-        If we die between the two the entry is handed over again, with the same `spool_id`. A file that cannot be
-        read is set aside, and one that `journal` raises `EntryRefused` for stays; neither keeps another waiting.
+        If the process dies in between, the entry is passed again later, with the same `spool_id`. A file that cannot
+        be read is renamed to `.damaged`. A file that `journal` raises `EntryRefused` for stays. Neither delays others.
         """
-        return sum(self._drain_one(file, journal) for file in self.waiting())
+        return sum(self._drain_file(file, journal) for file in self.waiting())
 
-    def _drain_one(self, file: Path, journal: Callable[[Entry], None]) -> bool:
+    def _drain_file(self, file: Path, journal: Callable[[Entry], None]) -> bool:
         try:
             journal(_read(file.stem, file.read_bytes()))
         except FileNotFoundError:
-            return False  # another process was quicker
+            return False  # another process has drained it
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as problem:
             file.rename(file.with_suffix(".damaged"))
             log.error("spool.damaged", file=file.stem, error=type(problem).__name__)
@@ -81,7 +81,7 @@ class Spool:
 
 
 def _make_durably(folder: Path) -> None:
-    """Make a folder that is not there, and sync its name; and so for those above it."""
+    """Create a folder and its missing parents, and sync the name of each."""
     if not folder.is_dir():
         _make_durably(folder.parent)
         folder.mkdir(exist_ok=True, mode=0o700)
@@ -89,7 +89,7 @@ def _make_durably(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the file names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -97,7 +97,7 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-def _for_us_alone(file: str, flags: int) -> int:
+def _open_private(file: str, flags: int) -> int:
     return os.open(file, flags, 0o600)
 
 
@@ -114,18 +114,18 @@ def _write(entry: Entry) -> bytes:
 
 
 def _read(spool_id: str, text: bytes) -> Entry:
-    kept = json.loads(text)
-    received_at = datetime.fromisoformat(kept["received_at"])
+    members = json.loads(text)
+    received_at = datetime.fromisoformat(members["received_at"])
     if received_at.tzinfo is None:
-        raise ValueError("no time")
-    if any(not isinstance(kept[name], str | None) for name in ("key", "package_id", "error")):
-        raise ValueError("no text")
+        raise ValueError("received_at has no zone")
+    if any(not isinstance(members[name], str | None) for name in ("key", "package_id", "error")):
+        raise ValueError("not a string")
     return Entry(
         kind="callback",
         received_at=received_at.astimezone(UTC),
-        body=base64.b64decode(kept["body"]),
-        key=kept["key"],
-        package_id=kept["package_id"],
-        error=kept["error"],
+        body=base64.b64decode(members["body"]),
+        key=members["key"],
+        package_id=members["package_id"],
+        error=members["error"],
         spool_id=spool_id,
     )

@@ -1,4 +1,6 @@
-"""What a person did stands in the history, with who it was."""
+"""The history records what people did, and who did it."""
+
+# ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
 import getpass
 from typing import Any
@@ -18,84 +20,85 @@ AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 @pytest.fixture
 def handlers(handlers):
-    """One gives up, one does not."""
+    """Two handlers: `file_documents` gives up, `notify_sender` succeeds."""
 
     @handlers.on("PACKAGE_COMPLETE")
-    def files(event, package):
+    def file_documents(event, package):
         raise GiveUp("the folder is full")
 
     @handlers.on("PACKAGE_COMPLETE")
-    def tells(event, package):
+    def notify_sender(event, package):
         pass
 
     return handlers
 
 
 @pytest.fixture
-def persons(read):
-    """What people did to a package: subject, attribute, old, new, who."""
+def manual_changes(read):
+    """The changes that people made to a package: subject, attribute, old, new, person."""
 
-    def persons(package: str = "pkg-1") -> list[tuple[Any, ...]]:
+    def manual_changes(package: str = "pkg-1") -> list[tuple[Any, ...]]:
         changes = read(f"/api/packages/{package}/history")["items"]
         return [
-            (one["subject"], one["attribute"], one["old"], one["new"], one["cause"]["id"])
-            for one in changes
-            if one["cause"]["kind"] == "person"
+            (change["subject"], change["attribute"], change["old"], change["new"], change["cause"]["id"])
+            for change in changes
+            if change["cause"]["kind"] == "person"
         ]
 
-    return persons
+    return manual_changes
 
 
-def test_a_replay_by_the_api_is_by_its_token(client, tell, work, read, persons, flask):  # noqa: PLR0917  (pytest passes them by name)
-    """Beside it the dispatch closes what it had opened; the picture stays as the journal has it."""
+def test_a_replay_by_the_api_records_its_token(client, tell, work, read, manual_changes, flask):
+    """The replay also closes the attention reason; `rebuild --check` finds no difference."""
     tell("PACKAGE_COMPLETE")
     work()
-    assert persons() == []
+    assert manual_changes() == []
     (event,) = read("/api/events")["items"]
 
     for dispatch in event["dispatches"]:
         assert client.post(f"/api/dispatches/{dispatch['id']}/replay", headers=AUTHORIZED).status_code == 200
 
-    assert persons() == [
-        ("handler:files", "replay", "parked", "due", "api:test"),
-        ("handler:tells", "replay", "done", "due", "api:test"),
+    assert manual_changes() == [
+        ("handler:file_documents", "replay", "parked", "due", "api:test"),
+        ("handler:notify_sender", "replay", "done", "due", "api:test"),
     ]
-    (closed,) = [one for one in read("/api/packages/pkg-1/history")["items"] if one["old"] is True]
+    history = read("/api/packages/pkg-1/history")["items"]
+    (closed,) = [change for change in history if change["old"] is True]
     assert (closed["attribute"], closed["cause"]["kind"]) == ("attention PARKED_HANDLER", "dispatch")
     assert flask("rebuild", "--check").exit_code == 0
 
 
-def test_replays_by_command_are_by_whoever_is_logged_in(tell, work, flask, persons, monkeypatch):
-    """Each run is a change; what is only counted is none."""
+def test_a_replay_by_command_records_the_login_name(tell, work, flask, manual_changes, monkeypatch):
+    """Each replayed run is a change; a dry run records none."""
     monkeypatch.setattr(getpass, "getuser", lambda: "cleo")
     tell("PACKAGE_COMPLETE")
     tell("PACKAGE_COMPLETE", package="pkg-2")
     work()
 
     assert flask("replay", "--state", "parked", "--dry-run").exit_code == 0
-    assert persons() == []
+    assert manual_changes() == []
     assert flask("replay", "--state", "parked").exit_code == 0
 
     for package in ("pkg-1", "pkg-2"):
-        assert persons(package) == [("handler:files", "replay", "parked", "due", "cli:cleo")]
+        assert manual_changes(package) == [("handler:file_documents", "replay", "parked", "due", "cli:cleo")]
     assert flask("rebuild", "--check").exit_code == 0
 
 
-def test_what_runs_by_the_time_it_is_replayed_is_left_alone(tell, service, clock):
-    """It was chosen before somebody took it; the history says nothing of it."""
+def test_a_dispatch_that_runs_when_it_is_replayed_is_skipped(tell, service, clock):
+    """It was selected before it was taken; no change is recorded for it."""
     tell("PACKAGE_COMPLETE")
     service.digest.turn()
 
     with service.database.write() as connection:
         dispatches.take(connection, [1], now=clock.now, lease=HOUR)
-        made, changes = dispatches.replay_all(connection, [1, 2], by="Cleo", now=clock.now)
+        replayed, changes = dispatches.replay_all(connection, [1, 2], by="Cleo", now=clock.now)
 
-    assert made == 1
-    assert [(one.old, one.new, one.cause) for one in changes] == [("due", "due", Cause("person", "Cleo"))]
+    assert replayed == 1
+    assert [(change.old, change.new, change.cause) for change in changes] == [("due", "due", Cause("person", "Cleo"))]
 
 
-def test_a_run_that_was_never_owed_is_by_whoever_wanted_it(tell, work, handlers, flask, persons, monkeypatch):  # noqa: PLR0917  (pytest passes them by name)
-    """Before it there was nothing."""
+def test_a_run_for_a_new_handler_records_who_requested_it(tell, work, handlers, flask, manual_changes, monkeypatch):
+    """There was no dispatch before, so `old` is None."""
     monkeypatch.setattr(getpass, "getuser", lambda: "cleo")
     tell("PACKAGE_COMPLETE")
     work()
@@ -106,11 +109,11 @@ def test_a_run_that_was_never_owed_is_by_whoever_wanted_it(tell, work, handlers,
 
     assert flask("replay", "--missing", "--handler", "newcomer").exit_code == 0
 
-    assert persons() == [("handler:newcomer", "replay", None, "due", "cli:cleo")]
+    assert manual_changes() == [("handler:newcomer", "replay", None, "due", "cli:cleo")]
 
 
-def test_a_user_without_a_name_is_told_by_number(tell, work, flask, persons, monkeypatch):
-    """As in a container that runs under any id."""
+def test_a_user_without_a_name_is_recorded_by_number(tell, work, flask, manual_changes, monkeypatch):
+    """In a container, the user id may have no name."""
 
     def nameless() -> str:
         raise KeyError("uid not found")
@@ -120,22 +123,22 @@ def test_a_user_without_a_name_is_told_by_number(tell, work, flask, persons, mon
     tell("PACKAGE_COMPLETE")
     work()
 
-    flask("replay", "--handler", "tells")
+    flask("replay", "--handler", "notify_sender")
 
-    assert persons() == [("handler:tells", "replay", "done", "due", "cli:4711")]
+    assert manual_changes() == [("handler:notify_sender", "replay", "done", "due", "cli:4711")]
 
 
-def test_a_reconcile_says_who_asked_for_it(client, handlers, service, read, flask, monkeypatch):  # noqa: PLR0917  (pytest passes them by name)
-    """The token, or whoever runs the command; what the service begins by itself is by nobody."""
+def test_a_reconcile_run_records_who_requested_it(client, handlers, service, read, flask, monkeypatch):
+    """The label of the token or the login name; null if the service began it."""
     monkeypatch.setattr(getpass, "getuser", lambda: "cleo")
     account = Account(3, packages=1)
     with answering(api(account, api_key="key", clock=lambda: NOON), port=0) as address:
         handlers.onespan.connect(Connection(address, ApiKey("key")))
         service.reconcile.turn()
-        assert flask("reconcile").exit_code == 0  # goes on with that one
-        asked = client.post("/api/reconciles", headers=AUTHORIZED).json
-        assert flask("reconcile").exit_code == 0  # and with this one
+        assert flask("reconcile").exit_code == 0  # continues that run
+        requested = client.post("/api/reconciles", headers=AUTHORIZED).json
+        assert flask("reconcile").exit_code == 0  # continues this run
         assert flask("reconcile").exit_code == 0
 
-    assert asked["by"] == "api:test"
-    assert [one["by"] for one in read("/api/reconciles")["items"]] == ["cli:cleo", "api:test", None]
+    assert requested["by"] == "api:test"
+    assert [run["by"] for run in read("/api/reconciles")["items"]] == ["cli:cleo", "api:test", None]

@@ -1,4 +1,4 @@
-"""How many packages there are of each kind, and how callbacks flow in."""
+"""How many packages there are of each kind, and how many callbacks arrive per minute and hour."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,21 +17,21 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def counts(service, work) -> Callable[[], set[PackageCount]]:
-    """The numbers of packages, once all is digested."""
+    """Digest everything, then read the numbers of packages."""
 
     def counts() -> set[PackageCount]:
         work()
         with service.database.read() as connection:
-            told = queries.package_counts(connection)
-        assert len(told) == len(set(told))
-        return set(told)
+            found = queries.package_counts(connection)
+        assert len(found) == len(set(found))
+        return set(found)
 
     return counts
 
 
 @pytest.fixture
 def flow(service, work, clock) -> Callable[[], Flow]:
-    """How callbacks flow, once all is digested."""
+    """Digest everything, then read the callback rates."""
 
     def flow() -> Flow:
         work()
@@ -41,20 +41,20 @@ def flow(service, work, clock) -> Callable[[], Flow]:
     return flow
 
 
-def test_packages_are_counted_by_what_they_are(counts, tell):
-    """Type, status and both flags; a package that changes is counted where it is now."""
+def test_packages_are_counted_by_type_status_and_flags(counts, tell):
+    """A package that changes is counted by its present values."""
     assert counts() == set()
 
-    tell("PACKAGE_CREATE", package="one")
-    tell("PACKAGE_CREATE", package="two")
+    tell("PACKAGE_CREATE", package="first")
+    tell("PACKAGE_CREATE", package="second")
     tell("PACKAGE_HATCHED", package="egg")
     assert counts() == {
         PackageCount("PACKAGE", "DRAFT", trashed=False, deleted=False, number=2),
         PackageCount(None, None, trashed=False, deleted=False, number=1),
     }
 
-    tell("PACKAGE_ACTIVATE", package="two", happened_at=NOON + MINUTE)
-    tell("PACKAGE_TRASH", package="two", happened_at=NOON + MINUTE)
+    tell("PACKAGE_ACTIVATE", package="second", happened_at=NOON + MINUTE)
+    tell("PACKAGE_TRASH", package="second", happened_at=NOON + MINUTE)
     tell("PACKAGE_DELETE", package="egg", happened_at=NOON + MINUTE)
     assert counts() == {
         PackageCount("PACKAGE", "DRAFT", trashed=False, deleted=False, number=1),
@@ -63,33 +63,33 @@ def test_packages_are_counted_by_what_they_are(counts, tell):
     }
 
 
-def test_an_empty_flow_shows_every_minute_and_every_hour(flow):
-    """The oldest first, the current one last."""
-    seen = flow()
+def test_rates_without_callbacks_have_every_minute_and_every_hour(flow):
+    """Oldest first, the current one last."""
+    rates = flow()
 
-    assert [tick.at for tick in seen.minutes] == [NOON - ago * MINUTE for ago in range(59, -1, -1)]
-    assert [tick.at for tick in seen.hours] == [NOON - ago * HOUR for ago in range(47, -1, -1)]
-    assert {tick.callbacks for tick in [*seen.minutes, *seen.hours]} == {0}
+    assert [tick.at for tick in rates.minutes] == [NOON - ago * MINUTE for ago in range(59, -1, -1)]
+    assert [tick.at for tick in rates.hours] == [NOON - ago * HOUR for ago in range(47, -1, -1)]
+    assert {tick.callbacks for tick in [*rates.minutes, *rates.hours]} == {0}
 
 
-def test_callbacks_flow_in_the_minute_in_which_they_came(flow, tell, post, clock):
-    """Repeats are callbacks too; what nobody could read is none."""
+def test_callbacks_count_in_the_minute_of_their_arrival(flow, tell, post, clock):
+    """Repeats count as callbacks too; unreadable ones do not."""
     tell("PACKAGE_CREATE")
     tell("PACKAGE_CREATE")
     clock.forward(MINUTE * 2.5)
     tell("PACKAGE_ACTIVATE")
     assert post(b"no callback").status_code == 400
 
-    seen = flow()
+    rates = flow()
 
-    assert [tick.callbacks for tick in seen.minutes[-4:]] == [0, 2, 0, 1]
-    assert sum(tick.callbacks for tick in seen.minutes) == 3
-    assert [tick.callbacks for tick in seen.hours[-2:]] == [0, 3]
-    assert seen.minutes[-1].at == NOON + 2 * MINUTE
+    assert [tick.callbacks for tick in rates.minutes[-4:]] == [0, 2, 0, 1]
+    assert sum(tick.callbacks for tick in rates.minutes) == 3
+    assert [tick.callbacks for tick in rates.hours[-2:]] == [0, 3]
+    assert rates.minutes[-1].at == NOON + 2 * MINUTE
 
 
-def test_callbacks_of_long_ago_are_in_no_tick(flow, tell, clock):
-    """After an hour they are in an hour's tick only, after two days in none."""
+def test_old_callbacks_leave_the_rates(flow, tell, clock):
+    """After an hour they count only by hour, after two days not at all."""
     tell("PACKAGE_CREATE")
 
     clock.forward(HOUR)
@@ -100,11 +100,11 @@ def test_callbacks_of_long_ago_are_in_no_tick(flow, tell, clock):
     assert sum(tick.callbacks for tick in flow().hours) == 0
 
 
-def test_minutes_that_nobody_asks_for_are_forgotten(service, tell, clock, monkeypatch):
-    """After three days, some at each turn of the watch; the days of the facts stay."""
+def test_counters_of_old_minutes_are_deleted(service, tell, clock, monkeypatch):
+    """After three days, in batches, one per housekeeping turn. Counters of events by day stay."""
     monkeypatch.setattr(counters, "MINUTES_DELETED", 2)
 
-    def kept(table: str) -> int:
+    def number_of_rows(table: str) -> int:
         with service.database.read() as connection:
             return connection.scalar(text(f"SELECT count(*) FROM {table}"))
 
@@ -116,7 +116,7 @@ def test_minutes_that_nobody_asks_for_are_forgotten(service, tell, clock, monkey
 
     left = []
     for _ in range(4):
-        left.append(kept("callback_counts"))
+        left.append(number_of_rows("callback_counts"))
         service.watch.turn()
     assert left == [4, 2, 1, 1]
-    assert kept("event_counts") == 1
+    assert number_of_rows("event_counts") == 1

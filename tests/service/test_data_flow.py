@@ -1,4 +1,4 @@
-"""The road from the door to the handlers, end to end in one process."""
+"""The data flow from the receiver to the handlers, end to end in one process."""
 
 from collections.abc import Callable
 from itertools import permutations
@@ -13,42 +13,42 @@ STORY = ("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "SIGNER_COMPLETE", "PACKAGE_COMPL
 
 @pytest.mark.parametrize("arrival", list(permutations(STORY)), ids=" ".join)
 def test_law_4_order_of_arrival_does_not_matter(picture, tell, arrival):
-    """OneSpan promises no order; the latest fact wins, whenever it comes."""
+    """OneSpan promises no order; the latest fact wins for every order of arrival."""
     for name in arrival:
         tell(name, happened_at=NOON + HOUR * STORY.index(name), sessionUser=ADA)
 
     assert picture("pkg-1").status == "COMPLETED"
-    assert [one.status for one in picture("pkg-1").signers] == ["COMPLETED"]
+    assert [signer.status for signer in picture("pkg-1").signers] == ["COMPLETED"]
 
 
-def test_law_3_a_callback_told_twice_is_one_event(tell, work, read):
-    """OneSpan may send a callback twice, and people re-post by hand."""
+def test_law_3_a_callback_received_twice_is_one_event(tell, work, read):
+    """OneSpan may send a callback twice, and people may post it again by hand."""
     for _ in range(3):
         tell("PACKAGE_COMPLETE")
     work()
 
     (event,) = read("/api/events")["items"]
     assert event["repeats"] == 2
-    assert [one["id"] for one in event["callbacks"]] == [1, 2, 3]
+    assert [callback["id"] for callback in event["callbacks"]] == [1, 2, 3]
 
 
 def test_a_handler_gets_the_event_and_the_package(tell, work, handlers: Handlers):
-    """What a developer's function sees."""
-    seen: list[tuple[Event, Package]] = []
+    """A handler sees the event, and the package after it."""
+    calls: list[tuple[Event, Package]] = []
 
     @handlers.on("PACKAGE_COMPLETE")
     def remember(event: Event, package: Package) -> None:
-        seen.append((event, package))
+        calls.append((event, package))
 
     tell("PACKAGE_COMPLETE", sessionUser=ADA)
     work()
 
-    ((event, package),) = seen
+    ((event, package),) = calls
     assert (event.name, event.package_id, event.signer_id) == ("PACKAGE_COMPLETE", "pkg-1", ADA)
     assert (event.happened_at, event.source, len(event.key)) == (NOON, "callback", 32)
     assert package.status == "COMPLETED"
 
 
-def test_nothing_waits_when_all_is_told(work: Callable[[], None]):
-    """A worker without work finds out."""
+def test_the_worker_stops_when_there_is_nothing_to_do(work: Callable[[], None]):
+    """A turn without work ends at once."""
     work()

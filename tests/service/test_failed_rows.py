@@ -1,6 +1,6 @@
-"""A callback that cannot be digested is set aside, it alone, and only when it is its own fault."""
+"""A journal row that cannot be digested is marked as failed: only that row, and only if its content is the cause."""
 
-# ruff: noqa: PLR0917  (fixtures come by their names)
+# ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,7 +22,7 @@ pytestmark = on_both
 
 @pytest.fixture
 def reasons(service: Any) -> Any:
-    """Why rows are unreadable, by their package."""
+    """The reasons why rows are unreadable, by package id."""
 
     def reasons() -> dict[str, str]:
         with service.database.read() as connection:
@@ -32,16 +32,18 @@ def reasons(service: Any) -> Any:
     return reasons
 
 
-def spoil(service: Any, *packages: str) -> None:
-    """Journal snapshots that nobody can read."""
+def add_bad_rows(service: Any, *packages: str) -> None:
+    """Journal snapshots that cannot be parsed."""
     with service.database.write() as connection:
-        journal.add(connection, [Entry("snapshot", NOON, b"[]", package_id=one, read_at=NOON) for one in packages])
+        journal.add(
+            connection, [Entry("snapshot", NOON, b"[]", package_id=package, read_at=NOON) for package in packages]
+        )
 
 
-def test_one_bad_row_is_set_aside_and_those_around_it_are_digested(tell, service, work, read, reasons):
-    """It is found by halving the batch."""
+def test_one_bad_row_is_marked_as_failed_and_the_others_are_digested(tell, service, work, read, reasons):
+    """The bad row is found by halving the batch."""
     tell("PACKAGE_CREATE", package="first")
-    spoil(service, "bad")
+    add_bad_rows(service, "bad")
     for number in range(20):
         tell("PACKAGE_CREATE", package=f"pkg-{number}")
     work()
@@ -51,37 +53,39 @@ def test_one_bad_row_is_set_aside_and_those_around_it_are_digested(tell, service
     assert "could not be digested" in reasons()["bad"]
 
 
-def test_law_9_many_that_meet_a_bad_row_set_aside_that_row_alone(tell, service, settings, reasons, handlers, clock):
-    """Who comes second finds it gone, and blames nobody else for it."""
-    for crowd in range(4):
-        spoil(service, f"bad-{crowd}")
+def test_law_9_processes_that_meet_a_bad_row_at_once_fail_only_that_row(
+    tell, service, settings, reasons, handlers, clock
+):
+    """The second process finds the row done and marks no other row as failed."""
+    for group in range(4):
+        add_bad_rows(service, f"bad-{group}")
         for number in range(10):
-            tell("PACKAGE_CREATE", package=f"pkg-{crowd}-{number}")
+            tell("PACKAGE_CREATE", package=f"pkg-{group}-{number}")
     others = [digesting.Digest(service.database, handlers, clock=clock) for _ in range(3)]
 
-    def digest(one: digesting.Digest) -> None:
-        while one.turn(limit=8):
+    def run(digest: digesting.Digest) -> None:
+        while digest.turn(limit=8):
             pass
 
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(digest, others))
+        list(pool.map(run, others))
 
-    assert sorted(reasons()) == [f"bad-{crowd}" for crowd in range(4)]
+    assert sorted(reasons()) == [f"bad-{group}" for group in range(4)]
 
 
 @pytest.mark.parametrize("table", ["dispatches", "documents", "changes"])
-def test_no_row_is_blamed_for_a_database_of_another_version(table, tell, service, work, read, reasons, handlers):
-    """New code before its migration: callbacks wait until the tables are there."""
+def test_no_row_fails_because_of_an_outdated_schema(table, tell, service, work, read, reasons, handlers):
+    """While a migration is missing, callbacks wait until the tables are there."""
 
     @handlers.on("*")
-    def look(event: Event, package: Package) -> None: ...
+    def do_nothing(event: Event, package: Package) -> None: ...
 
     for number in range(3):
         tell("DOCUMENT_SIGNED", package=f"pkg-{number}", sessionUser="ada", documentId="contract")
     with service.database.write() as connection:
         connection.execute(text(f"ALTER TABLE {table} RENAME TO hidden"))
     for _ in range(3):
-        with pytest.raises(Exception) as failed:  # noqa: PT011  (each database has an error of its own)
+        with pytest.raises(Exception) as failed:  # noqa: PT011  (each database raises another error)
             service.digest.turn()
         assert not blames_a_row(failed.value)
     with service.database.write() as connection:
@@ -92,38 +96,38 @@ def test_no_row_is_blamed_for_a_database_of_another_version(table, tell, service
     assert len(read("/api/events", state="done")["items"]) == 3
 
 
-def test_what_was_set_aside_can_be_digested_again(tell, service, work, read, reasons, runner, monkeypatch):
-    """After the repair, with one command; what was unreadable at the door stays so."""
+def test_failed_rows_can_be_digested_again(tell, service, work, read, reasons, runner, monkeypatch):
+    """After the repair, one command digests failed rows again. It does not combine with filters."""
     tell("PACKAGE_CREATE", package="pkg-1")
-    with monkeypatch.context() as broken:
-        broken.setattr(batch, "parse", lambda _: 1 / 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "parse", lambda _: 1 / 0)
         service.digest.turn()
     assert "ZeroDivisionError" in reasons()["pkg-1"]
 
-    counted = runner.invoke(args=["replay", "--set-aside", "--dry-run"])
-    told = runner.invoke(args=["replay", "--set-aside"])
+    dry_run = runner.invoke(args=["replay", "--set-aside", "--dry-run"])
+    replay = runner.invoke(args=["replay", "--set-aside"])
     work()
 
-    assert counted.output == "1 callback would be digested again.\n"
-    assert told.output == "1 callback will be digested again.\n"
+    assert dry_run.output == "1 callback would be digested again.\n"
+    assert replay.output == "1 callback will be digested again.\n"
     assert reasons() == {}
     assert read("/api/packages/pkg-1")["status"] == "DRAFT"
     assert runner.invoke(args=["replay", "--set-aside", "--event", "PACKAGE_CREATE"]).exit_code == 2
 
 
-def test_what_a_bad_row_had_written_is_undone(tell, service, work, read, reasons, handlers, monkeypatch):
-    """It failed at its last step: nothing of it stays but the reason."""
+def test_what_a_bad_row_wrote_is_rolled_back(tell, service, work, read, reasons, handlers, monkeypatch):
+    """The row fails at its last step; only the reason is stored."""
 
     @handlers.on("*")
-    def look(event: Event, package: Package) -> None: ...
+    def do_nothing(event: Event, package: Package) -> None: ...
 
     oblige = dispatches.oblige
 
-    def failing(connection: Any, owed: Any, *, now: Any) -> None:
-        wanted = list(owed)
-        if any(package == "bad" for _, package, _ in wanted):
+    def failing(connection: Any, runs: Any, *, now: Any) -> None:
+        runs = list(runs)
+        if any(package == "bad" for _, package, _ in runs):
             raise ZeroDivisionError
-        oblige(connection, wanted, now=now)
+        oblige(connection, runs, now=now)
 
     monkeypatch.setattr(dispatches, "oblige", failing)
     tell("PACKAGE_CREATE", package="first")
@@ -132,5 +136,5 @@ def test_what_a_bad_row_had_written_is_undone(tell, service, work, read, reasons
     work()
 
     assert list(reasons()) == ["bad"]
-    assert {one["package_id"] for one in read("/api/events")["items"]} == {"first", "last"}
-    assert {one["id"] for one in read("/api/packages")["items"]} == {"first", "last"}
+    assert {event["package_id"] for event in read("/api/events")["items"]} == {"first", "last"}
+    assert {package["id"] for package in read("/api/packages")["items"]} == {"first", "last"}

@@ -1,4 +1,6 @@
-"""Every page of a list has what is wanted, all of it, once and in order; a page is full unless it is the last."""
+"""Lists: filters, order, paging and search. Every match is listed once, in order; every page but the last is full."""
+
+# ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
 import unicodedata
 from collections.abc import Callable
@@ -27,13 +29,13 @@ pytestmark = on_both
 
 @pytest.fixture
 def sorts(tier) -> list[str]:
-    """The orders to try: one of each kind, or every one."""
+    """The sort orders to test: one of each kind, or all."""
     return SORTS if tier == "all" else ["-updated_at", "created_at", "-name"]
 
 
 @pytest.fixture
-def crowd(tell, work, clock) -> None:
-    """Two dozen packages of many kinds; of some hardly anything is known."""
+def dataset(tell, work, clock) -> None:
+    """Two dozen packages of many kinds; some have hardly any values."""
     for number in range(8):
         at = NOON - number * HOUR
         tell("PACKAGE_CREATE", package=f"Ä-draft-{number}", happened_at=at)
@@ -45,17 +47,17 @@ def crowd(tell, work, clock) -> None:
     work()
 
 
-def fits(package: dict[str, Any], query: dict[str, Any]) -> bool:
-    """What a filter means, said once more."""
+def matches(package: dict[str, Any], query: dict[str, Any]) -> bool:
+    """Whether a package matches a filter, in plain Python."""
     texts = [package["id"], package["sender"]["id"] or "", *(signer["id"] for signer in package["signers"])]
-    found = "\n".join(texts).casefold().replace("ä", "a")
-    reasons = [one["reason"] for one in package["attention"]]
+    folded = "\n".join(texts).casefold().replace("ä", "a")
+    reasons = [item["reason"] for item in package["attention"]]
     return all(
         (
-            all(word in found for word in query.get("q", "").casefold().replace("ä", "a").split()),
+            all(word in folded for word in query.get("q", "").casefold().replace("ä", "a").split()),
             "status" not in query or package["status"] in query["status"],
             "trashed" not in query or package["trashed"] == (query["trashed"] == "true"),
-            "signer" not in query or query["signer"] in [one["id"] for one in package["signers"]],
+            "signer" not in query or query["signer"] in [seat["id"] for seat in package["signers"]],
             query.get("attention") != "any" or bool(reasons),
             query.get("attention") != "none" or not reasons,
             query.get("attention") != "DECLINED" or "DECLINED" in reasons,
@@ -85,42 +87,43 @@ QUERIES: list[Any] = [
 ]
 
 
-def pages(read: Callable[..., Any], path: str, query: dict[str, Any], *, way: str = "next") -> list[list[Any]]:
-    """The items of each page, from the first on, or from the one after the last back."""
-    found, cursor = [], {}
+def pages(read: Callable[..., Any], path: str, query: dict[str, Any], *, direction: str = "next") -> list[list[Any]]:
+    """The items of each page, in this direction."""
+    found: list[list[Any]] = []
+    cursor: dict[str, str] = {}
     for _ in range(200):
         page = read(path, **{**query, **cursor})
         found.append(page["items"])
-        if page[way] is None:
+        if page[direction] is None:
             return found
-        cursor = {"cursor": page[way]}
-    raise AssertionError("the pages have no end")
+        cursor = {"cursor": page[direction]}
+    raise AssertionError("the pages do not end")
 
 
 def are_full(found: list[list[Any]], limit: int) -> bool:
-    """Whether each page has `limit` items; the last one may have fewer, and none only where there is no other."""
+    """Whether each page has `limit` items. The last may have fewer, and only a single page may be empty."""
     *others, last = found
     return all(len(page) == limit for page in others) and (not others or 0 < len(last) <= limit)
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=str)
-@pytest.mark.usefixtures("crowd")
-def test_pages_have_all_that_is_wanted(read, query, sorts):
-    """Whatever the filter, the order and the size of a page: each package once, in order, on full pages."""
+@pytest.mark.usefixtures("dataset")
+def test_pages_have_all_matches(read, query, sorts):
+    """For every filter, order and page size: each match once, in order, on full pages."""
     whole = {sort: read("/api/packages", sort=sort, limit=200)["items"] for sort in sorts}
     assert {sort: len(packages) for sort, packages in whole.items()} == dict.fromkeys(sorts, 24)
 
     for sort, limit in product(sorts, (1, 4)):
         found = pages(read, "/api/packages", {**query, "sort": sort, "limit": limit})
         ids = [package["id"] for page in found for package in page]
-        assert ids == [package["id"] for package in whole[sort] if fits(package, query)], sort
+        assert ids == [package["id"] for package in whole[sort] if matches(package, query)], sort
         assert are_full(found, limit)
 
 
 @pytest.mark.parametrize("sort", SORTS)
-@pytest.mark.usefixtures("crowd")
-def test_what_lacks_a_value_comes_last(read, sort):
-    """Whichever way the list is sorted, and the others in order."""
+@pytest.mark.usefixtures("dataset")
+def test_packages_without_a_value_come_last(read, sort):
+    """In both directions; the others are in order."""
     member = sort.removeprefix("-")
     packages = read("/api/packages", sort=sort, limit=200)["items"]
     values = [package[member] for package in packages]
@@ -133,7 +136,7 @@ def test_what_lacks_a_value_comes_last(read, sort):
 
 
 def test_a_package_with_several_reasons_is_listed_once(handlers, read, tell, work):
-    """A parked handler is a reason like others."""
+    """A parked handler is an attention reason like any other."""
 
     @handlers.on("PACKAGE_CREATE")
     def file_lease(event: Any, package: Any) -> None:
@@ -143,7 +146,7 @@ def test_a_package_with_several_reasons_is_listed_once(handlers, read, tell, wor
         tell("PACKAGE_CREATE", package=package)
     for package in ("declined", "both"):
         tell("PACKAGE_DECLINE", package=package, sessionUser=BEN, happened_at=NOON + MINUTE)
-    tell("PACKAGE_ACTIVATE", package="neither")
+    tell("PACKAGE_ACTIVATE", package="normal")
     work()
 
     def listed(attention: str) -> list[str]:
@@ -151,45 +154,45 @@ def test_a_package_with_several_reasons_is_listed_once(handlers, read, tell, wor
         return [package["id"] for page in found for package in page]
 
     assert listed("any") == ["both", "declined", "parked"]
-    assert listed("none") == ["neither"]
+    assert listed("none") == ["normal"]
     assert listed("PARKED_HANDLER") == ["both", "parked"]
     assert listed("DECLINED") == ["both", "declined"]
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=str)
-@pytest.mark.usefixtures("crowd")
+@pytest.mark.usefixtures("dataset")
 def test_pages_can_be_read_backwards(read, query, sorts):
-    """They show the same, in the same order."""
+    """They show the same packages in the same order."""
     for sort in sorts:
-        asked = {**query, "sort": sort, "limit": 3}
-        forwards = [package["id"] for page in pages(read, "/api/packages", asked) for package in page]
-        end = read("/api/packages", **asked)
-        while end["next"]:
-            end = read("/api/packages", **asked, cursor=end["next"])
-        backwards = [package["id"] for package in end["items"]]
-        if end["previous"]:
-            before = pages(read, "/api/packages", {**asked, "cursor": end["previous"]}, way="previous")
+        parameters = {**query, "sort": sort, "limit": 3}
+        forwards = [package["id"] for page in pages(read, "/api/packages", parameters) for package in page]
+        last = read("/api/packages", **parameters)
+        while last["next"]:
+            last = read("/api/packages", **parameters, cursor=last["next"])
+        backwards = [package["id"] for package in last["items"]]
+        if last["previous"]:
+            before = pages(read, "/api/packages", {**parameters, "cursor": last["previous"]}, direction="previous")
             backwards = [package["id"] for page in before[::-1] for package in page] + backwards
         assert backwards == forwards, sort
 
 
-def test_a_way_back_skips_nothing_where_nothing_is_left(read, tell, work):
-    """All after a page was signed meanwhile; before it is what was before, the page's own last row included."""
-    asked = {"attention": "SIGNER_LOCKED", "sort": "id", "limit": 1}
+def test_the_way_back_from_an_empty_page_skips_nothing(read, tell, work):
+    """All packages after a page lost their reason meanwhile. The page before the empty one is still that page."""
+    parameters = {"attention": "SIGNER_LOCKED", "sort": "id", "limit": 1}
     for number in range(9):
         tell("SIGNER_LOCKED", package=f"p{number}", sessionUser=BEN, happened_at=NOON - HOUR)
     work()
-    page = read("/api/packages", **asked)
+    page = read("/api/packages", **parameters)
     while page["items"][0]["id"] != "p5":
-        page = read("/api/packages", **asked, cursor=page["next"])
+        page = read("/api/packages", **parameters, cursor=page["next"])
     for number in range(6, 9):
         tell("SIGNER_COMPLETE", package=f"p{number}", sessionUser=BEN)
     work()
 
-    empty = read("/api/packages", **asked, cursor=page["next"])
+    empty = read("/api/packages", **parameters, cursor=page["next"])
 
     assert (empty["items"], empty["next"]) == ([], None)
-    assert read("/api/packages", **asked, cursor=empty["previous"])["items"] == page["items"]
+    assert read("/api/packages", **parameters, cursor=empty["previous"])["items"] == page["items"]
 
 
 @pytest.mark.parametrize(
@@ -209,12 +212,12 @@ def test_a_way_back_skips_nothing_where_nothing_is_left(read, tell, work):
     ],
     ids=str,
 )
-def test_pages_of_events_have_all_that_is_wanted(handlers, request, read, service, query):
-    """Newest first, each once though several handlers ran for it, on full pages. A third of them was found."""
-    handlers.on("SIGNER_COMPLETE")(_nothing)
-    handlers.on("PACKAGE_TRASH")(_nothing)
-    handlers.on("*")(_nothing_at_all)
-    request.getfixturevalue("crowd")
+def test_pages_of_events_have_all_matches(handlers, request, read, service, query):
+    """Newest first, each once even if several handlers ran, on full pages. A third comes from reconcile."""
+    handlers.on("SIGNER_COMPLETE")(_succeed)
+    handlers.on("PACKAGE_TRASH")(_succeed)
+    handlers.on("*")(_succeed_too)
+    request.getfixturevalue("dataset")
     with service.database.write() as connection:
         connection.execute(text("UPDATE events SET source = 'reconcile' WHERE id % 3 = 0"))
     everything = [event for page in pages(read, "/api/events", {"limit": 200}) for event in page]
@@ -232,46 +235,46 @@ def test_pages_of_events_have_all_that_is_wanted(handlers, request, read, servic
     assert are_full(found, 2)
 
 
-def _nothing(event: Any, package: Any) -> None:
-    """Succeed."""
+def _succeed(event: Any, package: Any) -> None:
+    """A handler that does nothing."""
 
 
-def _nothing_at_all(event: Any, package: Any) -> None:
-    """Succeed, too."""
+def _succeed_too(event: Any, package: Any) -> None:
+    """Another handler that does nothing."""
 
 
 @on_sqlite
-def test_sqlite_sees_in_time_what_is_rare(service, handlers, tell, work, clock, read):  # noqa: PLR0917  (pytest passes them by name)
-    """Where a function has given up on everything one package's runs are still found by the package."""
+def test_sqlite_updates_its_statistics_in_time(service, handlers, tell, work, clock, read):
+    """Even if most runs are parked, SQLite finds the runs of a package by the package."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def close_deal(event, package) -> None:
         raise GiveUp("the CRM knows no deal for this package")
 
-    service.watch.turn()  # at the start, when there is nothing to see
+    service.watch.turn()  # at the start, when the tables are empty
     for number in range(200):
         tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
     work()
     clock.forward(timedelta(minutes=10))
     service.watch.turn()
 
-    asked: list[tuple[str, Any]] = []
-    event.listen(service.database.engine, "before_cursor_execute", lambda *told: asked.append(told[2:4]))
+    executed: list[tuple[str, Any]] = []
+    event.listen(service.database.engine, "before_cursor_execute", lambda *args: executed.append(args[2:4]))
     read("/api/packages", attention="PARKED_HANDLER")
 
     with service.database.read() as connection:
-        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", told).all() for sql, told in list(asked)]
-    ways = [row.detail for plan in plans for row in plan]
-    assert "SEARCH dispatches USING INDEX ix_dispatches_parked (package_id=?)" in ways, "\n".join(ways)
+        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", args).all() for sql, args in list(executed)]
+    steps = [row.detail for plan in plans for row in plan]
+    assert "SEARCH dispatches USING INDEX ix_dispatches_parked (package_id=?)" in steps, "\n".join(steps)
 
 
-NAMED = "Straße 7, Łódź: Ærø ÉCOLE Παπαδόπουλος 王伟 100%_done ada.lovelace@analytical.example Mül\u00adler"
+NAME = "Straße 7, Łódź: Ærø ÉCOLE Παπαδόπουλος 王伟 100%_done ada.lovelace@analytical.example Mül\u00adler"
 
 
 @pytest.fixture
-def named(tell, work) -> None:
-    """A package whose signer has a name of many letters, and one that has another."""
-    tell("SIGNER_COMPLETE", package="pkg-1", sessionUser=NAMED)
+def names(tell, work) -> None:
+    """Two packages: the signer of one has letters of many scripts in the name."""
+    tell("SIGNER_COMPLETE", package="pkg-1", sessionUser=NAME)
     tell("SIGNER_COMPLETE", package="pkg-2", sessionUser="Strand 7, Lodge: 100 undone")
     work()
 
@@ -286,9 +289,9 @@ def named(tell, work) -> None:
         "  strasse   100%  ",
     ],
 )
-@pytest.mark.usefixtures("named")
+@pytest.mark.usefixtures("names")
 def test_words_are_found_without_case_and_accents(read, query):
-    """Each word anywhere, in any order, in any script; signs of SQL's own are letters like others."""
+    """Each word is found anywhere, in any order, in any script. Wildcards of SQL are ordinary letters."""
     found = [package["id"] for package in read("/api/packages", q=query)["items"]]
 
     assert "pkg-1" in found
@@ -310,42 +313,42 @@ def test_words_are_found_without_case_and_accents(read, query):
         "\\",
     ],
 )
-@pytest.mark.usefixtures("named")
-def test_what_lacks_one_of_the_words_is_not_found(read, query):
-    """All of them must be there."""
+@pytest.mark.usefixtures("names")
+def test_packages_without_one_of_the_words_are_not_found(read, query):
+    """All words must be in the text."""
     assert read("/api/packages", q=query)["items"] == []
 
 
 @pytest.mark.parametrize("query", ["", " ", "\u0301", "\u200f"])
-@pytest.mark.usefixtures("named")
-def test_a_query_without_words_asks_for_nothing(read, query):
-    """So everything is shown."""
+@pytest.mark.usefixtures("names")
+def test_a_query_without_words_finds_everything(read, query):
+    """White space and format characters are no words."""
     assert len(read("/api/packages", q=query)["items"]) == 2
 
 
 @given(st.text())
 def test_folding_twice_is_folding_once(text):
-    """What is stored and what is asked for are alike, whatever was typed."""
+    """So stored texts and queries are folded alike, for any input."""
     assert fold(fold(text)) == fold(text)
 
 
 @given(st.text(st.characters(whitelist_categories=["Lu", "Ll"], max_codepoint=0x24F)))
-def test_folding_takes_no_notice_of_case_and_accents(text):
-    """Of all Latin letters, however they are composed."""
+def test_folding_ignores_case_and_accents(text):
+    """For all Latin letters, composed or decomposed."""
     assert fold(text) == fold(unicodedata.normalize("NFD", text)) == fold(text.casefold())
     assert fold(text).casefold() == fold(text)
 
 
-@pytest.mark.usefixtures("crowd")
+@pytest.mark.usefixtures("dataset")
 def test_a_package_that_is_renamed_is_found_by_its_new_name_only(read, tell, work):
-    """The text is of what is believed now."""
-    tell("SIGNER_COMPLETE", package="C-egg-1", sessionUser="somebody-new", happened_at=NOON)
+    """The search text has the present values."""
+    tell("SIGNER_COMPLETE", package="C-egg-1", sessionUser="person-new", happened_at=NOON)
     work()
 
-    assert [package["id"] for package in read("/api/packages", q="BODY-NEW")["items"]] == ["C-egg-1"]
+    assert [package["id"] for package in read("/api/packages", q="SON-NEW")["items"]] == ["C-egg-1"]
 
 
-# A statement that the database works at for minutes.
+# A statement that runs for minutes.
 ENDLESS = {
     "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n",
     "postgresql": "SELECT pg_sleep(300)",
@@ -353,7 +356,7 @@ ENDLESS = {
 
 
 def test_a_query_that_takes_too_long_is_stopped(service):
-    """By either database; what comes after it on the same connection may take as long as it likes."""
+    """On both databases. Later statements on the same connection have no time limit."""
     database = service.database
     endless = text(ENDLESS[database.engine.dialect.name])
 
@@ -368,7 +371,7 @@ def test_a_query_that_takes_too_long_is_stopped(service):
 
 @pytest.fixture
 def endless_searches(monkeypatch, service) -> None:
-    """Every search takes minutes, and may take hardly any time."""
+    """Every search takes minutes, and the time limit is 50 ms."""
     endless = text(f"({ENDLESS[service.database.engine.dialect.name]}) IS NOT NULL")
     if service.database.engine.dialect.name == "postgresql":
         endless = text("pg_sleep(300) IS NOT NULL")
@@ -377,52 +380,52 @@ def endless_searches(monkeypatch, service) -> None:
     monkeypatch.setattr(module, "alternatives", lambda wanted, **_: [[endless]] if wanted.q else [[]])
 
 
-@pytest.mark.usefixtures("crowd", "endless_searches")
-def test_a_search_that_takes_too_long_answers_a_page_that_says_so(read):
-    """And no error; other lists go on."""
+@pytest.mark.usefixtures("dataset", "endless_searches")
+def test_a_search_that_takes_too_long_answers_an_empty_page(read):
+    """The page says so, without an error; other lists still work."""
     page = read("/api/packages", q="egg")
 
     assert page == {"items": [], "next": None, "previous": None, "timed_out": True}
     assert read("/api/packages")["timed_out"] is False
 
 
-@pytest.mark.usefixtures("crowd")
-def test_law_8_a_wrong_tally_is_found_and_put_right(service, flask, counts):
-    """Whatever made it wrong."""
+@pytest.mark.usefixtures("dataset")
+def test_law_8_rebuild_finds_and_corrects_wrong_counters(service, flask, counts):
+    """Also a counter that should not exist."""
     before = counts()
     with service.database.write() as connection:
         unknown = counters.PackageKind(trashed=True, deleted=True, type=None, status=None)
         drafts = counters.PackageKind(trashed=False, deleted=False, type="PACKAGE", status="DRAFT")
         counters.add_packages(connection, {drafts: 3, unknown: -1})
 
-    found, mended, clean = flask("rebuild", "--check"), flask("rebuild"), flask("rebuild", "--check")
+    check, repair, second_check = flask("rebuild", "--check"), flask("rebuild"), flask("rebuild", "--check")
 
-    assert (found.exit_code, "number" in found.output) == (1, True), found.output
-    assert "2 differences, repaired." in mended.output
-    assert clean.exit_code == 0
+    assert (check.exit_code, "number" in check.output) == (1, True), check.output
+    assert "2 differences, repaired." in repair.output
+    assert second_check.exit_code == 0
     assert counts() == before
 
 
-@pytest.mark.usefixtures("crowd")
-def test_law_8_a_wrong_text_or_sort_name_is_found_and_put_right(service, flask, read):
-    """Lists find packages by what follows from their claims, and by nothing else."""
+@pytest.mark.usefixtures("dataset")
+def test_law_8_rebuild_finds_and_corrects_wrong_texts_and_sort_names(service, flask, read):
+    """What lists need of a package follows only from its claims."""
     with service.database.write() as connection:
-        connection.execute(text("UPDATE searches SET text = 'something else' WHERE package_id = 'C-egg-1'"))
+        connection.execute(text("UPDATE searches SET text = 'another text' WHERE package_id = 'C-egg-1'"))
         connection.execute(text("DELETE FROM searches WHERE package_id = 'C-egg-2'"))
         connection.execute(text("UPDATE packages SET sort_name = 'zz' WHERE id = 'C-egg-3'"))
 
-    found, mended, clean = flask("rebuild", "--check"), flask("rebuild"), flask("rebuild", "--check")
+    check, repair, second_check = flask("rebuild", "--check"), flask("rebuild"), flask("rebuild", "--check")
 
-    assert found.exit_code == 1
-    assert "3 differences, repaired." in mended.output
-    assert clean.exit_code == 0
+    assert check.exit_code == 1
+    assert "3 differences, repaired." in repair.output
+    assert second_check.exit_code == 0
     assert [package["id"] for package in read("/api/packages", q="c-egg-1")["items"]] == ["C-egg-1"]
     assert [package["id"] for package in read("/api/packages", q="c-egg-2")["items"]] == ["C-egg-2"]
 
 
 @pytest.fixture
 def counts(service) -> Callable[[], list[Any]]:
-    """What is counted of every kind."""
+    """All counters that are not zero."""
 
     def counts() -> list[Any]:
         with service.database.read() as connection:

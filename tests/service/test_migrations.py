@@ -1,4 +1,4 @@
-"""The migrations and the models say the same, forwards and backwards."""
+"""The migrations build and remove exactly the tables of the models."""
 
 import os
 import re
@@ -21,13 +21,13 @@ from config import Settings
 from tests.conftest import on_both, on_postgresql
 from tests.support.databases import administer
 
-# Each makes and drops tables.
+# Each test creates and drops tables.
 pytestmark = [on_both, pytest.mark.own_database]
 
 
 @pytest.fixture
 def empty(database_url: str, tmp_path: Path) -> Iterator[Flask]:
-    """The app on a database with nothing in it."""
+    """The app on an empty database."""
     url = f"sqlite:///{tmp_path}/empty.db" if database_url.startswith("sqlite") else database_url
     settings = Settings(database_url=url, onespan_callback_keys="key", spool_dir=tmp_path / "spool")
     app = create_app(settings, handlers=Handlers())
@@ -40,23 +40,23 @@ def empty(database_url: str, tmp_path: Path) -> Iterator[Flask]:
 
 
 def flask(app: Flask, *words: str) -> Result:
-    """Run `flask` with these words."""
+    """Run `flask` with these arguments."""
     return app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app), words)
 
 
 def tables(app: Flask) -> set[str]:
-    """Names of the tables that are there."""
+    """The names of the existing tables."""
     engine = app.extensions[EXTENSION].database.engine
     return {name for name in inspect(engine).get_table_names() if not name.startswith("sqlite_")}
 
 
 def differences(app: Flask) -> list[object]:
-    """What the tables lack of the models, or have beside them."""
+    """The differences between the tables and the models."""
     with app.extensions[EXTENSION].database.read() as connection:
         options = {
             "compare_type": True,
             "compare_server_default": True,
-            # It belongs to one database only, and not to every one of these.
+            # PostgreSQL only, and only if `pg_trgm` is available.
             "include_name": lambda name, *_: name != "ix_searches_text",
         }
         return compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
@@ -72,7 +72,7 @@ def test_the_migrations_build_what_the_models_describe(empty):
 
 
 def test_what_was_upgraded_can_be_downgraded_and_upgraded_again(empty):
-    """Nothing is left behind, twice over."""
+    """A downgrade removes everything, also the second time."""
     for _ in range(2):
         assert flask(empty, "db", "upgrade").exit_code == 0
         assert flask(empty, "db", "upgrade").exit_code == 0  # a second time changes nothing
@@ -85,7 +85,7 @@ def test_what_was_upgraded_can_be_downgraded_and_upgraded_again(empty):
 
 
 def test_ids_keep_their_case(service, tell, work):
-    """OneSpan's ids differ by case alone: an id column compares bytes, and so does its index."""
+    """OneSpan's ids may differ only by case. An id column and its index compare bytes."""
     for package_id in ("aB=", "AB=", "ab="):
         tell("PACKAGE_CREATE", package=package_id)
     work()
@@ -100,8 +100,8 @@ def test_ids_keep_their_case(service, tell, work):
 
 
 @on_postgresql
-def test_search_goes_without_a_trigram_index_and_doctor_says_so(empty):
-    """Where `pg_trgm` may not be created the tables are made all the same; made by hand it is all that is needed."""
+def test_search_works_without_a_trigram_index_and_doctor_warns(empty):
+    """If `pg_trgm` may not be created, the upgrade succeeds, and the statements of the warning repair it."""
     owner = f"owner_{os.urandom(4).hex()}"
     database = empty.extensions[EXTENSION].database
     with database.write() as connection:
@@ -112,13 +112,13 @@ def test_search_goes_without_a_trigram_index_and_doctor_says_so(empty):
     try:
         upgraded = flask(restricted, "db", "upgrade")
         assert upgraded.exit_code == 0, upgraded.output
-        told = " ".join(flask(restricted, "doctor").output.split())
-        assert "warn search Every search reads all packages" in told
-        statements = re.findall(r"(?:CREATE|DROP) [^;]+;", told)
+        warning = " ".join(flask(restricted, "doctor").output.split())
+        assert "warn search Every search reads all packages" in warning
+        statements = re.findall(r"(?:CREATE|DROP) [^;]+;", warning)
         assert len(statements) == 3
 
         for interrupted in (False, True):
-            if interrupted:  # a concurrent one that did not come to its end
+            if interrupted:  # as if `CREATE INDEX CONCURRENTLY` had been interrupted
                 with database.write() as connection:
                     connection.execute(
                         text("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_searches_text'::regclass")
@@ -136,8 +136,8 @@ def test_search_goes_without_a_trigram_index_and_doctor_says_so(empty):
             connection.execute(text(f"DROP ROLE {owner}"))
 
 
-def test_a_database_from_before_the_first_release_is_told_apart(empty):
-    """It is not ready, and the upgrade says what to do instead of a traceback."""
+def test_a_database_from_before_the_first_release_is_refused(empty):
+    """It is not ready, and the upgrade says what to do, without a traceback."""
     with empty.extensions[EXTENSION].database.write() as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
         connection.execute(text("INSERT INTO alembic_version VALUES ('0008')"))
@@ -152,7 +152,7 @@ def test_a_database_from_before_the_first_release_is_told_apart(empty):
 
 @contextmanager
 def app_on_another_database(url: str, options: str) -> Iterator[Flask]:
-    """The app on a database of the same server that was created with these options."""
+    """The app on another database of the same server, created with these options."""
     server, name = make_url(url), f"other_{os.urandom(4).hex()}"
     administer(server, f"CREATE DATABASE {name} TEMPLATE template0 {options}")
     other = server.set(database=name).render_as_string(hide_password=False)
@@ -167,7 +167,7 @@ def app_on_another_database(url: str, options: str) -> Iterator[Flask]:
 @on_postgresql
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_a_database_of_another_encoding_is_refused(database_url, encoding):
-    """It could not keep every name, and would say so only when one came."""
+    """It could not store every name, and would fail only when such a name arrives."""
     with app_on_another_database(database_url, f"ENCODING '{encoding}' LOCALE 'C'") as app:
         upgraded, doctor = flask(app, "db", "upgrade"), flask(app, "doctor")
 
@@ -178,8 +178,8 @@ def test_a_database_of_another_encoding_is_refused(database_url, encoding):
 
 
 @on_postgresql
-def test_a_database_of_another_locale_is_noted(database_url):
-    """Letters beyond ASCII have no trigrams there; they are found all the same."""
+def test_doctor_warns_of_another_locale(database_url):
+    """Letters beyond ASCII have no trigrams there. Searches find them, but slowly."""
     with app_on_another_database(database_url, "ENCODING 'UTF8' LOCALE 'C'") as app:
         upgraded, doctor = flask(app, "db", "upgrade"), flask(app, "doctor")
 
@@ -189,8 +189,8 @@ def test_a_database_of_another_locale_is_noted(database_url):
 
 @on_postgresql
 @pytest.mark.parametrize("may_use", [True, False])
-def test_who_may_not_create_tables_is_told_what_to_do(empty, may_use):
-    """A role that does not own the database, as PostgreSQL makes it since version 15."""
+def test_upgrade_without_the_right_to_create_tables_says_what_to_do(empty, may_use):
+    """Since PostgreSQL 15, a role that does not own the database may not create tables."""
     role = f"guest_{os.urandom(4).hex()}"
     database = empty.extensions[EXTENSION].database
     administer(database.engine.url, f"CREATE ROLE {role} LOGIN")
@@ -209,8 +209,8 @@ def test_who_may_not_create_tables_is_told_what_to_do(empty, may_use):
 
 
 @on_postgresql
-def test_the_extension_may_be_in_a_schema_of_its_own(empty):
-    """As managed servers have it; its operators are not on the search path there."""
+def test_the_extension_may_be_in_another_schema(empty):
+    """Managed servers do this; the operators of the extension are then not on the search path."""
     with empty.extensions[EXTENSION].database.write() as connection:
         connection.execute(text("CREATE SCHEMA extensions"))
         connection.execute(text("CREATE EXTENSION pg_trgm SCHEMA extensions"))

@@ -1,4 +1,4 @@
-"""Packages that are asked for again: no answer and no refusal is the last word while there is reason to doubt it."""
+"""Packages that are fetched again: no answer and no refusal is final while there is a reason to doubt it."""
 
 from random import Random
 from unittest.mock import ANY
@@ -17,13 +17,13 @@ from tests.support.simulation import MINUTE, SECOND, World, knowing_onespan
 
 @pytest.fixture
 def settings(settings):
-    """The service knows where OneSpan is."""
+    """Settings with the address of OneSpan."""
     return knowing_onespan(settings)
 
 
 @pytest.fixture
 def world(service, post, handlers, clock):
-    """A service that has listened since before anything happened."""
+    """A service that received callbacks before anything else happened."""
     world = World(service, post, handlers=handlers, clock=clock)
     world.faults = Faults(Random(0))
     world.post(b'{"name": "PACKAGE_CREATE", "packageId": "before", "createdDate": "2026-03-02T12:00:00.000Z"}')
@@ -33,7 +33,7 @@ def world(service, post, handlers, clock):
 
 
 def sent(world, **quirks) -> str:
-    """A package that is out for signature, as everybody knows."""
+    """Create a package that is out for signature, here and in OneSpan, and return its id."""
     world.connect(Account(1, packages=0, quirks=Quirks(**quirks)), world.faults)
     world.account._to_begin = 1
     for _ in range(2):
@@ -45,13 +45,13 @@ def sent(world, **quirks) -> str:
 
 
 @pytest.mark.parametrize("reassign_role", ["stays", "signer"])
-def test_law_6_a_seat_that_was_handed_over_is_told_once_though_the_callback_names_the_role(world, reassign_role):
-    """Who sat in it stands in the reading; the callback says only in which role."""
+def test_law_6_a_reassignment_is_dispatched_once_even_if_the_callback_names_the_role(world, reassign_role):
+    """The snapshot shows the person who left the seat; the callback names only the role."""
     package_id = sent(world, session_user="role", reassign_role=reassign_role)
     (role, *_) = world.account.package(package_id).roles
-    somebody = people.signer(Random(1))
-    new = role.id if reassign_role == "stays" else somebody.id
-    lost = world.act(package_id, "hand over", text=new, person=somebody)
+    new_signer = people.signer(Random(1))
+    new_role = role.id if reassign_role == "stays" else new_signer.id
+    lost = world.act(package_id, "hand over", text=new_role, person=new_signer)
     world.reconcile(Asked())
     assert world.told == {**world.happened, "before": ANY}
 
@@ -61,8 +61,8 @@ def test_law_6_a_seat_that_was_handed_over_is_told_once_though_the_callback_name
     assert world.told == {**world.happened, "before": ANY}
 
 
-def test_law_5_a_callback_of_what_a_reading_had_shown_already_makes_us_read_again(world):
-    """It happened in the second in which OneSpan answered, so nobody can tell which of the two is newer."""
+def test_law_5_a_callback_for_what_a_snapshot_already_showed_enqueues_a_fetch(world):
+    """It happened in the second in which OneSpan answered, so it is unknown which of the two is newer."""
     package_id = sent(world, system_user="system", list_items="summary")
     lost = world.act(package_id, "bounce", text="BOUNCE")
     world.service.reconcile.begin(Asked())
@@ -77,8 +77,8 @@ def test_law_5_a_callback_of_what_a_reading_had_shown_already_makes_us_read_agai
     assert world.differences() == []
 
 
-def test_law_10_what_was_seen_and_is_denied_is_asked_for_again(world):
-    """A refusal may be a mistake; whoever believed it at once would never learn what happened since."""
+def test_law_10_a_listed_package_that_is_refused_is_fetched_again(world):
+    """A refusal may be a mistake. If it were final, later events would stay unknown."""
     package_id = sent(world, list_items="summary")
     world.act(package_id, "rename", text="Another name")
     world.service.reconcile.begin(Asked())
@@ -94,8 +94,8 @@ def test_law_10_what_was_seen_and_is_denied_is_asked_for_again(world):
     assert world.differences() == []
 
 
-def test_a_read_that_is_wanted_anew_by_another_clock_is_not_over(service):
-    """The other machine is a second behind; its reason came after we had taken the read all the same."""
+def test_a_fetch_requested_again_by_a_process_with_another_clock_stays_queued(service):
+    """The clock of the other machine is a second behind, but its request came after the fetch was taken."""
     with service.database.write() as connection:
         fetches.want(connection, {"pkg-1": "unknown"}, now=NOON)
         taken = fetches.take(connection, "pkg-1", now=NOON, lease=HOUR)

@@ -1,4 +1,4 @@
-"""Every read that is shown: by the JSON API, by the pages, to the handlers."""
+"""All reads whose results are shown: in the JSON API, on pages, to handlers."""
 
 from app.store.queries.attention import REASONS, Needing, attention_counts, attention_page
 from app.store.queries.callback_rates import Flow, Tick, flow

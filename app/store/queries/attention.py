@@ -1,4 +1,4 @@
-"""What needs a person's hand, of all packages: the reasons, newest first."""
+"""Packages that need attention: one item per reason, newest first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from sqlalchemy.engine import Connection
 
 from app.onespan.values import Sender
 from app.store.models import PARKED, Attention, Dispatch, Package, Signer
-from app.store.queries.bounded import counted, counts
+from app.store.queries.bounded import count_rows, count_statement
 from app.store.queries.paging import BadCursor, Page, following, read_cursor, write_cursor
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
-Place = tuple[datetime | None, str, int]
+Position = tuple[datetime | None, str, int]  # since, package id, place among the reasons of the package
 
 ERROR_SHOWN = 300  # characters of a handler's error
-LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+UNDATED = datetime(1, 1, 1, tzinfo=UTC)
 PARKED_HANDLER = "PARKED_HANDLER"
 REASONS = (
     "SIGNER_LOCKED",
@@ -33,10 +33,10 @@ REASONS = (
 
 @dataclass(frozen=True, slots=True)
 class Needing:
-    """A package and one reason why it needs a hand, open since `since`.
+    """A package and one reason why it needs attention, open since `since`.
 
-    `who` is the signer's id and `who_name` their name, or `who` is the handler whose run `dispatch_id` is parked.
-    `detail` is what we were told besides.
+    `who` is the id of the signer and `who_name` their name, or `who` is the handler whose run `dispatch_id` is parked.
+    `detail` is what OneSpan reported with it, or the first line of the handler's error.
     """
 
     package_id: str
@@ -53,25 +53,25 @@ class Needing:
 
 
 def attention_counts(connection: Connection) -> dict[str, int]:
-    """How many open ones there are of each reason, counted up to `COUNTED`."""
-    return dict(zip(REASONS, counted(connection, _COUNTS), strict=True))
+    """The number of open items of each reason, counted up to `COUNTED`."""
+    return dict(zip(REASONS, count_rows(connection, _COUNTS), strict=True))
 
 
 def attention_page(connection: Connection, reason: str | None, *, limit: int, cursor: str | None) -> Page[Needing]:
-    """A page of packages that need a hand, for this reason or for any, the newest first. Raises `BadCursor`."""
-    after = _read(cursor) if cursor is not None else None
+    """A page of packages that need attention, for this reason or any, newest first. Raises `BadCursor`."""
+    after = _read_position(cursor) if cursor is not None else None
     found: list[AnyRow] = []
-    for one in REASONS if reason is None else (reason,):
-        found += _newest(connection, one, after=after, limit=limit + 1)
-    newest = sorted(found, key=lambda row: (row.since or LONG_AGO, row.package_id, row.place), reverse=True)
+    for name in REASONS if reason is None else (reason,):
+        found += _newest(connection, name, after=after, limit=limit + 1)
+    newest = sorted(found, key=lambda row: (row.since or UNDATED, row.package_id, row.place), reverse=True)
     last = newest[limit - 1] if len(newest) > limit else None
     return Page(
-        _needing(connection, newest[:limit]), write_cursor(last.since, last.package_id, last.place) if last else None
+        _items(connection, newest[:limit]), write_cursor(last.since, last.package_id, last.place) if last else None
     )
 
 
-def _newest(connection: Connection, reason: str, *, after: Place | None, limit: int) -> list[AnyRow]:
-    """The newest of one reason; those of which nobody knows since when come last."""
+def _newest(connection: Connection, reason: str, *, after: Position | None, limit: int) -> list[AnyRow]:
+    """The newest items of a reason; those without a time come last."""
     found, (since, *keys) = _open(reason)
     is_undated = after is not None and after[0] is None
     rows: list[AnyRow] = []
@@ -86,25 +86,25 @@ def _newest(connection: Connection, reason: str, *, after: Place | None, limit: 
 
 
 def _open(reason: str) -> tuple[AnySelect, tuple[Any, Any, Any]]:
-    """All open ones of a reason, and what they are sorted by. No two of one package have the same place."""
+    """The query for the open items of a reason, and its sort keys. The keys are unique."""
     if reason == PARKED_HANDLER:
         return _PARKED, (Dispatch.finished_at, Dispatch.package_id, -Dispatch.id)
-    return _TOLD.where(Attention.reason == reason), (Attention.since, Attention.package_id, Attention.position)
+    return _STORED.where(Attention.reason == reason), (Attention.since, Attention.package_id, Attention.position)
 
 
-def _needing(connection: Connection, rows: Sequence[AnyRow]) -> list[Needing]:
+def _items(connection: Connection, rows: Sequence[AnyRow]) -> list[Needing]:
     packages = {row.id: row for row in connection.execute(_OF_PACKAGE, {"ids": [row.package_id for row in rows]})}
-    with_people = {row.package_id for row in rows if row.dispatch_id is None and row.who is not None}
-    named = select(Signer.package_id, Signer.id, Signer.name).where(Signer.package_id.in_(with_people))
-    names = {(row.package_id, row.id): row.name for row in connection.execute(named)} if with_people else {}
+    with_signers = {row.package_id for row in rows if row.dispatch_id is None and row.who is not None}
+    named = select(Signer.package_id, Signer.id, Signer.name).where(Signer.package_id.in_(with_signers))
+    names = {(row.package_id, row.id): row.name for row in connection.execute(named)} if with_signers else {}
     return [
-        _one(row, packages[row.package_id], names.get((row.package_id, row.who)))
+        _item(row, packages[row.package_id], names.get((row.package_id, row.who)))
         for row in rows
         if row.package_id in packages
     ]
 
 
-def _one(row: AnyRow, package: AnyRow, name: str | None) -> Needing:
+def _item(row: AnyRow, package: AnyRow, name: str | None) -> Needing:
     return Needing(
         package_id=package.id,
         package_name=package.name,
@@ -124,14 +124,14 @@ def _first_line(error: str | None) -> str | None:
     return (error or "").partition("\n")[0][:ERROR_SHOWN] or None
 
 
-def _read(cursor: str) -> Place:
+def _read_position(cursor: str) -> Position:
     since, package_id, place = read_cursor(cursor, datetime, str, int)
     if package_id is None:
         raise BadCursor
     return since, package_id, place
 
 
-_TOLD: AnySelect = select(
+_STORED: AnySelect = select(
     Attention.package_id,
     Attention.reason,
     Attention.since,
@@ -158,4 +158,4 @@ _OF_PACKAGE = select(
     Package.sender_name,
     Package.sender_email,
 ).where(Package.id.in_(bindparam("ids", expanding=True)))
-_COUNTS = counts(*(_open(reason)[0] for reason in REASONS))  # put together once: every page shows them
+_COUNTS = count_statement(*(_open(reason)[0] for reason in REASONS))  # built once, because every page shows them

@@ -1,4 +1,4 @@
-"""Counts that end at a number, and the values of a column by an index: neither takes longer as a table grows."""
+"""Queries whose cost does not grow with a table: counts up to a limit, and the distinct values of a column."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,22 +7,22 @@ from sqlalchemy import Integer, Label, Select, bindparam, func, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import InstrumentedAttribute
 
-COUNTED = 500  # where counting ends
+COUNTED = 500  # rows; counting stops there
 
 
-def counts(*found: Select[*tuple[Any, ...]]) -> Select[*tuple[int, ...]]:
-    """What `counted` executes to count the rows of each of these."""
-    rows = (rows.limit(bindparam("cap", type_=Integer)).subquery() for rows in found)
-    return select(*(select(func.count()).select_from(some).scalar_subquery() for some in rows))
+def count_statement(*queries: Select[*tuple[Any, ...]]) -> Select[*tuple[int, ...]]:
+    """Build the statement with which `count_rows` counts the rows of each query."""
+    limited = (query.limit(bindparam("limit", type_=Integer)).subquery() for query in queries)
+    return select(*(select(func.count()).select_from(rows).scalar_subquery() for rows in limited))
 
 
-def counted(connection: Connection, statement: Select[*tuple[int, ...]], **parameters: object) -> Sequence[int]:
-    """How many rows there are of each of `counts`, up to `COUNTED`."""
-    return connection.execute(statement, {"cap": COUNTED, **parameters}).one()
+def count_rows(connection: Connection, statement: Select[*tuple[int, ...]], **parameters: object) -> Sequence[int]:
+    """The number of rows of each query of a `count_statement`, up to `COUNTED`."""
+    return connection.execute(statement, {"limit": COUNTED, **parameters}).one()
 
 
-def values_of(connection: Connection, column: InstrumentedAttribute[str], *, limit: int) -> list[str]:
-    """The first values of a column that an index begins with, rising; a look into the index for each."""
+def distinct_values(connection: Connection, column: InstrumentedAttribute[str], *, limit: int) -> list[str]:
+    """The first distinct values of a column, ascending. An index must begin with it: each value is one index lookup."""
     known = select(_first(column)).cte("known", recursive=True)
     known = known.union_all(
         select(_first(column, above=known.c.value)).select_from(known).where(known.c.value.is_not(None))

@@ -1,4 +1,4 @@
-"""How many callbacks came, minute by minute and hour by hour."""
+"""How many callbacks arrived, by minute and by hour."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MINUTES_OF_HOUR = 60
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """How many callbacks came in the minute, or hour, that began then."""
+    """How many callbacks arrived in the minute or hour that begins at `at`."""
 
     at: datetime
     callbacks: int
@@ -32,29 +32,29 @@ class Flow:
 
 
 def flow(connection: Connection, *, now: datetime) -> Flow:
-    """How callbacks came in lately. They count once they are digested."""
+    """How many callbacks arrived recently. They are counted once they are digested."""
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
     hour = minute.replace(minute=0)
-    by_minute = _received(connection, since=minute - (MINUTES - 1) * MINUTE, until=minute, width=1)
-    by_hour = _received(connection, since=hour - (HOURS - 1) * HOUR, until=minute, width=MINUTES_OF_HOUR)
+    by_minute = _counts(connection, since=minute - (MINUTES - 1) * MINUTE, until=minute, width=1)
+    by_hour = _counts(connection, since=hour - (HOURS - 1) * HOUR, until=minute, width=MINUTES_OF_HOUR)
     return Flow(
-        [Tick(at, by_minute.get(minute_of(at), 0)) for at in _last(minute, MINUTES, MINUTE)],
-        [Tick(at, by_hour.get(minute_of(at) // MINUTES_OF_HOUR, 0)) for at in _last(hour, HOURS, HOUR)],
+        [Tick(at, by_minute.get(minute_of(at), 0)) for at in _times(minute, MINUTES, MINUTE)],
+        [Tick(at, by_hour.get(minute_of(at) // MINUTES_OF_HOUR, 0)) for at in _times(hour, HOURS, HOUR)],
     )
 
 
-def _last(now: datetime, many: int, each: timedelta) -> Iterator[datetime]:
-    return (now - ago * each for ago in reversed(range(many)))
+def _times(last: datetime, number: int, step: timedelta) -> Iterator[datetime]:
+    return (last - steps * step for steps in reversed(range(number)))
 
 
-def _received(connection: Connection, *, since: datetime, until: datetime, width: int) -> dict[int, int]:
-    """How many callbacks were received, by interval of `width` minutes, counted from 1970."""
-    within = {"since": minute_of(since), "until": minute_of(until), "width": width}
-    return {interval: int(number) for interval, number in connection.execute(_RECEIVED, within)}
+def _counts(connection: Connection, *, since: datetime, until: datetime, width: int) -> dict[int, int]:
+    """How many callbacks arrived, by interval of `width` minutes, counted from 1970."""
+    parameters = {"since": minute_of(since), "until": minute_of(until), "width": width}
+    return {interval: int(number) for interval, number in connection.execute(_COUNTS, parameters)}
 
 
 _INTERVAL = CallbackCount.minute // bindparam("width", type_=Integer)
-_RECEIVED = (
+_COUNTS = (
     select(_INTERVAL, func.sum(CallbackCount.number))
     .where(CallbackCount.minute >= bindparam("since"), CallbackCount.minute <= bindparam("until"))
     .group_by(text("1"))

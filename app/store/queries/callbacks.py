@@ -1,4 +1,4 @@
-"""What came in, as it came in: callbacks, and what OneSpan showed when it was asked."""
+"""Raw journal rows: callbacks and snapshots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from app.errors import UnreadableCallback
 from app.onespan.callbacks import Callback, read_callback
 from app.onespan.catalogue import CATALOGUE
 from app.store.models import CALLBACK, Event, Journal
-from app.store.queries.bounded import values_of
+from app.store.queries.bounded import distinct_values
 from app.store.queries.paging import Page, following, read_cursor, write_cursor
 from app.store.states import JournalState, literal
 
 WAITING, DIGESTED, UNREADABLE, UNKNOWN = "waiting", "digested", "unreadable", "unknown"
-NAMES = 200  # event names that are looked at for unknown ones
+NAMES = 200  # event names that are checked for unknown ones, at most
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackDetail:
-    """A journal row: a `callback`, a `snapshot` (what OneSpan showed when it was asked) or an `absence` (its 404).
+    """A journal row: a `callback`, a `snapshot` (a package read from the REST API) or an `absence` (a 404 for it).
 
-    `key` is the label of the callback key, or the name of the credentials that read. `event_id` and `event_name` are
-    the fact it told, `repeat` says that another callback had told that before. `digested_at` is null while it waits;
-    `unreadable` is why it causes nothing. `body` is what came, `understood` what was read from it where it is a
-    callback that can be read.
+    `key` is the label of the callback key, or the name of the REST credentials. `event_id` and `event_name` are the
+    event it reported; `repeat` says that another callback had reported it before. `digested_at` is null until the row
+    is digested. `unreadable` is why it is ignored. `body` is the raw content; `understood` is the parsed callback, if
+    it can be parsed.
     """
 
     id: int
@@ -47,10 +47,10 @@ class CallbackDetail:
 
 @dataclass(frozen=True, slots=True)
 class CallbackFilter:
-    """Which callbacks are wanted; everything given must fit.
+    """Which callbacks to list. Every given condition must hold.
 
-    `state`: `waiting` to be digested, `digested`, `unreadable`, or `unknown`: the first to tell a fact of a name that
-    the catalogue does not have. `key` is a label.
+    `state`: `waiting` to be digested, `digested`, `unreadable`, or `unknown`: the first callback of an event whose
+    name is not in the catalogue. `key` is a label.
     """
 
     package: str | None = None
@@ -81,7 +81,7 @@ def _conditions(wanted: CallbackFilter) -> list[ColumnElement[bool]]:
     if wanted.package is not None:
         conditions.append(Journal.package_id == wanted.package)
     if wanted.key is not None:
-        # Few wait and few are unreadable, so those are gone through by an index of theirs, and never all with one key.
+        # Few rows wait or are unreadable. `coalesce` makes the database read them by their own index, not by the key.
         is_rare = wanted.state in (WAITING, UNREADABLE)
         conditions.append((func.coalesce(Journal.key, "") if is_rare else Journal.key) == wanted.key)
     states: dict[str | None, list[ColumnElement[bool]]] = {
@@ -95,11 +95,12 @@ def _conditions(wanted: CallbackFilter) -> list[ColumnElement[bool]]:
 def _unknown_page(
     connection: Connection, wanted: CallbackFilter, *, limit: int, after: Sequence[int] | None
 ) -> Page[CallbackDetail]:
-    """The newest facts of each unknown name, and of all of them the newest, each with the callback that told it first.
+    """A page of the first callbacks of events with unknown names, newest events first. The cursor is an event id.
 
-    So it costs a look into the index for each name there is, however many facts there are. The cursor is an event's id.
+    It takes the newest events of each unknown name, then the newest of these. So it costs one index lookup per name,
+    for any number of events.
     """
-    names = [name for name in values_of(connection, Event.name, limit=NAMES) if name not in CATALOGUE]
+    names = [name for name in distinct_values(connection, Event.name, limit=NAMES) if name not in CATALOGUE]
     if not names:
         return Page([], None)
     newest = [_newest(name, wanted, after=after, limit=limit + 1).subquery().select() for name in names]
@@ -115,7 +116,7 @@ def _newest(name: str, wanted: CallbackFilter, *, after: Sequence[int] | None, l
     found = select(Event.id.label("event_id"), Journal.id.label("journal_id")).join(
         Journal, Journal.event_id == Event.id
     )
-    found = found.where(Event.name == name, ~_told_before())
+    found = found.where(Event.name == name, ~_is_repeat())
     if wanted.package is not None:
         found = found.where(Event.package_id == wanted.package)
     if wanted.key is not None:
@@ -123,15 +124,14 @@ def _newest(name: str, wanted: CallbackFilter, *, after: Sequence[int] | None, l
     return following(found, [Event.__table__.c.id], after=after, limit=limit)
 
 
-def _told_before() -> ColumnElement[bool]:
+def _is_repeat() -> ColumnElement[bool]:
     earlier = aliased(Journal)
     return exists().where(earlier.event_id == Journal.event_id, earlier.id < Journal.id).correlate(Journal)
 
 
 def _detail(row: Row[*tuple[Any, ...]]) -> CallbackDetail:
-    told = row._asdict()
     understood = _understood(row.body) if row.kind == "callback" else None
-    return CallbackDetail(**{**told, "body": row.body.decode("utf-8", "replace"), "understood": understood})
+    return CallbackDetail(**{**row._asdict(), "body": row.body.decode("utf-8", "replace"), "understood": understood})
 
 
 def _understood(body: bytes) -> Callback | None:
@@ -149,7 +149,7 @@ _ROWS = select(
     Journal.package_id,
     Journal.event_id,
     Event.name.label("event_name"),
-    _told_before().label("repeat"),
+    _is_repeat().label("repeat"),
     Journal.digested_at,
     Journal.error.label("unreadable"),
     Journal.body,

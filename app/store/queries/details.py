@@ -1,4 +1,4 @@
-"""What the reads give: shapes that the JSON API and the pages show as they are."""
+"""Results of the queries, which the JSON API and the pages show as they are."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from app.store.packages import Cause
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """One callback that told a fact. `key` is the label of the key it came with; `body` is what it said."""
+    """A callback that reported an event. `key` is the label of its callback key; `body` is its raw body."""
 
     id: int
     received_at: datetime
@@ -19,7 +19,7 @@ class Telling:
 
 @dataclass(frozen=True, slots=True)
 class DispatchDetail:
-    """What a handler owes an event. `due_at` is when it runs next, or while it runs when its lease ends.
+    """A run of a handler for an event. `due_at` is when it runs next, or the end of its lease while it runs.
 
     `state`: due, running, done, parked or discarded.
     """
@@ -35,10 +35,10 @@ class DispatchDetail:
 
 @dataclass(frozen=True, slots=True)
 class EventDetail:
-    """A fact, with the callbacks that told it and what its handlers made of it.
+    """An event, with the callbacks that reported it and the runs of its handlers.
 
-    `repeats` counts the tellings after the first; of very many, only the first ones are in `callbacks`. One that a
-    reading found happened after `found_after` and not after `found_until`; `happened_at` is then the likeliest time.
+    `repeats` counts the callbacks after the first; `callbacks` lists only the first 20. An event that a snapshot found
+    happened after `found_after` and not after `found_until`; `happened_at` is then the most likely time.
     """
 
     id: int
@@ -76,7 +76,7 @@ class ChangeDetail:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Reading keeps finding facts, and no callback comes: the last one at `since`, if ever; `missed` facts ago."""
+    """Sync finds events, but no callbacks arrive since `since` (null: ever); it found `missed` events after that."""
 
     since: datetime | None
     missed: int
@@ -85,12 +85,13 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """How the road flows now. Times are seconds.
+    """The state of processing now. Times are in seconds.
 
-    `undigested` callbacks wait, the oldest for `oldest_undigested`; `dispatches` counts the open and parked ones
-    by state. What may be many is counted up to 500. `missed` counts the facts of the last 30 days that no callback
-    told, by likely cause; `silence`: none comes any more; `reconciled` is how long ago the last run ended, where
-    there was one. `dwell` is, for the dispatches that ended last, how long from the callback's arrival to their end.
+    `undigested` counts the journal rows to be digested, of which the oldest is `oldest_undigested` old. `dispatches`
+    counts open and parked ones by state. Both counts stop at 500. `missed` counts the events of the last 30 days that
+    no callback reported, by likely cause. `silence` is set if no callbacks arrive any more. `reconciled` is the time
+    since the last run ended; None if there was none. `dwell` lists, for the newest finished dispatches, the time from
+    the arrival of the callback to the end of the run.
     """
 
     undigested: int
@@ -104,7 +105,7 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events are wanted; everything given must fit. `state` is that of any of their dispatches."""
+    """Which events to list. Every given condition must hold. `state` is that of any of their dispatches."""
 
     package: str | None = None
     name: str | None = None

@@ -1,4 +1,4 @@
-"""Events and what became of them: changes, dispatches, and how the road flows now."""
+"""Events, changes and dispatches, and the state of processing now."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from app.onespan import values
 from app.store.models import DUE, FOUND, PARKED, RUNNING, Change, Dispatch, Event, Journal
 from app.store.packages import Cause
-from app.store.queries.bounded import counted, counts
+from app.store.queries.bounded import count_rows, count_statement
 from app.store.queries.details import ChangeDetail, DispatchDetail, EventDetail, EventFilter, Pulse, Telling
 from app.store.queries.paging import Page, following
 from app.store.queries.reconciles import last_done, missed_by_cause, silence
@@ -19,27 +19,27 @@ from app.store.states import JournalState, literal
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
-TELLINGS_SHOWN = 20  # callbacks listed with an event; one told a thousand times has its count in `repeats`
+CALLBACKS_SHOWN = 20  # with an event; `repeats` has the count of all
 MISSED_SHOWN = timedelta(days=30)
-DWELLS = 500  # dispatches that the dwell is taken from: those that ended last
+DWELL_DISPATCHES = 500  # finished last, from which the dwell is taken
 OPEN_OR_PARKED = {"due": DUE, "running": RUNNING, "parked": PARKED}
-UNTROUBLED = 2  # the fence of a run that was taken once and settled once; others say nothing of the road
+FENCE_OF_ONE_RUN = 2  # of a dispatch that was taken once and settled once; retries and replays distort the dwell
 
 
 def history(connection: Connection, package_id: str, *, limit: int, after: int) -> list[ChangeDetail]:
-    """The changes of one package after the one with this id, oldest first."""
+    """The changes of a package after the change with this id, oldest first."""
     of_package = select(*_CHANGE).where(Change.package_id == package_id)
     return _changes(connection, of_package, after=[after], limit=limit, descending=False)
 
 
 def recent_history(connection: Connection, package_id: str, *, limit: int) -> list[ChangeDetail]:
-    """The newest changes of one package, newest first."""
+    """The latest changes of a package, newest first."""
     of_package = select(*_CHANGE).where(Change.package_id == package_id)
     return _changes(connection, of_package, after=None, limit=limit, descending=True)
 
 
 def changes(connection: Connection, *, after: int, limit: int) -> list[ChangeDetail]:
-    """All changes after the one with this id, in the order in which they were made; none is ever skipped."""
+    """All changes after the change with this id, in order. None is ever skipped."""
     return _changes(connection, select(*_CHANGE), after=[after], limit=limit, descending=False)
 
 
@@ -57,9 +57,9 @@ def event(connection: Connection, event_id: int) -> EventDetail | None:
 
 
 def event_page(connection: Connection, wanted: EventFilter, *, limit: int, before: int | None) -> Page[EventDetail]:
-    """A page of events older than the one with this id, newest first."""
+    """A page of events older than the event with this id, newest first."""
     found, event_id = select(_ID).where(*_conditions(wanted)), _ID
-    if wanted.state is not None:  # by an index the runs of a state are in the order of their events
+    if wanted.state is not None:  # an index has the dispatches of a state in the order of their events
         event_id = Dispatch.__table__.c.event_id
         found = select(event_id).distinct().where(Dispatch.state == wanted.state)
         if conditions := _conditions(wanted):
@@ -71,15 +71,15 @@ def event_page(connection: Connection, wanted: EventFilter, *, limit: int, befor
 
 
 def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
-    asked = ((Event.package_id, wanted.package), (Event.name, wanted.name))
-    conditions: list[ColumnElement[bool]] = [column == value for column, value in asked if value is not None]
+    given = ((Event.package_id, wanted.package), (Event.name, wanted.name))
+    conditions: list[ColumnElement[bool]] = [column == value for column, value in given if value is not None]
     if wanted.source is not None:
         conditions.append(Event.source == (FOUND if wanted.source == "reconcile" else wanted.source))
     return conditions
 
 
 def facts(connection: Connection, ids: Collection[int]) -> dict[int, values.Event]:
-    """Events as handlers see them, by id; `key` is the fact's fingerprint."""
+    """Events as handlers see them, by id. `key` is the fingerprint."""
     return {
         row.id: values.Event(
             id=row.id,
@@ -105,9 +105,9 @@ def dispatch(connection: Connection, dispatch_id: int) -> DispatchDetail | None:
 
 
 def pulse(connection: Connection, *, now: datetime) -> Pulse:
-    """How the road flows now, at a price that does not grow with what was ever kept."""
-    oldest = connection.scalar(_WAITING.limit(1))
-    undigested, *states = counted(connection, _BACKLOG)
+    """The state of processing now. The cost does not grow with the tables."""
+    oldest = connection.scalar(_UNDIGESTED.limit(1))
+    undigested, *states = count_rows(connection, _BACKLOG)
     dwells = connection.execute(_DWELLS)
     return Pulse(
         undigested=undigested,
@@ -121,10 +121,10 @@ def pulse(connection: Connection, *, now: datetime) -> Pulse:
 
 
 def _change(row: AnyRow) -> ChangeDetail:
-    told = row._asdict()
-    kind, cause_id = told["cause_kind"], told["cause_id"]
+    members = row._asdict()
+    kind, cause_id = members.pop("cause_kind"), members.pop("cause_id")
     return ChangeDetail(
-        **{name: told[name] for name in told if name not in ("cause_kind", "cause_id")},
+        **members,
         cause=Cause(kind, int(cause_id) if kind in ("callback", "snapshot", "dispatch") else cause_id),
     )
 
@@ -133,24 +133,25 @@ def _events(connection: Connection, rows: Sequence[AnyRow]) -> list[EventDetail]
     ids = [row.id for row in rows]
     if not ids:
         return []
-    told: dict[int, list[Telling]] = {}
-    for row in connection.execute(_tellings(ids)):
+    callbacks: dict[int, list[Telling]] = {}
+    for row in connection.execute(_first_callbacks(ids)):
         body = row.body.decode("utf-8", "replace")
-        told.setdefault(row.event_id, []).append(Telling(row.id, row.received_at, row.key, body))
-    owed: dict[int, list[DispatchDetail]] = {}
+        callbacks.setdefault(row.event_id, []).append(Telling(row.id, row.received_at, row.key, body))
+    dispatches: dict[int, list[DispatchDetail]] = {}
     for row in connection.execute(
         select(*_DISPATCH, Dispatch.event_id).where(Dispatch.event_id.in_(ids)).order_by(Dispatch.id)
     ):
-        owed.setdefault(row.event_id, []).append(_dispatch(row))
+        dispatches.setdefault(row.event_id, []).append(_dispatch(row))
     return [
-        EventDetail(**row._asdict(), callbacks=told.get(row.id, []), dispatches=owed.get(row.id, [])) for row in rows
+        EventDetail(**row._asdict(), callbacks=callbacks.get(row.id, []), dispatches=dispatches.get(row.id, []))
+        for row in rows
     ]
 
 
-def _tellings(ids: Iterable[int]) -> AnySelect:
-    place = func.row_number().over(partition_by=Journal.event_id, order_by=Journal.id).label("place")
-    numbered = select(*_TELLING, place).where(Journal.event_id.in_(ids)).subquery()
-    return select(numbered).where(numbered.c.place <= TELLINGS_SHOWN).order_by(numbered.c.id)
+def _first_callbacks(ids: Iterable[int]) -> AnySelect:
+    number = func.row_number().over(partition_by=Journal.event_id, order_by=Journal.id).label("number")
+    numbered = select(*_CALLBACK, number).where(Journal.event_id.in_(ids)).subquery()
+    return select(numbered).where(numbered.c.number <= CALLBACKS_SHOWN).order_by(numbered.c.id)
 
 
 def _dispatch(row: AnyRow) -> DispatchDetail:
@@ -159,25 +160,26 @@ def _dispatch(row: AnyRow) -> DispatchDetail:
 
 _ID = Event.__table__.c.id
 _CHANGE = tuple(Change.__table__.c)
-_INNER = ("fingerprint", "confirmation")  # how tellings are told apart
-_EVENT = tuple(column for column in Event.__table__.c if column.name not in _INNER)
+_INTERNAL = ("fingerprint", "confirmation")  # only for finding repeats
+_EVENT = tuple(column for column in Event.__table__.c if column.name not in _INTERNAL)
 _DISPATCH = tuple(
     Dispatch.__table__.c[name] for name in ("id", "handler", "state", "attempts", "due_at", "finished_at", "error")
 )
-_TELLING = (Journal.id, Journal.event_id, Journal.received_at, Journal.key, Journal.body)
-# Put together once, for they run at every turn of the dispatcher, or whenever somebody looks how the service is.
+_CALLBACK = (Journal.id, Journal.event_id, Journal.received_at, Journal.key, Journal.body)
+# Built once, because they run at every turn of the dispatcher and in every health report.
 _FACTS = select(*_EVENT, Event.fingerprint).where(Event.id.in_(bindparam("ids", expanding=True)))
-_WAITING = select(Journal.received_at).where(Journal.state == literal(JournalState.PENDING)).order_by(Journal.id)
-_BACKLOG = counts(_WAITING, *(select(Dispatch.id).where(Dispatch.state == state) for state in OPEN_OR_PARKED.values()))
-_LATELY = (
+_UNDIGESTED = select(Journal.received_at).where(Journal.state == literal(JournalState.PENDING)).order_by(Journal.id)
+_IN_STATES = (select(Dispatch.id).where(Dispatch.state == state) for state in OPEN_OR_PARKED.values())
+_BACKLOG = count_statement(_UNDIGESTED, *_IN_STATES)
+_FINISHED = (
     select(Dispatch.event_id, Dispatch.finished_at, Dispatch.fence)
     .where(Dispatch.finished_at.is_not(None))
     .order_by(Dispatch.finished_at.desc())
-    .limit(DWELLS)
+    .limit(DWELL_DISPATCHES)
     .subquery()
 )
 _DWELLS = (
-    select(_LATELY.c.finished_at, Event.first_received_at)
-    .join_from(_LATELY, Event, _LATELY.c.event_id == _ID)
-    .where(_LATELY.c.fence == UNTROUBLED)
+    select(_FINISHED.c.finished_at, Event.first_received_at)
+    .join_from(_FINISHED, Event, _FINISHED.c.event_id == _ID)
+    .where(_FINISHED.c.fence == FENCE_OF_ONE_RUN)
 )

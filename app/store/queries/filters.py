@@ -1,4 +1,4 @@
-"""Which packages are wanted: each condition of the filter as SQL. How to find them is the database's business."""
+"""The package filter, as SQL conditions. How to find the packages is left to the database's planner."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ ANY, NONE, PARKED_HANDLER = "any", "none", "PARKED_HANDLER"
 
 @dataclass(frozen=True, slots=True)
 class PackageFilter:
-    """Which packages are wanted; everything given must fit. `types` are any of these; None: not known yet."""
+    """Which packages to list. Every given condition must hold. `types`: any of these; None is an unknown type."""
 
     status: Sequence[str] = ()
     trashed: bool | None = None
@@ -38,17 +38,17 @@ HasWords = Callable[[Sequence[str]], ColumnElement[bool]]
 
 
 def alternatives(wanted: PackageFilter, *, has_words: HasWords) -> list[list[ColumnElement[bool]]]:
-    """Lists of conditions: a package is wanted where all conditions of one list hold.
+    """Lists of conditions: a package matches if all conditions of any list hold.
 
-    What may be true for either of two reasons is in two lists, for a database finds packages by one index at a time.
-    Where an index leaves few packages their texts are looked up, otherwise they are searched by `has_words`.
+    A condition with two alternatives makes two lists, because a database uses one index at a time. If an index leaves
+    few packages, their texts are looked up. Otherwise all texts are searched with `has_words`.
     """
     common, words = list(_conditions(wanted)), words_of(wanted.q or "")
-    choices = [choice for choice in (_signed_by(wanted.signer), _needs_attention(wanted.attention)) if choice]
+    groups = [group for group in (_signed_by(wanted.signer), _needs_attention(wanted.attention)) if group]
     if words:
-        are_few = choices and wanted.attention != NONE
+        are_few = groups and wanted.attention != NONE
         common.append(has_words_itself(words) if are_few else has_words(words))
-    return [[*common, *chosen] for chosen in product(*choices)]
+    return [[*common, *conditions] for conditions in product(*groups)]
 
 
 def _conditions(wanted: PackageFilter) -> Iterator[ColumnElement[bool]]:
@@ -58,16 +58,16 @@ def _conditions(wanted: PackageFilter) -> Iterator[ColumnElement[bool]]:
         yield Package.type == wanted.type
     if wanted.types:
         yield _any_of(Package.type, wanted.types)
-    for flag, is_up in ((Package.trashed, wanted.trashed), (Package.deleted, wanted.deleted)):
-        if is_up is not None:
-            yield flag.is_(is_up)
+    for flag, value in ((Package.trashed, wanted.trashed), (Package.deleted, wanted.deleted)):
+        if value is not None:
+            yield flag.is_(value)
     yield from _between(Package.updated_at, wanted.updated_since, wanted.updated_until)
     yield from _between(Package.created_at, wanted.created_since, wanted.created_until)
 
 
 def _any_of(column: InstrumentedAttribute[str | None], values: Sequence[str | None]) -> ColumnElement[bool]:
     known = sorted({value for value in values if value is not None})
-    if None in values:  # most packages: SQLite would look each of them up by an index and sort them
+    if None in values:  # most packages match: SQLite would look each up in an index and sort them
         return or_(unindexed(column).in_(known), unindexed(column).is_(None))
     return column == known[0] if len(known) == 1 else column.in_(known)
 
@@ -82,20 +82,20 @@ def _between(
 
 
 def _signed_by(signer: str | None) -> list[ColumnElement[bool]]:
-    """That somebody with this id, or with this e-mail address, is one of the signers."""
+    """The conditions that a signer has this id, or this e-mail address."""
     if signer is None:
         return []
-    either = [Signer.id == signer] + [Signer.address == found for found in filter(None, [address(signer)])]
-    return [Package.id.in_(select(Signer.package_id).where(condition)) for condition in either]
+    conditions = [Signer.id == signer, *(Signer.address == email for email in filter(None, [address(signer)]))]
+    return [Package.id.in_(select(Signer.package_id).where(condition)) for condition in conditions]
 
 
 def _needs_attention(reason: str | None) -> list[ColumnElement[bool]]:
-    """That there is this reason to act, or any, or none. A parked handler is in a table of its own."""
+    """The conditions that there is this reason to act, any, or none. Parked handlers are in the table of dispatches."""
     if not reason:
         return []
     stored = select(Attention.package_id)
     is_parked = Package.id.in_(select(Dispatch.package_id).where(Dispatch.state == PARKED))
-    if reason == NONE:  # NOT IN would make PostgreSQL read all of both tables
+    if reason == NONE:  # with NOT IN, PostgreSQL would read both tables completely
         has_reason = exists().where(Attention.package_id == Package.id)
         has_parked = exists().where(Dispatch.package_id == Package.id, Dispatch.state == PARKED)
         return [~has_reason & ~has_parked]

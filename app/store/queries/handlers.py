@@ -8,19 +8,19 @@ from sqlalchemy import ColumnElement, bindparam, literal, select
 from sqlalchemy.engine import Connection
 
 from app.store.models import Dispatch, Event
-from app.store.queries.bounded import COUNTED, counted, counts, values_of
+from app.store.queries.bounded import COUNTED, count_rows, count_statement, distinct_values
 from app.store.queries.paging import Page, following, read_cursor, write_cursor
 
-HANDLERS = 500  # handlers that have ever run, at most
+HANDLERS = 500  # with runs, at most
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerDetail:
-    """A handler, and how its runs stand.
+    """A handler, and the numbers of its runs by state.
 
-    `events` are the names it listens to, `*` for all; null where app/handlers.py has no such function any more, so
-    that its runs wait for ever. Of each state are counted at most `counted_to` runs. `last_done_at`: when the run for
-    the newest event ended that it is done with.
+    `events` are the event names it handles, `*` for all; null if app/handlers.py no longer has the function, so that
+    its runs wait for ever. The counts stop at `counted_to`. `last_done_at` is when its run for the newest event that
+    is done ended.
     """
 
     name: str
@@ -34,7 +34,7 @@ class HandlerDetail:
 
 @dataclass(frozen=True, slots=True)
 class RunDispatch:
-    """What a handler owes an event, and what event that is. The members of a dispatch, and the event's."""
+    """A run of a handler, with members of its event."""
 
     id: int
     handler: str
@@ -51,7 +51,7 @@ class RunDispatch:
 
 @dataclass(frozen=True, slots=True)
 class DispatchFilter:
-    """Which runs are wanted; everything given must fit. `name` is the event's."""
+    """Which runs to list. Every given condition must hold. `name` is the event's."""
 
     handler: str | None = None
     state: str | None = None
@@ -60,24 +60,24 @@ class DispatchFilter:
 
 
 def handler_counts(connection: Connection, listening: Mapping[str, Sequence[str]]) -> list[HandlerDetail]:
-    """Every handler that listens or has ever run, by name. `listening`: the events each one listens to."""
+    """All handlers that are registered or have runs, by name. `listening`: the event names of each registered one."""
     return handler_page(connection, listening, limit=HANDLERS, cursor=None).items
 
 
 def handler_page(
     connection: Connection, listening: Mapping[str, Sequence[str]], *, limit: int, cursor: str | None
 ) -> Page[HandlerDetail]:
-    """A page of them. Raises `BadCursor`."""
+    """A page of these handlers, by name. Raises `BadCursor`."""
     after = read_cursor(cursor, str)[0] or "" if cursor is not None else ""
-    known = sorted({*listening, *values_of(connection, Dispatch.handler, limit=HANDLERS)})
+    known = sorted({*listening, *distinct_values(connection, Dispatch.handler, limit=HANDLERS)})
     names = [name for name in known if name > after]
     shown = names[:limit]
-    items = [_counted(connection, name, listening.get(name)) for name in shown]
+    items = [_handler(connection, name, listening.get(name)) for name in shown]
     return Page(items, write_cursor(shown[-1]) if len(names) > limit else None)
 
 
-def _counted(connection: Connection, name: str, events: Sequence[str] | None) -> HandlerDetail:
-    due, running, parked = counted(connection, _COUNTS, handler=name)
+def _handler(connection: Connection, name: str, events: Sequence[str] | None) -> HandlerDetail:
+    due, running, parked = count_rows(connection, _COUNTS, handler=name)
     last = connection.scalar(_LAST_DONE.where(Dispatch.handler == name))
     return HandlerDetail(name, None if events is None else list(events), due, running, parked, COUNTED, last)
 
@@ -103,13 +103,13 @@ def dispatch_page(
 
 
 def _conditions(wanted: DispatchFilter) -> list[ColumnElement[bool]]:
-    asked = (
+    given = (
         (Dispatch.handler, wanted.handler),
         (Dispatch.state, wanted.state),
         (Event.name, wanted.name),
         (Event.package_id, wanted.package),
     )
-    return [column == value for column, value in asked if value is not None]
+    return [column == value for column, value in given if value is not None]
 
 
 _NEWEST = (Dispatch.__table__.c.event_id, Dispatch.__table__.c.id)
@@ -127,5 +127,5 @@ _RUNS = select(
     Event.happened_at,
 ).join(Event)
 _OF_HANDLER = select(literal(1)).select_from(Dispatch).where(Dispatch.handler == bindparam("handler"))
-_COUNTS = counts(*(_OF_HANDLER.where(Dispatch.state == state) for state in ("due", "running", "parked")))
+_COUNTS = count_statement(*(_OF_HANDLER.where(Dispatch.state == state) for state in ("due", "running", "parked")))
 _LAST_DONE = select(Dispatch.finished_at).where(Dispatch.state == "done").order_by(Dispatch.event_id.desc()).limit(1)

@@ -1,4 +1,4 @@
-"""Whether all is well: which processes there are, when callbacks may have been lost, and whether OneSpan answers."""
+"""The health report: processes, outages during which callbacks may have been lost, and whether OneSpan answers."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,17 +9,17 @@ from sqlalchemy.engine import Connection
 from app.errors import KeyRefused, OneSpanDown, Throttled, WrongAddress
 from app.store import reconciles
 from app.store.models import CALLBACK, Journal, Outage, Process, Read, Run
-from app.store.outages import LIVELY, UNREACHABLE, last_end
+from app.store.outages import HEARTBEAT_TIMEOUT, UNREACHABLE, last_end
 from app.store.queries.reconciles import last_done
 
-SHOWN = 50  # processes, and outages
+SHOWN = 50  # processes and outages, at most
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessDetail:
-    """A process of the service, last seen at `seen_at`; `stopped_at` where it said good-bye.
+    """A process of the service. Its last heartbeat was at `seen_at`; `stopped_at` is set if it shut down normally.
 
-    `is_alive`: it was seen within the last minute, and has not said good-bye.
+    `is_alive`: its last heartbeat is less than a minute old and it has not shut down.
     """
 
     name: str
@@ -32,10 +32,10 @@ class ProcessDetail:
 
 @dataclass(frozen=True, slots=True)
 class OutageDetail:
-    """A time in which callbacks may have been lost, or OneSpan could not be asked; our time.
+    """A time in which callbacks may have been lost or OneSpan could not be reached, by our clock.
 
-    `kind`: `down` (no process took callbacks), `refused` (neither database nor spool took one), `spooled` (the
-    database was away, the spool took them) or `unreachable` (OneSpan did not answer).
+    `kind`: `down` (no process took callbacks), `refused` (neither database nor spool could store one), `spooled`
+    (the database was down and the spool stored them) or `unreachable` (OneSpan did not answer).
     """
 
     id: int
@@ -48,8 +48,8 @@ class OutageDetail:
 class Reach:
     """Whether OneSpan answers.
 
-    `answers` is false where the last try failed, with `error`; null where nothing was asked yet. It last showed us
-    something at `answered_at`; `unreachable` is the last time for which it did not answer, where that is over.
+    `answers` is false if the last attempt failed with `error`; null if there was no request yet. `answered_at` is the
+    time of its last good answer; `unreachable` is the last outage that is over.
     """
 
     answers: bool | None
@@ -59,45 +59,45 @@ class Reach:
 
 
 def processes(connection: Connection, *, now: datetime) -> list[ProcessDetail]:
-    """The processes that were seen last, the newest first."""
+    """The processes with the latest heartbeats, newest first."""
     found = select(*Process.__table__.c).order_by(Process.seen_at.desc(), Process.name).limit(SHOWN)
     return [
-        ProcessDetail(**row._asdict(), is_alive=row.stopped_at is None and row.seen_at >= now - LIVELY)
+        ProcessDetail(**row._asdict(), is_alive=row.stopped_at is None and row.seen_at >= now - HEARTBEAT_TIMEOUT)
         for row in connection.execute(found)
     ]
 
 
 def outages(connection: Connection) -> list[OutageDetail]:
-    """The outages that ended last, the newest first."""
+    """The outages that ended last, newest first."""
     found = select(*Outage.__table__.c).order_by(Outage.ended_at.desc(), Outage.id.desc()).limit(SHOWN)
     return [OutageDetail(**row._asdict()) for row in connection.execute(found)]
 
 
 def reach(connection: Connection) -> Reach:
-    """Whether OneSpan answered when it was asked last."""
-    error = connection.scalar(select(Run.error).where(Run.state == "running")) or _what_reads_met(connection)
+    """Whether OneSpan answered the last request."""
+    error = connection.scalar(select(Run.error).where(Run.state == "running")) or _fetch_error(connection)
     read_at = connection.scalar(
         select(Journal.received_at).where(Journal.kind != CALLBACK).order_by(Journal.id.desc()).limit(1)
     )
     answered_at = max(filter(None, (read_at, last_done(connection))), default=None)
-    gone = select(*Outage.__table__.c).where(Outage.kind == UNREACHABLE).order_by(Outage.ended_at.desc()).limit(1)
-    row = connection.execute(gone).one_or_none()
+    last = select(*Outage.__table__.c).where(Outage.kind == UNREACHABLE).order_by(Outage.ended_at.desc()).limit(1)
+    row = connection.execute(last).one_or_none()
     answers = False if error else None if answered_at is None else True
     return Reach(answers, error, answered_at, OutageDetail(**row._asdict()) if row else None)
 
 
 def next_due(connection: Connection, *, now: datetime, every: timedelta) -> datetime | None:
-    """From when on the next reconcile is due: so long after the last began, or once an outage ended; None: at once."""
+    """When the next reconcile is due: `every` after the last began, or when a later outage ended; None: now."""
     began, outage = reconciles.last_began(connection), last_end(connection, now=now)
     if began is None:
         return None
     return outage if outage and outage > began else began + every
 
 
-def _what_reads_met(connection: Connection) -> str | None:
-    met = connection.scalar(select(Read.error).where(Read.error.is_not(None), Read.error.in_(BLAMED)).limit(1))
-    return str(BLAMED[met]()) if met else None
+def _fetch_error(connection: Connection) -> str | None:
+    name = connection.scalar(select(Read.error).where(Read.error.is_not(None), Read.error.in_(OUTAGES)).limit(1))
+    return str(OUTAGES[name]()) if name else None
 
 
-# What is not about one package alone.
-BLAMED = {one.__name__: one for one in (OneSpanDown, KeyRefused, WrongAddress, Throttled)}
+# Errors that do not concern one package alone.
+OUTAGES = {error.__name__: error for error in (OneSpanDown, KeyRefused, WrongAddress, Throttled)}

@@ -19,7 +19,7 @@ class PackageCount:
 
 
 def package_counts(connection: Connection) -> list[PackageCount]:
-    """The numbers of packages, of each kind that there is. They are kept beside the packages, and exact."""
+    """How many packages there are of each kind. The counters are updated with the packages, so they are exact."""
     return [
         PackageCount(kind.type, kind.status, kind.trashed, kind.deleted, number)
         for kind, number in counters.count_packages(connection).items()

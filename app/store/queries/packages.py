@@ -1,4 +1,4 @@
-"""Packages, as they are believed to be."""
+"""Packages, as the status store has them."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
@@ -14,14 +14,14 @@ from app.onespan.values import Package as PackageValue
 from app.store.db import Database
 from app.store.models import PARKED, Attention, Dispatch, Document, Package, Signer
 from app.store.queries.filters import HasWords, PackageFilter, alternatives
-from app.store.queries.paging import Order, Page
+from app.store.queries.paging import Page, SortOrder
 from app.store.search import has_words, has_words_itself
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
-TIME_LIMIT = timedelta(seconds=5)  # of a statement; a search at a million packages takes one at most
-# What packages can be sorted by, and the column that has it.
+TIME_LIMIT = timedelta(seconds=5)  # for a statement; a search of a million packages takes at most one second
+# The sort keys of packages, and their columns.
 SORTS = {
     "updated_at": "updated_at",
     "created_at": "created_at",
@@ -30,24 +30,24 @@ SORTS = {
     "name": "sort_name",
     "id": "id",
 }
-ERROR_SHOWN = 300  # characters of a handler's error that stand in an attention
+ERROR_SHOWN = 300  # characters of a handler's error that an attention reason shows
 
 
 @dataclass(frozen=True, slots=True)
 class PackagePage(Page[PackageValue]):
-    """A page of packages, or an empty one that `timed_out`: the query took too long and was stopped."""
+    """A page of packages. If it `timed_out`, it is empty: the query took too long and was cancelled."""
 
     timed_out: bool = False
 
 
 def packages(connection: Connection, ids: Collection[str]) -> dict[str, PackageValue]:
-    """These packages as they stand now, by id; ids that are not there are left out."""
+    """These packages, by id; unknown ids are left out."""
     rows = connection.execute(_PACKAGES, {"ids": list(ids)}).all()
-    return {one.id: one for one in _packages(connection, rows)}
+    return {package.id: package for package in _packages(connection, rows)}
 
 
 def names(connection: Connection, ids: Collection[str]) -> dict[str, str | None]:
-    """What these packages are called, by id."""
+    """The names of these packages, by id."""
     rows = connection.execute(select(Package.id, Package.name).where(Package.id.in_(ids))) if ids else ()
     return {row.id: row.name for row in rows}
 
@@ -57,7 +57,7 @@ def package_page(
 ) -> PackagePage:
     """A page of packages. `sort` is a key of `SORTS`, with a minus for descending. Raises `BadCursor`.
 
-    What takes longer than `TIME_LIMIT` is stopped: then the page is empty and `timed_out`.
+    A query that takes longer than `TIME_LIMIT` is cancelled; then the page is empty and `timed_out`.
     """
     try:
         with database.read(timeout=TIME_LIMIT) as connection:
@@ -69,19 +69,19 @@ def package_page(
 def page_of_packages(
     connection: Connection, wanted: PackageFilter, *, sort: str, limit: int, cursor: str | None
 ) -> PackagePage:
-    """The same in a transaction that is under way."""
+    """A page of packages, read in the transaction of the caller. Raises `BadCursor` and `QueryTimeout`."""
     columns, name = Package.__table__.c, sort.removeprefix("-")
     column = columns[SORTS[name]]
-    order = Order(sort, column, columns.id, descending=sort.startswith("-"), nullable=bool(column.nullable))
+    order = SortOrder(sort, column, columns.id, descending=sort.startswith("-"), nullable=bool(column.nullable))
 
-    def found(has_words: HasWords) -> list[Select[Any, str]]:
+    def queries(has_words: HasWords) -> list[Select[Any, str]]:
         rows = select(column.label("value"), columns.id)
         return [rows.where(*conditions) for conditions in alternatives(wanted, has_words=has_words)]
 
-    known, unknown = found(has_words), found(has_words_itself)
-    shown, next_, previous = order.page(connection, known, unknown, asked=order.read(cursor), limit=limit)
-    by_id = packages(connection, [place.id for place in shown])
-    return PackagePage([by_id[place.id] for place in shown], next_, previous)
+    with_value, without_value = queries(has_words), queries(has_words_itself)
+    shown, next_, previous = order.page(connection, with_value, without_value, start=order.read(cursor), limit=limit)
+    by_id = packages(connection, [position.id for position in shown])
+    return PackagePage([by_id[position.id] for position in shown], next_, previous)
 
 
 def _packages(connection: Connection, rows: Sequence[AnyRow]) -> list[PackageValue]:
@@ -109,12 +109,12 @@ def _grouped(connection: Connection, found: AnySelect, ids: list[str]) -> dict[s
     return groups
 
 
-def _signing_order(one: values.Signer) -> tuple[bool, int, str]:
-    return one.order is None, one.order or 0, one.id
+def _signing_order(seat: values.Signer) -> tuple[bool, int, str]:
+    return seat.order is None, seat.order or 0, seat.id
 
 
 def _signer(row: AnyRow) -> values.Signer:
-    return values.Signer(*(*row[1:-1], tuple(row.attachments)))  # after its package's id, the attachments last
+    return values.Signer(*(*row[1:-1], tuple(row.attachments)))  # without the package id; the attachments are last
 
 
 def _document(row: AnyRow) -> values.Document:
@@ -150,13 +150,13 @@ _PLAIN = (
 )
 _PACKAGE = tuple(
     column for column in Package.__table__.c if column.name not in ("state", "sort_name")
-)  # what was claimed is the digest's business, and what it is sorted by that of lists
-_SIGNER = (Signer.package_id, *(Signer.__table__.c[one.name] for one in fields(values.Signer)))
+)  # the claims are for the digest only, and the sort name for lists only
+_SIGNER = (Signer.package_id, *(Signer.__table__.c[field.name] for field in fields(values.Signer)))
 _DOCUMENT = tuple(Document.__table__.c)
 _ATTENTION = tuple(Attention.__table__.c)
 _PARKED = (Dispatch.package_id, Dispatch.handler, Dispatch.finished_at, Dispatch.error)
 
-# Put together once, for they run at every turn of the dispatcher.
+# Built once, because they run at every turn of the dispatcher.
 _IDS: BindParameter[str] = bindparam("ids", expanding=True)
 _PACKAGES = select(*_PACKAGE).where(Package.id.in_(_IDS))
 _PARTS: tuple[AnySelect, ...] = (

@@ -1,7 +1,7 @@
-"""Pages of lists, by keyset: a cursor says where a page ended, and the next begins right after it.
+"""Keyset pagination: a cursor is the position where a page ended, and the next page begins right after it.
 
-So a page costs the same however deep it lies, nothing is skipped or shown twice while rows come and go, and a page is
-full unless it is the last.
+So every page costs the same, no row is skipped or shown twice while rows come and go, and every page but the last is
+full.
 """
 
 import base64
@@ -23,21 +23,21 @@ T = TypeVar("T")
 AnySelect = Select[*tuple[Any, ...]]
 AnyRow = Row[*tuple[Any, ...]]
 Column = ColumnElement[Any]
-Part = tuple[Sequence[AnySelect], Sequence[Column], Sequence[object] | None]  # rows, what sorts them, and after what
+Part = tuple[Sequence[AnySelect], Sequence[Column], Sequence[object] | None]  # queries, sort keys, keys to begin after
 
 LARGEST_ID = 2**63 - 1
-HIGHEST_TEXT = "\U0010ffff"  # comes after every id
+HIGHEST_TEXT = "\U0010ffff"  # sorts after every id
 
 
 class BadCursor(ReceiverError):
-    """The cursor is not one this list gave."""
+    """The cursor does not come from this list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some items of a list, and the cursors that lead to the next ones and to those before; None at either end.
+    """Items of a list, with the cursors of the next and the previous page; None at either end.
 
-    Only the packages' list can be read backwards.
+    Only the list of packages can be read backwards.
     """
 
     items: list[T]
@@ -48,7 +48,7 @@ class Page(Generic[T]):
 def following(
     found: AnySelect, keys: Sequence[Column], *, after: Sequence[object] | None, limit: int, descending: bool = True
 ) -> AnySelect:
-    """The next `limit` rows in the order of these columns, which together are unique and never null."""
+    """The next `limit` rows in the order of these columns. Together they must be unique and never null."""
     if after is not None:
         values = [literal(value, _wide(key.type)) for key, value in zip(keys, after, strict=True)]
         row, last = (tuple_(*keys), tuple_(*values)) if len(keys) > 1 else (keys[0], values[0])
@@ -57,18 +57,18 @@ def following(
 
 
 def _wide(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type of a column, or a wider one for numbers: a cursor may have one that the column could not."""
+    """The type of a column, or a wider one for integers: a cursor may hold a number that does not fit the column."""
     return BigInteger() if isinstance(kind, Integer) else kind
 
 
 def write_cursor(*parts: object) -> str:
-    """These values as one word; times as ISO 8601."""
+    """Encode these values as a cursor; times as ISO 8601."""
     text = json.dumps(parts, default=datetime.isoformat, ensure_ascii=False, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
-    """The values of a cursor, of these kinds: `int`, `bool`, `str` or `datetime`; the last two may be None.
+    """Decode a cursor into values of these types: `int`, `bool`, `str` or `datetime`; the last two may be None.
 
     Raises `BadCursor`.
     """
@@ -100,8 +100,8 @@ def _time(text: str) -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a row is in a sorted list: what the list is sorted by, and the row's id; and which way to read on."""
+class Position:
+    """The position of a row in a sorted list: its sort value and id, and in which direction to continue."""
 
     value: Any
     id: str
@@ -109,8 +109,8 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a list is sorted by: its `name` in cursors, a column and the id. Rows that lack the value come last."""
+class SortOrder:
+    """A sort order: its `name` in cursors, a column and the id. Rows without a value in the column come last."""
 
     name: str
     column: Column
@@ -118,83 +118,86 @@ class Order:
     descending: bool
     nullable: bool
 
-    def read(self, cursor: str | None) -> Place | None:
-        """The place that a cursor stands for. Raises `BadCursor` where it is of another order."""
+    def read(self, cursor: str | None) -> Position | None:
+        """Decode a cursor. Raises `BadCursor` if it belongs to another order."""
         if cursor is None:
             return None
         kind = datetime if self.nullable else str
         name, value, row_id, backwards = read_cursor(cursor, str, kind, str, bool)
         if name != self.name or row_id is None or (value is None and not self.nullable):
             raise BadCursor
-        return Place(value, row_id, backwards)
+        return Position(value, row_id, backwards)
 
-    def write(self, place: Place | None, *, backwards: bool = False) -> str | None:
-        """A cursor that leads on from this place."""
-        return write_cursor(self.name, place.value, place.id, backwards) if place else None
+    def write(self, position: Position | None, *, backwards: bool = False) -> str | None:
+        """Encode the cursor that continues from this position; None for None."""
+        return write_cursor(self.name, position.value, position.id, backwards) if position else None
 
     def page(
         self,
         connection: Connection,
-        known: Sequence[AnySelect],
-        unknown: Sequence[AnySelect],
+        with_value: Sequence[AnySelect],
+        without_value: Sequence[AnySelect],
         *,
-        asked: Place | None,
+        start: Position | None,
         limit: int,
-    ) -> tuple[list[Place], str | None, str | None]:
-        """Up to `limit` places from the one that is `asked` for on; the cursors to the next ones, and to those before.
+    ) -> tuple[list[Position], str | None, str | None]:
+        """Up to `limit` positions after `start`, with the cursors of the next and the previous page.
 
-        Each of `known` and `unknown` selects the order's column as `value`, and the id; a row may be in more than one
-        of them. Rows that have the value are taken from the former, those that lack it from the latter.
+        Each query selects the column of the order as `value`, and the id; a row may be in several queries. Rows that
+        have a value are read by the queries `with_value`, the others by those `without_value`.
         """
-        backwards = asked is not None and asked.backwards
-        rows = self._rows(connection, self._parts(known, unknown, asked=asked), asked=asked, limit=limit + 1)
+        backwards = start is not None and start.backwards
+        parts = self._parts(with_value, without_value, start=start)
+        rows = self._rows(connection, parts, start=start, limit=limit + 1)
         more, shown = len(rows) > limit, rows[:limit][:: -1 if backwards else 1]
-        first, last = (shown[0], shown[-1]) if shown else (self._beyond(asked),) * 2
-        has_next, has_previous = (True, more) if backwards else (more, asked is not None)
+        first, last = (shown[0], shown[-1]) if shown else (self._beyond(start),) * 2
+        has_next, has_previous = (True, more) if backwards else (more, start is not None)
         return (
             shown,
             self.write(last if has_next else None),
             self.write(first if has_previous else None, backwards=True),
         )
 
-    def _rows(self, connection: Connection, parts: Iterable[Part], *, asked: Place | None, limit: int) -> list[Place]:
-        rows: list[Place] = []
-        descending = self.descending != (asked is not None and asked.backwards)
-        for found, keys, after in parts:
+    def _rows(
+        self, connection: Connection, parts: Iterable[Part], *, start: Position | None, limit: int
+    ) -> list[Position]:
+        rows: list[Position] = []
+        descending = self.descending != (start is not None and start.backwards)
+        for queries, keys, after in parts:
             left = limit - len(rows)
-            pages = [following(some, keys, after=after, limit=left, descending=descending) for some in found]
-            rows += [Place(*row) for row in connection.execute(_merged(pages, limit=left, descending=descending))]
+            pages = [following(query, keys, after=after, limit=left, descending=descending) for query in queries]
+            rows += [Position(*row) for row in connection.execute(_merged(pages, limit=left, descending=descending))]
             if len(rows) == limit:
                 break
         return rows
 
     def _parts(
-        self, known: Sequence[AnySelect], unknown: Sequence[AnySelect], *, asked: Place | None
+        self, with_value: Sequence[AnySelect], without_value: Sequence[AnySelect], *, start: Position | None
     ) -> Iterator[Part]:
-        """What is left of the list, in parts that an index sorts: rows that have the value, and those that lack it."""
+        """The rest of the list, in parts that an index sorts: rows that have a value, then rows that have none."""
         keys = tuple(dict.fromkeys((self.column, self.id)))
-        parts: list[tuple[Sequence[AnySelect], Sequence[Column]]] = [(known, keys)]
+        parts: list[tuple[Sequence[AnySelect], Sequence[Column]]] = [(with_value, keys)]
         if self.nullable:
-            with_value = [found.where(self.column.is_not(None)) for found in known]
-            without = [found.where(self.column.is_(None)) for found in unknown]
-            parts = [(with_value, keys), (without, (self.id,))]
-        if asked is None:
-            yield from ((found, columns, None) for found, columns in parts)
+            dated = [query.where(self.column.is_not(None)) for query in with_value]
+            undated = [query.where(self.column.is_(None)) for query in without_value]
+            parts = [(dated, keys), (undated, (self.id,))]
+        if start is None:
+            yield from ((queries, columns, None) for queries, columns in parts)
             return
-        here = len(parts) - 1 if asked.value is None else 0
-        (found, columns), *others = parts[here::-1] if asked.backwards else parts[here:]
-        yield found, columns, (asked.value, asked.id)[-len(columns) :]
-        yield from ((found, columns, None) for found, columns in others)
+        first = len(parts) - 1 if start.value is None else 0
+        (queries, columns), *others = parts[first::-1] if start.backwards else parts[first:]
+        yield queries, columns, (start.value, start.id)[-len(columns) :]
+        yield from ((queries, columns, None) for queries, columns in others)
 
-    def _beyond(self, asked: Place | None) -> Place | None:
-        """A place before which the row that a cursor was made of is, where nothing follows it any more."""
-        if asked is None:
+    def _beyond(self, start: Position | None) -> Position | None:
+        """A position right after the row of the cursor, for the way back from a page that is empty."""
+        if start is None:
             return None
-        return replace(asked, id=HIGHEST_TEXT if self.descending == asked.backwards else "")
+        return replace(start, id=HIGHEST_TEXT if self.descending == start.backwards else "")
 
 
 def _merged(parts: Sequence[AnySelect], *, limit: int, descending: bool) -> Select[Any, str]:
-    """The first rows of several lists that have the same order, each row once."""
+    """The first rows of several queries with the same order, each row once."""
     if len(parts) == 1:
         return parts[0]
     rows = union(*(part.subquery().select() for part in parts)).subquery()

@@ -1,4 +1,4 @@
-"""Runs of the reconciler, what callbacks never told, and how many of them come."""
+"""Reconcile runs, missed callbacks, and the share of events that callbacks report."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -25,29 +25,31 @@ from app.onespan.findings import DATED, NEVER_FOUND
 from app.store.counters import day_of
 from app.store.models import CALLBACK, Event, EventCount, Journal, Missed, MissedCount, Run
 from app.store.outages import DOWN, REFUSED
-from app.store.queries.bounded import COUNTED, counted, counts
+from app.store.queries.bounded import COUNTED, count_rows, count_statement
 from app.store.queries.details import Silence
 from app.store.queries.paging import Page, following
 from app.store.states import EventSource
 
 FINDABLE = tuple(name for name in CATALOGUE if name not in NEVER_FOUND)
-LOOKED_AT = 2000  # of the facts missed last
-SILENT = 3  # facts missed in a row, with no callback since, that make a silence
+RECENTLY_MISSED = 2000  # events that the check for a silence reads, at most
+SILENCE_EVENTS = 3  # consecutive missed events, with no callback since, that make a silence
 
 
 @dataclass(frozen=True, slots=True)
 class RunDetail:
-    """One time of asking OneSpan what changed.
+    """A reconcile run.
 
-    `kind`: `reconcile` (what was updated since the last one, and a day before), `sweep` (besides, the ids of all
-    packages) or `backfill` (all packages, whole); `reason`: `first`, `interval`, `outage` or `asked`; `state`:
-    `running`, `done`, or `failed` where it was given up, for it came no further. The window goes back to `since` (null:
-    to the beginning); once done, all that OneSpan had by `until` is known (null: the window left a gap before it).
-    While it runs, it goes on at `due_at`. `error` says what it waits for, why it was given up, or what it left out. It
-    made `requests` for pages of the list, which showed `shown` packages; `changed` of them told something, and `asked`
-    were to be read singly; `unreadable` could not be read. `found` facts came up in that time which no callback had
-    told, by whatever reading: those for callbacks that surprised us are among them; while it runs they are counted up
-    to 500. `by` is who asked for it, where somebody did; null: the service by itself.
+    `kind`: `reconcile` (what was updated since the last run, and a day before), `sweep` (also the ids of all packages)
+    or `backfill` (all packages completely). `reason`: `first`, `interval`, `outage` or `asked`. `state`: `running`,
+    `done`, or `failed` if it was given up because it made no progress. `by` is who requested it; null: the service.
+
+    The window goes back to `since` (null: to the beginning). Once the run is done, everything that OneSpan had at
+    `until` is known (null: the window left a gap before it). While it runs, it continues at `due_at`. `error` says
+    what it waits for, why it was given up, or what it left out.
+
+    It made `requests` for list pages with `shown` packages. `changed` of them reported something, `asked` were queued
+    to be read one by one, and `unreadable` could not be read. `found` counts the events without a callback that were
+    found in that time by any snapshot, also by reads after callbacks; while the run is running it stops at 500.
     """
 
     id: int
@@ -72,12 +74,12 @@ class RunDetail:
 
 @dataclass(frozen=True, slots=True)
 class MissedDetail:
-    """A fact that a reading found and no callback told in time; `id` is its event's.
+    """An event that a snapshot found and no callback reported in time. `id` is the id of the event.
 
-    `late`: at most so many seconds after it happened we learned of it; null where nothing says when it may have
-    happened at the earliest. `cause`, as far as can be told: `down` (no process
-    of ours took callbacks), `refused` (we answered 503), `never reported` (no callback of this name ever came: is the
-    event switched on in OneSpan?) or `no trace`. `reported_at`: when its callback came after all.
+    `late` is the longest possible time, in seconds, from the event until it was found; null if its earliest time is
+    unknown. `cause` is the likely cause: `down` (no process took callbacks), `refused` (the service answered 503),
+    `never reported` (no callback with this name ever arrived: is the event switched on in OneSpan?) or `no trace`.
+    `reported_at` is when a callback reported it after all.
     """
 
     id: int
@@ -92,7 +94,7 @@ class MissedDetail:
 
 @dataclass(frozen=True, slots=True)
 class MissedFilter:
-    """Which missed facts are wanted; everything given must fit."""
+    """Which missed events to list. Every given condition must hold."""
 
     package: str | None = None
     name: str | None = None
@@ -102,9 +104,9 @@ class MissedFilter:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Of what happened on a day (UTC), or under a name: how much callbacks told, how much they missed.
+    """The events of a day (UTC) or of a name: how many callbacks reported, and how many they missed.
 
-    `rate` is the share that was told, 0 to 1; null where nothing happened.
+    `rate` is the share that was reported, 0 to 1; null if there were no events.
     """
 
     of: str
@@ -115,9 +117,10 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How many of the facts of the last days callbacks told, in all, by day and by name; without those in grace.
+    """How many events of the last days callbacks reported: in total, by day and by name.
 
-    Names of which no reading can find a fact are left out: what is missed of them nobody knows.
+    Events within the grace period are not counted. Names that no snapshot can find are left out, because missed events
+    of these names cannot be known.
     """
 
     days: int
@@ -137,14 +140,14 @@ def run(connection: Connection, run_id: int) -> RunDetail | None:
 
 
 def run_page(connection: Connection, *, limit: int, before: int | None) -> list[RunDetail]:
-    """Runs older than the one with this id, newest first."""
+    """Runs older than the run with this id, newest first."""
     after = None if before is None else [before]
     found = following(select(*_RUN), [Run.__table__.c.id], after=after, limit=limit)
     return [RunDetail(**row._asdict()) for row in connection.execute(found)]
 
 
 def missed_page(connection: Connection, wanted: MissedFilter, *, limit: int, before: int | None) -> Page[MissedDetail]:
-    """A page of missed facts that were found before the event with this id, newest first."""
+    """A page of missed events older than the event with this id, newest first."""
     event_id, after = Missed.__table__.c.event_id, None if before is None else [before]
     found = select(*Missed.__table__.c, Event.found_after).join(Event, Event.id == event_id).where(*_conditions(wanted))
     rows = connection.execute(following(found, [event_id], after=after, limit=limit + 1)).all()
@@ -152,56 +155,58 @@ def missed_page(connection: Connection, wanted: MissedFilter, *, limit: int, bef
 
 
 def _conditions(wanted: MissedFilter) -> list[ColumnElement[bool]]:
-    asked = ((Missed.package_id, wanted.package), (Missed.name, wanted.name), (Missed.cause, wanted.cause))
-    conditions: list[ColumnElement[bool]] = [column == value for column, value in asked if value is not None]
+    given = ((Missed.package_id, wanted.package), (Missed.name, wanted.name), (Missed.cause, wanted.cause))
+    conditions: list[ColumnElement[bool]] = [column == value for column, value in given if value is not None]
     if wanted.reported is not None:
         conditions.append(Missed.told_at.is_not(None) if wanted.reported else Missed.told_at.is_(None))
     return conditions
 
 
 def delivery(connection: Connection, *, now: datetime, days: int, silence: Silence | None) -> Delivery:
-    """The delivery rate of the last days, with what is known of a `silence`."""
+    """The delivery rate of the last days, together with the given `silence`."""
     since = now.astimezone(UTC) - timedelta(days=days - 1)
     numbers = _numbers(connection, _REPORTED_AND_MISSED, since=since)
-    came, found, lost = numbers[REPORTED], numbers[FOUND_ONLY], numbers[MISSED]
+    reported, found, missed = numbers[REPORTED], numbers[FOUND_ONLY], numbers[MISSED]
     dates = [day_of(since + timedelta(days=day)).isoformat() for day in range(days)]
-    names = [name for name in FINDABLE if came.by_name[name] or found.by_name[name]]
-    total = _rate("all", came.by_day.total(), lost.by_day.total())
+    names = [name for name in FINDABLE if reported.by_name[name] or found.by_name[name]]
+    total = _rate("all", reported.by_day.total(), missed.by_day.total())
     return Delivery(
         days,
         total.reported,
         total.missed,
         total.rate,
-        [_rate(day, came.by_day[day], lost.by_day[day]) for day in dates],
-        [_rate(name, came.by_name[name], lost.by_name[name]) for name in names],
-        dict(sorted(lost.by_cause.items())),
+        [_rate(day, reported.by_day[day], missed.by_day[day]) for day in dates],
+        [_rate(name, reported.by_name[name], missed.by_name[name]) for name in names],
+        dict(sorted(missed.by_cause.items())),
         silence,
     )
 
 
 def missed_by_cause(connection: Connection, *, since: datetime) -> dict[str, int]:
-    """How many facts of that day and later nobody has told, by likely cause."""
+    """The number of missed events of that day and later, by likely cause."""
     return dict(sorted(_numbers(connection, _ONLY_MISSED, since=since)[MISSED].by_cause.items()))
 
 
 def silence(connection: Connection) -> Silence | None:
-    """Whether no callback comes any more: the last facts were all missed, and nothing was told since they happened.
+    """A silence if callbacks stopped: the latest events were all missed, and no callback arrived since they happened.
 
-    What happened while we were down, or refused callbacks, does not count: that it was not told is explained.
+    Events missed while the service was down or refused callbacks do not count, because their cause is known.
     """
     happened = list(connection.execute(_LAST_MISSED).scalars())
-    if len(happened) < SILENT:
+    if len(happened) < SILENCE_EVENTS:
         return None
     last = connection.scalar(_LAST_CALLBACK)
     if last is not None and last >= min(happened):
         return None
-    (missed,) = counted(connection, counts(_UNEXPLAINED.where(Missed.happened_at > last) if last else _UNEXPLAINED))
+    (missed,) = count_rows(
+        connection, count_statement(_UNEXPLAINED.where(Missed.happened_at > last) if last else _UNEXPLAINED)
+    )
     return Silence(last, missed, ADVICE)
 
 
 ADVICE = (
-    "Ask OneSpan what it has of us with `flask callback check` (the address, the key, the events that are switched on),"
-    " and see whether the proxy before this service lets OneSpan's POST through."
+    "Run `flask callback check` to see what OneSpan has registered (the URL, the key, the events that are switched on)."
+    " Then check that the proxy in front of this service lets OneSpan's POST through."
 )
 
 
@@ -211,13 +216,13 @@ def newest_run(connection: Connection) -> RunDetail | None:
 
 
 def last_done(connection: Connection) -> datetime | None:
-    """When the newest run ended that came to its end."""
+    """When the newest completed run ended."""
     return connection.scalar(select(func.max(Run.finished_at, type_=Run.began_at.type)).where(Run.state == "done"))
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """How many, by each of the parts of what they are counted by."""
+    """Sums of counters, by each part of their keys."""
 
     by_day: Counter[str]
     by_name: Counter[str]
@@ -225,7 +230,7 @@ class Numbers:
 
 
 def _numbers(connection: Connection, sums: Select[*tuple[Any, ...]], *, since: datetime) -> Mapping[str, Numbers]:
-    """How many there are of that day and later, by their kind."""
+    """The sums of that day and later, by kind of counter."""
     numbers: dict[str, Numbers] = defaultdict(lambda: Numbers(Counter(), Counter(), Counter()))
     for kind, day, name, cause, number in connection.execute(sums, {"since": day_of(since)}):
         if day is not None:
@@ -236,8 +241,9 @@ def _numbers(connection: Connection, sums: Select[*tuple[Any, ...]], *, since: d
     return numbers
 
 
-def _rate(of: str, came: int, lost: int) -> Rate:
-    return Rate(of, came, lost, round(came / (came + lost), 4) if came + lost else None)
+def _rate(of: str, reported: int, missed: int) -> Rate:
+    total = reported + missed
+    return Rate(of, reported, missed, round(reported / total, 4) if total else None)
 
 
 def _missed(row: Row[*tuple[Any, ...]]) -> MissedDetail:
@@ -251,7 +257,7 @@ def _missed(row: Row[*tuple[Any, ...]]) -> MissedDetail:
 _SO_FAR: ColumnElement[int] = literal_column(
     f"""(SELECT count(*) FROM (
         SELECT 1 FROM events WHERE source = 'reconcile' AND first_received_at >= reconciles.began_at LIMIT {COUNTED}
-    ) AS so_far)"""  # noqa: S608  (a number of ours)
+    ) AS so_far)"""  # noqa: S608  (our own number)
 )
 _FOUND = func.coalesce(Run.found, _SO_FAR).label("found")
 _RUN = (
@@ -281,7 +287,7 @@ REPORTED, FOUND_ONLY, MISSED = "reported", "found", "missed"
 def _counts(
     kind: str, table: type[EventCount] | type[MissedCount], cause: ColumnElement[str], *conditions: ColumnElement[bool]
 ) -> Select[*tuple[Any, ...]]:
-    """The counters of one kind; `cause` is empty where they have none."""
+    """The counters of one kind. `cause` is empty for counters without a cause."""
     since = (table.day >= bindparam("since", type_=table.day.type), table.number != 0)
     kind_column: ColumnElement[str] = literal_column(f"'{kind}'")
     columns = (kind_column.label("kind"), table.day, table.name, cause.label("cause"), table.number)
@@ -289,7 +295,7 @@ def _counts(
 
 
 def _sums(*parts: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
-    """The numbers by day, and by name and cause."""
+    """The sums of these counters by day, and by name and cause."""
     row = union_all(*parts).cte("counted").c
     number = func.sum(row.number).label("number")
     no_text: ColumnElement[str] = literal_column("''")
@@ -299,7 +305,7 @@ def _sums(*parts: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
     return select(both)
 
 
-# Written into the statement: with parameters a plan that PostgreSQL keeps would not use a hash table for them.
+# Literals, not parameters: with parameters, PostgreSQL would build no hash table for the IN in a cached plan.
 _FINDABLE: BindParameter[str] = bindparam("findable", FINDABLE, expanding=True, literal_execute=True)
 _NO_CAUSE: ColumnElement[str] = literal_column("''")
 _REPORTED = _counts(
@@ -309,15 +315,20 @@ _FOUND_ONLY = _counts(FOUND_ONLY, EventCount, _NO_CAUSE, EventCount.source == Ev
 _MISSED = _counts(MISSED, MissedCount, MissedCount.cause.expression)
 
 
-# Put together once: they run whenever somebody looks how the service is.
+# Built once, because they run in every health report.
 _ONLY_MISSED, _REPORTED_AND_MISSED = _sums(_MISSED), _sums(_REPORTED, _FOUND_ONLY, _MISSED)
-_UNTOLD = select(Missed.__table__).where(Missed.told_at.is_(None)).order_by(Missed.event_id.desc()).limit(LOOKED_AT)
-_LAST_ONES = _UNTOLD.subquery()
+_RECENT = (
+    select(Missed.__table__)
+    .where(Missed.told_at.is_(None))
+    .order_by(Missed.event_id.desc())
+    .limit(RECENTLY_MISSED)
+    .subquery()
+)
 _LAST_MISSED = (
-    select(_LAST_ONES.c.happened_at)
-    .where(_LAST_ONES.c.cause.not_in((DOWN, REFUSED)))
-    .order_by(_LAST_ONES.c.event_id.desc())
-    .limit(SILENT)
+    select(_RECENT.c.happened_at)
+    .where(_RECENT.c.cause.not_in((DOWN, REFUSED)))
+    .order_by(_RECENT.c.event_id.desc())
+    .limit(SILENCE_EVENTS)
 )
 _LAST_CALLBACK = select(Journal.received_at).where(Journal.kind == CALLBACK).order_by(Journal.id.desc()).limit(1)
 _UNEXPLAINED = select(Missed.event_id).where(Missed.told_at.is_(None), Missed.cause.not_in((DOWN, REFUSED)))

@@ -1,4 +1,4 @@
-"""Where things end now: the feed of changes, and all that the picture is made of."""
+"""The end of the change feed, and a revision of all data that pages show of packages."""
 
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
@@ -8,16 +8,17 @@ from app.store.states import JournalState, literal
 
 
 def last_change(connection: Connection) -> int:
-    """The id of the newest change; 0 where there is none. None that commits later has a smaller one."""
+    """The id of the newest change; 0 if there is none. Changes that commit later have greater ids."""
     return connection.scalar(select(func.max(Change.id))) or 0
 
 
 def picture_mark(connection: Connection) -> tuple[object, ...]:
-    """Another one whenever the picture, or what is told of its packages, may be another."""
-    return tuple(connection.execute(_MARK).one())
+    """A value that changes whenever packages, or what is shown with them, may have changed."""
+    return tuple(connection.execute(_REVISION).one())
 
 
 _PENDING = select(func.min(Journal.id)).where(Journal.state == literal(JournalState.PENDING))
-_PARKED = select(func.max(Dispatch.finished_at)).where(Dispatch.state == PARKED)  # a second one changes nothing else
-_ENDS = (select(func.max(one)) for one in (Change.id, Event.id, Journal.id))
-_MARK = select(*(one.scalar_subquery() for one in (*_ENDS, _PENDING, _PARKED)))
+# Parking a second run of the same handler and package records no change.
+_PARKED = select(func.max(Dispatch.finished_at)).where(Dispatch.state == PARKED)
+_LAST_IDS = (select(func.max(column)) for column in (Change.id, Event.id, Journal.id))
+_REVISION = select(*(query.scalar_subquery() for query in (*_LAST_IDS, _PENDING, _PARKED)))
