@@ -18,7 +18,7 @@ Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Id = sa.String(256).with_variant(sa.String(256, collation="C"), "postgresql")
 Label = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 Fingerprint = sa.String(length=100, collation="C").with_variant(sa.String(length=100), "sqlite")
-# New texts wait in a list that every search reads, so that is kept short.
+# Every search reads the pending list of the index, so the list is kept short.
 TRIGRAM_INDEX = """CREATE INDEX ix_searches_text ON searches USING gin (text {}.gin_trgm_ops)
     WITH (gin_pending_list_limit = 512)"""
 EXTENSION_SCHEMA = """SELECT quote_ident(nspname) FROM pg_extension
@@ -381,7 +381,7 @@ def _index_texts() -> None:
         connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
         schema = connection.scalar(sa.text(EXTENSION_SCHEMA))
         connection.execute(sa.text(TRIGRAM_INDEX.format(schema)))
-    # By this many samples PostgreSQL tells a rare word from a common one.
+    # PostgreSQL needs this many samples to estimate how rare a word is.
     connection.execute(sa.text("ALTER TABLE searches ALTER text SET STATISTICS 1000"))
 
 

@@ -1,4 +1,4 @@
-"""The journal: what came in, as it came in. The only writer of its table."""
+"""The journal: callbacks and snapshots as received. The only writer of its table."""
 
 import threading
 import time
@@ -16,15 +16,15 @@ from app.store.db import Database, blames_a_row
 from app.store.models import Event, Journal
 from app.store.states import JournalKind, JournalState, literal
 
-CHUNK = 500  # journal rows held in memory at once while all are walked
-PATIENCE = 5.0  # seconds a callback waits for the database before it goes to the spool
-IDLE = 5.0  # seconds after which a thread that has nothing to write ends
-GATHER = 0.001  # seconds between two commits: the more callbacks share one, the less each costs
+CHUNK = 500  # rows held in memory while all rows are read
+PATIENCE = 5.0  # how long a callback waits for the database before it goes to the spool
+IDLE = 5.0  # after which the writer thread ends when it has nothing to write
+GATHER = 0.001  # between two commits: callbacks that share one cost less
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One journal row that is still to be written. Times are aware and UTC; `key` is a label, never a key."""
+    """A journal row to be written. Times are aware and in UTC; `key` is a label, never the key itself."""
 
     kind: str
     received_at: datetime
@@ -39,7 +39,7 @@ class Entry:
 
 
 class _Ticket:
-    """An entry on its way in: then its id, or why it could not be written."""
+    """An entry that waits to be written, and then its id or the error."""
 
     __slots__ = ("done", "entry", "error", "given_up", "id")
 
@@ -53,10 +53,10 @@ class _Ticket:
 
 
 class Writer:
-    """Writes entries for many threads at once, sharing one commit among all that wait for it.
+    """Writes entries for many threads; entries that wait at the same time share one commit.
 
-    A commit waits for the disk, so a thread of our own writes what has gathered meanwhile. Nobody waits for it without
-    end: where the database hangs, an entry that was given up may still be written later, and is then a repeat.
+    A commit waits for the disk, so a writer thread collects entries meanwhile. Callers wait for a limited time. If the
+    database hangs, an entry may be written after its caller gave up; it is then a repeat.
     """
 
     def __init__(self, database: Database, *, patience: float = PATIENCE) -> None:
@@ -68,9 +68,9 @@ class Writer:
         self._writing_since: float | None = None
 
     def keep(self, entry: Entry) -> int:
-        """Write one entry and return its id; when this returns the entry is durable.
+        """Write one entry and return its id. The entry is durable when this returns.
 
-        Raises what the database raises when it is not, and `TimeoutError` when it says nothing for too long.
+        Raises the database's error, and `TimeoutError` if the database does not answer in time.
         """
         since = self._writing_since
         if since is not None and time.monotonic() - since > self._patience:
@@ -80,7 +80,7 @@ class Writer:
         self._begin()
         if not ticket.done.acquire(timeout=self._patience):
             ticket.given_up = True
-            raise TimeoutError("the database says nothing")
+            raise TimeoutError("the database does not answer")
         if ticket.error is not None:
             raise ticket.error
         assert ticket.id is not None
@@ -88,7 +88,7 @@ class Writer:
 
     def _begin(self) -> None:
         with self._beginning:
-            if self._thread is None or not self._thread.is_alive():  # no thread lives through a fork
+            if self._thread is None or not self._thread.is_alive():  # threads do not survive a fork
                 self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
                 self._thread.start()
 
@@ -112,10 +112,10 @@ class Writer:
         try:
             with self._database.write() as connection:
                 ids = add(connection, [ticket.entry for ticket in gathered])
-        except Exception as error:  # noqa: BLE001  (whatever it is, each waiting thread must hear of it)
+        except Exception as error:  # noqa: BLE001  (every waiting thread gets the error)
             if len(gathered) > 1 and blames_a_row(error):
-                for one in gathered:  # none shall suffer for another
-                    self._write_all([one])
+                for ticket in gathered:  # separately, so that only the bad row fails
+                    self._write_all([ticket])
                 return
             for ticket in gathered:
                 ticket.error = error
@@ -129,7 +129,7 @@ class Writer:
 
 
 def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
-    """Insert entries and return their ids, in their order."""
+    """Insert entries and return their ids, in the same order."""
     if not entries:
         return []
     rows = [
@@ -153,7 +153,7 @@ def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
 
 
 def holds(connection: Connection, spooled: Entry) -> bool:
-    """Whether a spooled entry is in the journal already: it was drained before, or written late after all."""
+    """Whether the journal already has a spooled entry: drained before, or written late by the database."""
     late = and_(
         Journal.package_id == spooled.package_id,
         Journal.received_at == spooled.received_at,
@@ -163,19 +163,19 @@ def holds(connection: Connection, spooled: Entry) -> bool:
 
 
 def is_pending(connection: Connection) -> bool:
-    """Whether any entry waits to be digested."""
+    """Whether any entry is pending."""
     return bool(connection.scalar(_ANY_PENDING))
 
 
 def pending(connection: Connection, *, limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
-    """The oldest entries that wait to be digested, in order of arrival."""
+    """The oldest pending entries, in order of arrival."""
     return connection.execute(_PENDING, {"limit": limit}).all()
 
 
 def of_packages(connection: Connection, package_ids: Iterable[str]) -> Iterator[Row[*tuple[Any, ...]]]:
-    """All entries about these packages that were digested, in order of arrival, each with the event it told.
+    """All digested entries about these packages, in order of arrival, each with its event.
 
-    `first_received_at` is when the event's first telling came in.
+    `first_received_at` is when the event was first reported.
     """
     wanted = (
         select(*_READ, Journal.event_id, Event.first_received_at, Event.source)
@@ -187,7 +187,7 @@ def of_packages(connection: Connection, package_ids: Iterable[str]) -> Iterator[
 
 
 def last_reading(connection: Connection, package_id: str, *, before: int | None = None) -> Row[*tuple[Any, ...]] | None:
-    """The newest digested snapshot of a package, by OneSpan's clock; of those with smaller ids than `before`."""
+    """The newest digested snapshot of a package by OneSpan's clock, among rows with ids below `before`."""
     found = select(*_READ, Journal.key).where(
         Journal.package_id == package_id,
         Journal.kind == JournalKind.SNAPSHOT,
@@ -199,23 +199,23 @@ def last_reading(connection: Connection, package_id: str, *, before: int | None 
 
 
 def told_of(connection: Connection, package_ids: Iterable[str]) -> set[str]:
-    """Which of these packages any callback spoke of."""
+    """Which of these packages have callbacks."""
     found = (
         select(Journal.package_id)
         .where(Journal.package_id.in_(package_ids), Journal.kind == JournalKind.CALLBACK)
         .distinct()
     )
-    return {one for one in connection.execute(found).scalars() if one is not None}
+    return {package_id for package_id in connection.execute(found).scalars() if package_id is not None}
 
 
 def is_reading_pending(connection: Connection) -> bool:
-    """Whether anything that was read waits to be digested."""
+    """Whether any snapshot is pending."""
     waits = exists().where(_IS_PENDING, Journal.kind != JournalKind.CALLBACK)
     return bool(connection.scalar(select(waits)))
 
 
 def packages_after(connection: Connection, package_id: str, *, limit: int) -> list[str]:
-    """The next package ids the journal speaks of, in their own order."""
+    """The next package ids in the journal, in ascending order."""
     found = (
         select(Journal.package_id)
         .where(Journal.package_id > package_id, Journal.error.is_(None))
@@ -223,37 +223,37 @@ def packages_after(connection: Connection, package_id: str, *, limit: int) -> li
         .order_by(Journal.package_id)
         .limit(limit)
     )
-    return [one for one in connection.execute(found).scalars() if one is not None]
+    return [package_id for package_id in connection.execute(found).scalars() if package_id is not None]
 
 
 def count_packages(connection: Connection) -> int:
-    """How many packages the journal speaks of."""
+    """How many packages the journal has."""
     return connection.scalar(select(func.count(Journal.package_id.distinct())).where(Journal.error.is_(None))) or 0
 
 
 def settle(
-    connection: Connection, told: Mapping[int, int | None], *, callbacks: Iterable[datetime], now: datetime
+    connection: Connection, digested: Mapping[int, int | None], *, callbacks: Iterable[datetime], now: datetime
 ) -> None:
-    """Note that these entries were digested, into which event each went, and when the `callbacks` of them came."""
+    """Mark entries as digested, with the event of each. `callbacks`: when the callbacks among them were received."""
     add_callbacks(connection, callbacks)
-    if told:
-        rows = [{"entry": entry, "now": now, "event": event} for entry, event in told.items()]
+    if digested:
+        rows = [{"entry": entry, "now": now, "event": event} for entry, event in digested.items()]
         connection.execute(_SETTLE, rows)
 
 
 def count_set_aside(connection: Connection) -> int:
-    """How many entries could not be digested."""
+    """How many entries failed."""
     return connection.scalar(select(func.count()).where(Journal.state == JournalState.FAILED)) or 0
 
 
 def take_back(connection: Connection) -> int:
-    """Let entries that could not be digested wait for it again. Returns how many."""
+    """Make failed entries pending again. Returns how many."""
     failed = update(Journal).where(Journal.state == JournalState.FAILED)
     return connection.execute(failed.values(state=JournalState.PENDING, digested_at=None, error=None)).rowcount
 
 
 def give_up(connection: Connection, entry: int, *, reason: str, now: datetime) -> None:
-    """Note that an entry can cause nothing, and why."""
+    """Mark an entry as failed, with the reason."""
     failed = update(Journal).where(Journal.id == entry)
     connection.execute(failed.values(state=JournalState.FAILED, digested_at=now, error=reason))
 
@@ -263,7 +263,7 @@ _READ = tuple(
     Journal.__table__.c[name]
     for name in ("id", "kind", "received_at", "read_at", "answered_at", "package_id", "tells", "body")
 )
-# Put together once; to do so at every callback costs more than to run them.
+# Built once: building them for every callback costs more than running them.
 _ADD = insert(Journal).returning(Journal.id, sort_by_parameter_order=True)
 _ANY_PENDING = select(exists().where(_IS_PENDING))
 _PENDING = select(*_READ).where(_IS_PENDING).order_by(Journal.id).limit(bindparam("limit", type_=Integer))

@@ -8,16 +8,16 @@ from sqlalchemy.orm import DeclarativeBase
 
 from app.store.db import Moment
 
-# SQLite counts up only an INTEGER by itself.
+# SQLite generates values for INTEGER keys only.
 Serial = BigInteger().with_variant(Integer, "sqlite")
-# OneSpan's ids differ by case; SQLite compares bytes anyway, PostgreSQL is told to.
+# OneSpan's ids are case-sensitive. SQLite compares bytes by default, PostgreSQL with this collation.
 Id = String(256).with_variant(String(256, collation="C"), "postgresql")
-# A text that is only ever compared, byte by byte.
+# Text that is only compared, byte by byte.
 Label = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 class Base(DeclarativeBase):
-    """All tables of ours."""
+    """Base class of all tables."""
 
     metadata = MetaData(
         naming_convention={

@@ -55,7 +55,7 @@ class MissedCount(Base):
 
 
 class Search(Base):
-    """All the text that a package is found by, folded. See `app.store.search`.
+    """The folded text that a package is found by. See `app.store.search`.
 
     On PostgreSQL a trigram index belongs to it, `ix_searches_text`, which the migration creates where `pg_trgm` may be
     installed. SQLite keeps the rows in the order of the ids, so that those it finds are sorted already.

@@ -1,4 +1,4 @@
-"""The tables of who comes to the pages: logins that failed, sessions that were ended."""
+"""The tables of the login: failed attempts and ended sessions."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from app.store.models.base import Base, Serial
 
 
 class Login(Base):
-    """One time that somebody tried to log in from an address and failed, or is trying just now."""
+    """One login attempt from an address that failed, or that is being checked now."""
 
     __tablename__ = "logins"
 
@@ -21,7 +21,7 @@ class Login(Base):
 
 
 class EndedSession(Base):
-    """A session that was ended before its time, kept until it would have ended by itself."""
+    """A session that a user ended. The row is kept until the session would have expired."""
 
     __tablename__ = "ended_sessions"
 

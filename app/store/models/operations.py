@@ -1,4 +1,4 @@
-"""The tables of what is asked of OneSpan, and of what went missing."""
+"""The tables of reconcile and operation: fetches, runs, processes, outages, missed events."""
 
 from datetime import datetime
 from typing import Any
@@ -10,12 +10,12 @@ from app.store.models.base import Base, Id, Serial
 
 
 class Read(Base):
-    """A package that OneSpan is to be asked for. `due_at` is from when; while somebody asks, when their lease ends.
+    """A package to be fetched, and why.
 
-    `wanted_at` is when the newest reason came up: what is read from before then is not enough. `asked_at` is when a
-    reconcile asked for it, which then waits for it. `rank`: 0 where a callback surprised us, 1 where a reconcile asks,
-    which is served after the others. `tells` is what the snapshot will have there; `error` names what the last try
-    met.
+    `due_at` is when the fetch may start, and while it runs, when its lease ends. `wanted_at` is the time of the newest
+    reason: a snapshot from before it does not satisfy it. `asked_at` is when a reconcile run enqueued it; the run waits
+    for it. `rank` 0: after a callback; 1: for reconcile, which comes later. `tells` is copied to the snapshot, and
+    `error` names the error of the last attempt.
     """
 
     __tablename__ = "reads"
@@ -61,12 +61,11 @@ class ListState(Base):
 
 
 class Run(Base):
-    """One time of asking OneSpan what changed: a `reconcile`, a `sweep` or a `backfill`, for a `reason`.
+    """One reconcile run; `kind` is a `RunKind`, `state` a `RunState`.
 
-    While `state` is `running`, `due_at` is when somebody may go on with it: the end of a lease, or of a wait. Its
-    window goes back to `since` (null: to the beginning), and `until` is up to when all is known once it is done, both
-    OneSpan's time. `progress` is where it has come to. What it did is counted, at its end what was `found` too; `error`
-    is what it met last. `by` is who asked for it, where somebody did.
+    While it runs, `due_at` is when a process may continue it: the end of a lease, or of a pause. Its window begins at
+    `since` (null: no limit). Once it is done, all changes up to `until` are known. Both are OneSpan's times. `progress`
+    is its position. `found` is counted at its end. `error` is the last one, and `by` is who started it by hand.
     """
 
     __tablename__ = "reconciles"
@@ -107,7 +106,7 @@ class Run(Base):
 
 
 class Request(Base):
-    """How many requests were made of OneSpan in a minute, by all processes."""
+    """How many requests all processes sent to OneSpan in a minute."""
 
     __tablename__ = "requests"
 
@@ -116,7 +115,7 @@ class Request(Base):
 
 
 class Process(Base):
-    """A process of ours, from its start until it was last seen; `stopped_at` where it said good-bye."""
+    """A process of this service and its last heartbeat, `seen_at`. `stopped_at` is set by a regular stop."""
 
     __tablename__ = "processes"
 
@@ -128,10 +127,9 @@ class Process(Base):
 
 
 class Outage(Base):
-    """A time in which callbacks may have been lost, or OneSpan could not be asked; our time.
+    """A time, by this service's clock, in which callbacks may have been lost or OneSpan was away.
 
-    `kind`: `down` (no process took callbacks), `refused` (neither database nor spool took one), `spooled` (the
-    database was away), `unreachable` (OneSpan did not answer).
+    `kind` is an `OutageKind`.
     """
 
     __tablename__ = "outages"
@@ -145,9 +143,9 @@ class Outage(Base):
 
 
 class Missed(Base):
-    """A fact that a reading found and no callback told within the time of grace.
+    """An event that reconcile found and no callback reported within the grace period.
 
-    `cause`: `down`, `refused`, `never told` or `no trace`; `told_at` is when a callback told it all the same.
+    `cause` is a `MissedCause`. `told_at` is when a callback reported it late.
     """
 
     __tablename__ = "missed"

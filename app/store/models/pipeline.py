@@ -1,11 +1,10 @@
-"""The tables of the road: what came in, the facts, the picture, and what handlers owe."""
+"""The tables of the data flow: journal, events, the status store, changes, dispatches."""
 
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     JSON,
-    ColumnClause,
     ForeignKey,
     Index,
     Integer,
@@ -13,21 +12,21 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
-    literal_column,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.models.base import Base, Id, Label, Serial
+from app.store.states import DispatchState, EventSource, JournalKind, literal
 
 
 def _where(condition: str) -> dict[str, Any]:
-    """What makes an index one of these rows only, on either database."""
+    """The options of a partial index, for both databases."""
     return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
 def _where_true(flag: str) -> dict[str, Any]:
-    """The same where a flag is up, in the words that SQLAlchemy has for it on each."""
+    """The options of a partial index of rows with this flag set, as SQLAlchemy renders it on each database."""
     return {"postgresql_where": text(f"{flag} IS true"), "sqlite_where": text(f"{flag} IS 1")}
 
 
@@ -35,13 +34,11 @@ SORT_COLUMNS = ("updated_at", "created_at", "due_at", "status_at", "sort_name")
 
 
 class Journal(Base):
-    """What came in, as it came in, in order; rows are only ever added. A `callback`, a `snapshot` or an `absence`.
+    """Callbacks and snapshots as received, in order. Rows are only added; `kind` is a `JournalKind`.
 
-    `read_at` is the time of OneSpan's clock a snapshot is dated at: all until then is in it; nothing after
-    `answered_at` is. An absence is a 404 for a package that was there. `key` is the label of the callback key, or
-    the name of the credentials that read. `tells` is of a snapshot that an import made: `nothing`, or `all` there ever
-    was to tell; null: what happened since we listen. `state` is a `JournalState`; `digested_at` is null until the row
-    was processed, and `error` says why nothing came of it.
+    A snapshot contains everything up to `read_at` by OneSpan's clock and nothing after `answered_at`. `key` is the
+    label of the callback key, or the name of the credentials that read the snapshot. `tells` is an `Emit`. `state` is
+    a `JournalState`; `digested_at` is null while it is pending, and `error` says why a row has no effect.
     """
 
     __tablename__ = "journal"
@@ -73,10 +70,10 @@ class Journal(Base):
 
 
 class Event(Base):
-    """A fact about a package, once, however often we were told. `repeats` counts the tellings after the first.
+    """One fact about a package, stored once. `repeats` counts the callbacks that reported it again.
 
-    One that a reading found (`source` is `reconcile`) happened after `found_after` and not after `found_until`;
-    `confirmation` is the fingerprint of the callback that told it after all.
+    An event that a snapshot showed (`source` is `reconcile`) happened after `found_after` and not after `found_until`.
+    `confirmation` is the fingerprint of the callback that reported it later.
     """
 
     __tablename__ = "events"
@@ -114,7 +111,7 @@ class Event(Base):
 class Package(Base):
     """A package as projected, and in `claims` all that callbacks and snapshots claim about it.
 
-    `sort_name` is for lists alone: the name as it is sorted by, alike on both databases.
+    `sort_name` is the folded name, by which both databases sort alike.
     """
 
     __tablename__ = "packages"
@@ -143,7 +140,7 @@ class Package(Base):
 
     __table_args__ = (
         *(Index(f"ix_packages_{name}_id", name, "id") for name in SORT_COLUMNS if name != "updated_at"),
-        # Those created at some time are found in the order of their updates without a look at each package.
+        # Filters by creation in the order of updates, without a lookup of each package.
         Index("ix_packages_updated_at_id_created_at", "updated_at", "id", "created_at"),
         *(Index(f"ix_packages_status_{name}_id", "status", name, "id") for name in SORT_COLUMNS),
         Index("ix_packages_type_updated_at_id", "type", "updated_at", "id"),
@@ -152,7 +149,7 @@ class Package(Base):
 
 
 class Signer(Base):
-    """A signer of a package; their id is unique within it. `address` is their e-mail address, without its case."""
+    """A signer of a package. `id` is unique within the package, and `address` is the email address in lower case."""
 
     __tablename__ = "signers"
 
@@ -177,7 +174,7 @@ class Signer(Base):
 
 
 class Document(Base):
-    """A document of a package; its id is unique within it. `position` is its place among them."""
+    """A document of a package. `id` is unique within the package, and `position` is its place in the order."""
 
     __tablename__ = "documents"
 
@@ -190,7 +187,7 @@ class Document(Base):
 
 
 class Attention(Base):
-    """An open reason to act, but for parked handlers: those are read from the dispatches."""
+    """An open reason to act. Parked dispatches are a reason too, but are read from `dispatches`."""
 
     __tablename__ = "attention"
 
@@ -208,7 +205,7 @@ class Attention(Base):
 
 
 class Change(Base):
-    """One change of one attribute: what it was, what it is, and what caused it. Ids grow in the order of commit."""
+    """One change of one attribute: old, new and cause. Ids grow in the order of commits."""
 
     __tablename__ = "changes"
 
@@ -226,18 +223,19 @@ class Change(Base):
     __table_args__ = (Index("ix_changes_package_id_id", "package_id", "id"), {"sqlite_autoincrement": True})
 
 
-# Partial indexes serve only conditions spelt as theirs, so these stand in statements as literals, not as parameters.
-DUE: ColumnClause[str] = literal_column("'due'")
-RUNNING: ColumnClause[str] = literal_column("'running'")
-PARKED: ColumnClause[str] = literal_column("'parked'")
-FOUND: ColumnClause[str] = literal_column("'reconcile'")
-CALLBACK: ColumnClause[str] = literal_column("'callback'")
+# Literals, because partial indexes do not match parameters.
+DUE = literal(DispatchState.DUE)
+RUNNING = literal(DispatchState.RUNNING)
+PARKED = literal(DispatchState.PARKED)
+FOUND = literal(EventSource.RECONCILE)
+CALLBACK = literal(JournalKind.CALLBACK)
 
 
 class Dispatch(Base):
-    """One (event, handler) obligation. `due_at` is when it wants work; while it runs, when its lease ends.
+    """One run owed to one handler for one event; `state` is a `DispatchState`.
 
-    `fence` grows whenever the row is taken or put back, so that whoever lost it cannot settle it.
+    `due_at` is when it may start, and while it runs, when its lease ends. `fence` grows whenever the row is taken or
+    put back, so a process that lost its lease cannot store a result.
     """
 
     __tablename__ = "dispatches"
