@@ -13,8 +13,9 @@ from app.store.db import Database
 from app.store.queries import RunDetail, Silence
 from app.store.schema import is_behind
 from app.store.spool import Spool
+from app.store.states import RunState
 
-RUN_PROBLEMS = {"running": "waits", "failed": "failed", "done": "is incomplete"}
+RUN_PROBLEMS: dict[str, str] = {RunState.RUNNING: "waits", RunState.FAILED: "failed", RunState.DONE: "is incomplete"}
 MAX_CLOCK_DIFFERENCE_SECONDS = 10
 
 
@@ -120,7 +121,7 @@ def said_of_run(newest: RunDetail | None) -> str | None:
     if newest is None or newest.error is None:
         return None
     name = f"Reconcile {newest.id} ({newest.kind}, {newest.began_at:%Y-%m-%d %H:%M} UTC)"
-    continues = f"; it continues at {newest.due_at:%H:%M} UTC" if newest.state == "running" else ""
+    continues = f"; it continues at {newest.due_at:%H:%M} UTC" if newest.state == RunState.RUNNING else ""
     return f"{name} {RUN_PROBLEMS[newest.state]}: {newest.error}{continues}."
 
 

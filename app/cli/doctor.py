@@ -17,6 +17,7 @@ from app.store import journal, queries
 from app.store.db import Database
 from app.store.queries import Pulse
 from app.store.schema import slow_search
+from app.store.states import DispatchState
 from app.types import Clock
 from config import Settings, SettingsError, require_settings_file, settings_file
 
@@ -174,7 +175,7 @@ def _failures(database: Database, clock: Clock) -> list[Check]:
         return f"{what} Fix the cause, then `flask replay --set-aside`." if count else None
 
     def parked_runs() -> str | None:
-        count = _state(database, clock).dispatches.get("parked", 0)
+        count = _state(database, clock).dispatches.get(DispatchState.PARKED, 0)
         what = f"{counted(count, 'run')} parked; GET /api/events?state=parked shows the error."
         return f"{what} Fix the cause, then `flask replay --state parked`." if count else None
 

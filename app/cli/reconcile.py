@@ -17,6 +17,7 @@ from app.onespan.list_scan import EARLIEST
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import RunDetail
+from app.store.states import RunState
 from app.types import Clock
 from app.work.digest import Digest
 from app.work.drift import Drift, DriftCheck
@@ -124,9 +125,9 @@ def _run(database: Database, turns: Turns, clock: Clock, request: Asked) -> None
     with _line() as say, _present(turns.presence, clock) as beat:
         run = _drive(database, turns, run_id, clock=clock, say=say, beat=beat)
     click.echo(_summary(run))
-    if run.state == "running":
+    if run.state == RunState.RUNNING:
         click.echo("The service continues it, or the next `flask reconcile`.", err=True)
-    if run.state != "done":
+    if run.state != RunState.DONE:
         sys.exit(1)
 
 
@@ -151,7 +152,7 @@ def _drive(
         if worked:
             deadline = time.monotonic() + MAX_IDLE_SECONDS
         must_wait = run.error and run.due_at - clock() > MAX_WAIT
-        if run.state != "running" or must_wait or time.monotonic() > deadline:
+        if run.state != RunState.RUNNING or must_wait or time.monotonic() > deadline:
             return run
         if not worked:
             time.sleep(POLL_SECONDS)
@@ -164,9 +165,9 @@ def _counts(run: RunDetail) -> str:
 
 def _summary(run: RunDetail) -> str:
     name = f"Reconcile {run.id} ({run.kind})"
-    if run.state == "failed":
+    if run.state == RunState.FAILED:
         return f"{name} failed: {run.error} ({_counts(run)})."
-    if run.state == "running":
+    if run.state == RunState.RUNNING:
         return f"{name} is waiting: {run.error or 'some changed packages cannot be read'} ({_counts(run)} so far)."
     left = f", {run.unreadable} unreadable" if run.unreadable else ""
     missed = counted(run.found, "missed event")

@@ -11,6 +11,7 @@ from app.registry import Handlers
 from app.store import journal
 from app.store.db import Database
 from app.store.dispatch_filter import Choice
+from app.store.states import DispatchState
 from app.types import Clock
 from app.work import replay as replaying
 
@@ -31,7 +32,7 @@ def replay_command(database: Database, handlers: Handlers, clock: Clock) -> Comm
     @click.option("--package", help="Only events of the package with this id.")
     @click.option(
         "--state",
-        type=click.Choice(["due", "done", "parked", "discarded"]),
+        type=click.Choice([state.value for state in DispatchState if state != DispatchState.RUNNING]),
         help="Only runs in this state. `parked` runs have failed and are not retried.",
     )
     @click.option("--since", type=Moment(), help="Only events that happened at or after this time (UTC).")

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, select, true
 from sqlalchemy.engine import Connection
 
 from app.store.models import Dispatch, Event
+from app.store.states import DispatchState
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Choice:
 
 def matching(choice: Choice) -> Select[int]:
     """Select the ids of matching dispatches that are not running."""
-    found = select(Dispatch.id).join(Event).where(choice.event_conditions(), Dispatch.state != "running")
+    found = select(Dispatch.id).join(Event).where(choice.event_conditions(), Dispatch.state != DispatchState.RUNNING)
     if choice.handler:
         found = found.where(Dispatch.handler == choice.handler)
     if choice.among is not None:

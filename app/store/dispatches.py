@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Literal
 
 from sqlalchemy import (
     TextClause,
@@ -23,6 +22,7 @@ from app.store.bulk import insert_all
 from app.store.db import take_pen
 from app.store.models import DUE, PARKED, RUNNING, Dispatch
 from app.store.packages import Cause, NewChange
+from app.store.states import DispatchState
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Outcome:
     """
 
     taken: Taken
-    state: Literal["due", "done", "parked", "discarded"]
+    state: DispatchState
     due_at: datetime
     error: str | None = None
     counts: bool = True
@@ -58,7 +58,7 @@ class Outcome:
 def oblige(connection: Connection, runs: Iterable[tuple[int, str, str]], *, now: datetime) -> None:
     """Add a due dispatch for each (event, package, handler)."""
     rows = [
-        {"event_id": event, "package_id": package, "handler": handler, "state": "due", "due_at": now}
+        {"event_id": event, "package_id": package, "handler": handler, "state": DispatchState.DUE, "due_at": now}
         for event, package, handler in runs
     ]
     insert_all(connection, Dispatch, rows)
@@ -96,12 +96,12 @@ def take(connection: Connection, ids: Sequence[int], *, now: datetime, lease: ti
 def settle(connection: Connection, outcomes: Iterable[Outcome], *, now: datetime) -> list[Outcome]:
     """Store how runs ended. A result with an old fence changes nothing. Returns the outcomes that parked a dispatch."""
     ended = sorted(outcomes, key=lambda outcome: outcome.taken.id)
-    done = [(outcome.taken.id, outcome.taken.fence) for outcome in ended if outcome.state == "done"]
+    done = [(outcome.taken.id, outcome.taken.fence) for outcome in ended if outcome.state == DispatchState.DONE]
     if done:
         connection.execute(_DONE, {"leases": done, "now": now})
-    others = [outcome for outcome in ended if outcome.state != "done"]
+    others = [outcome for outcome in ended if outcome.state != DispatchState.DONE]
     settled = [outcome for outcome in others if connection.execute(_SETTLE, _settled_values(outcome, now)).rowcount]
-    return [outcome for outcome in settled if outcome.state == "parked"]
+    return [outcome for outcome in settled if outcome.state == DispatchState.PARKED]
 
 
 def _settled_values(outcome: Outcome, now: datetime) -> dict[str, object]:
@@ -111,7 +111,7 @@ def _settled_values(outcome: Outcome, now: datetime) -> dict[str, object]:
         "state": outcome.state,
         "due_at": outcome.due_at,
         "error": outcome.error,
-        "finished_at": None if outcome.state == "due" else now,
+        "finished_at": None if outcome.state == DispatchState.DUE else now,
         "attempts": outcome.taken.attempt if outcome.counts else outcome.taken.attempt - 1,
     }
 
@@ -128,14 +128,14 @@ def replay(connection: Connection, dispatch: int, *, by: str, now: datetime) -> 
     Raises `StillRunning` while it runs. Takes the write lock.
     """
     rows = _lock(connection, [dispatch])
-    if any(row.state == "running" and row.due_at > now for row in rows):
+    if any(row.state == DispatchState.RUNNING and row.due_at > now for row in rows):
         raise StillRunning
     return _make_due(connection, rows, by=by, now=now) if rows else None
 
 
 def replay_all(connection: Connection, ids: Sequence[int], *, by: str, now: datetime) -> tuple[int, list[NewChange]]:
     """Make dispatches due again, without those that are running. Returns how many, and the changes to record."""
-    rows = [row for row in _lock(connection, ids) if row.state != "running"]
+    rows = [row for row in _lock(connection, ids) if row.state != DispatchState.RUNNING]
     return len(rows), _make_due(connection, rows, by=by, now=now) if rows else []
 
 
@@ -150,7 +150,7 @@ def _lock(connection: Connection, ids: Sequence[int]) -> Sequence[LockedRow]:
 
 def _make_due(connection: Connection, rows: Sequence[LockedRow], *, by: str, now: datetime) -> list[NewChange]:
     changes = [begun(row.package_id, row.handler, old=row.state, by=by, now=now) for row in rows]
-    parked = [(row.package_id, row.handler, row.id) for row in rows if row.state == "parked"]
+    parked = [(row.package_id, row.handler, row.id) for row in rows if row.state == DispatchState.PARKED]
     changes += _attention_changes(connection, parked, parked=False, now=now)
     ids = [row.id for row in rows]
     connection.execute(update(Dispatch).where(Dispatch.id.in_(ids)).values(_reset_values(now)))
@@ -159,7 +159,7 @@ def _make_due(connection: Connection, rows: Sequence[LockedRow], *, by: str, now
 
 def begun(package_id: str, handler: str, *, old: str | None, by: str, now: datetime) -> NewChange:
     """The change for a run that a person made due. `old` is the state before; None if there was no dispatch."""
-    return NewChange(package_id, f"handler:{handler}", "replay", old, "due", now, Cause("person", by))
+    return NewChange(package_id, f"handler:{handler}", "replay", old, DispatchState.DUE.value, now, Cause("person", by))
 
 
 def parked_changes(connection: Connection, parked: Iterable[Outcome], *, now: datetime) -> list[NewChange]:
@@ -202,7 +202,7 @@ def _attention_change(package_id: str, handler: str, dispatch: int, *, parked: b
 
 def _reset_values(now: datetime) -> dict[str, object]:
     return {
-        "state": "due",
+        "state": DispatchState.DUE,
         "due_at": now,
         "attempts": 0,
         "fence": Dispatch.fence + 1,
@@ -227,7 +227,7 @@ _SUSPECT = (
     .where(
         Dispatch.handler.in_(bindparam("handlers", expanding=True)),
         _IS_DUE,
-        Dispatch.state == "running",
+        Dispatch.state == DispatchState.RUNNING,
         Dispatch.attempts > 1,
     )
     .order_by(Dispatch.due_at)
@@ -239,7 +239,12 @@ _TAKEN = tuple(
 _TAKE = (
     update(Dispatch)
     .where(Dispatch.id.in_(bindparam("ids", expanding=True)))
-    .values(state="running", attempts=Dispatch.attempts + 1, fence=Dispatch.fence + 1, due_at=bindparam("until"))
+    .values(
+        state=DispatchState.RUNNING.value,
+        attempts=Dispatch.attempts + 1,
+        fence=Dispatch.fence + 1,
+        due_at=bindparam("until"),
+    )
     .returning(*_TAKEN)
 )
 _SETTLE = (
@@ -257,7 +262,13 @@ _SETTLE = (
 _DONE = (
     update(Dispatch)
     .where(tuple_(Dispatch.id, Dispatch.fence).in_(bindparam("leases", expanding=True)), Dispatch.state == RUNNING)
-    .values(state="done", due_at=bindparam("now"), finished_at=bindparam("now"), error=None, fence=Dispatch.fence + 1)
+    .values(
+        state=DispatchState.DONE.value,
+        due_at=bindparam("now"),
+        finished_at=bindparam("now"),
+        error=None,
+        fence=Dispatch.fence + 1,
+    )
 )
 _RENEW = update(Dispatch).where(_IS_LEASED).values(due_at=bindparam("due_at"))
 

@@ -38,7 +38,7 @@ class NewEvent:
     @property
     def source(self) -> str:
         """What reported the event."""
-        return "reconcile" if self.found else "callback"
+        return EventSource.RECONCILE if self.found else EventSource.CALLBACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[Unco
     """The unconfirmed events of these packages, in the order in which they were found."""
     columns = (Event.id, Event.package_id, Event.name, Event.signer_id, Event.document_id, Event.message)
     found = select(*columns, Event.extra, Event.found_after, Event.found_until).where(
-        Event.package_id.in_(package_ids), Event.source == "reconcile", Event.confirmation.is_(None)
+        Event.package_id.in_(package_ids), Event.source == EventSource.RECONCILE, Event.confirmation.is_(None)
     )
     return [Unconfirmed(*row) for row in connection.execute(found.order_by(Event.id))]
 

@@ -12,6 +12,7 @@ from app.store import journal, outages
 from app.store.db import Database, blames_a_row
 from app.store.journal import Entry, Writer
 from app.store.spool import Spool
+from app.store.states import OutageKind
 
 log = structlog.get_logger()
 
@@ -52,8 +53,8 @@ class Intake:
         drained = self._spool.drain(self._journal_once) if self._spool.waiting() else 0
         if drained:
             log.info("spool.drained", callbacks=drained)
-        self._record_outage(outages.SPOOLED, self._drained)
-        self._record_outage(outages.REFUSED, self._refused)
+        self._record_outage(OutageKind.SPOOLED, self._drained)
+        self._record_outage(OutageKind.REFUSED, self._refused)
         return drained
 
     def _record_outage(self, kind: str, received: deque[datetime]) -> None:

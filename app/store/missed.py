@@ -13,8 +13,8 @@ from app.store import outages, receiving
 from app.store.counters import MissedKind, add_missed, day_of
 from app.store.db import take_pen
 from app.store.models import Event, Missed
+from app.store.states import EventSource, MissedCause, OutageKind
 
-NEVER_REPORTED, NO_TRACE = "never reported", "no trace"
 DIGEST_DELAY = timedelta(days=7)  # at most, from the arrival of a snapshot until it is digested and finds an event
 CALLBACK_DELAY = timedelta(minutes=1)  # at most, from an event until its callback
 
@@ -34,7 +34,7 @@ def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int)
     found = (
         select(*_EVENT)
         .where(
-            Event.source == "reconcile",
+            Event.source == EventSource.RECONCILE,
             Event.confirmation.is_(None),
             Event.first_received_at <= now - grace,
             Event.happened_at > began,
@@ -80,12 +80,12 @@ def _cause(connection: Connection, event: Row[Any], *, began: datetime) -> str:
     if event.name not in DATED:
         start, end = max(event.found_after or began, began), event.found_until
     kinds = outages.touching(connection, start - CALLBACK_DELAY, end + CALLBACK_DELAY)
-    for kind in (outages.DOWN, outages.REFUSED):
+    for kind in (OutageKind.DOWN, OutageKind.REFUSED):
         if kind in kinds:
             return kind
     has_name = Event.name == event.name
-    was_reported = exists().where(has_name, or_(Event.source == "callback", Event.confirmation.is_not(None)))
-    return NO_TRACE if connection.scalar(select(was_reported)) else NEVER_REPORTED
+    was_reported = exists().where(has_name, or_(Event.source == EventSource.CALLBACK, Event.confirmation.is_not(None)))
+    return MissedCause.NO_TRACE if connection.scalar(select(was_reported)) else MissedCause.NEVER_REPORTED
 
 
 _EVENT = (

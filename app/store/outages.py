@@ -6,8 +6,8 @@ from sqlalchemy import bindparam, delete, func, insert, select, text, update
 from sqlalchemy.engine import Connection
 
 from app.store.models import Outage, Process
+from app.store.states import OutageKind
 
-DOWN, REFUSED, SPOOLED, UNREACHABLE = "down", "refused", "spooled", "unreachable"
 HEARTBEAT_TIMEOUT = timedelta(seconds=60)  # a process without a heartbeat for this long counts as gone
 RETENTION = timedelta(days=90)  # of processes that were last seen before
 
@@ -37,7 +37,7 @@ def beat(connection: Connection, name: str, *, takes_callbacks: bool, started_at
     if takes_callbacks:
         last = connection.scalar(select(func.max(Process.seen_at, type_=Process.seen_at.type)).where(_IS_RECEIVER))
         if last is not None and last < now - HEARTBEAT_TIMEOUT:
-            note(connection, DOWN, began_at=last, ended_at=now)
+            note(connection, OutageKind.DOWN, began_at=last, ended_at=now)
     row = {"name": name, "takes": takes_callbacks, "started": started_at, "now": now}
     connection.execute(_BEAT, row)
     connection.execute(delete(Process).where(Process.seen_at < now - RETENTION))

@@ -14,9 +14,8 @@ from app.onespan.list_scan import Place
 from app.store.db import take_pen
 from app.store.models import FOUND, Event, Process, Run
 from app.store.outages import HEARTBEAT_TIMEOUT
+from app.store.states import RunKind, RunState
 
-RECONCILE, SWEEP, BACKFILL = "reconcile", "sweep", "backfill"
-RUNNING, DONE, FAILED = "running", "done", "failed"
 LONGEST_WAIT = timedelta(days=1)  # a `due_at` beyond this was set while a clock was ahead
 
 
@@ -81,12 +80,12 @@ class TakenRun:
 
 def running(connection: Connection) -> int | None:
     """The id of the running run, or None."""
-    return connection.scalar(select(Run.id).where(Run.state == RUNNING))
+    return connection.scalar(select(Run.id).where(Run.state == RunState.RUNNING))
 
 
 def what_it_waits_for(connection: Connection) -> str | None:
     """Why the running run waits and when it continues; None if it does not wait because of an error."""
-    row = connection.execute(select(Run.id, Run.error, Run.due_at).where(Run.state == RUNNING)).one_or_none()
+    row = connection.execute(select(Run.id, Run.error, Run.due_at).where(Run.state == RunState.RUNNING)).one_or_none()
     if row is None or row.error is None:
         return None
     return f"reconcile {row.id} waits: {row.error}; it goes on at {row.due_at:%H:%M:%S} UTC"
@@ -99,14 +98,14 @@ def last_began(connection: Connection) -> datetime | None:
 
 def last_done(connection: Connection, *kinds: str) -> datetime | None:
     """When the newest completed run of these kinds began, by the clock at that time."""
-    done = select(Run.began_at).where(Run.kind.in_(kinds), Run.state == DONE)
+    done = select(Run.began_at).where(Run.kind.in_(kinds), Run.state == RunState.DONE)
     return connection.scalar(done.order_by(Run.id.desc()).limit(1))
 
 
 def first_import(connection: Connection) -> datetime | None:
     """When the first completed import began."""
     found = select(func.min(Run.began_at, type_=Run.began_at.type))
-    return connection.scalar(found.where(Run.kind == BACKFILL, Run.state == DONE))
+    return connection.scalar(found.where(Run.kind == RunKind.BACKFILL, Run.state == RunState.DONE))
 
 
 def watermark(connection: Connection, *, now: datetime) -> datetime | None:
@@ -114,7 +113,9 @@ def watermark(connection: Connection, *, now: datetime) -> datetime | None:
 
     A run with an `until` in the future does not count: a clock was ahead then.
     """
-    known = select(func.max(Run.until, type_=Run.until.type)).where(Run.state == DONE, Run.until <= now + AHEAD)
+    known = select(func.max(Run.until, type_=Run.until.type)).where(
+        Run.state == RunState.DONE, Run.until <= now + AHEAD
+    )
     return connection.scalar(known)
 
 
@@ -135,7 +136,7 @@ def begin(
     row = {
         "kind": kind,
         "reason": reason,
-        "state": RUNNING,
+        "state": RunState.RUNNING,
         "fires": fires,
         "by": by,
         "since": since,
@@ -164,7 +165,7 @@ def take(connection: Connection, *, now: datetime, lease: timedelta, process: st
     )
     taken = (
         update(Run)
-        .where(Run.state == RUNNING, or_(Run.due_at <= now, Run.due_at > now + LONGEST_WAIT, gone))
+        .where(Run.state == RunState.RUNNING, or_(Run.due_at <= now, Run.due_at > now + LONGEST_WAIT, gone))
         .values(fence=Run.fence + 1, attempts=Run.attempts + 1, due_at=now + lease, process=process)
         .returning(*_TAKEN)
     )
@@ -207,13 +208,13 @@ def finish(
     """Store that a run is done, until when all changes are known, and how many packages could not be read."""
     total = Run.unreadable + unreadable
     found = _found_between(connection, run.began_at, now)
-    return _end(connection, run, DONE, now=now, until=until, error=error, unreadable=total, found=found)
+    return _end(connection, run, RunState.DONE, now=now, until=until, error=error, unreadable=total, found=found)
 
 
 def give_up(connection: Connection, run: TakenRun, *, now: datetime, error: str) -> bool:
     """Mark a run as failed, so that another can begin. It does not move the watermark."""
     found = _found_between(connection, run.began_at, now)
-    return _end(connection, run, FAILED, now=now, until=None, error=error, found=found)
+    return _end(connection, run, RunState.FAILED, now=now, until=None, error=error, found=found)
 
 
 def _end(connection: Connection, run: TakenRun, state: str, *, now: datetime, **values: Any) -> bool:
@@ -230,13 +231,13 @@ def _found_between(connection: Connection, start: datetime, end: datetime) -> in
 
 def hasten(connection: Connection, *, now: datetime) -> bool:
     """Make a waiting run due now. Returns whether one was waiting."""
-    is_waiting = (Run.state == RUNNING, Run.process.is_(None), Run.due_at > now)
+    is_waiting = (Run.state == RunState.RUNNING, Run.process.is_(None), Run.due_at > now)
     return bool(connection.execute(update(Run).where(*is_waiting).values(due_at=now)).rowcount)
 
 
 def _settle(connection: Connection, run: TakenRun, **values: Any) -> bool:
     """Update a run if this process still holds its fence. Returns whether it does."""
-    leased = update(Run).where(Run.id == run.id, Run.fence == run.fence, Run.state == RUNNING)
+    leased = update(Run).where(Run.id == run.id, Run.fence == run.fence, Run.state == RunState.RUNNING)
     return bool(connection.execute(leased.values(values)).rowcount)
 
 

@@ -13,6 +13,7 @@ import structlog
 
 from app.errors import EntryRefused
 from app.store.journal import Entry
+from app.store.states import JournalKind
 
 log = structlog.get_logger()
 
@@ -121,7 +122,7 @@ def _read(spool_id: str, text: bytes) -> Entry:
     if any(not isinstance(members[name], str | None) for name in ("key", "package_id", "error")):
         raise ValueError("not a string")
     return Entry(
-        kind="callback",
+        kind=JournalKind.CALLBACK,
         received_at=received_at.astimezone(UTC),
         body=base64.b64decode(members["body"]),
         key=members["key"],

@@ -10,8 +10,8 @@ from prometheus_client.registry import Collector
 
 from app.store.queries import Pulse
 from app.store.queries.bounded import COUNTED
+from app.store.states import MissedCause
 
-CAUSES = ("down", "refused", "never reported", "no trace")
 QUANTILES = (0.5, 0.95, 0.99)
 
 
@@ -64,7 +64,7 @@ def _database_metrics(pulse: Pulse) -> Iterable[Metric]:
     missed = GaugeMetricFamily(
         "callbacks_missed", "Events of the last 30 days without a callback, by likely cause.", labels=["cause"]
     )
-    for cause in CAUSES:
+    for cause in MissedCause:
         missed.add_metric([cause], pulse.missed.get(cause, 0))
     yield missed
     yield GaugeMetricFamily(

@@ -11,6 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from app.errors import NothingTakesIt, NotOneSpan, UnreadableCallback
 from app.onespan.callbacks import read_callback
 from app.store.journal import Entry
+from app.store.states import JournalKind
 from app.web.auth import authenticate
 from app.web.errors import refuse
 from app.web.request_body import MAX_BODY_BYTES, request_body
@@ -73,5 +74,5 @@ def journal_entry(body: bytes, *, received_at: datetime, key: str) -> tuple[Entr
     try:
         callback = read_callback(body)
     except UnreadableCallback as problem:
-        return Entry("callback", received_at, body, key=key, error=problem.detail), problem
-    return Entry("callback", received_at, body, key=key, package_id=callback.package_id), None
+        return Entry(JournalKind.CALLBACK, received_at, body, key=key, error=problem.detail), problem
+    return Entry(JournalKind.CALLBACK, received_at, body, key=key, package_id=callback.package_id), None

@@ -13,6 +13,7 @@ from app.errors import LONGEST_WAIT, Discard, GiveUp, ReceiverError, RetryAfter
 from app.onespan.values import Event, Package
 from app.registry import Handler
 from app.store.dispatches import Outcome, Taken
+from app.store.states import DispatchState
 from app.types import Clock, clean
 
 log = structlog.get_logger()
@@ -53,23 +54,23 @@ def attempt(run: HandlerRun, *, now: Clock) -> Outcome:
     except BaseException as error:  # noqa: BLE001  (a handler may raise anything; only its own run ends)
         return _failure(run, error, now=now(), fields=fields)
     log.debug("handler.done", **fields)
-    return Outcome(run.taken, "done", now())
+    return Outcome(run.taken, DispatchState.DONE, now())
 
 
 def _failure(run: HandlerRun, error: BaseException, *, now: datetime, fields: Mapping[str, Any]) -> Outcome:
     if isinstance(error, Discard):
         log.info("handler.discarded", **fields)
-        return Outcome(run.taken, "discarded", now, _reason(error))
+        return Outcome(run.taken, DispatchState.DISCARDED, now, _reason(error))
     if isinstance(error, GiveUp):
         log.warning("handler.parked", **fields)
-        return Outcome(run.taken, "parked", now, _reason(error))
+        return Outcome(run.taken, DispatchState.PARKED, now, _reason(error))
     text = _reason(error) if isinstance(error, RetryAfter) else _explain(error)
     if run.taken.attempt >= ATTEMPTS:
         log.warning("handler.parked", error=type(error).__name__, **fields)
-        return Outcome(run.taken, "parked", now, text)
+        return Outcome(run.taken, DispatchState.PARKED, now, text)
     delay = _delay(error, run.taken.attempt)
     log.warning("handler.failed", error=type(error).__name__, retry_in=delay.total_seconds(), **fields)
-    return Outcome(run.taken, "due", now + delay, text)
+    return Outcome(run.taken, DispatchState.DUE, now + delay, text)
 
 
 def _delay(error: BaseException, attempt: int) -> timedelta:
@@ -83,7 +84,9 @@ def _delay(error: BaseException, attempt: int) -> timedelta:
 def poisoned(taken: Taken, now: datetime) -> Outcome:
     """Park a dispatch whose last attempt has no result: its process was killed during that attempt."""
     earlier = f"; before that: {taken.error}" if taken.error else ""
-    return Outcome(taken, "parked", now, f"the process died during attempt {ATTEMPTS}{earlier}", counts=False)
+    return Outcome(
+        taken, DispatchState.PARKED, now, f"the process died during attempt {ATTEMPTS}{earlier}", counts=False
+    )
 
 
 def _explain(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from app.registry import Handlers
 from app.store import dispatches, packages, queries
 from app.store.db import Database
 from app.store.dispatches import Outcome, Taken
+from app.store.states import DispatchState
 from app.types import Clock
 from app.work.attempt import ATTEMPTS, RETRIES, HandlerRun, attempt, poisoned
 
@@ -113,7 +114,7 @@ class Dispatcher:
             ended = [self._ended.popleft() for _ in range(len(self._ended))]
             ended_ids = {outcome.taken.id for outcome in ended}
             unfinished = [
-                Outcome(taken, "due", now, "interrupted", counts=False)
+                Outcome(taken, DispatchState.DUE, now, "interrupted", counts=False)
                 for taken in self._running.values()
                 if taken.id not in ended_ids
             ]
@@ -190,7 +191,7 @@ class Dispatcher:
             self._ended.append(self._not_started(run.taken, "the machine had no thread left"))
 
     def _not_started(self, taken: Taken, reason: str) -> Outcome:
-        return Outcome(taken, "due", self._clock() + RETRIES[0], reason, counts=False)
+        return Outcome(taken, DispatchState.DUE, self._clock() + RETRIES[0], reason, counts=False)
 
     def _run(self, run: HandlerRun) -> None:
         self._ended.append(attempt(run, now=self._clock))

@@ -14,6 +14,7 @@ from app.onespan.projection import derive
 from app.store import packages
 from app.store.db import Database
 from app.store.packages import Cause, NewChange
+from app.store.states import JournalKind
 from app.types import Clock, iso
 from app.work.snapshots import can_be_believed, listed_snapshot, was_read
 
@@ -147,7 +148,7 @@ def _differences(state: State, snapshot: PackageReading, answer: Answer) -> Iter
         derive(snapshot.id, state) if state else None,
         derive(snapshot.id, merged),
         happened_at=answer.read_at,
-        cause=Cause("snapshot", 0),
+        cause=Cause(JournalKind.SNAPSHOT, 0),
     )
     for change in changes:
         yield Drift(snapshot.id, change.subject, change.attribute, change.old, change.new)

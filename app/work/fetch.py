@@ -14,6 +14,7 @@ from app.store import fetches, journal, list_state, outages, packages
 from app.store.db import Database
 from app.store.fetches import Wanted
 from app.store.request_budget import Budget
+from app.store.states import JournalKind, OutageKind
 from app.types import Clock
 from app.work.snapshots import failure_rule, retry_delay, snapshot_entry, was_read
 
@@ -79,7 +80,7 @@ class Refresh:
         except OneSpanError as problem:
             self._fetch_failed(wanted, problem, began_at=began_at)
         else:
-            self._keep(wanted, answer, kind="snapshot")
+            self._keep(wanted, answer, kind=JournalKind.SNAPSHOT)
 
     def _keep(self, wanted: Wanted, answer: Answer, *, kind: str) -> None:
         """Journal the snapshot and settle the fetch, in one transaction."""
@@ -97,7 +98,7 @@ class Refresh:
         """End the pause, and record an outage if more than one fetch had failed for at least `OUTAGE_AFTER`."""
         was_down = len(self._failed) > 1 or package_id in self._failed
         if was_down and self._down_since and now - self._down_since >= OUTAGE_AFTER:
-            outages.note(connection, outages.UNREACHABLE, began_at=self._down_since, ended_at=now)
+            outages.note(connection, OutageKind.UNREACHABLE, began_at=self._down_since, ended_at=now)
         self._pause_until = self._down_since = None
         self._failed.clear()
 
@@ -106,7 +107,7 @@ class Refresh:
             known = was_read(connection, wanted.package_id, key=self._onespan.name)
             is_deleted = isinstance(problem, NotThere) and _is_deleted(connection, wanted.package_id)
         if isinstance(problem, NotThere) and problem.answer and known:
-            self._keep(wanted, problem.answer, kind="absence")
+            self._keep(wanted, problem.answer, kind=JournalKind.ABSENCE)
             return
         log.warning("package.not_read", package_id=wanted.package_id, error=type(problem).__name__)
         now, delay = self._clock(), None if is_deleted else self._delay(wanted, problem, known=known)

@@ -11,6 +11,7 @@ from app.onespan.claims import PACKAGE, Claim
 from app.onespan.findings import CLOCKS_DIFFER
 from app.onespan.packages import PackageReading, read_package
 from app.store.packages import Cause
+from app.store.states import JournalKind
 from app.types import iso
 
 
@@ -48,16 +49,16 @@ class ParsedEntry:
     @property
     def cause(self) -> Cause:
         """The cause that changes by this row are recorded with."""
-        return Cause("callback" if self.callback else "snapshot", self.id)
+        return Cause(JournalKind.CALLBACK if self.callback else JournalKind.SNAPSHOT, self.id)
 
 
 def parse(row: Any) -> ParsedEntry:
     """Parse a journal row from its raw bytes."""
-    if row.kind == "callback":
+    if row.kind == JournalKind.CALLBACK:
         callback = read_callback(row.body)
         return ParsedEntry(row.id, row.received_at, callback.package_id, callback=callback)
     answered_at = row.answered_at or row.read_at
-    if row.kind == "absence":
+    if row.kind == JournalKind.ABSENCE:
         return ParsedEntry(row.id, row.received_at, row.package_id, read_at=row.read_at, answered_at=answered_at)
     snapshot = read_package(json.loads(row.body))
     read_at, answered_at = _time_of_reading(snapshot, row.read_at, answered_at)

@@ -14,6 +14,7 @@ from app.store import counters, journal, packages, queries
 from app.store.counters import PackageKind
 from app.store.db import Database, take_pen
 from app.store.packages import Cause, NewChange
+from app.store.states import EventSource
 from app.types import Clock
 from app.work.parsing import parse
 
@@ -112,7 +113,7 @@ def _states(connection: Connection, ids: Iterable[str]) -> dict[str, State]:
             if row.event_id in seen:
                 continue
             seen.add(row.event_id)
-            if row.source == "callback":  # rows may be committed out of order
+            if row.source == EventSource.CALLBACK:  # rows may be committed out of order
                 entry = replace(entry, received_at=row.first_received_at)
         states[entry.package_id] = claims.merge(states.get(entry.package_id, {}), entry.claims)
     return states

@@ -22,8 +22,9 @@ from app.onespan.list_scan import Item, ListPage, anew, onward, question, read_p
 from app.store import fetches, journal, list_state, outages, packages, reconciles
 from app.store.db import Database, take_pen
 from app.store.journal import Entry
-from app.store.reconciles import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun, Tally
+from app.store.reconciles import Progress, TakenRun, Tally
 from app.store.request_budget import Budget, next_minute
+from app.store.states import RunKind
 from app.types import Clock, iso
 from app.work.run_plan import Leg, is_unread, leg_of, next_folder, pass_of, since_of, skip_folder
 from app.work.snapshot_events import EMIT_ALL, EMIT_NONE
@@ -88,7 +89,11 @@ class Reconcile:
         now = self._clock()
         with self._database.write() as connection:
             imports = request.backfill or (request.since is None and _never_imported(connection))
-            kind, since = (BACKFILL, None) if imports else (RECONCILE, request.since or _window(connection, now=now))
+            kind, since = (
+                (RunKind.BACKFILL, None)
+                if imports
+                else (RunKind.RECONCILE, request.since or _window(connection, now=now))
+            )
             run = reconciles.begin(
                 connection, kind=kind, reason="asked", since=since, fires=request.fires, now=now, by=by
             )
@@ -139,10 +144,10 @@ class Reconcile:
         reason = self._why(connection, now)  # again: another process may have started a run meanwhile
         if reason is None:
             return
-        kind, since = BACKFILL, None
+        kind, since = RunKind.BACKFILL, None
         if not _never_imported(connection):
-            last_sweep = reconciles.last_done(connection, SWEEP, BACKFILL)
-            kind = RECONCILE if last_sweep and abs(now - last_sweep) < SWEEP_INTERVAL else SWEEP
+            last_sweep = reconciles.last_done(connection, RunKind.SWEEP, RunKind.BACKFILL)
+            kind = RunKind.RECONCILE if last_sweep and abs(now - last_sweep) < SWEEP_INTERVAL else RunKind.SWEEP
             since = _window(connection, now=now)
         run_id = reconciles.begin(connection, kind=kind, reason=reason, since=since, fires=False, now=now)
         log.info("reconcile.began", run=run_id, kind=kind, reason=reason)
@@ -222,7 +227,7 @@ class Reconcile:
         """Queue stored packages that the list did not show for a fetch: not being listed does not mean deleted."""
         here, now = run.progress, self._clock()
         with self._database.write() as connection:
-            since = None if run.kind == SWEEP else run.since
+            since = None if run.kind == RunKind.SWEEP else run.since
             missing = list_state.not_shown(connection, run_id=run.id, since=since, after=here.after, limit=CHUNK)
             wanted = dict.fromkeys(missing, "not listed")
             if not here.after:
@@ -305,12 +310,12 @@ class Reconcile:
 
 
 def _never_imported(connection: Connection) -> bool:
-    return reconciles.last_done(connection, BACKFILL) is None
+    return reconciles.last_done(connection, RunKind.BACKFILL) is None
 
 
 def _unheard(connection: Connection, run: TakenRun, leg: Leg, package_ids: Collection[str]) -> set[str]:
     """Return the packages without callbacks, if the account or this folder is imported the first time: no events."""
-    if not is_unread(run, leg) and (run.kind != BACKFILL or not _never_imported(connection)):
+    if not is_unread(run, leg) and (run.kind != RunKind.BACKFILL or not _never_imported(connection)):
         return set()
     return set(package_ids) - journal.told_of(connection, package_ids)
 

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from app.onespan.list_scan import FOLDERS, ListPage, Place
 from app.store.list_state import ListPass
-from app.store.reconciles import BACKFILL, RECONCILE, SWEEP, Progress, TakenRun
+from app.store.reconciles import Progress, TakenRun
+from app.store.states import RunKind
 from app.types import iso
 
 
@@ -30,9 +31,9 @@ class Leg:
 
 WINDOWS = tuple(Leg(query) for query in FOLDERS)
 LEGS: Mapping[str, tuple[Leg, ...]] = {
-    RECONCILE: WINDOWS,
-    SWEEP: (*WINDOWS, *(Leg(query, ids_only=True) for query in FOLDERS)),
-    BACKFILL: WINDOWS,  # its window has no beginning
+    RunKind.RECONCILE: WINDOWS,
+    RunKind.SWEEP: (*WINDOWS, *(Leg(query, ids_only=True) for query in FOLDERS)),
+    RunKind.BACKFILL: WINDOWS,  # its window has no beginning
 }
 
 

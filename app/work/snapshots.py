@@ -25,6 +25,7 @@ from app.onespan.list_scan import Item
 from app.onespan.packages import PackageReading
 from app.store import journal, list_state
 from app.store.journal import Entry
+from app.store.states import JournalKind
 from app.types import iso
 
 LIST_LAG = timedelta(minutes=10)  # how late a change may appear in OneSpan's list
@@ -85,7 +86,13 @@ def retry_delay(attempt: int, problem: OneSpanError) -> timedelta:
 
 
 def snapshot_entry(
-    answer: Answer, package_id: str, *, now: datetime, key: str | None, kind: str = "snapshot", tells: str | None = None
+    answer: Answer,
+    package_id: str,
+    *,
+    now: datetime,
+    key: str | None,
+    kind: str = JournalKind.SNAPSHOT,
+    tells: str | None = None,
 ) -> Entry:
     """Create the entry for OneSpan's answer about one package: a snapshot or an absence."""
     return Entry(

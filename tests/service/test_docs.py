@@ -30,6 +30,7 @@ from app.simulator.command import simulate
 from app.simulator.faults import FAULTS
 from app.simulator.server import answering, api
 from app.store import reconciles
+from app.store.states import RunKind
 from config import ROOT, Settings
 from docs import generate
 from tests.conftest import NOON, TOKEN
@@ -136,7 +137,7 @@ def test_every_metric_is_explained(client: FlaskClient, service, tell, work):
     tell("PACKAGE_COMPLETE")
     work()
     with service.database.write() as connection:  # some metrics appear only after the first reconcile
-        reconciles.begin(connection, kind=reconciles.RECONCILE, reason="asked", since=None, fires=False, now=NOON)
+        reconciles.begin(connection, kind=RunKind.RECONCILE, reason="asked", since=None, fires=False, now=NOON)
         if run := reconciles.take(connection, now=NOON, lease=timedelta(0), process="this"):
             reconciles.finish(connection, run, now=NOON, until=None, unreadable=0)
 

@@ -20,6 +20,7 @@ from app.simulator.population import populated
 from app.simulator.quirks import Quirks
 from app.store import outages, queries
 from app.store.models import Outage, Read, Run
+from app.store.states import OutageKind
 from app.work.reconcile import Asked
 from app.work.snapshots import WAITS
 from tests.conftest import HOUR, TOKEN, in_all, on_sqlite, onespan_time
@@ -90,7 +91,7 @@ class TestOneBadPackage:
         world.post(*world.step())
         world.live_on(HOUR)
 
-        assert outages.UNREACHABLE not in kept(world, Outage.kind)
+        assert OutageKind.UNREACHABLE not in kept(world, Outage.kind)
 
     def test_when_two_in_a_row_fail_nobody_else_is_asked_for(self, world, clock):
         """Then it is OneSpan that is down, and one request after each wait tells whether it still is."""
@@ -327,7 +328,7 @@ class TestClocks:
         clock.forward(30 * DAY + SIX_HOURS)
         world.reconcile()
         with world.service.database.write() as connection:
-            outages.note(connection, outages.DOWN, began_at=clock.now, ended_at=clock.now + MINUTE)
+            outages.note(connection, OutageKind.DOWN, began_at=clock.now, ended_at=clock.now + MINUTE)
         clock.now -= 30 * DAY
         before = len(ledger(world.service))
         for _ in range(8):

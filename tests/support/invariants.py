@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from app.onespan.values import Package
 from app.simulator.packages import Package as Truth
 from app.store import models, reconciles
+from app.store.states import RunKind
 from app.work.rebuild import rebuild
 from tests.conftest import NOON
 from tests.support.comparison import differences, must_be_told
@@ -26,7 +27,7 @@ def the_picture_is_the_truth(history: History) -> None:
     wrong = [
         one
         for truth in history.account.packages()
-        if not (truth.deleted and kind == reconciles.RECONCILE and _is_older(believed.get(truth.id), since))
+        if not (truth.deleted and kind == RunKind.RECONCILE and _is_older(believed.get(truth.id), since))
         for one in differences(truth, believed.get(truth.id))
     ]
     assert wrong == [], "\n".join(wrong)

@@ -23,6 +23,7 @@ from app.simulator.packages import Package as Truth
 from app.simulator.quirks import Quirks
 from app.store import journal, queries, reconciles
 from app.store.journal import Entry
+from app.store.states import RunKind
 from app.work.reconcile import Asked
 from tests.conftest import HOUR, NOON
 from tests.support.comparison import Fact
@@ -81,7 +82,7 @@ class History:
 
     def _import(self) -> None:
         with self.bench.database.write() as connection:
-            reconciles.begin(connection, kind=reconciles.BACKFILL, reason="first", since=None, fires=False, now=BEFORE)
+            reconciles.begin(connection, kind=RunKind.BACKFILL, reason="first", since=None, fires=False, now=BEFORE)
             run = reconciles.take(connection, now=BEFORE, lease=HOUR, process="before")
             assert run
             reconciles.finish(connection, run, now=BEFORE, until=BEFORE + self.bench.skew - HOUR, unreadable=0)

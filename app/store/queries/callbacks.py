@@ -15,7 +15,7 @@ from app.onespan.catalogue import CATALOGUE
 from app.store.models import CALLBACK, Event, Journal
 from app.store.queries.bounded import distinct_values
 from app.store.queries.paging import Page, following, read_cursor, write_cursor
-from app.store.states import JournalState, literal
+from app.store.states import JournalKind, JournalState, literal
 
 WAITING, DIGESTED, UNREADABLE, UNKNOWN = "waiting", "digested", "unreadable", "unknown"
 NAMES = 200  # event names that are checked for unknown ones, at most
@@ -130,7 +130,7 @@ def _is_repeat() -> ColumnElement[bool]:
 
 
 def _detail(row: Row[*tuple[Any, ...]]) -> CallbackDetail:
-    understood = _understood(row.body) if row.kind == "callback" else None
+    understood = _understood(row.body) if row.kind == JournalKind.CALLBACK else None
     return CallbackDetail(**{**row._asdict(), "body": row.body.decode("utf-8", "replace"), "understood": understood})
 
 

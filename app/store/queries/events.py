@@ -14,7 +14,7 @@ from app.store.queries.bounded import count_rows, count_statement
 from app.store.queries.details import ChangeDetail, DispatchDetail, EventDetail, EventFilter, Pulse, Telling
 from app.store.queries.paging import Page, following
 from app.store.queries.reconciles import last_done, missed_by_cause, silence
-from app.store.states import JournalState, literal
+from app.store.states import DispatchState, EventSource, JournalState, literal
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
@@ -22,7 +22,7 @@ AnySelect = Select[*tuple[Any, ...]]
 CALLBACKS_SHOWN = 20  # with an event; `repeats` has the count of all
 MISSED_SHOWN = timedelta(days=30)
 DWELL_DISPATCHES = 500  # finished last, from which the dwell is taken
-OPEN_OR_PARKED = {"due": DUE, "running": RUNNING, "parked": PARKED}
+OPEN_OR_PARKED = {DispatchState.DUE: DUE, DispatchState.RUNNING: RUNNING, DispatchState.PARKED: PARKED}
 FENCE_OF_ONE_RUN = 2  # of a dispatch that was taken once and settled once; retries and replays distort the dwell
 
 
@@ -74,7 +74,7 @@ def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
     given = ((Event.package_id, wanted.package), (Event.name, wanted.name))
     conditions: list[ColumnElement[bool]] = [column == value for column, value in given if value is not None]
     if wanted.source is not None:
-        conditions.append(Event.source == (FOUND if wanted.source == "reconcile" else wanted.source))
+        conditions.append(Event.source == (FOUND if wanted.source == EventSource.RECONCILE else wanted.source))
     return conditions
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 from app.store.models import Dispatch, Event
 from app.store.queries.bounded import COUNTED, count_rows, count_statement, distinct_values
 from app.store.queries.paging import Page, following, read_cursor, write_cursor
+from app.store.states import DispatchState
 
 HANDLERS = 500  # with runs, at most
 
@@ -127,5 +128,12 @@ _RUNS = select(
     Event.happened_at,
 ).join(Event)
 _OF_HANDLER = select(literal(1)).select_from(Dispatch).where(Dispatch.handler == bindparam("handler"))
-_COUNTS = count_statement(*(_OF_HANDLER.where(Dispatch.state == state) for state in ("due", "running", "parked")))
-_LAST_DONE = select(Dispatch.finished_at).where(Dispatch.state == "done").order_by(Dispatch.event_id.desc()).limit(1)
+_COUNTS = count_statement(
+    *(
+        _OF_HANDLER.where(Dispatch.state == state)
+        for state in (DispatchState.DUE, DispatchState.RUNNING, DispatchState.PARKED)
+    )
+)
+_LAST_DONE = (
+    select(Dispatch.finished_at).where(Dispatch.state == DispatchState.DONE).order_by(Dispatch.event_id.desc()).limit(1)
+)

@@ -9,8 +9,9 @@ from sqlalchemy.engine import Connection
 from app.errors import KeyRefused, OneSpanDown, Throttled, WrongAddress
 from app.store import reconciles
 from app.store.models import CALLBACK, Journal, Outage, Process, Read, Run
-from app.store.outages import HEARTBEAT_TIMEOUT, UNREACHABLE, last_end
+from app.store.outages import HEARTBEAT_TIMEOUT, last_end
 from app.store.queries.reconciles import last_done
+from app.store.states import OutageKind, RunState
 
 SHOWN = 50  # processes and outages, at most
 
@@ -75,12 +76,17 @@ def outages(connection: Connection) -> list[OutageDetail]:
 
 def reach(connection: Connection) -> Reach:
     """Whether OneSpan answered the last request."""
-    error = connection.scalar(select(Run.error).where(Run.state == "running")) or _fetch_error(connection)
+    error = connection.scalar(select(Run.error).where(Run.state == RunState.RUNNING)) or _fetch_error(connection)
     read_at = connection.scalar(
         select(Journal.received_at).where(Journal.kind != CALLBACK).order_by(Journal.id.desc()).limit(1)
     )
     answered_at = max(filter(None, (read_at, last_done(connection))), default=None)
-    last = select(*Outage.__table__.c).where(Outage.kind == UNREACHABLE).order_by(Outage.ended_at.desc()).limit(1)
+    last = (
+        select(*Outage.__table__.c)
+        .where(Outage.kind == OutageKind.UNREACHABLE)
+        .order_by(Outage.ended_at.desc())
+        .limit(1)
+    )
     row = connection.execute(last).one_or_none()
     answers = False if error else None if answered_at is None else True
     return Reach(answers, error, answered_at, OutageDetail(**row._asdict()) if row else None)

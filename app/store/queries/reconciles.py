@@ -24,11 +24,10 @@ from app.onespan.catalogue import CATALOGUE
 from app.onespan.findings import DATED, NEVER_FOUND
 from app.store.counters import day_of
 from app.store.models import CALLBACK, Event, EventCount, Journal, Missed, MissedCount, Run
-from app.store.outages import DOWN, REFUSED
 from app.store.queries.bounded import COUNTED, count_rows, count_statement
 from app.store.queries.details import Silence
 from app.store.queries.paging import Page, following
-from app.store.states import EventSource
+from app.store.states import EventSource, OutageKind, RunState
 
 FINDABLE = tuple(name for name in CATALOGUE if name not in NEVER_FOUND)
 RECENTLY_MISSED = 2000  # events that the check for a silence reads, at most
@@ -217,7 +216,9 @@ def newest_run(connection: Connection) -> RunDetail | None:
 
 def last_done(connection: Connection) -> datetime | None:
     """When the newest completed run ended."""
-    return connection.scalar(select(func.max(Run.finished_at, type_=Run.began_at.type)).where(Run.state == "done"))
+    return connection.scalar(
+        select(func.max(Run.finished_at, type_=Run.began_at.type)).where(Run.state == RunState.DONE)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,9 +327,11 @@ _RECENT = (
 )
 _LAST_MISSED = (
     select(_RECENT.c.happened_at)
-    .where(_RECENT.c.cause.not_in((DOWN, REFUSED)))
+    .where(_RECENT.c.cause.not_in((OutageKind.DOWN, OutageKind.REFUSED)))
     .order_by(_RECENT.c.event_id.desc())
     .limit(SILENCE_EVENTS)
 )
 _LAST_CALLBACK = select(Journal.received_at).where(Journal.kind == CALLBACK).order_by(Journal.id.desc()).limit(1)
-_UNEXPLAINED = select(Missed.event_id).where(Missed.told_at.is_(None), Missed.cause.not_in((DOWN, REFUSED)))
+_UNEXPLAINED = select(Missed.event_id).where(
+    Missed.told_at.is_(None), Missed.cause.not_in((OutageKind.DOWN, OutageKind.REFUSED))
+)

@@ -10,6 +10,7 @@ from app.checks import Check, said_of_run, silence_note
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import Flow, Pulse, RunDetail
+from app.store.states import DispatchState, RunState
 from app.web.api.answers import Backlog, Dwell, OneSpanConnection, ReconcileStatus, Vitals
 from app.web.api.endpoints import Endpoints
 from app.web.metrics import quantile_of
@@ -79,14 +80,14 @@ def _dwell(seconds: Sequence[float]) -> Dwell:
 def _backlog(pulse: Pulse, spooled: int) -> Backlog:
     states = pulse.dispatches
     callbacks = (pulse.undigested, pulse.oldest_undigested, spooled)
-    return Backlog(*callbacks, states["due"], states["running"], states["parked"])
+    return Backlog(*callbacks, states[DispatchState.DUE], states[DispatchState.RUNNING], states[DispatchState.PARKED])
 
 
 def _reconcile_status(
     connection: Connection, runs: Sequence[RunDetail], *, now: datetime, every: timedelta, is_connected: bool
 ) -> ReconcileStatus:
-    running = _first(run for run in runs if run.state == "running")
-    last = _first(run for run in runs if run.state == "done")
+    running = _first(run for run in runs if run.state == RunState.RUNNING)
+    last = _first(run for run in runs if run.state == RunState.DONE)
     due_at = queries.next_due(connection, now=now, every=every) if is_connected else None
     return ReconcileStatus(running, last, every / timedelta(hours=1), due_at)
 
