@@ -454,7 +454,7 @@ class TestForbiddenFolder:
         assert any("packages in the trash" in note for note in client.get("/readyz").json["notes"])
 
     def test_law_5_changes_in_a_forbidden_folder_are_found_later(self, world, clock):
-        """The first run that may read the folder finds the changes of five days. The next goes back at most three days."""
+        """The first run that may read the folder finds the changes of five days. The next goes back three days."""
         account = import_account(world, 5)
         is_forbidden = world.refuse_trash()
         original = account.package(archivable(account)[0])
