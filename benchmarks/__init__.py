@@ -1,1 +1,1 @@
-"""What the service costs, measured beside what else one could have written. `python -m benchmarks` runs it all."""
+"""Benchmarks of the service, beside simpler implementations. `python -m benchmarks` runs them all."""

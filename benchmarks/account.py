@@ -1,7 +1,8 @@
-"""OneSpan in a process of its own, so that what it holds is not counted as the service's.
+"""The simulated OneSpan in its own process, so that its memory does not count as the service's.
 
-`python -m benchmarks.account '{"packages": 1000, "items": "whole"}'` says `{"address"}`; told `{"change": 10}` so many
-packages change without a callback, and told `{"count": true}` it says how many requests there were since it was asked.
+`python -m benchmarks.account '{"packages": 1000, "items": "whole"}'` prints `{"address": ...}` when it is ready. For
+each JSON line on standard input it prints how many list requests and fetches it has served since the line before.
+The line `{"change": 10}` also changes 10 packages, without a callback.
 """
 
 import gc
@@ -18,44 +19,44 @@ from app.simulator.actions import Act
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
 from app.simulator.server import answering, api
+from benchmarks.child_process import write_message
 
 API_KEY = "the-api-key-of-the-benchmarks"
 SEED = 7
 
 
 def main() -> None:
-    """Answer until there is nothing more to be told."""
-    given, dice, asked = json.loads(sys.argv[1]), Random(SEED), Counter()
-    account = populated(SEED, given["packages"], now=_now(), quirks=Quirks(list_items=given["items"]))
-    gc.freeze()  # they stay, and are many
+    """Serve the API until standard input ends."""
+    options, rng, requests = json.loads(sys.argv[1]), Random(SEED), Counter()
+    account = populated(SEED, options["packages"], now=_now(), quirks=Quirks(list_items=options["items"]))
+    gc.freeze()  # the packages are many and stay until the end
     app = api(account, api_key=API_KEY, clock=_now)
 
     @app.before_request
-    def count() -> None:
-        asked["lists" if request.path == "/api/packages" else "reads"] += 1
+    def count_request() -> None:
+        requests["lists" if request.path == "/api/packages" else "fetches"] += 1
 
     with answering(app, port=0) as address:
-        _say(address=address)
+        write_message(address=address)
         for line in sys.stdin:
-            wanted = json.loads(line)
-            _change(account, dice, wanted.get("change", 0))
-            _say(lists=asked["lists"], reads=asked["reads"])
-            asked.clear()
+            _change_packages(account, rng, json.loads(line).get("change", 0))
+            write_message(lists=requests["lists"], fetches=requests["fetches"])
+            requests.clear()
 
 
-def _change(account: Account, dice: Random, many: int) -> None:
-    """What is complete is archived, all else is trashed."""
-    there = [one for one in account.packages() if not (one.trashed or one.deleted) and one.status != "ARCHIVED"]
-    for one in dice.sample(there, many):
-        account.act(one.id, Act("archive" if one.status == "COMPLETED" else "trash"), now=_now())
+def _change_packages(account: Account, rng: Random, count: int) -> None:
+    """Archive completed packages and trash the others, `count` in all."""
+    changeable = [
+        package
+        for package in account.packages()
+        if not (package.trashed or package.deleted) and package.status != "ARCHIVED"
+    ]
+    for package in rng.sample(changeable, count):
+        account.act(package.id, Act("archive" if package.status == "COMPLETED" else "trash"), now=_now())
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _say(**what: object) -> None:
-    print(json.dumps(what), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What else one could have written: a view that does nothing, and a view as a tutorial has it."""
+"""The implementations that the receiver is compared with: a view that does nothing, and one as in a tutorial."""
 
 import os
 from datetime import datetime
@@ -25,7 +25,7 @@ class Package(Base):
 
 
 class Event(Base):
-    """A callback that came in."""
+    """A received callback."""
 
     __tablename__ = "events"
 
@@ -39,8 +39,8 @@ class Event(Base):
     package: Mapped[Package] = relationship()
 
 
-def nothing() -> Flask:
-    """The floor: Flask, gunicorn and a POST."""
+def no_op() -> Flask:
+    """Measure the floor: Flask, gunicorn and a POST."""
     app = Flask(__name__)
 
     @app.post("/callback")
@@ -51,7 +51,7 @@ def nothing() -> Flask:
 
 
 def tutorial() -> Flask:
-    """Everything in the request: read the JSON, look the package up, insert or update it, add the event, commit."""
+    """Do everything in the request: parse the JSON, select the package, insert or update it, add the event, commit."""
     app = Flask(__name__)
     sessions = sessionmaker(_engine(os.environ["DATABASE_URL"]))
 
@@ -59,36 +59,36 @@ def tutorial() -> Flask:
     def receive():
         if request.headers.get("Authorization") != f"Basic {KEY}":
             return {"error": "unauthorized"}, 401
-        told = request.get_json()
+        callback = request.get_json()
         with sessions() as session:
-            return {"event": _take(session, told)}
+            return {"event": _store(session, callback)}
 
     return app
 
 
 def create_tables(url: str) -> None:
-    """The tutorial's `db.create_all()`."""
+    """Create the tutorial's tables, as its `db.create_all()` would."""
     engine = _engine(url)
     Base.metadata.create_all(engine)
     engine.dispose()
 
 
-def _take(session: Session, told: dict[str, str]) -> int:
-    at = datetime.fromisoformat(told["createdDate"]).replace(tzinfo=None)
-    package = session.execute(select(Package).filter_by(id=told["packageId"])).scalar_one_or_none()
+def _store(session: Session, callback: dict[str, str]) -> int:
+    created_at = datetime.fromisoformat(callback["createdDate"]).replace(tzinfo=None)
+    package = session.execute(select(Package).filter_by(id=callback["packageId"])).scalar_one_or_none()
     if package is None:
-        package = Package(id=told["packageId"], status=told["name"], updated_at=at)
+        package = Package(id=callback["packageId"], status=callback["name"], updated_at=created_at)
         session.add(package)
     else:
-        package.status = told["name"]
-        package.updated_at = at
+        package.status = callback["name"]
+        package.updated_at = created_at
     row = Event(
         package=package,
-        name=told["name"],
-        session_user=told["sessionUser"],
-        document_id=told["documentId"],
-        message=told["message"],
-        created_at=at,
+        name=callback["name"],
+        session_user=callback["sessionUser"],
+        document_id=callback["documentId"],
+        message=callback["message"],
+        created_at=created_at,
     )
     session.add(row)
     session.commit()
@@ -96,7 +96,7 @@ def _take(session: Session, told: dict[str, str]) -> int:
 
 
 def _engine(url: str):
-    """As durable as the service is: the comparison is of ways, not of settings."""
+    """Create an engine as durable as the service's: the benchmark compares implementations, not settings."""
     engine = create_engine(url, pool_size=10, max_overflow=30)
     if engine.dialect.name == "sqlite":
 

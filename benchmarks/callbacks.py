@@ -1,11 +1,11 @@
-"""Callbacks to measure with: the lives of packages, as OneSpan tells them."""
+"""Callbacks for the benchmarks: the events of whole package lifecycles, as OneSpan sends them."""
 
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 KEY = "the-key-of-the-benchmarks"
-LIFE = (
+LIFECYCLE = (
     ("PACKAGE_CREATE", "cleo", None),
     ("PACKAGE_ACTIVATE", "cleo", None),
     ("DOCUMENT_SIGNED", "ada", "default-consent"),
@@ -21,17 +21,19 @@ PEOPLE = {
     "ada": "8f1f4b1e-52f9-4bd3-9f9d-6d7f2f1f5a11",
     "ben": "c2a1d2b7-0a53-4e0e-8f1b-0f6a7c9d3e22",
 }
-SIDE_BY_SIDE = 50  # packages whose lives are told at the same time
+CONCURRENT_PACKAGES = 50  # packages whose callbacks are interleaved
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
-def body(name: str, who: str, document: str | None, *, package: str, at: datetime, message: str | None = None) -> bytes:
-    """One callback's body, some 250 bytes, with the members and the order OneSpan has."""
+def body(
+    name: str, person: str, document: str | None, *, package: str, at: datetime, message: str | None = None
+) -> bytes:
+    """Encode one callback: about 250 bytes, with OneSpan's members in OneSpan's order."""
     return json.dumps(
         {
             "@class": "com.silanis.esl.packages.event.ESLProcessEvent",
             "name": name,
-            "sessionUser": PEOPLE[who],
+            "sessionUser": PEOPLE[person],
             "packageId": package,
             "message": message,
             "documentId": document,
@@ -41,10 +43,10 @@ def body(name: str, who: str, document: str | None, *, package: str, at: datetim
     ).encode()
 
 
-def lives(many: int) -> Iterator[tuple[str, bytes]]:
-    """(package id, body) of `many` distinct callbacks: packages live side by side, each in order."""
-    for number in range(many):
-        crowd, place = divmod(number, SIDE_BY_SIDE * len(LIFE))
-        step, one = divmod(place, SIDE_BY_SIDE)
-        package = f"{crowd * SIDE_BY_SIDE + one:027d}="
-        yield package, body(*LIFE[step], package=package, at=START + timedelta(milliseconds=number))
+def generate(count: int) -> Iterator[tuple[str, bytes]]:
+    """Yield (package id, body) of `count` distinct callbacks. Packages are interleaved; each is in order."""
+    for number in range(count):
+        group, offset = divmod(number, CONCURRENT_PACKAGES * len(LIFECYCLE))
+        step, member = divmod(offset, CONCURRENT_PACKAGES)
+        package = f"{group * CONCURRENT_PACKAGES + member:027d}="
+        yield package, body(*LIFECYCLE[step], package=package, at=START + timedelta(milliseconds=number))

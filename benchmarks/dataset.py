@@ -1,7 +1,7 @@
-"""A database with a crowd in it: packages, people, facts and what came of them, the same at each time.
+"""A dataset for the benchmarks: packages, people, events and their dispatches, the same for the same size.
 
-All goes in with COPY, or with many rows in one statement; what is computed of a package is computed by the service's
-own functions. Nothing is kept in memory but one chunk.
+Rows are written with COPY, or with many rows in one statement. Derived columns come from the service's own functions.
+Only one chunk of packages is in memory at a time.
 """
 
 import hashlib
@@ -22,24 +22,26 @@ from app.store.db import Database
 from app.store.packages import address, list_entry
 from benchmarks.progress import Progress
 
-CHUNK = 1_000  # packages
+CHUNK_SIZE = 1_000  # packages
 SIGNERS, EVENTS, CHANGES = 3, 10, 6  # of each package
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-LASTED = timedelta(days=700)  # from the first package to the last
-RUNS = 3_000  # of the reconciler
+PERIOD = timedelta(days=700)  # from the first package to the last
+RECONCILE_RUNS = 3_000
 
+# How often each value occurs: shares of the sum.
 STATUSES = {"COMPLETED": 60, "SENT": 15, "ARCHIVED": 10, "DRAFT": 6, "EXPIRED": 4, "DECLINED": 3, "OPTED_OUT": 2}
 TYPES = {"PACKAGE": 94, "TEMPLATE": 5, None: 1}
-NAMES = {"DOCUMENT_VIEWED": 30, "DOCUMENT_SIGNED": 30, "SIGNER_COMPLETE": 20, "PACKAGE_CREATE": 9}
-NAMES |= {"PACKAGE_ACTIVATE": 5, "PACKAGE_COMPLETE": 4, "EMAIL_BOUNCE": 1, "PACKAGE_TRASH": 1}
+EVENT_NAMES = {"DOCUMENT_VIEWED": 30, "DOCUMENT_SIGNED": 30, "SIGNER_COMPLETE": 20, "PACKAGE_CREATE": 9}
+EVENT_NAMES |= {"PACKAGE_ACTIVATE": 5, "PACKAGE_COMPLETE": 4, "EMAIL_BOUNCE": 1, "PACKAGE_TRASH": 1}
 STATES = {"done": 9_900, "discarded": 70, "due": 20, "parked": 9, "running": 1}
 CAUSES = {"no trace": 90, "down": 7, "never reported": 2, "refused": 1}
 REASONS = ("SIGNER_LOCKED", "SIGNER_LOCKED", "EMAIL_BOUNCE", "EMAIL_BOUNCE", "KBA_FAILURE", "READY_FOR_COMPLETION")
-STATUS_POOL, TYPE_POOL, NAME_POOL, STATE_POOL, CAUSE_POOL = (
-    [one for one, share in shares.items() for _ in range(share)] for shares in (STATUSES, TYPES, NAMES, STATES, CAUSES)
+STATUS_POOL, TYPE_POOL, EVENT_NAME_POOL, STATE_POOL, CAUSE_POOL = (
+    [value for value, share in shares.items() for _ in range(share)]
+    for shares in (STATUSES, TYPES, EVENT_NAMES, STATES, CAUSES)
 )
-KINDS = ("agreement", "agreement", "contract", "contract", "lease", "offer", "mandate", "waiver", "addendum")
-FIRST = (
+NOUNS = ("agreement", "agreement", "contract", "contract", "lease", "offer", "mandate", "waiver", "addendum")
+FIRST_NAMES = (
     "Ada",
     "Ben",
     "Cleo",
@@ -55,152 +57,158 @@ FIRST = (
     "Milan",
     "Nora",
 )
-ASIAN = ("王伟", "李娜", "张敏", "刘洋", "陈静", "杨磊", "赵军", "黄丽")
-GREEK = ("Παπαδόπουλος", "Γεωργίου", "Νικολάου", "Οικονόμου")
+CHINESE_NAMES = ("王伟", "李娜", "张敏", "刘洋", "陈静", "杨磊", "赵军", "黄丽")
+GREEK_NAMES = ("Παπαδόπουλος", "Γεωργίου", "Νικολάου", "Οικονόμου")
 SYLLABLES = [a + b + c for a in "bdfghklmnprstvwz" for b in "aeiou" for c in "lnrstk"]
-BUSY = "legal@contoso.example"  # signs one package in a hundred
+WORDS = 16_000  # distinct words in names
+BUSY_SIGNER = "legal@contoso.example"  # signs one package in a hundred
+
+CounterKey = tuple[str, tuple[Any, ...]]  # the table of the counter, and the columns it counts by
+Row = tuple[str, tuple[Any, ...], CounterKey | None]  # table, values, and the counter that counts the row
 
 
-def fill(url: str, many: int) -> None:
-    """Let so many packages, and all that belongs to them, be there."""
-    progress, filler = Progress(), _Copies(url) if "postgresql" in url else _Rows(url)
-    counted: Counter[Counted] = Counter()
-    with filler:
-        for start in range(0, many, CHUNK):
+def fill(url: str, size: int) -> None:
+    """Write `size` packages and all rows that belong to them into an empty database."""
+    progress, writer = Progress(), _CopyWriter(url) if "postgresql" in url else _InsertWriter(url)
+    counts: Counter[CounterKey] = Counter()
+    with writer:
+        for start in range(0, size, CHUNK_SIZE):
             rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in COLUMNS}
-            for number in range(start, min(start + CHUNK, many)):
-                for table, row, counter in _package(number, many, is_copied=isinstance(filler, _Copies)):
+            for number in range(start, min(start + CHUNK_SIZE, size)):
+                for table, row, counter in _package_rows(number, size, is_copied=isinstance(writer, _CopyWriter)):
                     rows[table].append(row)
                     if counter:
-                        counted[counter] += 1
-            for table, some in rows.items():
-                filler.add(table, some)
-            progress.show(f"{start + CHUNK} of {many} packages")
-        for (table, kind), number in counted.items():
-            filler.add(table, [(*kind, number)])
-        filler.add("reconciles", [_run(number) for number in range(1, RUNS + 1)])
+                        counts[counter] += 1
+            for table, chunk in rows.items():
+                writer.write(table, chunk)
+            progress.show(f"{start + CHUNK_SIZE} of {size} packages")
+        for (table, columns), count in counts.items():
+            writer.write(table, [(*columns, count)])
+        writer.write("reconciles", [_run_row(number) for number in range(1, RECONCILE_RUNS + 1)])
     progress.end()
 
 
 @cache
 def word(number: int) -> str:
-    """One of the 16,000 words that packages, people and their companies are named with."""
-    dice = Random(number % 16_000)
-    return "".join(dice.choices(SYLLABLES, k=dice.choice((2, 3)))).capitalize()
+    """Return one of the `WORDS` words in the names of packages, people and companies."""
+    rng = Random(number % WORDS)
+    return "".join(rng.choices(SYLLABLES, k=rng.choice((2, 3)))).capitalize()
 
 
 def package_id(number: int) -> str:
-    """The id of a package."""
+    """Return the id of a package."""
     return hashlib.blake2b(str(number).encode(), digest_size=10).hexdigest()[:19] + f"{number:08d}="
 
 
 def person(number: int) -> tuple[str, str, str]:
-    """Id, name and e-mail address of somebody."""
+    """Return the id, name and e-mail address of a person."""
     digest = hashlib.blake2b(f"person {number}".encode(), digest_size=16).hexdigest()
-    family = word(number * 7919)
-    name = f"{FIRST[number % len(FIRST)]} {family}"
-    return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}", name, _mail(name, number)
+    name = f"{FIRST_NAMES[number % len(FIRST_NAMES)]} {word(number * 7919)}"
+    id_ = f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}"
+    return id_, name, _email(name, number)
 
 
-def _mail(name: str, number: int) -> str:
+def _email(name: str, number: int) -> str:
     return f"{name.lower().replace(' ', '.')}{number}@{word(number % 500).lower()}.example"
 
 
-def _pick(dice: Random, pool: Sequence[Any]) -> Any:
-    return pool[int(dice.random() * len(pool))]
+def _pick(rng: Random, pool: Sequence[Any]) -> Any:
+    return pool[int(rng.random() * len(pool))]
 
 
-def _name(dice: Random, number: int) -> str:
-    kind = dice.choice(KINDS)
+def _package_name(rng: Random, number: int) -> str:
+    noun = rng.choice(NOUNS)
     if number % 50 == 0:
-        return f"租赁合同 {dice.choice(ASIAN)} {number}"
+        return f"租赁合同 {rng.choice(CHINESE_NAMES)} {number}"
     if number % 50 == 1:
-        return f"Σύμβαση {dice.choice(GREEK)} {number}"
-    return f"{word(dice.randrange(16_000))} {kind} {number}"
+        return f"Σύμβαση {rng.choice(GREEK_NAMES)} {number}"
+    return f"{word(rng.randrange(WORDS))} {noun} {number}"
 
 
-Counted = tuple[str, tuple[Any, ...]]  # the table of the counter, and what it counts by
-Row = tuple[str, tuple[Any, ...], Counted | None]
-
-
-def _package(number: int, many: int, *, is_copied: bool) -> Iterator[Row]:
-    dice = Random(number)
-    created = NOW - LASTED + LASTED * number / many
-    updated = min(created + timedelta(days=dice.expovariate(0.2)), NOW)
-    type_ = _pick(dice, TYPE_POOL)
-    status = _pick(dice, STATUS_POOL) if type_ == "PACKAGE" else "DRAFT" if type_ else None
-    one, due = package_id(number), created + timedelta(days=30) if dice.random() < 0.7 else None
-    people = [person(dice.randrange(max(10, many // 5))) for _ in range(SIGNERS)]
+def _package_rows(number: int, size: int, *, is_copied: bool) -> Iterator[Row]:
+    rng = Random(number)
+    created = NOW - PERIOD + PERIOD * number / size
+    updated = min(created + timedelta(days=rng.expovariate(0.2)), NOW)
+    type_ = _pick(rng, TYPE_POOL)
+    status = _pick(rng, STATUS_POOL) if type_ == "PACKAGE" else "DRAFT" if type_ else None
+    id_, due = package_id(number), created + timedelta(days=30) if rng.random() < 0.7 else None
+    people = [person(rng.randrange(max(10, size // 5))) for _ in range(SIGNERS)]
     if number % 100 == 7:
-        people[0] = ("busy-who-signs", "Legal Department", BUSY)
-    people = list({id_: (id_, name, mail) for id_, name, mail in people}.values())
-    signers = tuple(Signer(id_, f"role-{at}", name, mail, at, "PENDING") for at, (id_, name, mail) in enumerate(people))
-    sender = person(many + number % 300)
+        people[0] = ("busy-who-signs", "Legal Department", BUSY_SIGNER)
+    people = list({signer_id: (signer_id, name, email) for signer_id, name, email in people}.values())
+    signers = tuple(
+        Signer(signer_id, f"role-{order}", name, email, order, "PENDING")
+        for order, (signer_id, name, email) in enumerate(people)
+    )
+    sender = person(size + number % 300)
     package = Package(
-        one,
-        name=_name(dice, number),
+        id_,
+        name=_package_name(rng, number),
         type=type_,
         status=status,
-        trashed=dice.random() < 0.05,
-        deleted=dice.random() < 0.02,
+        trashed=rng.random() < 0.05,
+        deleted=rng.random() < 0.02,
         sender=Sender(*sender),
         signers=signers,
     )
     entry = list_entry(package)
-    state = json.dumps({"package": {"status": {"event": [created.isoformat(), status]}}, "filling": "x" * 500})
-    plain = (one, package.name, type_, status, updated, package.trashed, package.deleted, *sender)
+    claims = json.dumps({"package": {"status": {"event": [created.isoformat(), status]}}, "filling": "x" * 500})
+    facts = (id_, package.name, type_, status, updated, package.trashed, package.deleted, *sender)
     times = (created, updated if number % 200 else None, due, updated if status == "COMPLETED" else None)
+    first_signer = people[0][0]
     yield (
         "packages",
-        (*plain, *times, len(signers), 1, json.dumps([people[0][0]]), updated, updated, entry.sort_name, state),
+        (*facts, *times, len(signers), 1, json.dumps([first_signer]), updated, updated, entry.sort_name, claims),
         ("package_counts", (*entry.kind[:2], type_ or "", status or "")),
     )
-    yield "searches", (one, entry.text), None
-    for at, signer in enumerate(signers):
-        seat = (one, signer.id, signer.role_id, signer.name, signer.email, at, "PENDING", updated, False, None, 0, "[]")
-        yield "signers", (*seat, address(signer.email)), None
-    yield "documents", (one, "contract", 0, "The contract", "[]", None), None
-    if dice.random() < 0.05:
-        yield "attention", (one, 0, dice.choice(REASONS), updated, people[0][0], None), None
-    yield from _facts(dice, number, one, created, who=people[0][0], is_copied=is_copied)
+    yield "searches", (id_, entry.text), None
+    for order, signer in enumerate(signers):
+        seat = (id_, signer.id, signer.role_id, signer.name, signer.email, order)
+        yield "signers", (*seat, "PENDING", updated, False, None, 0, "[]", address(signer.email)), None
+    yield "documents", (id_, "contract", 0, "The contract", "[]", None), None
+    if rng.random() < 0.05:
+        yield "attention", (id_, 0, rng.choice(REASONS), updated, first_signer, None), None
+    yield from _event_rows(rng, number, id_, created, signer=first_signer, is_copied=is_copied)
 
 
-def _facts(dice: Random, number: int, package: str, created: datetime, *, who: str, is_copied: bool) -> Iterator[Row]:
-    for place in range(EVENTS):
-        event, at = number * EVENTS + place + 1, created + timedelta(hours=place * 5 + dice.random())
-        name, is_found = _pick(dice, NAME_POOL), dice.random() < 0.01
-        source, received = "reconcile" if is_found else "callback", at + timedelta(seconds=2)
-        day = counters.day_of(at)
-        found = (at - timedelta(hours=6), at) if is_found else (None, None)
-        fact = (event, f"fingerprint-{event}", name, package, who, who, None, None, "{}", at, received, source, 0)
-        yield "events", (*fact, *found, None), ("event_counts", (day, name, source))
-        if is_found:
-            cause = _pick(dice, CAUSE_POOL)
-            row = (event, package, name, at, received, received, cause, None)
+def _event_rows(
+    rng: Random, number: int, package: str, created: datetime, *, signer: str, is_copied: bool
+) -> Iterator[Row]:
+    for position in range(EVENTS):
+        event, happened = number * EVENTS + position + 1, created + timedelta(hours=position * 5 + rng.random())
+        name, is_missed = _pick(rng, EVENT_NAME_POOL), rng.random() < 0.01
+        source, received = "reconcile" if is_missed else "callback", happened + timedelta(seconds=2)
+        day = counters.day_of(happened)
+        found = (happened - timedelta(hours=6), happened) if is_missed else (None, None)
+        fact = (event, f"fingerprint-{event}", name, package, signer, signer, None, None, "{}", happened, received)
+        yield "events", (*fact, source, 0, *found, None), ("event_counts", (day, name, source))
+        if is_missed:
+            cause = _pick(rng, CAUSE_POOL)
+            row = (event, package, name, happened, received, received, cause, None)
             yield "missed", row, ("missed_counts", (day, name, cause))
-        body = f'{{"name": "{name}", "packageId": "{package}", "sessionUser": "{who}", "documentId": null}}'
-        told = body if is_copied else body.encode()
-        journal = (event, "callback", received, None, None, "first", package, told, None, None)
-        is_lately = received >= NOW - counters.MINUTES_KEPT
+        text = f'{{"name": "{name}", "packageId": "{package}", "sessionUser": "{signer}", "documentId": null}}'
+        body = text if is_copied else text.encode()
+        callback = (event, "callback", received, None, None, "first", package, body, None, None)
         yield (
             "journal",
-            (*journal, "digested", None, received, event),
-            ("callback_counts", (counters.minute_of(received),)) if is_lately else None,
+            (*callback, "digested", None, received, event),
+            ("callback_counts", (counters.minute_of(received),)) if received >= NOW - counters.MINUTES_KEPT else None,
         )
-        run = _pick(dice, STATE_POOL)
-        ended = received + timedelta(seconds=dice.random() * 3) if run not in ("due", "running") else None
-        dispatch = (event, event, package, "file_signed_documents", run, 1, 1, received, ended)
-        yield "dispatches", (*dispatch, "it does not work" if run == "parked" else None), None
-    for place in range(CHANGES):
-        change, at = number * CHANGES + place + 1, created + timedelta(hours=place * 5)
-        cause = str(number * EVENTS + place + 1)
-        yield "changes", (change, package, "package", "status", '"DRAFT"', '"SENT"', at, at, "callback", cause), None
+        state = _pick(rng, STATE_POOL)
+        finished = received + timedelta(seconds=rng.random() * 3) if state not in ("due", "running") else None
+        dispatch = (event, event, package, "file_signed_documents", state, 1, 1, received, finished)
+        yield "dispatches", (*dispatch, "it does not work" if state == "parked" else None), None
+    for position in range(CHANGES):
+        change, changed = number * CHANGES + position + 1, created + timedelta(hours=position * 5)
+        values = (change, package, "package", "status", '"DRAFT"', '"SENT"', changed, changed)
+        yield "changes", (*values, "callback", str(number * EVENTS + position + 1)), None
 
 
-def _run(number: int) -> tuple[Any, ...]:
-    began = NOW - timedelta(hours=6 * (RUNS - number))
-    when = (began - timedelta(days=1), began, began, began + timedelta(minutes=5), began + timedelta(minutes=5))
-    return (number, "reconcile", "interval", "done", False, *when, 1, 1, None, None, "{}", 10, 500, 20, 3, 0, 7)
+def _run_row(number: int) -> tuple[Any, ...]:
+    began = NOW - timedelta(hours=6 * (RECONCILE_RUNS - number))
+    finished = began + timedelta(minutes=5)
+    times = (began - timedelta(days=1), began, began, finished, finished)
+    return (number, "reconcile", "interval", "done", False, *times, 1, 1, None, None, "{}", 10, 500, 20, 3, 0, 7)
 
 
 COLUMNS = {
@@ -235,27 +243,27 @@ COLUMNS = {
 }
 
 
-class _Copies:
-    """Into PostgreSQL: without indexes, which are made again when all is there."""
+class _CopyWriter:
+    """Writes rows to PostgreSQL with COPY. Drops all indexes first and creates them again at the end."""
 
     def __init__(self, url: str) -> None:
-        plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-        self._connection = psycopg.connect(plain, autocommit=True)
+        plain_url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._connection = psycopg.connect(plain_url, autocommit=True)
         self._indexes: list[tuple[str, str]] = []
 
     def __enter__(self) -> None:
         self._connection.execute("SET maintenance_work_mem = '1GB'")
         self._connection.execute("SET synchronous_commit = off")
-        self._connection.execute("SET session_replication_role = replica")  # foreign keys are kept by who fills
+        self._connection.execute("SET session_replication_role = replica")  # skips the checks of foreign keys
         self._indexes = self._connection.execute(_INDEXES).fetchall()
         for name, _ in self._indexes:
             self._connection.execute(f"DROP INDEX {name}")
 
-    def add(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Copy rows."""
-        columns = ", ".join(f'"{one}"' for one in COLUMNS[table].split())
+    def write(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Copy the rows into the table."""
+        columns = ", ".join(f'"{column}"' for column in COLUMNS[table].split())
         with self._connection.cursor().copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
-            copy.write("".join(map(_line, rows)))
+            copy.write("".join(map(_copy_line, rows)))
 
     def __exit__(self, *_: object) -> None:
         for _name, definition in self._indexes:
@@ -265,13 +273,13 @@ class _Copies:
         self._connection.close()
 
 
-def _line(row: tuple[Any, ...]) -> str:
+def _copy_line(row: tuple[Any, ...]) -> str:
     line = "\t".join([r"\N" if value is None else str(value) for value in row])
     return line.replace("\n", r"\n") + "\n"
 
 
-class _Rows:
-    """Into SQLite."""
+class _InsertWriter:
+    """Writes rows to SQLite."""
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
@@ -279,12 +287,12 @@ class _Rows:
     def __enter__(self) -> None:
         pass
 
-    def add(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows."""
+    def write(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert the rows into the table."""
         names = COLUMNS[table].split()
-        columns, places = ", ".join(f'"{one}"' for one in names), ", ".join("?" * len(names))
+        columns, placeholders = ", ".join(f'"{name}"' for name in names), ", ".join("?" * len(names))
         with self._database.write() as connection:
-            statement = f"INSERT INTO {table} ({columns}) VALUES ({places})"
+            statement = f"INSERT INTO {table} ({columns}) VALUES ({placeholders})"
             if rows:
                 connection.exec_driver_sql(statement, [tuple(map(_as_sqlite, row)) for row in rows])
 

@@ -1,4 +1,4 @@
-"""The service with one handler, which notes when it began: gunicorn starts `benchmarks.latency_app:create()`."""
+"""The service with one handler that logs its start time. gunicorn runs `benchmarks.latency_app:create()`."""
 
 import os
 import time
@@ -10,12 +10,12 @@ from app.handling import Event, Handlers, Package
 
 
 def create() -> Flask:
-    """The app; `BENCHMARK_NOTES` names the file that gets a line `sent began` of every event."""
+    """Create the app. The handler appends `SENT STARTED` to the file `BENCHMARK_LOG`: seconds since 1970."""
     handlers = Handlers()
-    notes = os.open(os.environ["BENCHMARK_NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    log = os.open(os.environ["BENCHMARK_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     @handlers.on("*")
-    def note(event: Event, package: Package) -> None:  # noqa: ARG001  (handlers take both)
-        os.write(notes, f"{event.message} {time.time():.6f}\n".encode())
+    def log_start(event: Event, package: Package) -> None:  # noqa: ARG001  (handlers take both)
+        os.write(log, f"{event.message} {time.time():.6f}\n".encode())
 
     return create_app(handlers=handlers)

@@ -1,7 +1,7 @@
-"""What it takes to read: each page for people, and each list of the API in every order and with every filter.
+"""The time to read: each page of the dashboard, and each list of the API in every order and with every filter.
 
-Of lists the first and the 1,000th page; of searches rare, common and absent words. Asked of the Flask app itself, in
-this process: no server, no network. Beside each figure is what the same takes with fewer packages.
+Lists are measured on the first and on the 1,000th page; searches with rare, common and absent words. The requests go to
+the Flask app in this process: no server, no network. A smaller dataset is measured beside the larger one.
 """
 
 import gc
@@ -17,97 +17,105 @@ from app.handling import Handlers
 from app.store.db import Database
 from app.store.search import words_of
 from benchmarks import dataset
-from benchmarks.page_requests import Ask, asks
+from benchmarks.page_requests import PageRequest, build_requests
 from benchmarks.progress import Progress
 from benchmarks.servers import Databases
 from config import Settings
 
-# Milliseconds that a list, a search for words of three letters or more, and one for a shorter word may take.
-LIST, SEARCH, SHORT_SEARCH = 50, {"postgresql": 100, "sqlite": 150}, 1_000
-TRIGRAM = 3  # letters
-WARM_UP = 3  # times before: caches fill
+# Aims for the p95 in milliseconds: a list, a search for words of three letters or more, one with shorter words only.
+AIM_LIST_MS, AIM_SEARCH_MS, AIM_SHORT_SEARCH_MS = 50, {"postgresql": 100, "sqlite": 150}, 1_000
+TRIGRAM_LETTERS = 3
+WARM_UP_REQUESTS = 3  # not measured: they fill the caches
 TOKEN, PASSWORD = "the-token-of-the-benchmarks", "the-password-of-the-benchmarks"
 
 
-def run(databases: Databases, *, sizes: Mapping[str, tuple[int, int]], asked: int) -> bool:
-    """Measure on each kind of database with few and with many packages. Returns whether all aims were met."""
-    met = [_compare(databases, kind, *both, asked=asked) for kind, both in sizes.items()]
+def run(databases: Databases, *, sizes: Mapping[str, tuple[int, int]], repeats: int) -> bool:
+    """Measure each kind of database with a small and a large dataset. Returns whether all aims were met."""
+    met = [_run_kind(databases, kind, *pair, repeats=repeats) for kind, pair in sizes.items()]
     return all(met)
 
 
-def _compare(databases: Databases, kind: str, few: int, many: int, *, asked: int) -> bool:
-    print(f"\nReading, {kind}: {few:,} packages beside {many:,}; each asked {asked} times, in milliseconds")
+def _run_kind(databases: Databases, kind: str, small: int, large: int, *, repeats: int) -> bool:
+    print(f"\nPages, {kind}: {small:,} and {large:,} packages; {repeats} requests each, in milliseconds")
     with ExitStack() as stack:
-        urls = []
-        for size in (few, many):
-            url, began = stack.enter_context(databases.fresh(kind)), time.perf_counter()
+        datasets = []
+        for size in (small, large):
+            url, started = stack.enter_context(databases.fresh(kind)), time.perf_counter()
             dataset.fill(url, size)
-            print(f"  {size:,} packages written in {time.perf_counter() - began:.0f} s")
-            urls.append((url, size))
-        return measure(*urls, kind=kind, asked=asked)
+            print(f"  {size:,} packages written in {time.perf_counter() - started:.0f} s")
+            datasets.append((url, size))
+        return measure(*datasets, kind=kind, repeats=repeats)
 
 
-def measure(few: tuple[str, int], many: tuple[str, int], *, kind: str, asked: int) -> bool:
-    """Ask both in turns, so that what disturbs disturbs both, and print how long each answer took."""
+def measure(small: tuple[str, int], large: tuple[str, int], *, kind: str, repeats: int) -> bool:
+    """Measure two datasets, given as (URL, packages), and print the results. Returns whether all aims were met.
+
+    The requests to the two alternate, so that a disturbance affects both.
+    """
     progress, missed = Progress(), 0
-    print(f"  {'':<44}{'p50':>7}{'p95':>7}{'p50':>9}{'p95':>7}{'ratio':>7}{'at most':>9}")
-    with visiting(*few) as (small, of_few), visiting(*many) as (large, of_many):
+    print(f"  {'':<44}{'p50':>7}{'p95':>7}{'p50':>9}{'p95':>7}{'ratio':>7}{'aim':>9}")
+    with (
+        logged_in_client(*small) as (small_client, small_requests),
+        logged_in_client(*large) as (large_client, large_requests),
+    ):
         gc.freeze()  # as gunicorn's workers do
-        for name, ask in of_many.items():
+        for name, request in large_requests.items():
             progress.show(name)
-            times = [(_answered(small, of_few[name]), _answered(large, ask)) for _ in range(WARM_UP + asked)]
-            quick, slow = (sorted(column) for column in zip(*times[WARM_UP:], strict=True))
+            times = [
+                (_time_request(small_client, small_requests[name]), _time_request(large_client, request))
+                for _ in range(WARM_UP_REQUESTS + repeats)
+            ]
+            small_times, large_times = zip(*times[WARM_UP_REQUESTS:], strict=True)
             progress.end()
-            missed += not _show(name, quick, slow, aim=aim(ask, kind))
+            missed += not _print_row(name, small_times, large_times, aim=aim_ms(request, kind))
         gc.unfreeze()
-    print(f"  {missed} of {len(of_many)} took longer than they may")
+    print(f"  {missed} of {len(large_requests)} missed their aim")
     return not missed
 
 
-def aim(ask: Ask, kind: str) -> int:
-    """Milliseconds that an answer may take, 19 times of 20."""
-    words = words_of(ask.query.get("q", ""))
+def aim_ms(request: PageRequest, kind: str) -> int:
+    """Return the aim for the p95 in milliseconds."""
+    words = words_of(request.query.get("q", ""))
     if not words:
-        return LIST
-    return SEARCH[kind] if max(map(len, words)) >= TRIGRAM else SHORT_SEARCH
+        return AIM_LIST_MS
+    return AIM_SEARCH_MS[kind] if max(map(len, words)) >= TRIGRAM_LETTERS else AIM_SHORT_SEARCH_MS
 
 
-def _show(name: str, few: Sequence[float], many: Sequence[float], *, aim: int) -> bool:
-    middle, late = quantile(many, 0.5), quantile(many, 0.95)
-    ratio = middle / quantile(few, 0.5)
+def _print_row(name: str, small: Sequence[float], large: Sequence[float], *, aim: int) -> bool:
+    (small_p50, small_p95), (p50, p95) = ((quantile(times, 0.5), quantile(times, 0.95)) for times in (small, large))
     print(
-        f"  {name:<44}{quantile(few, 0.5):>7.1f}{quantile(few, 0.95):>7.1f}{middle:>9.1f}{late:>7.1f}{ratio:>7.2f}"
-        f"{aim:>9}{'' if late <= aim else '   MISSED'}",
+        f"  {name:<44}{small_p50:>7.1f}{small_p95:>7.1f}{p50:>9.1f}{p95:>7.1f}{p50 / small_p50:>7.2f}"
+        f"{aim:>9}{'' if p95 <= aim else '   MISSED'}",
         flush=True,
     )
-    return late <= aim
+    return p95 <= aim
 
 
-def quantile(values: Sequence[float], share: float) -> float:
-    """The value that so large a share of them does not exceed."""
-    return sorted(values)[min(int(share * len(values)), len(values) - 1)]
+def quantile(values: Sequence[float], fraction: float) -> float:
+    """Return the value below which this fraction of the values lies."""
+    return sorted(values)[min(int(fraction * len(values)), len(values) - 1)]
 
 
 @contextmanager
-def visiting(url: str, many: int) -> Iterator[tuple[FlaskClient, dict[str, Ask]]]:
-    """Somebody who has logged in to the service on this database of so many packages, and what they will ask."""
+def logged_in_client(url: str, size: int) -> Iterator[tuple[FlaskClient, dict[str, PageRequest]]]:
+    """Give a client that is logged in to a service on this dataset, and its requests by name."""
     settings = Settings(database_url=url, api_tokens=f"benchmarks={TOKEN}", dashboard_password=PASSWORD)
     app = create_app(settings, handlers=Handlers(), clock=lambda: dataset.NOW)
     database: Database = app.extensions[EXTENSION].database
     client = app.test_client()
     _log_in(client)
-    yield client, {ask.name: ask for ask in asks(database, many)}
+    yield client, {request.name: request for request in build_requests(database, size)}
     database.close()
 
 
-def _answered(client: FlaskClient, ask: Ask) -> float:
-    """How many milliseconds the answer took."""
-    headers = {"Authorization": f"Bearer {TOKEN}"} if ask.path.startswith("/api/") else {}
-    began = time.perf_counter()
-    answer = client.get(ask.path, query_string=ask.query, headers=headers)
-    took = (time.perf_counter() - began) * 1000
-    assert answer.status_code == 200, (ask, answer.text[:500])
-    return took
+def _time_request(client: FlaskClient, request: PageRequest) -> float:
+    """Send a request and return the milliseconds until its answer."""
+    headers = {"Authorization": f"Bearer {TOKEN}"} if request.path.startswith("/api/") else {}
+    started = time.perf_counter()
+    answer = client.get(request.path, query_string=request.query, headers=headers)
+    milliseconds = (time.perf_counter() - started) * 1000
+    assert answer.status_code == 200, (request, answer.text[:500])
+    return milliseconds
 
 
 def _log_in(client: FlaskClient) -> None:

@@ -1,25 +1,25 @@
-"""How far it is: a line on the terminal that renews itself, and nothing elsewhere."""
+"""A progress line on the terminal. It prints nothing when standard error is not a terminal."""
 
 import sys
 import time
 
-SHOWN_EVERY = 0.5  # seconds
+UPDATE_SECONDS = 0.5
 
 
 class Progress:
-    """`show` as often as you like, `end` before anything else is printed."""
+    """Call `show` as often as you like, and `end` before anything else is printed."""
 
     def __init__(self) -> None:
-        self._next = 0.0 if sys.stderr.isatty() else float("inf")
+        self._next_update = 0.0 if sys.stderr.isatty() else float("inf")
 
     def show(self, line: str) -> None:
-        """Renew it."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + SHOWN_EVERY
+        """Replace the line, at most every `UPDATE_SECONDS`."""
+        if time.monotonic() >= self._next_update:
+            self._next_update = time.monotonic() + UPDATE_SECONDS
             self._write(f"\r\033[K  {line}")
 
     def end(self) -> None:
-        """Leave the terminal clean."""
+        """Clear the line."""
         if sys.stderr.isatty():
             self._write("\r\033[K")
 

@@ -1,120 +1,125 @@
-"""The door under load, beside a view that does nothing and beside the tutorial's way."""
+"""The receiver under load, beside a view that does nothing and beside a tutorial's implementation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.servers import Databases, count, load, served
+from benchmarks.servers import Databases, count_rows, run_load, start_gunicorn
 from config import ROOT
 
 CLIENTS = 16
-OURS = str(ROOT / "gunicorn.conf.py")
-AIM_NOTHING, AIM_TUTORIAL, AIM_P99 = 0.35, 2.5, 0.5
+CONFIG_FILE = str(ROOT / "gunicorn.conf.py")
+# Requests per second as a ratio of the no-op's and of the tutorial's; p99 as a ratio of the tutorial's.
+AIM_NO_OP, AIM_TUTORIAL, AIM_P99 = 0.35, 2.5, 0.5
 KINDS = ("sqlite", "postgresql")
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to take callbacks. `table` has a row for each callback that it kept."""
+class Variant:
+    """One implementation of the callback endpoint. `table` has a row for each callback that it stored."""
 
     name: str
     app: str
     path: str = "/callback"
     table: str = ""
-    owner: str = "ours"
+    schema: str = "service"
     worker: str = ""
-    configuration: str | None = None
+    config_file: str | None = None
 
-    def measure(self, databases: Databases, kind: str, *, seconds: float) -> "Measure":
-        """Start it on a fresh database, load it, and count what it kept."""
+    def measure(self, databases: Databases, kind: str, *, seconds: float) -> "Measurement":
+        """Start the server on an empty database, put load on it, and count the stored callbacks."""
         if not self.table:
-            with served(self.app) as server:
-                return Measure(load(server, self.path, clients=CLIENTS, warm_up=1, seconds=seconds), kept=None)
-        with databases.fresh(kind, owner=self.owner) as url:
+            with start_gunicorn(self.app) as server:
+                load = run_load(server, self.path, clients=CLIENTS, warm_up=1, seconds=seconds)
+            return Measurement(load, stored=None)
+        with databases.fresh(kind, schema=self.schema) as url:
             environment = {"DATABASE_URL": url, "WORKER": self.worker}
-            with served(self.app, environment=environment, configuration=self.configuration) as server:
-                answers = load(server, self.path, clients=CLIENTS, warm_up=1, seconds=seconds)
-            return Measure(answers, kept=count(url, self.table))
+            with start_gunicorn(self.app, environment=environment, config_file=self.config_file) as server:
+                load = run_load(server, self.path, clients=CLIENTS, warm_up=1, seconds=seconds)
+            return Measurement(load, stored=count_rows(url, self.table))
 
 
 @dataclass(frozen=True)
-class Measure:
-    """What the client saw, and how many rows were kept."""
+class Measurement:
+    """The load generator's results, and the number of stored callbacks."""
 
-    answers: dict
-    kept: int | None
+    load: dict
+    stored: int | None
 
     @property
     def accepted(self) -> int:
-        """2xx, those of the warm-up too."""
-        return sum(many for status, many in self.answers["statuses"].items() if status.startswith("2"))
+        """The number of 2xx answers, those of the warm-up included."""
+        return sum(count for status, count in self.load["statuses"].items() if status.startswith("2"))
 
     @property
     def refused(self) -> int:
-        """All else."""
-        return sum(self.answers["statuses"].values()) - self.accepted
+        """The number of other answers and of callbacks without an answer."""
+        return sum(self.load["statuses"].values()) - self.accepted
 
     @property
-    def all_kept(self) -> bool:
-        """A row for every 2xx."""
-        return self.kept is None or self.kept == self.accepted
+    def is_complete(self) -> bool:
+        """Whether there is a row for every 2xx."""
+        return self.stored is None or self.stored == self.accepted
 
 
-NOTHING = Way("no-op", "benchmarks.baselines:nothing()")
-TUTORIAL = Way("tutorial", "benchmarks.baselines:tutorial()", table="events", owner="tutorial")
-DOOR = Way("door", "wsgi:app", "/onespan/callback", "journal", worker="external", configuration=OURS)
-EMBEDDED = Way("door, working", "wsgi:app", "/onespan/callback", "journal", worker="embedded", configuration=OURS)
+NO_OP = Variant("no-op", "benchmarks.baselines:no_op()")
+TUTORIAL = Variant("tutorial", "benchmarks.baselines:tutorial()", table="events", schema="tutorial")
+RECEIVER, RECEIVER_WITH_WORKER = (
+    Variant(name, "wsgi:app", "/onespan/callback", "journal", worker=worker, config_file=CONFIG_FILE)
+    for name, worker in (("receiver", "external"), ("receiver+worker", "embedded"))
+)
 
-Measures = dict[tuple[str, str], list[Measure]]
+Measurements = dict[tuple[str, str], list[Measurement]]  # by database and variant
 
 
 def run(databases: Databases, *, seconds: float, rounds: int) -> bool:
-    """Measure every way in turn, several times over, and print medians. Returns whether the aims were met."""
-    print(f"\nThe door: {CLIENTS} clients, {rounds} rounds of {seconds:g} s after 1 s of warm-up, medians")
-    print(
-        "  door: WORKER=external, like for like; door, working: WORKER=embedded, also digests and runs app/handlers.py"
-    )
-    measures: Measures = {}
+    """Measure the variants in turn, `rounds` times, and print medians. Returns whether the aims were met."""
+    print(f"\nReceiver: {CLIENTS} clients, {rounds} rounds of {seconds:g} s after 1 s of warm-up, medians")
+    print("  receiver: WORKER=external, does the same work as the tutorial")
+    print("  receiver+worker: WORKER=embedded, also digests and runs app/handlers.py")
+    measurements: Measurements = {}
     for _ in range(rounds):
-        measures.setdefault(("", NOTHING.name), []).append(NOTHING.measure(databases, "", seconds=seconds))
+        measurements.setdefault(("", NO_OP.name), []).append(NO_OP.measure(databases, "", seconds=seconds))
         for kind in KINDS:
-            for way in (TUTORIAL, DOOR, EMBEDDED):
-                measures.setdefault((kind, way.name), []).append(way.measure(databases, kind, seconds=seconds))
-    print(f"  {'':<12}{'':<15}{'req/s':>9}{'p50 ms':>9}{'p99 ms':>9}{'cpu ms':>9}{'non-2xx':>9}   rows kept = 2xx")
-    for (kind, name), all_ in measures.items():
-        print(f"  {kind:<12}{name:<15}{_row(all_)}")
-    met = [_judge(kind, measures) for kind in KINDS]
+            for variant in (TUTORIAL, RECEIVER, RECEIVER_WITH_WORKER):
+                measurement = variant.measure(databases, kind, seconds=seconds)
+                measurements.setdefault((kind, variant.name), []).append(measurement)
+    print(f"  {'':<12}{'':<15}{'req/s':>9}{'p50 ms':>9}{'p99 ms':>9}{'cpu ms':>9}{'non-2xx':>9}   rows = 2xx")
+    for (kind, name), rounds_measured in measurements.items():
+        print(f"  {kind:<12}{name:<15}{_table_row(rounds_measured)}")
+    met = [_check_aims(kind, measurements) for kind in KINDS]
     return all(met)
 
 
-def _row(all_: Iterable[Measure]) -> str:
-    all_ = list(all_)
-    refused = sum(one.refused for one in all_)
-    kept = "" if all_[0].kept is None else "yes" if all(one.all_kept for one in all_) else "NO"
-    seen = f"{_of(all_, 'per_second'):>9.0f}{_of(all_, 'p50'):>9.1f}{_of(all_, 'p99'):>9.1f}{_of(all_, 'cpu'):>9.2f}"
-    return f"{seen}{refused:>9}   {kept}"
+def _table_row(rounds: list[Measurement]) -> str:
+    refused = sum(measurement.refused for measurement in rounds)
+    stored = (
+        "" if rounds[0].stored is None else "yes" if all(measurement.is_complete for measurement in rounds) else "NO"
+    )
+    per_second, p50, p99, cpu = (_median(rounds, name) for name in ("per_second", "p50", "p99", "cpu"))
+    return f"{per_second:>9.0f}{p50:>9.1f}{p99:>9.1f}{cpu:>9.2f}{refused:>9}   {stored}"
 
 
-def _of(all_: Iterable[Measure], what: str) -> float:
-    return median(one.answers[what] for one in all_)
+def _median(rounds: Iterable[Measurement], name: str) -> float:
+    return median(measurement.load[name] for measurement in rounds)
 
 
-def _judge(kind: str, measures: Measures) -> bool:
-    nothing, tutorial = measures["", NOTHING.name], measures[kind, TUTORIAL.name]
+def _check_aims(kind: str, measurements: Measurements) -> bool:
+    no_op, tutorial = measurements["", NO_OP.name], measurements[kind, TUTORIAL.name]
     met = []
-    for way in (DOOR, EMBEDDED):
-        ours = measures[kind, way.name]
-        floor = _of(ours, "per_second") / _of(nothing, "per_second")
-        speed = _of(ours, "per_second") / _of(tutorial, "per_second")
-        late = _of(ours, "p99") / _of(tutorial, "p99")
-        kept = all(one.all_kept and not one.refused for one in ours)
-        aims = (floor >= AIM_NOTHING, speed >= AIM_TUTORIAL, late <= AIM_P99, kept)
+    for variant in (RECEIVER, RECEIVER_WITH_WORKER):
+        rounds = measurements[kind, variant.name]
+        of_no_op = _median(rounds, "per_second") / _median(no_op, "per_second")
+        of_tutorial = _median(rounds, "per_second") / _median(tutorial, "per_second")
+        p99 = _median(rounds, "p99") / _median(tutorial, "p99")
+        is_complete = all(measurement.is_complete and not measurement.refused for measurement in rounds)
+        aims = (of_no_op >= AIM_NO_OP, of_tutorial >= AIM_TUTORIAL, p99 <= AIM_P99, is_complete)
         marks = ["met" if aim else "MISSED" for aim in aims]
         print(
-            f"  {kind:<12}{way.name:<15}"
-            f"{floor:.2f} of no-op (aim {AIM_NOTHING}: {marks[0]}), "
-            f"{speed:.2f} x tutorial (aim {AIM_TUTORIAL}: {marks[1]}), "
-            f"p99 {late:.2f} of tutorial's (aim {AIM_P99}: {marks[2]}), all kept: {marks[3]}"
+            f"  {kind:<12}{variant.name:<15} "
+            f"{of_no_op:.2f} of no-op (aim {AIM_NO_OP}: {marks[0]}), "
+            f"{of_tutorial:.2f} x tutorial (aim {AIM_TUTORIAL}: {marks[1]}), "
+            f"p99 {p99:.2f} of tutorial's (aim {AIM_P99}: {marks[2]}), all stored: {marks[3]}"
         )
-        met += aims if way is DOOR else [kept]
+        met += aims if variant is RECEIVER else [is_complete]
     return all(met)

@@ -1,101 +1,108 @@
-"""What reconcile costs as the account grows: requests, seconds, and the service's memory."""
+"""The cost of a reconcile run as the account grows: requests, seconds, and the service's memory."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.onespan.list_scan import FOLDERS, PAGE
-from benchmarks.servers import Databases, companion
+from benchmarks.child_process import start_child
+from benchmarks.servers import Databases
 
 KINDS = ("sqlite", "postgresql")
-AIM_MEMORY, AIM_TIME = 50, 1.5  # MB more than with the fewest packages; times as long for each package
-IMPORT, WALK, WINDOW, CHANGED = "first import", "unchanged, all", "unchanged, window", "1 % changed, window"
-RUNS = (IMPORT, WALK, WINDOW, CHANGED)
+AIM_MEMORY_MB = 50  # the largest account may need this much more memory than the smallest
+AIM_TIME_RATIO = 1.5  # a package of the largest account may take this many times as long as one of the smallest
+IMPORT, FULL_RUN, RECENT_RUN, CHANGED_RUN = "first import", "unchanged, all", "unchanged, recent", "1 % changed, recent"
+RUNS = (IMPORT, FULL_RUN, RECENT_RUN, CHANGED_RUN)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run cost: requests for the list and for single packages, seconds, and CPU of the service.
+    """What one run cost: list requests, fetches of single packages, seconds, and CPU seconds of the service.
 
-    `peak`: the most memory, in MB, that the service's process had until then.
+    `listed` is the number of packages that the list returned. `peak_mb` is the highest memory use of the service's
+    process so far.
     """
 
     lists: int
-    reads: int
-    shown: int
+    fetches: int
+    listed: int
     seconds: float
     cpu: float
-    peak: float
+    peak_mb: float
 
     @property
-    def each(self) -> float:
-        """Milliseconds for each package that the list showed."""
-        return self.seconds * 1000 / max(1, self.shown)
+    def ms_per_package(self) -> float:
+        """Milliseconds for each package that the list returned."""
+        return self.seconds * 1000 / max(1, self.listed)
 
     @property
-    def most(self) -> int:
-        """List requests it may make: in each folder one for each 100 packages, begun or whole, and one more."""
-        return self.shown // PAGE + 2 * len(FOLDERS)
+    def max_lists(self) -> int:
+        """How many list requests are allowed: for each folder one per page of 100 packages, and one more."""
+        return self.listed // PAGE + 2 * len(FOLDERS)
 
     @property
     def is_cheap(self) -> bool:
-        """It made no more of them, and read no package singly."""
-        return self.lists <= self.most and self.reads == 0
+        """Whether there were at most `max_lists` list requests and no fetch."""
+        return self.lists <= self.max_lists and self.fetches == 0
 
     def __str__(self) -> str:
-        cpu = self.cpu * 1000 / max(1, self.shown)
-        asked = f"{self.lists:>7}{self.reads:>7}{self.shown:>9}"
-        return f"{asked}{self.seconds:>9.2f}{self.each:>9.2f}{cpu:>8.2f}{self.peak:>9.1f}"
+        cpu = self.cpu * 1000 / max(1, self.listed)
+        requests = f"{self.lists:>7}{self.fetches:>9}{self.listed:>9}"
+        return f"{requests}{self.seconds:>9.2f}{self.ms_per_package:>9.2f}{cpu:>8.2f}{self.peak_mb:>9.1f}"
 
 
-Costs = dict[tuple[str, int, str], Cost]  # by database, packages and run
+Costs = dict[tuple[str, int, str], Cost]  # by database, number of packages and run
 
 
 def run(databases: Databases, *, sizes: Sequence[int]) -> bool:
-    """Measure each size on both databases, and print. Returns whether the aims were met."""
-    print("\nReconcile: a simulated account with 4 folders over HTTP, pages of 100; it and the service a process each")
+    """Measure each size on both databases and print the results. Returns whether the aims were met."""
     print(
-        f"  {'':<12}{'packages':<10}{'':<20}{'lists':>7}{'reads':>7}{'shown':>9}"
+        "\nReconcile: a simulated account with 4 folders over HTTP, pages of 100; account and service in own processes"
+    )
+    print(
+        f"  {'':<12}{'packages':<10}{'':<20}{'lists':>7}{'fetches':>9}{'listed':>9}"
         f"{'s':>9}{'ms each':>9}{'cpu ms':>8}{'peak MB':>9}"
     )
-    costs = {place: cost for size in sizes for place, cost in _measured(databases, size)}
-    met = [cost.is_cheap for (_, _, name), cost in costs.items() if name in (WALK, WINDOW)]
-    met += [aim for kind in KINDS for aim in _judge(kind, costs, sizes)]
-    print(f"  With a list of summaries each package is read once, {sizes[0]} packages:")
-    summaries = dict(_measured(databases, sizes[0], kinds=KINDS[:1], items="summary"))
-    met += [cost.is_cheap for (_, _, name), cost in summaries.items() if name in (WALK, WINDOW)]
+    costs = {key: cost for size in sizes for key, cost in _measure(databases, size)}
+    met = [cost.is_cheap for (_, _, name), cost in costs.items() if name in (FULL_RUN, RECENT_RUN)]
+    met += [aim for kind in KINDS for aim in _check_growth(kind, costs, sizes)]
+    print(f"  With a list of summaries each package is fetched once, {sizes[0]} packages:")
+    summaries = dict(_measure(databases, sizes[0], kinds=KINDS[:1], items="summary"))
+    met += [cost.is_cheap for (_, _, name), cost in summaries.items() if name in (FULL_RUN, RECENT_RUN)]
     return all(met)
 
 
-def _measured(
+def _measure(
     databases: Databases, size: int, *, kinds: Sequence[str] = KINDS, items: str = "whole"
 ) -> Iterator[tuple[tuple[str, int, str], Cost]]:
-    with companion("benchmarks.account", packages=size, items=items) as onespan:
+    with start_child("benchmarks.account", packages=size, items=items) as onespan:
         for kind in kinds:
-            address, name = onespan.said["address"], f"{kind}, {size} packages"
+            address, label = onespan.ready_message["address"], f"{kind}, {size} packages"
             with (
                 databases.fresh(kind) as url,
-                companion("benchmarks.reconcile_service", database=url, onespan=address, name=name) as service,
+                start_child("benchmarks.reconcile_service", database=url, onespan=address, label=label) as service,
             ):
-                for one in RUNS:
-                    onespan.ask(change=size // 100 if one == CHANGED else 0)
-                    said = service.ask(run=one, backfill=one in (IMPORT, WALK))
-                    cost = Cost(**onespan.ask(), **said)
-                    print(f"  {kind:<12}{size:<10}{one:<20}{cost}{_mark(cost) if one in (WALK, WINDOW) else ''}")
-                    yield (kind, size, one), cost
+                for name in RUNS:
+                    onespan.request(change=size // 100 if name == CHANGED_RUN else 0)
+                    measured = service.request(run=name, backfill=name in (IMPORT, FULL_RUN))
+                    cost = Cost(**onespan.request(), **measured)
+                    aim = _aim_text(cost) if name in (FULL_RUN, RECENT_RUN) else ""
+                    print(f"  {kind:<12}{size:<10}{name:<20}{cost}{aim}")
+                    yield (kind, size, name), cost
 
 
-def _mark(cost: Cost) -> str:
-    return f"   (aim {cost.most} lists, 0 reads: {'met' if cost.is_cheap else 'MISSED'})"
+def _aim_text(cost: Cost) -> str:
+    return f"   (aim {cost.max_lists} lists, 0 fetches: {'met' if cost.is_cheap else 'MISSED'})"
 
 
-def _judge(kind: str, costs: Costs, sizes: Sequence[int]) -> Iterator[bool]:
-    few, many = sizes[0], sizes[-1]
-    more = max(costs[kind, many, one].peak for one in RUNS) - max(costs[kind, few, one].peak for one in RUNS)
-    longer = [costs[kind, many, one].each / costs[kind, few, one].each for one in (IMPORT, WALK)]
-    met = (more <= AIM_MEMORY, max(longer) <= AIM_TIME)
+def _check_growth(kind: str, costs: Costs, sizes: Sequence[int]) -> Iterator[bool]:
+    smallest, largest = ({name: costs[kind, size, name] for name in RUNS} for size in (sizes[0], sizes[-1]))
+    memory = max(cost.peak_mb for cost in largest.values()) - max(cost.peak_mb for cost in smallest.values())
+    ratios = [largest[name].ms_per_package / smallest[name].ms_per_package for name in (IMPORT, FULL_RUN)]
+    met = (memory <= AIM_MEMORY_MB, max(ratios) <= AIM_TIME_RATIO)
     marks = ["met" if aim else "MISSED" for aim in met]
     print(
-        f"  {kind:<12}{many} beside {few}: {more:+.1f} MB (aim {AIM_MEMORY}: {marks[0]}); for each package "
-        f"{longer[0]:.2f} times as long to import, {longer[1]:.2f} to find unchanged (aim {AIM_TIME}: {marks[1]})"
+        f"  {kind:<12}{sizes[-1]} packages beside {sizes[0]}: memory {memory:+.1f} MB "
+        f"(aim {AIM_MEMORY_MB}: {marks[0]}); time per package {ratios[0]:.2f} times as long to import, "
+        f"{ratios[1]:.2f} to compare unchanged (aim {AIM_TIME_RATIO}: {marks[1]})"
     )
     yield from met

@@ -1,7 +1,8 @@
-"""The service in a process of its own, which takes its turns itself: its memory is nobody else's.
+"""The service in its own process, which takes its own turns: its memory and CPU can be measured separately.
 
-`python -m benchmarks.reconcile_service '{"database": url, "onespan": address, "name": "sqlite, 1000"}'` says that it is
-ready; told `{"run": "first import", "backfill": true}` it lets a run begin and says what that cost.
+`python -m benchmarks.reconcile_service '{"database": url, "onespan": address, "label": "sqlite, 1000 packages"}'`
+prints `{}` when it is ready. For each line `{"run": "first import", "backfill": true}` on standard input it makes one
+reconcile run and prints what the run cost.
 """
 
 import gc
@@ -21,80 +22,81 @@ from app.store import reconciles
 from app.store.models import Run
 from app.work.reconcile import Asked
 from benchmarks.account import API_KEY
+from benchmarks.child_process import write_message
 from benchmarks.progress import Progress
 from config import Settings
 
-AT_ONCE = 5  # pages that wait for the digest: as many rows as it takes in one batch
-LOOK = 0.01  # seconds until we look again at a run that waits
-PATIENCE = 1800.0  # seconds a run may take
+PAGES_PER_DIGEST = 5  # pages read before the digest runs: as many rows as it takes in one batch
+POLL_SECONDS = 0.01  # pause before the next turn when a run is waiting
+RUN_TIMEOUT_SECONDS = 1800.0
 
 
 def main() -> None:
-    """Run what is asked for until there is nothing more to be told."""
-    given = json.loads(sys.argv[1])
+    """Make the requested runs until standard input ends."""
+    options = json.loads(sys.argv[1])
     settings = Settings(
-        database_url=given["database"],
-        onespan_url=given["onespan"],
+        database_url=options["database"],
+        onespan_url=options["onespan"],
         onespan_api_key=API_KEY,
         onespan_requests_per_minute=100_000,
     )
     service: Service = create_app(settings, handlers=handlers).extensions[EXTENSION]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     gc.freeze()  # as gunicorn's workers do
-    _say()
+    write_message()
     for line in sys.stdin:
-        wanted = json.loads(line)
-        _say(**_measure(service, Asked(backfill=wanted["backfill"]), name=f"{given['name']}, {wanted['run']}"))
+        message = json.loads(line)
+        label = f"{options['label']}, {message['run']}"
+        write_message(**_measure(service, Asked(backfill=message["backfill"]), label=label))
 
 
-def _measure(service: Service, asked: Asked, *, name: str) -> dict[str, float]:
-    began, used = time.perf_counter(), time.process_time()
-    shown = _run(service, asked, name=name)
+def _measure(service: Service, request: Asked, *, label: str) -> dict[str, float]:
+    started, cpu_before = time.perf_counter(), time.process_time()
+    listed = _run(service, request, label=label)
     return {
-        "shown": shown,
-        "seconds": time.perf_counter() - began,
-        "cpu": time.process_time() - used,
-        "peak": _peak(),
+        "listed": listed,
+        "seconds": time.perf_counter() - started,
+        "cpu": time.process_time() - cpu_before,
+        "peak_mb": _peak_memory_mb(),
     }
 
 
-def _run(service: Service, asked: Asked, *, name: str) -> int:
-    """From its beginning to its end, in one thread. Returns how many rows the list showed."""
-    run = service.reconcile.begin(asked)
-    progress, deadline, pages = Progress(), time.monotonic() + PATIENCE, 0
+def _run(service: Service, request: Asked, *, label: str) -> int:
+    """Make one run in this thread and return how many rows the list returned.
+
+    Raises `TimeoutError` after `RUN_TIMEOUT_SECONDS`.
+    """
+    run = service.reconcile.begin(request)
+    progress, deadline, pages = Progress(), time.monotonic() + RUN_TIMEOUT_SECONDS, 0
     while time.monotonic() < deadline:
-        walks = service.reconcile.turn()
-        pages += walks
-        if pages % AT_ONCE == 0 or not walks:
+        has_read_page = service.reconcile.turn()
+        pages += has_read_page
+        if pages % PAGES_PER_DIGEST == 0 or not has_read_page:
             while service.digest.turn() or service.refresh.turn():
                 pass
-        progress.show(f"{name}: page {pages}")
-        if not walks:
+        progress.show(f"{label}: page {pages}")
+        if not has_read_page:
             with service.database.read() as connection:
                 if reconciles.running(connection) is None:
                     progress.end()
-                    return _shown(service, run)
-            time.sleep(LOOK)
-    raise TimeoutError(name)
+                    return _listed_rows(service, run)
+            time.sleep(POLL_SECONDS)
+    raise TimeoutError(label)
 
 
-def _shown(service: Service, run: int | None) -> int:
+def _listed_rows(service: Service, run: int | None) -> int:
     with service.database.read() as connection:
         return connection.scalar(select(Run.shown).where(Run.id == run)) or 0
 
 
-def _peak() -> float:
-    """The most memory this process ever had, in MB."""
+def _peak_memory_mb() -> float:
+    """Return the highest memory use of this process so far, in MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # what `getrusage` says there counts the parent's, too
-        (line,) = (one for one in status.read_text().splitlines() if one.startswith("VmHWM:"))
+    if status.exists():  # on Linux, `getrusage` counts the parent's memory, too
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1024
-    unit = 1024**2 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _say(**what: object) -> None:
-    print(json.dumps(what), flush=True)
+    units_per_mb = 1024**2 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units_per_mb
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reconcile: what callbacks missed is found, at the price of a few pages, once per interval, by one process."""
+"""Reconcile finds what callbacks missed, with a few list requests, once per interval, in one process."""
 
 import threading
 from collections import Counter
@@ -32,7 +32,7 @@ SIX_HOURS = 6 * HOUR
 
 @pytest.fixture
 def settings(settings):
-    """The service knows where OneSpan is."""
+    """The service is connected to OneSpan."""
     return settings.model_copy(
         update={
             "onespan_url": ADDRESS,
@@ -44,7 +44,7 @@ def settings(settings):
 
 @pytest.fixture
 def world(service, post, handlers, clock):
-    """A service that has listened since before anything happened, and has imported an account with nothing in it."""
+    """A simulation whose service received callbacks from the start and has imported an empty account."""
     world = World(service, post, handlers=handlers, clock=clock)
     world.post(b'{"name": "PACKAGE_CREATE", "packageId": "before", "createdDate": "2026-03-02T12:00:00.000Z"}')
     world.settle()
@@ -54,34 +54,36 @@ def world(service, post, handlers, clock):
 
 
 @pytest.fixture
-def another(settings, handlers, clock) -> Iterator[Callable[[], Service]]:
-    """Another process of the same service, or the same one after a restart."""
-    made = []
+def start_process(settings, handlers, clock) -> Iterator[Callable[[], Service]]:
+    """Return a function that starts another process of the service, or the same one after a restart."""
+    services = []
 
-    def another() -> Service:
-        made.append(create_app(settings, handlers=handlers, clock=clock).extensions[EXTENSION])
-        return made[-1]
+    def start_process() -> Service:
+        services.append(create_app(settings, handlers=handlers, clock=clock).extensions[EXTENSION])
+        return services[-1]
 
-    yield another
-    for service in made:
+    yield start_process
+    for service in services:
         service.database.close()
 
 
 def counts(service: Service) -> Counter[str]:
-    """How many rows there are of what may only grow by what happened."""
+    """Count the rows of the tables that grow only when something happens."""
     with service.database.read() as connection:
         tables = (Event, Dispatch, Change, Journal)
-        return Counter({one.__tablename__: connection.scalar(select(func.count()).select_from(one)) for one in tables})
+        return Counter(
+            {table.__tablename__: connection.scalar(select(func.count()).select_from(table)) for table in tables}
+        )
 
 
 def ledger(service: Service) -> list[queries.RunDetail]:
-    """All runs, the oldest first."""
+    """Return all runs, the oldest first."""
     with service.database.read() as connection:
         return queries.run_page(connection, limit=100, before=None)[::-1]
 
 
-def lost(world: World, seed: int = 1, *, packages: int = 3, quirks: Quirks | None = None) -> Account:
-    """So many whole lives of which no callback came."""
+def lose_all_callbacks(world: World, seed: int = 1, *, packages: int = 3, quirks: Quirks | None = None) -> Account:
+    """Connect an account, simulate its packages to their end and lose every callback."""
     account = Account(seed, packages=packages, **({"quirks": quirks} if quirks else {}))
     world.connect(account)
     world.live(drop=1, dice=Random(seed))
@@ -89,23 +91,28 @@ def lost(world: World, seed: int = 1, *, packages: int = 3, quirks: Quirks | Non
     return account
 
 
-def held(world: World, number: int, *, quirks: Quirks | None = None, faults: Faults | None = None) -> Account:
-    """An account with so many packages, all of them known, read and at rest."""
-    packages = populated(1, number, now=world.clock.now - 40 * DAY).packages()
+def import_account(world: World, size: int, *, quirks: Quirks | None = None, faults: Faults | None = None) -> Account:
+    """Connect an account with `size` packages and import them all."""
+    packages = populated(1, size, now=world.clock.now - 40 * DAY).packages()
     account = Account(1, packages=0, **({"quirks": quirks} if quirks else {})).hold(packages)
     world.connect(account, faults)
     world.reconcile(Asked(backfill=True))
     return account
 
 
+def archivable(account: Account) -> list[str]:
+    """Return the ids of the packages that can be archived."""
+    return [package.id for package in account.packages() if package.status == "COMPLETED" and not package.trashed]
+
+
 class TestLaw5:
-    """The truth wins."""
+    """After a reconcile run the status store equals the state at OneSpan."""
 
     @pytest.mark.parametrize("seed", [1])
     @pytest.mark.parametrize("drop", [0.3, 1.0])
     @pytest.mark.parametrize("items", ["whole", "summary"])
-    def test_law_5_after_a_reconcile_the_picture_is_the_truth(self, world, runner, items, drop, seed):
-        """Whatever was lost of ten whole lives, all of it at the worst."""
+    def test_law_5_after_a_run_the_status_store_equals_onespan(self, world, runner, items, drop, seed):
+        """Some or all callbacks of ten packages are lost."""
         world.connect(Account(seed, packages=10, quirks=Quirks(list_items=items)))
         world.live(drop=drop, dice=Random(seed))
         world.settle()
@@ -115,11 +122,13 @@ class TestLaw5:
         assert world.differences() == []
         assert runner.invoke(args=["rebuild", "--check"]).exit_code == 0
 
-    def test_law_5_what_only_the_list_shows_is_believed(self, world):
-        """Nothing tells that a package was un-archived, or that one that had expired is a draft again."""
-        account = lost(world, packages=12)
+    def test_law_5_changes_that_only_the_list_shows_are_stored(self, world):
+        """No event reports that a package was unarchived. The list shows it."""
+        account = lose_all_callbacks(world, packages=12)
         world.reconcile(Asked())
-        archived = next(one for one in account.packages() if one.status == "ARCHIVED" and not one.deleted)
+        archived = next(
+            package for package in account.packages() if package.status == "ARCHIVED" and not package.deleted
+        )
         before = Counter(world.told.get(archived.id, Counter()))
         world.act(archived.id, "unarchive")
         world.reconcile(Asked())
@@ -127,82 +136,84 @@ class TestLaw5:
         assert world.picture(archived.id).status == "COMPLETED"
         assert world.told.get(archived.id, Counter()) == before
 
-    def test_law_5_a_package_that_is_gone_is_asked_for_and_then_deleted(self, world):
-        """That the list does not show it proves nothing; its own 404 does."""
-        account = held(world, 5)
-        gone = account.packages()[0].id
+    def test_law_5_unlisted_package_is_fetched_and_then_deleted(self, world):
+        """Absence from the list proves nothing. The 404 of the package itself does."""
+        account = import_account(world, 5)
+        deleted = account.packages()[0].id
         world.clock.forward(SIX_HOURS)
-        world.act(gone, "delete")
+        world.act(deleted, "delete")
         world.asked.clear()
         world.reconcile(Asked(backfill=True))
 
-        assert world.picture(gone).deleted
-        assert [one for one in world.asked if "/api/packages/" in one] == [f"/api/packages/{gone}?"]
-        assert world.told[gone]["PACKAGE_DELETE"] == 1
+        assert world.picture(deleted).deleted
+        assert [request for request in world.asked if "/api/packages/" in request] == [f"/api/packages/{deleted}?"]
+        assert world.told[deleted]["PACKAGE_DELETE"] == 1
 
-    def test_law_10_a_403_is_no_deletion(self, world):
-        """It may be a right that we lost."""
-        account = held(world, 5, quirks=Quirks(deleted_answer="403"))
-        gone = account.packages()[0].id
-        world.act(gone, "delete")
+    def test_law_10_a_403_is_not_a_deletion(self, world):
+        """The credentials may have lost a permission."""
+        account = import_account(world, 5, quirks=Quirks(deleted_answer="403"))
+        forbidden = account.packages()[0].id
+        world.act(forbidden, "delete")
         world.reconcile(Asked(backfill=True))
 
-        assert not world.picture(gone).deleted
+        assert not world.picture(forbidden).deleted
 
-    def test_law_10_what_these_credentials_never_saw_is_not_deleted_by_a_404(self, world):
-        """A callback told of it; nobody ever read it."""
+    def test_law_10_a_404_does_not_delete_a_package_never_read_before(self, world):
+        """Only a callback named the package; no fetch ever returned it."""
         world.connect(Account(1, packages=0))
         world.post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "hidden", "createdDate": "2026-03-02T13:00:00.000Z"}')
         world.reconcile(Asked())
 
         assert not world.picture("hidden").deleted
 
-    def test_what_was_denied_is_not_asked_for_again_without_a_reason(self, world):
-        """A sender whose packages our credentials may not see costs a request per package, not one per run."""
+    def test_forbidden_package_is_not_fetched_again_without_a_reason(self, world):
+        """A package that the credentials may not read costs one request, not one per run."""
         world.connect(Account(1, packages=0))
         world.post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "hidden", "createdDate": "2026-03-02T13:00:00.000Z"}')
         world.reconcile(Asked())
         world.asked.clear()
         world.reconcile(Asked())
 
-        assert [one for one in world.asked if "hidden" in one] == []
+        assert [request for request in world.asked if "hidden" in request] == []
 
-    def test_the_ids_of_all_packages_are_swept_once_a_week(self, world, clock):
-        """What fell out of every window, and was neither told nor listed in one, is found then."""
-        account = held(world, 5)
-        account.hold([replace(account.packages()[0], id="strange", updated=clock.now - 30 * DAY)])
+    def test_all_package_ids_are_listed_once_a_week(self, world, clock):
+        """The weekly sweep finds a package that no callback named and no run listed."""
+        account = import_account(world, 5)
+        account.hold([replace(account.packages()[0], id="overlooked", updated=clock.now - 30 * DAY)])
         clock.forward(SIX_HOURS)
         world.reconcile()
-        assert world.picture("strange") is None
+        assert world.picture("overlooked") is None
 
         clock.forward(7 * DAY)
         world.reconcile()
 
         assert ledger(world.service)[-1].kind == "sweep"
-        assert world.picture("strange") is not None
+        assert world.picture("overlooked") is not None
 
 
 class TestLaw6:
-    """Every fact once to every handler."""
+    """Every handler runs once for each event."""
 
     @pytest.mark.parametrize("seed", range(2))
-    def test_law_6_what_reading_found_and_callbacks_tell_late_is_told_once(self, world, seed):
-        """All of ten lives is found, then all of it comes by callback."""
+    def test_law_6_event_found_by_reconcile_and_reported_late_is_handled_once(self, world, seed):
+        """Reconcile finds the events of ten packages, then all their callbacks arrive."""
         world.connect(Account(seed, packages=10))
         late = world.live(drop=0.5, dice=Random(seed))
         world.settle()
         world.reconcile(Asked())
-        told = {one: Counter(names) for one, names in world.told.items()}
-        assert all(names <= world.happened[one] for one, names in told.items() if one != "before")
+        handled = {package_id: Counter(names) for package_id, names in world.told.items() if package_id != "before"}
+        assert all(names <= world.happened[package_id] for package_id, names in handled.items())
         Random(seed).shuffle(late)
         world.post(*late)
         world.settle()
         world.reconcile(Asked())
 
-        assert {one: names for one, names in world.told.items() if one != "before"} == world.happened
+        assert {
+            package_id: names for package_id, names in world.told.items() if package_id != "before"
+        } == world.happened
 
-    def test_law_6_the_first_import_tells_nothing(self, service, post, handlers, clock):
-        """Of what happened before, nobody was to tell us."""
+    def test_law_6_first_import_runs_no_handlers(self, service, post, handlers, clock):
+        """Events from before the first import run no handlers."""
         world = World(service, post, handlers=handlers, clock=clock)
         account = populated(1, 120, now=clock.now)
         world.connect(account)
@@ -214,8 +225,8 @@ class TestLaw6:
         assert (run.kind, run.reason, run.state, run.shown) == ("backfill", "first", "done", run.shown)
         assert run.changed >= 100
 
-    def test_law_6_who_imported_an_empty_account_has_listened_since(self, service, post, handlers, clock):
-        """Though no callback has ever come: the first one may be the one that was lost."""
+    def test_law_6_events_after_the_import_of_an_empty_account_run_handlers(self, service, post, handlers, clock):
+        """No callback has ever arrived: the first one may be lost."""
         world = World(service, post, handlers=handlers, clock=clock)
         world.reconcile()
         world.connect(Account(0, packages=1))
@@ -225,32 +236,32 @@ class TestLaw6:
 
         assert world.told == world.happened
 
-    def test_law_6_what_is_lost_after_the_import_is_told(self, world, clock):
-        """A package that was imported goes on."""
-        account = held(world, 30)
-        package = next(one for one in account.packages() if one.status == "COMPLETED" and not one.trashed)
-        world.act(package.id, "archive")
+    def test_law_6_event_lost_after_the_import_runs_handlers(self, world, clock):
+        """An imported package changes after the import, and the callback is lost."""
+        account = import_account(world, 30)
+        package_id = archivable(account)[0]
+        world.act(package_id, "archive")
         clock.forward(SIX_HOURS)
         world.reconcile()
 
-        assert world.told[package.id] == {"PACKAGE_ARCHIVE": 1}
+        assert world.told[package_id] == {"PACKAGE_ARCHIVE": 1}
 
-    def test_law_6_an_import_that_is_to_fire_tells_all_there_was_and_only_once(self, service, post, handlers, clock):
-        """`--fire`: a package first seen completed was also created, sent and signed."""
+    def test_law_6_import_that_fires_handles_every_event_once(self, service, post, handlers, clock):
+        """`--fire`: a package that is first seen completed was also created, sent and signed."""
         world = World(service, post, handlers=handlers, clock=clock)
         account = populated(1, 20, now=clock.now)
         world.connect(account)
         world.reconcile(Asked(backfill=True, fires=True))
 
-        told = {one: Counter(names) for one, names in world.told.items()}
+        handled = {package_id: Counter(names) for package_id, names in world.told.items()}
         for package in account.packages():
             if package.status == "COMPLETED" and package.type == "PACKAGE":
-                assert told[package.id]["PACKAGE_COMPLETE"] == told[package.id]["PACKAGE_CREATE"] == 1
+                assert handled[package.id]["PACKAGE_COMPLETE"] == handled[package.id]["PACKAGE_CREATE"] == 1
         world.reconcile(Asked(backfill=True, fires=True))
-        assert world.told == told
+        assert world.told == handled
 
-    def test_law_6_an_import_that_told_nothing_can_be_told_later(self, service, post, handlers, clock):
-        """The operator looks first, and fires then."""
+    def test_law_6_import_without_handlers_can_fire_later(self, service, post, handlers, clock):
+        """The operator imports without handlers, looks at the result, and then fires."""
         world = World(service, post, handlers=handlers, clock=clock)
         world.connect(populated(1, 20, now=clock.now))
         world.reconcile()
@@ -259,57 +270,57 @@ class TestLaw6:
 
         assert sum(sum(names.values()) for names in world.told.values()) > 20
 
-    def test_law_6_unchanged_packages_cost_four_requests_and_tell_nothing(self, world, clock):
-        """One page of each folder, and no package by itself."""
-        held(world, 50)
-        before, told = counts(world.service), dict(world.told)
+    def test_law_6_unchanged_packages_cost_four_requests_and_run_no_handlers(self, world, clock):
+        """One page of each folder, and no single package."""
+        import_account(world, 50)
+        before, handled = counts(world.service), dict(world.told)
         world.asked.clear()
         clock.forward(SIX_HOURS)
         world.reconcile()
 
         assert len(world.asked) == 4
         assert counts(world.service) == before
-        assert world.told == told
+        assert world.told == handled
 
     @pytest.mark.all
     @pytest.mark.parametrize("items", ["summary", "whole"])
-    def test_an_unchanged_account_costs_a_request_per_hundred_packages(self, world, items):
-        """And none for any of them alone, whether its rows are whole or not."""
-        account = held(world, 230, quirks=Quirks(list_items=items))
+    def test_unchanged_account_costs_one_request_per_hundred_packages(self, world, items):
+        """No package is fetched, whether the list has whole packages or summaries."""
+        account = import_account(world, 230, quirks=Quirks(list_items=items))
         world.asked.clear()
         world.reconcile(Asked(backfill=True))
-        folders = Counter((one.type, one.trashed) for one in account.packages() if not one.deleted)
+        folders = Counter((package.type, package.trashed) for package in account.packages() if not package.deleted)
 
-        assert not [one for one in world.asked if "/api/packages/" in one]
+        assert not [request for request in world.asked if "/api/packages/" in request]
         assert len(world.asked) <= sum(-(-number // 100) + 1 for number in folders.values()) + 4
 
 
 @on_both
 class TestLaw9:
-    """Once per interval, by one process, whatever dies."""
+    """Reconcile runs once per interval in one process, even when processes die."""
 
-    def test_law_9_the_interval_survives_restarts(self, world, another, clock):
-        """A new process looks at the ledger, not at its own clock."""
+    def test_law_9_the_interval_survives_restarts(self, world, start_process, clock):
+        """A new process reads the time of the last run from the database."""
         clock.forward(SIX_HOURS - 2 * MINUTE)
-        restarted = another()
+        restarted = start_process()
         restarted.reconcile.turn()
         assert len(ledger(restarted)) == 1
 
         clock.forward(2 * MINUTE)
         restarted.reconcile.turn()
-        assert [one.reason for one in ledger(restarted)] == ["first", "interval"]
+        assert [run.reason for run in ledger(restarted)] == ["first", "interval"]
 
-    def test_law_9_of_many_that_look_at_once_one_begins(self, world, another, clock):
-        """The ledger has room for one run under way."""
+    def test_law_9_one_of_several_processes_begins_the_run(self, world, start_process, clock):
+        """The database allows one running run."""
         clock.forward(SIX_HOURS)
-        services = [another() for _ in range(4)]
+        services = [start_process() for _ in range(4)]
         start = threading.Barrier(4)
 
-        def look(service: Service) -> None:
+        def take_turn(service: Service) -> None:
             start.wait()
             service.reconcile.turn()
 
-        threads = [threading.Thread(target=look, args=[one]) for one in services]
+        threads = [threading.Thread(target=take_turn, args=[service]) for service in services]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -317,116 +328,119 @@ class TestLaw9:
 
         assert len(ledger(world.service)) == 2
 
-    def test_law_9_a_run_whose_process_died_goes_on_at_the_last_committed_page(self, world, another, clock):
-        """Pages that were through are not asked for again."""
+    def test_law_9_run_of_a_dead_process_goes_on_at_the_last_committed_page(self, world, start_process, clock):
+        """Committed pages are not requested again."""
         account = populated(1, 300, now=clock.now - DAY)
         world.connect(Account(1, packages=0, quirks=Quirks(list_largest=20)).hold(account.packages()))
         world.service.reconcile.begin(Asked(backfill=True))
         for _ in range(4):
             assert world.service.reconcile.turn()
-        first = list(world.asked)
-        with world.service.database.write() as connection:  # it took the next step, and was never seen again
-            assert reconciles.take(connection, now=clock.now, lease=10 * MINUTE, process="gone")
+        before = list(world.asked)
+        with world.service.database.write() as connection:  # the process takes the next turn and dies
+            assert reconciles.take(connection, now=clock.now, lease=10 * MINUTE, process="dead")
         world.asked.clear()
-        survivor = another()
-        assert survivor.reconcile.turn() is False, "the lease holds"
+        other = start_process()
+        assert other.reconcile.turn() is False, "the lease holds"
         clock.forward(11 * MINUTE)
-        assert survivor.reconcile.turn()
+        assert other.reconcile.turn()
 
-        assert not {one.partition("&")[0] for one in first[:4]} & {one.partition("&")[0] for one in world.asked}
+        pages_before, pages_after = (
+            {request.partition("&")[0] for request in requests} for requests in (before[:4], world.asked)
+        )
+        assert not pages_before & pages_after
         world.reconcile()
         assert world.differences() == []
 
-    def test_law_9_who_was_not_seen_for_a_minute_has_no_run_any_more(self, world, another, clock):
-        """A process that was killed says no good-bye, but it does not beat either."""
-        dead = another()
+    def test_law_9_process_without_heartbeat_for_a_minute_loses_its_run(self, world, start_process, clock):
+        """A killed process does not record that it stops, but its heartbeats end."""
+        dead = start_process()
         dead.presence.beat()
         dead.reconcile.begin(Asked())
         with dead.database.write() as connection:
             reconciles.take(connection, now=clock.now, lease=10 * MINUTE, process=dead.presence.name)
         clock.forward(61 * SECOND)
 
-        assert another().reconcile.turn()
+        assert start_process().reconcile.turn()
 
-    def test_law_9_the_late_owner_of_a_run_commits_nothing(self, world, another, clock, monkeypatch):
-        """Its answer comes after somebody else has taken the run over."""
-        held(world, 5)
+    def test_law_9_late_owner_of_a_run_commits_nothing(self, world, start_process, clock, monkeypatch):
+        """Its answer arrives after another process has taken over the run."""
+        import_account(world, 5)
         clock.forward(SIX_HOURS)
-        late = another()
-        ask = late.reconcile._onespan.packages
+        late = start_process()
+        list_packages = late.reconcile._onespan.packages
 
-        def slowly(**query: object) -> object:
+        def answer_late(**query: object) -> object:
             monkeypatch.undo()
-            answer = ask(**query)
+            answer = list_packages(**query)
             clock.forward(11 * MINUTE)
             world.reconcile()
             return answer
 
-        monkeypatch.setattr(late.reconcile._onespan, "packages", slowly)
+        monkeypatch.setattr(late.reconcile._onespan, "packages", answer_late)
         before = counts(world.service)
 
         assert late.reconcile.turn() is False
         assert counts(world.service) == before
-        assert [one.state for one in ledger(late)] == ["done"] * 3
+        assert [run.state for run in ledger(late)] == ["done"] * 3
 
 
 class TestOutages:
-    """After a time in which callbacks may have been lost, nobody waits for the interval."""
+    """After an outage that may have lost callbacks, a run begins before the interval ends."""
 
-    def test_after_our_own_downtime_it_catches_up_at_once(self, world, another, clock):
-        """Nobody took callbacks for two minutes."""
+    def test_run_begins_at_once_after_downtime_of_the_service(self, world, start_process, clock):
+        """No process received callbacks for two minutes."""
         world.service.presence.open_door()
         world.service.presence.beat()
         clock.forward(2 * MINUTE)
-        restarted = another()
+        restarted = start_process()
         restarted.presence.open_door()
         restarted.presence.beat()
         restarted.reconcile.turn()
 
-        assert [one.reason for one in ledger(restarted)] == ["first", "outage"]
+        assert [run.reason for run in ledger(restarted)] == ["first", "outage"]
 
-    def test_a_restart_is_no_outage(self, world, another, clock):
-        """A deployment takes seconds."""
+    def test_restart_is_not_an_outage(self, world, start_process, clock):
+        """A deployment takes only seconds."""
         world.service.presence.open_door()
         world.service.presence.beat()
         clock.forward(20 * SECOND)
-        restarted = another()
+        restarted = start_process()
         restarted.presence.open_door()
         restarted.presence.beat()
 
         assert restarted.reconcile.turn() is False
 
-    def test_while_another_takes_callbacks_nobody_is_down(self, world, another, clock):
-        """One of two processes was away."""
-        one, other = another(), another()
-        for service in (one, other):
+    def test_one_running_receiver_means_no_outage(self, world, start_process, clock):
+        """One of two processes was down; the other received callbacks."""
+        down, running = start_process(), start_process()
+        for service in (down, running):
             service.presence.open_door()
             service.presence.beat()
         for _ in range(10):
             clock.forward(30 * SECOND)
-            other.presence.beat()
-        another().presence.beat()
-        one.presence.beat()
+            running.presence.beat()
+        start_process().presence.beat()
+        down.presence.beat()
 
-        assert one.reconcile.turn() is False
+        assert down.reconcile.turn() is False
 
-    def test_a_worker_that_takes_no_callbacks_does_not_hide_that_the_door_was_shut(self, world, another, clock):
-        """`flask worker` lives on while gunicorn is down."""
+    def test_running_worker_does_not_hide_an_outage_of_the_receiver(self, world, start_process, clock):
+        """`flask worker` keeps running while gunicorn is down."""
         world.service.presence.open_door()
         world.service.presence.beat()
-        worker = another()
+        worker = start_process()
         for _ in range(10):
             clock.forward(30 * SECOND)
             worker.presence.beat()
-        restarted = another()
+        restarted = start_process()
         restarted.presence.open_door()
         restarted.presence.beat()
 
         assert restarted.reconcile.turn()
         assert ledger(restarted)[-1].reason == "outage"
 
-    def test_when_onespan_answers_again_it_catches_up(self, world, clock):
-        """A read had to wait; who knows what else could not reach us."""
+    def test_run_begins_when_onespan_answers_again(self, world, clock):
+        """A fetch had to wait: callbacks may have been lost as well."""
         faults = Faults(Random(1))
         world.connect(Account(1, packages=0), faults)
         faults.outage = "503"
@@ -442,8 +456,8 @@ class TestOutages:
 
         assert ledger(world.service)[-1].reason == "outage"
 
-    def test_a_run_that_meets_an_outage_waits_and_goes_on(self, world, clock):
-        """It says what it waits for."""
+    def test_run_waits_during_an_outage_and_goes_on(self, world, clock):
+        """The run records what it waits for."""
         faults = Faults(Random(1))
         account = populated(1, 30, now=clock.now - DAY)
         world.connect(account, faults)
@@ -451,7 +465,7 @@ class TestOutages:
         world.service.reconcile.begin(Asked(backfill=True))
         assert world.service.reconcile.turn() is False
         assert "is unavailable" in ledger(world.service)[-1].error
-        assert world.service.reconcile.turn() is False, "it waits"
+        assert world.service.reconcile.turn() is False, "the run waits"
 
         faults.outage = None
         clock.forward(WAITS[0])
@@ -459,18 +473,18 @@ class TestOutages:
         assert world.differences() == []
         assert ledger(world.service)[-1].error is None
 
-    def test_a_folder_that_is_refused_holds_up_no_other(self, world, clock, monkeypatch):
-        """Templates may need a right of their own; the packages are known all the same."""
+    def test_forbidden_folder_does_not_delay_other_folders(self, world, clock, monkeypatch):
+        """Templates may need a permission of their own. Packages are reconciled without it."""
         account = populated(1, 30, now=clock.now - DAY)
         world.connect(account)
-        ask = world.handlers.onespan.packages
+        list_packages = world.handlers.onespan.packages
 
-        def refused(**query: object) -> object:
+        def refuse_templates(**query: object) -> object:
             if "type" in query:
                 raise NotPermitted("403")
-            return ask(**query)
+            return list_packages(**query)
 
-        monkeypatch.setattr(world.handlers.onespan, "packages", refused)
+        monkeypatch.setattr(world.handlers.onespan, "packages", refuse_templates)
         world.service.reconcile.begin(Asked(backfill=True))
         for _ in range(20):
             while world.service.reconcile.turn():
@@ -479,10 +493,10 @@ class TestOutages:
             clock.forward(HOUR)
 
         assert ledger(world.service)[1].state == "done"
-        assert [one for one in world.differences() if "not known" not in one] == []
+        assert [difference for difference in world.differences() if "not known" not in difference] == []
 
-    def test_a_spool_that_was_drained_is_an_outage(self, service, client, clock, monkeypatch):
-        """The database was away; what came then was kept, but who knows."""
+    def test_drained_spool_is_an_outage(self, service, client, clock, monkeypatch):
+        """The database was unavailable: the spool kept callbacks, but others may have been lost."""
         monkeypatch.setattr(Writer, "keep", lambda *_: (_ for _ in ()).throw(TimeoutError("away")))
         headers = {"Authorization": "Basic the-callback-key"}
         body = {"name": "PACKAGE_CREATE", "packageId": "p"}
@@ -496,26 +510,26 @@ class TestOutages:
 
 
 class TestWindow:
-    """The watermark moves only when all until then is known."""
+    """The start of the next run moves only when everything before it is stored."""
 
-    def test_it_moves_when_the_run_is_done_and_not_before(self, world, clock):
-        """A package that is still to be read singly holds it up."""
-        account = lost(world, quirks=Quirks(list_items="summary"))
+    def test_window_moves_only_when_the_run_is_done(self, world, clock):
+        """The run stays open until every single package has been fetched."""
+        account = lose_all_callbacks(world, quirks=Quirks(list_items="summary"))
         clock.forward(SIX_HOURS)
         before = ledger(world.service)[-1].until
         while world.service.reconcile.turn():
             pass
         (_, run) = ledger(world.service)
         assert run.state == "running"
-        assert run.asked >= len([one for one in account.packages() if not one.deleted])
+        assert run.asked >= len([package for package in account.packages() if not package.deleted])
 
         world.reconcile()
         (_, run) = ledger(world.service)
         assert run.state == "done"
         assert run.until > before
 
-    def test_one_that_leaves_a_gap_does_not_move_it(self, world, clock):
-        """`--since` yesterday says nothing of the week before."""
+    def test_run_that_leaves_a_gap_does_not_move_the_window(self, world, clock):
+        """A run `--since` yesterday leaves out the six days before."""
         clock.forward(7 * DAY)
         world.reconcile(Asked(since=clock.now - DAY))
         assert ledger(world.service)[-1].until is None
@@ -525,8 +539,8 @@ class TestWindow:
         first, _, run = ledger(world.service)
         assert run.since == first.until - DAY
 
-    def test_a_list_that_is_late_undoes_no_callback(self, world, clock):
-        """It shows what was before."""
+    def test_outdated_list_undoes_no_callback(self, world, clock):
+        """The list shows the state of two minutes ago."""
         account = Account(3, packages=1, quirks=Quirks(list_lag=120))
         world.connect(account)
         for body in world.live(drop=0, dice=Random(1)):
@@ -536,17 +550,17 @@ class TestWindow:
 
         assert world.differences() == []
 
-    def test_a_package_that_cannot_be_read_is_skipped_and_said(self, world, clock, monkeypatch):
-        """It is never fatal to the run; it is tried again later."""
-        account = held(world, 5, quirks=Quirks(list_items="summary"))
-        victim = next(one.id for one in account.packages() if one.status == "COMPLETED" and not one.trashed)
-        world.act(victim, "archive")
-        ask = world.handlers.onespan.package
+    def test_unreadable_package_is_skipped_and_counted(self, world, clock, monkeypatch):
+        """The run goes on without the package and fetches it again later."""
+        account = import_account(world, 5, quirks=Quirks(list_items="summary"))
+        unreadable = archivable(account)[0]
+        world.act(unreadable, "archive")
+        get_package = world.handlers.onespan.package
 
         def garbled(package_id: str) -> object:
-            if package_id == victim:
+            if package_id == unreadable:
                 raise UnreadableAnswer("it is not JSON")
-            return ask(package_id)
+            return get_package(package_id)
 
         monkeypatch.setattr(world.handlers.onespan, "package", garbled)
         clock.forward(SIX_HOURS)
@@ -557,10 +571,10 @@ class TestWindow:
         monkeypatch.undo()
         clock.forward(HOUR)
         world.settle()
-        assert world.picture(victim).status == "ARCHIVED"
+        assert world.picture(unreadable).status == "ARCHIVED"
 
-    def test_it_keeps_to_its_budget_and_leaves_room_for_single_reads(self, settings, handlers, post, clock, service):
-        """So many requests a minute, four fifths of them for the list."""
+    def test_run_keeps_its_request_budget_and_allows_fetches(self, settings, handlers, post, clock, service):
+        """Of ten requests a minute, eight are for the list."""
         world = World(service, post, handlers=handlers, clock=clock)
         account = populated(1, 300, now=clock.now - DAY)
         world.connect(Account(1, packages=0, quirks=Quirks(list_largest=10)).hold(account.packages()))
@@ -579,8 +593,8 @@ class TestWindow:
         assert service.reconcile.turn()
 
 
-def test_no_two_runs_are_ever_under_way(world):
-    """Whoever asks meanwhile is told so."""
+def test_only_one_run_is_running_at_a_time(world):
+    """A second request gets no run while one is running."""
     assert world.service.reconcile.begin(Asked())
     assert world.service.reconcile.begin(Asked()) is None
     with world.service.database.read() as connection:

@@ -1,6 +1,6 @@
-"""Reconcile on bad days: whatever one package, one header, one list or one clock does, all the rest is kept right."""
+"""Reconcile when OneSpan misbehaves: one faulty package, header, list or clock does not affect the rest."""
 
-# ruff: noqa: F401, F811  (fixtures come by their names)
+# ruff: noqa: F401, F811  (fixtures are imported and used by name)
 
 import json
 from collections.abc import Callable
@@ -24,26 +24,30 @@ from app.store.states import OutageKind
 from app.work.reconcile import Asked
 from app.work.snapshots import WAITS
 from tests.conftest import HOUR, TOKEN, in_all, on_sqlite, onespan_time
-from tests.service.test_reconcile import DAY, SIX_HOURS, another, held, ledger, settings, world
+from tests.service.test_reconcile import (
+    DAY,
+    SIX_HOURS,
+    archivable,
+    import_account,
+    ledger,
+    settings,
+    start_process,
+    world,
+)
 from tests.support.simulation import MINUTE, SECOND, Spoilt, World
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 HTML = b"<html>Sorry</html>"
 
 
-def at_rest(world: World) -> list[str]:
-    """Packages that can be archived."""
-    return [one.id for one in world.account.packages() if one.status == "COMPLETED" and not one.trashed]
-
-
-def kept(world: World, what: Any) -> list[Any]:
-    """A column of all rows."""
+def values(world: World, column: Any) -> list[Any]:
+    """Return the values of a column in all rows."""
     with world.service.database.read() as connection:
-        return list(connection.execute(select(what)).scalars())
+        return list(connection.execute(select(column)).scalars())
 
 
-class TestOneBadPackage:
-    """What is about one package alone holds up no other."""
+class TestUnreadablePackage:
+    """A package that cannot be fetched delays no other."""
 
     @pytest.mark.parametrize(
         ("status", "body", "kind"),
@@ -52,25 +56,25 @@ class TestOneBadPackage:
             *in_all(("200 OK", HTML, "text/html")),
         ],
     )
-    def test_one_that_never_answers_does_not_end_reconciling(self, world, status, body, kind):
-        """It is counted, asked for again, and the next interval comes."""
-        account = held(world, 40, quirks=Quirks(list_items="summary"))
-        bad, other = at_rest(world)[:2]
+    def test_package_that_always_fails_does_not_stop_reconcile(self, world, status, body, kind):
+        """It is counted and fetched again, and the next run begins on time."""
+        account = import_account(world, 40, quirks=Quirks(list_items="summary"))
+        bad, other = archivable(world.account)[:2]
         world.refuse(bad, status=status, body=body, Content_Type=kind)
         world.act(bad, "archive")
         world.live_on(DAY, every=15 * MINUTE)
         world.act(other, "archive")
         world.live_on(DAY, every=15 * MINUTE)
 
-        done = [(one.state, one.unreadable) for one in ledger(world.service)[2:]]
-        assert len(done) == 8
-        assert set(done[:-1]) == {("done", 1)}
+        runs = [(run.state, run.unreadable) for run in ledger(world.service)[2:]]
+        assert len(runs) == 8
+        assert set(runs[:-1]) == {("done", 1)}
         assert world.picture(other).status == "ARCHIVED"
         assert account.package(bad).status != world.picture(bad).status
-        assert bad in kept(world, Read.package_id)
+        assert bad in values(world, Read.package_id)
 
-    def test_it_delays_nobody(self, world, clock):
-        """A package that surprises us is read at once, though another one fails."""
+    def test_unreadable_package_delays_no_other(self, world, clock):
+        """A package that needs a fetch is fetched at once, although another one fails."""
         world.connect(Account(1, packages=1))
         world.refuse("/poison")
         world.post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "poison", "createdDate": "2026-03-02T12:00:00.000Z"}')
@@ -82,8 +86,8 @@ class TestOneBadPackage:
         (package,) = world.account.packages()
         assert f"/api/packages/{package.id}?" in world.asked
 
-    def test_it_is_no_outage(self, world):
-        """Others answer, so nobody has to catch up."""
+    def test_unreadable_package_is_not_an_outage(self, world):
+        """OneSpan answers for other packages, so no additional run begins."""
         world.connect(Account(1, packages=3))
         world.refuse("/poison")
         world.post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "poison", "createdDate": "2026-03-02T12:00:00.000Z"}')
@@ -91,33 +95,33 @@ class TestOneBadPackage:
         world.post(*world.step())
         world.live_on(HOUR)
 
-        assert OutageKind.UNREACHABLE not in kept(world, Outage.kind)
+        assert OutageKind.UNREACHABLE not in values(world, Outage.kind)
 
-    def test_when_two_in_a_row_fail_nobody_else_is_asked_for(self, world, clock):
-        """Then it is OneSpan that is down, and one request after each wait tells whether it still is."""
+    def test_after_two_failures_in_sequence_no_other_package_is_fetched(self, world, clock):
+        """OneSpan is unavailable: one request after each wait checks whether it answers again."""
         world.spoil(lambda _, answer: setattr(answer, "status", "503 Service Unavailable"))
         for number in range(20):
-            told = {"name": "PACKAGE_ACTIVATE", "packageId": f"p{number}", "createdDate": onespan_time(clock.now)}
-            world.post(json.dumps(told).encode())
+            callback = {"name": "PACKAGE_ACTIVATE", "packageId": f"p{number}", "createdDate": onespan_time(clock.now)}
+            world.post(json.dumps(callback).encode())
         world.settle()
         world.asked.clear()
         clock.forward(WAITS[0])
         world.settle()
 
-        assert len({one for one in world.asked if "/api/packages/" in one}) <= 2
+        assert len({request for request in world.asked if "/api/packages/" in request}) <= 2
 
-    def test_a_run_waits_for_what_it_asked_for_though_a_callback_asks_too(self, world, clock):
-        """The newer reason does not hide that the older one is not answered."""
-        held(world, 40, quirks=Quirks(list_items="summary"))
-        bad = at_rest(world)[0]
+    def test_run_waits_for_its_own_fetch_when_a_callback_needs_one_too(self, world, clock):
+        """The fetch for the callback does not hide that the fetch for the run is unfinished."""
+        import_account(world, 40, quirks=Quirks(list_items="summary"))
+        bad = archivable(world.account)[0]
         world.refuse(bad)
         world.act(bad, "archive")
         clock.forward(SIX_HOURS)
         for _ in range(20):
             clock.forward(2 * SECOND)
             world.service.reconcile.turn()
-        told = {"name": "PACKAGE_RESTORE", "packageId": bad, "createdDate": onespan_time(clock.now)}
-        world.post(json.dumps(told).encode())
+        callback = {"name": "PACKAGE_RESTORE", "packageId": bad, "createdDate": onespan_time(clock.now)}
+        world.post(json.dumps(callback).encode())
         for _ in range(20):
             clock.forward(2 * SECOND)
             world.service.digest.turn()
@@ -125,19 +129,19 @@ class TestOneBadPackage:
 
         assert ledger(world.service)[-1].state == "running"
 
-    def test_one_that_is_too_new_to_be_there_is_asked_for_again_soon(self, world, clock):
-        """OneSpan tells of it before it can show it."""
+    def test_package_that_is_not_available_yet_is_fetched_again_soon(self, world, clock):
+        """OneSpan sends the callback before its API returns the package."""
         world.connect(Account(1, packages=1))
-        late = {"is": True}
+        is_missing = [True]
 
-        def not_yet(environ: Any, answer: Spoilt) -> None:
-            if late["is"] and environ["PATH_INFO"].startswith("/api/packages/"):
+        def answer_not_found(environ: Any, answer: Spoilt) -> None:
+            if is_missing and environ["PATH_INFO"].startswith("/api/packages/"):
                 answer.status, answer.body = "404 Not Found", b'{"code": 404, "messageKey": "error.notFound"}'
 
-        world.spoil(not_yet)
+        world.spoil(answer_not_found)
         world.post(*world.step())
         world.settle()
-        late["is"] = False
+        is_missing.clear()
         (package,) = world.account.packages()
         assert world.picture(package.id).read_at is None
         clock.forward(MINUTE)
@@ -145,8 +149,8 @@ class TestOneBadPackage:
 
         assert world.picture(package.id).read_at
 
-    def test_one_that_was_deleted_before_we_saw_it_is_asked_for_once(self, world, clock):
-        """A callback said why it is not there, so nobody asks again."""
+    def test_package_deleted_before_its_first_fetch_is_fetched_once(self, world, clock):
+        """The callback explains why the package is missing, so it is not fetched again."""
         world.connect(Account(1, packages=1))
         world.post(*world.step())
         (package,) = world.account.packages()
@@ -156,22 +160,22 @@ class TestOneBadPackage:
         world.settle()
 
         assert world.picture(package.id).deleted
-        assert len([one for one in world.asked if f"/{package.id}" in one]) == 1
+        assert len([request for request in world.asked if f"/{package.id}" in request]) == 1
 
 
-class TestRows:
-    """A row of the list that shows less than there is says nothing of what it leaves out."""
+class TestIncompleteRows:
+    """An incomplete row of the list claims nothing about the parts that it leaves out."""
 
     @pytest.mark.parametrize("cut", ["parts", "signers", *in_all("approvals", "no approvals")])
-    def test_law_5_a_row_that_is_cut_short_is_read_singly(self, world, clock, cut):
-        """Empty is not the same as there is none."""
+    def test_law_5_package_of_an_incomplete_row_is_fetched(self, world, clock, cut):
+        """An empty member does not mean that the package has no such part."""
 
         def change(environ: Any, answer: Spoilt) -> None:
             if environ["PATH_INFO"] == "/api/packages" and answer.status.startswith("200"):
-                shown = json.loads(answer.body)
-                for row in shown["results"]:
-                    shorten(row, cut)
-                answer.body = json.dumps(shown).encode()
+                page = json.loads(answer.body)
+                for row in page["results"]:
+                    leave_out(row, cut)
+                answer.body = json.dumps(page).encode()
 
         account = Account(1, packages=8)
         world.connect(account)
@@ -186,25 +190,25 @@ class TestRows:
         for package_id, names in world.told.items():
             assert package_id == "before" or names <= world.happened[package_id]
 
-    def test_it_costs_a_request_only_where_something_changed(self, world, clock):
-        """What it does show is as it was."""
-        held(world, 30)
+    def test_unchanged_incomplete_rows_cost_no_fetch(self, world, clock):
+        """The members that are present have not changed, so no package is fetched."""
+        import_account(world, 30)
 
         def change(environ: Any, answer: Spoilt) -> None:
             if environ["PATH_INFO"] == "/api/packages" and answer.status.startswith("200"):
-                shown = json.loads(answer.body)
-                shown["results"] = [row | {"roles": [], "documents": []} for row in shown["results"]]
-                answer.body = json.dumps(shown).encode()
+                page = json.loads(answer.body)
+                page["results"] = [row | {"roles": [], "documents": []} for row in page["results"]]
+                answer.body = json.dumps(page).encode()
 
         world.spoil(change)
         world.asked.clear()
         world.reconcile(Asked(backfill=True))
 
-        assert [one for one in world.asked if "/api/packages/" in one] == []
+        assert [request for request in world.asked if "/api/packages/" in request] == []
 
 
-def shorten(row: dict[str, Any], cut: str) -> None:
-    """Leave a part of it out, where it has one."""
+def leave_out(row: dict[str, Any], cut: str) -> None:
+    """Remove a part of the row, if it has one."""
     if cut == "parts" and "roles" in row:
         row |= {"roles": [], "documents": []}
     for document in row.get("documents", ()):
@@ -217,17 +221,20 @@ def shorten(row: dict[str, Any], cut: str) -> None:
 
 
 class TestLists:
-    """However the list is arranged, nobody is skipped for good."""
+    """No order of the list leaves a package out for good."""
 
     @pytest.mark.all
-    def test_law_5_what_was_changed_in_one_instant_may_come_in_any_order(self, world, clock):
-        """Somebody archives all that is completed at one stroke, and no callback comes."""
+    def test_law_5_packages_changed_at_one_instant_may_come_in_any_order(self, world, clock):
+        """All completed packages are archived at the same instant, and no callback arrives."""
         packages = populated(1, 400, now=clock.now - 40 * DAY).packages()
         account = Account(1, packages=0, quirks=Quirks(list_largest=0)).hold(packages)
         world.connect(account)
         world.reconcile(Asked(backfill=True))
         clock.forward(SIX_HOURS)
-        archived = [replace(account.package(one), status="ARCHIVED", updated=clock.now) for one in at_rest(world)]
+        archived = [
+            replace(account.package(package_id), status="ARCHIVED", updated=clock.now)
+            for package_id in archivable(world.account)
+        ]
         account.hold(archived)
         world.list_as(in_any_order(3))
         clock.forward(SIX_HOURS)
@@ -238,60 +245,63 @@ class TestLists:
 
     @on_sqlite
     @pytest.mark.all
-    def test_an_import_of_what_was_changed_in_one_instant_is_whole(self, service, post, handlers, clock):
-        """As after a migration: all dates are alike."""
+    def test_import_of_packages_changed_at_one_instant_is_complete(self, service, post, handlers, clock):
+        """After a migration at OneSpan all packages have the same date."""
         world = World(service, post, handlers=handlers, clock=clock)
         at = clock.now - 40 * DAY
-        packages = [replace(one, updated=at, due=None) for one in populated(1, 350, now=at).packages()]
+        packages = [replace(package, updated=at, due=None) for package in populated(1, 350, now=at).packages()]
         world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).hold(packages))
         world.list_as(in_any_order(3))
         world.reconcile()
 
-        assert all(world.picture(one.id) for one in packages)
+        assert all(world.picture(package.id) for package in packages)
 
     @on_sqlite
     @pytest.mark.all
-    def test_a_count_that_is_capped_does_not_end_an_import(self, service, post, handlers, clock):
-        """It says 150, and shows more."""
+    def test_capped_count_does_not_end_an_import(self, service, post, handlers, clock):
+        """The list counts 150 packages and returns more."""
         world = World(service, post, handlers=handlers, clock=clock)
         packages = populated(1, 350, now=clock.now - 40 * DAY).packages()
         world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).hold(packages))
         world.list_as(lambda rows: (rows, min(len(rows), 150)))
         world.reconcile()
 
-        assert all(world.picture(one.id) for one in packages)
+        assert all(world.picture(package.id) for package in packages)
 
 
 def in_any_order(seed: int) -> Callable[[list[Any]], tuple[list[Any], int]]:
-    """The newest come first, and among those of one instant whoever comes, but where another order is asked for."""
-    dice = Random(seed)
+    """Return a function that lists the newest first and shuffles packages of one instant.
+
+    A list in order of creation, or of ids only, stays as it is.
+    """
+    rng = Random(seed)
 
     def arrange(rows: list[Any]) -> tuple[list[Any], int]:
-        if any("updated" not in one for one in rows):
+        if any("updated" not in row for row in rows):
             return rows, len(rows)
-        is_by_age = [one["created"] for one in rows] == sorted(one["created"] for one in rows)
+        is_by_age = [row["created"] for row in rows] == sorted(row["created"] for row in rows)
         if is_by_age and len(rows) > 1:
             return rows, len(rows)
-        return sorted(rows, key=lambda one: (one["updated"], dice.random()), reverse=True), len(rows)
+        return sorted(rows, key=lambda row: (row["updated"], rng.random()), reverse=True), len(rows)
 
     return arrange
 
 
 class TestClocks:
-    """No clock that goes wrong for a while leaves anything behind."""
+    """A clock that was wrong for a while has no lasting effect."""
 
-    def test_law_5_a_date_that_is_ahead_once_hides_nothing(self, world, clock):
-        """One answer is dated two months later."""
-        held(world, 5)
-        first, second = at_rest(world)[:2]
-        left = [1]
+    def test_law_5_one_answer_dated_ahead_hides_no_change(self, world, clock):
+        """One answer has a `Date` two months in the future."""
+        import_account(world, 5)
+        first, second = archivable(world.account)[:2]
+        wrong_answers = [1]
 
-        def ahead(_: Any, answer: Spoilt) -> None:
-            if left and left.pop():
+        def date_ahead(_: Any, answer: Spoilt) -> None:
+            if wrong_answers and wrong_answers.pop():
                 answer.headers["Date"] = format_datetime(clock.now + 60 * DAY, usegmt=True)
 
         clock.forward(SIX_HOURS)
-        world.spoil(ahead)
+        world.spoil(date_ahead)
         world.act(first, "archive")
         world.reconcile()
         assert ledger(world.service)[-1].until <= clock.now
@@ -304,16 +314,16 @@ class TestClocks:
         assert world.picture(first).read_at <= clock.now
 
     @pytest.mark.parametrize("date", ["", "garbage", "Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"])
-    def test_whatever_date_is_said_the_run_comes_to_its_end(self, world, clock, date):
-        """And once it is right again, so is the picture."""
-        held(world, 5)
-        one = at_rest(world)[0]
-        wrong = [True]
-        world.spoil(lambda _, answer: answer.headers.update(Date=date) if wrong else None)
+    def test_run_ends_with_any_date_header(self, world, clock, date):
+        """Once the `Date` header is right again, the status store equals OneSpan."""
+        import_account(world, 5)
+        package_id = archivable(world.account)[0]
+        is_wrong = [True]
+        world.spoil(lambda _, answer: answer.headers.update(Date=date) if is_wrong else None)
         clock.forward(SIX_HOURS)
-        world.act(one, "archive")
+        world.act(package_id, "archive")
         world.reconcile()
-        wrong.clear()
+        is_wrong.clear()
         clock.forward(SIX_HOURS)
         world.reconcile()
         clock.forward(SIX_HOURS)
@@ -322,9 +332,9 @@ class TestClocks:
         assert {run.state for run in ledger(world.service)} == {"done"}
         assert world.differences() == []
 
-    def test_law_9_after_our_clock_was_a_month_ahead_the_interval_goes_on(self, world, clock):
-        """It was set right; what began in that month is no reason to wait for it."""
-        held(world, 3)
+    def test_law_9_interval_continues_after_the_clock_was_a_month_ahead(self, world, clock):
+        """The clock is corrected. Runs that began in that month do not delay the next one."""
+        import_account(world, 3)
         clock.forward(30 * DAY + SIX_HOURS)
         world.reconcile()
         with world.service.database.write() as connection:
@@ -336,18 +346,18 @@ class TestClocks:
             world.reconcile()
         assert len(ledger(world.service)) - before == 8
 
-    def test_law_9_a_clock_that_is_a_little_ahead_begins_no_second_run(self, world, another, clock):
-        """Another machine's is; it began a run, which has ended."""
+    def test_law_9_clock_slightly_ahead_begins_no_second_run(self, world, start_process, clock):
+        """The clock of another machine is ahead, and its run has ended."""
         clock.forward(SIX_HOURS + 2 * SECOND)
         world.reconcile()
         clock.now -= 2 * SECOND
 
-        assert another().reconcile.turn() is False
+        assert start_process().reconcile.turn() is False
         assert len(ledger(world.service)) == 2
 
-    def test_a_run_that_waits_for_a_time_that_was_wrong_goes_on(self, world, clock):
-        """Its wait was written down by a clock that was a month ahead."""
-        held(world, 3)
+    def test_run_that_waits_for_a_wrong_time_goes_on(self, world, clock):
+        """A clock that was a month ahead set the time until which the run waits."""
+        import_account(world, 3)
         clock.forward(30 * DAY)
         world.service.reconcile.turn()
         with world.service.database.write() as connection:
@@ -358,32 +368,32 @@ class TestClocks:
         assert ledger(world.service)[-1].state == "done"
 
 
-class TestGivenUp:
-    """A run that comes no further makes room for the next."""
+class TestFailedRuns:
+    """A run that makes no progress fails, and the next one begins."""
 
-    def test_one_that_is_refused_for_an_interval_fails_and_the_next_begins(self, world, clock, client):
-        """It says why, and makes nothing known."""
-        held(world, 3)
-        refused = [True]
+    def test_run_refused_for_an_interval_fails_and_the_next_begins(self, world, clock, client):
+        """The failed run records its reason and does not move the window."""
+        import_account(world, 3)
+        is_forbidden = [True]
 
         def change(environ: Any, answer: Spoilt) -> None:
-            if refused and environ["PATH_INFO"] == "/api/packages":
+            if is_forbidden and environ["PATH_INFO"] == "/api/packages":
                 answer.status, answer.body = "403 Forbidden", b"{}"
 
         world.spoil(change)
         world.live_on(SIX_HOURS + 7 * HOUR, every=10 * MINUTE)
-        failed, next_one = ledger(world.service)[2:]
-        assert (failed.state, failed.until, next_one.state) == ("failed", None, "running")
+        failed, following = ledger(world.service)[2:]
+        assert (failed.state, failed.until, following.state) == ("failed", None, "running")
         assert "do not permit this" in failed.error
         assert "waits: The credentials do not permit this" in " ".join(client.get("/readyz").json["notes"])
 
-        refused.clear()
+        is_forbidden.clear()
         world.live_on(HOUR)
         assert ledger(world.service)[-1].state == "done"
         assert world.differences() == []
 
-    def test_one_that_comes_further_is_not_given_up(self, world, clock):
-        """However long it takes, as with an import that reads each package singly."""
+    def test_run_that_makes_progress_does_not_fail(self, world, clock):
+        """A run may take long if it makes progress, such as an import that fetches every package."""
         account = Account(1, packages=0, quirks=Quirks(list_items="summary"))
         world.connect(account.hold(populated(1, 40, now=clock.now - DAY).packages()))
         world.service.reconcile.begin(Asked(backfill=True))
@@ -394,19 +404,19 @@ class TestGivenUp:
             clock.forward(HOUR)
         world.reconcile()
 
-        assert [one.state for one in ledger(world.service)][:2] == ["done", "done"]
+        assert [run.state for run in ledger(world.service)][:2] == ["done", "done"]
 
     @on_sqlite
     @pytest.mark.all
-    def test_a_list_that_does_not_fit_together_is_given_up(self, world, clock):
-        """It has nothing where a page does not begin at a hundred."""
+    def test_run_with_an_inconsistent_list_fails(self, world, clock):
+        """The list is empty unless a page begins at a multiple of a hundred."""
         packages = populated(1, 130, now=clock.now - 40 * DAY).packages()
         world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).hold(packages))
 
         def change(environ: Any, answer: Spoilt) -> None:
-            asked = parse_qs(environ["QUERY_STRING"])
+            query = parse_qs(environ["QUERY_STRING"])
             if environ["PATH_INFO"] == "/api/packages":
-                rows = [] if int(asked["from"][0]) % 100 else json.loads(answer.body)["results"]
+                rows = [] if int(query["from"][0]) % 100 else json.loads(answer.body)["results"]
                 answer.body = json.dumps({"count": len(rows), "results": rows}).encode()
 
         world.spoil(change)
@@ -418,8 +428,8 @@ class TestGivenUp:
         assert len(world.asked) < 800
 
     @pytest.mark.parametrize("since", ["0001-01-01T00:00:00Z", "1999-12-31T00:00:00Z", "2099-01-01T00:00:00+14:00"])
-    def test_since_lies_in_the_time_in_which_there_may_be_packages(self, world, client, runner, since):
-        """Neither before OneSpan, nor in the future."""
+    def test_since_outside_the_time_of_packages_is_rejected(self, world, client, runner, since):
+        """`since` may be neither before OneSpan existed nor in the future."""
         answer = client.post("/api/reconciles", json={"since": since}, headers=BEARER)
         assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_parameter")
         assert "since" in answer.json["error"]["message"]
@@ -430,12 +440,12 @@ class TestGivenUp:
         assert len(ledger(world.service)) == 1
 
 
-class TestAFolderThatIsRefused:
-    """It holds up no other, and what changes in it is seen as soon as it is shown again."""
+class TestForbiddenFolder:
+    """A forbidden folder delays no other. Its changes are found once it may be read again."""
 
-    def test_it_is_said(self, world, client):
-        """The run is done without it."""
-        held(world, 5)
+    def test_forbidden_folder_is_reported(self, world, client):
+        """The run ends without the folder, and its error names it."""
+        import_account(world, 5)
         world.refuse_trash()
         world.live_on(SIX_HOURS + HOUR)
         run = ledger(world.service)[-1]
@@ -444,100 +454,102 @@ class TestAFolderThatIsRefused:
         assert "packages in the trash" in run.error
         assert any("packages in the trash" in note for note in client.get("/readyz").json["notes"])
 
-    def test_law_5_what_changed_there_meanwhile_is_found_however_long_it_was(self, world, clock):
-        """By the first run that is shown it, though others went on for days; the next goes back no further again."""
-        account = held(world, 5)
-        hides = world.refuse_trash()
-        like = account.package(at_rest(world)[0])
-        trashed = replace(like, id="new", trashed=True, created=clock.now, updated=clock.now + HOUR)
+    def test_law_5_changes_in_a_forbidden_folder_are_found_later(self, world, clock):
+        """The first run that may read the folder finds the changes of five days. The next goes back three days."""
+        account = import_account(world, 5)
+        is_forbidden = world.refuse_trash()
+        original = account.package(archivable(account)[0])
+        trashed = replace(original, id="new", trashed=True, created=clock.now, updated=clock.now + HOUR)
         clock.forward(2 * HOUR)
         account.hold([*account.packages(), trashed])
         world.live_on(5 * DAY, every=30 * MINUTE)
-        assert [one.state for one in ledger(world.service)[-3:-1]] == ["done", "done"]
-        assert [one for one in world.differences() if "new" in one]
+        assert [run.state for run in ledger(world.service)[-3:-1]] == ["done", "done"]
+        assert [difference for difference in world.differences() if "new" in difference]
 
-        hides.clear()
+        is_forbidden.clear()
         world.live_on(SIX_HOURS)
         assert world.differences() == []
         assert world.told["new"]["PACKAGE_TRASH"] == 1
 
         world.asked.clear()
         world.live_on(SIX_HOURS)
-        starts = {parse_qs(one).get("lastUpdatedStartDate", [""])[0] for one in world.asked if "trashed" in one}
+        starts = {
+            parse_qs(request).get("lastUpdatedStartDate", [""])[0] for request in world.asked if "trashed" in request
+        }
         assert starts
         assert min(starts) > (clock.now - 3 * DAY).isoformat()[:10]
 
-    def test_law_6_a_folder_that_was_never_shown_is_imported_in_silence(self, world, clock):
-        """As all else was by the first import."""
-        hides, packages = world.refuse_trash(), populated(1, 12, now=clock.now - 40 * DAY).packages()
-        account = world.account.hold([replace(one, trashed=number < 4) for number, one in enumerate(packages)])
+    def test_law_6_first_import_of_a_forbidden_folder_runs_no_handlers(self, world, clock):
+        """The first import of a folder runs no handlers, even when it comes later than the others."""
+        is_forbidden, packages = world.refuse_trash(), populated(1, 12, now=clock.now - 40 * DAY).packages()
+        account = world.account.hold([replace(package, trashed=number < 4) for number, package in enumerate(packages)])
         with world.service.database.write() as connection:
-            connection.execute(delete(Run))  # so that the first import is still to come
+            connection.execute(delete(Run))  # the first import has not happened yet
         world.told.clear()
         world.live_on(DAY, every=30 * MINUTE)
-        assert len([one for one in ledger(world.service) if one.state == "done"]) > 1
+        assert len([run for run in ledger(world.service) if run.state == "done"]) > 1
 
-        hides.clear()
+        is_forbidden.clear()
         world.live_on(SIX_HOURS)
         assert world.differences() == []
-        assert [one.trashed for one in account.packages()].count(True) == 4
+        assert [package.trashed for package in account.packages()].count(True) == 4
         assert world.told == {}
 
 
-class TestSomebodyAsks:
-    """Who asks does not wait because of what failed before."""
+class TestRequestedRuns:
+    """A requested run does not wait because an earlier attempt failed."""
 
-    def down(self, world: World) -> list[bool]:
-        """OneSpan fails for as long as there is something in the list."""
-        fails = [True]
-        world.spoil(lambda _, answer: setattr(answer, "status", "503 Service Unavailable") if fails else None)
-        return fails
+    def start_outage(self, world: World) -> list[bool]:
+        """Let OneSpan answer 503 until the returned list is empty."""
+        is_down = [True]
+        world.spoil(lambda _, answer: setattr(answer, "status", "503 Service Unavailable") if is_down else None)
+        return is_down
 
     @pytest.mark.parametrize("how", ["request", "restart"])
-    def test_a_run_that_waits_goes_on_at_once(self, world, clock, client, another, how):
-        """The operator has repaired what was wrong, and says so, or starts the service anew."""
-        held(world, 3)
-        fails = self.down(world)
+    def test_waiting_run_goes_on_at_once(self, world, clock, client, start_process, how):
+        """After the repair the operator requests a run or restarts the service."""
+        import_account(world, 3)
+        is_down = self.start_outage(world)
         clock.forward(SIX_HOURS)
         for _ in range(4):
             world.service.reconcile.turn()
             clock.forward(31 * MINUTE)
         world.service.reconcile.turn()
-        fails.clear()
-        assert world.service.reconcile.turn() is False, "it waits"
+        is_down.clear()
+        assert world.service.reconcile.turn() is False, "the run waits"
 
         if how == "request":
             assert client.post("/api/reconciles", headers=BEARER).status_code == 200
             assert world.service.reconcile.turn()
         else:
-            restarted = another()
+            restarted = start_process()
             restarted.worker._retry_now()
             assert restarted.reconcile.turn()
 
-    def test_who_asks_for_another_one_hears_what_this_one_waits_for(self, world, clock, client, runner):
-        """And when it goes on."""
-        held(world, 3)
-        self.down(world)
+    def test_second_request_names_what_the_run_waits_for(self, world, clock, client, runner):
+        """The answer to the second request names the reason and the time at which the run goes on."""
+        import_account(world, 3)
+        self.start_outage(world)
         clock.forward(SIX_HOURS)
         world.service.reconcile.turn()
 
         refused = client.post("/api/reconciles", headers=BEARER, json={"backfill": True})
         assert refused.status_code == 409
-        says = runner.invoke(args=["reconcile", "--backfill"])
-        assert says.exit_code == 2
-        for text in (refused.json["error"]["message"], says.output):
+        result = runner.invoke(args=["reconcile", "--backfill"])
+        assert result.exit_code == 2
+        for text in (refused.json["error"]["message"], result.output):
             assert "reconcile 3 waits: OneSpan is unavailable" in text
             assert "goes on at 18:0" in text
 
-    def test_once_it_is_over_nothing_is_noted_any_more(self, world, clock):
-        """The run that waited is done."""
-        held(world, 3)
-        fails = self.down(world)
+    def test_finished_run_has_no_note(self, world, clock):
+        """A run that waited has no note once it is done."""
+        import_account(world, 3)
+        is_down = self.start_outage(world)
         clock.forward(SIX_HOURS)
         world.service.reconcile.turn()
         with world.service.database.read() as connection:
             assert "Reconcile 3 (reconcile, " in said_of_run(queries.newest_run(connection))
-        fails.clear()
+        is_down.clear()
         clock.forward(MINUTE)
         world.reconcile()
 

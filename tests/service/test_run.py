@@ -1,4 +1,4 @@
-"""The service as `make run` starts it, told by callbacks as OneSpan sent them to others."""
+"""The service as `make run` starts it, and callbacks that OneSpan has sent to real receivers."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from app.handlers import handlers
 from tests.support.databases import administer
 from tests.support.processes import BIN, BOOT, ROOT, Site, Web, until
 
-# A callback as it came in somewhere, with its headers; only the host, the path and the key are those of this service.
+# A captured callback with its headers. Only the host, the path and the key are replaced.
 CAPTURED = (
     "POST {path} HTTP/1.1\r\n"
     "Host: {host}\r\n"
@@ -31,7 +31,7 @@ COMPLETED = (
     '"sessionUser":"30ba8506-9819-46aa-a22d-c0114ba34cd0","packageId":"LWsUTvGgE4WpOvaQPT16idnxNj8=",'
     '"message":null,"documentId":null,"createdDate":"2020-08-21T14:12:34.544Z"}'
 )
-# The same, as a person laid it out.
+# The same callback, reformatted by hand.
 COMPLETED_BY_HAND = """{
   "@class": "com.silanis.esl.packages.event.ESLProcessEvent",
   "name": "PACKAGE_COMPLETE",
@@ -56,7 +56,7 @@ SETTINGS = "settings.env"
 
 
 class Installation:
-    """A fresh installation: settings made by `flask setup`, a database migrated by `flask db upgrade`, gunicorn."""
+    """A new installation: settings from `flask setup`, a database from `flask db upgrade`, and gunicorn."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -64,11 +64,11 @@ class Installation:
         self.setup = self.flask("setup")
         self.upgrade = self.flask("db", "upgrade")
         self.web: Web = site.gunicorn(app="wsgi:app")
-        told = (line.split("=", 1) for line in self.settings_file.read_text().splitlines() if "=" in line)
-        self.secrets = {name: value.removeprefix("first=") for name, value in told}
+        settings = (line.split("=", 1) for line in self.settings_file.read_text().splitlines() if "=" in line)
+        self.secrets = {name: value.removeprefix("first=") for name, value in settings}
 
     def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run one of our commands."""
+        """Run a command of the service. Raises if it fails."""
         return subprocess.run(
             [str(BIN / "flask"), *arguments],
             env=self.site.env,
@@ -80,33 +80,33 @@ class Installation:
         )
 
     def read(self, path: str) -> Any:
-        """GET from the JSON API with the token that was generated; None where there is nothing yet."""
+        """GET from the JSON API with the generated token. Returns None on 404."""
         bearer = {"Authorization": f"Bearer {self.secrets['API_TOKENS']}"}
         status, answer = self.web.ask("GET", path, headers=bearer)
         assert status in (200, 404), answer
         return json.loads(answer) if status == 200 else None
 
     def post(self, body: str) -> tuple[int, bytes]:
-        """Post a body with the key that was generated."""
+        """Post a body with the generated callback key."""
         key = {"Authorization": f"Basic {self.secrets['ONESPAN_CALLBACK_KEYS']}"}
         return self.web.ask("POST", "/onespan/callback", body=body.encode(), headers=key)
 
     def post_as_captured(self, body: str) -> str:
-        """Send the very bytes OneSpan sends; returns the status line of the answer."""
+        """Send the bytes that OneSpan sends, headers included. Returns the status line of the answer."""
         head = CAPTURED.format(
             path="/onespan/callback",
             host=f"127.0.0.1:{self.web.port}",
             key=self.secrets["ONESPAN_CALLBACK_KEYS"],
             length=len(body),
         )
-        with socket.create_connection(("127.0.0.1", self.web.port), timeout=10) as line:
-            line.sendall(head.encode() + body.encode())
-            return line.recv(4096).partition(b"\r\n")[0].decode()
+        with socket.create_connection(("127.0.0.1", self.web.port), timeout=10) as connection:
+            connection.sendall(head.encode() + body.encode())
+            return connection.recv(4096).partition(b"\r\n")[0].decode()
 
 
 @pytest.fixture
 def empty_postgresql(postgresql: str) -> Iterator[str]:
-    """The URL of a PostgreSQL database with nothing in it."""
+    """The URL of a PostgreSQL database without tables."""
     url = make_url(postgresql)
     name = f"fresh_{os.urandom(6).hex()}"
     administer(url, f"CREATE DATABASE {name}")
@@ -121,14 +121,14 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
     if request.param == "postgresql":
         url = request.getfixturevalue("empty_postgresql")
     with Site(tmp_path, url) as site:
-        for made_by_setup in ("ONESPAN_CALLBACK_KEYS", "API_TOKENS"):
-            del site.env[made_by_setup]
+        for generated in ("ONESPAN_CALLBACK_KEYS", "API_TOKENS"):
+            del site.env[generated]
         site.env |= {"SETTINGS_FILE": str(site.folder / SETTINGS), "FLASK_APP": str(ROOT / "wsgi.py")}
         yield Installation(site)
 
 
-def test_a_fresh_installation_takes_what_onespan_sends(installation: Installation):
-    """Real callbacks, one byte by byte with its headers, come out as packages, events and history."""
+def test_new_installation_processes_real_callbacks(installation: Installation):
+    """Real callbacks, one of them sent byte for byte, become packages, events and history."""
     assert installation.post_as_captured(COMPLETED) == "HTTP/1.1 200 OK"
     assert installation.post(COMPLETED_BY_HAND) == (200, b'{"callback":2}\n')
     assert installation.post(ACTIVATED) == (200, b'{"callback":3}\n')
@@ -142,20 +142,20 @@ def test_a_fresh_installation_takes_what_onespan_sends(installation: Installatio
     assert (package["status"], package["completed_at"]) == ("COMPLETED", "2020-08-21T14:12:34.544000Z")
     assert (sent["status"], sent["status_at"]) == ("SENT", "2019-10-09T19:32:12.255000Z")
     assert (event["name"], event["package_id"], event["repeats"]) == ("PACKAGE_COMPLETE", package["id"], 1)
-    assert [one["id"] for one in event["callbacks"]] == [1, 2]
+    assert [callback["id"] for callback in event["callbacks"]] == [1, 2]
     assert {run["handler"] for run in event["dispatches"]} == set(handlers.wanting("PACKAGE_COMPLETE"))
-    (became,) = [one for one in history if one["attribute"] == "status"]
-    assert (became["old"], became["new"], became["cause"]) == (None, "COMPLETED", {"kind": "callback", "id": 1})
+    (change,) = [change for change in history if change["attribute"] == "status"]
+    assert (change["old"], change["new"], change["cause"]) == (None, "COMPLETED", {"kind": "callback", "id": 1})
     assert json.loads(installation.web.ask("GET", "/readyz", headers={})[1])["status"] == "ready"
 
 
 @pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
-def test_setup_writes_secrets_once_and_for_us_alone(installation: Installation):
-    """The settings file is ours to read and is never overwritten; what setup prints has no secret in it."""
+def test_setup_writes_secrets_once_and_readable_by_the_owner_only(installation: Installation):
+    """Only the owner may read the settings file, and setup never overwrites it. No output contains a secret."""
     before = installation.settings_file.read_bytes()
 
     second = installation.flask("setup")
-    said = (
+    output = (
         installation.setup.stdout + installation.setup.stderr + second.stdout + second.stderr + installation.web.said()
     )
 
@@ -163,7 +163,7 @@ def test_setup_writes_secrets_once_and_for_us_alone(installation: Installation):
     assert installation.settings_file.read_bytes() == before
     for secret in ("ONESPAN_CALLBACK_KEYS", "API_TOKENS", "DASHBOARD_PASSWORD", "DASHBOARD_READONLY_PASSWORD"):
         assert len(installation.secrets[secret]) >= 32
-        assert installation.secrets[secret] not in said
+        assert installation.secrets[secret] not in output
     assert "(created, with new secrets)" in installation.setup.stdout
     assert "(created" not in second.stdout
     assert os.fspath(installation.settings_file) in second.stdout
