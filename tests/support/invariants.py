@@ -99,7 +99,7 @@ def all_before_watermark_was_read(scenario: Scenario, watermark: datetime) -> No
     with scenario.playground.database.read() as connection:
         queued = set(connection.execute(select(models.Read.package_id)).scalars())
         progress = connection.scalar(select(models.Run.progress).order_by(models.Run.id.desc()).limit(1))
-    refused = reconciles.Progress.of(progress or {}).refused
+    refused = reconciles.Progress.of(progress or {}).behind
     unread = [
         package.id
         for package in scenario.account.packages()

@@ -221,11 +221,8 @@ class Scenario:
         """Stop all faults and crashes, let every wait end, and finish what was begun."""
         self.count["faults"] += self.playground.faults.met.total()
         self.playground.faults.met.clear()
-        self.playground.faults.rates, self.playground.during_request, self.playground.database.commits_left = (
-            {},
-            None,
-            None,
-        )
+        self.playground.faults.rates, self.playground.during_request = {}, None
+        self.playground.database.commits_left = None
         self.playground.clock.forward(31 * MINUTE)
         self.work()
         if self._running():
