@@ -316,7 +316,7 @@ def work(service: Service) -> Callable[[], None]:
                     return
                 service.bells.dispatching.wait(10)  # a handler is running; it rings when it ends
                 service.bells.dispatching.clear()
-        raise AssertionError("there is always more to do")
+        raise AssertionError("the work never ends")
 
     return work
 

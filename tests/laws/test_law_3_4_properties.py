@@ -189,7 +189,7 @@ def digested(service: Service, handlers: Handlers) -> Callable[..., Digested]:
         for limit in itertools.islice(itertools.chain(limits, itertools.repeat(500)), 1000):
             if not service.digest.turn(limit=limit):
                 return Digested(service, package_id)
-        raise AssertionError("there is always more to digest")
+        raise AssertionError("the digest never ends")
 
     return digested
 

@@ -62,7 +62,7 @@ class LossySimulation:
             worked = [self.service.digest.turn(), self.service.dispatcher.turn(), self.service.refresh.turn()]
             if not any(worked) and self.service.dispatcher.quiet.wait(10) and not self.service.dispatcher.turn():
                 return
-        raise AssertionError("there is always more to do")
+        raise AssertionError("the work never ends")
 
     def stored_package(self, package_id: str) -> Package:
         """The package in the status store."""

@@ -779,7 +779,7 @@ def test_law_7_run_that_succeeded_while_its_lease_ended_is_done(tell, turn, hand
     clock.forward(10 * LEASE)
     for _ in range(3):
         turn()
-        until(lambda: service.dispatcher.idle.is_set() or service.dispatcher._ended, what="it rests")
+        until(lambda: service.dispatcher.idle.is_set() or service.dispatcher._ended, what="the dispatcher is idle")
 
     assert dispatch("file_it")["state"] == "done"
     assert len(runs) == 1
@@ -806,7 +806,7 @@ def test_law_7_run_of_a_removed_handler_stays_due(tell, work, handlers, other, c
     tell("PACKAGE_ARCHIVE")
     second.digest.turn()
     second.dispatcher.turn()
-    until(lambda: second.dispatcher.turn() or second.dispatcher.idle.is_set(), what="it rests")
+    until(lambda: second.dispatcher.turn() or second.dispatcher.idle.is_set(), what="the dispatcher is idle")
 
     assert runs == ["PACKAGE_COMPLETE", "PACKAGE_ARCHIVE"]
     _, first = read("/api/events")["items"]
@@ -816,7 +816,7 @@ def test_law_7_run_of_a_removed_handler_stays_due(tell, work, handlers, other, c
 def test_law_7_handler_that_runs_alone_is_blamed_for_a_death(tell, service, handlers, hang, clock, other, read):
     """A process dies whenever a certain handler runs, and the runs beside it end with it, again and again.
 
-    The sixth death parks that handler's run, with a reason; what only stood near is done in the end.
+    The sixth death parks that handler's run, with a reason; the other runs are done in the end.
     """
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -834,7 +834,7 @@ def test_law_7_handler_that_runs_alone_is_blamed_for_a_death(tell, service, hand
                 return True
             if not worked and process.dispatcher.idle.is_set():
                 return False
-        raise AssertionError("there is always more to do")
+        raise AssertionError("the work never ends")
 
     tell("PACKAGE_COMPLETE", package="pkg-deadly")
     for number in range(3):

@@ -45,7 +45,7 @@ def digest(service: Service) -> Callable[..., None]:
         for _ in range(1000):
             if not service.digest.turn(limit=limit):
                 return
-        raise AssertionError("there is always more to digest")
+        raise AssertionError("the digest never ends")
 
     return digest
 

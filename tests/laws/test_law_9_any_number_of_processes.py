@@ -178,7 +178,7 @@ def _select(url: str, question) -> list[int]:
 def test_law_9_writer_of_history_holds_the_lock(  # noqa: PLR0917
     tell, work, service, handlers, client, runner, monkeypatch
 ):
-    """Only one process at a time writes the history, in whatever way, so its ids are in the order of the commits."""
+    """Only one process at a time writes the history, by any code path, so its ids are in the order of the commits."""
     written: list[bool] = []
     record, paint = packages.record, packages.paint
     held = text("SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted")

@@ -94,7 +94,7 @@ def runs_of(database: Database) -> list[Any]:
 
 
 @pytest.mark.timeout(240)
-def test_law_9_one_reconcile_per_interval_whatever_is_killed(
+def test_law_9_one_reconcile_per_interval_despite_kills(
     database_url: str, tmp_path: Path, shared_time: SharedClock, onespan: str, tier: str
 ):
     """Three workers. One of them is killed in the middle of every second run and started again."""
