@@ -41,7 +41,7 @@ handlers = Handlers()
 def note(*words):
     """Append one line to the handler log, which several processes write at the same time."""
     line = " ".join(str(word) for word in words) + "\\n"
-    file = os.open(os.environ["HANDLER_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    file = os.open(os.environ["WITNESS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(file, line.encode())
     os.close(file)
 '''
@@ -170,7 +170,7 @@ class Site:
             "ONESPAN_CALLBACK_KEYS": f"test={KEY}",
             "API_TOKENS": f"test={TOKEN}",
             "SPOOL_DIR": str(self.folder / "spool"),
-            "HANDLER_LOG": str(self.handler_log),
+            "WITNESS": str(self.handler_log),
             **settings,
         }
 
