@@ -241,9 +241,11 @@ class ReferenceModel:
                 if requirement["status"] == "COMPLETE":
                     self.uploads.setdefault(subject[1], set()).add(requirement["name"])
             for document in shown["documents"]:
-                if approvals := [approval for approval in document["approvals"] if approval["role"] == role["id"]]:
+                if in_document := [approval for approval in document["approvals"] if approval["role"] == role["id"]]:
                     signed_at = (
-                        max(filter(None, map(_signed_at, approvals)), default=None) if _has_signed(approvals) else None
+                        max(filter(None, map(_signed_at, in_document)), default=None)
+                        if _has_signed(in_document)
+                        else None
                     )
                     self.record(("document", document["id"]), **{f"signed {subject[1]}": signed_at})
 
