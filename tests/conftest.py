@@ -1,4 +1,4 @@
-"""The fixtures every test shares: a database of either kind, the app on it, and a way to tell it things.
+"""Fixtures for all tests: a database, the app on it, and functions that call the app.
 
 The cast: Ada signs, Ben declines, Cleo sends.
 """
@@ -30,9 +30,9 @@ from tests.support.databases import PostgresqlDatabase, SqliteDatabase, migrate,
 from tests.support.openapi_check import assert_promised
 from tests.support.shared_apps import SharedApps, new_app
 
-# The PostgreSQL wheel asks for it, and says so in a warning when it is missing.
+# The PostgreSQL wheel needs this variable and warns when it is missing.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
-# No test may depend on what the machine it runs on has set, or on an installation beside it.
+# No test may depend on the environment of this machine or on an installation beside it.
 for name in Settings.model_fields:
     os.environ.pop(name.upper(), None)
 os.environ["SETTINGS_FILE"] = os.devnull
@@ -44,35 +44,35 @@ TOKEN = "the-api-token"
 CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"
 
 
-# Where a test runs. Without a mark: on SQLite in `make test`, on both databases in `make test-all`. `on_both` is for
-# what is about SQL, locks or processes; `pytest.mark.all` for what runs in `make test-all` only.
+# Marks that choose the databases. An unmarked test runs on SQLite in `make test` and on both in `make test-all`.
+# `on_both` is for tests about SQL, locks or processes. `pytest.mark.all` is for tests that only `make test-all` runs.
 on_sqlite = pytest.mark.databases("sqlite")
 on_postgresql = pytest.mark.databases("postgresql")
 on_both = pytest.mark.databases("sqlite", "postgresql")
 
 
 def in_all(*parameters: Any) -> list[Any]:
-    """Parameters for `make test-all` only, beside others like them; a tuple is several arguments."""
+    """Mark parameters that only `make test-all` runs. A tuple holds several arguments."""
     several = [values if isinstance(values, tuple) else (values,) for values in parameters]
     return [pytest.param(*values, marks=pytest.mark.all) for values in several]
 
 
 class Clock:
-    """A clock that stands still until it is told otherwise."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self, now: datetime = NOON) -> None:
         self.now = now
 
     def __call__(self) -> datetime:
-        """The time it shows."""
+        """Return the time of the clock."""
         return self.now
 
     def forward(self, by: timedelta) -> None:
-        """Let time pass."""
+        """Move the clock forward."""
         self.now += by
 
 
-gc.set_threshold(100_000)  # to look for rings among all that tests make and throw away takes a tenth of their time
+gc.set_threshold(100_000)  # looking for reference cycles more often takes a tenth of the run time
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -81,19 +81,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks, and load the profile of the tier: how many examples a property gets."""
+    """Register the marks and load the hypothesis profile of the tier, which sets the number of examples."""
     config.addinivalue_line("markers", "databases(*kinds): run on these databases in every tier; see `on_sqlite`")
     config.addinivalue_line("markers", "own_database: get a new database and app, as threads may outlive the test")
     config.addinivalue_line("markers", "all: run in `make test-all` only")
-    # A test that is named by itself, as in `file.py::test`, runs whatever its tier.
-    config.is_quick = config.getoption("tier") == "quick" and not any("::" in one for one in config.args)
+    # A test that is named on the command line, as in `file.py::test`, runs in every tier.
+    config.is_quick = config.getoption("tier") == "quick" and not any("::" in argument for argument in config.args)
     hypothesis.settings.register_profile("dev", max_examples=10, deadline=None, print_blob=True)
     hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
     hypothesis.settings.load_profile("dev" if config.is_quick else "ci")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that needs a database on the kinds that its mark and the tier ask for."""
+    """Run a test that needs a database on the databases of its mark, or on those of the tier."""
     chosen = any("database_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "database_url" in metafunc.fixturenames and not chosen:
         mark = metafunc.definition.get_closest_marker("databases")
@@ -102,24 +102,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what is for `make test-all` only."""
-    late = [item for item in items if config.is_quick and item.get_closest_marker("all")]
-    if late:
-        config.hook.pytest_deselected(items=late)
+    """Deselect the tests that only `make test-all` runs."""
+    deselected = [item for item in items if config.is_quick and item.get_closest_marker("all")]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
         items[:] = [item for item in items if not item.get_closest_marker("all")]
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores: many tests wait, for other processes and for browsers."""
+    """Use one process more than there are cores: many tests wait for other processes and for browsers."""
     return (os.cpu_count() or 1) + 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what the random schedules went through, in every process."""
+    """Print the totals of the random schedules of all processes."""
     passed = terminalreporter.getreports("passed")
-    counts = [Counter(told) for one in passed for name, told in one.user_properties if name == "schedules"]
+    counts = [Counter(value) for report in passed for name, value in report.user_properties if name == "schedules"]
     if total := sum(counts, Counter()):
-        terminalreporter.write_line(", ".join(f"{many} {what}" for what, many in total.items()))
+        terminalreporter.write_line(", ".join(f"{number} {name}" for name, number in total.items()))
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +130,7 @@ def tier(pytestconfig: pytest.Config) -> str:
 
 @pytest.fixture(scope="session")
 def postgresql(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A PostgreSQL server, with a migrated database `template`; all processes of this run share it."""
+    """A PostgreSQL server with a migrated database `template`. All processes of this run share it."""
     run = getattr(request.config, "workerinput", {}).get("testrunuid", uuid.uuid4().hex)
     with postgresql_server(Path(tempfile.gettempdir()) / f"pg-{run}") as url:
         yield url
@@ -146,13 +146,13 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_sqlite(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabase:
-    """The file that the tests of this process share."""
+    """The SQLite file that the tests of this process share."""
     return SqliteDatabase(tmp_path_factory.mktemp("shared"), migrated_sqlite)
 
 
 @pytest.fixture(scope="session")
 def shared_postgresql(postgresql: str) -> Iterator[PostgresqlDatabase]:
-    """The database that the tests of this process share."""
+    """The PostgreSQL database that the tests of this process share."""
     database = PostgresqlDatabase(postgresql, f"shared_{uuid.uuid4().hex[:12]}")
     yield database
     database.drop()
@@ -188,26 +188,26 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 @pytest.fixture
 def handlers(shared_apps: SharedApps) -> Handlers:
-    """An empty registry; a test registers what it needs on it before it works."""
+    """An empty registry. A test registers its handlers before it calls `work`."""
     return shared_apps.reset_handlers()
 
 
 @pytest.fixture(scope="session")
 def shared_clock() -> Clock:
-    """The clock of the apps that tests share."""
+    """The clock of the shared apps."""
     return Clock()
 
 
 @pytest.fixture
 def clock(shared_clock: Clock) -> Clock:
-    """Noon, until a test moves it."""
+    """A clock that shows noon until the test moves it."""
     shared_clock.now = NOON
     return shared_clock
 
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the apps that tests share keep their spool."""
+    """The folder in which the shared apps keep their spool."""
     return tmp_path_factory.mktemp("site")
 
 
@@ -228,7 +228,7 @@ def settings(database_url: str, shared_folder: Path) -> Settings:
 def get_app(
     settings: Settings, handlers: Handlers, clock: Clock, shared_clock: Clock, shared_apps: SharedApps
 ) -> Iterator[Callable[..., Flask]]:
-    """Returns the service; a function that it is given prepares a new app, with routes of its own for example."""
+    """Return the app. If `prepare` is given, call it with a new app, for example to add routes."""
     own: list[Flask] = []
 
     def get_app(prepare: Callable[[Flask], object] | None = None) -> Flask:
@@ -244,31 +244,31 @@ def get_app(
 
 @pytest.fixture
 def app(get_app: Callable[..., Flask]) -> Flask:
-    """The service, with no worker running: a test takes the turns itself."""
+    """The app without a running worker: the test calls the turns itself."""
     return get_app()
 
 
 @pytest.fixture
 def service(app: Flask) -> Service:
-    """The pieces of the app."""
+    """The `Service` object of the app."""
     return app.extensions[EXTENSION]
 
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """HTTP without a network."""
+    """A client that needs no network."""
     return app.test_client()
 
 
 @pytest.fixture
 def runner(app: Flask) -> FlaskCliRunner:
-    """The commands."""
+    """A runner for the commands of the app."""
     return app.test_cli_runner()
 
 
 @pytest.fixture
 def flask(app: Flask) -> Callable[..., Result]:
-    """Run `flask` with these words; `more` is what click's runner takes, such as `input`."""
+    """Run `flask` with these words. `more` goes to click's runner, for example `input`."""
 
     def flask(*words: str, **more: Any) -> Result:
         return app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app), words, **more)
@@ -278,7 +278,7 @@ def flask(app: Flask) -> Callable[..., Result]:
 
 @pytest.fixture
 def post(client: FlaskClient) -> Callable[..., Any]:
-    """Post a body to the door, with our key unless another header is given."""
+    """Post a body to the callback endpoint, with the right key unless `authorization` is given."""
 
     def post(body: bytes | dict[str, Any], *, authorization: str | None = f"Basic {KEY}", **more: Any) -> Any:
         headers = {"Authorization": authorization} if authorization is not None else {}
@@ -290,7 +290,7 @@ def post(client: FlaskClient) -> Callable[..., Any]:
 
 @pytest.fixture
 def tell(post: Callable[..., Any], clock: Clock) -> Callable[..., int]:
-    """Tell the service of an event, as OneSpan would; returns the journal id. `happened_at=None`: undated."""
+    """Send a callback as OneSpan does and return its journal id. `happened_at=None` omits the date."""
 
     def tell(name: str, *, package: str = "pkg-1", happened_at: datetime | None = NOON, **members: Any) -> int:
         body = {"name": name, "packageId": package, "sessionUser": CLEO, "message": None, "documentId": None}
@@ -305,7 +305,7 @@ def tell(post: Callable[..., Any], clock: Clock) -> Callable[..., int]:
 
 @pytest.fixture
 def work(service: Service) -> Callable[[], None]:
-    """Take turns until there is nothing left to do, handlers included."""
+    """Run turns, handlers included, until no work is left."""
 
     def work() -> None:
         for _ in range(1000):
@@ -315,14 +315,14 @@ def work(service: Service) -> Callable[[], None]:
                     return
                 service.bells.dispatching.wait(10)  # a handler is running; it rings when it ends
                 service.bells.dispatching.clear()
-        raise AssertionError("there is always more to do")
+        raise AssertionError("the work never ends")
 
     return work
 
 
 @pytest.fixture
 def picture(service: Service, work: Callable[[], None]) -> Callable[[str], Package]:
-    """Digest all that waits and show what is believed of a package."""
+    """Digest all pending entries and return a package of the status store."""
 
     def picture(package_id: str) -> Package:
         work()
@@ -334,7 +334,7 @@ def picture(service: Service, work: Callable[[], None]) -> Callable[[str], Packa
 
 @pytest.fixture
 def read(client: FlaskClient) -> Callable[..., Any]:
-    """GET from the JSON API with our token; asserts a 200 and returns the JSON."""
+    """GET from the JSON API with a token, assert 200 and return the JSON."""
 
     def read(path: str, **query: Any) -> Any:
         answer = client.get(path, query_string=query, headers={"Authorization": f"Bearer {TOKEN}"})
@@ -346,7 +346,7 @@ def read(client: FlaskClient) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def promises(migrated_sqlite: Path) -> Any:
-    """The API's own document, which every app writes alike."""
+    """The API document, which is the same for every app."""
     app = create_app(Settings(database_url=f"sqlite:///{migrated_sqlite}"), handlers=Handlers())
     yield app.test_client().get("/api/openapi.json").json
     app.extensions[EXTENSION].database.close()
@@ -354,7 +354,7 @@ def promises(migrated_sqlite: Path) -> Any:
 
 @pytest.fixture
 def ask(client: FlaskClient, promises: Any) -> Callable[..., Any]:
-    """GET with our token; every answer is held against the document that promises it."""
+    """GET with a token. Check the answer against the API document."""
 
     def ask(path: str, **query: Any) -> Any:
         answer = client.get(path, query_string=query, headers={"Authorization": f"Bearer {TOKEN}"})
@@ -366,7 +366,7 @@ def ask(client: FlaskClient, promises: Any) -> Callable[..., Any]:
 
 @pytest.fixture
 def send(client: FlaskClient, promises: Any) -> Callable[..., Any]:
-    """POST these members with our token; every answer is held against the document, too."""
+    """POST these members with a token. Check the answer against the API document."""
 
     def send(path: str, **members: Any) -> Any:
         answer = client.post(path, json=members or None, headers={"Authorization": f"Bearer {TOKEN}"})
@@ -377,5 +377,5 @@ def send(client: FlaskClient, promises: Any) -> Callable[..., Any]:
 
 
 def onespan_time(moment: datetime) -> str:
-    """A time as OneSpan writes it: UTC with milliseconds."""
+    """Format a time as OneSpan does: UTC with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

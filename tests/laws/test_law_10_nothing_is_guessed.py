@@ -1,4 +1,4 @@
-"""Law 10: what we do not know is stored, shown and handed to the catch-all; it claims nothing."""
+"""Law 10: unknown things are stored, shown and given to the catch-all handler; they claim nothing."""
 
 import json
 from collections.abc import Callable
@@ -15,37 +15,37 @@ from tests.conftest import ADA, HOUR, NOON, on_sqlite
 
 
 @pytest.fixture
-def seen(handlers: Handlers) -> dict[str, list[Event]]:
-    """What the catch-all and a handler of one event were given."""
-    seen: dict[str, list[Event]] = {"*": [], "PACKAGE_COMPLETE": []}
+def handled(handlers: Handlers) -> dict[str, list[Event]]:
+    """The events that the catch-all handler and the handler of one event received."""
+    handled: dict[str, list[Event]] = {"*": [], "PACKAGE_COMPLETE": []}
 
     @handlers.on("*")
     def everything(event: Event, package: Package) -> None:
-        seen["*"].append(event)
+        handled["*"].append(event)
 
     @handlers.on("PACKAGE_COMPLETE")
     def completed(event: Event, package: Package) -> None:
-        seen["PACKAGE_COMPLETE"].append(event)
+        handled["PACKAGE_COMPLETE"].append(event)
 
-    return seen
+    return handled
 
 
 @pytest.fixture
-def show(service: Any, clock: Any) -> Callable[..., None]:
-    """Journal a reading of a package, as asking OneSpan does."""
+def store_snapshot(service: Any, clock: Any) -> Callable[..., None]:
+    """Journal a snapshot of a package, as a fetch does."""
 
-    def show(*, at: Any, **members: Any) -> None:
+    def store_snapshot(*, at: Any, **members: Any) -> None:
         body = json.dumps({"id": "pkg-1", **members}).encode()
         package_id = members.get("id", "pkg-1")
         with service.database.write() as connection:
             journal.add(connection, [Entry("snapshot", clock(), body, package_id=package_id, read_at=at)])
 
-    return show
+    return store_snapshot
 
 
 @pytest.mark.parametrize("name", ["PACKAGE_HATCHED", "package_complete", "Ключ*", "*"])
-def test_law_10_an_unknown_event_is_kept_shown_and_handed_to_the_catch_all(tell, picture, read, seen, name):
-    """OneSpan adds events; nothing in their name tells us what they mean."""
+def test_law_10_unknown_event_is_stored_shown_and_given_to_the_catch_all(tell, picture, read, handled, name):
+    """OneSpan adds events, and their names do not say what they mean."""
     tell("PACKAGE_ACTIVATE", happened_at=NOON - HOUR, sessionUser=ADA)
     before = picture("pkg-1")
     tell(name, happened_at=NOON, sessionUser=ADA, message="COMPLETED", documentId="doc-1")
@@ -54,9 +54,9 @@ def test_law_10_an_unknown_event_is_kept_shown_and_handed_to_the_catch_all(tell,
     (event,) = read("/api/events", name=name)["items"]
     assert (event["name"], event["package_id"], event["message"]) == (name, "pkg-1", "COMPLETED")
     assert (event["document_id"], event["session_user"], event["signer_id"]) == ("doc-1", ADA, None)
-    assert [one["handler"] for one in event["dispatches"]] == ["everything"]
-    assert [one.name for one in seen["*"]] == ["PACKAGE_ACTIVATE", name]
-    assert seen["PACKAGE_COMPLETE"] == []
+    assert [dispatch["handler"] for dispatch in event["dispatches"]] == ["everything"]
+    assert [event.name for event in handled["*"]] == ["PACKAGE_ACTIVATE", name]
+    assert handled["PACKAGE_COMPLETE"] == []
     assert (after.status, after.signers, after.documents, after.attention) == (
         before.status,
         before.signers,
@@ -64,22 +64,22 @@ def test_law_10_an_unknown_event_is_kept_shown_and_handed_to_the_catch_all(tell,
         before.attention,
     )
     assert after.last_event_at == NOON
-    assert {one["attribute"] for one in read("/api/packages/pkg-1/history")["items"]} == {"status"}
+    assert {change["attribute"] for change in read("/api/packages/pkg-1/history")["items"]} == {"status"}
 
 
-def test_law_10_an_unknown_event_of_an_unknown_package_shows_a_package_without_a_status(tell, picture, read):
-    """We know that there is a package; what it is like nobody said."""
+def test_law_10_unknown_event_of_an_unknown_package_stores_a_package_without_status(tell, picture, read):
+    """The package exists; its status is unknown."""
     tell("PACKAGE_HATCHED", package="egg")
 
     package = picture("egg")
     assert (package.status, package.type, package.name, package.created_at) == (None, None, None, None)
     assert (package.signers, package.documents, package.attention) == ((), (), ())
-    assert [one["id"] for one in read("/api/packages")["items"]] == ["egg"]
+    assert [item["id"] for item in read("/api/packages")["items"]] == ["egg"]
     assert read("/api/packages/egg/history")["items"] == []
 
 
-def test_law_10_unknown_members_are_kept_and_handed_on(tell, work, read, seen):
-    """A member we never heard of is in the event, for the API and for the handlers; OneSpan's @class is not."""
+def test_law_10_unknown_members_are_stored_and_passed_on(tell, work, read, handled):
+    """An unknown member is in the event, for the API and for the handlers. OneSpan's @class is not."""
     unknown = {"status": "COMPLETED", "trashed": True, "nested": {"list": [1, 2.5, None, "é"]}, "big": 10**15}
 
     tell("PACKAGE_ACTIVATE", **unknown, **{"@class": "com.silanis.esl.packages.event.ESLProcessEvent"})
@@ -87,27 +87,27 @@ def test_law_10_unknown_members_are_kept_and_handed_on(tell, work, read, seen):
 
     (event,) = read("/api/events")["items"]
     assert event["extra"] == unknown
-    assert dict(seen["*"][0].extra) == unknown
+    assert dict(handled["*"][0].extra) == unknown
     package = read("/api/packages/pkg-1")
     assert (package["status"], package["trashed"]) == ("SENT", False)
 
 
-def test_law_10_a_status_nobody_heard_of_is_shown_as_it_is(show, tell, picture, read):
-    """Statuses are an open set: OneSpan's archives brought four of their own."""
-    show(at=NOON - HOUR, status="ARCHIVAL_PENDING", type="SCROLL", name="Lease")
+def test_law_10_unknown_status_is_shown_unchanged(store_snapshot, tell, picture, read):
+    """Statuses are an open set: OneSpan's archives added four."""
+    store_snapshot(at=NOON - HOUR, status="ARCHIVAL_PENDING", type="SCROLL", name="Lease")
     package = picture("pkg-1")
 
     assert (package.status, package.type) == ("ARCHIVAL_PENDING", "SCROLL")
-    assert [one["id"] for one in read("/api/packages", status="ARCHIVAL_PENDING")["items"]] == ["pkg-1"]
-    assert [one["id"] for one in read("/api/packages", type="SCROLL")["items"]] == ["pkg-1"]
+    assert [item["id"] for item in read("/api/packages", status="ARCHIVAL_PENDING")["items"]] == ["pkg-1"]
+    assert [item["id"] for item in read("/api/packages", type="SCROLL")["items"]] == ["pkg-1"]
 
     tell("PACKAGE_COMPLETE", happened_at=NOON)
     assert picture("pkg-1").status == "COMPLETED"
 
 
-def test_law_10_a_reading_with_unknown_and_odd_members_is_read_for_what_is_known(show, picture):
-    """Nulls, other types and new members never break a reading."""
-    show(
+def test_law_10_snapshot_with_odd_members_is_read_as_far_as_it_is_known(store_snapshot, picture):
+    """Nulls, other types and new members never break a snapshot."""
+    store_snapshot(
         at=NOON,
         status=None,
         name=7,
@@ -122,21 +122,23 @@ def test_law_10_a_reading_with_unknown_and_odd_members_is_read_for_what_is_known
 
     package = picture("pkg-1")
     assert (package.status, package.name, package.trashed, package.due_at) == (None, None, False, None)
-    assert [(one.id, one.order, one.email, one.status) for one in package.signers] == [(ADA, None, None, "PENDING")]
-    assert [(one.id, one.signed_by) for one in package.documents] == [("doc-1", ())]
+    assert [(signer.id, signer.order, signer.email, signer.status) for signer in package.signers] == [
+        (ADA, None, None, "PENDING")
+    ]
+    assert [(document.id, document.signed_by) for document in package.documents] == [("doc-1", ())]
 
 
 @on_sqlite
 @pytest.mark.parametrize("name", sorted(name for name, kind in CATALOGUE.items() if not kind.package))
-def test_law_10_an_event_that_says_nothing_of_the_status_leaves_it_unknown(tell, picture, name):
-    """Of a package we first hear of through such an event we know no status."""
+def test_law_10_event_without_a_status_leaves_it_unknown(tell, picture, name):
+    """If this event is the first of a package, the status of the package is unknown."""
     tell(name, sessionUser=ADA, message="BOUNCE", documentId="doc-1")
 
     assert picture("pkg-1").status is None
 
 
 def test_both_spellings_of_ready_are_one_event(tell, work, read, handlers):
-    """The SDKs' constant ends in -ION and the wire does not; told both ways it is still one fact."""
+    """The SDKs' constant ends in -ION and the wire name does not. Both spellings are one fact."""
 
     @handlers.on("PACKAGE_READY_FOR_COMPLETION")
     def by_constant(event: Event, package: Package) -> None:
@@ -153,12 +155,12 @@ def test_both_spellings_of_ready_are_one_event(tell, work, read, handlers):
     for spelling in ("PACKAGE_READY_FOR_COMPLETE", "PACKAGE_READY_FOR_COMPLETION"):
         (event,) = read("/api/events", name=spelling)["items"]
         assert (event["name"], event["repeats"]) == ("PACKAGE_READY_FOR_COMPLETE", 1)
-        assert [one["handler"] for one in event["dispatches"]] == ["by_constant", "by_wire"]
+        assert [dispatch["handler"] for dispatch in event["dispatches"]] == ["by_constant", "by_wire"]
     assert wire_name("PACKAGE_READY_FOR_COMPLETION") == "PACKAGE_READY_FOR_COMPLETE"
 
 
-def test_the_catalogue_has_the_22_events_and_unknown_ones_claim_nothing():
-    """OneSpan's names, written down by hand."""
+def test_the_catalogue_has_the_22_events_and_an_unknown_event_claims_nothing():
+    """OneSpan's names, written by hand."""
     assert set(CATALOGUE) == {
         "PACKAGE_CREATE",
         "PACKAGE_ACTIVATE",
@@ -187,8 +189,8 @@ def test_the_catalogue_has_the_22_events_and_unknown_ones_claim_nothing():
     assert not event_type("PACKAGE_HATCHED").signer
 
 
-def test_law_10_an_undated_unknown_event_is_dated_at_its_arrival(tell, read, work, clock):
-    """Without OneSpan's time we have our own; a second one much later is news."""
+def test_law_10_undated_unknown_event_is_dated_at_its_arrival(tell, read, work, clock):
+    """Without OneSpan's time the time of arrival is used. A second callback much later is a new event."""
     tell("PACKAGE_HATCHED", happened_at=None)
     clock.forward(timedelta(minutes=4))
     tell("PACKAGE_HATCHED", happened_at=None)

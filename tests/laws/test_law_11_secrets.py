@@ -1,4 +1,4 @@
-"""Law 11: keys, tokens, passwords and people never reach a log line, a metric or an error page."""
+"""Law 11: keys, tokens, passwords and personal data never reach a log line, a metric or an error page."""
 
 import io
 import json
@@ -24,15 +24,15 @@ from tests.conftest import NOON, Clock, on_sqlite, onespan_time
 from tests.support.logins import add_probe, log_in
 
 KEY, TOKEN, PASSWORD = "canary-callback-key", "canary-api-token", "canary-dashboard"
-LOOKING, GUESS = "canary-dashboard-looking", "canary-guess"
+READONLY_PASSWORD, GUESS = "canary-dashboard-looking", "canary-guess"
 API_KEY, DATABASE, WRONG = "canary-onespan-key", "canary-database", "canary-wrong-key"
 PERSON, MESSAGE = "canary-ada@example.com", "canary: my husband is ill"
-BROKEN = ("packages", "events", "dispatches", "changes")  # tables that are taken away for a while
+HIDDEN_TABLES = ("packages", "events", "dispatches", "changes")  # tables that a test hides for a while
 
 
 @pytest.fixture
 def handlers() -> Handlers:
-    """Handlers that fail in every way, each naming a person."""
+    """Handlers that fail in every way. Each error names a person."""
     handlers = Handlers()
     handlers.onespan = OneSpan(backoff=0)
 
@@ -61,7 +61,7 @@ def handlers() -> Handlers:
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """Where our lines are written; it is there before the app is."""
+    """The stream that the app logs to, replaced before the app is created."""
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     return stream
@@ -69,7 +69,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path, stream: io.StringIO) -> Settings:
-    """Every secret that there is."""
+    """Settings with every kind of secret."""
     url = make_url(database_url)
     if url.get_backend_name() == "postgresql":
         url = url.set(password=DATABASE)
@@ -80,23 +80,23 @@ def settings(database_url: str, tmp_path: Path, stream: io.StringIO) -> Settings
         onespan_api_key=API_KEY,
         api_tokens=f"test={TOKEN}",
         dashboard_password=PASSWORD,
-        dashboard_readonly_password=LOOKING,
+        dashboard_readonly_password=READONLY_PASSWORD,
         spool_dir=tmp_path / "spool",
     )
 
 
 @pytest.fixture
-def said(stream: io.StringIO, caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """All that was written so far: our lines, and the log records of every library with their tracebacks."""
+def log_output(stream: io.StringIO, caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """Everything written so far: the app's lines, and the log records of every library with their tracebacks."""
     caplog.set_level(logging.INFO)
     return lambda: stream.getvalue() + caplog.text
 
 
 @pytest.fixture
-def call(client: Any) -> Callable[..., Any]:
-    """A callback with a person and a message in it."""
+def post_callback(client: Any) -> Callable[..., Any]:
+    """Post a callback with a person and a message in it."""
 
-    def call(name: str = "PACKAGE_DECLINE", key: str = KEY, **members: Any) -> Any:
+    def post_callback(name: str = "PACKAGE_DECLINE", key: str = KEY, **members: Any) -> Any:
         body = {
             "name": name,
             "packageId": "pkg-1",
@@ -107,20 +107,20 @@ def call(client: Any) -> Callable[..., Any]:
         }
         return client.post("/onespan/callback", data=json.dumps(body), headers={"Authorization": f"Basic {key}"})
 
-    return call
+    return post_callback
 
 
 @pytest.fixture
-def broken(service: Service) -> Iterator[Callable[[str], None]]:
-    """Take a table away, and bring all back at the end."""
+def hide_table(service: Service) -> Iterator[Callable[[str], None]]:
+    """Hide a table. All of them are back at the end."""
     gone: list[str] = []
 
-    def broken(table: str) -> None:
+    def hide_table(table: str) -> None:
         with service.database.write() as connection:
             connection.execute(text(f"ALTER TABLE {table} RENAME TO hidden_{table}"))
         gone.append(table)
 
-    yield broken
+    yield hide_table
     with service.database.write() as connection:
         for table in gone:
             connection.execute(text(f"ALTER TABLE hidden_{table} RENAME TO {table}"))
@@ -130,40 +130,40 @@ def until(condition: Callable[[], bool]) -> None:
     """Wait for something that another thread does."""
     deadline = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, "not true within 20 s"
         time.sleep(0.02)
 
 
-def test_law_11_the_door_tells_nothing(call, client, work, said):
-    """Good, bad, unreadable and too large; and handlers that fail with a person's name on their lips."""
+def test_law_11_receiver_reveals_nothing(post_callback, client, work, log_output):
+    """Good, bad, unreadable and too large callbacks, and handlers whose errors name a person."""
     answers = [
-        call(),
-        call("EMAIL_BOUNCE"),
-        call("PACKAGE_HATCHED", phone=PERSON),
-        call(key=WRONG),
-        call(key=""),
-        call(packageId=""),
-        call(createdDate=MESSAGE),
-        call(documentId=[PERSON]),
-        call(filling="x" * 65536),
+        post_callback(),
+        post_callback("EMAIL_BOUNCE"),
+        post_callback("PACKAGE_HATCHED", phone=PERSON),
+        post_callback(key=WRONG),
+        post_callback(key=""),
+        post_callback(packageId=""),
+        post_callback(createdDate=MESSAGE),
+        post_callback(documentId=[PERSON]),
+        post_callback(filling="x" * 65536),
         client.post("/onespan/callback", data=PERSON.encode(), headers={"Authorization": f"Basic {KEY}"}),
         client.post("/onespan/callback", data=b"\xff" + PERSON.encode(), headers={"Authorization": f"Basic {KEY}"}),
         client.get("/onespan/callback", headers={"Authorization": f"Basic {KEY}"}),
     ]
     work()
 
-    assert [one.status_code for one in answers] == [200, 200, 200, 401, 401, 400, 400, 400, 413, 400, 400, 405]
-    assert not [one.text for one in answers if "canary" in one.text]
-    written = said()
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 401, 401, 400, 400, 400, 413, 400, 400, 405]
+    assert not [answer.text for answer in answers if "canary" in answer.text]
+    written = log_output()
     assert "handler.failed" in written
     assert "handler.parked" in written
     assert "handler.discarded" in written
     assert "canary" not in written
 
 
-def test_law_11_error_pages_tell_nothing(call, client, work, broken, said):
-    """400, 401, 404, 405 and 500 of every page, whatever was asked."""
-    call()
+def test_law_11_error_pages_reveal_nothing(post_callback, client, work, hide_table, log_output):
+    """400, 401, 404, 405 and 500 of every page, whatever the request contains."""
+    post_callback()
     work()
     right, wrong = {"Authorization": f"Bearer {TOKEN}"}, {"Authorization": f"Bearer {WRONG}"}
     pages = ("/api/packages", "/api/packages/pkg-1", "/api/packages/pkg-1/history", "/api/events", "/api/changes")
@@ -179,105 +179,105 @@ def test_law_11_error_pages_tell_nothing(call, client, work, broken, said):
         client.put("/api/packages", headers=right),
         client.get("/nowhere", headers=right),
     ]
-    for table in BROKEN:
-        broken(table)
-    asked = {"q": PERSON, "signer": PERSON}
-    broken_answers = [
-        client.get("/api/packages", query_string=asked, headers=right),
+    for table in HIDDEN_TABLES:
+        hide_table(table)
+    query = {"q": PERSON, "signer": PERSON}
+    failed_answers = [
+        client.get("/api/packages", query_string=query, headers=right),
         *(client.get(page, headers=right) for page in pages),
         client.post("/api/dispatches/1/replay", headers=right),
     ]
 
-    assert {one.status_code for one in answers} == {400, 401, 404, 405}
-    # SQLite calls a missing table what it calls a database that does not answer.
-    assert {one.status_code for one in broken_answers} <= {500, 503}
-    for one in broken_answers:
-        assert one.content_type == "application/json"
-        assert one.json["error"]["code"] in ("our_fault", "database_unavailable")
-        assert "Traceback" not in one.text
-        assert "SELECT" not in one.text
-    assert not [one.text for one in (*answers, *broken_answers) if "canary" in one.text]
-    written = said()
-    assert written.count("request.failed") + written.count("database.unavailable") == len(broken_answers)
+    assert {answer.status_code for answer in answers} == {400, 401, 404, 405}
+    # SQLite reports a missing table as it reports a database that does not answer.
+    assert {answer.status_code for answer in failed_answers} <= {500, 503}
+    for answer in failed_answers:
+        assert answer.content_type == "application/json"
+        assert answer.json["error"]["code"] in ("our_fault", "database_unavailable")
+        assert "Traceback" not in answer.text
+        assert "SELECT" not in answer.text
+    assert not [answer.text for answer in (*answers, *failed_answers) if "canary" in answer.text]
+    written = log_output()
+    assert written.count("request.failed") + written.count("database.unavailable") == len(failed_answers)
     assert "canary" not in written
 
 
-def test_law_11_a_worker_that_fails_tells_nothing(call, service, broken, said):
-    """The database refuses a row with a person in it; the log says that a turn failed, not at which row."""
-    call()
-    broken("events")
+def test_law_11_failing_worker_reveals_nothing(post_callback, service, hide_table, log_output):
+    """The database refuses a row with a person in it. The log says that a turn failed, but not at which row."""
+    post_callback()
+    hide_table("events")
 
     service.worker.start()
     try:
-        until(lambda: "turn.failed" in said() or "journal.set_aside" in said())
+        until(lambda: "turn.failed" in log_output() or "journal.set_aside" in log_output())
     finally:
         service.worker.stop(grace=5)
 
-    assert "canary" not in said()
+    assert "canary" not in log_output()
 
 
-def test_law_11_a_drain_that_fails_tells_nothing(call, service, said):
+def test_law_11_failing_drain_reveals_nothing(post_callback, service, log_output):
     """The scheduler's own log line would quote the row that could not be written."""
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE journal RENAME COLUMN body TO content"))
-    assert call().json == {"callback": None}
+    assert post_callback().json == {"callback": None}
     scheduler = Scheduler(("drain", timedelta(milliseconds=200), service.intake.drain))
 
     scheduler.start()
     try:
-        until(lambda: "turn.failed" in said())
+        until(lambda: "turn.failed" in log_output())
     finally:
         scheduler.stop()
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE journal RENAME COLUMN content TO body"))
 
     assert service.intake.drain() == 1
-    assert "canary" not in said()
+    assert "canary" not in log_output()
 
 
-def test_law_11_health_and_metrics_tell_nothing(app: Flask, call, client, *, work, broken, said):
-    """They need no login."""
-    call()
+def test_law_11_health_and_metrics_reveal_nothing(app: Flask, post_callback, client, *, work, hide_table, log_output):
+    """These pages need no login."""
+    post_callback()
     work()
     paths = [path for path in ("/healthz", "/readyz", "/metrics") if app.url_map.bind("").test(path, "GET")]
 
-    well = [client.get(path).text for path in paths]
-    broken("journal")
-    ill = [client.get(path).text for path in paths]
+    healthy = [client.get(path).text for path in paths]
+    hide_table("journal")
+    failing = [client.get(path).text for path in paths]
 
-    assert not [one for one in (*well, *ill) if "canary" in one]
-    assert "canary" not in said()
+    assert not [text for text in (*healthy, *failing) if "canary" in text]
+    assert "canary" not in log_output()
 
 
-def test_law_11_logging_in_tells_nothing(app: Flask, call, broken, said):
-    """Right, wrong and too often, forged and broken: no answer, no address to go to and no line has a password."""
+def test_law_11_login_reveals_nothing(app: Flask, post_callback, hide_table, log_output):
+    """Right, wrong, too many, forged and broken logins: no answer, redirect or log line contains a password."""
     add_probe(app)
-    call()
+    post_callback()
     answers = []
-    for password in (PASSWORD, LOOKING, *[GUESS] * 12, PASSWORD):
+    for password in (PASSWORD, READONLY_PASSWORD, *[GUESS] * 12, PASSWORD):
         client = app.test_client()
         answers += [client.get("/login"), log_in(client, password, next=f"/probe?q={GUESS}")]
         answers += [client.post("/login", data={"password": password}), client.get("/probe")]
         answers += [client.get("/login", query_string={"password": password}), client.post("/probe")]
         answers += [client.post("/logout", data={"password": password})]
     for table in ("logins", "ended_sessions"):
-        broken(table)
+        hide_table(table)
     client = app.test_client()
     failing = [client.get("/login"), log_in(client, GUESS), log_in(client, PASSWORD)]
 
-    assert {one.status_code for one in answers} == {200, 302, 303, 400, 401, 429}
-    assert {one.status_code for one in failing} <= {200, 500, 503}
-    for one in (*answers, *failing):
-        shown = f"{one.text} {one.headers}".replace(f"/probe?q={GUESS}", "")  # where they themselves wanted to go
+    assert {answer.status_code for answer in answers} == {200, 302, 303, 400, 401, 429}
+    assert {answer.status_code for answer in failing} <= {200, 500, 503}
+    for answer in (*answers, *failing):
+        shown = f"{answer.text} {answer.headers}".replace(f"/probe?q={GUESS}", "")  # the target of the client
         assert "canary" not in shown
-    assert "login.failed" in said()
-    assert "login.refused" in said()
-    assert "canary" not in said()
+    assert "login.failed" in log_output()
+    assert "login.refused" in log_output()
+    assert "canary" not in log_output()
 
 
-def test_law_11_commands_and_settings_tell_no_secret(app: Flask, call, work, settings, said):
-    """What an operator sees, and pastes into a question."""
-    call()
+def test_law_11_commands_and_settings_reveal_no_secret(app: Flask, post_callback, work, settings, log_output):
+    """An operator sees them, and may paste them into a question."""
+    post_callback()
     work()
     runner = app.test_cli_runner()
     for words in (["replay", "--state", "parked"], ["rebuild", "--check"], ["rebuild"], ["routes"]):
@@ -288,12 +288,12 @@ def test_law_11_commands_and_settings_tell_no_secret(app: Flask, call, work, set
     service = app.extensions[EXTENSION]
     for shown in (repr(settings), str(settings), repr(service), repr(service.database.engine), repr(app.config)):
         assert "canary" not in shown
-    assert "canary" not in said()
+    assert "canary" not in log_output()
 
 
 @on_sqlite
-def test_law_11_a_database_that_does_not_answer_is_told_without_its_password(tmp_path, database_url, stream, said):
-    """Callbacks go to the spool; the log says that, and not where the database was sought."""
+def test_law_11_unreachable_database_is_logged_without_its_password(tmp_path, database_url, stream, log_output):
+    """Callbacks go to the spool. The log says so, but not where the database was looked for."""
     given = Settings(
         database_url=f"postgresql://cleo:{DATABASE}@127.0.0.1:1/status",
         onespan_callback_keys=KEY,
@@ -316,7 +316,7 @@ def test_law_11_a_database_that_does_not_answer_is_told_without_its_password(tmp
     app.extensions[EXTENSION].database.close()
 
     assert (kept.status_code, kept.json) == (200, {"callback": None})
-    assert {one.status_code for one in shown} <= {500, 503}
-    assert not [one.text for one in shown if "canary" in one.text]
-    assert "callback.spooled" in said()
-    assert "canary" not in said()
+    assert {answer.status_code for answer in shown} <= {500, 503}
+    assert not [answer.text for answer in shown if "canary" in answer.text]
+    assert "callback.spooled" in log_output()
+    assert "canary" not in log_output()

@@ -1,4 +1,4 @@
-"""Law 1: what we said thanks for is on the disk, whatever happens a moment later."""
+"""Law 1: an acknowledged callback is on the disk, whatever happens a moment later."""
 
 import contextlib
 import json
@@ -19,46 +19,46 @@ from tests.support.processes import TRANSPORT, Site, Web, callback, until
 
 pytestmark = [on_both, pytest.mark.own_database]
 
-KILLS = {"quick": 5, "all": 20}  # on each database; every fifth is of the whole group, the others of one worker
+KILLS = {"quick": 5, "all": 20}  # on each database; every fifth kills the whole group, the others one worker
 CLIENTS = 4
 HANDLERS = '''
 @handlers.on("PACKAGE_ACTIVATE")
 def file_it(event, package):
-    """One consequence."""
+    """Write a line."""
     note("file_it", event.package_id)
 
 
 @handlers.on("*")
 def count_it(event, package):
-    """Another."""
+    """Write another line."""
     note("count_it", event.package_id)
 '''
 
 
 class Clients:
-    """A few clients that tell the door one callback after the other, and remember what it said thanks for."""
+    """Clients that post callbacks one after another, and remember which were acknowledged."""
 
     def __init__(self, web: Web) -> None:
         self.web = web
         self.acknowledged: dict[int, bytes] = {}
         self.spooled: list[bytes] = []
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._tell, args=(number,)) for number in range(CLIENTS)]
+        self._threads = [threading.Thread(target=self._post_callbacks, args=(number,)) for number in range(CLIENTS)]
         for thread in self._threads:
             thread.start()
 
-    def tell_more(self, many: int) -> None:
-        """Wait until so many more were acknowledged."""
-        wanted = len(self.acknowledged) + many
-        until(lambda: len(self.acknowledged) >= wanted, what="load")
+    def wait_for_more(self, number: int) -> None:
+        """Wait until this many more callbacks are acknowledged."""
+        total = len(self.acknowledged) + number
+        until(lambda: len(self.acknowledged) >= total, what="load")
 
     def stop(self) -> None:
-        """End, after what is under way."""
+        """Stop after the requests in progress."""
         self._over.set()
         for thread in self._threads:
             thread.join(30)
 
-    def _tell(self, client: int) -> None:
+    def _post_callbacks(self, client: int) -> None:
         for number in range(5000):
             if self._over.wait(0.02):
                 return
@@ -77,15 +77,15 @@ class Clients:
 
 
 @pytest.mark.timeout(300)
-def test_law_1_what_was_acknowledged_survives_sigkill(database_url: str, tmp_path: Path, tier: str):
-    """Under load, killed again and again: every callback we said thanks for is there, and every handler ran."""
+def test_law_1_acknowledged_callbacks_survive_sigkill(database_url: str, tmp_path: Path, tier: str):
+    """Under load and repeated kills, every acknowledged callback is stored and every handler runs for it."""
     dice = random.Random(1)
     with Site(tmp_path, database_url, handlers=HANDLERS, HANDLER_LEASE_SECONDS="1") as site:
         web = site.gunicorn()
         clients = Clients(web)
         try:
             for kill in range(1, KILLS[tier] + 1):
-                clients.tell_more(dice.randrange(5, 60))
+                clients.wait_for_more(dice.randrange(5, 60))
                 if kill % 5:
                     os.kill(dice.choice(until(lambda: clients.web.children)), signal.SIGKILL)
                 else:
@@ -94,15 +94,17 @@ def test_law_1_what_was_acknowledged_survives_sigkill(database_url: str, tmp_pat
         finally:
             clients.stop()
 
-        told = {json.loads(body)["packageId"] for body in [*clients.acknowledged.values(), *clients.spooled]}
-        until(lambda: told <= _ran(site, "file_it") & _ran(site, "count_it"), what="every handler ran")
-        assert len(told) > KILLS[tier] * 5
+        sent = {json.loads(body)["packageId"] for body in [*clients.acknowledged.values(), *clients.spooled]}
+        until(lambda: sent <= _handled_by(site, "file_it") & _handled_by(site, "count_it"), what="every handler ran")
+        assert len(sent) > KILLS[tier] * 5
 
-    assert {one: _journal(database_url).get(one) for one in clients.acknowledged} == clients.acknowledged
+    assert {
+        journal_id: _journal(database_url).get(journal_id) for journal_id in clients.acknowledged
+    } == clients.acknowledged
     assert set(clients.spooled) <= set(_journal(database_url).values())
 
 
-def _ran(site: Site, handler: str) -> set[str]:
+def _handled_by(site: Site, handler: str) -> set[str]:
     return {words[1] for words in site.witnessed() if words[0] == handler and len(words) == 2}
 
 
@@ -117,9 +119,9 @@ def _journal(url: str) -> dict[int, bytes]:
 
 @pytest.fixture
 def connections(database_url: str):
-    """As many connections at once as the pool gives."""
+    """As many connections at once as the pool has."""
     if database_url.startswith("postgresql"):
-        _let_commits_be_weak(database_url)
+        _weaken_commits(database_url)
     database = Database(database_url)
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(database.engine.connect()) for _ in range(20)]
@@ -127,11 +129,11 @@ def connections(database_url: str):
 
 
 def test_law_1_every_connection_waits_for_the_disk(connections):
-    """A server or a library that defaults to less is told so, on each connection of the pool."""
+    """A weaker default of the server or the library is overridden on each connection of the pool."""
     kind = connections[0].dialect.name
-    asked = {"sqlite": "PRAGMA synchronous", "postgresql": "SHOW synchronous_commit"}[kind]
+    statement = {"sqlite": "PRAGMA synchronous", "postgresql": "SHOW synchronous_commit"}[kind]
 
-    answers = {connection.scalar(text(asked)) for connection in connections}
+    answers = {connection.scalar(text(statement)) for connection in connections}
 
     assert answers == {{"sqlite": 2, "postgresql": "on"}[kind]}  # 2 is FULL
     if kind == "sqlite":
@@ -139,8 +141,8 @@ def test_law_1_every_connection_waits_for_the_disk(connections):
 
 
 @on_postgresql
-def test_law_1_a_stronger_promise_of_the_server_stays(database_url: str):
-    """Who waits for replicas too goes on doing so."""
+def test_law_1_stronger_durability_of_the_server_is_kept(database_url: str):
+    """A server that waits for its replicas still does so."""
     _alter(database_url, "SET synchronous_commit = remote_apply")
     database = Database(database_url)
 
@@ -149,12 +151,12 @@ def test_law_1_a_stronger_promise_of_the_server_stays(database_url: str):
     database.close()
 
 
-def _let_commits_be_weak(url: str) -> None:
+def _weaken_commits(url: str) -> None:
     _alter(url, "SET synchronous_commit = off")
 
 
-def _alter(url: str, what: str) -> None:
+def _alter(url: str, change: str) -> None:
     address = make_url(url)
     plain = address.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain, autocommit=True) as connection:
-        connection.execute(f"ALTER DATABASE {address.database} {what}")
+        connection.execute(f"ALTER DATABASE {address.database} {change}")

@@ -1,4 +1,4 @@
-"""The door against whatever may come: it answers as documented, keeps every byte, and the digest survives it."""
+"""Law 2, fuzzed: the receiver answers as documented and keeps every byte, and the digest survives every body."""
 
 import json
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from app.web.auth import authenticate
 from tests.conftest import KEY
 from tests.support.strategies import any_json, examples
 
-# One database serves a whole test: what is kept of one example must not spoil the next.
+# One database serves a whole test, so no example may affect the next one.
 FUZZ = {"suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
-# Texts with what breaks databases and encoders: NUL, halves of surrogate pairs, far planes.
+# Text that breaks databases and encoders: NUL, halves of surrogate pairs, characters beyond the BMP.
 TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("\0\ud800\udfff\x7f\u2028😀\ufeff")), max_size=300)
 NAMES = st.one_of(st.sampled_from([*CATALOGUE, "PACKAGE_READY_FOR_COMPLETION", "PACKAGE_HATCHED"]), TEXTS)
 TIMES = st.one_of(
@@ -67,7 +67,7 @@ RAW = st.one_of(
 
 @pytest.fixture
 def handlers(handlers: Handlers) -> Handlers:
-    """One handler that takes everything."""
+    """One handler for all events."""
 
     @handlers.on("*")
     def take(event: Any, package: Any) -> None:
@@ -83,7 +83,7 @@ def newest(service: Service) -> int:
 
 
 def assert_kept_and_answered(service: Service, answer: Any, body: bytes) -> None:
-    """200 or 400, and in both cases the very bytes in the journal."""
+    """Assert that the answer is 200 or 400, and that the journal has the exact bytes."""
     with service.database.read() as connection:
         row = connection.execute(select(*Journal.__table__.c).order_by(Journal.id.desc()).limit(1)).one()
     assert answer.status_code in (200, 400), answer.text
@@ -96,20 +96,20 @@ def assert_kept_and_answered(service: Service, answer: Any, body: bytes) -> None
 
 
 def assert_digested(service: Service, work: Callable[[], None]) -> None:
-    """Nothing waits, and nothing that was acknowledged had to be set aside."""
+    """Assert that no entry is pending, and that no acknowledged entry was set aside."""
     work()
     with service.database.read() as connection:
         pending = connection.scalar(select(func.count()).where(Journal.digested_at.is_(None)))
         set_aside = connection.scalars(select(Journal.error).where(Journal.state == "failed")).all()
         lost = connection.scalar(select(func.count()).where(Journal.error.is_(None), Journal.event_id.is_(None)))
         undone = connection.scalars(select(Dispatch.error).where(Dispatch.state != "done")).all()
-        events, dispatches = (connection.scalar(select(func.count()).select_from(one)) for one in (Event, Dispatch))
+        events, dispatches = (connection.scalar(select(func.count()).select_from(model)) for model in (Event, Dispatch))
     assert (pending, set_aside, lost, undone) == (0, [], 0, [])
     assert events == dispatches
 
 
 def test_law_2_any_bytes_are_kept_and_answered_as_documented(service, post, work):
-    """Bytes that may be nothing at all."""
+    """The bytes need not be a callback at all."""
 
     @settings(max_examples=examples(150), **FUZZ)
     @given(body=RAW)
@@ -121,7 +121,7 @@ def test_law_2_any_bytes_are_kept_and_answered_as_documented(service, post, work
 
 
 def test_law_2_any_callback_is_kept_digested_and_shown(service, post, work, client, read):
-    """Bodies that look like callbacks, with anything in them; afterwards every page of the API still answers."""
+    """Bodies that look like callbacks, with anything in them. Afterwards every list of the API still answers."""
 
     @settings(max_examples=examples(250), **FUZZ)
     @given(body=CALLBACKS)
@@ -134,16 +134,16 @@ def test_law_2_any_callback_is_kept_digested_and_shown(service, post, work, clie
         read(path, limit=200)
 
 
-def test_law_2_no_header_but_the_right_one_comes_in(app: Flask, service, client):
-    """Any other header is 401, whatever is in it, and leaves nothing."""
+def test_law_2_only_the_right_header_is_accepted(app: Flask, service, client):
+    """Any other header is answered 401 and stores nothing."""
 
     @settings(max_examples=examples(200), **FUZZ)
     @given(header=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=80))
-    def knock(header: str) -> None:
+    def post_with(header: str) -> None:
         answer = client.post("/onespan/callback", data=b"{}", headers={"Authorization": header})
         assert (answer.status_code, answer.json["error"]["code"]) == (401, "not_onespan")
 
-    knock()
+    post_with()
     assert newest(app.extensions[EXTENSION]) == 0
 
 
@@ -152,21 +152,21 @@ def test_law_2_no_header_but_the_right_one_comes_in(app: Flask, service, client)
     key=st.text(st.characters(exclude_categories=("Cc", "Cs", "Zs", "Zl", "Zp")), min_size=1, max_size=60),
     other=st.text(max_size=60),
 )
-def test_law_11_every_key_opens_and_no_other_does(key, other):
+def test_law_11_every_key_is_accepted_and_no_other(key, other):
     """The header has the key's UTF-8 bytes, which WSGI reads as latin-1."""
 
-    def carried(secret: str) -> str | None:
+    def accepted_label(secret: str) -> str | None:
         header = f"Basic {secret}".encode("utf-8", "surrogatepass").decode("latin-1")
-        return authenticate(header, scheme="basic", keys=[("other", KEY), ("ours", key)])
+        return authenticate(header, scheme="basic", keys=[("other", KEY), ("right", key)])
 
-    assert carried(key) == "ours"
-    assert carried(key + "x") is None
+    assert accepted_label(key) == "right"
+    assert accepted_label(key + "x") is None
     if other.strip() not in (key, KEY):
-        assert carried(other) is None
+        assert accepted_label(other) is None
 
 
-def test_law_2_the_largest_and_strangest_bodies_are_kept(service, post, work):
-    """Each limit of ours from both sides, in one go."""
+def test_law_2_largest_and_strangest_bodies_are_kept(service, post, work):
+    """Each limit from both sides."""
     bodies = [
         b"",
         b"\xef\xbb\xbf" + b'{"name":"A","packageId":"p"}',

@@ -1,6 +1,6 @@
-"""Law 2, behind the door: what the database cannot take goes to the spool, and what neither takes is refused."""
+"""Law 2: the spool takes what the database cannot, and the receiver refuses what neither takes."""
 
-# ruff: noqa: PLR0917  (fixtures come by their names)
+# ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ BODY = callback("PACKAGE_COMPLETE", package="pkg-1")
 
 @contextmanager
 def away(database_url: str, *services: Service) -> Iterator[None]:
-    """Take the database away: SQLite's file cannot be opened, PostgreSQL lets nobody in."""
+    """Make the database unavailable: SQLite's file cannot be opened, PostgreSQL accepts no connection."""
     if database_url.startswith("sqlite"):
         file = Path(make_url(database_url).database or "")
         hidden = file.with_suffix(".hidden")
@@ -65,14 +65,14 @@ def _maintenance(database_url: str) -> str:
 
 
 @pytest.fixture
-def database_is_away(database_url: str, service: Service) -> Callable[[], AbstractContextManager[None]]:
-    """Take the database away for a while."""
+def database_down(database_url: str, service: Service) -> Callable[[], AbstractContextManager[None]]:
+    """Make the database unavailable for a while."""
     return lambda: away(database_url, service)
 
 
 @pytest.fixture
 def spooled(settings: Settings) -> Callable[[], list[Path]]:
-    """The files in the spool, by their names."""
+    """The files in the spool, sorted by name."""
     return lambda: sorted(settings.spool_dir.glob("*"))
 
 
@@ -95,9 +95,9 @@ def other(settings: Settings) -> Iterator[Service]:
     service.database.close()
 
 
-def test_law_2_without_its_database_the_door_spools(database_is_away, post, client, spooled):
-    """OneSpan is thanked, the file is ours alone to read, and `/readyz` says what to do."""
-    with database_is_away():
+def test_law_2_receiver_spools_without_its_database(database_down, post, client, spooled):
+    """The callback is acknowledged, the file is private, and `/readyz` says what to do."""
+    with database_down():
         answer = post(BODY)
         ready = client.get("/readyz")
         alive = client.get("/healthz")
@@ -111,27 +111,27 @@ def test_law_2_without_its_database_the_door_spools(database_is_away, post, clie
         assert alive.status_code == 200
 
 
-def test_law_11_what_is_spooled_is_for_us_alone(database_is_away, post, spooled, settings: Settings):
-    """The file and its folder name people; whoever else is on this machine reads neither."""
+def test_law_11_spooled_callbacks_are_private(database_down, post, spooled, settings: Settings):
+    """The file and its folder contain personal data, which other users of this machine cannot read."""
     settings.spool_dir.mkdir(mode=0o755)
-    with database_is_away():
+    with database_down():
         post(BODY)
 
     (file,) = spooled()
     assert file.stat().st_mode & 0o077 == 0
 
 
-def test_law_2_what_was_spooled_is_journaled_once(
-    database_is_away, post, spooled, journaled, service, clock, client, work, read
+def test_law_2_spooled_callback_is_journaled_once(
+    database_down, post, spooled, journaled, service, clock, client, work, read
 ):
-    """With its own bytes, and the time when it came in; a second look at the spool adds nothing."""
-    with database_is_away():
+    """It keeps its bytes and its time of arrival. Draining the spool again adds nothing."""
+    with database_down():
         post(BODY)
         copy = shutil.copy(spooled()[0], spooled()[0].with_suffix(".copy"))
     clock.forward(timedelta(hours=3))
     kept = spooled()[1]
     service.intake.drain()
-    shutil.move(copy, kept)  # as if we had died between the commit and the unlink
+    shutil.move(copy, kept)  # as if the process had died between the commit and the unlink
     drained = service.intake.drain()
 
     assert drained == 1
@@ -144,9 +144,9 @@ def test_law_2_what_was_spooled_is_journaled_once(
     assert event["first_received_at"] == "2026-03-02T12:00:00Z"
 
 
-def test_law_2_two_processes_drain_one_spool(database_is_away, post, spooled, journaled, service, other, clock):
-    """Both see the same files at the same time; each callback is journaled once, and none is lost."""
-    with database_is_away():
+def test_law_2_two_processes_drain_one_spool(database_down, post, spooled, journaled, service, other, clock):
+    """Both read the same files at the same time. Each callback is journaled once, and none is lost."""
+    with database_down():
         for number in range(20):
             post(callback("PACKAGE_COMPLETE", package=f"pkg-{number}"))
     start = threading.Barrier(4)
@@ -162,8 +162,8 @@ def test_law_2_two_processes_drain_one_spool(database_is_away, post, spooled, jo
     assert spooled() == []
 
 
-def test_law_2_one_spool_file_goes_in_once_whoever_brings_it(service, spooled, journaled):
-    """Several threads of one process with the same file in hand: one row, not none and not two."""
+def test_law_2_concurrent_drains_journal_a_spool_file_once(service, spooled, journaled):
+    """Several threads of one process have the same file. It becomes exactly one row."""
     start = threading.Barrier(4)
 
     def drain(_: int) -> None:
@@ -179,9 +179,9 @@ def test_law_2_one_spool_file_goes_in_once_whoever_brings_it(service, spooled, j
     assert spooled() == []
 
 
-def test_law_2_while_the_database_is_away_the_spool_keeps_all(database_is_away, post, spooled, service, journaled):
-    """Looking at the spool too early loses nothing."""
-    with database_is_away():
+def test_law_2_spool_keeps_its_files_without_database(database_down, post, spooled, service, journaled):
+    """Draining the spool too early loses nothing."""
+    with database_down():
         post(BODY)
         with contextlib.suppress(Exception):
             service.intake.drain()
@@ -205,11 +205,11 @@ def test_law_2_while_the_database_is_away_the_spool_keeps_all(database_is_away, 
     ],
     ids=["empty", "cut off", "no object", "null", "no text", "no zone", "no time", "no label"],
 )
-def test_law_2_a_damaged_file_is_set_aside(text, database_is_away, post, spooled, service, journaled, settings, client):
-    """It is kept for a person to look at, who is told; what lies behind it goes on."""
+def test_law_2_damaged_file_is_set_aside(text, database_down, post, spooled, service, journaled, settings, client):
+    """It is kept and reported, so that a person can look at it. Later files are journaled."""
     settings.spool_dir.mkdir(parents=True)
     (settings.spool_dir / "0.json").write_bytes(text)
-    with database_is_away():
+    with database_down():
         post(BODY)
 
     with contextlib.suppress(Exception):
@@ -220,8 +220,8 @@ def test_law_2_a_damaged_file_is_set_aside(text, database_is_away, post, spooled
     assert "Damaged" in str(client.get("/readyz").json["notes"])
 
 
-def test_law_2_what_neither_takes_is_refused(database_url, settings: Settings, handlers, clock, tmp_path):
-    """503 and when to come again; never a thank-you for what is lost."""
+def test_law_2_callback_that_neither_takes_is_refused(database_url, settings: Settings, handlers, clock, tmp_path):
+    """The answer is 503 with `Retry-After`. A lost callback is never acknowledged."""
     file = tmp_path / "no-folder"
     file.touch()
     app = create_app(settings.model_copy(update={"spool_dir": file / "spool"}), handlers=handlers, clock=clock)
@@ -238,9 +238,9 @@ def test_law_2_what_neither_takes_is_refused(database_url, settings: Settings, h
     assert answer.json["error"]["code"] == "not_kept"
 
 
-def test_law_2_what_cannot_be_read_is_spooled_too(database_is_away, post, spooled, service, journaled):
-    """A form we cannot read is refused all the same, and kept with the reason."""
-    with database_is_away():
+def test_law_2_unreadable_callback_is_spooled_too(database_down, post, spooled, service, journaled):
+    """It is refused as usual, and kept with the reason."""
+    with database_down():
         answer = post(b'{"name": 7}')
     service.intake.drain()
 
@@ -252,7 +252,7 @@ def test_law_2_what_cannot_be_read_is_spooled_too(database_is_away, post, spoole
 
 @contextmanager
 def locked(database_url: str) -> Iterator[None]:
-    """Another program, a backup or a migration, holds the lock that every writer needs."""
+    """Another program, such as a backup or a migration, holds the lock that every writer needs."""
     url = make_url(database_url)
     if url.get_backend_name() == "sqlite":
         with contextlib.closing(sqlite3.connect(url.database or "", isolation_level=None)) as connection:
@@ -264,8 +264,8 @@ def locked(database_url: str) -> Iterator[None]:
         yield
 
 
-def test_law_2_a_locked_database_is_not_waited_for_without_end(database_url, service, post, spooled, journaled):
-    """The door gives up after a while, thanks and spools; what was written late after all is there once."""
+def test_law_2_receiver_gives_up_on_a_locked_database(database_url, service, post, spooled, journaled):
+    """After a while the callback is spooled and acknowledged. The late write and the spool file become one row."""
     with locked(database_url):
         answer = post(BODY)
 
@@ -276,14 +276,14 @@ def test_law_2_a_locked_database_is_not_waited_for_without_end(database_url, ser
     assert spooled() == []
 
 
-def test_law_2_a_database_that_hangs_delays_one_callback_and_not_the_next(service, post, spooled, journaled):
-    """Who finds it hanging goes to the spool at once, so that threads do not run out."""
-    go_on, answers = threading.Event(), service.database.write
+def test_law_2_hanging_database_delays_only_one_callback(service, post, spooled, journaled):
+    """The next callbacks go to the spool at once, so that threads do not run out."""
+    go_on, write = threading.Event(), service.database.write
 
     @contextmanager
     def hanging() -> Iterator[Any]:
         go_on.wait(60)
-        with answers() as connection:
+        with write() as connection:
             yield connection
 
     service.database.write = hanging
@@ -294,9 +294,9 @@ def test_law_2_a_database_that_hangs_delays_one_callback_and_not_the_next(servic
         took = time.monotonic() - began
     finally:
         go_on.set()
-    service.database.write = answers
+    service.database.write = write
 
-    assert {(one.status_code, one.json["callback"]) for one in (first, *rest)} == {(200, None)}
+    assert {(answer.status_code, answer.json["callback"]) for answer in (first, *rest)} == {(200, None)}
     assert took < 1
     until(journaled, what="the late write of the first")
     service.intake.drain()
@@ -305,8 +305,8 @@ def test_law_2_a_database_that_hangs_delays_one_callback_and_not_the_next(servic
 
 
 @on_sqlite
-def test_law_2_a_neighbour_that_stalls_is_not_waited_for_without_end(database_url, service, post):
-    """A thread that stalls inside its transaction keeps no callback from being kept."""
+def test_law_2_stalled_thread_does_not_block_callbacks(database_url, service, post):
+    """While a thread stalls inside its transaction, other callbacks are still kept."""
     go_on = threading.Event()
 
     def stall() -> None:
@@ -315,9 +315,9 @@ def test_law_2_a_neighbour_that_stalls_is_not_waited_for_without_end(database_ur
 
     with ThreadPoolExecutor(2) as pool:
         pool.submit(stall)
-        told = pool.submit(post, BODY)
+        future = pool.submit(post, BODY)
         try:
-            answer = told.result(25)
+            answer = future.result(25)
         finally:
             go_on.set()
 
@@ -325,8 +325,8 @@ def test_law_2_a_neighbour_that_stalls_is_not_waited_for_without_end(database_ur
 
 
 @on_sqlite
-def test_law_2_whatever_keeps_us_from_the_database_is_spooled(database_url, service, post, spooled):
-    """A file beside the database that somebody else owns is no reason to lose a callback."""
+def test_law_2_any_database_error_spools_the_callback(database_url, service, post, spooled):
+    """A foreign file beside the database must not lose a callback."""
     for file in Path(make_url(database_url).database or "").parent.glob("status.db-*"):
         service.database.close()
         file.unlink(missing_ok=True)
@@ -339,13 +339,13 @@ def test_law_2_whatever_keeps_us_from_the_database_is_spooled(database_url, serv
 
 
 @on_postgresql
-def test_law_2_a_door_of_its_own_brings_in_what_it_spooled(database_url: str, tmp_path: Path):
-    """A real server goes away under load and comes back: gunicorn alone, without any worker, journals all of it."""
+def test_law_2_receiver_drains_its_own_spool(database_url: str, tmp_path: Path):
+    """A real server goes away under load and returns: gunicorn, without any worker, journals all callbacks."""
     with Site(tmp_path, database_url, WORKER="external") as site:
         web = site.gunicorn(workers=2)
         with away(database_url):
-            told = [web.tell("PACKAGE_ACTIVATE", package=f"pkg-{number}") for number in range(10)]
-            assert told == [None] * 10
+            journal_ids = [web.tell("PACKAGE_ACTIVATE", package=f"pkg-{number}") for number in range(10)]
+            assert journal_ids == [None] * 10
             assert len(site.spooled()) == 10
             status, answer = web.ask("GET", "/readyz", headers={})
             assert status == 503
@@ -356,7 +356,7 @@ def test_law_2_a_door_of_its_own_brings_in_what_it_spooled(database_url: str, tm
 
 
 @on_sqlite
-def test_law_2_killed_while_draining_nothing_is_lost_or_doubled(database_url: str, tmp_path: Path):
+def test_law_2_kill_while_draining_loses_and_doubles_nothing(database_url: str, tmp_path: Path):
     """SIGKILL at any moment between reading a spool file, its commit and its unlinking."""
     with Site(tmp_path, database_url, WORKER="external") as site:
         web = site.gunicorn(workers=1)
@@ -370,32 +370,30 @@ def test_law_2_killed_while_draining_nothing_is_lost_or_doubled(database_url: st
                 )
             )
         for _ in range(2):
-            many = len(site.spooled())
+            waiting = len(site.spooled())
             worker = site.worker()
-            until(lambda before=many: len(site.spooled()) < before or not site.spooled(), what="it drains")
+            until(lambda before=waiting: len(site.spooled()) < before or not site.spooled(), what="it drains")
             os.kill(worker.pid, signal.SIGKILL)
             worker.wait()
         site.worker()
         until(lambda: site.spooled() == [], what="the spool is drained")
 
         with service.database.read() as connection:
-            told = list(connection.scalars(select(Journal.package_id)))
+            package_ids = list(connection.scalars(select(Journal.package_id)))
         service.database.close()
-        assert sorted(told) == sorted(f"pkg-{number}" for number in range(120))
+        assert sorted(package_ids) == sorted(f"pkg-{number}" for number in range(120))
         assert web.answers()
 
 
-def test_law_2_a_file_that_the_database_refuses_delays_nobody(
-    database_is_away, post, spooled, service, journaled, clock
-):
-    """It stays for a person to look at; what cannot be opened stays, too."""
-    with database_is_away():
+def test_law_2_file_that_the_database_refuses_delays_no_other(database_down, post, spooled, service, journaled, clock):
+    """The file is kept for a person to look at. A file that cannot be opened is kept too."""
+    with database_down():
         for number in range(3):
             post(callback("PACKAGE_COMPLETE", package=f"pkg-{number}"))
             clock.forward(timedelta(seconds=1))
     first, second, _ = spooled()
-    told = json.loads(first.read_bytes())
-    first.write_text(json.dumps({**told, "key": "k" * 300}))  # PostgreSQL's column is shorter
+    content = json.loads(first.read_bytes())
+    first.write_text(json.dumps({**content, "key": "k" * 300}))  # PostgreSQL's column is shorter
     second.unlink()
     second.mkdir()
 
@@ -406,10 +404,10 @@ def test_law_2_a_file_that_the_database_refuses_delays_nobody(
     assert (first in spooled()) == (service.database.engine.dialect.name == "postgresql")
 
 
-def test_law_3_what_was_spooled_enters_in_the_order_it_came(database_is_away, post, service, journaled, clock):
-    """Undated callbacks are told apart by when they came."""
+def test_law_3_spooled_callbacks_are_journaled_in_order_of_arrival(database_down, post, service, journaled, clock):
+    """Only their arrival distinguishes undated callbacks."""
     undated = b'{"name": "PACKAGE_TRASH", "packageId": "pkg-1"}'
-    with database_is_away():
+    with database_down():
         for number in range(12):
             post(undated.replace(b"pkg-1", b"pkg-%d" % number))
             clock.forward(timedelta(minutes=4))
@@ -419,50 +417,50 @@ def test_law_3_what_was_spooled_enters_in_the_order_it_came(database_is_away, po
     assert [json.loads(row.body)["packageId"] for row in journaled()] == [f"pkg-{number}" for number in range(12)]
 
 
-def test_law_1_a_spooled_callback_is_on_the_disk_before_it_has_its_name(database_is_away, post, spooled, monkeypatch):
-    """The file is synced, then named, then its folder is synced; and those of folders that were made."""
-    told: list[str] = []
+def test_law_1_spooled_callback_is_synced_before_it_is_renamed(database_down, post, spooled, monkeypatch):
+    """The file is synced, then renamed, then its folder is synced. A new folder is synced too."""
+    calls: list[str] = []
     sync, rename = os.fsync, Path.rename
 
-    def noted_sync(handle: int) -> None:
-        told.append(f"sync {Path(f'/proc/self/fd/{handle}').readlink().suffix or 'folder'}")
+    def record_sync(handle: int) -> None:
+        calls.append(f"sync {Path(f'/proc/self/fd/{handle}').readlink().suffix or 'folder'}")
         sync(handle)
 
-    def noted_rename(self: Path, target: Path) -> Path:
-        told.append("name")
+    def record_rename(self: Path, target: Path) -> Path:
+        calls.append("rename")
         return rename(self, target)
 
-    monkeypatch.setattr(os, "fsync", noted_sync)
-    monkeypatch.setattr(Path, "rename", noted_rename)
-    with database_is_away():
-        told.clear()
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(Path, "rename", record_rename)
+    with database_down():
+        calls.clear()
         post(BODY)
-        when_answered = list(told)
+        when_answered = list(calls)
 
-    assert when_answered == ["sync folder", "sync .part", "name", "sync folder"]
+    assert when_answered == ["sync folder", "sync .part", "rename", "sync folder"]
     assert [file.suffix for file in spooled()] == [".json"]
 
 
-def test_law_1_every_folder_that_is_made_for_the_spool_is_synced(tmp_path, monkeypatch):
-    """A name that is not on the disk leads nowhere after a power cut."""
+def test_law_1_every_new_folder_of_the_spool_is_synced(tmp_path, monkeypatch):
+    """Otherwise a power cut may remove the folder's name."""
     synced: list[str] = []
     sync = os.fsync
 
-    def noted(handle: int) -> None:
+    def record(handle: int) -> None:
         synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
         sync(handle)
 
-    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "fsync", record)
 
     Spool(tmp_path / "a" / "b" / "c").probe()
 
     assert synced == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")]
 
 
-def test_law_2_one_entry_that_is_refused_costs_no_other_its_place(service, monkeypatch):
-    """Many share a commit; what is wrong with one is that one's."""
+def test_law_2_refused_entry_does_not_affect_the_others_of_its_commit(service, monkeypatch):
+    """Several entries share a commit. An error in one of them fails that one only."""
     good = [Entry("callback", NOON, b"{}", package_id=f"pkg-{number}") for number in range(5)]
-    bad = Entry("callback", NOON, None, package_id="pkg-bad")  # type: ignore[arg-type]  (no row is without a body)
+    bad = Entry("callback", NOON, None, package_id="pkg-bad")  # type: ignore[arg-type]  (every row needs a body)
     writer = journal.Writer(service.database)
     futures: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""Laws 3 and 4 as properties, against an independent reading of the same facts (`tests/support/reference.py`)."""
+"""Laws 3 and 4 as properties, checked against an independent reference model (`tests/support/reference.py`)."""
 
 import itertools
 import json
@@ -25,15 +25,15 @@ from app.types import iso
 from tests.conftest import on_both
 from tests.support import strategies
 from tests.support.fixtures import JSON
-from tests.support.reference import believe, each_once, seen
+from tests.support.reference import distinct_facts, expected_package, in_reference_form
 from tests.support.strategies import LATER, Facts, examples
 
 pytestmark = on_both
 
-Telling = JSON | tuple[JSON, datetime]  # a callback's body, or a snapshot and its date
+Input = JSON | tuple[JSON, datetime]  # a callback's body, or a snapshot and its date
 
 PURE = settings(max_examples=examples(200))
-# The fixtures are made once for all examples; each example speaks of packages of its own.
+# All examples share the fixtures. Each example uses a package of its own.
 STORED = settings(
     deadline=None,
     print_blob=True,
@@ -41,7 +41,7 @@ STORED = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
-# What is claimed is of no concern to merging: few places, few times, values of every kind.
+# Merging ignores what is claimed, so these have few subjects, few times and values of every kind.
 drawn_claims = st.lists(
     st.builds(
         Claim,
@@ -58,14 +58,14 @@ drawn_claims = st.lists(
 @PURE
 @given(drawn_claims, drawn_claims)
 def test_law_4_merging_is_commutative(some, others):
-    """Whose claims come first does not matter."""
+    """The order of two sets of claims does not matter."""
     assert _merged(some, others) == _merged(others, some)
 
 
 @PURE
 @given(drawn_claims, drawn_claims, drawn_claims)
 def test_law_4_merging_is_associative(some, others, more):
-    """Nor does how they are grouped: what was merged elsewhere can be merged in."""
+    """Their grouping does not matter either: merged claims can be merged in."""
     apart = _merged(others, more)
 
     assert _merged(some, others, more) == _merged(some, _all_of(apart))
@@ -74,7 +74,7 @@ def test_law_4_merging_is_associative(some, others, more):
 @PURE
 @given(drawn_claims, drawn_claims)
 def test_law_3_merging_is_idempotent(some, others):
-    """Who hears everything again has learned nothing, and gets the very same state back."""
+    """Merging known claims again returns the same state object."""
     state = _merged(some, others)
 
     assert claims.merge(state, [*others, *some, *others]) is state
@@ -83,7 +83,7 @@ def test_law_3_merging_is_idempotent(some, others):
 @PURE
 @given(drawn_claims, drawn_claims)
 def test_law_4_a_state_that_was_stored_merges_as_before(some, others):
-    """A state lives as JSON in the database."""
+    """A state is stored as JSON in the database."""
     stored = json.loads(json.dumps(_merged(some)))
 
     assert _plain(claims.merge(stored, others)) == _plain(_merged(some, others))
@@ -91,86 +91,86 @@ def test_law_4_a_state_that_was_stored_merges_as_before(some, others):
 
 @PURE
 @given(strategies.facts, st.data())
-def test_law_4_every_order_and_repetition_derives_one_picture(facts, data):
-    """The picture is a function of the set of facts, and it is the one that OneSpan's words describe."""
-    told = _claims(facts)
-    again = data.draw(st.permutations([*told, *data.draw(st.lists(st.sampled_from(told), max_size=5))]))
+def test_law_4_every_order_and_repetition_derives_one_package(facts, data):
+    """The package is a function of the set of facts, and it is the one that the reference model expects."""
+    bundles = _claims(facts)
+    again = data.draw(st.permutations([*bundles, *data.draw(st.lists(st.sampled_from(bundles), max_size=5))]))
 
-    package = derive("pkg-1", _merged(*told))
+    package = derive("pkg-1", _merged(*bundles))
 
     assert derive("pkg-1", _merged(*again)) == package
-    assert derive("pkg-1", json.loads(_plain(_merged(*told)))) == package
-    assert seen(package) == _expected(facts)
+    assert derive("pkg-1", json.loads(_plain(_merged(*bundles)))) == package
+    assert in_reference_form(package) == _expected(facts)
 
 
 @STORED
 @given(strategies.facts, st.data())
 def test_law_3_and_4_every_order_repetition_and_batching_is_stored_alike(digested, facts, data):
-    """Straight or shuffled, once or more often, in one batch or in many: one picture, one event, one dispatch."""
-    told = [*facts.callbacks, *facts.snapshots]
-    repeated = data.draw(st.lists(st.sampled_from(told), max_size=4))
-    again = [_retold(one, data) for one in data.draw(st.permutations([*told, *repeated]))]
+    """In order or shuffled, repeated, in one batch or many: one package, one event, one dispatch."""
+    inputs = [*facts.callbacks, *facts.snapshots]
+    repeated = data.draw(st.lists(st.sampled_from(inputs), max_size=4))
+    again = [_rewritten(item, data) for item in data.draw(st.permutations([*inputs, *repeated]))]
 
-    straight = digested(told)
+    straight = digested(inputs)
     shuffled = digested(again, limits=data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))
 
-    assert shuffled.said == straight.said
-    assert straight.said == _expected(facts)
+    assert shuffled.values == straight.values
+    assert straight.values == _expected(facts)
     assert straight.events == shuffled.events == _expected_events(facts)
     assert straight.dispatches == shuffled.dispatches == _expected_dispatches(facts)
-    assert shuffled.repeats + sum(shuffled.events.values()) == sum(not isinstance(one, tuple) for one in again)
+    assert shuffled.repeats + sum(shuffled.events.values()) == sum(not isinstance(item, tuple) for item in again)
 
 
 @STORED
 @given(strategies.undated)
-def test_law_3_undated_callbacks_are_told_apart_by_their_arrival(digested, told):
-    """Without a date the same words within five minutes are one fact; later they are news."""
-    found = digested([body for body, _ in told], received_at=[at for _, at in told])
+def test_law_3_arrival_distinguishes_undated_callbacks(digested, arrivals):
+    """Without a date, equal callbacks within five minutes are one fact. A later one is a new fact."""
+    found = digested([body for body, _ in arrivals], received_at=[at for _, at in arrivals])
 
-    assert found.said == believe(told, [])
-    assert sum(found.events.values()) == len(each_once(told))
+    assert found.values == expected_package(arrivals, [])
+    assert sum(found.events.values()) == len(distinct_facts(arrivals))
 
 
 @STORED
 @given(strategies.facts, st.data())
-def test_law_8_every_value_has_a_cause_and_every_change_follows_the_one_before(digested, facts, data):
-    """History is a chain: each change starts where the last one ended, and ends in what is shown."""
-    told = data.draw(st.permutations([*facts.callbacks, *facts.snapshots]))
+def test_law_8_every_value_has_a_cause_and_every_change_follows_the_previous_one(digested, facts, data):
+    """History is a chain: each change starts where the last one ended, and the last change gives the shown value."""
+    inputs = data.draw(st.permutations([*facts.callbacks, *facts.snapshots]))
 
-    found = digested(told, limits=[1, 3])
+    found = digested(inputs, limits=[1, 3])
 
     shown: dict[tuple[str, str], Any] = {}
     for change in found.changes:
         place = (change.subject, change.attribute)
-        assert _or_nothing(place, change.old) == shown.get(place)
+        assert _or_none(place, change.old) == shown.get(place)
         assert (change.cause.kind, change.cause.id) in found.journal
-        shown[place] = _or_nothing(place, change.new)
+        shown[place] = _or_none(place, change.new)
     assert {place: value for place, value in shown.items() if value is not None} == _values_of(found.package)
 
 
 class Digested:
-    """What became of some journal rows about one package."""
+    """The rows that some journal rows about one package produced."""
 
     def __init__(self, service: Service, package_id: str) -> None:
         entry, event, dispatch = models.Journal, models.Event, models.Dispatch
         rows = select(entry.kind, entry.id, entry.error, entry.digested_at).where(entry.package_id == package_id)
         events = select(event.name, event.repeats).where(event.package_id == package_id)
-        owed = select(event.name, dispatch.handler).join(event).where(dispatch.package_id == package_id)
+        runs = select(event.name, dispatch.handler).join(event).where(dispatch.package_id == package_id)
         with service.database.read() as connection:
             self.package = queries.packages(connection, [package_id])[package_id]
             self.changes = queries.history(connection, package_id, limit=10_000, after=0)
-            entries, told = connection.execute(rows).all(), connection.execute(events).all()
-            self.dispatches = Counter(map(tuple, connection.execute(owed)))
+            entries, event_rows = connection.execute(rows).all(), connection.execute(events).all()
+            self.dispatches = Counter(map(tuple, connection.execute(runs)))
         assert all(row.digested_at and not row.error for row in entries)
         self.journal = {(row.kind, row.id) for row in entries}
-        self.events = Counter(row.name for row in told)
-        self.repeats = sum(row.repeats for row in told)
-        self.said = seen(self.package)
+        self.events = Counter(row.name for row in event_rows)
+        self.repeats = sum(row.repeats for row in event_rows)
+        self.values = in_reference_form(self.package)
 
 
 @pytest.fixture
 def digested(service: Service, handlers: Handlers) -> Callable[..., Digested]:
-    """Write facts into the journal as those of a fresh package, digest them in batches, and show what came of it."""
+    """Journal these facts as facts of a new package, digest them in batches, and return the result."""
     numbers = itertools.count(1)
 
     @handlers.on("*")
@@ -180,16 +180,16 @@ def digested(service: Service, handlers: Handlers) -> Callable[..., Digested]:
     def see_some(*_: object) -> None: ...
 
     def digested(
-        told: Sequence[Telling], *, limits: Sequence[int] = (500,), received_at: Sequence[datetime] | None = None
+        inputs: Sequence[Input], *, limits: Sequence[int] = (500,), received_at: Sequence[datetime] | None = None
     ) -> Digested:
         package_id = f"pkg-{next(numbers)}"
-        arrivals = received_at or [LATER + timedelta(seconds=place) for place in range(len(told))]
+        arrivals = received_at or [LATER + timedelta(seconds=place) for place in range(len(inputs))]
         with service.database.write() as connection:
-            journal.add(connection, [_entry(one, package_id, at) for one, at in zip(told, arrivals, strict=True)])
+            journal.add(connection, [_entry(item, package_id, at) for item, at in zip(inputs, arrivals, strict=True)])
         for limit in itertools.islice(itertools.chain(limits, itertools.repeat(500)), 1000):
             if not service.digest.turn(limit=limit):
                 return Digested(service, package_id)
-        raise AssertionError("there is always more to digest")
+        raise AssertionError("the digest never ends")
 
     return digested
 
@@ -222,52 +222,52 @@ def _plain(state: State) -> str:
     return json.dumps(state, sort_keys=True)
 
 
-def _retold(one: Telling, data: st.DataObject) -> Telling:
-    return one if isinstance(one, tuple) else data.draw(strategies.retold(one))
+def _rewritten(item: Input, data: st.DataObject) -> Input:
+    return item if isinstance(item, tuple) else data.draw(strategies.rewritten(item))
 
 
-def _entry(one: Telling, package_id: str, received_at: datetime) -> Entry:
-    body, read_at = one if isinstance(one, tuple) else (one, None)
+def _entry(item: Input, package_id: str, received_at: datetime) -> Entry:
+    body, read_at = item if isinstance(item, tuple) else (item, None)
     name, kind = ("packageId", "callback") if read_at is None else ("id", "snapshot")
-    told = json.dumps({**body, name: package_id}).encode()
-    return Entry(kind, received_at, told, package_id=package_id, read_at=read_at)
+    content = json.dumps({**body, name: package_id}).encode()
+    return Entry(kind, received_at, content, package_id=package_id, read_at=read_at)
 
 
 def _expected(facts: Facts) -> dict[str, Any]:
-    return believe([(body, LATER) for body in facts.callbacks], facts.snapshots)
+    return expected_package([(body, LATER) for body in facts.callbacks], facts.snapshots)
 
 
 def _expected_events(facts: Facts) -> Counter[str]:
-    return Counter(body["name"] for body, _ in each_once((body, LATER) for body in facts.callbacks))
+    return Counter(body["name"] for body, _ in distinct_facts((body, LATER) for body in facts.callbacks))
 
 
 def _expected_dispatches(facts: Facts) -> Counter[tuple[str, str]]:
     events = _expected_events(facts)
-    owed = {(name, "see_all"): times for name, times in events.items()}
+    runs = {(name, "see_all"): times for name, times in events.items()}
     return Counter(
-        owed | {(name, "see_some"): events[name] for name in ("PACKAGE_COMPLETE", "SIGNER_COMPLETE") if events[name]}
+        runs | {(name, "see_some"): events[name] for name in ("PACKAGE_COMPLETE", "SIGNER_COMPLETE") if events[name]}
     )
 
 
 def _values_of(package: Package) -> dict[tuple[str, str], Any]:
-    """Every value of a picture that the history tells of, and that says something."""
+    """Every value of a package that its history records and that is not empty."""
     values: dict[tuple[str, str], Any] = {
         ("package", name): getattr(package, name) for name in ("name", "type", "status", "trashed", "deleted")
     }
     values["package", "due_at"] = package.due_at.isoformat().replace("+00:00", "Z") if package.due_at else None
     values["package", "sender_id"] = package.sender.id
-    for one in package.signers:
+    for signer in package.signers:
         for name in ("status", "name", "email", "order", "role_id", "locked", "email_bounce", "kba_failures"):
-            values[f"signer:{one.id}", name] = getattr(one, name)
-        values[f"signer:{one.id}", "attachments"] = list(one.attachments)
-    for one in package.documents:
-        values[f"document:{one.id}", "name"] = one.name
-        values[f"document:{one.id}", "signed_by"] = list(one.signed_by)
+            values[f"signer:{signer.id}", name] = getattr(signer, name)
+        values[f"signer:{signer.id}", "attachments"] = list(signer.attachments)
+    for document in package.documents:
+        values[f"document:{document.id}", "name"] = document.name
+        values[f"document:{document.id}", "signed_by"] = list(document.signed_by)
     for reason in package.attention:
         values[f"signer:{reason.who}" if reason.who else "package", f"attention {reason.reason}"] = True
-    return {place: value for place, value in values.items() if _or_nothing(place, value) is not None}
+    return {place: value for place, value in values.items() if _or_none(place, value) is not None}
 
 
-def _or_nothing(place: tuple[str, str], value: Any) -> Any:
-    """None for what says nothing: a flag that is down, a count of none. Place 0 in the signing order is a place."""
+def _or_none(place: tuple[str, str], value: Any) -> Any:
+    """None for an empty value: a false flag, a count of zero. A signing order of 0 is not empty."""
     return value if value or (place[1] == "order" and value is not None) else None

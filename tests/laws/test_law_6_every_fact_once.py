@@ -1,4 +1,4 @@
-"""Law 6, as far as callbacks go: every handler is told every fact, once."""
+"""Law 6 for callbacks: every handler gets every fact once."""
 
 import json
 from collections import Counter
@@ -12,8 +12,8 @@ from tests.conftest import ADA, HOUR, NOON, on_both
 pytestmark = on_both
 
 
-def remember(handlers: Handlers, *names: str, into: Counter[tuple[str, str]], called: str) -> None:
-    """Register a handler of this name that counts what it is told."""
+def count_events(handlers: Handlers, *names: str, into: Counter[tuple[str, str]], called: str) -> None:
+    """Register a handler of this name that counts its events."""
 
     def handler(event: Event, package: Package) -> None:
         into[called, event.name] += 1
@@ -22,24 +22,26 @@ def remember(handlers: Handlers, *names: str, into: Counter[tuple[str, str]], ca
     handlers.on(*names)(handler)
 
 
-def test_law_6_every_fact_is_told_once_to_every_handler_that_wants_it(tell, work, handlers):
-    """All events, each told twice, before and after the work was done."""
-    told: Counter[tuple[str, str]] = Counter()
+def test_law_6_every_fact_reaches_every_handler_for_it_once(tell, work, handlers):
+    """All events, each sent twice, before and after the work is done."""
+    handled: Counter[tuple[str, str]] = Counter()
     for name in CATALOGUE:
-        remember(handlers, name, into=told, called=f"only_{name}")
-    remember(handlers, "*", into=told, called="everything")
+        count_events(handlers, name, into=handled, called=f"only_{name}")
+    count_events(handlers, "*", into=handled, called="everything")
     for _ in range(2):
         for place, name in enumerate(CATALOGUE):
             tell(name, happened_at=NOON + HOUR * place, sessionUser=ADA)
         work()
 
-    assert told == Counter({("everything", name): 1 for name in CATALOGUE} | {(f"only_{n}", n): 1 for n in CATALOGUE})
+    assert handled == Counter(
+        {("everything", name): 1 for name in CATALOGUE} | {(f"only_{n}", n): 1 for n in CATALOGUE}
+    )
 
 
-def test_law_6_a_reading_that_shows_nothing_new_fires_nothing(tell, work, read, handlers, service):
-    """A snapshot is a second witness; what it confirms was told already."""
-    told: Counter[tuple[str, str]] = Counter()
-    remember(handlers, "*", into=told, called="everything")
+def test_law_6_snapshot_that_shows_nothing_new_runs_no_handler(tell, work, read, handlers, service):
+    """The snapshot only confirms what a callback reported."""
+    handled: Counter[tuple[str, str]] = Counter()
+    count_events(handlers, "*", into=handled, called="everything")
     tell("PACKAGE_ACTIVATE")
     work()
     shown = json.dumps({"id": "pkg-1", "name": "Lease", "status": "SENT", "roles": [], "documents": []}).encode()
@@ -48,6 +50,6 @@ def test_law_6_a_reading_that_shows_nothing_new_fires_nothing(tell, work, read, 
         journal.add(connection, [entry, entry])
     work()
 
-    assert told == {("everything", "PACKAGE_ACTIVATE"): 1}
+    assert handled == {("everything", "PACKAGE_ACTIVATE"): 1}
     assert read("/api/packages/pkg-1")["name"] == "Lease"
     assert len(read("/api/events")["items"]) == 1

@@ -1,6 +1,6 @@
-"""Law 6, where two people sit in one role: one of them acts, one callback tells it, a reading shows only the role."""
+"""Law 6 with two people in one role: one of them acts, one callback reports it, a snapshot shows only the role."""
 
-# ruff: noqa: PLR0917  (fixtures come by their names)
+# ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
 import json
 from collections import Counter
@@ -28,122 +28,126 @@ FACTS: dict[str, JSON] = {
 
 
 def shared(*people: str, done: bool) -> JSON:
-    """A package with one role in which these sit; with `done` it shows a lock, an upload and a signature."""
+    """A package with these people in one role. With `done` it shows a lock, an upload and a signature."""
     passport = {"id": "1", "name": "passport", "required": True, "status": "COMPLETE" if done else "INCOMPLETE"}
-    members = {"signers": [person(one) for one in people], "locked": done, "attachmentRequirements": [passport]}
+    members = {
+        "signers": [person(signer_id) for signer_id in people],
+        "locked": done,
+        "attachmentRequirements": [passport],
+    }
     marks = [approval(ROLE, signed=ACTED if done else None), approval("role-of-cleo")]
     roles = [role(None, ROLE, **members), role(CLEO, "role-of-cleo", index=2)]
     return package("SENT", roles=roles, documents=[document(CONTRACT, marks)])
 
 
 @pytest.fixture
-def told(handlers) -> Counter[tuple[str, str | None]]:
-    """What the handler of everything was told, and how often."""
-    told: Counter[tuple[str, str | None]] = Counter()
+def handled(handlers) -> Counter[tuple[str, str | None]]:
+    """How often the catch-all handler ran, by event and signer."""
+    handled: Counter[tuple[str, str | None]] = Counter()
 
     @handlers.on("*")
-    def see(event: Event, package: Package) -> None:
-        told[event.name, event.signer_id] += 1
+    def count(event: Event, package: Package) -> None:
+        handled[event.name, event.signer_id] += 1
 
-    return told
+    return handled
 
 
 @pytest.fixture
-def look(service: Service, clock: Clock, work) -> Callable[[JSON, datetime], None]:
-    """Read the package, at this time, and digest it."""
+def store_snapshot(service: Service, clock: Clock, work) -> Callable[[JSON, datetime], None]:
+    """Journal a snapshot of this time and digest it."""
 
-    def look(shown: JSON, at: datetime) -> None:
+    def store_snapshot(shown: JSON, at: datetime) -> None:
         clock.now = at
         with service.database.write() as connection:
             entry = Entry("snapshot", at, json.dumps(shown).encode(), package_id="pkg-1", read_at=at)
             journal.add(connection, [entry])
         work()
 
-    return look
+    return store_snapshot
 
 
 @pytest.fixture(autouse=True)
-def sent(told, tell, look, runner) -> Iterator[None]:
-    """The package was sent and read before anybody did anything. In the end its picture is what its journal says."""
+def sent(handled, tell, store_snapshot, runner) -> Iterator[None]:
+    """The package is sent and read before anything else happens. At the end `rebuild --check` finds no difference."""
     tell("PACKAGE_ACTIVATE")
-    look(shared(ADA, BEN, done=False), NOON + MINUTE)
-    told.clear()
+    store_snapshot(shared(ADA, BEN, done=False), NOON + MINUTE)
+    handled.clear()
     yield
     assert runner.invoke(args=["rebuild", "--check"]).exit_code == 0
 
 
 @pytest.mark.parametrize("who", [ADA, BEN, ROLE])
-def test_law_6_what_a_reading_found_of_a_role_any_of_its_people_confirms(who, told, tell, look, work, read):
-    """Nobody knows which of them it was until the callback comes; it runs no handler again."""
-    look(shared(ADA, BEN, done=True), READ)
-    assert told == {(name, ROLE): 1 for name in FACTS}
+def test_law_6_callback_of_any_member_confirms_what_a_snapshot_showed(who, handled, tell, store_snapshot, work, read):
+    """The snapshot does not show which of them it was. The callback says so, and runs no handler again."""
+    store_snapshot(shared(ADA, BEN, done=True), READ)
+    assert handled == {(name, ROLE): 1 for name in FACTS}
 
     for name, members in FACTS.items():
         tell(name, happened_at=ACTED, sessionUser=who, **members)
     work()
 
-    assert told == {(name, ROLE): 1 for name in FACTS}
-    events = [one for one in read("/api/events")["items"] if one["name"] in FACTS]
-    assert [(one["source"], len(one["callbacks"])) for one in events] == [("reconcile", 1)] * len(FACTS)
+    assert handled == {(name, ROLE): 1 for name in FACTS}
+    events = [event for event in read("/api/events")["items"] if event["name"] in FACTS]
+    assert [(event["source"], len(event["callbacks"])) for event in events] == [("reconcile", 1)] * len(FACTS)
 
 
 @pytest.mark.parametrize("who", [ADA, BEN, ROLE])
-def test_law_6_what_any_of_its_people_told_is_not_found_of_the_role(who, told, tell, look, work):
-    """One callback tells what a reading shows of both."""
+def test_law_6_fact_reported_by_any_member_is_not_found_for_the_role(who, handled, tell, store_snapshot, work):
+    """One callback covers what a snapshot shows of both."""
     for minute, (name, members) in enumerate(FACTS.items(), start=2):
         tell(name, happened_at=NOON + minute * MINUTE, sessionUser=who, **members)
     work()
 
-    look(shared(ADA, BEN, done=True), READ)
+    store_snapshot(shared(ADA, BEN, done=True), READ)
 
-    assert told == {(name, who): 1 for name in FACTS}
+    assert handled == {(name, who): 1 for name in FACTS}
 
 
-def test_law_6_who_has_left_the_role_since_confirms_it_too(told, tell, look, work):
-    """Ben's callback comes when only Ada sits there."""
-    look(shared(ADA, BEN, done=True), READ)
-    look(shared(ADA, done=True), READ + HOUR)
-    before = Counter(told)
+def test_law_6_former_member_of_the_role_confirms_it_too(handled, tell, store_snapshot, work):
+    """Ben's callback arrives when only Ada has the role."""
+    store_snapshot(shared(ADA, BEN, done=True), READ)
+    store_snapshot(shared(ADA, done=True), READ + HOUR)
+    before = Counter(handled)
 
     for name, members in FACTS.items():
         tell(name, happened_at=ACTED, sessionUser=BEN, **members)
     work()
 
-    assert told == before
+    assert handled == before
 
 
-def test_law_6_of_who_sits_alone_a_reading_names_the_person_and_a_callback_may_name_the_role(told, tell, look, work):
-    """Ben has left before anything was done, so it was Ada."""
-    look(shared(ADA, done=True), READ)
-    before = Counter(told)
+def test_law_6_snapshot_names_a_single_member_and_a_callback_may_name_the_role(handled, tell, store_snapshot, work):
+    """Ben left before anything was done, so it was Ada."""
+    store_snapshot(shared(ADA, done=True), READ)
+    before = Counter(handled)
 
     for name, members in FACTS.items():
         tell(name, happened_at=ACTED, sessionUser=ROLE, **members)
     work()
 
-    assert told == before
-    assert all(told[name, ADA] == 1 for name in FACTS)
+    assert handled == before
+    assert all(handled[name, ADA] == 1 for name in FACTS)
 
 
-def test_law_6_who_sits_in_another_role_confirms_nothing(told, tell, look, work):
-    """What Cleo did is a fact of its own."""
-    look(shared(ADA, BEN, done=True), READ)
+def test_law_6_member_of_another_role_confirms_nothing(handled, tell, store_snapshot, work):
+    """What Cleo did is another fact."""
+    store_snapshot(shared(ADA, BEN, done=True), READ)
 
     for name, members in FACTS.items():
         tell(name, happened_at=ACTED, sessionUser=CLEO, **members)
     work()
 
-    assert told == {(name, who): 1 for name in FACTS for who in (ROLE, CLEO)}
+    assert handled == {(name, who): 1 for name in FACTS for who in (ROLE, CLEO)}
 
 
-def test_a_handler_finds_the_people_of_the_role_in_the_package(handlers, look):
-    """By `role_id`, where the event names the role."""
+def test_a_handler_finds_the_people_of_the_role_in_the_package(handlers, store_snapshot):
+    """Where the event names the role, their `role_id` is that role."""
     signed: list[list[str]] = []
 
     @handlers.on("DOCUMENT_SIGNED")
-    def know_them(event: Event, package: Package) -> None:
-        signed.append([one.id for one in package.signers if event.signer_id in (one.id, one.role_id)])
+    def find_signers(event: Event, package: Package) -> None:
+        signed.append([signer.id for signer in package.signers if event.signer_id in (signer.id, signer.role_id)])
 
-    look(shared(ADA, BEN, done=True), READ)
+    store_snapshot(shared(ADA, BEN, done=True), READ)
 
     assert signed == [[ADA, BEN]]

@@ -1,6 +1,6 @@
-"""Law 6 with a OneSpan whose clocks differ, which dates callbacks otherwise, or which does not show everything."""
+"""Law 6 with a OneSpan whose clocks differ, which dates callbacks differently, or which hides values."""
 
-# ruff: noqa: F401, F811  (fixtures come by their names)
+# ruff: noqa: F401, F811  (pytest passes fixtures by name)
 
 import json
 from collections import Counter
@@ -26,47 +26,47 @@ Answer = tuple[list[tuple[str, str]], bytes]
 
 @pytest.fixture
 def settings(settings):
-    """The service knows where OneSpan is."""
+    """Settings with the address of the simulated OneSpan."""
     return knowing_onespan(settings)
 
 
-def answers(world: World, change: Callable[[list[tuple[str, str]], bytes], Answer]) -> None:
-    """From now on each answer of OneSpan is changed so."""
+def change_answers(world: World, change: Callable[[list[tuple[str, str]], bytes], Answer]) -> None:
+    """Change every answer of OneSpan from now on."""
     adapter = world.handlers.onespan._session.adapters[ADDRESS]
     inner = adapter._app
 
     def app(environ: Any, start: Any) -> list[bytes]:
-        said: list[Any] = []
-        body = b"".join(inner(environ, lambda status, headers, *_: said.extend((status, headers))))
-        headers, body = change([one for one in said[1] if one[0].lower() != "content-length"], body)
-        start(said[0], [*headers, ("Content-Length", str(len(body)))])
+        started: list[Any] = []
+        body = b"".join(inner(environ, lambda status, headers, *_: started.extend((status, headers))))
+        headers, body = change([header for header in started[1] if header[0].lower() != "content-length"], body)
+        start(started[0], [*headers, ("Content-Length", str(len(body)))])
         return [body]
 
     adapter._app = app
 
 
-def told_too_often(world: World) -> dict[str, Counter[str]]:
-    """What the handlers were told of that did not happen so often."""
-    often = {one: told - world.happened.get(one, Counter()) for one, told in world.told.items() if one != "before"}
-    return {one: more for one, more in often.items() if more}
+def excess_runs(world: World) -> dict[str, Counter[str]]:
+    """The events that handlers got more often than they happened, by package."""
+    often = {key: ran - world.happened.get(key, Counter()) for key, ran in world.told.items() if key != "before"}
+    return {key: more for key, more in often.items() if more}
 
 
 @on_sqlite
 @pytest.mark.parametrize("behind", [10, *in_all(2, 40)])
-def test_law_6_a_date_header_that_is_behind_tells_nothing_twice(world, clock, behind):
-    """The clock of OneSpan's front is not that of its database; callbacks come late, and it is read meanwhile."""
+def test_law_6_date_header_that_is_behind_runs_nothing_twice(world, clock, behind):
+    """OneSpan's front end and database have different clocks. Callbacks are late, and packages are fetched early."""
     account = Account(2, packages=6)
     world.connect(account)
 
     def dated(headers: list[tuple[str, str]], body: bytes) -> Answer:
-        others = [one for one in headers if one[0].lower() != "date"]
+        others = [header for header in headers if header[0].lower() != "date"]
         return [*others, ("Date", format_datetime(clock.now - behind * SECOND, usegmt=True))], body
 
-    answers(world, dated)
+    change_answers(world, dated)
     waiting, dice = [], Random(1)
     while not account.is_over:
         clock.forward(SECOND)
-        waiting += world._noted(account.step(clock.now))
+        waiting += world._record(account.step(clock.now))
         while waiting and dice.random() < 0.5:
             world.post(waiting.pop(0))
         for turn in (world.service.digest, world.service.refresh, world.service.digest):
@@ -74,13 +74,13 @@ def test_law_6_a_date_header_that_is_behind_tells_nothing_twice(world, clock, be
     world.post(*waiting)
     world.settle()
 
-    assert told_too_often(world) == {}
+    assert excess_runs(world) == {}
 
 
 @on_sqlite
 @pytest.mark.parametrize("seed", [0, *in_all(1, 2)])
-def test_law_6_a_callback_that_is_dated_when_it_was_sent_tells_nothing_twice_that_happens_once(world, clock, seed):
-    """Nobody says what `createdDate` dates; half of them are sent some seconds after a reading has found them."""
+def test_law_6_callback_dated_at_its_sending_reports_no_single_fact_twice(world, clock, seed):
+    """OneSpan does not say what `createdDate` dates. Half of the callbacks are sent seconds after a snapshot."""
     account, dice = Account(seed, packages=5, quirks=Quirks(created_date="sent")), Random(seed)
     world.connect(account)
     while not account.is_over:
@@ -91,43 +91,46 @@ def test_law_6_a_callback_that_is_dated_when_it_was_sent_tells_nothing_twice_tha
             else:
                 world.post(sent(body, clock))
         world.settle()
-        world.post(*(sent(one, clock) for one in late))
+        world.post(*(sent(body, clock) for body in late))
         world.settle()
 
-    assert {one: more for one, more in told_too_often(world).items() if more.keys() & ONCE.keys()} == {}
+    assert {key: more for key, more in excess_runs(world).items() if more.keys() & ONCE.keys()} == {}
 
 
 def sent(body: bytes, clock: Any) -> bytes:
-    """The same callback, dated now."""
+    """The callback, dated now."""
     return json.dumps({**json.loads(body), "createdDate": onespan_time(clock.now)}).encode()
 
 
 @on_sqlite
 @pytest.mark.parametrize("seed", [0, 1, *in_all(2, 3)])
-def test_law_10_what_is_not_shown_for_a_while_tells_nothing(world, clock, seed):
-    """One value in twenty is null, in every answer; a third of all callbacks is lost."""
+def test_law_10_values_hidden_for_a_while_report_nothing(world, clock, seed):
+    """One value in twenty is null, in every answer. A third of all callbacks is lost."""
     dice = Random(seed)
 
-    def vague(shown: Any) -> Any:
+    def with_nulls(shown: Any) -> Any:
         if isinstance(shown, list):
-            return [vague(one) for one in shown]
+            return [with_nulls(item) for item in shown]
         if not isinstance(shown, dict):
             return shown
         kept = {"id", *SAYS_SOMETHING} if "visibility" in shown else SAYS_SOMETHING
-        return {name: None if name not in kept and dice.random() < 0.05 else vague(one) for name, one in shown.items()}
+        return {
+            name: None if name not in kept and dice.random() < 0.05 else with_nulls(value)
+            for name, value in shown.items()
+        }
 
     account = Account(seed, packages=8)
     world.connect(account)
-    answers(world, lambda headers, body: (headers, json.dumps(vague(json.loads(body))).encode()))
+    change_answers(world, lambda headers, body: (headers, json.dumps(with_nulls(json.loads(body))).encode()))
     world.live(drop=0.3, dice=Random(seed))
     world.settle()
 
-    assert told_too_often(world) == {}
+    assert excess_runs(world) == {}
 
 
 @pytest.mark.parametrize("names_the_role", [True, False])
-def test_law_6_a_hand_over_that_was_found_is_confirmed_by_its_sender(world, clock, names_the_role):
-    """Senders, too, put somebody else into a seat; then `sessionUser` is theirs."""
+def test_law_6_hand_over_that_was_found_is_confirmed_by_its_sender(world, clock, names_the_role):
+    """A sender, too, can put another person into a role. Then `sessionUser` is the sender."""
     account = Account(5, packages=1)
     world.connect(account)
     while not (seats := _waiting(account)):
@@ -140,9 +143,9 @@ def test_law_6_a_hand_over_that_was_found_is_confirmed_by_its_sender(world, cloc
     clock.forward(6 * HOUR)
     world.reconcile()
     assert world.told[package.id]["ROLE_REASSIGN"] == 1
-    told = {**json.loads(body), "sessionUser": package.sender.id}
+    callback = {**json.loads(body), "sessionUser": package.sender.id}
 
-    world.post(json.dumps(told if names_the_role else {**told, "newRoleId": None}).encode())
+    world.post(json.dumps(callback if names_the_role else {**callback, "newRoleId": None}).encode())
     world.settle()
 
     assert world.told[package.id]["ROLE_REASSIGN"] == 1

@@ -1,6 +1,6 @@
-"""Law 7: a handler runs until it succeeds or is given up with a reason, and then never again unless asked to."""
+"""Law 7: a handler runs until it succeeds or is parked with a reason, and after that only by replay."""
 
-# ruff: noqa: PLR0917  (fixtures come by their names)
+# ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
 import dataclasses
 import functools
@@ -33,13 +33,13 @@ pytestmark = on_both
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
-TABLE = (10 * SECOND, MINUTE, 10 * MINUTE, 60 * MINUTE, 360 * MINUTE)
+RETRY_WAITS = (10 * SECOND, MINUTE, 10 * MINUTE, 60 * MINUTE, 360 * MINUTE)
 LEASE = MINUTE
-PATIENCE = 10  # seconds a test waits for a thread
+WAIT_SECONDS = 10  # that a test waits for a thread
 
 
-class Odd(Exception):
-    """An exception whose text cannot be had."""
+class Unreadable(Exception):
+    """An exception whose text cannot be read."""
 
     def __str__(self) -> str:
         raise ValueError("no text")
@@ -47,18 +47,18 @@ class Odd(Exception):
 
 @pytest.fixture
 def dispatch(read: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
-    """The dispatch of this handler for the newest event, as the API shows it."""
+    """The dispatch of a handler for the newest event, as the API shows it."""
 
     def dispatch(handler: str = "fail") -> dict[str, Any]:
         event, *_ = read("/api/events")["items"]
-        return {one["handler"]: one for one in event["dispatches"]}[handler]
+        return {run["handler"]: run for run in event["dispatches"]}[handler]
 
     return dispatch
 
 
 @pytest.fixture
 def replay(client: FlaskClient, dispatch: Callable[..., dict[str, Any]]) -> Callable[..., int]:
-    """Ask the API to run this handler again; returns the status."""
+    """Ask the API to replay a handler's run, and return the status code."""
 
     def replay(handler: str = "fail") -> int:
         path = f"/api/dispatches/{dispatch(handler)['id']}/replay"
@@ -69,12 +69,12 @@ def replay(client: FlaskClient, dispatch: Callable[..., dict[str, Any]]) -> Call
 
 @pytest.fixture
 def hang() -> Iterator[Callable[..., None]]:
-    """Makes a handler hang until the test is over; `started` counts the runs that do."""
+    """Make a handler hang until the test is over. `started` counts the runs that hang."""
     over = threading.Event()
 
     def hang(*_: object) -> None:
         hang.started.release()
-        over.wait(PATIENCE)
+        over.wait(WAIT_SECONDS)
 
     hang.started = threading.Semaphore(0)
     hang.end = over.set
@@ -84,7 +84,7 @@ def hang() -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 def turn(service: Service) -> Callable[[], None]:
-    """One round of turns; waits for nobody."""
+    """Take one turn of the digest and one of the dispatcher, without waiting."""
 
     def turn() -> None:
         service.digest.turn()
@@ -94,10 +94,12 @@ def turn(service: Service) -> Callable[[], None]:
 
 
 @pytest.fixture
-def ends(service: Service, turn: Callable[[], None], dispatch: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
-    """Take turns until this handler's run is in this state."""
+def run_until(
+    service: Service, turn: Callable[[], None], dispatch: Callable[..., dict[str, Any]]
+) -> Callable[..., Any]:
+    """Take turns until a handler's run is in this state."""
 
-    def ends(handler: str, state: str = "done") -> None:
+    def run_until(handler: str, state: str = "done") -> None:
         for _ in range(100):
             turn()
             if dispatch(handler)["state"] == state:
@@ -106,12 +108,12 @@ def ends(service: Service, turn: Callable[[], None], dispatch: Callable[..., dic
             service.bells.dispatching.clear()
         raise AssertionError(f"{handler} is {dispatch(handler)}")
 
-    return ends
+    return run_until
 
 
 @pytest.fixture
 def other(settings: Settings, clock: Clock) -> Iterator[Callable[[Handlers], Service]]:
-    """Another process of the same installation, with handlers of its own."""
+    """Another process of the same installation, with its own handlers."""
     made: list[Service] = []
 
     def other(handlers: Handlers) -> Service:
@@ -123,8 +125,8 @@ def other(settings: Settings, clock: Clock) -> Iterator[Callable[[Handlers], Ser
         service.database.close()
 
 
-def test_law_7_a_failing_handler_is_retried_by_the_table_and_then_parked(tell, work, handlers, clock, dispatch):
-    """10 s, 1 min, 10 min, 1 h, 6 h; never a second early, and after the sixth attempt a person has to look."""
+def test_law_7_failing_handler_is_retried_by_the_table_and_then_parked(tell, work, handlers, clock, dispatch):
+    """10 s, 1 min, 10 min, 1 h, 6 h, and never a second early. After the sixth attempt a person has to look."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -133,7 +135,7 @@ def test_law_7_a_failing_handler_is_retried_by_the_table_and_then_parked(tell, w
         raise ConnectionError(f"the archive is closed, {len(runs)}")
 
     tell("PACKAGE_COMPLETE")
-    for attempt, wait in enumerate(TABLE, start=1):
+    for attempt, wait in enumerate(RETRY_WAITS, start=1):
         work()
         assert (dispatch()["state"], dispatch()["attempts"], len(runs)) == ("due", attempt, attempt)
         clock.forward(wait - SECOND)
@@ -144,15 +146,15 @@ def test_law_7_a_failing_handler_is_retried_by_the_table_and_then_parked(tell, w
 
     assert (dispatch()["state"], dispatch()["attempts"]) == ("parked", 6)
     assert dispatch()["error"].startswith("ConnectionError: the archive is closed, 6\n")
-    assert [later - earlier for earlier, later in pairwise(runs)] == list(TABLE)
+    assert [later - earlier for earlier, later in pairwise(runs)] == list(RETRY_WAITS)
 
     clock.forward(timedelta(days=365))
     work()
     assert len(runs) == 6
 
 
-def test_law_7_a_handler_that_heals_is_done(tell, work, handlers, clock, dispatch):
-    """The attempt that succeeds is the last, and leaves no error behind."""
+def test_law_7_handler_that_recovers_is_done(tell, work, handlers, clock, dispatch):
+    """The attempt that succeeds is the last, and it clears the error."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -162,7 +164,7 @@ def test_law_7_a_handler_that_heals_is_done(tell, work, handlers, clock, dispatc
             raise ConnectionError
 
     tell("PACKAGE_COMPLETE")
-    for wait in TABLE:
+    for wait in RETRY_WAITS:
         work()
         clock.forward(wait)
     work()
@@ -171,8 +173,8 @@ def test_law_7_a_handler_that_heals_is_done(tell, work, handlers, clock, dispatc
     assert len(runs) == 3
 
 
-def test_law_7_a_handler_may_say_when(tell, work, handlers, clock, dispatch):
-    """`RetryAfter` goes before the table, and counts."""
+def test_law_7_handler_may_choose_its_next_attempt(tell, work, handlers, clock, dispatch):
+    """`RetryAfter` overrides the table, and the attempt counts."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -198,7 +200,7 @@ def test_law_7_a_handler_may_say_when(tell, work, handlers, clock, dispatch):
         (KeyboardInterrupt(), "due"),
         (GeneratorExit(), "due"),
         (RetryAfter(0.5), "due"),
-        (Odd(), "due"),
+        (Unreadable(), "due"),
         (GiveUp("a NUL \0 and half a pair \ud800"), "parked"),
         (Discard("a NUL \0 and half a pair \ud800"), "discarded"),
         (ValueError("a NUL \0 and half a pair \ud800"), "due"),
@@ -207,8 +209,8 @@ def test_law_7_a_handler_may_say_when(tell, work, handlers, clock, dispatch):
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_law_7_whatever_a_handler_raises_ends_its_own_run_only(end, state, tell, handlers, ends, dispatch, clock):
-    """Whatever comes out of a handler, its run is settled with a reason, and others go on."""
+def test_law_7_any_exception_ends_only_its_own_run(end, state, tell, handlers, run_until, dispatch, clock):
+    """Whatever a handler raises, its run is settled with a reason, and other runs go on."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> None:
@@ -219,18 +221,18 @@ def test_law_7_whatever_a_handler_raises_ends_its_own_run_only(end, state, tell,
         return
 
     tell("PACKAGE_COMPLETE")
-    ends("fail", state)
-    told = dispatch()
+    run_until("fail", state)
+    failed = dispatch()
     tell("PACKAGE_DECLINE", package="pkg-2", sessionUser=BEN)
-    ends("other")
+    run_until("other")
 
-    assert told["attempts"] == 1
-    assert told["error"]
-    assert (told["finished_at"] is None) == (state == "due")
+    assert failed["attempts"] == 1
+    assert failed["error"]
+    assert (failed["finished_at"] is None) == (state == "due")
 
 
-def test_law_7_what_succeeded_is_not_run_again(tell, work, handlers, clock):
-    """Not for a repeat, not for the passing of time, not for another event of the package."""
+def test_law_7_run_that_succeeded_is_not_repeated(tell, work, handlers, clock):
+    """Neither a repeat, nor time, nor another event of the package runs it again."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -248,8 +250,8 @@ def test_law_7_what_succeeded_is_not_run_again(tell, work, handlers, clock):
 
 
 @pytest.mark.parametrize("by", ["api", "command"])
-def test_law_7_replay_begins_anew(by, tell, work, handlers, clock, dispatch, replay, runner: FlaskCliRunner):
-    """Who asks for it gets all attempts again, for what was done and for what was given up."""
+def test_law_7_replay_starts_over(by, tell, work, handlers, clock, dispatch, replay, runner: FlaskCliRunner):
+    """A replay has all attempts again, whether the run was done or parked."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -267,17 +269,22 @@ def test_law_7_replay_begins_anew(by, tell, work, handlers, clock, dispatch, rep
     tell("PACKAGE_COMPLETE")
     work()
     again()
-    told = dispatch()
+    replayed = dispatch()
     work()
 
-    assert (told["state"], told["attempts"], told["error"], told["finished_at"]) == ("due", 0, None, None)
+    assert (replayed["state"], replayed["attempts"], replayed["error"], replayed["finished_at"]) == (
+        "due",
+        0,
+        None,
+        None,
+    )
     assert (dispatch()["state"], dispatch()["attempts"]) == ("parked", 1)
     assert len(runs) == 2
     assert len(set(runs)) == 1
 
 
-def test_law_7_a_running_dispatch_cannot_be_replayed(tell, turn, handlers, replay, hang, ends):
-    """It would run twice at once; the answer says so."""
+def test_law_7_a_running_dispatch_cannot_be_replayed(tell, turn, handlers, replay, hang, run_until):
+    """It would run twice at once, so the answer is 409."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
@@ -286,15 +293,15 @@ def test_law_7_a_running_dispatch_cannot_be_replayed(tell, turn, handlers, repla
     tell("PACKAGE_COMPLETE")
     turn()
 
-    assert hang.started.acquire(timeout=PATIENCE)
+    assert hang.started.acquire(timeout=WAIT_SECONDS)
     assert replay("wait") == 409
     hang.end()
-    ends("wait")
+    run_until("wait")
     assert replay("wait") == 200
 
 
-def test_law_7_the_parked_show_on_their_package_and_in_the_feed(tell, work, handlers, read, replay, clock, dispatch):
-    """A person has to look: the package says so until someone lets it run again."""
+def test_law_7_parked_run_shows_on_its_package_and_in_the_feed(tell, work, handlers, read, replay, clock, dispatch):
+    """A person has to look, so the package needs attention until the run is replayed."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> None:
@@ -304,7 +311,7 @@ def test_law_7_the_parked_show_on_their_package_and_in_the_feed(tell, work, hand
     work()
     known = read("/api/changes", limit=200)["items"]
     (open_reason,) = read("/api/packages/pkg-1")["attention"]
-    found = [one["id"] for one in read("/api/packages", attention="PARKED_HANDLER")["items"]]
+    found = [item["id"] for item in read("/api/packages", attention="PARKED_HANDLER")["items"]]
     clock.forward(MINUTE)
     assert replay() == 200
 
@@ -317,7 +324,9 @@ def test_law_7_the_parked_show_on_their_package_and_in_the_feed(tell, work, hand
     assert read("/api/packages/pkg-1")["attention"] == []
     closed = read("/api/changes", after=known[-1]["id"])["items"]
     cause = {"kind": "dispatch", "id": dispatch()["id"]}
-    assert [(one["attribute"], one["old"], one["new"], one["cause"]) for one in [known[-1], *closed]] == [
+    assert [
+        (change["attribute"], change["old"], change["new"], change["cause"]) for change in [known[-1], *closed]
+    ] == [
         ("attention PARKED_HANDLER", None, True, cause),
         ("replay", "parked", "due", {"kind": "person", "id": "api:test"}),
         ("attention PARKED_HANDLER", True, None, cause),
@@ -325,32 +334,32 @@ def test_law_7_the_parked_show_on_their_package_and_in_the_feed(tell, work, hand
 
 
 class CrmSaysNo(GiveUp):
-    """A developer's own, which does not begin as ours does."""
+    """An integrator's exception that does not call `GiveUp.__init__`."""
 
     def __init__(self, deal: int) -> None:
         self.deal = deal
 
 
 class Later(RetryAfter):
-    """The same."""
+    """An integrator's exception that does not call `RetryAfter.__init__`."""
 
     def __init__(self) -> None:
         self.seconds = float("nan")
 
 
 class Deadly(Exception):
-    """An exception whose text ends the thread that asks for it."""
+    """An exception whose text ends the thread that reads it."""
 
     def __str__(self) -> str:
         raise SystemExit
 
 
 async def hold_on(*_: object) -> None:
-    """A coroutine, which nobody awaits."""
+    """A coroutine that is never awaited."""
 
 
 def raising(error: BaseException) -> Callable[..., object]:
-    """A function that raises it."""
+    """A function that raises this error."""
 
     def fail(*_: object, **__: object) -> None:
         raise error
@@ -373,8 +382,10 @@ def raising(error: BaseException) -> Callable[..., object]:
         (lambda *_: hold_on(), "due", 10 * SECOND, "TypeError: the handler is async"),
     ],
 )
-def test_law_7_no_end_of_a_handler_is_lost(handle, state, wait, said, tell, work, handlers, dispatch, clock, capsys):
-    """However it ends, its place is free again and its row says what is next."""
+def test_law_7_every_end_of_a_handler_is_recorded(
+    handle, state, wait, said, tell, work, handlers, dispatch, clock, capsys
+):
+    """However a handler ends, its thread is free again and its row says what is next."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> object:
@@ -392,8 +403,8 @@ def test_law_7_no_end_of_a_handler_is_lost(handle, state, wait, said, tell, work
 
 
 @pytest.mark.parametrize("returned", [42, "text", [1], object()])
-def test_law_7_what_a_handler_returns_is_of_no_concern(returned, tell, work, handlers, dispatch):
-    """It is done."""
+def test_law_7_return_value_of_a_handler_is_ignored(returned, tell, work, handlers, dispatch):
+    """The run is done."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> object:
@@ -405,8 +416,8 @@ def test_law_7_what_a_handler_returns_is_of_no_concern(returned, tell, work, han
     assert dispatch()["state"] == "done"
 
 
-def test_law_7_what_a_handler_gets_can_be_copied_and_sent(tell, work, handlers):
-    """To a queue, a file, another process."""
+def test_law_7_event_can_be_copied_and_sent(tell, work, handlers):
+    """It can go to a queue, a file or another process."""
     copies = []
 
     @handlers.on("COBROWSE_REQUEST")
@@ -421,29 +432,29 @@ def test_law_7_what_a_handler_gets_can_be_copied_and_sent(tell, work, handlers):
     assert same
 
 
-def test_law_7_what_a_handler_does_to_the_extra_stays_its_own(tell, work, handlers):
-    """The lists in it are copies."""
+def test_law_7_change_to_extra_stays_in_one_handler(tell, work, handlers):
+    """Each handler gets copies of the lists in it."""
     seen = []
 
-    def look(event: Event, package: Package) -> None:
+    def add_hours(event: Event, package: Package) -> None:
         hours = event.extra["selectedSupportBusinessHours"]
         hours.append("Evening")
         seen.append(len(hours))
 
     for name in ("first", "second"):
-        one = functools.partial(look)
-        one.__name__ = name
-        handlers.on("COBROWSE_REQUEST")(one)
+        handler = functools.partial(add_hours)
+        handler.__name__ = name
+        handlers.on("COBROWSE_REQUEST")(handler)
     tell("COBROWSE_REQUEST", selectedSupportBusinessHours=["Morning"])
     work()
 
     assert seen == [2, 2]
 
 
-def test_law_7_a_run_that_could_not_begin_is_no_attempt(
+def test_law_7_run_that_could_not_begin_is_no_attempt(
     tell, turn, work, handlers, service, clock, dispatch, monkeypatch
 ):
-    """The database went away between taking it and reading its event: nobody ran, nobody is to blame."""
+    """The database fails between taking the run and reading its event. No handler ran, so the run has no attempt."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -463,10 +474,8 @@ def test_law_7_a_run_that_could_not_begin_is_no_attempt(
     assert (dispatch()["state"], dispatch()["attempts"], len(runs)) == ("done", 1, 1)
 
 
-def test_law_7_how_a_run_ended_is_told_when_the_database_is_back(
-    tell, turn, work, handlers, service, dispatch, monkeypatch
-):
-    """A turn that fails forgets nothing."""
+def test_law_7_result_is_stored_when_the_database_is_back(tell, turn, work, handlers, service, dispatch, monkeypatch):
+    """A turn that fails loses no result."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -475,7 +484,7 @@ def test_law_7_how_a_run_ended_is_told_when_the_database_is_back(
 
     tell("PACKAGE_COMPLETE")
     turn()
-    service.dispatcher.quiet.wait(PATIENCE)
+    service.dispatcher.quiet.wait(WAIT_SECONDS)
     with monkeypatch.context() as broken:
         broken.setattr(dispatches, "settle", raising(OperationalError("UPDATE", {}, Exception("gone"))))
         with pytest.raises(OperationalError):
@@ -485,8 +494,8 @@ def test_law_7_how_a_run_ended_is_told_when_the_database_is_back(
     assert (dispatch()["state"], len(runs)) == ("done", 1)
 
 
-def test_law_7_a_hung_survivor_is_not_suspected_for_ever(tell, turn, handlers, service, hang, clock, dispatch):
-    """Two that lived through a death are run one at a time, until the first has shown that it kills nobody."""
+def test_law_7_hanging_suspect_is_not_suspected_for_ever(tell, turn, handlers, service, hang, clock, dispatch):
+    """Two runs that were active in a crash run one at a time, until the first has not killed its process."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def hung(event: Event, package: Package) -> None:
@@ -497,12 +506,12 @@ def test_law_7_a_hung_survivor_is_not_suspected_for_ever(tell, turn, handlers, s
 
     tell("PACKAGE_COMPLETE")
     service.digest.turn()
-    for _ in range(2):  # two processes take both, and die
+    for _ in range(2):  # two processes take both runs, and die
         with service.database.write() as connection:
             dispatches.take(connection, [1, 2], now=clock.now, lease=LEASE)
         clock.forward(LEASE)
     service.dispatcher.turn()
-    assert hang.started.acquire(timeout=PATIENCE)
+    assert hang.started.acquire(timeout=WAIT_SECONDS)
     service.dispatcher.turn()
     assert (dispatch("hung")["attempts"], dispatch("well")["attempts"]) == (3, 2)
 
@@ -516,14 +525,14 @@ def test_law_7_a_hung_survivor_is_not_suspected_for_ever(tell, turn, handlers, s
 
 
 def test_law_7_the_reason_before_the_last_death_is_kept(tell, work, handlers, service, clock, dispatch):
-    """Five failures and then a death: both are said."""
+    """After five failures and a death the error names both."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> None:
         raise ConnectionError("the CRM is away")
 
     tell("PACKAGE_COMPLETE")
-    for wait in TABLE:
+    for wait in RETRY_WAITS:
         work()
         clock.forward(wait)
     with service.database.write() as connection:
@@ -535,8 +544,8 @@ def test_law_7_the_reason_before_the_last_death_is_kept(tell, work, handlers, se
     assert dispatch()["error"].startswith("the process died during attempt 6; before that: ConnectionError: the CRM")
 
 
-def test_law_8_parked_is_closed_when_the_last_is_replayed(tell, work, handlers, read, client):
-    """Two runs of one handler for one package: the feed opens the reason once and closes it once."""
+def test_law_8_parked_reason_closes_with_the_last_replay(tell, work, handlers, read, client):
+    """Two runs of one handler for one package are parked. The feed opens the reason once and closes it once."""
 
     @handlers.on("*")
     def fail(event: Event, package: Package) -> None:
@@ -548,7 +557,7 @@ def test_law_8_parked_is_closed_when_the_last_is_replayed(tell, work, handlers, 
 
     def history() -> list[Any]:
         changes = read("/api/packages/pkg-1/history")["items"]
-        return [one["new"] for one in changes if one["attribute"] == "attention PARKED_HANDLER"]
+        return [change["new"] for change in changes if change["attribute"] == "attention PARKED_HANDLER"]
 
     def replay(dispatch: int) -> None:
         client.post(f"/api/dispatches/{dispatch}/replay", headers={"Authorization": f"Bearer {TOKEN}"})
@@ -562,8 +571,8 @@ def test_law_8_parked_is_closed_when_the_last_is_replayed(tell, work, handlers, 
     assert history() == [True, None, True]
 
 
-def test_law_7_one_handler_of_an_event_does_not_repeat_the_other(tell, work, handlers, clock):
-    """Each (event, handler) has its own row; keys are stable over retries and distinct per handler."""
+def test_law_7_handlers_of_one_event_are_retried_separately(tell, work, handlers, clock):
+    """Each (event, handler) has its own row. Keys are stable over retries and distinct per handler."""
     runs: list[tuple[str, str]] = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -576,7 +585,7 @@ def test_law_7_one_handler_of_an_event_does_not_repeat_the_other(tell, work, han
         runs.append(("file_it", event.key))
 
     tell("PACKAGE_COMPLETE")
-    for wait in TABLE:
+    for wait in RETRY_WAITS:
         work()
         clock.forward(wait)
     work()
@@ -586,8 +595,8 @@ def test_law_7_one_handler_of_an_event_does_not_repeat_the_other(tell, work, han
     assert len({key for _, key in runs}) == 2
 
 
-def test_law_7_a_handler_gets_frozen_values(tell, work, handlers):
-    """No handler can spoil what the next one sees."""
+def test_law_7_handler_gets_frozen_values(tell, work, handlers):
+    """No handler can change what the next one sees."""
     tried: list[type[BaseException]] = []
 
     def try_to(spoil: Callable[[], object]) -> None:
@@ -610,8 +619,8 @@ def test_law_7_a_handler_gets_frozen_values(tell, work, handlers):
     assert len(tried) == 5
 
 
-def test_law_7_a_hung_handler_delays_nobody_else(tell, turn, ends, handlers, hang, dispatch):
-    """Not the other handlers, not other packages, not the door, not the digest."""
+def test_law_7_hanging_handler_delays_no_other(tell, turn, run_until, handlers, hang, dispatch):
+    """It delays no other handler, no other package, neither the receiver nor the digest."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
@@ -624,16 +633,16 @@ def test_law_7_a_hung_handler_delays_nobody_else(tell, turn, ends, handlers, han
     for number in range(6):
         tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
     turn()
-    assert all(hang.started.acquire(timeout=PATIENCE) for _ in range(4))
+    assert all(hang.started.acquire(timeout=WAIT_SECONDS) for _ in range(4))
 
     tell("PACKAGE_COMPLETE", package="pkg-8")
-    ends("file_it")
+    run_until("file_it")
     tell("PACKAGE_DECLINE", package="pkg-9", sessionUser=BEN)
-    ends("file_it")
+    run_until("file_it")
 
 
-def test_law_7_a_handler_has_so_many_threads_and_no_more(tell, turn, ends, handlers, hang, read):
-    """`HANDLER_THREADS` events at once; the others wait for their turn and get it."""
+def test_law_7_handler_uses_at_most_its_threads(tell, turn, run_until, handlers, hang, read):
+    """`HANDLER_THREADS` events run at once. The others run later."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
@@ -644,17 +653,17 @@ def test_law_7_a_handler_has_so_many_threads_and_no_more(tell, turn, ends, handl
     for _ in range(3):
         turn()
 
-    assert all(hang.started.acquire(timeout=PATIENCE) for _ in range(4))
+    assert all(hang.started.acquire(timeout=WAIT_SECONDS) for _ in range(4))
     assert not hang.started.acquire(blocking=False)
     assert len(read("/api/events", state="running")["items"]) == 4
 
     hang.end()
-    ends("wait")
+    run_until("wait")
     assert len(read("/api/events", state="done")["items"]) == 7
 
 
-def test_law_7_who_lost_the_lease_changes_nothing(tell, turn, handlers, service, clock):
-    """A run that was given up for dead and comes back late cannot undo what its successor did."""
+def test_law_7_lost_lease_changes_nothing(tell, turn, handlers, service, clock):
+    """A run whose lease was taken over ends late and cannot undo what its successor did."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def file_it(event: Event, package: Package) -> None:
@@ -679,8 +688,8 @@ def test_law_7_who_lost_the_lease_changes_nothing(tell, turn, handlers, service,
     assert _row(service.database).state == "done"
 
 
-def test_law_7_a_dead_process_is_succeeded_by_another(tell, turn, handlers, hang, clock, other, dispatch):
-    """Its lease ends, another takes over and succeeds; if the first was only slow, its end changes nothing."""
+def test_law_7_run_of_a_dead_process_is_taken_over(tell, turn, handlers, hang, clock, other, dispatch):
+    """When its lease ends, another process takes the run. If the first was only slow, its result changes nothing."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -696,7 +705,7 @@ def test_law_7_a_dead_process_is_succeeded_by_another(tell, turn, handlers, hang
 
     tell("PACKAGE_COMPLETE")
     turn()
-    assert hang.started.acquire(timeout=PATIENCE)
+    assert hang.started.acquire(timeout=WAIT_SECONDS)
     second = other(successors)
     second.dispatcher.turn()
     assert runs == []
@@ -713,8 +722,8 @@ def test_law_7_a_dead_process_is_succeeded_by_another(tell, turn, handlers, hang
     assert (dispatch("file_it")["state"], dispatch("file_it")["attempts"]) == ("done", 2)
 
 
-def test_law_7_a_renewed_lease_is_not_taken_over(tell, turn, handlers, hang, clock, other, service, dispatch):
-    """A long run stays with whom it began as long as that process lives."""
+def test_law_7_renewed_lease_is_not_taken_over(tell, turn, handlers, hang, clock, other, service, dispatch):
+    """A long run stays with its process as long as that process lives."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
@@ -722,7 +731,7 @@ def test_law_7_a_renewed_lease_is_not_taken_over(tell, turn, handlers, hang, clo
 
     tell("PACKAGE_COMPLETE")
     turn()
-    assert hang.started.acquire(timeout=PATIENCE)
+    assert hang.started.acquire(timeout=WAIT_SECONDS)
     second = other(handlers)
     for _ in range(6):
         clock.forward(LEASE / 2)
@@ -733,8 +742,8 @@ def test_law_7_a_renewed_lease_is_not_taken_over(tell, turn, handlers, hang, clo
     assert dispatch("wait")["attempts"] == 1
 
 
-def test_law_7_no_run_is_begun_beside_itself(tell, turn, ends, handlers, hang, clock, dispatch):
-    """A lease that ended while the database was away or the machine slept: the run goes on, it is not doubled."""
+def test_law_7_run_is_not_begun_twice_in_one_process(tell, turn, run_until, handlers, hang, clock, dispatch):
+    """The lease ended while the database was away or the machine slept. The run goes on and is not doubled."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
@@ -742,19 +751,19 @@ def test_law_7_no_run_is_begun_beside_itself(tell, turn, ends, handlers, hang, c
 
     tell("PACKAGE_COMPLETE")
     turn()
-    assert hang.started.acquire(timeout=PATIENCE)
+    assert hang.started.acquire(timeout=WAIT_SECONDS)
     clock.forward(10 * LEASE)
     for _ in range(3):
         turn()
 
     assert not hang.started.acquire(timeout=0.1)
     hang.end()
-    ends("wait")
+    run_until("wait")
     assert dispatch("wait")["attempts"] == 1
 
 
-def test_law_7_a_run_that_succeeded_while_its_lease_ended_is_done(tell, turn, handlers, hang, clock, service, dispatch):
-    """Nobody else took it, so it is not run again only because we heard of its end late."""
+def test_law_7_run_that_succeeded_while_its_lease_ended_is_done(tell, turn, handlers, hang, clock, service, dispatch):
+    """No other process took it, so it does not run again only because its result is late."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -763,19 +772,19 @@ def test_law_7_a_run_that_succeeded_while_its_lease_ended_is_done(tell, turn, ha
 
     tell("PACKAGE_COMPLETE")
     turn()
-    assert service.bells.dispatching.wait(PATIENCE)
+    assert service.bells.dispatching.wait(WAIT_SECONDS)
     until(lambda: runs and service.dispatcher._ended, what="it has ended")
     clock.forward(10 * LEASE)
     for _ in range(3):
         turn()
-        until(lambda: service.dispatcher.idle.is_set() or service.dispatcher._ended, what="it rests")
+        until(lambda: service.dispatcher.idle.is_set() or service.dispatcher._ended, what="the dispatcher is idle")
 
     assert dispatch("file_it")["state"] == "done"
     assert len(runs) == 1
 
 
-def test_law_7_a_handler_that_is_gone_leaves_its_work_due(tell, work, handlers, other, clock, read):
-    """Its function was deleted or renamed: the rows wait for it, and others do not wait for them."""
+def test_law_7_run_of_a_removed_handler_stays_due(tell, work, handlers, other, clock, read):
+    """Its function was deleted or renamed: its rows wait, and no other row waits for them."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -795,17 +804,17 @@ def test_law_7_a_handler_that_is_gone_leaves_its_work_due(tell, work, handlers, 
     tell("PACKAGE_ARCHIVE")
     second.digest.turn()
     second.dispatcher.turn()
-    until(lambda: second.dispatcher.turn() or second.dispatcher.idle.is_set(), what="it rests")
+    until(lambda: second.dispatcher.turn() or second.dispatcher.idle.is_set(), what="the dispatcher is idle")
 
     assert runs == ["PACKAGE_COMPLETE", "PACKAGE_ARCHIVE"]
     _, first = read("/api/events")["items"]
-    assert {one["handler"]: one["state"] for one in first["dispatches"]} == {"deleted": "due", "file_it": "done"}
+    assert {run["handler"]: run["state"] for run in first["dispatches"]} == {"deleted": "due", "file_it": "done"}
 
 
-def test_law_7_a_death_is_held_against_the_handler_that_runs_alone(tell, service, handlers, hang, clock, other, read):
-    """A process dies whenever a certain handler runs, and what runs beside it dies with it, again and again.
+def test_law_7_handler_that_runs_alone_is_blamed_for_a_death(tell, service, handlers, hang, clock, other, read):
+    """A process dies whenever a certain handler runs, and the runs beside it end with it, again and again.
 
-    The sixth death parks that handler's run, with a reason; what only stood near is done in the end.
+    The sixth death parks that handler's run, with a reason; the other runs are done in the end.
     """
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -823,7 +832,7 @@ def test_law_7_a_death_is_held_against_the_handler_that_runs_alone(tell, service
                 return True
             if not worked and process.dispatcher.idle.is_set():
                 return False
-        raise AssertionError("there is always more to do")
+        raise AssertionError("the work never ends")
 
     tell("PACKAGE_COMPLETE", package="pkg-deadly")
     for number in range(3):
@@ -842,7 +851,7 @@ def test_law_7_a_death_is_held_against_the_handler_that_runs_alone(tell, service
     killer = runs.pop(("pkg-deadly", "kill"))
     assert (deaths, killer["state"], killer["attempts"]) == (6, "parked", 6)
     assert killer["error"]
-    assert {one["state"] for one in runs.values()} == {"done"}
+    assert {run["state"] for run in runs.values()} == {"done"}
 
 
 KILLER = '''
@@ -850,24 +859,24 @@ import signal
 
 @handlers.on("PACKAGE_COMPLETE")
 def kill(event, package):
-    """Take the whole process down, as a fault in a C library would."""
+    """Kill the whole process, as a fault in a C library would."""
     note("kill", event.package_id)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @handlers.on("PACKAGE_COMPLETE", "PACKAGE_ACTIVATE")
 def file_it(event, package):
-    """Do what is to be done."""
+    """Write a line."""
     note("file_it", event.package_id)
 '''
 
 
 @pytest.mark.own_database
 @on_sqlite
-def test_law_7_a_handler_that_kills_its_process_is_parked(
+def test_law_7_handler_that_kills_its_process_is_parked(
     database_url: str, tmp_path: Path, tell, service, handlers, read
 ):
-    """In a real process, after four deaths: it dies twice more, gunicorn begins a new one, and that one lives."""
+    """In real processes, after four deaths: two more processes die, gunicorn starts a third, and that one lives."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def kill(event: Event, package: Package) -> None: ...

@@ -1,4 +1,4 @@
-"""Law 8: the picture can be derived again from the journal, and `flask rebuild` tells where it differs."""
+"""Law 8: `flask rebuild` derives the status store again from the journal and reports the differences."""
 
 import json
 import re
@@ -30,35 +30,35 @@ STORED = settings(
     max_examples=examples(30),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-Telling = JSON | tuple[JSON, datetime]
+Input = JSON | tuple[JSON, datetime]
 
 
 @pytest.fixture
 def digest(service: Service) -> Callable[..., None]:
-    """Write callbacks and dated snapshots into the journal and digest them."""
+    """Journal callbacks and dated snapshots, and digest them."""
 
-    def digest(told: Sequence[Telling], *, package: str = "pkg-1", limit: int = 500) -> None:
+    def digest(inputs: Sequence[Input], *, package: str = "pkg-1", limit: int = 500) -> None:
         with service.database.write() as connection:
             journal.add(
-                connection, [_entry(one, package, LATER + timedelta(minutes=at)) for at, one in enumerate(told)]
+                connection, [_entry(item, package, LATER + timedelta(minutes=at)) for at, item in enumerate(inputs)]
             )
         for _ in range(1000):
             if not service.digest.turn(limit=limit):
                 return
-        raise AssertionError("there is always more to digest")
+        raise AssertionError("the digest never ends")
 
     return digest
 
 
 @pytest.fixture
 def rebuild(runner: FlaskCliRunner) -> Callable[..., Any]:
-    """`flask rebuild`, with its exit code and what it said."""
+    """Run `flask rebuild` and return its exit code and output."""
     return lambda *options: runner.invoke(args=["rebuild", *options])
 
 
 @pytest.fixture
-def story(digest: Callable[..., None]) -> None:
-    """Ada signed, Ben is locked, Cleo's package is out for signature."""
+def signed_package(digest: Callable[..., None]) -> None:
+    """Ada has signed, Ben is locked, Cleo's package is out for signature."""
     digest(
         [
             callback("PACKAGE_CREATE"),
@@ -80,12 +80,12 @@ def tamper(service: Service, statement: str) -> None:
 @STORED
 @given(strategies.facts, st.lists(strategies.callbacks(st.none()), max_size=3), st.data())
 def test_law_8_rebuild_finds_no_difference_after_any_history(rebuild, digest, facts, undated, data):
-    """However callbacks and snapshots came in, repeated, shuffled, without a date."""
-    told = [*facts.callbacks, *facts.snapshots, *undated]
-    repeated = data.draw(st.lists(st.sampled_from(told), max_size=4))
+    """Callbacks and snapshots in any order, repeated, and without a date."""
+    inputs = [*facts.callbacks, *facts.snapshots, *undated]
+    repeated = data.draw(st.lists(st.sampled_from(inputs), max_size=4))
     package = f"pkg-{data.draw(st.uuids())}"
 
-    digest(data.draw(st.permutations([*told, *repeated])), package=package, limit=data.draw(st.integers(1, 5)))
+    digest(data.draw(st.permutations([*inputs, *repeated])), package=package, limit=data.draw(st.integers(1, 5)))
 
     checked = rebuild("--check")
     assert (checked.exit_code, checked.stdout.splitlines()[:-1]) == (0, []), checked.stdout
@@ -109,9 +109,9 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("statement", TAMPERED)
-@pytest.mark.usefixtures("story")
-def test_law_8_rebuild_check_tells_of_every_tampered_value(service, rebuild, statement):
-    """Whoever changed a row by hand is found out; nothing is written."""
+@pytest.mark.usefixtures("signed_package")
+def test_law_8_rebuild_check_reports_every_tampered_value(service, rebuild, statement):
+    """A row changed by hand is reported, and nothing is written."""
     attribute, difference = TAMPERED[statement]
     tamper(service, statement)
 
@@ -124,23 +124,23 @@ def test_law_8_rebuild_check_tells_of_every_tampered_value(service, rebuild, sta
 
 
 @pytest.mark.parametrize("statement", TAMPERED)
-@pytest.mark.usefixtures("story")
-def test_law_8_rebuild_mends_what_was_tampered_with(service, rebuild, statement):
-    """The picture is again what it was before, and a second look finds nothing."""
-    before = _picture(service)
+@pytest.mark.usefixtures("signed_package")
+def test_law_8_rebuild_corrects_what_was_tampered_with(service, rebuild, statement):
+    """The package is as before, and a second check finds nothing."""
+    before = _package(service)
     tamper(service, statement)
 
-    mended = rebuild()
+    corrected = rebuild()
 
-    assert mended.exit_code == 0
-    assert re.search(r"differences?, repaired\.", mended.stdout)
-    assert _picture(service) == before
+    assert corrected.exit_code == 0
+    assert re.search(r"differences?, repaired\.", corrected.stdout)
+    assert _package(service) == before
     assert rebuild("--check").exit_code == 0
 
 
-@pytest.mark.usefixtures("story")
-def test_law_8_what_rebuild_mends_is_history_too(service, rebuild, clock):
-    """Every change has a cause; this one's is the rebuild."""
+@pytest.mark.usefixtures("signed_package")
+def test_law_8_correction_by_rebuild_is_a_change(service, rebuild, clock):
+    """Every change has a cause; the cause of this one is the rebuild."""
     tamper(service, "UPDATE packages SET status = 'COMPLETED'")
     before = _history(service)
     clock.forward(HOUR)
@@ -153,10 +153,10 @@ def test_law_8_what_rebuild_mends_is_history_too(service, rebuild, clock):
     assert change.recorded_at == NOON + HOUR
 
 
-@pytest.mark.usefixtures("story")
-def test_law_8_a_lost_package_is_derived_anew(service, rebuild):
-    """All that is known of a package follows from the journal."""
-    before = _picture(service)
+@pytest.mark.usefixtures("signed_package")
+def test_law_8_lost_package_is_derived_again(service, rebuild):
+    """Everything that is known of a package follows from the journal."""
+    before = _package(service)
     for table in ("attention", "documents", "signers"):
         with service.database.write() as connection:
             connection.execute(text(f"DELETE FROM {table}"))
@@ -165,11 +165,11 @@ def test_law_8_a_lost_package_is_derived_anew(service, rebuild):
     assert rebuild("--check").exit_code == 1
     assert rebuild().exit_code == 0
 
-    assert _picture(service) == before
+    assert _package(service) == before
 
 
 def test_law_8_rebuild_runs_no_handler(service, handlers: Handlers, digest, rebuild):
-    """Mending is not news: no dispatch is written, none is run again."""
+    """A correction is no event: no dispatch is written, and none is run again."""
     handlers.on("*")(_nothing)
     digest([callback("PACKAGE_ACTIVATE")])
     tamper(service, "UPDATE packages SET status = 'DRAFT'")
@@ -181,8 +181,8 @@ def test_law_8_rebuild_runs_no_handler(service, handlers: Handlers, digest, rebu
     assert _dispatches(service) == before
 
 
-def test_law_8_rebuild_leaves_to_the_digest_what_still_waits(service, digest, rebuild):
-    """A callback not digested yet is no difference."""
+def test_law_8_rebuild_ignores_pending_entries(service, digest, rebuild):
+    """A callback that is not digested yet is no difference."""
     digest([callback("PACKAGE_CREATE")])
     with service.database.write() as connection:
         journal.add(connection, [_entry(callback("PACKAGE_ACTIVATE", NOON + HOUR), "pkg-1", LATER)])
@@ -190,8 +190,8 @@ def test_law_8_rebuild_leaves_to_the_digest_what_still_waits(service, digest, re
     assert rebuild("--check").exit_code == 0
 
 
-def test_law_8_rebuild_passes_over_what_could_not_be_read(service, digest, rebuild):
-    """A row that was refused with its reason caused nothing, and causes nothing again."""
+def test_law_8_rebuild_ignores_unreadable_entries(service, digest, rebuild):
+    """An entry that was refused with a reason caused nothing, and causes nothing again."""
     digest([callback("PACKAGE_CREATE")])
     with service.database.write() as connection:
         journal.add(connection, [Entry("callback", LATER, b"{", package_id="pkg-1", error="it is not JSON")])
@@ -203,14 +203,14 @@ def _nothing(*_: object) -> None:
     """Do nothing."""
 
 
-def _entry(one: Telling, package_id: str, received_at: datetime) -> Entry:
-    body, read_at = one if isinstance(one, tuple) else (one, None)
+def _entry(item: Input, package_id: str, received_at: datetime) -> Entry:
+    body, read_at = item if isinstance(item, tuple) else (item, None)
     name, kind = ("packageId", "callback") if read_at is None else ("id", "snapshot")
-    told = json.dumps({**body, name: package_id}).encode()
-    return Entry(kind, received_at, told, package_id=package_id, read_at=read_at)
+    content = json.dumps({**body, name: package_id}).encode()
+    return Entry(kind, received_at, content, package_id=package_id, read_at=read_at)
 
 
-def _picture(service: Service) -> Any:
+def _package(service: Service) -> Any:
     with service.database.read() as connection:
         return queries.packages(connection, ["pkg-1"])["pkg-1"]
 
@@ -225,36 +225,36 @@ def _dispatches(service: Service) -> list[Any]:
         return list(connection.execute(text("SELECT id, state, attempts, fence, due_at FROM dispatches")).all())
 
 
-@pytest.mark.usefixtures("story")
-def test_law_8_what_is_claimed_is_compared_too(service, rebuild):
-    """The next callback derives from it, so it must be right even where it does not show."""
+@pytest.mark.usefixtures("signed_package")
+def test_law_8_claims_are_compared_too(service, rebuild):
+    """The next callback builds on them, so they must be right even where no value shows it."""
     tamper(service, "UPDATE packages SET claims = '{}'")
 
-    found, mended, clean = rebuild("--check"), rebuild(), rebuild("--check")
+    found, corrected, clean = rebuild("--check"), rebuild(), rebuild("--check")
 
     assert (found.exit_code, "pkg-1 package claims" in found.output) == (1, True)
-    assert "1 difference, repaired." in mended.output
+    assert "1 difference, repaired." in corrected.output
     assert clean.exit_code == 0
 
 
-@pytest.mark.usefixtures("story")
-def test_law_8_a_package_of_no_cause_is_found_and_goes(service, rebuild, read):
-    """Nobody ever told of it."""
+@pytest.mark.usefixtures("signed_package")
+def test_law_8_package_without_a_cause_is_found_and_removed(service, rebuild, read):
+    """No journal row mentions it."""
     with service.database.write() as connection:
         columns = ", ".join(c.name for c in Package.__table__.c if c.name != "id")
         connection.execute(text(f"INSERT INTO packages (id, {columns}) SELECT 'ghost', {columns} FROM packages"))
 
-    found, mended, clean = rebuild("--check"), rebuild(), rebuild("--check")
+    found, corrected, clean = rebuild("--check"), rebuild(), rebuild("--check")
 
     assert (found.exit_code, "ghost package row" in found.output) == (1, True)
-    assert "2 differences, repaired." in mended.output
+    assert "2 differences, repaired." in corrected.output
     assert clean.exit_code == 0
-    assert [one["id"] for one in read("/api/packages")["items"]] == ["pkg-1"]
+    assert [item["id"] for item in read("/api/packages")["items"]] == ["pkg-1"]
 
 
 @pytest.mark.parametrize("date", [None, "2099-01-01T00:00:00Z"])
-def test_law_8_commits_may_pass_each_other(date, service, digest, rebuild, clock):
-    """What was told twice and digested in the other order: dated by what was digested first."""
+def test_law_8_commits_may_overtake_each_other(date, service, digest, rebuild, clock):
+    """Two equal callbacks are digested in the other order. The event has the date of the one digested first."""
     body = {"name": "PACKAGE_COMPLETE", "packageId": "pkg-1", "createdDate": date}
     with service.database.write() as connection:
         for minutes in (0, 2):

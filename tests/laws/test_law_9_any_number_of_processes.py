@@ -25,24 +25,24 @@ from tests.support.processes import Site, Web, callback, until
 
 pytestmark = [on_both, pytest.mark.own_database]
 
-FACTS = 150  # each is told twice
+FACTS = 150  # each is sent twice
 CLIENTS = 4
 HANDLERS = '''
 @handlers.on("PACKAGE_ACTIVATE")
 def file_it(event, package):
-    """Say who worked on what."""
+    """Record which process ran for which event."""
     note("file_it", os.getpid(), event.key)
 
 
 @handlers.on("*")
 def count_it(event, package):
-    """The same, for another handler of the same events."""
+    """Do so for another handler of these events."""
     note("count_it", os.getpid(), event.key)
 '''
 
 
 class Reader:
-    """A front end that follows the feed of changes while everybody writes."""
+    """A front end that follows the feed of changes while others write."""
 
     def __init__(self, web: Web) -> None:
         self.seen: list[int] = []
@@ -63,18 +63,18 @@ class Reader:
             last = self._over.is_set()
             after = self.seen[-1] if self.seen else 0
             items = self._web.read(f"/api/changes?after={after}&limit=7&wait=0.3")["items"]
-            self.seen += [one["id"] for one in items]
+            self.seen += [item["id"] for item in items]
             if last and not items:
                 return
 
 
 @on_postgresql
 def test_law_9_every_row_is_worked_once(database_url: str, tmp_path: Path):
-    """Two doors that also work and two workers: each (event, handler) runs once, and the feed skips nothing."""
+    """Two web processes that also work and two workers: each (event, handler) runs once, and the feed skips nothing."""
     with Site(tmp_path, database_url, handlers=HANDLERS) as site:
         web = site.gunicorn(workers=2)
         workers = [site.worker(), site.worker()]
-        with Reader(web) as reader, _telling(web):
+        with Reader(web) as reader, _sending(web):
             until(lambda: len(site.witnessed()) >= 2 * FACTS, seconds=40, what="all is done")
         until(lambda: not _in_state(database_url, "due", "running"), what="all is settled")
 
@@ -91,13 +91,13 @@ def test_law_9_every_row_is_worked_once(database_url: str, tmp_path: Path):
 
 
 @on_postgresql
-def test_law_9_a_killed_process_is_succeeded(database_url: str, tmp_path: Path):
-    """Its rows are taken over when their lease ends; only what it was running may run a second time."""
+def test_law_9_work_of_a_killed_process_is_taken_over(database_url: str, tmp_path: Path):
+    """Its rows are taken over when their lease ends. Only the runs that it had begun may run a second time."""
     slow = HANDLERS.replace('    note("file_it"', '    import time; time.sleep(0.02)\n    note("file_it"')
     with Site(tmp_path, database_url, handlers=slow, HANDLER_LEASE_SECONDS="5", HANDLER_THREADS="3") as site:
         web = site.gunicorn(workers=2, WORKER="external")
         victim, _ = site.worker(), site.worker()
-        with _telling(web):
+        with _sending(web):
             until(lambda: _runs_of(site, victim.pid) > 10, what="the victim works")
             os.kill(victim.pid, signal.SIGKILL)
         until(lambda: not _in_state(database_url, "due", "running"), seconds=30, what="all is done")
@@ -109,11 +109,11 @@ def test_law_9_a_killed_process_is_succeeded(database_url: str, tmp_path: Path):
     assert len(runs) == 2 * FACTS
     assert max(runs.values()) <= 2
     assert twice <= begun_by_victim
-    assert len(twice) <= 2 * 3  # what ran, or had just ended: as many as each of its two handlers has threads
+    assert len(twice) <= 2 * 3  # running or just ended: at most the threads of each of its two handlers
 
 
 def test_law_9_each_row_goes_to_exactly_one_taker(service, handlers, tell, clock):
-    """Many at once ask for the same rows, in every order."""
+    """Several threads ask for the same rows at once, in every order."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def file_it(event: Event, package: Package) -> None: ...
@@ -131,25 +131,25 @@ def test_law_9_each_row_goes_to_exactly_one_taker(service, handlers, tell, clock
                 ids = dispatches.due(connection, {"file_it": 60}, now=clock.now)
                 wanted = dice.sample(ids, k=min(len(ids), 10))
                 taken += dispatches.take(connection, wanted, now=clock.now, lease=HOUR)
-        return [(one.id, one.fence) for one in taken]
+        return [(dispatch.id, dispatch.fence) for dispatch in taken]
 
     with ThreadPoolExecutor(8) as pool:
         shares = list(pool.map(take, range(8)))
 
-    assert sorted(one for share in shares for one in share) == [(number, 1) for number in range(1, 61)]
+    assert sorted(dispatch for share in shares for dispatch in share) == [(number, 1) for number in range(1, 61)]
 
 
 @contextmanager
-def _telling(web: Web) -> Iterator[None]:
-    """Tell every fact twice, from several clients at once, in the background."""
+def _sending(web: Web) -> Iterator[None]:
+    """Send every fact twice, from several clients at once, in the background."""
     facts = [callback("PACKAGE_ACTIVATE", package=f"pkg-{number}") for number in range(FACTS)] * 2
     random.Random(9).shuffle(facts)
     with ThreadPoolExecutor(CLIENTS) as pool:
         answers = [pool.submit(web.post, fact) for fact in facts]
         yield
-        told = [answer.result(30) for answer in answers]
-    assert {status for status, _ in told} == {200}
-    assert all(json.loads(answer)["callback"] for _, answer in told)
+        results = [answer.result(30) for answer in answers]
+    assert {status for status, _ in results} == {200}
+    assert all(json.loads(answer)["callback"] for _, answer in results)
 
 
 def _runs_of(site: Site, pid: int) -> int:
@@ -157,14 +157,14 @@ def _runs_of(site: Site, pid: int) -> int:
 
 
 def _in_state(url: str, *states: str) -> list[int]:
-    return _ask(url, select(Dispatch.id).where(Dispatch.state.in_(states)))
+    return _select(url, select(Dispatch.id).where(Dispatch.state.in_(states)))
 
 
 def _changes(url: str) -> list[int]:
-    return _ask(url, select(Change.id).order_by(Change.id))
+    return _select(url, select(Change.id).order_by(Change.id))
 
 
-def _ask(url: str, question) -> list[int]:
+def _select(url: str, question) -> list[int]:
     database = Database(url)
     try:
         with database.read() as connection:
@@ -174,22 +174,24 @@ def _ask(url: str, question) -> list[int]:
 
 
 @on_postgresql
-def test_law_9_who_changes_the_picture_holds_the_pen(tell, work, service, handlers, client, runner, monkeypatch):  # noqa: PLR0917
-    """Whatever way the history is written, nobody else writes it meanwhile, so its ids are in the order of commit."""
+def test_law_9_writer_of_history_holds_the_lock(  # noqa: PLR0917
+    tell, work, service, handlers, client, runner, monkeypatch
+):
+    """Only one process at a time writes the history, by any code path, so its ids are in the order of the commits."""
     written: list[bool] = []
     record, paint = packages.record, packages.paint
     held = text("SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted")
 
-    def noted(write: Any) -> Any:
-        def with_note(connection: Connection, changes: Any, *more: Any, **named: Any) -> None:
+    def recorded(write: Any) -> Any:
+        def write_and_record(connection: Connection, changes: Any, *more: Any, **named: Any) -> None:
             if changes:
                 written.append(bool(connection.scalar(held)))
             write(connection, changes, *more, **named)
 
-        return with_note
+        return write_and_record
 
-    monkeypatch.setattr(packages, "record", noted(record))
-    monkeypatch.setattr(packages, "paint", noted(paint))
+    monkeypatch.setattr(packages, "record", recorded(record))
+    monkeypatch.setattr(packages, "paint", recorded(paint))
 
     @handlers.on("*")
     def fail(event: Event, package: Package) -> None:

@@ -1,4 +1,4 @@
-"""Law 9 with real processes: three services on one database, many intervals, kills in between: one reconcile each."""
+"""Law 9 with real processes: three services on one database reconcile once per interval, although some are killed."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.own_database
 
 INTERVALS = {"quick": 3, "all": 7}
 HOURS = 6
-LATENCY = 0.1  # seconds that OneSpan takes for an answer
+LATENCY_SECONDS = 0.1  # of OneSpan's answers
 SERVICE = """
 import os
 from datetime import UTC, datetime, timedelta
@@ -43,39 +43,39 @@ app = create_app(handlers=handlers, clock=clock)
 """
 
 
-class Ahead:
-    """How far the clock of all processes is ahead of ours, in a file they all read."""
+class SharedClock:
+    """How far the clock of all processes is ahead of this one's, in a file that they all read."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.file.write_text("0")
 
     def __call__(self) -> datetime:
-        """The time they have."""
+        """The time of these processes."""
         return datetime.now(UTC) + timedelta(seconds=float(self.file.read_text()))
 
     def forward(self, by: timedelta) -> None:
-        """Let time pass, for all at once."""
+        """Let time pass for all of them at once."""
         new = self.file.with_suffix(".new")
         new.write_text(str(float(self.file.read_text()) + by.total_seconds()))
         new.replace(self.file)
 
 
 @pytest.fixture
-def ahead(tmp_path: Path) -> Ahead:
+def shared_time(tmp_path: Path) -> SharedClock:
     """The clock of all processes."""
-    return Ahead(tmp_path / "ahead")
+    return SharedClock(tmp_path / "ahead")
 
 
 @pytest.fixture
-def onespan(ahead: Ahead) -> Iterator[str]:
-    """OneSpan's address: forty packages, four of them on a page, so that a run takes a while."""
-    packages = populated(1, 40, now=ahead() - timedelta(days=2)).packages()
+def onespan(shared_time: SharedClock) -> Iterator[str]:
+    """The address of a OneSpan with forty packages, four on a page, so that a run takes a while."""
+    packages = populated(1, 40, now=shared_time() - timedelta(days=2)).packages()
     account = Account(1, packages=0, quirks=Quirks(list_largest=4)).hold(packages)
-    app = api(account, api_key="the-api-key", clock=ahead)
+    app = api(account, api_key="the-api-key", clock=shared_time)
 
     def slowly(environ: Any, start: Any) -> Any:
-        time.sleep(LATENCY)  # as the real one does, so that there is a middle of a run
+        time.sleep(LATENCY_SECONDS)  # as the real one does, so that a run can be interrupted
         return app(environ, start)
 
     server = make_server("127.0.0.1", 0, slowly, threaded=True)
@@ -88,38 +88,38 @@ def onespan(ahead: Ahead) -> Iterator[str]:
 
 
 def runs_of(database: Database) -> list[Any]:
-    """The ledger, the oldest run first."""
+    """The reconcile runs, the oldest first."""
     with database.read() as connection:
         return list(connection.execute(select(*Run.__table__.c).order_by(Run.id)))
 
 
 @pytest.mark.timeout(240)
-def test_law_9_one_reconcile_per_interval_whatever_is_killed(
-    database_url: str, tmp_path: Path, ahead: Ahead, onespan: str, tier: str
+def test_law_9_one_reconcile_per_interval_despite_kills(
+    database_url: str, tmp_path: Path, shared_time: SharedClock, onespan: str, tier: str
 ):
-    """Three workers; one of them is killed in the middle of every second run, and started again."""
+    """Three workers. One of them is killed in the middle of every second run and started again."""
     dice, database = Random(7), Database(database_url)
-    site = Site(tmp_path, database_url, ONESPAN_URL=onespan, ONESPAN_API_KEY="the-api-key", AHEAD=str(ahead.file))
+    site = Site(tmp_path, database_url, ONESPAN_URL=onespan, ONESPAN_API_KEY="the-api-key", AHEAD=str(shared_time.file))
     (site.folder / "service.py").write_text(SERVICE)
     try:
         workers: list[Process] = [site.worker() for _ in range(3)]
         for interval in range(INTERVALS[tier]):
             if interval:
-                ahead.forward(timedelta(hours=HOURS))
+                shared_time.forward(timedelta(hours=HOURS))
             until(lambda number=interval + 1: len(runs_of(database)) == number, what="a run begins")
             if interval % 2:
                 until(lambda: runs_of(database)[-1].process or runs_of(database)[-1].state == "done")
                 victim = dice.randrange(3)
                 workers[victim].kill()
                 workers[victim] = site.worker()
-                ahead.forward(timedelta(minutes=11))  # what it had taken is free again
+                shared_time.forward(timedelta(minutes=11))  # the lease of the killed worker ends
             until(lambda: runs_of(database)[-1].state == "done", seconds=60, what=f"run {interval + 1} ends")
-            ahead.forward(timedelta(minutes=1))
+            shared_time.forward(timedelta(minutes=1))
 
         runs = runs_of(database)
-        assert [one.reason for one in runs] == ["first", *["interval"] * (INTERVALS[tier] - 1)]
-        apart = [later.began_at - one.began_at for one, later in pairwise(runs)]
-        assert all(timedelta(hours=HOURS) <= one < timedelta(hours=HOURS + 1) for one in apart), apart
+        assert [run.reason for run in runs] == ["first", *["interval"] * (INTERVALS[tier] - 1)]
+        gaps = [later.began_at - run.began_at for run, later in pairwise(runs)]
+        assert all(timedelta(hours=HOURS) <= gap < timedelta(hours=HOURS + 1) for gap in gaps), gaps
     finally:
         for process in site.processes:
             process.kill()

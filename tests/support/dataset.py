@@ -1,6 +1,6 @@
-"""Weeks of an account that is used, and the service that heard of them: data that look like life.
+"""Weeks of realistic data: an account in use, and the service that received its callbacks.
 
-Most callbacks arrive, some are lost and found by asking; most functions do what they owe, some give up.
+Most callbacks arrive; reconciling finds the lost ones. Most handlers succeed, some give up.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from app.simulator import callbacks
 from app.simulator.account import Account
 from app.simulator.actions import Act
 from app.simulator.inprocess import InProcess
-from app.simulator.packages import Event as Told
+from app.simulator.packages import Event as OneSpanEvent
 from app.simulator.server import api
 from app.store import reconciles
 from config import Settings
@@ -23,67 +23,71 @@ from tests.conftest import KEY, Clock
 
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
 SEED = 8
-LOST = 0.04  # of all callbacks
-OFFICE = range(7, 18)  # UTC, the hours in which people sign
-EVERY = timedelta(hours=24)  # between two times of asking OneSpan
+LOST_SHARE = 0.04  # share of callbacks that are lost
+OFFICE_HOURS = range(7, 18)  # the hours, in UTC, in which people sign
+RECONCILE_EVERY = timedelta(hours=24)  # between two reconcile runs
 
 
 def live(settings: Settings, *, steps: int, crowd: int, weeks: int, until: datetime) -> Account:
-    """Let so much happen in these weeks, the last of it a moment before `until`; returns what OneSpan has then."""
-    busy = Busy(settings, crowd=crowd, begin=until - timedelta(weeks=weeks, hours=2))
-    for moment in moments(busy.dice, steps, weeks=weeks, until=until):
-        busy.step(moment)
-    busy.trouble()
-    busy.post(b"<callback/>")
-    busy.tell([Told("PACKAGE_NOTARIZED", busy.account.packages()[0].id, None, busy.clock.now)], lost=0)
-    busy.settle()
-    busy.service.watch.turn()
-    busy.service.database.close()
-    return busy.account
+    """Play this many steps over these weeks, the last just before `until`. Return the account at OneSpan."""
+    dataset = Dataset(settings, crowd=crowd, begin=until - timedelta(weeks=weeks, hours=2))
+    for moment in moments(dataset.dice, steps, weeks=weeks, until=until):
+        dataset.step(moment)
+    dataset.add_problems()
+    dataset.post(b"<callback/>")
+    dataset.deliver(
+        [OneSpanEvent("PACKAGE_NOTARIZED", dataset.account.packages()[0].id, None, dataset.clock.now)], lost=0
+    )
+    dataset.settle()
+    dataset.service.watch.turn()
+    dataset.service.database.close()
+    return dataset.account
 
 
-def moments(dice: Random, many: int, *, weeks: int, until: datetime) -> list[datetime]:
-    """When something happens: in office hours, a tenth of it in the last two days, some in the last hour."""
+def moments(dice: Random, number: int, *, weeks: int, until: datetime) -> list[datetime]:
+    """Choose the times of the steps: most in office hours, some in the last two days, some in the last hour."""
     first = until - timedelta(weeks=weeks)
-    spread = (first + timedelta(weeks=weeks) * dice.random() for _ in range(many * 20))
-    office = [one for one in spread if one.hour in OFFICE and one.weekday() < 5][: many * 8 // 10]
-    lately = [until - timedelta(days=2) * dice.random() for _ in range(many // 8)]
-    now = [until - timedelta(minutes=1 + 58 * dice.random() ** 1.3) for _ in range(many // 12)]
-    return sorted([*office, *lately, *now])
+    spread = (first + timedelta(weeks=weeks) * dice.random() for _ in range(number * 20))
+    in_office_hours = [moment for moment in spread if moment.hour in OFFICE_HOURS and moment.weekday() < 5][
+        : number * 8 // 10
+    ]
+    recent = [until - timedelta(days=2) * dice.random() for _ in range(number // 8)]
+    now = [until - timedelta(minutes=1 + 58 * dice.random() ** 1.3) for _ in range(number // 12)]
+    return sorted([*in_office_hours, *recent, *now])
 
 
 def functions() -> Handlers:
-    """What a company might have written, with what may go wrong in it."""
+    """The handlers of an invented company, some of which fail."""
     handlers = Handlers()
 
     @handlers.on("PACKAGE_COMPLETE")
     def file_signed_documents(event: Event, package: Package) -> None:
-        """Put them where the contracts team looks for them."""
-        if unlucky("archive", event, share=0.2):
+        """Store the signed documents in the contracts archive."""
+        if fails_for("archive", event, share=0.2):
             raise GiveUp("The archive answered 507: no room left in contracts/2026")
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_DECLINE", "PACKAGE_EXPIRE")
     def close_the_deal(event: Event, package: Package) -> None:
-        """Tell the CRM how it ended."""
-        if unlucky("crm", event, share=0.05):
+        """Report the outcome to the CRM."""
+        if fails_for("crm", event, share=0.05):
             raise ConnectionError("crm.example.com: the name could not be resolved")
 
     @handlers.on("EMAIL_BOUNCE", "SIGNER_LOCKED", "KBA_FAILURE")
-    def write_to_the_sender(event: Event, package: Package) -> None:
-        """They can do something about it."""
+    def write_to_sender(event: Event, package: Package) -> None:
+        """Write to the sender, who can correct the address or unlock the signer."""
         if event.name == "KBA_FAILURE":
             raise GiveUp("There is no letter about failed identity checks yet")
 
     return handlers
 
 
-def unlucky(what: str, event: Event, *, share: float) -> bool:
-    """Whether this fails for this transaction; always the same, whichever thread asks first."""
-    return Random(f"{what} {event.package_id}").random() < share
+def fails_for(system: str, event: Event, *, share: float) -> bool:
+    """Whether the handler fails for this package. The answer is the same for every call and thread."""
+    return Random(f"{system} {event.package_id}").random() < share
 
 
-class Busy:
-    """An account, of which `crowd` packages are under way at the same time, and the service, on one clock."""
+class Dataset:
+    """An account with `crowd` packages in progress at the same time, and the service, on one clock."""
 
     def __init__(self, settings: Settings, *, crowd: int, begin: datetime) -> None:
         self.dice, self.clock = Random(SEED), Clock(begin)
@@ -93,67 +97,76 @@ class Busy:
         self.service = self.app.extensions[EXTENSION]
         handlers.onespan._session.mount(ADDRESS, InProcess(api(self.account, api_key=API_KEY, clock=self.clock)))
         self.client: FlaskClient = self.app.test_client()
-        self.asked_at = begin
+        self.reconciled_at = begin
         self.reconcile()
 
     def step(self, moment: datetime) -> None:
-        """Let something happen then, after what was due before; and what follows from it here."""
+        """Expire overdue packages, let the next event happen at this time, and process the results."""
         self.clock.now = max(self.clock.now, moment)
-        for one in overdue(self.account, self.clock.now):
-            self.tell(self.account.act(one, Act("expire"), now=self.clock.now))
-        self.tell(self.account.step(self.clock.now))
+        for package_id in overdue(self.account, self.clock.now):
+            self.deliver(self.account.act(package_id, Act("expire"), now=self.clock.now))
+        self.deliver(self.account.step(self.clock.now))
         self.settle()
-        if self.clock.now >= self.asked_at + EVERY:
-            self.asked_at = self.clock.now
+        if self.clock.now >= self.reconciled_at + RECONCILE_EVERY:
+            self.reconciled_at = self.clock.now
             self.reconcile()
 
-    def trouble(self) -> None:
-        """Let the signers of some that are under way come to nothing, each in a way of their own."""
-        open_ = (one for one in self.account.packages() if one.status == "SENT" and not one.trashed and not one.deleted)
-        sent = [one.id for one in open_ if not one.is_signed(0)]
+    def add_problems(self) -> None:
+        """Lock a signer, fail an identity check and bounce an e-mail, each in another package."""
+        packages = self.account.packages()
+        open_ = [
+            package for package in packages if package.status == "SENT" and not package.trashed and not package.deleted
+        ]
+        sent = [package.id for package in open_ if not package.is_signed(0)]
         for package_id, verb in zip(sent[::2], ("lock", "fail kba", "bounce"), strict=False):
-            self.tell(self.account.act(package_id, Act(verb, 0, text="BOUNCE"), now=self.clock.now), lost=0)
+            self.deliver(self.account.act(package_id, Act(verb, 0, text="BOUNCE"), now=self.clock.now), lost=0)
             self.settle()
 
-    def tell(self, events: Iterable[Told], *, lost: float = LOST) -> None:
-        """Call the service back, now and then in vain."""
+    def deliver(self, events: Iterable[OneSpanEvent], *, lost: float = LOST_SHARE) -> None:
+        """Post these callbacks. The share `lost` of them is lost."""
         for event in events:
             if self.dice.random() >= lost:
                 self.post(callbacks.body(event))
 
     def post(self, body: bytes) -> None:
-        """This comes in."""
+        """Post one callback."""
         answer = self.client.post("/onespan/callback", data=body, headers={"Authorization": f"Basic {KEY}"})
         assert answer.status_code in (200, 400), answer.text
 
     def settle(self) -> None:
-        """Let the service do what is due, some moments later."""
-        self._pass()
+        """Run the service's turns, a moment later, until no work is left."""
+        self._wait()
         while self.service.digest.turn():
             pass
         while self.service.refresh.turn():
             while self.service.digest.turn():
                 pass
-        self._pass()
+        self._wait()
         while self.service.dispatcher.turn():
             assert self.service.dispatcher.quiet.wait(10)
 
     def reconcile(self) -> None:
-        """Let it ask OneSpan, when that is due; and find out what callbacks never told."""
-        while self.service.reconcile.turn() or self._is_under_way():
+        """Reconcile if it is due, and record missed events."""
+        while self.service.reconcile.turn() or self._is_reconciling():
             self.settle()
         self.service.watch.turn()
 
-    def _pass(self) -> None:
+    def _wait(self) -> None:
         self.clock.forward(timedelta(seconds=self.dice.uniform(0.05, 0.6)))
 
-    def _is_under_way(self) -> bool:
+    def _is_reconciling(self) -> bool:
         with self.service.database.read() as connection:
             return reconciles.running(connection) is not None
 
 
 def overdue(account: Account, now: datetime) -> Iterator[str]:
-    """Whose time is over."""
-    for one in account.packages():
-        if one.status == "SENT" and not one.trashed and not one.deleted and one.due and one.due <= now:
-            yield one.id
+    """The ids of packages whose due date has passed."""
+    for package in account.packages():
+        if (
+            package.status == "SENT"
+            and not package.trashed
+            and not package.deleted
+            and package.due
+            and package.due <= now
+        ):
+            yield package.id

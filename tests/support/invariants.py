@@ -1,4 +1,4 @@
-"""What must hold of a history, whatever it was."""
+"""What must hold after every random scenario."""
 
 from collections import Counter
 from datetime import datetime
@@ -7,116 +7,121 @@ from urllib.parse import unquote
 from sqlalchemy import func, select
 
 from app.onespan.values import Package
-from app.simulator.packages import Package as Truth
+from app.simulator.packages import Package as SimulatedPackage
 from app.store import models, reconciles
 from app.store.states import RunKind
 from app.work.rebuild import rebuild
 from tests.conftest import NOON
-from tests.support.comparison import differences, must_be_told
-from tests.support.scenario import History
+from tests.support.comparison import differences, observable_facts
+from tests.support.scenario import Scenario
 
-COUNTED = (models.Event, models.Dispatch, models.Change, models.Journal)
+COUNTED_TABLES = (models.Event, models.Dispatch, models.Change, models.Journal)
 
 
-def the_picture_is_the_truth(history: History) -> None:
-    """Field by field; a deletion of what had not changed in the last run's window is for the next sweep to find."""
-    believed = history.believed()
-    with history.bench.database.read() as connection:
+def status_store_matches_onespan(scenario: Scenario) -> None:
+    """Every field equals OneSpan's. A deletion outside the last run's window is left to the next full run."""
+    stored_packages = scenario.stored_packages()
+    with scenario.playground.database.read() as connection:
         last = select(models.Run.kind, models.Run.since).order_by(models.Run.id.desc()).limit(1)
         kind, since = connection.execute(last).one()
-    wrong = [
-        one
-        for truth in history.account.packages()
-        if not (truth.deleted and kind == RunKind.RECONCILE and _is_older(believed.get(truth.id), since))
-        for one in differences(truth, believed.get(truth.id))
+    found = [
+        difference
+        for actual in scenario.account.packages()
+        if not (actual.deleted and kind == RunKind.RECONCILE and _is_older(stored_packages.get(actual.id), since))
+        for difference in differences(actual, stored_packages.get(actual.id))
     ]
-    assert wrong == [], "\n".join(wrong)
+    assert found == [], "\n".join(found)
 
 
-def what_was_told_has_happened(history: History) -> None:
-    """Nothing else was told, and nothing twice."""
-    for truth in history.account.packages():
-        # A retention rule may delete without a word, which is a fact all the same.
-        happened = history.happened.get(truth.id, Counter()) | Counter({("PACKAGE_DELETE", None): int(truth.deleted)})
-        told = history.facts_told(truth.id)
-        assert told <= happened, f"told, but did not happen: {told - happened} of {truth.id}"
-    if not history.has_crashed:
-        often = [key for key, times in history.runs_of_handlers().items() if times > 1]
+def handlers_ran_only_for_real_facts(scenario: Scenario) -> None:
+    """Handlers ran only for facts that happened, and for none twice."""
+    for actual in scenario.account.packages():
+        # A retention rule may delete a package without a callback. The deletion still is a fact.
+        happened = scenario.happened.get(actual.id, Counter()) | Counter(
+            {("PACKAGE_DELETE", None): int(actual.deleted)}
+        )
+        handled = scenario.handled_facts(actual.id)
+        assert handled <= happened, f"handled, but did not happen: {handled - happened} of {actual.id}"
+    if not scenario.has_crashed:
+        often = [key for key, times in scenario.handler_runs().items() if times > 1]
         assert often == [], "the handler ran twice for one event"
 
 
-def what_can_be_known_was_told(history: History) -> None:
-    """All that was delivered, and all that can be seen."""
-    believed = history.believed()
-    for truth in history.account.packages():
-        told, delivered = history.facts_told(truth.id), history.delivered.get(truth.id, Counter())
-        assert delivered <= told, f"delivered, but not told: {delivered - told} of {truth.id}"
-        if not history.imported:
-            continue  # of what an import finds it tells nothing
-        seen = must_be_told(truth)
-        if truth.deleted and truth.id in believed and believed[truth.id].deleted:
-            seen["PACKAGE_DELETE", None] = 1
-        assert seen <= told, f"can be seen, but was not told: {seen - told} of {truth.id}"
+def handlers_ran_for_known_facts(scenario: Scenario) -> None:
+    """Handlers ran for every delivered fact and for every fact that the state at OneSpan proves."""
+    stored_packages = scenario.stored_packages()
+    for actual in scenario.account.packages():
+        handled, delivered = scenario.handled_facts(actual.id), scenario.delivered.get(actual.id, Counter())
+        assert delivered <= handled, f"delivered, but not handled: {delivered - handled} of {actual.id}"
+        if not scenario.imported:
+            continue  # handlers do not run for what an import finds
+        known = observable_facts(actual)
+        if actual.deleted and actual.id in stored_packages and stored_packages[actual.id].deleted:
+            known["PACKAGE_DELETE", None] = 1
+        assert known <= handled, f"visible, but not handled: {known - handled} of {actual.id}"
 
 
-def all_that_happened_was_told(history: History) -> None:
-    """Once every callback has come."""
-    for truth in history.account.packages():
-        happened, told = history.happened.get(truth.id, Counter()), history.facts_told(truth.id)
-        assert happened <= told, f"happened, but was not told: {happened - told} of {truth.id}"
+def handlers_ran_for_all_facts(scenario: Scenario) -> None:
+    """After all callbacks were delivered, handlers ran for every fact."""
+    for actual in scenario.account.packages():
+        happened, handled = scenario.happened.get(actual.id, Counter()), scenario.handled_facts(actual.id)
+        assert happened <= handled, f"happened, but was not handled: {happened - handled} of {actual.id}"
 
 
-def nothing_fires_for_what_is_unchanged(history: History) -> None:
-    """A run straight after another adds nothing, and asks for no package.
+def second_run_adds_nothing(scenario: Scenario) -> None:
+    """A run right after another adds no row and requests no single package.
 
-    But for one of which OneSpan knew nothing and we neither: it may be too new to be shown, and is asked for again.
+    The exception is a package that OneSpan did not know: it may be too new to be shown, so it is requested again.
     """
-    before, told = _rows(history), history.runs_of_handlers()
-    with history.bench.database.read() as connection:
+    before, handled = _rows(scenario), scenario.handler_runs()
+    with scenario.playground.database.read() as connection:
         unknown = select(models.Read.package_id).where(models.Read.error == "NotThere")
-        may_be_new = {f"/api/packages/{one}" for one in connection.execute(unknown).scalars()}
-    history.bench.asked.clear()
-    history.reconcile()
-    assert _rows(history) == before
-    assert history.runs_of_handlers() == told
-    read_singly = {unquote(path) for path in history.bench.asked if path != "/api/packages"} - may_be_new
-    assert read_singly == set(), f"read singly, though nothing had changed: {read_singly}"
+        may_be_new = {f"/api/packages/{package_id}" for package_id in connection.execute(unknown).scalars()}
+    scenario.playground.requested_paths.clear()
+    scenario.reconcile()
+    assert _rows(scenario) == before
+    assert scenario.handler_runs() == handled
+    requested = {unquote(path) for path in scenario.playground.requested_paths if path != "/api/packages"} - may_be_new
+    assert requested == set(), f"requested, though unchanged: {requested}"
 
 
-def the_picture_follows_from_the_journal(history: History) -> None:
+def rebuild_finds_no_difference(scenario: Scenario) -> None:
     """`rebuild --check`."""
-    found = list(rebuild(history.bench.database, clock=history.bench.clock, write=False))
+    found = list(rebuild(scenario.playground.database, clock=scenario.playground.clock, write=False))
     assert found == [], found
 
 
-def all_before_the_watermark_was_seen(history: History, watermark: datetime) -> None:
-    """Whatever OneSpan dates before it; or it is still to be read, because it could not be so far.
+def all_before_watermark_was_read(scenario: Scenario, watermark: datetime) -> None:
+    """Every package that OneSpan dates before the watermark was read or is queued to be fetched.
 
-    Or its folder was refused: then a later run sees it, for it begins where that one began.
+    The exception is a package in a refused folder: a later run sees it, because it begins where the refused run began.
     """
-    believed = history.believed()
-    with history.bench.database.read() as connection:
-        wanted = set(connection.execute(select(models.Read.package_id)).scalars())
-        kept = connection.scalar(select(models.Run.progress).order_by(models.Run.id.desc()).limit(1))
-    behind = reconciles.Progress.of(kept or {}).behind
-    unseen = [
-        one.id
-        for one in history.account.packages()
-        if one.updated <= watermark and not one.deleted and one.id not in wanted and _folder(one) not in behind
-        if one.id not in believed or (believed[one.id].updated_at or NOON) < one.updated
+    stored_packages = scenario.stored_packages()
+    with scenario.playground.database.read() as connection:
+        queued = set(connection.execute(select(models.Read.package_id)).scalars())
+        progress = connection.scalar(select(models.Run.progress).order_by(models.Run.id.desc()).limit(1))
+    refused = reconciles.Progress.of(progress or {}).behind
+    unread = [
+        package.id
+        for package in scenario.account.packages()
+        if package.updated <= watermark
+        and not package.deleted
+        and package.id not in queued
+        and _folder(package) not in refused
+        if package.id not in stored_packages or (stored_packages[package.id].updated_at or NOON) < package.updated
     ]
-    assert unseen == [], f"older than the watermark {watermark}, and not seen: {unseen}"
+    assert unread == [], f"older than the watermark {watermark}, but not read: {unread}"
 
 
-def _folder(truth: Truth) -> str:
-    kind = "templates" if truth.type == "TEMPLATE" else "packages"
-    return f"{kind} in the trash" if truth.trashed else kind
+def _folder(actual: SimulatedPackage) -> str:
+    kind = "templates" if actual.type == "TEMPLATE" else "packages"
+    return f"{kind} in the trash" if actual.trashed else kind
 
 
-def _rows(history: History) -> list[int | None]:
-    with history.bench.database.read() as connection:
-        return [connection.scalar(select(func.count()).select_from(one)) for one in COUNTED]
+def _rows(scenario: Scenario) -> list[int | None]:
+    with scenario.playground.database.read() as connection:
+        return [connection.scalar(select(func.count()).select_from(model)) for model in COUNTED_TABLES]
 
 
-def _is_older(believed: Package | None, since: datetime | None) -> bool:
-    return bool(since and believed and believed.updated_at and believed.updated_at < since)
+def _is_older(package: Package | None, since: datetime | None) -> bool:
+    return bool(since and package and package.updated_at and package.updated_at < since)

@@ -1,4 +1,4 @@
-"""What the API's document promises of an answer, and whether the answer keeps it."""
+"""Checks an answer against the API document."""
 
 import copy
 import re
@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 
 
 def assert_promised(document: dict[str, Any], method: str, answer: Any) -> None:
-    """The answer's status and body are what the document says, with no member it does not speak of."""
+    """Assert that the document describes the answer's status and body, and every member of the body."""
     places = [place for place in document["paths"] if re.fullmatch(re.sub(r"{\w+}", ".+", place), answer.request.path)]
     path = answer.request.path
     operation = document["paths"][path if path in places else max(places, key=len)][method]
@@ -24,7 +24,7 @@ def assert_promised(document: dict[str, Any], method: str, answer: Any) -> None:
 
 
 def _close(schema: Any) -> None:
-    """Let objects have only the members that are spoken of."""
+    """Forbid members that the schema does not name."""
     if isinstance(schema, dict):
         if schema.get("type") == "object" and "properties" in schema:
             schema["additionalProperties"] = False

@@ -1,7 +1,7 @@
-"""What random schedules are played on: one database, one OneSpan, one clock, used again and again.
+"""The parts that all random schedules share: one database, one simulated OneSpan, one clock.
 
-Setting up costs more than a schedule takes, so that is done once: between two schedules the tables are emptied and
-another account takes OneSpan's place.
+Creating them takes longer than a schedule. Between two schedules the tables are emptied, and OneSpan gets another
+account.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,46 +34,46 @@ from app.work.housekeeping import Presence
 from app.work.reconcile import Reconcile
 from tests.conftest import NOON, Clock
 from tests.support.shared_apps import commit_at_once
-from tests.support.simulation import Standin
+from tests.support.simulation import Proxy
 
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
-EVERY = timedelta(hours=6)
+RECONCILE_EVERY = timedelta(hours=6)
 HANDLER_LEASE = timedelta(minutes=5)
-UNTOUCHED = timedelta(0)
+ZERO = timedelta(0)
 
 
 class Crash(BaseException):
-    """The process dies here."""
+    """The simulated death of a process."""
 
 
-class Mortal(Database):
-    """A database whose writers die at a commit that somebody has chosen: right before it, or right after."""
+class CrashingDatabase(Database):
+    """A database whose writer dies at a chosen commit: right before it, or right after it."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.commits: int | None = None  # until the one at which the writer dies; None: nobody does
-        self.after = False
+        self.commits_left: int | None = None  # until the one at which the writer dies; None: no writer dies
+        self.crash_after_commit = False
         commit_at_once(self)
 
     @contextmanager
     def write(self) -> Iterator[engine.Connection]:
-        """One transaction."""
-        dies = False
+        """Open a transaction. Raises `Crash` at the chosen commit."""
+        crashes = False
         with super().write() as connection:
             yield connection
-            if self.commits is not None:
-                self.commits -= 1
-                dies = self.commits <= 0
-            if dies:
-                self.commits = None
-                if not self.after:
+            if self.commits_left is not None:
+                self.commits_left -= 1
+                crashes = self.commits_left <= 0
+            if crashes:
+                self.commits_left = None
+                if not self.crash_after_commit:
                     raise Crash
-        if dies:
+        if crashes:
             raise Crash
 
 
 class Process:
-    """One process of the service: its turns, as `create_app` puts them together. Its handlers run in their threads."""
+    """One process of the service: its turns, wired as in `create_app`. Handlers run in its threads."""
 
     def __init__(self, database: Database, handlers: Handlers, clock: Callable[[], datetime], *, budget: int) -> None:
         requests = Budget(budget)
@@ -83,7 +83,7 @@ class Process:
         self.refresh = Refresh(database, handlers.onespan, clock=clock, budget=requests)
         self.dispatcher = Dispatcher(database, handlers, clock=clock, threads=4, lease=HANDLER_LEASE)
         self.reconcile = Reconcile(
-            database, handlers.onespan, clock=clock, every=EVERY, budget=requests, process=presence.name
+            database, handlers.onespan, clock=clock, every=RECONCILE_EVERY, budget=requests, process=presence.name
         )
         self.turns: Mapping[str, Callable[[], bool]] = {
             "digest": self.digest.turn,
@@ -93,7 +93,7 @@ class Process:
         }
 
     def dispatch(self) -> bool:
-        """The dispatcher's turns, until all that it began has ended and is settled: its own pump goes on at once."""
+        """Run the dispatcher's turns until all the runs that it began have ended and are settled."""
         worked = False
         while self.dispatcher.turn():
             worked = True
@@ -101,84 +101,84 @@ class Process:
         return worked
 
 
-class Bench:
-    """The pieces. `sees` is told of each run of the handler for all events, `meanwhile` happens during a request."""
+class Playground:
+    """The shared parts. The catch-all handler calls `on_event`; the next request calls `during_request`."""
 
     def __init__(self, url: str) -> None:
         structlog.configure(processors=[_drop])
         self.clock = Clock()
-        self.database = Mortal(url)
+        self.database = CrashingDatabase(url)
         self.handlers = Handlers()
         self.handlers.onespan = OneSpan(backoff=0)
         self.handlers.onespan.connect(Connection(ADDRESS, ApiKey(API_KEY)), clock=lambda: self.clock.now)
-        self.sees: Callable[[Event, Package], None] = lambda _, __: None
-        self.meanwhile: Callable[[], None] | None = None
-        self.dates_late = False
-        self.asked: list[str] = []
-        self.skew = UNTOUCHED
+        self.on_event: Callable[[Event, Package], None] = lambda _, __: None
+        self.during_request: Callable[[], None] | None = None
+        self.dates_answer_late = False
+        self.requested_paths: list[str] = []
+        self.skew = ZERO
         self._tables = list(reversed(Base.metadata.sorted_tables))
         dice = Random(0)
         self._people = tuple(people.sender(dice) for _ in range(3))
-        self._account = Standin(Account(0, packages=0))
-        self._account.is_now(self.account(0, quirks=Quirks()))
+        self._account = Proxy(Account(0, packages=0))
+        self._account.set_target(self.account(0, quirks=Quirks()))
         self.faults = Faults(Random(0))
         self._onespan = api(
-            self._account, api_key=API_KEY, clock=self.now_there, faults=self.faults, sleep=lambda _: None
+            self._account, api_key=API_KEY, clock=self.onespan_now, faults=self.faults, sleep=lambda _: None
         )
         self.handlers.onespan._session.mount(ADDRESS, InProcess(self._answer))
-        self.handlers.onespan._session.hooks["response"].append(self._has_taken)
-        self._took = UNTOUCHED
+        self.handlers.onespan._session.hooks["response"].append(self._set_elapsed)
+        self._elapsed = ZERO
 
         @self.handlers.on("*")
         def see(event: Event, package: Package) -> None:
-            self.sees(event, package)
+            self.on_event(event, package)
 
-    def now_there(self) -> datetime:
+    def onespan_now(self) -> datetime:
         """OneSpan's clock."""
         return self.clock.now + self.skew
 
     def account(self, seed: int, *, quirks: Quirks, **more: Any) -> Account:
-        """One more account of these same people."""
+        """Create another account with the same people."""
         account = Account(seed, packages=0, quirks=quirks, **more)
         account.people = self._people
         return account
 
-    def begin(self, account: Account, *, skew: timedelta, dice: Random) -> None:
-        """Forget all that was before: this account is OneSpan from now on."""
+    def reset(self, account: Account, *, skew: timedelta, dice: Random) -> None:
+        """Empty the tables and make this account OneSpan."""
         self.clock.now, self.skew = NOON, skew
-        self._account.is_now(account)
+        self._account.set_target(account)
         self.faults.__init__(dice)  # type: ignore[misc]
-        self.meanwhile, self.dates_late, self.database.commits = None, False, None
-        self.asked.clear()
+        self.during_request, self.dates_answer_late, self.database.commits_left = None, False, None
+        self.requested_paths.clear()
         with self.database.write() as connection:
             for table in self._tables:
                 connection.execute(delete(table))
 
     def process(self, *, budget: int, drift: timedelta) -> Process:
-        """A process of the service that starts now, on a machine whose clock is ahead by so much."""
+        """Start a process of the service on a machine whose clock is ahead by `drift`."""
         return Process(self.database, self.handlers, lambda: self.clock.now + drift, budget=budget)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self.database.close()
 
     def _answer(self, environ: Any, start: Any) -> Any:
-        """OneSpan's answer. What happens meanwhile happens after it has looked, and before we have the answer."""
-        self.asked.append(environ["PATH_INFO"])
+        """Answer a request. `during_request` runs after OneSpan has read its data and before the answer arrives."""
+        self.requested_paths.append(environ["PATH_INFO"])
         began = self.clock.now
         parts, status, headers = run_wsgi_app(self._onespan, environ)
-        happens, self.meanwhile = self.meanwhile, None
-        if happens:
-            happens()
-            if self.dates_late and "Date" in headers:
-                looked = parsedate_to_datetime(headers["Date"])
-                headers["Date"] = format_datetime(looked + (self.clock.now - began), usegmt=True)
-        self._took = self.clock.now - began
+        action, self.during_request = self.during_request, None
+        if action:
+            action()
+            if self.dates_answer_late and "Date" in headers:
+                read_at = parsedate_to_datetime(headers["Date"])
+                headers["Date"] = format_datetime(read_at + (self.clock.now - began), usegmt=True)
+        self._elapsed = self.clock.now - began
         start(status, list(headers.items()))
         return parts
 
-    def _has_taken(self, answer: Any, **_: Any) -> Any:
-        answer.elapsed = self._took  # and nothing of how long it took in truth
+    def _set_elapsed(self, answer: Any, **_: Any) -> Any:
+        answer.elapsed = self._elapsed  # the simulated duration, not the real one
         return answer
 
 

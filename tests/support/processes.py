@@ -1,6 +1,6 @@
-"""Real processes of the service, for tests that stop and kill them: gunicorn and `flask worker` on a database.
+"""Real processes of the service, gunicorn and `flask worker`, for tests that stop and kill them.
 
-Every wait has a deadline; every process is in a group of its own and is gone when its `Site` is closed.
+Every wait has a deadline. Every process is in a group of its own and is gone when its `Site` is closed.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from tests.conftest import NOON as WHEN
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
-BOOT = 30.0  # seconds a process gets to be there
-TRANSPORT = (OSError, http.client.HTTPException)  # nobody answered
+BOOT = 30.0  # how long a process may take to start
+TRANSPORT = (OSError, http.client.HTTPException)  # no answer came
 
 SERVICE = """
 from app import create_app
@@ -30,7 +30,7 @@ from handlers_of_this_test import handlers
 
 app = create_app(handlers=handlers)
 """
-WITNESS = '''
+HANDLER_MODULE = '''
 import os
 
 from app.handling import Handlers
@@ -39,7 +39,7 @@ handlers = Handlers()
 
 
 def note(*words):
-    """Append one line to the witness file; other processes do so at the same time."""
+    """Append one line to the handler log, which several processes write at the same time."""
     line = " ".join(str(word) for word in words) + "\\n"
     file = os.open(os.environ["WITNESS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(file, line.encode())
@@ -48,17 +48,17 @@ def note(*words):
 
 
 def until(condition: Callable[[], Any], *, seconds: float = 20, what: str = "") -> Any:
-    """Look again and again until the condition holds, and return what it said; fail at the deadline."""
+    """Poll until the condition is true and return its value. Raises `AssertionError` at the deadline."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
             return found
         time.sleep(0.02)
-    raise AssertionError(f"it did not happen in {seconds} s: {what or condition}")
+    raise AssertionError(f"not true within {seconds} s: {what or condition}")
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -83,43 +83,43 @@ class Process:
 
     @property
     def children(self) -> list[int]:
-        """Process ids of its children now."""
+        """The ids of its child processes."""
         file = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        return [int(one) for one in file.read_text().split()] if file.exists() else []
+        return [int(pid) for pid in file.read_text().split()] if file.exists() else []
 
     @property
     def ended(self) -> bool:
-        """Whether it is gone."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     def terminate(self, *, number: int = signal.SIGTERM) -> None:
-        """Ask it to end."""
+        """Send a signal to the process, SIGTERM by default."""
         os.kill(self.pid, number)
 
     def wait(self, *, seconds: float = 40) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait for the end of the process and return its exit code."""
         return self._process.wait(seconds)
 
     def kill(self) -> None:
-        """SIGKILL it and all its children, as a power cut would."""
+        """SIGKILL the process and all its children, as a power cut would."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(10)
 
     def said(self) -> str:
-        """What it wrote to its terminal."""
+        """What the process wrote to stdout and stderr."""
         return self.log.read_text(errors="replace")
 
 
 class Web(Process):
-    """A gunicorn; `port` is where it listens."""
+    """A gunicorn server. `port` is the port that it listens on."""
 
     port: int
 
     def ask(
         self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str], seconds: float = 15
     ) -> tuple[int, bytes]:
-        """One request on a connection of its own: status and body of the answer."""
+        """Send one request on a new connection. Return the status and the body of the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         try:
             connection.request(method, path, body=body, headers=headers)
@@ -129,38 +129,38 @@ class Web(Process):
             connection.close()
 
     def post(self, body: bytes) -> tuple[int, bytes]:
-        """Post a callback to the door."""
+        """Post a callback."""
         return self.ask("POST", "/onespan/callback", body=body, headers={"Authorization": f"Basic {KEY}"})
 
     def tell(self, name: str, *, package: str, **members: Any) -> int | None:
-        """Post a callback as OneSpan would; returns the journal id, None where it was spooled."""
+        """Send a callback as OneSpan does. Return its journal id, or None if it was spooled."""
         status, answer = self.post(callback(name, package=package, **members))
         assert status == 200, answer
         return json.loads(answer)["callback"]
 
     def read(self, path: str) -> Any:
-        """GET from the JSON API."""
+        """GET from the JSON API, assert 200 and return the JSON."""
         status, answer = self.ask("GET", path, headers={"Authorization": f"Bearer {TOKEN}"}, seconds=40)
         assert status == 200, answer
         return json.loads(answer)
 
     def answers(self) -> bool:
-        """Whether it takes requests."""
+        """Whether the server answers requests."""
         with contextlib.suppress(*TRANSPORT):
             return self.ask("GET", "/healthz", headers={}, seconds=2)[0] == 200
         return False
 
 
 class Site:
-    """One installation in a folder: its database, its handlers (a module's text) and the processes that run."""
+    """One installation in a folder: its database, its handlers (the text of a module) and its running processes."""
 
     def __init__(self, folder: Path, database_url: str, *, handlers: str = "", **settings: str) -> None:
         self.folder = folder / "site"
         self.folder.mkdir()
-        self.witness = self.folder / "witness"
+        self.handler_log = self.folder / "handler.log"
         self.processes: list[Process] = []
         (self.folder / "service.py").write_text(SERVICE)
-        (self.folder / "handlers_of_this_test.py").write_text(WITNESS + handlers)
+        (self.folder / "handlers_of_this_test.py").write_text(HANDLER_MODULE + handlers)
         self.env = {
             **os.environ,
             "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}",
@@ -170,19 +170,19 @@ class Site:
             "ONESPAN_CALLBACK_KEYS": f"test={KEY}",
             "API_TOKENS": f"test={TOKEN}",
             "SPOOL_DIR": str(self.folder / "spool"),
-            "WITNESS": str(self.witness),
+            "WITNESS": str(self.handler_log),
             **settings,
         }
 
     def gunicorn(self, *, workers: int = 2, port: int | None = None, app: str = "service:app", **env: str) -> Web:
-        """Start gunicorn with our `gunicorn.conf.py`; returns when it answers."""
+        """Start gunicorn with the project's `gunicorn.conf.py` and wait until it answers."""
         web = self.boot(workers=workers, port=port, app=app, **env)
         until(lambda: web.answers() or web.ended, seconds=BOOT, what="gunicorn answers")
         assert not web.ended, web.said()
         return web
 
     def boot(self, *, workers: int = 2, port: int | None = None, app: str = "service:app", **env: str) -> Web:
-        """Start gunicorn and do not wait for it."""
+        """Start gunicorn without waiting for it."""
         port = port or free_port()
         env |= {"BIND": f"127.0.0.1:{port}", "WEB_CONCURRENCY": str(workers)}
         web = Web(
@@ -196,7 +196,7 @@ class Site:
         return web
 
     def worker(self, **env: str) -> Process:
-        """Start a `flask worker`; returns when it works."""
+        """Start a `flask worker` and wait until it works."""
         log = self.folder / f"worker-{len(self.processes)}.log"
         process = Process([str(BIN / "flask"), "worker"], env=self.env | env, folder=self.folder, log=log)
         self.processes.append(process)
@@ -205,8 +205,8 @@ class Site:
         return process
 
     def witnessed(self) -> list[list[str]]:
-        """The lines that handlers noted, in words."""
-        return [line.split() for line in self.witness.read_text().splitlines()] if self.witness.exists() else []
+        """The lines that handlers wrote with `note`, split into words."""
+        return [line.split() for line in self.handler_log.read_text().splitlines()] if self.handler_log.exists() else []
 
     def spooled(self) -> list[Path]:
         """The files in the spool."""
@@ -222,5 +222,5 @@ class Site:
 
 def callback(name: str, *, package: str, **members: Any) -> bytes:
     """A callback's body as OneSpan writes it."""
-    told = {"name": name, "packageId": package, "sessionUser": "cleo-the-sender", "createdDate": onespan_time(WHEN)}
-    return json.dumps(told | members).encode()
+    body = {"name": name, "packageId": package, "sessionUser": "cleo-the-sender", "createdDate": onespan_time(WHEN)}
+    return json.dumps(body | members).encode()

@@ -1,4 +1,4 @@
-"""Random histories, as a state machine: what may happen, and what must hold then (`tests/support/invariants.py`)."""
+"""Random scenarios as a state machine: the steps, and what must hold after them (`tests/support/invariants.py`)."""
 
 import sys
 from collections import Counter
@@ -16,15 +16,15 @@ from app.simulator.quirks import Quirks
 from app.work.reconcile import Asked
 from tests.conftest import HOUR, NOON
 from tests.support import invariants
-from tests.support.playground import Bench
-from tests.support.scenario import FATES, MINUTE, SECOND, TURNS, History
+from tests.support.playground import Playground
+from tests.support.scenario import FATES, MINUTE, SECOND, TURNS, Scenario
 
 DAY = timedelta(days=1)
-BEFALLS = ("503", "cut", "401", "403", "429", "429-wait", "500", "502", "html", "truncated", "list")
-ASKED = (Asked(), Asked(backfill=True), Asked(since=NOON), Asked(backfill=True, fires=True))
-JUST = timedelta(milliseconds=1)  # the least that a request takes, and the grain of OneSpan's times
-COURSE = 8  # minutes that a run under way is pursued for
-SECOND_RUNS = 0.3  # how often a second run follows the last
+FAULTS = ("503", "cut", "401", "403", "429", "429-wait", "500", "502", "html", "truncated", "list")
+REQUESTS = (Asked(), Asked(backfill=True), Asked(since=NOON), Asked(backfill=True, fires=True))
+SHORTEST = timedelta(milliseconds=1)  # the shortest duration of a request, and the resolution of OneSpan's times
+COURSE_MINUTES = 8  # during which a run is continued
+SECOND_RUN_SHARE = 0.3  # share of schedules that end with a second run
 
 quirks = st.builds(
     Quirks,
@@ -47,17 +47,17 @@ quirks = st.builds(
 fates = st.lists(st.sampled_from(FATES), min_size=1, max_size=8)
 pauses = st.sampled_from((SECOND, MINUTE, 3 * SECOND, 11 * MINUTE, HOUR))
 naps = st.sampled_from((SECOND, 20 * SECOND, 2 * MINUTE, 11 * MINUTE, HOUR, 7 * HOUR, DAY, 3 * DAY, 8 * DAY))
-few = st.integers(0, 7)
+small_numbers = st.integers(0, 7)
 process = st.integers(0, 1)
 turns = st.lists(st.sampled_from(TURNS), max_size=6)
 
 
 class Schedule(RuleBasedStateMachine):
-    """One of them. `bench` is what it is played on, `count` counts what befell all of them."""
+    """One random schedule. All schedules share `playground`; `count` holds the totals of all."""
 
-    bench: ClassVar[Bench]
+    playground: ClassVar[Playground]
     count: ClassVar[Counter[str]]
-    history: History | None = None
+    scenario: Scenario | None = None
     watermark: datetime | None = None
 
     @initialize(
@@ -71,10 +71,10 @@ class Schedule(RuleBasedStateMachine):
         packages=st.sampled_from((1, 1, 2, 3)),
         fates=fates,
         pause=pauses,
-        fault=st.sampled_from((None, *BEFALLS)),
+        fault=st.sampled_from((None, *FAULTS)),
         commits=st.sampled_from((None, 3, 6, 10, 20, 40)),
     )
-    def there_is_an_account(
+    def create_account(
         self,
         *,
         skew: int,
@@ -86,174 +86,174 @@ class Schedule(RuleBasedStateMachine):
         commits: int | None,
         **more: Any,
     ) -> None:
-        """Some of its packages live already, the day may be a bad one, and somebody may be about to die."""
-        self.history = History(self.bench, self.count, skew=skew * SECOND, drift=drift * SECOND, **more)
+        """Let some packages live for a while, and perhaps schedule faults and a crash."""
+        self.scenario = Scenario(self.playground, self.count, skew=skew * SECOND, drift=drift * SECOND, **more)
         self.count["schedules"] += 1
-        self.history.account._to_begin = packages
-        self.lives_go_on(fates=fates, pause=pause, turns=[])
-        self.bench.faults.rates = {fault: 0.4} if fault else {}
-        self.bench.database.commits = commits
+        self.scenario.account._to_begin = packages
+        self.play_steps(fates=fates, pause=pause, turns=[])
+        self.playground.faults.rates = {fault: 0.4} if fault else {}
+        self.playground.database.commits_left = commits
 
     # At OneSpan.
 
     @rule(fates=fates, pause=pauses, turns=turns)
-    def lives_go_on(self, *, fates: list[str], pause: timedelta, turns: list[str]) -> None:
-        """One thing after another happens to one package or another, and turns are taken in between."""
+    def play_steps(self, *, fates: list[str], pause: timedelta, turns: list[str]) -> None:
+        """Let one thing after another happen to the packages, and take turns in between."""
         for fate, turn in zip_longest(fates, turns):
-            self.bench.clock.forward(pause)
+            self.playground.clock.forward(pause)
             if fate:
-                self.history.step(fate)
+                self.scenario.step(fate)
             if turn:
                 self.turn(turn)
 
     @rule()
-    def another_begins(self) -> None:
-        """There will be one more package."""
-        self.history.account._to_begin += 1
+    def start_package(self) -> None:
+        """Start one more package."""
+        self.scenario.account._to_begin += 1
 
-    @rule(which=few, what=st.integers(0, 40), fate=st.sampled_from(FATES))
-    def somebody_acts(self, *, which: int, what: int, fate: str) -> None:
-        """By hand."""
-        self.bench.clock.forward(SECOND)
-        self.history.act(which, what, fate)
+    @rule(which=small_numbers, what=st.integers(0, 40), fate=st.sampled_from(FATES))
+    def take_action(self, *, which: int, what: int, fate: str) -> None:
+        """Perform an action on a package."""
+        self.playground.clock.forward(SECOND)
+        self.scenario.act(which, what, fate)
 
-    @rule(fault=st.sampled_from(BEFALLS), rate=st.sampled_from((0.5, 0.2, 1.0)))
-    def a_bad_day_begins(self, *, fault: str, rate: float) -> None:
-        """Until it is over."""
-        self.bench.faults.rates = {fault: rate}
+    @rule(fault=st.sampled_from(FAULTS), rate=st.sampled_from((0.5, 0.2, 1.0)))
+    def begin_faults(self, *, fault: str, rate: float) -> None:
+        """Let a share of OneSpan's answers fail until further notice."""
+        self.playground.faults.rates = {fault: rate}
 
     @rule()
-    def a_good_day_begins(self) -> None:
-        """All is well."""
-        self.bench.faults.rates = {}
+    def end_faults(self) -> None:
+        """End the faults of OneSpan."""
+        self.playground.faults.rates = {}
 
-    # On the way.
+    # Between OneSpan and the service.
 
-    @rule(places=st.lists(few, min_size=1, max_size=4), by_hand=st.booleans())
-    def lost_callbacks_come(self, *, places: list[int], by_hand: bool) -> None:
-        """Late, and in any order; as they were, or typed anew."""
-        for place in places[: len(self.history.withheld)]:
-            body = self.history.withheld.pop(place % len(self.history.withheld))
-            self.history.deliver(callbacks.by_hand(body) if by_hand else body)
+    @rule(places=st.lists(small_numbers, min_size=1, max_size=4), by_hand=st.booleans())
+    def deliver_withheld(self, *, places: list[int], by_hand: bool) -> None:
+        """Deliver lost callbacks late and in any order, unchanged or typed again by hand."""
+        for place in places[: len(self.scenario.withheld)]:
+            body = self.scenario.withheld.pop(place % len(self.scenario.withheld))
+            self.scenario.deliver(callbacks.by_hand(body) if by_hand else body)
 
-    @rule(place=few)
-    def a_callback_comes_again(self, *, place: int) -> None:
-        """One that came before."""
-        if came := self.history.came:
-            self.history.deliver(came[place % len(came)])
+    @rule(place=small_numbers)
+    def deliver_again(self, *, place: int) -> None:
+        """Deliver a callback again."""
+        if delivered_bodies := self.scenario.delivered_bodies:
+            self.scenario.deliver(delivered_bodies[place % len(delivered_bodies)])
 
     @rule(nap=naps)
-    def time_passes(self, *, nap: timedelta) -> None:
-        """Nobody does anything."""
-        self.bench.clock.forward(nap)
+    def sleep(self, *, nap: timedelta) -> None:
+        """Let time pass."""
+        self.playground.clock.forward(nap)
 
     # In the service.
 
     @rule(turns=turns, process=process)
-    def turns_are_taken(self, *, turns: list[str], process: int) -> None:
-        """In any order, by a process that says that it is there."""
-        self.history.guarded(self.history.processes[process].beat, process)
+    def take_turns(self, *, turns: list[str], process: int) -> None:
+        """Take turns in any order, in a process that sends a heartbeat."""
+        self.scenario.survive(self.scenario.processes[process].beat, process)
         for turn in turns:
             self.turn(turn, process)
 
     @rule(process=process)
-    def all_work_is_done(self, *, process: int) -> None:
-        """But for reconciling."""
-        self.history.work(process)
+    def finish_work(self, *, process: int) -> None:
+        """Do all work except reconciling."""
+        self.scenario.work(process)
 
-    @rule(asked=st.sampled_from(ASKED))
-    def somebody_asks_for_a_reconcile(self, *, asked: Asked) -> None:
-        """By hand; where another one is under way they are told so."""
+    @rule(asked=st.sampled_from(REQUESTS))
+    def request_reconcile(self, *, asked: Asked) -> None:
+        """Request a reconcile run, which is refused while another is in progress."""
         with suppress(UnderWay):
-            self.history.guarded(lambda: self.history.processes[0].reconcile.begin(asked), 0)
+            self.scenario.survive(lambda: self.scenario.processes[0].reconcile.begin(asked), 0)
 
     @rule(steps=st.integers(1, 9), process=process)
-    def a_reconcile_goes_on(self, *, steps: int, process: int) -> None:
-        """Some steps."""
+    def continue_reconcile(self, *, steps: int, process: int) -> None:
+        """Take some steps of a reconcile run."""
         for _ in range(steps):
             self.turn("reconcile", process)
 
-    @rule(nap=naps, fault=st.sampled_from((None, *BEFALLS)), process=process)
-    def a_reconcile_runs_its_course(self, *, nap: timedelta, fault: str | None, process: int) -> None:
-        """On a day as it is; it may come to its end."""
-        self.bench.clock.forward(nap)
-        self.bench.faults.rates = {fault: 0.4} if fault else {}
-        self.history.guarded(lambda: self.history.processes[process].reconcile.begin(Asked()), process)
-        for _ in range(COURSE):
+    @rule(nap=naps, fault=st.sampled_from((None, *FAULTS)), process=process)
+    def attempt_reconcile(self, *, nap: timedelta, fault: str | None, process: int) -> None:
+        """Begin a reconcile run, perhaps with faults, and continue it for some minutes. It may end."""
+        self.playground.clock.forward(nap)
+        self.playground.faults.rates = {fault: 0.4} if fault else {}
+        self.scenario.survive(lambda: self.scenario.processes[process].reconcile.begin(Asked()), process)
+        for _ in range(COURSE_MINUTES):
             for turn in ("reconcile", "reconcile", "refresh", "digest", "dispatch"):
                 self.turn(turn, process)
-            self.bench.clock.forward(MINUTE)
+            self.playground.clock.forward(MINUTE)
 
     @rule(commits=st.integers(1, 8), after=st.booleans())
-    def somebody_will_die(self, *, commits: int, after: bool) -> None:
-        """At a commit, right before it or right after."""
-        self.bench.database.commits, self.bench.database.after = commits, after
+    def kill_at_commit(self, *, commits: int, after: bool) -> None:
+        """Let a process die right before or right after one of the next commits."""
+        self.playground.database.commits_left, self.playground.database.crash_after_commit = commits, after
 
     @rule(
-        which=few,
+        which=small_numbers,
         what=st.integers(0, 40),
         fate=st.sampled_from(FATES),
         takes=st.sampled_from((0, 1, 5, 50, 700)),
         dated_late=st.booleans(),
         others=st.lists(st.sampled_from(TURNS), max_size=4),
     )
-    def much_will_happen_during_the_next_request(
+    def interrupt_next_request(
         self, *, which: int, what: int, fate: str, takes: int, dated_late: bool, others: list[str]
     ) -> None:
-        """After OneSpan looked and before its answer is here; the other process works meanwhile."""
+        """Act after OneSpan has read its data and before its answer arrives. The other process works meanwhile."""
 
-        def happens() -> None:
-            self.bench.clock.forward(takes * SECOND / 2 + JUST)
-            self.history.act(which, what, fate)
+        def action() -> None:
+            self.playground.clock.forward(takes * SECOND / 2 + SHORTEST)
+            self.scenario.act(which, what, fate)
             for other in others:
                 self.turn(other, 1)
-            self.bench.clock.forward(takes * SECOND / 2)
+            self.playground.clock.forward(takes * SECOND / 2)
 
-        self.bench.meanwhile, self.bench.dates_late = happens, dated_late
+        self.playground.during_request, self.playground.dates_answer_late = action, dated_late
 
     def turn(self, name: str, process: int = 0) -> None:
-        """One turn, after which the watermark stands where it stood, or later with all before it seen."""
-        self.history.turn(name, process)
-        self.watermark_only_rises()
+        """Take one turn, then check the watermark."""
+        self.scenario.turn(name, process)
+        self.check_watermark()
 
     # What must hold.
 
     @invariant()
-    def it_is_counted(self) -> None:
-        """So many steps there were."""
+    def count_step(self) -> None:
+        """Count the steps."""
         self.count["steps"] += 1
 
     @rule()
-    def all_comes_clean(self) -> None:
-        """After one reconcile that nobody disturbs."""
-        self.history.calm_down()
-        self.history.reconcile()
+    def reconcile_and_check(self) -> None:
+        """One undisturbed reconcile makes the status store equal to OneSpan."""
+        self.scenario.end_disturbances()
+        self.scenario.reconcile()
         self.count["clean reconciles"] += 1
-        self.watermark_only_rises()
-        invariants.the_picture_is_the_truth(self.history)
-        invariants.what_was_told_has_happened(self.history)
-        invariants.what_can_be_known_was_told(self.history)
+        self.check_watermark()
+        invariants.status_store_matches_onespan(self.scenario)
+        invariants.handlers_ran_only_for_real_facts(self.scenario)
+        invariants.handlers_ran_for_known_facts(self.scenario)
 
-    def watermark_only_rises(self) -> None:
-        """And whatever OneSpan dates before it was seen."""
-        before, self.watermark = self.watermark, self.history.watermark()
+    def check_watermark(self) -> None:
+        """The watermark only rises, and everything that OneSpan dates before it was read."""
+        before, self.watermark = self.watermark, self.scenario.watermark()
         if self.watermark != before:
             assert before is None or (self.watermark and self.watermark > before)
             self.count["reconciles"] += 1
-            invariants.all_before_the_watermark_was_seen(self.history, self.watermark)
+            invariants.all_before_watermark_was_read(self.scenario, self.watermark)
 
     def teardown(self) -> None:
-        """The end of each schedule, unless it has failed before: what was lost comes after all."""
-        if sys.exc_info()[0] is not None or self.history is None:
+        """End a schedule that has not failed: deliver the lost callbacks and check everything again."""
+        if sys.exc_info()[0] is not None or self.scenario is None:
             return
-        self.all_comes_clean()
-        if self.history.dice.random() < SECOND_RUNS:
-            invariants.nothing_fires_for_what_is_unchanged(self.history)
-        self.history.dice.shuffle(self.history.withheld)
-        while self.history.withheld:
-            self.history.deliver(self.history.withheld.pop())
-        self.history.work()
-        invariants.the_picture_is_the_truth(self.history)
-        invariants.what_was_told_has_happened(self.history)
-        invariants.all_that_happened_was_told(self.history)
-        invariants.the_picture_follows_from_the_journal(self.history)
+        self.reconcile_and_check()
+        if self.scenario.dice.random() < SECOND_RUN_SHARE:
+            invariants.second_run_adds_nothing(self.scenario)
+        self.scenario.dice.shuffle(self.scenario.withheld)
+        while self.scenario.withheld:
+            self.scenario.deliver(self.scenario.withheld.pop())
+        self.scenario.work()
+        invariants.status_store_matches_onespan(self.scenario)
+        invariants.handlers_ran_only_for_real_facts(self.scenario)
+        invariants.handlers_ran_for_all_facts(self.scenario)
+        invariants.rebuild_finds_no_difference(self.scenario)

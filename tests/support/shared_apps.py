@@ -1,7 +1,7 @@
-"""Apps that the tests of one process share. To create one, and to fill its caches, costs more than most tests do.
+"""Apps that the tests of one process share, because creating one takes longer than most tests.
 
-`SharedApps.get` returns an app in the state it had when it was new: it resets what the app's objects keep in memory.
-The rows are reset by `tests/support/databases.py`. An app whose threads were started is not used again.
+`SharedApps.get` returns an app in its initial state: it resets what the app's objects keep in memory.
+`tests/support/databases.py` resets the rows. An app whose threads were started is not used again.
 """
 
 import threading
@@ -27,7 +27,7 @@ NO_WAIT = {"sqlite": "PRAGMA synchronous = OFF", "postgresql": "SET synchronous_
 MAX_APPS = 5  # in one process; each keeps a few connections open
 CONTAINERS = (dict, set, list, deque)
 LOCK = type(threading.Lock())
-JOURNAL = "journal"  # the name of the thread that may go on: it ends by itself when there is nothing to write
+JOURNAL = "journal"  # the name of a thread that may keep running: it ends when there is nothing to write
 
 
 def commit_at_once(database: Database) -> None:
@@ -53,7 +53,7 @@ class Key(NamedTuple):
 def new_app(
     settings: Settings, *, handlers: Handlers, clock: Clock, prepare: Callable[[Flask], object] | None = None
 ) -> Flask:
-    """The service. It answers errors as it does in production."""
+    """Create the app. It answers errors as in production."""
     app = create_app(settings, handlers=handlers, clock=clock)
     app.testing = False
     commit_at_once(app.extensions[EXTENSION].database)
@@ -63,40 +63,44 @@ def new_app(
 
 
 class SharedApp:
-    """One app, with a copy of its first state."""
+    """One app, with a copy of its initial state."""
 
     def __init__(self, key: Key, handlers: Handlers, clock: Clock) -> None:
         self.key, self._onespan, self._clock = key, handlers.onespan, clock
         self.app = new_app(key.settings, handlers=handlers, clock=clock, prepare=key.prepare)
-        self.app._got_first_request = True  # so Flask refuses routes that one test would add for all
+        self.app._got_first_request = True  # so that Flask refuses a route that a test would add for all tests
         self._config, self._connection = dict(self.app.config), self._onespan._connection
         service = self.app.extensions[EXTENSION]
         pieces: dict[int, Any] = {}
         for field in fields(service):
             _gather(getattr(service, field.name), pieces)
-        self._pieces = [(one, {name: _copy(value) for name, value in vars(one).items()}) for one in pieces.values()]
-        self._bells = [getattr(service.bells, field.name) for field in fields(service.bells)]
+        self._pieces = [
+            (piece, {name: _copy(value) for name, value in vars(piece).items()}) for piece in pieces.values()
+        ]
+        self._wakeups = [getattr(service.bells, field.name) for field in fields(service.bells)]
         self._engine = service.database.engine
 
     def is_used_up(self) -> bool:
-        """Whether it cannot be reset: it has started threads, holds a lock, or is listened to."""
-        kept = [value for piece, _ in self._pieces for value in vars(piece).values()]
+        """Whether it cannot be reset: it has started threads, holds a lock, or its queries are listened to."""
+        attributes = [value for piece, _ in self._pieces for value in vars(piece).values()]
         return (
             bool(self._engine.dispatch.before_cursor_execute)
-            or any(isinstance(one, threading.Thread) and one.ident and one.name != JOURNAL for one in kept)
-            or any(isinstance(one, LOCK) and one.locked() for one in kept)
+            or any(
+                isinstance(value, threading.Thread) and value.ident and value.name != JOURNAL for value in attributes
+            )
+            or any(isinstance(value, LOCK) and value.locked() for value in attributes)
         )
 
     def reset(self) -> None:
-        """Restore the first state."""
+        """Restore the initial state."""
         logs.configure(self.key.settings.log_format)
         self.app.config.clear()
         self.app.config.update(self._config)
         self._onespan.connect(self._connection, clock=self._clock)
         for piece, state in self._pieces:
             _restore(piece, state)
-        for bell in self._bells:
-            bell.clear()
+        for wakeup in self._wakeups:
+            wakeup.clear()
 
     def close(self) -> None:
         """Close its connections."""
@@ -104,7 +108,7 @@ class SharedApp:
 
 
 class SharedApps:
-    """The apps of one process and their one handler registry. `databases` are the shared ones, by URL."""
+    """The apps of one process and their one handler registry. `databases` holds the shared ones, by URL."""
 
     def __init__(self) -> None:
         self.handlers, self._onespan = Handlers(), OneSpan(backoff=0)
@@ -113,8 +117,8 @@ class SharedApps:
 
     def reset_handlers(self) -> Handlers:
         """Empty the registry and return it. Its client retries without a pause."""
-        for one in (self.handlers, self._onespan):
-            vars(one).clear()
+        for shared in (self.handlers, self._onespan):
+            vars(shared).clear()
         self.handlers.__init__()  # type: ignore[misc]
         self._onespan.__init__(backoff=0)  # type: ignore[misc]
         self.handlers.onespan = self._onespan
@@ -127,10 +131,10 @@ class SharedApps:
         clock: Clock,
         prepare: Callable[[Flask], object] | None,
     ) -> Flask | None:
-        """An app with these settings, reset. None if the test brings a database or handlers of its own."""
+        """Return an app with these settings, reset. Return None for a test that brings its own database or handlers."""
         database = self.databases.get(settings.database_url.get_secret_value())
         own = handlers is not self.handlers or handlers.onespan is not self._onespan
-        if database is None or own or settings.onespan_client_id:  # it would keep a token
+        if database is None or own or settings.onespan_client_id:  # its client would keep a token
             return None
         key = Key(settings, database.generation, prepare)
         for app in [app for app in self._apps if app.is_used_up() or _is_outdated(app.key, key)]:
@@ -143,7 +147,7 @@ class SharedApps:
         return found.app
 
     def close(self) -> None:
-        """Close the connections of all."""
+        """Close the connections of all apps."""
         for app in list(self._apps):
             self._forget(app)
 
@@ -157,9 +161,9 @@ def _is_outdated(key: Key, current: Key) -> bool:
 
 
 def _gather(piece: Any, found: dict[int, Any]) -> None:
-    """Collect an object of ours and all that it refers to, except what all apps share."""
-    ours = type(piece).__module__.startswith("app.") and hasattr(piece, "__dict__")
-    if ours and id(piece) not in found and not isinstance(piece, Handlers | OneSpan):
+    """Collect an object of the app and all that it refers to, except what all apps share."""
+    is_app_object = type(piece).__module__.startswith("app.") and hasattr(piece, "__dict__")
+    if is_app_object and id(piece) not in found and not isinstance(piece, Handlers | OneSpan):
         found[id(piece)] = piece
         for value in vars(piece).values():
             _gather(value, found)

@@ -1,4 +1,4 @@
-"""A whole world in one process: an account at OneSpan, its post, and the service, on one clock."""
+"""A whole installation in one process: an account at OneSpan, its callbacks, and the service, on one clock."""
 
 import json
 from collections import Counter
@@ -30,59 +30,59 @@ from tests.support.comparison import differences
 
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
-TURNS = 5_000  # more than any test needs; so that none runs for ever
+MAX_TURNS = 5_000  # more than any test needs, so that every loop ends
 
 
 def knowing_onespan(settings: Settings) -> Settings:
-    """The same, for a service that knows where OneSpan is."""
+    """Settings with the address of the simulated OneSpan and a key for it."""
     return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
 
 
-class Standin:
-    """Stands before the API for whatever account, faults or clock are OneSpan's at the moment."""
+class Proxy:
+    """Forwards to the account, the faults or the clock that OneSpan has at the moment."""
 
-    def __init__(self, it: Any) -> None:
-        self._it = it
+    def __init__(self, target: Any) -> None:
+        self._target = target
 
-    def is_now(self, it: Any) -> None:
-        """From now on."""
-        self._it = it
+    def set_target(self, target: Any) -> None:
+        """Replace the target."""
+        self._target = target
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._it, name)
+        return getattr(self._target, name)
 
     def __call__(self) -> Any:
-        """As a clock."""
-        return self._it()
+        """Call the target, as a clock."""
+        return self._target()
 
 
-class Simulated:
-    """A OneSpan for one world after another; to make one takes longer than what many tests ask of it."""
+class SimulatedOneSpan:
+    """A OneSpan for several simulations in turn, because creating one takes longer than many tests."""
 
     def __init__(self, people: tuple[Person, ...]) -> None:
         self.people = people
         account = Account(1, packages=0)
         account.people = people
-        self._now = [Standin(account), Standin(Faults(Random(0))), Standin(Clock())]
-        account, faults, clock = self._now
+        self._proxies = [Proxy(account), Proxy(Faults(Random(0))), Proxy(Clock())]
+        account, faults, clock = self._proxies
         self.app = api(account, api_key=API_KEY, clock=clock, faults=faults, sleep=lambda _: None)
 
-    def is_now(self, account: Account, faults: Faults, clock: Clock) -> None:
-        """From now on, with these."""
-        account.people = self.people  # these very ones, for there the API looks who asks
-        for standin, it in zip(self._now, (account, faults, clock), strict=True):
-            standin.is_now(it)
+    def set_target(self, account: Account, faults: Faults, clock: Clock) -> None:
+        """Use this account, these faults and this clock from now on."""
+        account.people = self.people  # the same objects, because the API looks up its users in them
+        for proxy, target in zip(self._proxies, (account, faults, clock), strict=True):
+            proxy.set_target(target)
 
 
 @cache
-def simulated(people: tuple[Person, ...]) -> Simulated:
-    """The one for accounts of these people."""
-    return Simulated(people)
+def simulated_onespan(people: tuple[Person, ...]) -> SimulatedOneSpan:
+    """The simulated OneSpan for accounts with these people."""
+    return SimulatedOneSpan(people)
 
 
 @dataclass
 class Spoilt:
-    """An answer of OneSpan's that something happens to on its way."""
+    """An answer of OneSpan that is changed on its way to the service."""
 
     status: str
     headers: dict[str, str]
@@ -90,7 +90,7 @@ class Spoilt:
 
 
 class World:
-    """What there is, and ways to let things happen in it. `told` counts what the handler for all events was told."""
+    """An account, the service, and functions that let things happen. `handled` counts the catch-all handler's runs."""
 
     def __init__(
         self,
@@ -114,10 +114,10 @@ class World:
             self.told.setdefault(event.package_id, Counter())[event.name] += 1
 
     def connect(self, account: Account, faults: Faults | None = None) -> None:
-        """From now on this account is OneSpan."""
+        """Make this account OneSpan."""
         self.account = account
-        onespan = simulated(account.people)
-        onespan.is_now(account, faults or Faults(Random(0)), self.clock)
+        onespan = simulated_onespan(account.people)
+        onespan.set_target(account, faults or Faults(Random(0)), self.clock)
 
         def counted(environ: Any, start: Any) -> Any:
             self.asked.append(f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}")
@@ -126,7 +126,7 @@ class World:
         self.handlers.onespan._session.mount(ADDRESS, InProcess(counted))
 
     def spoil(self, change: Callable[[Any, Spoilt], None]) -> None:
-        """From now on OneSpan's answers are changed on their way to us: `change(environ, answer)`."""
+        """Change OneSpan's answers on their way to the service: `change(environ, answer)`."""
         adapter = self.handlers.onespan._session.adapters[ADDRESS]
         whole = adapter._app
 
@@ -143,7 +143,7 @@ class World:
     def refuse(
         self, path: str, *, status: str = "500 Internal Server Error", body: bytes = b"{}", **headers: str
     ) -> None:
-        """From now on whoever asks for a path that ends like this, with its query, is refused."""
+        """Refuse requests for a path that ends like this, query included."""
 
         def change(environ: Any, answer: Spoilt) -> None:
             if f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}".rstrip("?").endswith(path):
@@ -153,7 +153,7 @@ class World:
         self.spoil(change)
 
     def refuse_trash(self) -> list[bool]:
-        """Packages in the trash are refused us for as long as there is something in the list that this returns."""
+        """Refuse the list of packages in the trash until the returned list is emptied."""
         hides = [True]
 
         def change(environ: Any, answer: Spoilt) -> None:
@@ -164,17 +164,17 @@ class World:
         return hides
 
     def list_as(self, arrange: Callable[[list[Any]], tuple[list[Any], int]]) -> None:
-        """From now on a folder of the list is arranged and counted like this before it is cut into pages."""
+        """Arrange and count the folders of the list like this before they are cut into pages."""
         adapter = self.handlers.onespan._session.adapters[ADDRESS]
         whole = adapter._app
 
         def app(environ: Any, start: Any) -> Any:
             if environ["PATH_INFO"] != "/api/packages":
                 return whole(environ, start)
-            asked = dict(parse_qsl(environ["QUERY_STRING"]))
-            first, last = int(asked.pop("from")), int(asked.pop("to"))
+            query = dict(parse_qsl(environ["QUERY_STRING"]))
+            first, last = int(query.pop("from")), int(query.pop("to"))
             self.asked.append(f"/api/packages?from={first}")
-            everything = urlencode({**asked, "from": 0, "to": 10**6})
+            everything = urlencode({**query, "from": 0, "to": 10**6})
             parts, status, headers = run_wsgi_app(whole, {**environ, "QUERY_STRING": everything})
             self.asked.pop()
             rows, count = arrange(json.loads(b"".join(parts))["results"])
@@ -185,38 +185,38 @@ class World:
         adapter._app = app
 
     def live_on(self, time: timedelta, *, every: timedelta = 5 * MINUTE) -> None:
-        """Time goes by, and everybody takes turns."""
+        """Let time pass while all parts of the service take turns."""
         service = self.service
         for _ in range(int(time / every)):
             self.clock.forward(every)
-            for _ in range(TURNS):
+            for _ in range(MAX_TURNS):
                 if not any(
                     [service.reconcile.turn(), service.refresh.turn(), service.digest.turn(), service.dispatcher.turn()]
                 ):
                     break
 
     def step(self) -> list[bytes]:
-        """Let one thing happen at OneSpan, a minute later; what it tells of it."""
+        """Let one thing happen at OneSpan, a minute later. Return its callbacks."""
         self.clock.forward(MINUTE)
-        return self._noted(self.account.step(self.clock.now))
+        return self._record(self.account.step(self.clock.now))
 
     def act(self, package_id: str, verb: str, **more: Any) -> list[bytes]:
-        """Let somebody do something by hand, a minute later; what OneSpan tells of it."""
+        """Perform one action at OneSpan, a minute later. Return its callbacks."""
         self.clock.forward(MINUTE)
-        return self._noted(self.account.act(package_id, Act(verb, **more), now=self.clock.now))
+        return self._record(self.account.act(package_id, Act(verb, **more), now=self.clock.now))
 
-    def _noted(self, events: Any) -> list[bytes]:
+    def _record(self, events: Any) -> list[bytes]:
         for event in events:
             self.happened.setdefault(event.package_id, Counter())[event.name] += 1
         return [callbacks.body(event) for event in events]
 
     def post(self, *bodies: bytes) -> None:
-        """These callbacks come in."""
+        """Post these callbacks."""
         for body in bodies:
             assert self._post(body).status_code == 200
 
     def live(self, *, drop: float, dice: Random) -> list[bytes]:
-        """All that is still before the account happens; returns the callbacks that were lost."""
+        """Let everything happen that the account has left. Return the callbacks that were lost."""
         lost = []
         while not self.account.is_over:
             for body in self.step():
@@ -227,21 +227,21 @@ class World:
         return lost
 
     def settle(self) -> None:
-        """Digest, run handlers and read what is wanted, until there is nothing left to do."""
-        for _ in range(TURNS):
+        """Digest, run handlers and fetch packages until no work is left."""
+        for _ in range(MAX_TURNS):
             self.clock.forward(3 * SECOND)
             service = self.service
             if not any([service.digest.turn(), service.dispatcher.turn(), service.refresh.turn()]):
                 assert service.dispatcher.quiet.wait(10)
                 if not service.dispatcher.turn():
                     return
-        raise AssertionError("there is always more to do")
+        raise AssertionError("the work never ends")
 
     def reconcile(self, asked: Asked | None = None) -> None:
-        """Let a run begin, if it is asked for or due, and go on to its end."""
+        """Let a run begin, if it is requested or due, and continue it to its end."""
         if asked is not None:
             self.service.reconcile.begin(asked)
-        for _ in range(TURNS):
+        for _ in range(MAX_TURNS):
             worked = self.service.reconcile.turn()
             self.settle()
             if not worked and not self.is_reconciling():
@@ -249,15 +249,19 @@ class World:
         raise AssertionError("the run never ends")
 
     def is_reconciling(self) -> bool:
-        """Whether a run is under way."""
+        """Whether a run is in progress."""
         with self.service.database.read() as connection:
             return reconciles.running(connection) is not None
 
     def picture(self, package_id: str) -> Package | None:
-        """What is believed of it."""
+        """The package in the status store."""
         with self.service.database.read() as connection:
             return queries.packages(connection, [package_id]).get(package_id)
 
     def differences(self) -> list[str]:
-        """Where the picture is not OneSpan's truth."""
-        return [one for truth in self.account.packages() for one in differences(truth, self.picture(truth.id))]
+        """The differences between the status store and OneSpan."""
+        return [
+            difference
+            for actual in self.account.packages()
+            for difference in differences(actual, self.picture(actual.id))
+        ]

@@ -1,7 +1,7 @@
-"""What OneSpan might say of a package: sets of callbacks and snapshots, drawn so that they often meet.
+"""Hypothesis strategies for the facts about one package: callbacks and snapshots that often collide.
 
-Few people, documents and minutes: ties, repeats and contradictions are the rule. Everybody is spoken of by their
-own id or by that of their role.
+They draw few people, documents and minutes, so that ties, repeats and contradictions are common. A person is named
+by their own id or by their role's.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from tests.support.fixtures import CONSENT, CONTRACT, JSON, approval, callback, 
 
 
 def examples(number: int) -> int:
-    """So many in `make test-all`, and a tenth of them in `make test`."""
+    """The number of examples in `make test-all`. `make test` runs a tenth of them."""
     return number * settings.default.max_examples // 100
 
 
 DAN, EVE = "dan-who-takes-over", "eve-who-may-sign-too"
 ROLE_A, ROLE_B, ROLE_C, ROLE_OF_SENDER = "role-a", "role-b", "role-c", "role-of-sender"
-LATER = NOON + 2 * HOUR  # when all that is drawn here has happened
+LATER = NOON + 2 * HOUR  # after everything that is drawn here
 MINUTE = timedelta(minutes=1)
 STATUSES = (
     "DRAFT",
@@ -45,7 +45,7 @@ SHORT = st.text(max_size=8)
 
 
 def any_json(*leaves: st.SearchStrategy[Any], keys: st.SearchStrategy[str] = SHORT) -> Any:
-    """Any JSON value, some levels deep; these may stand in it besides those that always may."""
+    """Any JSON value, a few levels deep. `leaves` are values that it may contain besides the usual ones."""
     plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), *leaves)
     inner = st.one_of(plain, st.lists(plain, max_size=3), st.dictionaries(keys, plain, max_size=3))
     return st.one_of(inner, st.lists(inner, max_size=4), st.dictionaries(keys, inner, max_size=4))
@@ -57,13 +57,13 @@ names = st.sampled_from([*sorted(CATALOGUE), "PACKAGE_FRAMED"])
 
 @dataclass(frozen=True)
 class Facts:
-    """All that is to be told of one package: bodies of callbacks, and snapshots with their date."""
+    """All facts about one package: bodies of callbacks, and snapshots with their date."""
 
     callbacks: tuple[JSON, ...]
     snapshots: tuple[tuple[JSON, datetime], ...]
 
     def of(self, package_id: str) -> "Facts":
-        """The same of another package."""
+        """The facts, about another package."""
         return Facts(
             tuple({**body, "packageId": package_id} for body in self.callbacks),
             tuple(({**shown, "id": package_id}, at) for shown, at in self.snapshots),
@@ -90,8 +90,8 @@ def callbacks(draw: st.DrawFn, happened_at: st.SearchStrategy[datetime | None] =
 
 
 @st.composite
-def retold(draw: st.DrawFn, body: JSON) -> JSON:
-    """The same callback in other words: order and spelling of members, nulls, time zone."""
+def rewritten(draw: st.DrawFn, body: JSON) -> JSON:
+    """The callback, written differently: order and spelling of members, nulls, time zone."""
     again = {name: body[name] for name in draw(st.permutations(list(body)))}
     if draw(st.booleans()):
         again = {name: value for name, value in again.items() if value is not None and name != "@class"}
@@ -104,20 +104,26 @@ def retold(draw: st.DrawFn, body: JSON) -> JSON:
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> tuple[JSON, datetime]:
-    """A reading of `pkg-1` and its date. Synthetic; nobody sits in two seats, nothing was signed after it was read."""
+    """A synthetic snapshot of `pkg-1` and its date. No person has two roles; all signatures are before the date."""
     at = draw(times)
     in_a = draw(st.sampled_from((ADA, ADA, DAN, None)))
     in_c = draw(st.sampled_from((None, *((DAN,) if in_a != DAN else ()))))
-    role_of_ben = draw(st.sampled_from((ROLE_B, BEN)))  # with the SDKs' custom ids a seat is called like its signer
+    role_of_ben = draw(st.sampled_from((ROLE_B, BEN)))  # with the SDKs' custom ids a role may have its signer's id
     seats = [(ROLE_A, in_a), *draw(_maybe((role_of_ben, BEN))), *draw(_maybe((ROLE_C, in_c)))]
     roles = [_role(draw, role_id, who) for role_id, who in seats]
     if in_a and draw(st.booleans()):
-        roles[0]["signers"].append(person(EVE))  # both sign for one role
+        roles[0]["signers"].append(person(EVE))  # two people in one role
     if draw(st.booleans()):
         roles.append(role(CLEO, ROLE_OF_SENDER, index=0, type="SENDER"))
     documents = [
-        document(one, [_approval(draw, one, role["id"], at) for role in roles if draw(st.booleans())], index=place)
-        for place, one in enumerate(draw(st.sampled_from(((CONSENT, CONTRACT), (CONTRACT, "terms"), (CONTRACT,)))))
+        document(
+            document_id,
+            [_approval(draw, document_id, role["id"], at) for role in roles if draw(st.booleans())],
+            index=place,
+        )
+        for place, document_id in enumerate(
+            draw(st.sampled_from(((CONSENT, CONTRACT), (CONTRACT, "terms"), (CONTRACT,))))
+        )
     ]
     status = draw(st.sampled_from(STATUSES))
     ended = status in ("COMPLETED", "ARCHIVED")
@@ -146,7 +152,7 @@ _messages = st.lists(
         st.sampled_from(("too expensive", "not mine")),
     ),
     max_size=2,
-    unique_by=lambda one: one["created"],
+    unique_by=lambda message: message["created"],
 )
 
 
@@ -155,8 +161,8 @@ def _maybe(seat: tuple[str, str | None]) -> st.SearchStrategy[list[tuple[str, st
 
 
 def _role(draw: st.DrawFn, role_id: str, who: str | None) -> JSON:
-    wanted = draw(st.sampled_from((None, "INCOMPLETE", "COMPLETE")))
-    attachments = [{"id": "1", "name": "passport.pdf", "required": True, "status": wanted}] if wanted else []
+    status = draw(st.sampled_from((None, "INCOMPLETE", "COMPLETE")))
+    attachments = [{"id": "1", "name": "passport.pdf", "required": True, "status": status}] if status else []
     locked = draw(st.booleans()) and draw(st.booleans())
     return role(who, role_id, index=draw(st.integers(0, 2)), locked=locked, attachmentRequirements=attachments)
 
@@ -178,7 +184,7 @@ facts = st.builds(
     snapshots=st.lists(snapshots(), max_size=3).map(tuple),
 ).filter(lambda drawn: drawn.callbacks or drawn.snapshots)
 
-# Undated callbacks, each with when it came in: what is the same and what is news goes by that.
+# Undated callbacks with their arrival times, which decide what is a repeat and what is a new fact.
 undated = st.lists(st.tuples(callbacks(st.none() | times), times), min_size=1, max_size=8).map(
-    lambda told: sorted(told, key=lambda one: one[1])
+    lambda drawn: sorted(drawn, key=lambda arrival: arrival[1])
 )
