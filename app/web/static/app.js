@@ -10,4 +10,8 @@ setInterval(() => showLocalTimes(document), 15_000);
 searchWhileTyping();
 startLiveUpdates();
 addHelpers();
-document.querySelector(".site-nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
+// On a phone the navigation scrolls. `scrollIntoView` would make Tab start at the link, and skip what is before it.
+const navigation = document.querySelector(".site-nav");
+const link = navigation?.querySelector("[aria-current]");
+if (link) navigation.scrollLeft = link.offsetLeft - (navigation.clientWidth - link.offsetWidth) / 2;
