@@ -1,4 +1,4 @@
-"""The service with its worker, and the simulated OneSpan that it asks: both in this process, both over HTTP."""
+"""The service with its worker, and the simulated OneSpan: both in this process, both over HTTP."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -24,89 +24,89 @@ from tests.conftest import KEY, onespan_time
 from tests.support.processes import until
 
 API_KEY = "the-api-key"
-CLEO = Person("cleo-the-sender", "Cleo", "Costa", "cleo@sender.example", "Blue Door Homes")
+CLEO = Person("cleo-the-sender", "Cleo", "Costa", "cleo@sender.example", "Blue Homes")
 ADA = Person("ada-who-signs", "Ada", "Abel", "ada@signer.example", "")
 BEN = Person("ben-who-declines", "Ben", "Brandt", "ben@signer.example", "")
 
 
 @dataclass
-class Installation:
-    """A service that runs. `answered` is what it answered since: methods, paths and statuses.
+class LiveService:
+    """A running service. `responses` are the methods, paths and statuses of all its responses.
 
-    OneSpan answers nothing while `onespan_may_answer` is cleared.
+    OneSpan does not respond while `onespan_may_answer` is cleared.
     """
 
     settings: Settings
     handlers: Handlers
     account: Account
     clock: Callable[[], datetime] = utc_now
-    answered: list[tuple[str, str, int]] = field(default_factory=list)
+    responses: list[tuple[str, str, int]] = field(default_factory=list)
     onespan_may_answer: threading.Event = field(default_factory=threading.Event)
     address: str = ""
 
     @contextmanager
-    def running(self) -> Iterator["Installation"]:
-        """It runs while the block does; its first import has ended."""
+    def running(self) -> Iterator["LiveService"]:
+        """Run the service during the block, which begins after its first import."""
         with ExitStack() as stack:
             onespan = self._onespan() if self.settings.onespan_url else None
             if onespan:
                 address = stack.enter_context(answering(onespan, port=0))
                 self.settings = self.settings.model_copy(update={"onespan_url": address})
             self.app = create_app(self.settings, handlers=self.handlers, clock=self.clock)
-            self.app.after_request(self._note)
+            self.app.after_request(self._record)
             self.service: Service = self.app.extensions[EXTENSION]
             stack.callback(self.service.database.close)
-            self.come_back()
-            stack.callback(self.go_away)
+            self.start_server()
+            stack.callback(self.stop_server)
             self.service.presence.open_door()
             self.service.worker.start()
             stack.callback(self.service.worker.stop, grace=5)
             stack.callback(self.onespan_may_answer.set)
             if onespan:
-                until(self.has_asked, what="the first import")
+                until(self.has_imported, what="the first import")
             yield self
 
-    def come_back(self) -> None:
-        """Answer, at the address where it was before."""
-        self._door = ExitStack()
+    def start_server(self) -> None:
+        """Start the web server, at the same address as before."""
+        self._server = ExitStack()
         port = int(self.address.rpartition(":")[2] or 0)
-        self.address = self._door.enter_context(answering(self.app, port=port))
+        self.address = self._server.enter_context(answering(self.app, port=port))
 
-    def go_away(self) -> None:
-        """Answer nobody any more."""
-        self._door.close()
+    def stop_server(self) -> None:
+        """Stop the web server."""
+        self._server.close()
 
-    def has_asked(self) -> bool:
-        """Whether a run has ended and none is under way."""
+    def has_imported(self) -> bool:
+        """Whether a reconcile run has ended and none is running."""
         with self.service.database.read() as connection:
             runs = queries.run_page(connection, limit=1, before=None)
         return bool(runs) and runs[0].state != "running"
 
     def post(self, body: dict[str, Any] | bytes) -> int:
-        """This comes in at the door; returns its status."""
-        how: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
+        """Post a callback. Returns the status of the response."""
+        content: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
         headers = {"Authorization": f"Basic {KEY}"}
-        return requests.post(f"{self.address}/onespan/callback", headers=headers, timeout=10, **how).status_code
+        return requests.post(f"{self.address}/onespan/callback", headers=headers, timeout=10, **content).status_code
 
-    def tell(self, name: str, *, package: str = "pkg-1", **members: Any) -> None:
-        """OneSpan tells of an event."""
-        told = {"name": name, "packageId": package, "sessionUser": CLEO.id, "createdDate": onespan_time(utc_now())}
-        assert self.post(told | members) == 200
+    def callback(self, name: str, *, package: str = "pkg-1", **members: Any) -> None:
+        """Post the callback of an event."""
+        body = {"name": name, "packageId": package, "sessionUser": CLEO.id, "createdDate": onespan_time(utc_now())}
+        assert self.post(body | members) == 200
 
     def act(self, verb: str, *, package: str = "pkg-1", **more: Any) -> None:
-        """Somebody does this at OneSpan, and all that OneSpan tells of it arrives."""
-        for event in self.quietly(verb, package=package, **more):
+        """Do this at OneSpan, and post all its callbacks."""
+        for event in self.act_without_callbacks(verb, package=package, **more):
             assert self.post(callbacks.body(event)) == 200
 
-    def quietly(self, verb: str, *, package: str = "pkg-1", **more: Any) -> list[Event]:
-        """Somebody does this at OneSpan, and none of the events arrives."""
+    def act_without_callbacks(self, verb: str, *, package: str = "pkg-1", **more: Any) -> list[Event]:
+        """Do this at OneSpan, and lose its callbacks. Returns its events."""
         return self.account.act(package, Act(verb, **more), now=utc_now())
 
-    def settled(self) -> None:
-        """Wait until all that came in is digested and every function has done what it owes now."""
-        until(self._is_settled, what="all is digested, and the functions have run")
+    def wait_until_idle(self) -> None:
+        """Wait until all callbacks are digested and no handler run is due or running."""
+        until(self._is_idle, what="digested callbacks and finished handler runs")
 
-    def _is_settled(self) -> bool:
+    def _is_idle(self) -> bool:
         with self.service.database.read() as connection:
             pulse = queries.pulse(connection, now=utc_now())
         return not pulse.undigested and not pulse.dispatches["due"] and not pulse.dispatches["running"]
@@ -121,21 +121,21 @@ class Installation:
 
         return onespan
 
-    def _note(self, response: Response) -> Response:
-        self.answered.append((request.method, request.path, response.status_code))
+    def _record(self, response: Response) -> Response:
+        self.responses.append((request.method, request.path, response.status_code))
         return response
 
 
 def lease(package_id: str = "pkg-1", **more: Any) -> Package:
-    """Cleo has sent Ada and Ben, in this order, a lease to sign."""
+    """A lease that Cleo sent to Ada and Ben to sign, in this order."""
     now = datetime.now(UTC) - timedelta(hours=1)
     roles = (Role("role-ada", 1, ADA), Role("role-ben", 2, BEN), Role("role-cleo", 3, CLEO, is_sender=True))
     document = Document("doc-1", "The lease", 3, (Approval("a-1", 0), Approval("a-2", 1)))
-    told = {"name": "Lease of the mill", "status": "SENT", "due": now + timedelta(days=9)}
-    kept = {"created": now, "updated": now, "autocomplete": True, "documents": (document,), "roles": roles}
-    return Package(**{"id": package_id, "type": "PACKAGE", "sender": CLEO, **kept, **told, **more})
+    state = {"name": "Lease of the mill", "status": "SENT", "due": now + timedelta(days=9)}
+    content = {"created": now, "updated": now, "autocomplete": True, "documents": (document,), "roles": roles}
+    return Package(**{"id": package_id, "type": "PACKAGE", "sender": CLEO, **content, **state, **more})
 
 
 def account_with(packages: Iterable[Package]) -> Account:
-    """An account that has just these."""
+    """An account with these packages."""
     return Account(0, packages=0).hold(packages)

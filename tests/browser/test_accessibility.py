@@ -1,4 +1,4 @@
-"""Every page, as axe sees it: light and dark, on a desk and on a phone; with much on it and with nothing."""
+"""Accessibility of every page by axe: light and dark, at desktop and phone width, with much data and with none."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from app.store import queries
 from app.store.queries import CallbackFilter, DispatchFilter
 from config import Settings
-from tests.browser.conftest import DESKTOP, HERE, IN_A_BROWSER, PHONE, Complaints, log_in
-from tests.browser.live_service import API_KEY, Installation
+from tests.browser.conftest import DESKTOP, IN_A_BROWSER, LOCALE, PHONE, PageErrors, log_in
+from tests.browser.live_service import API_KEY, LiveService
 from tests.conftest import KEY
 from tests.support import dataset
 from tests.support.logins import with_passwords
@@ -23,24 +23,24 @@ pytestmark = IN_A_BROWSER
 
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 COLOURS = ("color-contrast", "link-in-text-block")
-LISTS = ("/", "/attention", "/events", "/callbacks", "/handlers", "/health", "/handlers/replay", "/api/", "/login")
-ONES = ("/transactions/{package}", "/events/{event}", "/callbacks/{callback}")
-WIDER = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
-# Of what the reference says of every request in the same way, some is enough.
-THIN = "document.querySelectorAll('.reference article:nth-of-type(n+2)').forEach((one) => one.remove())"
-# A link in the bar or in a list of filters may be cut off by its scrolling row: one scrolls it.
-FITS = """() => {
-  const within = (one) => one.closest(".scroll, .rooms, .shelves, pre, .unseen, .skip");
-  const seen = [...document.querySelectorAll("main *, header *")].filter((one) => one.checkVisibility());
-  const wide = seen.filter((one) => !within(one) && one.getBoundingClientRect().right > innerWidth + 1);
-  return wide.map((one) => one.outerHTML.slice(0, 120));
+PAGES = ("/", "/attention", "/events", "/callbacks", "/handlers", "/health", "/handlers/replay", "/api/", "/login")
+DETAIL_PAGES = ("/transactions/{package}", "/events/{event}", "/callbacks/{callback}")
+OVERFLOW_PX = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
+# The API reference describes every request in the same way, so a few are enough.
+SHORTEN = "document.querySelectorAll('.reference article:nth-of-type(n+2)').forEach((article) => article.remove())"
+# Elements that are cut off. The navigation, filter links and tables may scroll sideways.
+CUT_OFF = """() => {
+  const scrolls = (node) => node.closest(".scroll, .site-nav, .filter-links, pre, .visually-hidden, .skip");
+  const visible = [...document.querySelectorAll("main *, header *")].filter((node) => node.checkVisibility());
+  const wide = visible.filter((node) => !scrolls(node) && node.getBoundingClientRect().right > innerWidth + 1);
+  return wide.map((node) => node.outerHTML.slice(0, 120));
 }"""
 
 
 @pytest.fixture(scope="session")
-def used(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """One that has been used for weeks. Tests only look at it."""
-    folder = tmp_path_factory.mktemp("used")
+def busy(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    """A service with weeks of data. Tests only read it."""
+    folder = tmp_path_factory.mktemp("busy")
     (folder / "status.db").write_bytes(migrated_sqlite.read_bytes())
     secrets = {"onespan_api_key": SecretStr(API_KEY), "onespan_callback_keys": f"production={KEY}"}
     settings = with_passwords(
@@ -52,45 +52,45 @@ def used(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         )
     )
     account = dataset.live(settings, steps=60, crowd=12, weeks=2, until=datetime.now(UTC))
-    with Installation(settings, dataset.functions(), account).running() as used:
-        assert len(addresses(used)) == len(LISTS) + len(ONES)
-        yield used
+    with LiveService(settings, dataset.functions(), account).running() as busy:
+        assert len(addresses(busy)) == len(PAGES) + len(DETAIL_PAGES)
+        yield busy
 
 
 @pytest.fixture(scope="session")
-def fresh(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """One of which nobody has heard, and which asks nobody."""
-    folder = tmp_path_factory.mktemp("fresh")
+def empty(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    """A new service, without data and without OneSpan's API."""
+    folder = tmp_path_factory.mktemp("empty")
     (folder / "status.db").write_bytes(migrated_sqlite.read_bytes())
     settings = with_passwords(
         Settings(database_url=f"sqlite:///{folder}/status.db", onespan_callback_keys=f"production={KEY}")
     )
-    with Installation(settings, dataset.functions(), dataset.Account(1, packages=0)).running() as fresh:
-        yield fresh
+    with LiveService(settings, dataset.functions(), dataset.Account(1, packages=0)).running() as empty:
+        yield empty
 
 
-def addresses(installation: Installation) -> list[str]:
-    """Every page there is."""
-    with installation.service.database.read() as connection:
+def addresses(live_service: LiveService) -> list[str]:
+    """The paths of all pages."""
+    with live_service.service.database.read() as connection:
         runs = queries.dispatch_page(connection, DispatchFilter(state="parked"), limit=1, cursor=None).items
-        came = queries.callback_page(connection, CallbackFilter(), limit=1, cursor=None).items
-    ones = [
+        callbacks = queries.callback_page(connection, CallbackFilter(), limit=1, cursor=None).items
+    details = [
         address.format(package=run.package_id, event=run.event_id, callback=callback.id)
-        for run, callback in zip(runs, came, strict=False)
-        for address in ONES
+        for run, callback in zip(runs, callbacks, strict=False)
+        for address in DETAIL_PAGES
     ]
-    return [*LISTS, *ones]
+    return [*PAGES, *details]
 
 
-def look(browser: Browser, installation: Installation, complaints: Complaints, **options: Any) -> Iterator[Page]:
-    """Each page in turn; `/login` as a stranger sees it."""
+def visit_all(browser: Browser, live_service: LiveService, page_errors: PageErrors, **options: Any) -> Iterator[Page]:
+    """Open each page in turn, `/login` without a session."""
     for logged_in in (True, False):
-        context = browser.new_context(base_url=installation.address, **HERE, **options)
-        context.on("page", complaints.hear)
+        context = browser.new_context(base_url=live_service.address, **LOCALE, **options)
+        context.on("page", page_errors.watch)
         page = context.new_page()
         if logged_in:
             log_in(page)
-        for address in addresses(installation):
+        for address in addresses(live_service):
             if (address == "/login") != logged_in:
                 page.goto(address)
                 yield page
@@ -98,26 +98,27 @@ def look(browser: Browser, installation: Installation, complaints: Complaints, *
 
 
 @pytest.mark.parametrize(
-    ("which", "size"), [("used", DESKTOP), ("used", PHONE), ("fresh", DESKTOP)], ids=["desk", "phone", "fresh"]
+    ("which", "size"), [("busy", DESKTOP), ("busy", PHONE), ("empty", DESKTOP)], ids=["desktop", "phone", "empty"]
 )
-def test_axe_finds_nothing(browser, request, complaints, which, size):
-    """WCAG 2.2 AA and what is good practice besides, on every page; in the dark all that differs are colours."""
+def test_axe_finds_no_violations(browser, request, page_errors, which, size):
+    """Every page meets WCAG 2.2 AA and good practice. In the dark scheme only colours differ."""
     found = {}
-    for page in look(browser, request.getfixturevalue(which), complaints, viewport=size):
-        page.evaluate(THIN)
+    for page in visit_all(browser, request.getfixturevalue(which), page_errors, viewport=size):
+        page.evaluate(SHORTEN)
         for scheme, rules in (("light", RULES), ("dark", COLOURS)):
             page.emulate_media(color_scheme=scheme)
-            seen = Axe().run(page, options={"runOnly": list(rules), "resultTypes": ["violations"]})
-            for one in seen.response["violations"]:
-                found[page.url, scheme, one["id"]] = [node["html"][:150] for node in one["nodes"][:3]]
+            result = Axe().run(page, options={"runOnly": list(rules), "resultTypes": ["violations"]})
+            for violation in result.response["violations"]:
+                nodes = [node["html"][:150] for node in violation["nodes"][:3]]
+                found[page.url, scheme, violation["id"]] = nodes
 
     assert found == {}
 
 
-def test_no_page_is_wider_than_the_window(browser, used, complaints):
-    """From a small phone to a wide screen. Tables may scroll in their own place; nothing else is cut off."""
-    for page in look(browser, used, complaints):
+def test_no_page_is_wider_than_the_window(browser, busy, page_errors):
+    """This holds from a small phone to a wide screen. Tables may scroll; nothing else is cut off."""
+    for page in visit_all(browser, busy, page_errors):
         for width in (320, 390, 768, 1024, 2560):
             page.set_viewport_size({"width": width, "height": 700})
-            assert page.evaluate(WIDER) <= 0, (page.url, width)
-            assert page.evaluate(FITS) == [], (page.url, width)
+            assert page.evaluate(OVERFLOW_PX) <= 0, (page.url, width)
+            assert page.evaluate(CUT_OFF) == [], (page.url, width)

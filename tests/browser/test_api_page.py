@@ -1,4 +1,4 @@
-"""The page of docs/api.md, in a browser, on a host of its own."""
+"""The example page of docs/api.md, in a browser, on another host."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.skipif(CHROMIUM is None and not MUST_BE_THERE, reason=
 
 
 def page_of_the_docs(address: str) -> str:
-    """The example, with this service's address and token, and less patience."""
+    """The example, with this service's address and token, and a shorter wait."""
     (page,) = re.findall(r"^```html\n(.*?)^```", (ROOT / "docs/api.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert len(page.strip().splitlines()) <= 30
     return page.replace("http://127.0.0.1:8000", address).replace("the-token", TOKEN).replace("wait=20", "wait=2")
@@ -28,7 +28,7 @@ def page_of_the_docs(address: str) -> str:
 
 @pytest.fixture
 def portal() -> Iterator[Flask]:
-    """A web server that has nothing but one page, which is `portal.page`; its address is `portal.address`."""
+    """A web server with one page, `portal.page`, at `portal.address`."""
     portal = Flask("portal")
     portal.get("/")(lambda: Response(portal.page, mimetype="text/html"))
     with answering(portal, port=0) as portal.address:
@@ -37,12 +37,12 @@ def portal() -> Iterator[Flask]:
 
 @pytest.fixture
 def app(settings: Settings, handlers, clock, portal) -> Iterator[Flask]:
-    """The service, open to the portal's pages."""
+    """The service, which allows the portal as a CORS origin."""
     app = create_app(settings.model_copy(update={"cors_origins": (portal.address,)}), handlers=handlers, clock=clock)
     app.is_followed = threading.Event()
 
     @app.before_request
-    def note() -> None:
+    def record() -> None:
         if request.path == "/api/changes" and request.args["after"] != "last":
             app.is_followed.set()
 
@@ -51,23 +51,23 @@ def app(settings: Settings, handlers, clock, portal) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def look(app, portal, tmp_path: Path) -> Callable[[], str]:
-    """Open the page and let some seconds pass in it; gives what it shows then."""
+def open_page(app, portal, tmp_path: Path) -> Callable[[], str]:
+    """Open the page, let 1.5 seconds pass in it, and return its HTML."""
 
-    def look() -> str:
+    def open_page() -> str:
         with answering(app, port=0) as address:
             portal.page = page_of_the_docs(address)
             command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
             command += ["--virtual-time-budget=1500", "--dump-dom", portal.address]
             return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
-    return look
+    return open_page
 
 
-def test_the_page_of_the_docs_shows_what_is_open_and_what_changes_meanwhile(app, look, tell, work):
-    """One that is sent while it is looked at appears; one that is completed goes."""
+def test_example_page_follows_open_packages(app, open_page, tell, work):
+    """A package that is sent meanwhile appears; one that is completed disappears."""
 
-    def go_on() -> None:
+    def change_packages() -> None:
         assert app.is_followed.wait(60)
         tell("PACKAGE_COMPLETE", package="open 1")
         tell("PACKAGE_ACTIVATE", package="new")
@@ -77,9 +77,9 @@ def test_the_page_of_the_docs_shows_what_is_open_and_what_changes_meanwhile(app,
         tell("PACKAGE_ACTIVATE", package=f"open {number}", happened_at=NOON - HOUR)
     tell("PACKAGE_COMPLETE", package="done", happened_at=NOON - HOUR)
     work()
-    meanwhile = threading.Thread(target=go_on)
+    meanwhile = threading.Thread(target=change_packages)
     meanwhile.start()
-    shown = re.sub(r"<script.*", "", look(), flags=re.DOTALL)
+    shown = re.sub(r"<script.*", "", open_page(), flags=re.DOTALL)
     meanwhile.join()
 
     assert re.findall(r"<li>(.*?)</li>", shown) == [

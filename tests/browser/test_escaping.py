@@ -1,4 +1,4 @@
-"""Whatever people and OneSpan write is shown as they wrote it, and does nothing to the page."""
+"""Any text from people or OneSpan is shown as written, and cannot change the page."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from app.store import queries
 from app.store.queries import CallbackFilter, EventFilter
 from tests.browser.conftest import DESKTOP, IN_A_BROWSER, PHONE
 from tests.browser.live_service import ADA, BEN, CLEO, lease
-from tests.browser.test_accessibility import FITS, WIDER
+from tests.browser.test_accessibility import CUT_OFF, OVERFLOW_PX
 from tests.conftest import onespan_time
 
 pytestmark = IN_A_BROWSER
@@ -30,8 +30,8 @@ ODD = {
     "long words": "Lease of the mill " * 450 + "and more",
 }
 ADDRESSES = ("/", "/attention", "/events", "/events/{event}", "/callbacks", "/callbacks/{callback}", "/callbacks/1")
-HIGHEST = 400  # pixels of a row
-WHERE = (
+MAX_ROW_PX = 400
+ALL_ADDRESSES = (
     *ADDRESSES,
     "/transactions/pkg-1",
     "/handlers",
@@ -39,39 +39,39 @@ WHERE = (
     "/health",
     "/events?package=pkg-1",
 )
-# Rows of a list lie below each other, and none is higher than some lines of text.
-ROWS = """() => [...document.querySelectorAll("table.rows tbody tr")].map((one) => one.getBoundingClientRect())
-  .map((it) => [Math.round(it.top), Math.round(it.bottom)])"""
-BROUGHT_IN = "document.querySelectorAll('main script, main img, main [onfocus], main [onerror]').length"
+# The top and bottom of each row of a list: rows do not overlap, and none is higher than a few lines of text.
+ROWS = """() => [...document.querySelectorAll("table.rows tbody tr")].map((row) => row.getBoundingClientRect())
+  .map((box) => [Math.round(box.top), Math.round(box.bottom)])"""
+INJECTED = "document.querySelectorAll('main script, main img, main [onfocus], main [onerror]').length"
 
 
 def tidy(text: str) -> str:
-    """As a page has it: space is one blank."""
+    """The text with each white space as one blank, as a page shows it."""
     return " ".join(text.split())
 
 
 @pytest.fixture(params=ODD.values(), ids=ODD)
 def odd(request: pytest.FixtureRequest) -> str:
-    """What somebody calls everything."""
+    """The text that is in every field."""
     return request.param
 
 
 @pytest.fixture
 def packages(odd):
-    """A lease of which every text is odd."""
-    one = lease(name=odd)
+    """A lease with the odd text in every field."""
+    package = lease(name=odd)
     ada = replace(ADA, first_name=odd, last_name="", email=odd, company=odd)
     cleo = replace(CLEO, first_name=odd, last_name="", email=odd)
     roles = tuple(
         replace(role, person={ADA: ada, BEN: BEN, CLEO: cleo}[role.person], attachment=Attachment("x", odd))
-        for role in one.roles
+        for role in package.roles
     )
-    return [replace(one, sender=cleo, roles=roles, documents=(replace(one.documents[0], name=odd),))]
+    return [replace(package, sender=cleo, roles=roles, documents=(replace(package.documents[0], name=odd),))]
 
 
 @pytest.fixture
 def handlers(odd) -> Handlers:
-    """A function that says it back."""
+    """A handler whose error is the odd text."""
     handlers = Handlers()
 
     @handlers.on("*")
@@ -82,56 +82,56 @@ def handlers(odd) -> Handlers:
 
 
 @pytest.fixture
-def told(installation, odd) -> dict[str, object]:
-    """Everything in which the text can come has come; the ids and the name by which one finds it."""
+def odd_ids(live_service, odd) -> dict[str, object]:
+    """Send the text in every field. Returns the ids and the name that find it."""
     name = f"PACKAGE_{odd}"[:200]
     for verb in ("upload", "cobrowse", "bounce", "decline"):
-        installation.act(verb, role=0, text=odd)
+        live_service.act(verb, role=0, text=odd)
     body = {"name": name, "packageId": "pkg-1", "sessionUser": odd[:200], "createdDate": onespan_time(utc_now())}
-    assert installation.post(body | {"message": odd, "documentId": "doc-1", "more": {odd: [odd]}, odd: odd}) == 200
-    assert installation.post(odd.encode()) == 400
-    installation.settled()
-    with installation.service.database.read() as connection:
+    assert live_service.post(body | {"message": odd, "documentId": "doc-1", "more": {odd: [odd]}, odd: odd}) == 200
+    assert live_service.post(odd.encode()) == 400
+    live_service.wait_until_idle()
+    with live_service.service.database.read() as connection:
         (event,) = queries.event_page(connection, EventFilter(name=name), limit=1, before=None).items
         (callback,) = queries.callback_page(connection, CallbackFilter(), limit=1, cursor=None).items
     return {"event": event.id, "callback": callback.id, "name": quote(name)}
 
 
-def test_it_is_shown_as_text_on_every_page_and_breaks_no_layout(page, told):
-    """No element and no attribute comes of it, none of it is worked out, and nothing is pushed aside."""
-    page.on("dialog", lambda _: pytest.fail("a script of somebody else's ran"))
-    for address in WHERE:
-        assert page.goto(address.format(**told)).status == 200, page.url
-        assert page.evaluate(BROUGHT_IN) == 0, page.url
+def test_odd_text_is_escaped_and_keeps_the_layout(page, odd_ids):
+    """On every page it adds no element or attribute, runs no script and moves nothing out of place."""
+    page.on("dialog", lambda _: pytest.fail("an injected script ran"))
+    for address in ALL_ADDRESSES:
+        assert page.goto(address.format(**odd_ids)).status == 200, page.url
+        assert page.evaluate(INJECTED) == 0, page.url
         for size in (DESKTOP, PHONE):
             page.set_viewport_size(size)
-            assert page.evaluate(FITS) == [], page.url
-            assert page.evaluate(WIDER) <= 0, page.url
+            assert page.evaluate(CUT_OFF) == [], page.url
+            assert page.evaluate(OVERFLOW_PX) <= 0, page.url
             rows = page.evaluate(ROWS)
             assert all(below[0] >= above[1] - 1 for above, below in pairwise(rows)), page.url
-            assert all(bottom - top < HIGHEST for top, bottom in rows), (page.url, rows)
+            assert all(bottom - top < MAX_ROW_PX for top, bottom in rows), (page.url, rows)
 
 
-def test_all_of_it_is_there_where_one_looks_closely(page, told, odd):
-    """Its title, its names and its messages, as they were written."""
-    seen = tidy(odd)
+def test_odd_text_is_complete_on_detail_pages(page, odd_ids, odd):
+    """Titles, names and messages show the whole text."""
+    text = tidy(odd)
     page.goto("/transactions/pkg-1")
-    assert page.title() == f"{seen} · OneSpan Sign receiver"
-    for place in ("h1", ".whom", "th[scope=row]", "dl.facts dd"):
-        assert seen in tidy(page.locator(place).first.text_content()), place
-    assert f"“{seen}”" in tidy(page.locator(".timeline").text_content())
+    assert page.title() == f"{text} · OneSpan Sign receiver"
+    for place in ("h1", ".signer-name", "th[scope=row]", "dl.details dd"):
+        assert text in tidy(page.locator(place).first.text_content()), place
+    assert f"“{text}”" in tidy(page.locator(".timeline").text_content())
 
-    page.goto(f"/events/{told['event']}")
-    assert seen in tidy(page.locator("dl.facts").text_content())
+    page.goto(f"/events/{odd_ids['event']}")
+    assert text in tidy(page.locator("dl.details").text_content())
     assert json.loads(page.locator(".code pre").text_content())["message"] == odd
-    assert seen[:1000] in tidy(page.locator("details pre").text_content())  # of an error the beginning is kept
+    assert text[:1000] in tidy(page.locator("details pre").text_content())  # only the beginning of an error is stored
 
     page.goto("/")
-    assert tidy(page.locator("a.title").text_content()) == seen
+    assert tidy(page.locator("a.title").text_content()) == text
 
 
-def test_it_can_be_looked_for(page, told, odd):
-    """Typed, kept in the address, and shown in the field again."""
+def test_odd_text_can_be_searched(page, odd_ids, odd):
+    """The search is part of the URL and fills the field after a reload."""
     words = odd[:60].strip()
     page.goto("/")
     page.get_by_label("Search").fill(words)

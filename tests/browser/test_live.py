@@ -1,4 +1,4 @@
-"""Pages that are open stay fresh, and leave alone who looks at them."""
+"""Open pages update themselves, and keep focus, selection and scroll position."""
 
 import re
 import time
@@ -13,40 +13,40 @@ from tests.support.processes import until
 
 pytestmark = IN_A_BROWSER
 
-PROMISE = 2.0  # seconds from a callback to the page that shows it
+MAX_DELAY_SECONDS = 2.0  # from a callback to the page that shows it
 HIDDEN = """
 let hidden = false;
 Object.defineProperty(document, "hidden", { get: () => hidden });
-window.hide = (it) => { hidden = it; document.dispatchEvent(new Event("visibilitychange")); };
+window.hide = (isHidden) => { hidden = isHidden; document.dispatchEvent(new Event("visibilitychange")); };
 """
 
 
-def test_open_pages_show_a_callback_within_two_seconds(page, installation):
-    """A list and a transaction, counters included. The second best of three counts: others use this machine, too."""
+def test_open_pages_show_a_callback_within_two_seconds(page, live_service):
+    """A list with its counts, and a transaction. The second best of three counts, since the machine may be busy."""
     other = page.context.new_page()
     page.goto("/")
     other.goto("/transactions/pkg-1")
-    acts: list[tuple[str, dict[str, int], str]] = [
+    actions: list[tuple[str, dict[str, int], str]] = [
         ("sign", {"role": 0}, "1 of 2 signed, waiting for Ben Brandt"),
         ("sign", {"role": 1}, "2 of 2 signed"),
         ("archive", {}, "Archived"),
     ]
-    took = []
+    delays = []
 
-    for verb, which, shown in acts:
-        installation.act(verb, **which)
+    for verb, which, shown in actions:
+        live_service.act(verb, **which)
         began = time.monotonic()
         expect(page.locator("main")).to_contain_text(shown)
         expect(other.locator("main")).to_contain_text(shown)
-        took.append(time.monotonic() - began)
+        delays.append(time.monotonic() - began)
 
-    assert sorted(took)[1] < PROMISE, took
+    assert sorted(delays)[1] < MAX_DELAY_SECONDS, delays
     expect(page.get_by_role("link", name="Archived 1")).to_be_visible()
     expect(other.locator(".timeline")).to_contain_text("Ada Abel signed The lease")
 
 
 def many_leases() -> list[Package]:
-    """More than fit into the window."""
+    """More leases than fit into the window."""
     return [lease(f"old-{number:02}", name=f"Lease {number:02}") for number in range(45)]
 
 
@@ -54,85 +54,85 @@ in_a_long_list = pytest.mark.parametrize("packages", [many_leases()], ids=["many
 
 
 def top_of(page: Page, selector: str) -> float:
-    """Where it stands in the window."""
+    """The vertical position of an element in the window."""
     return page.locator(selector).bounding_box()["y"]
 
 
 @in_a_long_list
-def test_a_list_that_changes_keeps_scroll_focus_and_what_is_selected(page, installation):
-    """What one looks at stays where it is, while a new transaction comes in above it."""
-    here = "tr[data-key=old-20]"
+def test_changing_list_keeps_scroll_position_focus_and_selection(page, live_service):
+    """A new transaction above does not move the row that the user reads."""
+    row = "tr[data-key=old-20]"
     page.goto("/")
-    page.locator(here).scroll_into_view_if_needed()
-    page.locator(f"{here} a.title").focus()
-    page.evaluate("here => getSelection().selectAllChildren(document.querySelector(here + ' .status'))", here)
-    before = top_of(page, here)
+    page.locator(row).scroll_into_view_if_needed()
+    page.locator(f"{row} a.title").focus()
+    page.evaluate("row => getSelection().selectAllChildren(document.querySelector(row + ' .status'))", row)
+    before = top_of(page, row)
 
-    installation.tell("PACKAGE_ACTIVATE", package="new")
+    live_service.callback("PACKAGE_ACTIVATE", package="new")
 
     expect(page.locator("tr[data-key=new]")).to_be_attached()
-    assert abs(top_of(page, here) - before) < 3
+    assert abs(top_of(page, row) - before) < 3
     assert page.evaluate("document.activeElement.closest('tr').dataset.key") == "old-20"
     assert page.evaluate("getSelection().toString()") == "In progress"
 
 
 @in_a_long_list
-def test_a_row_that_moves_takes_the_focus_with_it(page, installation):
-    """Whoever stands on it still does, and what is selected in it still is."""
+def test_moving_row_keeps_focus_and_selection(page, live_service):
+    """The row moves to the top of the list."""
     page.goto("/")
     page.locator("tr[data-key=old-20] a.title").focus()
     page.evaluate("getSelection().selectAllChildren(document.querySelector('tr[data-key=old-20] bdi'))")
 
-    installation.act("decline", package="old-20", role=0, text="No.")
+    live_service.act("decline", package="old-20", role=0, text="No.")
 
     expect(page.locator("tbody tr").first).to_have_attribute("data-key", "old-20")
     assert page.evaluate("document.activeElement.closest('tr')?.dataset.key") == "old-20"
     assert page.evaluate("getSelection().toString()") == "Lease 20"
 
 
-def test_what_is_typed_stays_while_the_list_changes(page, installation):
-    """And the cursor where it was."""
+def test_typed_text_stays_while_the_list_changes(page, live_service):
+    """The cursor stays, too."""
     page.goto("/")
-    find = page.get_by_label("Search")
-    find.press_sequentially("Lease")
-    find.press("ArrowLeft")
+    search = page.get_by_label("Search")
+    search.press_sequentially("Lease")
+    search.press("ArrowLeft")
     expect(page).to_have_url(re.compile("q=Lease"))
 
-    installation.act("sign", role=0)
+    live_service.act("sign", role=0)
 
     expect(page.locator("tbody")).to_contain_text("1 of 2 signed")
-    expect(find).to_have_value("Lease")
-    expect(find).to_be_focused()
-    assert find.evaluate("find => find.selectionStart") == 4
+    expect(search).to_have_value("Lease")
+    expect(search).to_be_focused()
+    assert search.evaluate("field => field.selectionStart") == 4
 
 
-def test_what_is_open_on_a_transaction_stays_open(page, installation, broken):
-    """The details one reads, the place in them, and a marked piece of the timeline."""
-    broken.add("PACKAGE_ACTIVATE")
-    installation.tell("PACKAGE_ACTIVATE")
+def test_open_details_stay_open(page, live_service, failing_events):
+    """Focus in them and a selection in the history stay as well."""
+    failing_events.add("PACKAGE_ACTIVATE")
+    live_service.callback("PACKAGE_ACTIVATE")
     page.set_viewport_size({"width": 1280, "height": 400})
     page.goto("/transactions/pkg-1")
     error = page.locator("details", has_text="The CRM does not know")
     error.locator("summary").click()
     error.locator("pre").focus()
-    page.evaluate("getSelection().selectAllChildren(document.querySelector('.timeline .what'))")
-    marked = page.evaluate("getSelection().toString()")
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('.timeline .headline'))")
+    selected = page.evaluate("getSelection().toString()")
     before = page.evaluate("scrollY")
 
-    installation.act("sign", role=0)
+    live_service.act("sign", role=0)
 
     expect(page.locator(".timeline")).to_contain_text("Ada Abel signed The lease")
     expect(error).to_have_attribute("open", "")
     expect(error.locator("pre")).to_be_focused()
-    assert page.evaluate("getSelection().toString()") == marked
+    assert page.evaluate("getSelection().toString()") == selected
     assert page.evaluate("scrollY") >= before
 
 
-def test_a_notice_that_closes_leaves_alone_what_is_below_it(page, installation, broken):
-    """The error one reads, and the place in it."""
-    broken.add("PACKAGE_ACTIVATE")
-    installation.tell("PACKAGE_ACTIVATE")
-    installation.act("lock", role=0)
+def test_notice_that_disappears_keeps_details_below_it_open(page, live_service, failing_events):
+    """The error that the user reads stays open and focused."""
+    failing_events.add("PACKAGE_ACTIVATE")
+    live_service.callback("PACKAGE_ACTIVATE")
+    live_service.act("lock", role=0)
     page.goto("/transactions/pkg-1")
     notices = page.locator("main > .notice")
     expect(notices).to_have_count(2)
@@ -140,39 +140,39 @@ def test_a_notice_that_closes_leaves_alone_what_is_below_it(page, installation, 
     error.locator("summary").click()
     error.locator("pre").focus()
 
-    installation.quietly("unlock", role=0)
+    live_service.act_without_callbacks("unlock", role=0)
     other = page.context.new_page()
     other.goto("/transactions/pkg-1")
-    other.get_by_role("button", name="Ask OneSpan now").click()
+    other.get_by_role("button", name="Refresh from OneSpan").click()
 
     expect(notices).to_have_count(1)
     expect(error).to_have_attribute("open", "")
     expect(error.locator("pre")).to_be_focused()
 
 
-def test_a_list_that_ends_leaves_alone_what_is_below_it(page, installation, broken):
-    """The runs that were done before the last one was."""
-    installation.tell("PACKAGE_ACTIVATE")
-    broken.add("PACKAGE_ARCHIVE")
-    installation.tell("PACKAGE_ARCHIVE")
-    installation.settled()
+def test_list_that_becomes_empty_keeps_details_below_it_open(page, live_service, failing_events):
+    """The last open run ends while the user reads the finished ones."""
+    live_service.callback("PACKAGE_ACTIVATE")
+    failing_events.add("PACKAGE_ARCHIVE")
+    live_service.callback("PACKAGE_ARCHIVE")
+    live_service.wait_until_idle()
     page.goto("/transactions/pkg-1")
     done = page.locator("details", has_text="PACKAGE_ACTIVATE")
     done.locator("summary").click()
 
-    broken.clear()
+    failing_events.clear()
     other = page.context.new_page()
     other.goto("/transactions/pkg-1")
-    other.get_by_role("button", name="Replay tell_the_crm for PACKAGE_ARCHIVE").click()
+    other.get_by_role("button", name="Run again tell_the_crm for PACKAGE_ARCHIVE").click()
 
-    expect(page.locator("main")).to_contain_text("All functions have done what they owe.")
+    expect(page.locator("main")).to_contain_text("All handlers finished.")
     expect(done).to_have_attribute("open", "")
     expect(done.locator("summary")).to_be_focused()
 
 
 @pytest.mark.parametrize("path", ["/", "/transactions/pkg-1", "/attention", "/events", "/handlers", "/callbacks"])
-def test_while_nothing_changes_nothing_is_sent(page, path):
-    """Three questions in a row are answered by the headers alone."""
+def test_unchanged_page_is_not_sent_again(page, path):
+    """Three requests in a row get an empty 304."""
 
     def unchanged(answer: Response) -> bool:
         return answer.status == 304 and answer.headers.get("content-length", "0") == "0"
@@ -183,84 +183,85 @@ def test_while_nothing_changes_nothing_is_sent(page, path):
             pass
 
 
-def test_a_hidden_page_asks_nothing_and_is_fresh_at_once_when_it_is_seen(page, installation):
-    """It says that it pauses."""
+def test_hidden_page_pauses_and_updates_when_it_is_visible_again(page, live_service):
+    """It shows that it is paused."""
     page.add_init_script(HIDDEN)
     page.clock.install()
     page.goto("/")
-    expect(page.locator("#pulse")).to_have_text("Live")
+    expect(page.locator("#connection-status")).to_have_text("Live")
     page.evaluate("hide(true)")
-    expect(page.locator("#pulse")).to_have_text("Paused")
-    installation.answered.clear()
+    expect(page.locator("#connection-status")).to_have_text("Paused")
+    live_service.responses.clear()
 
-    installation.tell("PACKAGE_ACTIVATE", package="new")
-    installation.settled()
+    live_service.callback("PACKAGE_ACTIVATE", package="new")
+    live_service.wait_until_idle()
     page.clock.run_for(120_000)
 
-    asked = [one for one in installation.answered if one[:2] == ("GET", "/")]
-    assert len(asked) <= 1, asked  # what was under way when it was hidden
+    requests = [response for response in live_service.responses if response[:2] == ("GET", "/")]
+    assert len(requests) <= 1, requests  # one may have been running when the page was hidden
     page.evaluate("hide(false)")
     expect(page.locator("tr[data-key=new]")).to_be_visible()
-    expect(page.locator("#pulse")).to_have_text("Live")
+    expect(page.locator("#connection-status")).to_have_text("Live")
 
 
-def test_a_page_says_that_the_service_is_away_and_comes_back_by_itself(page, installation, complaints):
-    """It asks ever more rarely meanwhile; what happened then is shown at once."""
-    complaints.forgive("Failed to load resource")
+def test_page_shows_a_lost_connection_and_recovers(page, live_service, page_errors):
+    """It retries with growing intervals, and then shows all that happened meanwhile."""
+    page_errors.allow("Failed to load resource")
     page.clock.install()
     page.goto("/")
-    away = page.locator("#pulse")
-    expect(away).to_have_text("Live")
+    status = page.locator("#connection-status")
+    expect(status).to_have_text("Live")
     page.clock.pause_at(time.time() + 60)
-    installation.go_away()
-    until(lambda: page.clock.run_for(1_000) or away.text_content() != "Live", what="a question that nobody answers")
+    live_service.stop_server()
+    until(lambda: page.clock.run_for(1_000) or status.text_content() != "Live", what="a request that fails")
     for wait in (2, 4, 8, 16, 32, 60, 60):
-        expect(away).to_have_text(f"No connection; trying again in {wait} s")
+        expect(status).to_have_text(f"Connection lost. Retrying in {wait} s")
         page.clock.run_for(wait * 1000)
     expect(page.get_by_role("link", name="Lease of the mill")).to_be_visible()
 
-    installation.come_back()
-    installation.act("sign", role=0)
-    installation.settled()
+    live_service.start_server()
+    live_service.act("sign", role=0)
+    live_service.wait_until_idle()
     page.clock.run_for(60_000)
 
     expect(page.locator("tbody")).to_contain_text("1 of 2 signed")
-    expect(away).to_have_text("Live")
+    expect(status).to_have_text("Live")
 
 
 @pytest.mark.parametrize("status", [408, 429, 503])
-def test_what_is_refused_only_for_now_is_asked_again(page, installation, complaints, status):
-    """As where nobody answers."""
-    complaints.forgive(str(status))
+def test_temporary_errors_are_retried(page, live_service, page_errors, status):
+    """They count as a lost connection."""
+    page_errors.allow(str(status))
     page.goto("/")
-    expect(page.locator("#pulse")).to_have_text("Live")
+    expect(page.locator("#connection-status")).to_have_text("Live")
 
     page.route("/", lambda route: route.fulfill(status=status))
 
-    expect(page.locator("#pulse")).to_contain_text("trying again in 2 s")
+    expect(page.locator("#connection-status")).to_contain_text("Retrying in 2 s")
     page.unroute("/")
-    expect(page.locator("#pulse")).to_have_text("Live")
+    expect(page.locator("#connection-status")).to_have_text("Live")
 
 
-def asks(route: Route) -> bool:
-    """Whether an open page asks for itself."""
+def is_live_request(route: Route) -> bool:
+    """Whether an open page requests itself."""
     return "x-live" in route.request.headers
 
 
-def test_a_page_that_never_hears_anything_but_no_is_not_loaded_for_ever(page, installation, complaints):
-    """Somebody between may let pages through, and not their questions."""
-    complaints.forgive("403")
-    page.route("/", lambda route: route.fulfill(status=403) if asks(route) else route.continue_())
+def test_page_whose_live_requests_are_always_refused_does_not_reload(page, live_service, page_errors):
+    """A proxy may let pages through, but not their own requests."""
+    page_errors.allow("403")
+    page.route("/", lambda route: route.fulfill(status=403) if is_live_request(route) else route.continue_())
 
     page.goto("/")
 
-    expect(page.locator("#pulse")).to_contain_text("trying again in 4 s")
-    assert [one for one in installation.answered if one[:2] == ("GET", "/")] == [("GET", "/", 200)]
+    expect(page.locator("#connection-status")).to_contain_text("Retrying in 4 s")
+    pages = [response for response in live_service.responses if response[:2] == ("GET", "/")]
+    assert pages == [("GET", "/", 200)]
 
 
-def test_a_page_whose_session_has_ended_asks_to_log_in(page, installation, complaints):
-    """Logged out in another window, say; afterwards one is where one was."""
-    complaints.forgive("401")
+def test_open_page_leads_to_the_login_when_its_session_ends(page, live_service, page_errors):
+    """Here the user logs out in another window. The login returns to the same page."""
+    page_errors.allow("401")
     page.goto("/transactions/pkg-1")
     other = page.context.new_page()
     other.goto("/health")

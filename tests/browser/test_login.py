@@ -1,4 +1,4 @@
-"""Logging in and out in a browser, with a keyboard alone, and without scripts."""
+"""Login and logout in a browser, keyboard use, and pages without scripts."""
 
 import re
 
@@ -7,110 +7,111 @@ from playwright.sync_api import Page, expect
 
 from app.store.logins import OF_ONE
 from tests.browser.conftest import IN_A_BROWSER, log_in
-from tests.support.logins import ACTING
+from tests.support.logins import PASSWORD
 
 pytestmark = IN_A_BROWSER
 
 PAGES = ("/", "/transactions/pkg-1", "/attention", "/events", "/events/1", "/callbacks", "/callbacks/2", "/handlers")
 ALL_PAGES = (*PAGES, "/health", "/handlers/replay", "/api/")
-# Everything that can be reached by Tab, and how it is marked when it is; a row is marked around its link.
-MARKED = """() => {
-  const one = document.activeElement;
-  const marks = [getComputedStyle(one), getComputedStyle(one, "::after")];
-  const seen = marks.some((it) => it.outlineStyle !== "none" && parseFloat(it.outlineWidth) >= 2);
-  return { what: one.outerHTML.slice(0, 200), body: one === document.body, seen };
+# The focused element, and whether an outline marks it; a row is outlined around its link.
+FOCUSED = """() => {
+  const node = document.activeElement;
+  const styles = [getComputedStyle(node), getComputedStyle(node, "::after")];
+  const outlined = styles.some((style) => style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2);
+  return { html: node.outerHTML.slice(0, 200), body: node === document.body, outlined };
 }"""
+# The number of elements that Tab must reach.
 REACHABLE = """() => [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")].filter(
-  (one) => !one.disabled && one.type !== "hidden" && one.checkVisibility()).length"""
+  (node) => !node.disabled && node.type !== "hidden" && node.checkVisibility()).length"""
 
 
 @pytest.fixture
-def stranger(installation, visit) -> Page:
-    """The page of somebody who has not logged in."""
-    return visit(installation.address)
+def new_page(live_service, visit) -> Page:
+    """A page without a session."""
+    return visit(live_service.address)
 
 
 def fill_in(page: Page, password: str) -> None:
-    """Send the form."""
+    """Send the login form."""
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()
 
 
-def test_one_logs_in_is_where_one_wanted_to_be_and_logs_out_again(stranger):
-    """After that there is no way back to the pages, not even the browser's."""
-    stranger.goto("/transactions/pkg-1?x=1")
-    expect(stranger.get_by_label("Password")).to_be_focused()
-    stranger.get_by_label("Your name").fill("Mia")
-    fill_in(stranger, ACTING)
-    expect(stranger).to_have_url(re.compile("/transactions/pkg-1.x=1$"))
-    expect(stranger.locator("header")).to_contain_text("Mia")
+def test_login_returns_to_the_requested_page_and_logout_ends_it(new_page):
+    """After the logout, the browser's Back button shows no page either."""
+    new_page.goto("/transactions/pkg-1?x=1")
+    expect(new_page.get_by_label("Password")).to_be_focused()
+    new_page.get_by_label("Your name").fill("Mia")
+    fill_in(new_page, PASSWORD)
+    expect(new_page).to_have_url(re.compile("/transactions/pkg-1.x=1$"))
+    expect(new_page.locator("header")).to_contain_text("Mia")
 
-    stranger.get_by_role("button", name="Log out").click()
+    new_page.get_by_role("button", name="Log out").click()
 
-    expect(stranger.get_by_role("heading", name="Log in")).to_be_visible()
-    stranger.go_back()
-    expect(stranger.get_by_role("heading", name="Log in")).to_be_visible()
+    expect(new_page.get_by_role("heading", name="Log in")).to_be_visible()
+    new_page.go_back()
+    expect(new_page.get_by_role("heading", name="Log in")).to_be_visible()
 
 
-def test_a_wrong_password_is_said_and_too_many_are_refused(stranger, complaints):
-    """With how long to wait; the right one is then refused as well."""
-    complaints.forgive("401|429")
-    stranger.goto("/login")
+def test_wrong_password_shows_an_error_and_too_many_are_refused(new_page, page_errors):
+    """The page says how long to wait. The correct password is then refused as well."""
+    page_errors.allow("401|429")
+    new_page.goto("/login")
     for _ in range(OF_ONE):
-        fill_in(stranger, "wrong")
-        expect(stranger.get_by_role("alert")).to_have_text("That is not the password.")
-    expect(stranger.get_by_label("Password")).to_have_attribute("aria-describedby", "problem")
+        fill_in(new_page, "wrong")
+        expect(new_page.get_by_role("alert")).to_have_text("Incorrect password.")
+    expect(new_page.get_by_label("Password")).to_have_attribute("aria-describedby", "problem")
 
-    fill_in(stranger, ACTING)
+    fill_in(new_page, PASSWORD)
 
-    expect(stranger.locator("main")).to_contain_text("Too many wrong passwords. Try again in 15 minutes.")
+    expect(new_page.locator("main")).to_contain_text("Too many incorrect passwords. Try again in 15 minutes.")
 
 
-def test_a_form_without_its_token_changes_nothing_and_says_what_to_do(page, installation, complaints):
-    """As if it came from another site."""
-    complaints.forgive("400")
+def test_form_with_a_forged_token_changes_nothing(page, live_service, page_errors):
+    """The page says what to do."""
+    page_errors.allow("400")
     page.goto("/transactions/pkg-1")
 
     with page.expect_navigation() as answer:
-        page.locator("form[action$='/read']").evaluate("it => { it.csrf_token.value = 'forged'; it.submit(); }")
+        page.locator("form[action$='/read']").evaluate("form => { form.csrf_token.value = 'forged'; form.submit(); }")
 
     assert answer.value.status == 400
-    expect(page.locator("main")).to_contain_text("Reload the page, and try again.")
+    expect(page.locator("main")).to_contain_text("Reload the page and try again.")
 
 
-def test_the_keyboard_leads_everywhere_and_shows_where_one_is(page, installation, broken):
-    """On every page Tab reaches all that can be used, and each is marked while one is there."""
-    broken.add("PACKAGE_DECLINE")
-    installation.act("decline", role=0, text="Too expensive.")
-    installation.settled()
+def test_tab_reaches_every_control_and_outlines_it(page, live_service, failing_events):
+    """This holds for every page."""
+    failing_events.add("PACKAGE_DECLINE")
+    live_service.act("decline", role=0, text="Too expensive.")
+    live_service.wait_until_idle()
     for path in ALL_PAGES:
         page.goto(path)
         wanted, reached = page.evaluate(REACHABLE), []
         page.locator("body").evaluate("body => { document.activeElement.blur(); }")
         while len(reached) <= wanted + 5:
             page.keyboard.press("Tab")
-            here = page.evaluate(MARKED)
-            if here["body"] or here["what"] in reached[:1]:
+            focused = page.evaluate(FOCUSED)
+            if focused["body"] or focused["html"] in reached[:1]:
                 break
-            assert here["seen"], (path, here["what"])
-            reached.append(here["what"])
+            assert focused["outlined"], (path, focused["html"])
+            reached.append(focused["html"])
         assert len(reached) >= wanted, (path, wanted, reached)
 
 
-def test_one_jumps_to_the_content_to_the_search_and_into_a_row(page):
-    """By the first Tab, by a slash, and by Enter; a slash that is typed is a slash."""
+def test_keyboard_jumps_to_content_search_and_row(page):
+    """By the first Tab, a slash and Enter. A slash in a text field is an ordinary slash."""
     page.goto("/")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_in_viewport()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_in_viewport()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
 
     page.keyboard.press("/")
-    find = page.get_by_label("Search")
-    expect(find).to_be_focused()
+    search = page.get_by_label("Search")
+    expect(search).to_be_focused()
     page.keyboard.type("a/b")
-    expect(find).to_have_value("a/b")
+    expect(search).to_have_value("a/b")
     page.keyboard.press("Control+a")
     page.keyboard.type("mill")
     expect(page).to_have_url(re.compile("q=mill$"))
@@ -119,8 +120,8 @@ def test_one_jumps_to_the_content_to_the_search_and_into_a_row(page):
     expect(page).to_have_url(re.compile("/transactions/pkg-1$"))
 
 
-def test_a_row_is_opened_wherever_one_points_at_it(page):
-    """Not only at the name."""
+def test_click_anywhere_in_a_row_opens_it(page):
+    """The name is not the only link."""
     page.goto("/")
 
     last = page.locator("tbody tr td").last.bounding_box()
@@ -129,45 +130,45 @@ def test_a_row_is_opened_wherever_one_points_at_it(page):
     expect(page).to_have_url(re.compile("/transactions/pkg-1$"))
 
 
-def test_without_scripts_all_is_there_but_that_it_changes_by_itself(installation, visit, broken):
-    """Logging in, every page with its times in UTC, searching, and acting."""
-    broken.add("PACKAGE_DECLINE")
-    installation.act("decline", role=0, text="Too expensive.")
-    installation.settled()
-    page = visit(installation.address, java_script_enabled=False)
+def test_pages_work_without_scripts(live_service, visit, failing_events):
+    """Login, every page with times in UTC, search and actions work. Pages do not update themselves."""
+    failing_events.add("PACKAGE_DECLINE")
+    live_service.act("decline", role=0, text="Too expensive.")
+    live_service.wait_until_idle()
+    page = visit(live_service.address, java_script_enabled=False)
     page.goto("/")
-    fill_in(page, ACTING)
+    fill_in(page, PASSWORD)
     for path in ALL_PAGES:
         assert page.goto(path).status == 200, path
         expect(page.get_by_role("heading", level=1)).to_be_visible()
-        assert [one for one in page.locator("time").all_inner_texts() if not one.endswith(" UTC")] == []
+        assert [text for text in page.locator("time").all_inner_texts() if not text.endswith(" UTC")] == []
 
     page.goto("/")
     page.get_by_label("Search").fill("nothing like that")
     page.get_by_role("button", name="Search").click()
-    expect(page.get_by_role("heading", name="No transaction is like that")).to_be_visible()
+    expect(page.get_by_role("heading", name="No transactions match your search and filters.")).to_be_visible()
     page.goto("/transactions/pkg-1")
     expect(page.locator("main")).to_contain_text(re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"))
-    broken.clear()
-    page.get_by_role("button", name="Replay tell_the_crm for PACKAGE_DECLINE").click()
-    expect(page.get_by_text("It runs again;")).to_be_visible()
+    failing_events.clear()
+    page.get_by_role("button", name="Run again tell_the_crm for PACKAGE_DECLINE").click()
+    expect(page.get_by_text("Running again.")).to_be_visible()
 
 
-def test_times_are_the_viewers_and_utc_on_hover(page, installation):
-    """In Brussels, in the year's half that has winter time or summer time."""
-    installation.tell("DOCUMENT_VIEWED", createdDate="2026-07-01T10:00:00.000Z", documentId="doc-1")
-    installation.settled()
+def test_times_are_local_with_utc_in_the_tooltip(page, live_service):
+    """The browser is in Brussels, in summer time."""
+    live_service.callback("DOCUMENT_VIEWED", createdDate="2026-07-01T10:00:00.000Z", documentId="doc-1")
+    live_service.wait_until_idle()
     page.goto("/events/1")
 
-    happened = page.locator("dl.facts time").first
+    happened = page.locator("dl.details time").first
 
     expect(happened).to_have_text(re.compile("1 Jul(y)? 2026, 12:00:00"))
-    expect(happened).to_have_attribute("title", re.compile(r"here\s+2026-07-01 10:00:00(\.0+)? UTC"))
+    expect(happened).to_have_attribute("title", re.compile(r"local time\s+2026-07-01 10:00:00(\.0+)? UTC"))
 
 
-def test_two_people_act_under_their_own_names(installation, visit, page):
-    """Each sees who they are."""
-    other = log_in(visit(installation.address), name="Kim <b>")
+def test_header_shows_the_name_of_the_user(live_service, visit, page):
+    """Two users have their own sessions."""
+    other = log_in(visit(live_service.address), name="Kim <b>")
 
     other.goto("/")
     page.goto("/")

@@ -1,4 +1,4 @@
-"""The list of transactions: search, counts that are the filter, filters, order, pages, and the same as a file."""
+"""The list of transactions: search, status counts, filters, sorting, pages and CSV export."""
 
 import csv
 import re
@@ -20,8 +20,8 @@ DAY = timedelta(days=1)
 ZOE = Person("zoe", "Zoë", "Zimt", "zoe@far.example", "")
 
 
-def sorts() -> list[Package]:
-    """One of each kind that the filters tell apart."""
+def one_of_each() -> list[Package]:
+    """One package of each kind that the filters distinguish."""
     only_zoe = (Role("role-zoe", 1, ZOE), Role("role-ben", 1, ADA), Role("role-cleo", 3, CLEO, is_sender=True))
     return [
         lease("open", name="Lease of the mill", due=NOW + DAY),
@@ -34,26 +34,26 @@ def sorts() -> list[Package]:
 
 
 def many(number: int) -> list[Package]:
-    """As many, which have all the same date: the last thing that tells their places apart is their id."""
-    return [lease(f"p-{one:03}", name=f"Lease {one:03}", created=NOW, updated=NOW) for one in range(number)]
+    """This number of packages with the same date, so that only the id determines their order."""
+    return [lease(f"p-{index:03}", name=f"Lease {index:03}", created=NOW, updated=NOW) for index in range(number)]
 
 
-def one_of(packages: list[Package]) -> pytest.MarkDecorator:
-    """The test has these at OneSpan."""
+def with_packages(packages: list[Package]) -> pytest.MarkDecorator:
+    """Run the test with these packages at OneSpan."""
     return pytest.mark.parametrize("packages", [packages], ids=[str(len(packages))])
 
 
 def names(page: Page) -> list[str]:
-    """What the list shows."""
+    """The names in the list."""
     return page.locator("tbody a.title").all_inner_texts()
 
 
-def shows(page: Page, *wanted: str) -> None:
-    """It comes to show just these, in this order."""
-    expect(page.locator("tbody a.title")).to_have_text(list(wanted))
+def expect_names(page: Page, *expected: str) -> None:
+    """Wait until the list shows these names, in this order."""
+    expect(page.locator("tbody a.title")).to_have_text(list(expected))
 
 
-@one_of(sorts())
+@with_packages(one_of_each())
 @pytest.mark.parametrize(
     ("words", "found"),
     [
@@ -63,19 +63,19 @@ def shows(page: Page, *wanted: str) -> None:
         ("draft", "Draft of an offer"),
     ],
 )
-def test_it_searches_while_one_types(page, words, found):
-    """By name, id, signer's name and e-mail; the address holds the search."""
+def test_list_searches_while_typing(page, words, found):
+    """It finds names, ids, signers and emails; the search is part of the URL."""
     page.goto("/")
 
     page.get_by_label("Search").press_sequentially(words)
 
-    shows(page, found)
+    expect_names(page, found)
     assert re.search(r"/\?q=", page.url)
 
 
-@one_of(sorts())
-def test_what_is_typed_before_the_scripts_load_is_searched(page):
-    """On a slow line people type first; what they typed is searched once the scripts are there."""
+@with_packages(one_of_each())
+def test_text_typed_before_the_scripts_load_is_searched(page):
+    """On a slow connection people type first; the search starts once the scripts have loaded."""
     held = []
 
     def hold(route):
@@ -88,47 +88,47 @@ def test_what_is_typed_before_the_scripts_load_is_searched(page):
     with page.expect_request(re.compile(r"q=Lease")):
         held[0].continue_()
 
-    shows(page, "Lease of the mill")
+    expect_names(page, "Lease of the mill")
     expect(page).to_have_url(re.compile(r"/\?q=Lease"))
 
 
-@one_of(sorts())
-def test_a_view_can_be_reloaded_shared_and_left_again(page, visit, installation):
-    """All of it stands in the address; Back leads to the view before it, and empties what was typed."""
+@with_packages(one_of_each())
+def test_search_can_be_reloaded_shared_and_undone(page, visit, live_service):
+    """The URL holds all of it. Back returns to the list before, and empties the field."""
     page.goto("/")
     page.get_by_label("Search").press_sequentially("Lease")
-    shows(page, "Lease of the mill")
+    expect_names(page, "Lease of the mill")
     page.reload()
-    shows(page, "Lease of the mill")
+    expect_names(page, "Lease of the mill")
     expect(page.get_by_label("Search")).to_have_value("Lease")
 
-    other = log_in(visit(installation.address))
+    other = log_in(visit(live_service.address))
     other.goto(page.url)
-    shows(other, "Lease of the mill")
+    expect_names(other, "Lease of the mill")
     page.go_back()
 
-    expect(page).to_have_url(f"{installation.address}/")
+    expect(page).to_have_url(f"{live_service.address}/")
     expect(page.locator("tbody tr")).to_have_count(4)
     expect(page.get_by_label("Search")).to_have_value("")
     page.go_forward()
-    shows(page, "Lease of the mill")
+    expect_names(page, "Lease of the mill")
     expect(page.get_by_label("Search")).to_have_value("Lease")
 
 
-@one_of(sorts())
-def test_counts_are_the_filter(page):
-    """How many there are of each status; one of them is the list of those, and says that it is on."""
+@with_packages(one_of_each())
+def test_status_counts_are_filters(page):
+    """A click on a status lists its transactions and marks it as current."""
     page.goto("/")
-    shelves = page.get_by_role("navigation", name="By status")
-    expect(shelves.get_by_role("link")).to_have_text([re.compile(one) for one in COUNTS])
+    counts = page.get_by_role("navigation", name="By status")
+    expect(counts.get_by_role("link")).to_have_text([re.compile(pattern) for pattern in COUNTS])
 
-    shelves.get_by_role("link", name="Declined 1").click()
+    counts.get_by_role("link", name="Declined 1").click()
 
-    shows(page, "Sale of the barn")
+    expect_names(page, "Sale of the barn")
     expect(page).to_have_url(re.compile("status=DECLINED"))
-    expect(shelves.get_by_role("link", name="Declined 1")).to_have_attribute("aria-current", "true")
+    expect(counts.get_by_role("link", name="Declined 1")).to_have_attribute("aria-current", "true")
     page.get_by_label("Search").press_sequentially("mill")
-    expect(page.get_by_role("heading", name="No transaction is like that")).to_be_visible()
+    expect(page.get_by_role("heading", name="No transactions match your search and filters.")).to_be_visible()
     page.get_by_role("link", name="Show all transactions").click()
     expect(page.locator("tbody tr")).to_have_count(4)
 
@@ -136,46 +136,46 @@ def test_counts_are_the_filter(page):
 COUNTS = (r"All\s+4", r"In progress\s+2", r"Draft\s+1", r"Declined\s+1")
 
 
-@one_of(sorts())
-def test_it_can_be_narrowed_by_what_needs_attention_by_place_and_by_date(page):
-    """Each filter acts when it is chosen."""
+@with_packages(one_of_each())
+def test_list_can_be_filtered_by_attention_view_and_date(page):
+    """Each filter applies at once."""
     page.goto("/")
-    page.get_by_label("Needs attention").select_option("Declined")
-    shows(page, "Sale of the barn")
-    page.get_by_label("Needs attention").select_option("All")
-    page.get_by_label("Show").select_option("In the trash")
-    shows(page, "Thrown away")
-    page.get_by_label("Show").select_option("Templates")
-    shows(page, "Model lease")
-    page.get_by_label("Show").select_option("Current")
+    page.get_by_label("Attention").select_option("Declined")
+    expect_names(page, "Sale of the barn")
+    page.get_by_label("Attention").select_option("Any")
+    page.get_by_label("View").select_option("In trash")
+    expect_names(page, "Thrown away")
+    page.get_by_label("View").select_option("Templates")
+    expect_names(page, "Model lease")
+    page.get_by_label("View").select_option("Active")
     page.get_by_label("to", exact=True).fill(f"{NOW - 30 * DAY:%Y-%m-%d}")
-    shows(page, "Loan for Zoë")
+    expect_names(page, "Loan for Zoë")
     expect(page).to_have_url(re.compile(r"/\?until=[-\d]{10}$"))
 
 
-@one_of(sorts())
-def test_a_year_is_asked_for_when_it_is_typed(page, installation):
-    """Not before, and not when it is none; nothing that is refused is asked for."""
+@with_packages(one_of_each())
+def test_date_applies_once_its_year_is_complete(page, live_service):
+    """An incomplete or invalid date sends no request, so none is refused."""
     page.goto("/")
     page.get_by_label("to", exact=True).focus()
     page.keyboard.type("01012001", delay=300)
-    expect(page).to_have_url(f"{installation.address}/?until=2001-01-01")
-    expect(page.get_by_role("heading", name="No transaction is like that")).to_be_visible()
+    expect(page).to_have_url(f"{live_service.address}/?until=2001-01-01")
+    expect(page.get_by_role("heading", name="No transactions match your search and filters.")).to_be_visible()
 
     page.get_by_label("to", exact=True).fill("20266-01-01")
 
-    expect(page).to_have_url(f"{installation.address}/")
+    expect(page).to_have_url(f"{live_service.address}/")
     expect(page.locator("tbody tr")).to_have_count(4)
-    expect(page.locator("#pulse")).to_have_text("Live")
-    assert {status for _, path, status in installation.answered if path == "/"} <= {200, 304}
+    expect(page.locator("#connection-status")).to_have_text("Live")
+    assert {status for _, path, status in live_service.responses if path == "/"} <= {200, 304}
 
 
-@one_of(sorts())
-def test_what_is_refused_is_said_on_a_page_that_leads_back(page, installation, complaints):
-    """It is no outage; nothing is asked again and again."""
-    complaints.forgive("400")
+@with_packages(one_of_each())
+def test_refused_filter_leads_to_an_error_page(page, live_service, page_errors):
+    """It is not retried like a lost connection, and Back returns to the list."""
+    page_errors.allow("400")
     page.goto("/")
-    expect(page.locator("#pulse")).to_have_text("Live")
+    expect(page.locator("#connection-status")).to_have_text("Live")
     until = page.get_by_label("to", exact=True)
     until.evaluate("field => field.removeAttribute('max')")
 
@@ -185,51 +185,53 @@ def test_what_is_refused_is_said_on_a_page_that_leads_back(page, installation, c
     expect(page.locator("main")).to_contain_text("until: Input should be a valid date")
     assert page.url.endswith("/?until=20266-01-01")
     page.wait_for_timeout(2500)
-    assert [status for _, _, status in installation.answered if status == 400] == [400, 400]
+    assert [status for _, _, status in live_service.responses if status == 400] == [400, 400]
     page.go_back()
     expect(page.locator("tbody tr")).to_have_count(4)
-    expect(page.locator("#pulse")).to_have_text("Live")
+    expect(page.locator("#connection-status")).to_have_text("Live")
 
 
-@one_of(sorts())
-def test_a_column_is_the_order(page):
-    """A second click turns it round; the head says so."""
+@with_packages(one_of_each())
+def test_column_headers_sort_the_list(page):
+    """A second click reverses the order, and the header shows it."""
     page.goto("/")
     heads = page.locator("thead")
 
     heads.get_by_role("link", name="Transaction").click()
-    shows(page, "Draft of an offer", "Lease of the mill", "Loan for Zoë", "Sale of the barn")
+    expect_names(page, "Draft of an offer", "Lease of the mill", "Loan for Zoë", "Sale of the barn")
     expect(heads.get_by_role("columnheader", name="Transaction")).to_have_attribute("aria-sort", "ascending")
     heads.get_by_role("link", name="Transaction").click()
-    shows(page, "Sale of the barn", "Loan for Zoë", "Lease of the mill", "Draft of an offer")
+    expect_names(page, "Sale of the barn", "Loan for Zoë", "Lease of the mill", "Draft of an offer")
     page.goto("/?status=SENT")
     heads.get_by_role("link", name="Due").click()
-    shows(page, "Loan for Zoë", "Lease of the mill")
+    expect_names(page, "Loan for Zoë", "Lease of the mill")
     expect(page.locator("tbody tr").first).to_contain_text("Overdue: yesterday")
 
 
-@one_of(many(120))
-def test_pages_lead_on_and_back_over_every_one_once(page):
-    """Though all have the same date."""
+@with_packages(many(120))
+def test_pages_show_each_transaction_once(page):
+    """All of them have the same date. Previous leads back over the same pages."""
     page.goto("/?sort=created_at")
-    there = [names(page)]
+    shown = [names(page)]
     for number in (2, 3):
         page.get_by_role("link", name="Next").click()
         expect(page.locator("tbody tr")).to_have_count(50 if number < 3 else 20)
         page.wait_for_url(lambda url, seen=number: url.count("cursor") == 1 and seen)
-        there.append(names(page))
-    assert len({one for shown in there for one in shown}) == 120
+        shown.append(names(page))
+    assert len({name for names_of_page in shown for name in names_of_page}) == 120
     expect(page.get_by_role("link", name="Next")).to_have_count(0)
 
-    for before in reversed(there[:-1]):
+    for before in reversed(shown[:-1]):
         page.get_by_role("link", name="Previous").click()
-        shows(page, *before)
+        expect_names(page, *before)
     expect(page.get_by_role("link", name="Previous")).to_have_count(0)
 
 
-@one_of([*sorts(), lease("sum", name="=1+1", status="DECLINED"), lease("at", name="  @SUM(A1)", status="DECLINED")])
-def test_the_view_can_be_taken_along_as_a_file(page, tmp_path: Path):
-    """What is filtered away is not in it; what a spreadsheet would take for a formula is a text."""
+@with_packages(
+    [*one_of_each(), lease("sum", name="=1+1", status="DECLINED"), lease("at", name="  @SUM(A1)", status="DECLINED")]
+)
+def test_list_can_be_exported_as_csv(page, tmp_path: Path):
+    """The filters apply, and a cell that looks like a formula becomes text."""
     page.goto("/?status=DECLINED&sort=name")
 
     with page.expect_download() as download:
@@ -237,19 +239,19 @@ def test_the_view_can_be_taken_along_as_a_file(page, tmp_path: Path):
 
     download.value.save_as(tmp_path / "view.csv")
     rows = list(csv.DictReader((tmp_path / "view.csv").read_text("utf-8-sig").splitlines()))
-    assert [one["id"] for one in rows] == ["at", "declined", "sum"]
-    assert {one["name"] for one in rows} == {"  '@SUM(A1)", "'=1+1", "Sale of the barn"}
+    assert [row["id"] for row in rows] == ["at", "declined", "sum"]
+    assert {row["name"] for row in rows} == {"  '@SUM(A1)", "'=1+1", "Sale of the barn"}
     assert rows[0]["sender_email"] == CLEO.email
 
 
-@one_of(many(420))
-def test_a_large_file_is_written_as_it_is_read(page, installation):
-    """In pieces, each transaction once."""
-    cookies = {one["name"]: one["value"] for one in page.context.cookies()}
+@with_packages(many(420))
+def test_large_csv_is_streamed(page, live_service):
+    """It has each transaction once."""
+    cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
 
-    answer = requests.get(f"{installation.address}/transactions.csv", cookies=cookies, stream=True, timeout=10)
+    answer = requests.get(f"{live_service.address}/transactions.csv", cookies=cookies, stream=True, timeout=10)
 
     assert "Content-Length" not in answer.headers
     assert answer.raw.chunked
     rows = list(csv.DictReader(answer.content.decode("utf-8-sig").splitlines()))
-    assert len({one["id"] for one in rows}) == len(rows) == 420
+    assert len({row["id"] for row in rows}) == len(rows) == 420

@@ -1,4 +1,4 @@
-"""What tests of the pages need: the passwords, two small pages behind the guard, and a browser's way to log in."""
+"""What tests of the pages need: passwords, two small pages behind the login, and a browser's way to log in."""
 
 import re
 from typing import Any
@@ -7,31 +7,35 @@ from flask import Blueprint, Flask
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
-from app.web.dashboard.user import acts, may_act, who
+from app.web.dashboard.user import has_full_access, requires_full_access, user_name
 from config import Settings
 
-ACTING, LOOKING = "the-password-to-act", "the-password-to-look"
+PASSWORD, VIEW_ONLY_PASSWORD = "the-full-access-password", "the-view-only-password"
 
 
 def with_passwords(settings: Settings) -> Settings:
-    """The same, with the dashboard open."""
-    passwords = {"dashboard_password": SecretStr(ACTING), "dashboard_readonly_password": SecretStr(LOOKING)}
+    """These settings with both passwords of the dashboard."""
+    passwords = {
+        "dashboard_password": SecretStr(PASSWORD),
+        "dashboard_readonly_password": SecretStr(VIEW_ONLY_PASSWORD),
+    }
     return settings.model_copy(update=passwords)
 
 
 def add_probe(app: Flask) -> None:
-    """Two pages at `/probe`: one shows who is there and gives a CSRF token, one acts."""
+    """Add two views at `/probe`: GET shows the user and gives a CSRF token, POST needs full access."""
     pages = Blueprint("probe", __name__)
-    app.extensions["guard"].protect(pages)
+    app.extensions["guard"].require_login(pages)
 
     @pages.get("/probe")
-    def look() -> Any:
-        return {"who": who(), "may_act": may_act(), "token": app.jinja_env.globals["csrf_token"]()}
+    def show() -> Any:
+        token = app.jinja_env.globals["csrf_token"]()
+        return {"user": user_name(), "has_full_access": has_full_access(), "token": token}
 
     @pages.post("/probe")
-    @acts
-    def act() -> Any:
-        return {"done_by": who()}
+    @requires_full_access
+    def change() -> Any:
+        return {"changed_by": user_name()}
 
     app.register_blueprint(pages)
 
@@ -43,18 +47,18 @@ def token_in(page: str) -> str:
     return found[1]
 
 
-def log_in(client: FlaskClient, password: str = ACTING, *, environ: dict[str, Any] | None = None, **more: str) -> Any:
-    """As a browser does: open the form, send it. `environ` is what both requests have besides."""
+def log_in(client: FlaskClient, password: str = PASSWORD, *, environ: dict[str, Any] | None = None, **more: str) -> Any:
+    """Open the form and send it, as a browser does. `environ` holds further arguments of both requests."""
     token = token_in(client.get("/login", **(environ or {})).text)
     return client.post("/login", data={"csrf_token": token, "password": password, **more}, **(environ or {}))
 
 
-def act(client: FlaskClient, **more: Any) -> Any:
-    """Post to the probe with its token, as a page of ours would."""
+def post_probe(client: FlaskClient, **more: Any) -> Any:
+    """Post to the probe with its token, as a form on a page would."""
     token = client.get("/probe", **more).json["token"]
     return client.post("/probe", data={"csrf_token": token}, **more)
 
 
-def come_from(address: str) -> dict[str, Any]:
-    """`environ` of requests from this address."""
+def from_address(address: str) -> dict[str, Any]:
+    """The `environ` of requests from this address."""
     return {"environ_base": {"REMOTE_ADDR": address}}

@@ -1,4 +1,4 @@
-"""The pages, as they come from the server: what a browser does with them is told in its own tests."""
+"""The HTML of the pages; tests/browser tests what browsers do with it."""
 
 import csv
 import io
@@ -21,21 +21,21 @@ from app.onespan.auth import ApiKey, Connection
 from app.web.dashboard import export, transactions
 from config import Settings
 from tests.conftest import ADA, BEN, HOUR, NOON
-from tests.support.logins import ACTING, LOOKING, log_in, token_in, with_passwords
+from tests.support.logins import PASSWORD, VIEW_ONLY_PASSWORD, log_in, token_in, with_passwords
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
-MANY = 120  # packages, where there have to be many
+MANY = 120  # packages of a long list
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """With the dashboard open."""
+    """The dashboard has passwords."""
     return with_passwords(settings)
 
 
 @pytest.fixture
 def visit(client: FlaskClient) -> Callable[..., Any]:
-    """Log in, and open pages; each must be there."""
+    """Log in, then open pages; each answers 200 or 304."""
     assert log_in(client, name="Mia").status_code == 303
 
     def visit(path: str, **headers: str) -> Any:
@@ -47,47 +47,48 @@ def visit(client: FlaskClient) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def do(client: FlaskClient, visit) -> Callable[..., Any]:
-    """Send the form of a page of ours."""
+def submit(client: FlaskClient, visit) -> Callable[..., Any]:
+    """Send a form of a page."""
 
-    def do(path: str, **members: Any) -> Any:
+    def submit(path: str, **members: Any) -> Any:
         token = token_in(client.get("/").text)
         return client.post(path, data={"csrf_token": token, **members})
 
-    return do
+    return submit
 
 
 @pytest.fixture
 def crm(handlers: Handlers) -> Handlers:
-    """A handler that gives up on whatever is complete, until it is mended."""
+    """A handler that gives up on completed packages until it is fixed."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def close_deal(event, package) -> None:
-        if not handlers.mended:  # type: ignore[attr-defined]
+        if not handlers.is_fixed:  # type: ignore[attr-defined]
             raise GiveUp("the CRM knows no deal for this package")
 
-    handlers.mended = False  # type: ignore[attr-defined]
+    handlers.is_fixed = False  # type: ignore[attr-defined]
     return handlers
 
 
 def rows(answer: Any) -> list[str]:
-    """The ids in the list of a page, in their order."""
-    return [unescape(one) for one in re.findall(r'<tr data-key="([^"]*)"', answer.text)]
+    """The keys of the rows of a page, in order."""
+    return [unescape(key) for key in re.findall(r'<tr data-key="([^"]*)"', answer.text)]
 
 
-def words(answer: Any) -> str:
-    """What one reads on a page."""
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", answer.text)).split())
+def text_of(answer: Any) -> str:
+    """The visible text of a page."""
+    text = re.sub(r"</?(?:a|b|bdi|code|span|strong|time)\b[^>]*>", "", answer.text)
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", text)).split())
 
 
 def sign(tell: Any, package: str, *, at: Any = NOON) -> None:
-    """Ada's package, from its making to its end."""
+    """Report all events of Ada's package, from creation to completion."""
     for number, name in enumerate(("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "SIGNER_COMPLETE", "PACKAGE_COMPLETE")):
         tell(name, package=package, happened_at=at + number * HOUR, sessionUser=ADA)
 
 
-def test_a_search_that_takes_too_long_says_so_and_can_be_tried_again(visit, monkeypatch):
-    """It is not kept as if it were the answer."""
+def test_slow_search_can_be_tried_again(visit, monkeypatch):
+    """The page says that the search was stopped, and its ETag does not last."""
 
     def stopped(*_: Any, **__: Any) -> Any:
         raise QueryTimeout
@@ -103,8 +104,8 @@ def test_a_search_that_takes_too_long_says_so_and_can_be_tried_again(visit, monk
     assert "The search took too long" not in again.text
 
 
-def test_a_list_begins_with_what_changed_last(visit, tell, work):
-    """And says how far the signing is."""
+def test_list_begins_with_the_last_activity(visit, tell, work):
+    """It shows the progress of the signing."""
     sign(tell, "older", at=NOON - DAY)
     sign(tell, "newer")
     work()
@@ -112,12 +113,12 @@ def test_a_list_begins_with_what_changed_last(visit, tell, work):
     page = visit("/")
 
     assert rows(page) == ["newer", "older"]
-    assert "Completed 2" in words(page)
-    assert "1 of 1 signed" in words(page)
+    assert "Completed 2" in text_of(page)
+    assert "1 of 1 signed" in text_of(page)
 
 
-def test_a_count_is_a_filter(visit, tell, work):
-    """Templates, trash and what was deleted stand elsewhere."""
+def test_status_count_is_a_filter(visit, tell, work):
+    """Templates, trash and deleted transactions have their own views."""
     sign(tell, "done")
     tell("PACKAGE_CREATE", package="draft")
     tell("TEMPLATE_CREATE", package="template")
@@ -132,11 +133,11 @@ def test_a_count_is_a_filter(visit, tell, work):
     assert rows(visit("/?view=templates")) == ["template"]
     assert rows(visit("/?view=trash")) == ["thrown away"]
     assert rows(visit("/?view=deleted")) == ["gone"]
-    assert "All 2 Draft 1 Completed 1" in words(visit("/"))
+    assert "All 2 Draft 1 Completed 1" in text_of(visit("/"))
 
 
-def test_an_address_holds_the_whole_view(visit, tell, work):
-    """All its filters at once, and each link of the page changes one of them."""
+def test_url_holds_all_filters(visit, tell, work):
+    """Each link of the page changes one of them."""
     for number in range(3):
         sign(tell, f"deal-{number}", at=NOON - number * DAY)
     tell("PACKAGE_DECLINE", package="deal-1", happened_at=NOON + DAY, sessionUser=BEN, message="too dear")
@@ -151,7 +152,7 @@ def test_an_address_holds_the_whole_view(visit, tell, work):
 
 
 @pytest.mark.parametrize(
-    ("asked", "shown"),
+    ("parameters", "shown"),
     [
         ("", ["old", "new"]),
         ("since=2026-02-01", ["new", "old"]),  # the newest created first
@@ -159,14 +160,14 @@ def test_an_address_holds_the_whole_view(visit, tell, work):
         ("since=2026-02-01&sort=-updated_at", ["old", "new"]),
     ],
 )
-def test_transactions_of_some_days_are_in_the_order_of_those_days(visit, tell, work, asked, shown):
-    """Unless another one is asked for. The column says so."""
+def test_list_of_some_days_is_sorted_by_creation(visit, tell, work, parameters, shown):
+    """Another order can be chosen. The column shows the order."""
     tell("PACKAGE_CREATE", package="old", happened_at=NOON - DAY)
     tell("PACKAGE_CREATE", package="new", happened_at=NOON)
     tell("PACKAGE_ACTIVATE", package="old", happened_at=NOON + HOUR)
     work()
 
-    page = visit(f"/?{asked}")
+    page = visit(f"/?{parameters}")
 
     assert rows(page) == shown
     column = "Created" if shown == ["new", "old"] else "Last activity"
@@ -174,29 +175,29 @@ def test_transactions_of_some_days_are_in_the_order_of_those_days(visit, tell, w
 
 
 @pytest.mark.parametrize("sort", ["name", "-created_at", "updated_at", "-due_at", "status_at"])
-def test_pages_lead_on_and_back(visit, tell, work, sort):
-    """Nobody is shown twice, and nobody left out."""
+def test_pages_lead_forward_and_back(visit, tell, work, sort):
+    """Each transaction is on exactly one page."""
     for number in range(MANY):
         tell("PACKAGE_CREATE", package=f"p{number:03}", happened_at=NOON - DAY + timedelta(minutes=number))
     work()
 
-    shown, way = [], f"/?sort={sort}"
+    shown, url = [], f"/?sort={sort}"
     for _ in range(3):
-        page = visit(way)
+        page = visit(url)
         shown.append(rows(page))
-        onward = re.search(r'rel="next" href="([^"]+)"', page.text)
-        way = f"/{unescape(onward[1])}" if onward else ""
+        link = re.search(r'rel="next" href="([^"]+)"', page.text)
+        url = f"/{unescape(link[1])}" if link else ""
     back = re.search(r'rel="prev" href="([^"]+)"', page.text)
 
-    assert not way
+    assert not url
     assert sorted(chain(*shown)) == [f"p{number:03}" for number in range(MANY)]
     assert back
     assert rows(visit(f"/{unescape(back[1])}")) == shown[1]
 
 
-@pytest.mark.own_database  # an export that was not read to its end keeps its place
-def test_csv_has_the_whole_view(visit, tell, work):
-    """However many pages that are, sorted by id; a spreadsheet takes nothing in it for a formula."""
+@pytest.mark.own_database  # an export that is not read to its end keeps its slot
+def test_csv_has_all_pages_of_the_list(visit, tell, work):
+    """It is sorted by id, and no cell is a formula."""
     for number in range(MANY * 2):
         tell("PACKAGE_CREATE", package=f"p{number:03}", happened_at=NOON - DAY + timedelta(minutes=number))
     tell("PACKAGE_CREATE", package='=HYPERLINK("http://evil.example")', happened_at=NOON - 2 * DAY)
@@ -207,18 +208,20 @@ def test_csv_has_the_whole_view(visit, tell, work):
     table = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
 
     assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
-    assert [one["id"] for one in table] == [
+    assert [row["id"] for row in table] == [
         """'=HYPERLINK("http://evil.example")""",
         *(f"p{number:03}" for number in range(MANY * 2)),
     ]
     assert table[1]["created_at"] == "2026-03-01T12:00:00Z"
 
 
-@pytest.mark.own_database  # an export that was not read to its end keeps its place
+@pytest.mark.own_database  # an export that is not read to its end keeps its slot
 @pytest.mark.parametrize("sort", ["-updated_at", "updated_at", "status_at"])
-def test_csv_has_each_once_though_one_changes_while_it_is_written(client, visit, tell, work, monkeypatch, sort):  # noqa: PLR0917  (pytest passes them by name)
-    """What is not yet written, and what is: neither is left out, and neither comes twice."""
-    monkeypatch.setattr(transactions, "CHUNK", 2)
+def test_csv_has_each_transaction_once_despite_changes(  # noqa: PLR0917  (pytest passes fixtures by name)
+    client, visit, tell, work, monkeypatch, sort
+):
+    """A change while the file is written neither hides nor repeats a transaction."""
+    monkeypatch.setattr(transactions, "CSV_ROWS", 2)
     ids = [f"p{number}" for number in range(6)]
     for number, package in enumerate(ids):
         tell("PACKAGE_ACTIVATE", package=package, happened_at=NOON - DAY + number * MINUTE)
@@ -226,17 +229,17 @@ def test_csv_has_each_once_though_one_changes_while_it_is_written(client, visit,
 
     with client.get(f"/transactions.csv?sort={sort}", buffered=False) as answer:
         pieces = iter(answer.response)
-        written = [next(pieces), next(pieces)]  # the first line, and two
+        written = [next(pieces), next(pieces)]  # the header and two rows
         for package in ids:
             tell("PACKAGE_COMPLETE", package=package, happened_at=NOON)
             work()
         written += pieces
 
     table = csv.DictReader(io.StringIO(b"".join(written).decode("utf-8-sig")))
-    assert [one["id"] for one in table] == ids
+    assert [row["id"] for row in table] == ids
 
 
-OPERATORS = "=+-@" + "".join(chr(ord(one) + 0xFEE0) for one in "=+-@")  # and of full width
+OPERATORS = "=+-@" + "".join(chr(ord(sign) + 0xFEE0) for sign in "=+-@")  # and their full-width forms
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -246,35 +249,35 @@ OPERATORS = "=+-@" + "".join(chr(ord(one) + 0xFEE0) for one in "=+-@")  # and of
 @example(name="x\n\n=1+1")
 @example(name=" =1+1")
 def test_no_cell_is_a_formula(separator, name):
-    """Whichever separator a spreadsheet takes: in many countries it is a semicolon."""
-    text = io.StringIO(export.lines([Package("pkg-1", name=name)]), newline="")
+    """This holds for every separator: in many countries it is a semicolon."""
+    text = io.StringIO(export.rows([Package("pkg-1", name=name)]), newline="")
 
     cells = [cell for row in csv.reader(text, delimiter=separator) for cell in row]
 
-    assert [one for one in cells if one.lstrip().startswith(tuple(OPERATORS))] == []
+    assert [cell for cell in cells if cell.lstrip().startswith(tuple(OPERATORS))] == []
 
 
-def test_one_transaction_says_how_we_know(visit, tell, work):
-    """Each thing that happened leads to the callback that told it."""
+def test_history_shows_the_source_of_each_event(visit, tell, work):
+    """Each event links to the callback that reported it."""
     sign(tell, "pkg-1")
     tell("PACKAGE_COMPLETE", happened_at=NOON + 3 * HOUR, sessionUser=ADA)  # once more
     work()
 
     page = visit("/transactions/pkg-1")
 
-    assert "Completed" in words(page)
-    assert "told by a callback (2 times)" in words(page)
-    assert re.findall(r'class="what"><bdi[^>]*>([^<]*)', page.text) == [
+    assert "Completed" in text_of(page)
+    assert "Reported by OneSpan (callback × 2)" in text_of(page)  # noqa: RUF001  (as on the page)
+    assert re.findall(r'class="headline"><bdi[^>]*>([^<]*)', page.text) == [
         "Completed",
-        f"{ADA} has signed everything",
-        "Sent to its signers",
+        f"{ADA} finished signing",
+        "Sent for signature",
         "Created",
     ]
     assert '"PACKAGE_ACTIVATE"' in unescape(visit("/callbacks/2").text)
 
 
-def test_what_needs_a_hand_stands_there_until_it_is_solved(visit, tell, work):
-    """With what the sender can do."""
+def test_issue_is_listed_until_it_is_resolved(visit, tell, work):
+    """The page says what the sender can do."""
     tell("PACKAGE_ACTIVATE")
     tell("SIGNER_LOCKED", happened_at=NOON + HOUR, sessionUser=ADA)
     work()
@@ -283,40 +286,42 @@ def test_what_needs_a_hand_stands_there_until_it_is_solved(visit, tell, work):
     tell("SIGNER_COMPLETE", happened_at=NOON + 2 * HOUR, sessionUser=ADA)
     work()
 
-    assert "Locked out 1" in words(page)
-    assert "unlock them in OneSpan" in words(page)
-    assert "Nothing needs a hand" in words(visit("/attention"))
+    assert "Locked out 1" in text_of(page)
+    assert "unlock them in OneSpan" in text_of(page)
+    assert "Nothing needs attention" in text_of(visit("/attention"))
 
 
-def test_all_of_one_reason_are_shown_from_the_first_on(visit, tell, work):
-    """Where there are more than fit among the others."""
-    everywhere = [f"pkg-{number:02}" for number in range(12)]
-    for minute, package in enumerate(everywhere):
+def test_issue_with_many_transactions_has_its_own_pages(visit, tell, work):
+    """The page of all issues shows the first ones and a link."""
+    packages = [f"pkg-{number:02}" for number in range(12)]
+    for minute, package in enumerate(packages):
         tell("EMAIL_BOUNCE", package=package, happened_at=NOON + minute * MINUTE, sessionUser=ADA)
     work()
     page = visit("/attention")
-    assert rows(page) == [f"EMAIL_BOUNCE-{package}-{ADA}-" for package in everywhere[:1:-1]]
+    assert rows(page) == [f"EMAIL_BOUNCE-{package}-{ADA}-" for package in packages[:1:-1]]
 
-    (all_of_them,) = re.findall(r'href="([^"]+)">Show all<', page.text)
+    (link,) = re.findall(r'href="([^"]+)">Show all<', page.text)
 
-    assert rows(visit(unescape(all_of_them))) == [f"EMAIL_BOUNCE-{package}-{ADA}-" for package in everywhere[::-1]]
+    assert rows(visit(unescape(link))) == [f"EMAIL_BOUNCE-{package}-{ADA}-" for package in packages[::-1]]
 
 
-def test_a_function_that_gave_up_leads_to_its_run(visit, tell, work, crm):
-    """From where it needs a hand."""
+def test_failed_handler_links_to_its_runs(visit, tell, work, crm):
+    """The attention page has the links."""
     for package in ("pkg-1", "pkg-2"):
         tell("PACKAGE_COMPLETE", package=package)
     work()
 
-    places = re.findall(r'href="(/handlers\?[^"]+)"><code>close_deal<', visit("/attention").text)
+    links = re.findall(r'href="(/handlers\?[^"]+)"><code>close_deal<', visit("/attention").text)
 
-    page = visit(unescape(places[0]))
-    assert "the CRM knows no deal for this package" in words(page)
+    page = visit(unescape(links[0]))
+    assert "the CRM knows no deal for this package" in text_of(page)
     assert re.findall(r'href="/transactions/([^"]+)"', page.text) == ["pkg-2"]
 
 
-def test_a_function_that_gives_up_again_is_seen_at_once(visit, tell, work, crm, service, clock):  # noqa: PLR0917  (pytest passes them by name)
-    """Though it changes nothing of the transaction."""
+def test_second_failure_of_a_handler_shows_at_once(  # noqa: PLR0917  (pytest passes fixtures by name)
+    visit, tell, work, crm, service, clock
+):
+    """It changes nothing of the transaction, but the page is sent again."""
     tell("PACKAGE_COMPLETE")
     work()
     tell("PACKAGE_COMPLETE", happened_at=NOON + HOUR)
@@ -326,66 +331,70 @@ def test_a_function_that_gives_up_again_is_seen_at_once(visit, tell, work, crm, 
     work()
     again = visit("/attention", **{"If-None-Match": page.headers["ETag"]})
 
-    assert [len(rows(one)) for one in (page, again)] == [1, 2]
+    assert [len(rows(answer)) for answer in (page, again)] == [1, 2]
 
 
-def test_a_parked_run_is_replayed(visit, do, tell, work, crm):
-    """And the history says by whom."""
+def test_failed_run_is_run_again(visit, submit, tell, work, crm):
+    """The history names the user."""
     sign(tell, "pkg-1")
     work()
-    parked = visit("/handlers")
-    crm.mended = True
+    failed = visit("/handlers")
+    crm.is_fixed = True
 
-    answer = do("/dispatches/1/replay", back="/transactions/pkg-1")
+    answer = submit("/dispatches/1/replay", back="/transactions/pkg-1")
     work()
 
-    assert "the CRM knows no deal" in words(parked)
+    assert "the CRM knows no deal" in text_of(failed)
     assert (answer.status_code, answer.location) == (303, "/transactions/pkg-1")
-    assert "Nothing is parked" in words(visit("/handlers"))
-    assert "Mia asked for it" in words(visit("/transactions/pkg-1"))
+    assert "No failed runs" in text_of(visit("/handlers"))
+    history = text_of(visit("/transactions/pkg-1"))
+    assert "Mia ran close_deal again" in history
+    assert "Handler failed: close_deal" in history
+    assert "Issue opened: Automation stopped" in history
+    assert "Issue resolved: Automation stopped" in history
 
 
 @pytest.mark.parametrize("back", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
-def test_a_replay_leads_nowhere_else(do, tell, work, crm, back):
-    """Whatever the form says."""
+def test_replay_returns_to_a_local_page(submit, tell, work, crm, back):
+    """A forged form cannot lead to another site."""
     sign(tell, "pkg-1")
     work()
 
-    assert do("/dispatches/1/replay", back=back).location == "/handlers"
+    assert submit("/dispatches/1/replay", back=back).location == "/handlers"
 
 
-def test_many_are_replayed_once_their_number_was_seen(visit, do, tell, work, crm):
-    """Where there are more by now nothing is done."""
+def test_many_runs_are_run_again_after_confirmation(visit, submit, tell, work, crm):
+    """If there are more than the user confirmed, nothing runs."""
     for number in range(3):
         sign(tell, f"pkg-{number}")
     work()
-    asked = visit("/handlers/replay?handler=close_deal")
+    confirmation = visit("/handlers/replay?handler=close_deal")
     sign(tell, "pkg-9")
     work()
 
-    refused = do("/handlers/replay", handler="close_deal", expect=3)
-    done = do("/handlers/replay", handler="close_deal", expect=4)
+    refused = submit("/handlers/replay", handler="close_deal", expect=3)
+    accepted = submit("/handlers/replay", handler="close_deal", expect=4)
 
-    assert "Replay 3 parked runs?" in words(asked)
+    assert "Run 3 failed runs again?" in text_of(confirmation)
     assert refused.status_code == 409
-    assert done.status_code == 303
-    assert "4 runs are due again." in words(visit("/handlers?state=due"))
+    assert accepted.status_code == 303
+    assert "4 runs queued." in text_of(visit("/handlers?state=due"))
 
 
-def test_unknown_and_unreadable_callbacks_are_found(visit, post, tell, work):
-    """Raw, beside what was understood."""
+def test_unknown_and_unreadable_callbacks_can_be_filtered(visit, post, tell, work):
+    """Their pages show the raw request and the problem."""
     tell("PACKAGE_HATCHED")
     post(b'{"name": "PACKAGE_CREATE"')
     work()
 
     assert rows(visit("/callbacks?state=unreadable")) == ["2"]
     assert rows(visit("/callbacks?state=unknown")) == ["1"]
-    assert "It causes nothing" in words(visit("/callbacks/2"))
-    assert "unknown to this version" in words(visit("/events/1"))
+    assert "Ignored:" in text_of(visit("/callbacks/2"))
+    assert "Unknown event: stored, not processed" in text_of(visit("/events/1"))
 
 
-def test_half_of_a_surrogate_pair_is_shown_as_it_came(visit, tell, work):
-    """No page can hold the character; both pages that show the body can hold its escape."""
+def test_half_of_a_surrogate_pair_stays_an_escape(visit, tell, work):
+    """No page can hold the character itself."""
     tell("PACKAGE_CREATE", message="half \ud83d of 😀")
     work()
 
@@ -393,126 +402,126 @@ def test_half_of_a_surrogate_pair_is_shown_as_it_came(visit, tell, work):
         assert r'"message": "half \ud83d of 😀"' in unescape(visit(path).text)
 
 
-def test_a_fresh_service_takes_a_test_callback(visit, do, work, read):
-    """It goes the whole way, and makes no transaction; who sent it stands in it."""
+def test_new_installation_sends_a_test_callback(visit, submit, work, read):
+    """It becomes an event, and its body names the user."""
     empty = visit("/")
 
-    answer = do("/test-callback")
+    answer = submit("/test-callback")
     work()
     (sent,) = read("/api/callbacks")["items"]
 
-    assert "Send a test callback" in words(empty)
+    assert "Send a test callback" in text_of(empty)
     assert answer.location == "/events"
-    assert "RECEIVER_TEST" in words(visit("/events"))
+    assert "RECEIVER_TEST" in text_of(visit("/events"))
     assert sent["key"] == "test callback"
     assert '"sessionUser": "Mia"' in sent["body"]
 
 
-def test_who_asked_onespan_stands_in_the_timeline(visit, do, tell, work, handlers):
-    """Whether it showed anything new or not."""
+def test_history_names_the_user_of_a_refresh(visit, submit, tell, work, handlers):
+    """It does so even if the refresh finds nothing new."""
     handlers.onespan.connect(Connection("http://127.0.0.1:9", ApiKey("key")))
     tell("PACKAGE_CREATE")
     work()
 
-    assert do("/transactions/pkg-1/read").location == "/transactions/pkg-1"
+    assert submit("/transactions/pkg-1/read").location == "/transactions/pkg-1"
 
-    assert "Mia asked for it" in words(visit("/transactions/pkg-1"))
-    assert "to be read from OneSpan" in words(visit("/transactions/pkg-1"))
+    assert "Mia requested a refresh" in text_of(visit("/transactions/pkg-1"))
 
 
-def test_health_says_what_flows_and_who_is_there(visit, service, tell, work):
-    """From the journal to the processes."""
+def test_health_shows_rates_delivery_and_processes(visit, service, tell, work):
+    """It says that sync is off."""
     sign(tell, "pkg-1")
     work()
     service.presence.beat()
 
-    page = words(visit("/health"))
+    page = text_of(visit("/health"))
 
-    assert "4 in all" in page
-    assert "Callbacks told 100.00 %" in page
+    assert "4 total, peak 4/min" in page
+    assert "100.00 % of events arrived by callback: 4 received, 0 missed." in page
     assert service.presence.name in page
-    assert "Nothing is asked of OneSpan" in page
+    assert "Sync is off (ONESPAN_URL is not set), so missed callbacks cannot be recovered." in page
 
 
-def test_a_page_that_did_not_change_is_not_sent_again(client, visit, tell, work, clock):
-    """By its ETag, whatever the page; a callback makes it another."""
-    clock.now = datetime.now(UTC)  # a clock that is wrong is worth a note, which counts the seconds
+def test_unchanged_page_answers_304(client, visit, tell, work, clock):
+    """Every page has an ETag, which a callback changes."""
+    clock.now = datetime.now(UTC)  # a wrong clock is a warning that counts seconds
     log_in(client)
     tell("PACKAGE_CREATE")
     work()
-    places = ("/", "/attention", "/transactions/pkg-1", "/events", "/callbacks", "/handlers", "/health")
-    seen = {place: visit(place, **{"X-Live": "1"}).headers["ETag"] for place in places}
+    paths = ("/", "/attention", "/transactions/pkg-1", "/events", "/callbacks", "/handlers", "/health")
+    etags = {path: visit(path, **{"X-Live": "1"}).headers["ETag"] for path in paths}
 
-    for place, etag in seen.items():
-        again = visit(place, **{"X-Live": "1", "If-None-Match": etag})
-        assert (again.status_code, again.text) == (304, ""), place
+    for path, etag in etags.items():
+        again = visit(path, **{"X-Live": "1", "If-None-Match": etag})
+        assert (again.status_code, again.text) == (304, ""), path
     tell("PACKAGE_ACTIVATE", happened_at=NOON + HOUR)
     work()
 
-    del seen["/handlers"]  # where nobody listens nothing is owed
-    for place, etag in seen.items():
-        assert visit(place, **{"X-Live": "1", "If-None-Match": etag}).status_code == 200, place
+    del etags["/handlers"]  # without handlers there are no runs
+    for path, etag in etags.items():
+        assert visit(path, **{"X-Live": "1", "If-None-Match": etag}).status_code == 200, path
 
 
-def test_who_may_look_sees_no_button_and_may_do_nothing(client, tell, work, crm):
-    """Not even by hand."""
+def test_view_only_user_has_no_buttons(client, tell, work, crm):
+    """Requests without the buttons are refused, too."""
     sign(tell, "pkg-1")
     work()
-    log_in(client, LOOKING)
+    log_in(client, VIEW_ONLY_PASSWORD)
 
-    for place in ("/", "/transactions/pkg-1", "/handlers", "/health", "/events/4"):
-        page = client.get(place)
+    for path in ("/", "/transactions/pkg-1", "/handlers", "/health", "/events/4"):
+        page = client.get(path)
         assert page.status_code == 200
-        assert re.findall(r'<form method="post" action="([^"]+)"', page.text) == ["/logout"], place
+        assert re.findall(r'<form method="post" action="([^"]+)"', page.text) == ["/logout"], path
     token = token_in(client.get("/").text)
-    for place in ("/dispatches/1/replay", "/handlers/replay", "/reconciles", "/test-callback", "/transactions/x/read"):
-        assert client.post(place, data={"csrf_token": token}).status_code == 403, place
+    for path in ("/dispatches/1/replay", "/handlers/replay", "/reconciles", "/test-callback", "/transactions/x/read"):
+        assert client.post(path, data={"csrf_token": token}).status_code == 403, path
 
 
 @pytest.mark.parametrize(
-    ("path", "status"),
+    ("path", "status", "message"),
     [
-        ("/?sort=colour", 400),
-        ("/?stauts=SENT", 400),
-        ("/?since=yesterday", 400),
-        ("/?cursor=nonsense", 400),
-        ("/transactions/nobody", 404),
-        ("/transactions/a%00b", 404),
-        ("/events/99999999999999999999999", 404),
-        ("/callbacks/0", 404),
+        ("/?sort=colour", 400, "This link is not valid: unknown sort order &#34;colour&#34;."),
+        ("/?stauts=SENT", 400, "This link is not valid: stauts"),
+        ("/?since=yesterday", 400, "This link is not valid: since"),
+        ("/?cursor=nonsense", 400, "This link is not valid: "),
+        ("/transactions/unknown", 404, "There is no transaction with this ID."),
+        ("/transactions/a%00b", 404, "There is no transaction with this ID."),
+        ("/events/99999999999999999999999", 404, "There is no event 99999999999999999999999."),
+        ("/callbacks/0", 404, "There is no callback 0."),
     ],
 )
-def test_an_address_that_leads_nowhere_says_so(client, visit, path, status):
-    """In words, and without what is inside."""
+def test_invalid_link_shows_an_error_page(client, visit, path, status, message):
+    """The page gives the problem, no internals, and links to go on."""
     answer = client.get(path)
 
     assert answer.status_code == status
     assert answer.mimetype == "text/html"
+    assert message in answer.text
     assert "Traceback" not in answer.text
-    assert re.findall(r'<a href="([^"]+)"', answer.text)[:2] == ["/", "/attention"]  # the way on
+    assert re.findall(r'<a href="([^"]+)"', answer.text)[:2] == ["/", "/attention"]
 
 
-@pytest.mark.own_database  # an export that was not read to its end keeps its place
-def test_two_exports_are_written_at_once(client, visit):
-    """Each has a thread for as long as its reader takes; the next waits until one is done."""
+@pytest.mark.own_database  # an export that is not read to its end keeps its slot
+def test_two_exports_at_most_run_at_once(client, visit):
+    """Each keeps a thread until its client has read all of it; a third one gets 503."""
     first, second = visit("/transactions.csv"), visit("/transactions.csv")
     third = client.get("/transactions.csv")
     first.close()
 
     assert (third.status_code, third.headers["Retry-After"]) == (503, "10")
-    assert "Other exports are being written" in third.text
-    assert [one.text.count("\r\n") for one in (second, visit("/transactions.csv"))] == [1, 1]
+    assert "Too many exports are running." in third.text
+    assert [answer.text.count("\r\n") for answer in (second, visit("/transactions.csv"))] == [1, 1]
 
 
-@pytest.mark.own_database  # an export that was not read to its end keeps its place
+@pytest.mark.own_database  # an export that is not read to its end keeps its slot
 @pytest.mark.parametrize("path", ["/", "/transactions.csv"])
 @pytest.mark.parametrize("name", ["since", "until"])
-def test_a_day_must_be_one_of_our_times(client, visit, path, name):
-    """Nothing else is looked for, nor is a file begun; the fields of the form say so, too."""
-    for day, what in BOUNDS:
+def test_day_must_be_within_bounds(client, visit, path, name):
+    """Other days get 400, and the fields of the form have the same bounds."""
+    for day, problem in BOUNDS:
         answer = client.get(f"{path}?{name}={day}")
         assert (answer.status_code, answer.mimetype) == (400, "text/html")
-        assert f"{name}: Input should be {what}" in answer.text
+        assert f"{name}: Input should be {problem}" in answer.text
 
     for day in ("", "1970-01-01", "2999-12-31"):
         visit(f"{path}?{name}={day}").close()
@@ -528,19 +537,19 @@ BOUNDS = (
 )
 
 
-def test_asking_needs_a_onespan(visit, do, tell, work):
-    """Without one nothing offers it, and nothing breaks."""
+def test_refresh_needs_onespan_credentials(visit, submit, tell, work):
+    """Without them there is no button, and a request gets 409."""
     tell("PACKAGE_CREATE")
     work()
 
-    assert "Ask OneSpan now" not in words(visit("/transactions/pkg-1"))
-    assert do("/transactions/pkg-1/read").status_code == 409
-    assert do("/reconciles").status_code == 409
+    assert "Refresh from OneSpan" not in text_of(visit("/transactions/pkg-1"))
+    assert submit("/transactions/pkg-1/read").status_code == 409
+    assert submit("/reconciles").status_code == 409
 
 
-def test_a_password_alone_shows_no_page(client):
-    """One has to log in with it."""
-    answer = client.get("/transactions/x?password=" + ACTING)
+def test_password_in_the_url_is_no_login(client):
+    """It is ignored, and the answer is the login page."""
+    answer = client.get("/transactions/x?password=" + PASSWORD)
 
     assert answer.status_code == 302
     assert answer.location.startswith("/login?next=")

@@ -1,4 +1,4 @@
-"""What pages and answers let browsers do, and how it is said that something went wrong."""
+"""Security headers, CSRF checks, and error pages."""
 
 import re
 from collections.abc import Callable
@@ -10,18 +10,26 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import Conflict
 
 from app import EXTENSION
-from app.web.dashboard.access import BODY_LIMIT
+from app.web.dashboard.access import MAX_BODY_BYTES
 from config import Settings
 from tests.conftest import KEY, TOKEN, on_sqlite
-from tests.support.logins import ACTING, LOOKING, act, add_probe, log_in, token_in, with_passwords
+from tests.support.logins import (
+    PASSWORD,
+    VIEW_ONLY_PASSWORD,
+    add_probe,
+    log_in,
+    post_probe,
+    token_in,
+    with_passwords,
+)
 
 pytestmark = on_sqlite  # none of this touches a table
 
-OPEN_TO_ALL = {  # endpoints that need no session: each is authenticated otherwise, or tells nothing
+WITHOUT_SESSION = {  # endpoints that are authenticated in another way, or reveal nothing
     "static",
-    "login.ask",
-    "login.come_in",
-    "login.leave",
+    "login.show_form",
+    "login.log_in",
+    "login.log_out",
     "door.receive",
     "health.healthz",
     "health.readyz",
@@ -31,24 +39,24 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;
 FAILURES: dict[str, Exception] = {
     "/fails": ZeroDivisionError("canary"),
     "/away": OperationalError("SELECT canary", {}, Exception("canary")),
-    "/later": Conflict("It is under way."),
+    "/later": Conflict("A sync is running."),
 }
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """With a dashboard."""
+    """The dashboard has passwords."""
     return with_passwords(settings)
 
 
 @pytest.fixture
 def app(get_app: Callable[..., Flask]) -> Flask:
-    """With two pages, and some that fail."""
+    """The app has the two probe views, and views that fail."""
     return get_app(add_failures)
 
 
 def add_failures(app: Flask) -> None:
-    """And the probe."""
+    """Add the probe and the failing views."""
     add_probe(app)
 
     def fails(path: str) -> Any:
@@ -62,8 +70,8 @@ def add_failures(app: Flask) -> None:
 
 
 def pages(app: Flask) -> list[tuple[str, str]]:
-    """Every method and path that is for people who have logged in."""
-    rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint not in OPEN_TO_ALL]
+    """Every method and path that needs a login."""
+    rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint not in WITHOUT_SESSION]
     return [
         (method, re.sub(r"<int:[^>]+>", "1", re.sub(r"<(?!int:)[^>]+>", "x", rule.rule)))
         for rule in rules
@@ -72,8 +80,8 @@ def pages(app: Flask) -> list[tuple[str, str]]:
     ]
 
 
-def test_no_page_is_seen_without_a_session(app, client):
-    """Whichever there are: who only looks is sent to log in, whatever changes something is refused."""
+def test_every_page_needs_a_session(app, client):
+    """Without one, reading redirects to the login, and any change is refused."""
     found = pages(app)
 
     assert ("GET", "/probe") in found
@@ -84,24 +92,24 @@ def test_no_page_is_seen_without_a_session(app, client):
         assert answer.location is None or answer.location.startswith("/login?next=")
 
 
-def test_nothing_is_changed_without_a_token_of_the_page(app, client):
-    """Whichever page it is; and by nobody who may only look."""
+def test_every_change_needs_a_csrf_token_and_full_access(app, client):
+    """This holds for every page."""
     log_in(client)
     changing = [(method, path) for method, path in pages(app) if method not in ("GET", "HEAD")]
 
     assert ("POST", "/probe") in changing
     for method, path in changing:
         assert client.open(path, method=method).status_code == 400, (method, path)
-    looking = app.test_client()
-    log_in(looking, LOOKING)
-    token = looking.get("/probe").json["token"]
+    view_only = app.test_client()
+    log_in(view_only, VIEW_ONLY_PASSWORD)
+    token = view_only.get("/probe").json["token"]
     for method, path in changing:
-        answer = looking.open(path, method=method, data={"csrf_token": token})
+        answer = view_only.open(path, method=method, data={"csrf_token": token})
         assert answer.status_code == 403, (method, path)
 
 
-def test_a_token_of_somebody_else_is_none(app, client):
-    """Nor is one that was made up; the page says what to do."""
+def test_foreign_or_forged_token_is_refused(app, client):
+    """The page says what to do."""
     log_in(client)
     other = app.test_client()
     log_in(other)
@@ -109,12 +117,12 @@ def test_a_token_of_somebody_else_is_none(app, client):
     for token in ("", "x", other.get("/probe").json["token"]):
         answer = client.post("/probe", data={"csrf_token": token}, headers=BROWSER)
         assert answer.status_code == 400
-        assert "Reload the page, and try again." in answer.text
-    assert act(client).status_code == 200
+        assert "Reload the page and try again." in answer.text
+    assert post_probe(client).status_code == 200
 
 
-def test_a_script_of_a_page_sends_the_token_as_a_header(client):
-    """With a JSON body or with none."""
+def test_script_may_send_the_token_as_a_header(client):
+    """It needs no form."""
     log_in(client)
     token = client.get("/probe").json["token"]
 
@@ -125,20 +133,20 @@ def test_a_script_of_a_page_sends_the_token_as_a_header(client):
     ("site", "status"),
     [("cross-site", 400), ("same-site", 400), ("x", 400), ("same-origin", 200), ("none", 200), (None, 200)],
 )
-def test_a_browser_says_which_site_asks(client, site, status):
-    """A neighbour under the same domain is another site, too."""
+def test_change_from_another_site_is_refused(client, site, status):
+    """A subdomain of the same domain is another site, too."""
     log_in(client)
 
-    answer = act(client, headers={"Sec-Fetch-Site": site} if site else {})
+    answer = post_probe(client, headers={"Sec-Fetch-Site": site} if site else {})
 
     assert answer.status_code == status
 
 
-def test_nobody_is_logged_in_by_another_site(client):
-    """Without the form's token there is the form again, and no session."""
+def test_another_site_cannot_log_a_user_in(client):
+    """Without the form's token the answer is the form, and no session begins."""
     refused = [
-        client.post("/login", data={"password": ACTING}),
-        client.post("/login", data={"password": ACTING, "csrf_token": "x"}),
+        client.post("/login", data={"password": PASSWORD}),
+        client.post("/login", data={"password": PASSWORD, "csrf_token": "x"}),
         log_in(client, environ={"headers": {"Sec-Fetch-Site": "cross-site"}}),
     ]
 
@@ -149,16 +157,16 @@ def test_nobody_is_logged_in_by_another_site(client):
     assert client.get("/probe").status_code == 302
 
 
-def test_nobody_is_logged_out_by_another_site(client):
-    """It is a change as any other."""
+def test_another_site_cannot_log_a_user_out(client):
+    """Logout needs a token like any other change."""
     log_in(client)
 
     assert client.post("/logout").status_code == 400
     assert client.get("/probe").status_code == 200
 
 
-def test_door_and_api_need_no_token_of_a_page(client, tell):
-    """They have their own keys, and no cookie counts there."""
+def test_callback_endpoint_and_api_need_no_csrf_token(client, tell):
+    """They have their own keys, and ignore cookies."""
     log_in(client)
 
     assert tell("PACKAGE_CREATE")
@@ -184,8 +192,8 @@ ANSWERS = (
 
 
 @pytest.mark.parametrize(("method", "path", "status"), ANSWERS)
-def test_every_answer_says_what_browsers_may(client, method, path, status):
-    """Good ones and bad ones; strict transport only where it came over TLS."""
+def test_every_response_has_security_headers(client, method, path, status):
+    """Errors have them, too. Strict-Transport-Security comes only over TLS."""
     log_in(client, environ={"base_url": "https://sign.example.com"})
 
     secure = client.open(path, method=method, base_url="https://sign.example.com", buffered=True)
@@ -194,7 +202,7 @@ def test_every_answer_says_what_browsers_may(client, method, path, status):
 
     for answer in (secure, plain):
         assert answer.status_code == status
-        policy = dict(one.strip().split(" ", 1) for one in answer.headers["Content-Security-Policy"].split(";"))
+        policy = dict(rule.strip().split(" ", 1) for rule in answer.headers["Content-Security-Policy"].split(";"))
         assert policy["default-src"] == "'none'"
         assert policy["script-src"] == policy["style-src"] == "'self'"
         assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
@@ -207,8 +215,8 @@ def test_every_answer_says_what_browsers_may(client, method, path, status):
     assert "Strict-Transport-Security" not in plain.headers
 
 
-def test_what_names_people_is_kept_nowhere(client, tell, read):
-    """Pages, errors and the login; the API has a word of its own, which lets a reader ask whether it changed."""
+def test_pages_are_not_cached(client, tell, read):
+    """The API allows clients to revalidate instead."""
     tell("PACKAGE_CREATE")
     log_in(client)
 
@@ -218,30 +226,30 @@ def test_what_names_people_is_kept_nowhere(client, tell, read):
     assert answer.headers["Cache-Control"] == "private, no-cache"
 
 
-def test_style_and_script_are_kept_for_a_year_under_their_version(client):
-    """Another one is another address; without it a browser asks again each time."""
+def test_versioned_assets_are_cached_for_a_year(client):
+    """A new version has a new URL; without a version browsers revalidate each time."""
     page = client.get("/login").text
     named = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
 
     def get(address: str, **headers: str) -> Any:
         return client.get(address, headers=headers, buffered=True)
 
-    assert {one.partition("?")[0] for one in named} == {"/static/app.css", "/static/app.js", "/static/icon.svg"}
+    assert {address.partition("?")[0] for address in named} == {"/static/app.css", "/static/app.js", "/static/icon.svg"}
     for address in named:
         assert re.fullmatch(r"/static/\S+\?v=[0-9a-f]{12}", address)
         bare = address.partition("?")[0]
-        kept, asked_again = get(address), get(bare)
-        assert kept.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        cached, revalidated = get(address), get(bare)
+        assert cached.headers["Cache-Control"] == "public, max-age=31536000, immutable"
         assert get(f"{address}x").headers["Cache-Control"] == "no-cache"
-        assert asked_again.headers["Cache-Control"] == "no-cache"
-        assert get(bare, **{"If-None-Match": asked_again.headers["ETag"]}).status_code == 304
-        assert "Set-Cookie" not in kept.headers
+        assert revalidated.headers["Cache-Control"] == "no-cache"
+        assert get(bare, **{"If-None-Match": revalidated.headers["ETag"]}).status_code == 304
+        assert "Set-Cookie" not in cached.headers
     assert get("/static/nothing.css").headers["Cache-Control"] == "no-store"
     assert get("/static/../base.html").status_code == 404
 
 
-def test_templates_have_no_script_and_no_style_in_them(app):
-    """The policy would not let them run."""
+def test_templates_have_no_inline_script_or_style(app):
+    """The content security policy would block them."""
     for file in app.jinja_env.list_templates():
         text = app.jinja_env.loader.get_source(app.jinja_env, file)[0]
         assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:|\|\s*safe\b", text), file
@@ -255,17 +263,17 @@ PROBLEMS = (
     ("POST", "/probe", 401, "Please log in"),
     ("GET", "/fails", 500, "Something went wrong"),
     ("GET", "/away", 503, "Temporarily unavailable"),
-    ("GET", "/later", 409, "It is under way."),
+    ("GET", "/later", 409, "A sync is running."),
 )
 
 
-@pytest.mark.parametrize(("method", "path", "status", "said"), PROBLEMS)
-def test_a_person_gets_a_page(client, method, path, status, said):
-    """Which says what went wrong, and nothing of the inside; a script gets what it asked for."""
+@pytest.mark.parametrize(("method", "path", "status", "text"), PROBLEMS)
+def test_people_get_error_pages(client, method, path, status, text):
+    """They give the problem and no internals; a client that accepts only JSON gets JSON."""
     for headers in (BROWSER, {"Accept": "*/*"}, {}):
         page = client.open(path, method=method, headers=headers)
         assert (page.status_code, page.mimetype) == (status, "text/html")
-        assert said in page.text
+        assert text in page.text
         assert "<main" in page.text
     script = client.open(path, method=method, headers={"Accept": "application/json"})
 
@@ -278,34 +286,34 @@ def test_a_person_gets_a_page(client, method, path, status, said):
 @pytest.mark.parametrize(
     "path", ["/api/nowhere", "/api/packages", "/onespan/callback", "/onespan/x", "/metrics/x", "/healthz/x"]
 )
-def test_a_machine_gets_json_whatever_it_says_it_takes(client, path):
-    """As documented."""
+def test_machine_endpoints_always_answer_json(client, path):
+    """The Accept header does not matter there."""
     answer = client.get(path, headers=BROWSER)
 
     assert answer.status_code in (401, 404, 405)
     assert set(answer.json["error"]) == {"code", "message"}
 
 
-def test_what_is_too_much_is_refused(client):
-    """Before it is read."""
+def test_large_form_is_refused(client):
+    """It is refused before it is read."""
     log_in(client)
     token = client.get("/probe").json["token"]
 
-    answer = client.post("/probe", data={"csrf_token": token, "more": "x" * BODY_LIMIT})
+    answer = client.post("/probe", data={"csrf_token": token, "more": "x" * MAX_BODY_BYTES})
 
     assert (answer.status_code, answer.mimetype) == (413, "text/html")
 
 
-def test_pages_show_a_name_as_text(client):
-    """Whatever somebody calls themselves."""
+def test_user_name_is_escaped(client):
+    """A name with markup in it is shown as text."""
     wrong = log_in(client, "wrong", name='"><script>alert(1)</script>')
 
     assert wrong.status_code == 401
     assert "<script>alert" not in wrong.text
 
 
-def test_the_database_may_be_away_while_an_error_is_shown(app, client, monkeypatch):
-    """The page needs none."""
+def test_error_page_needs_no_database(app, client, monkeypatch):
+    """It says that the database does not answer."""
     log_in(client)
     database = app.extensions[EXTENSION].database
 

@@ -1,4 +1,4 @@
-"""The pages for people: who may see them, and what they show."""
+"""The dashboard: the pages for people, and the login in front of them."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -7,11 +7,11 @@ from flask import Flask
 from flask_wtf.csrf import CSRFProtect
 
 from app.store.db import Database
-from app.web.dashboard.access import Guard
+from app.web.dashboard.access import AccessControl
 from app.web.dashboard.login import login
 from app.web.dashboard.passwords import Passwords, session_key
-from app.web.dashboard.session import LONGEST, Cookies, Sessions
-from app.web.dashboard.user import may_act, who
+from app.web.dashboard.session import SESSION_LIFETIME, CookieSessionInterface, Sessions
+from app.web.dashboard.user import has_full_access, user_name
 
 
 def open_dashboard(
@@ -21,23 +21,23 @@ def open_dashboard(
     passwords: Passwords,
     others: Iterable[Iterable[str]],
     clock: Callable[[], datetime],
-) -> Guard:
-    """Let people log in. Returns the guard of their pages.
+) -> AccessControl:
+    """Set up sessions and the login. Returns the access control of the pages.
 
-    `others` are the service's further secrets, kind by kind: sessions are signed with a key made of all.
+    `others` are the service's other secrets by kind: the key that signs sessions is derived from all of them.
     """
-    app.session_interface = Cookies()
+    app.session_interface = CookieSessionInterface()
     app.config.update(
         SECRET_KEY=session_key(passwords, others) if passwords else None,
         SESSION_COOKIE_NAME="onespan_receiver",
         SESSION_COOKIE_SAMESITE="Lax",
-        PERMANENT_SESSION_LIFETIME=LONGEST,
-        WTF_CSRF_CHECK_DEFAULT=False,  # the guard checks: the door and the API have no session
+        PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
+        WTF_CSRF_CHECK_DEFAULT=False,  # `AccessControl` checks: the callback endpoint and the API have no session
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session
-        WTF_CSRF_SSL_STRICT=False,  # browsers say more plainly where a request comes from, see the guard
+        WTF_CSRF_SSL_STRICT=False,  # `AccessControl` checks Sec-Fetch-Site instead of the referrer
     )
-    app.jinja_env.globals |= {"may_act": may_act, "who": who}
-    sessions = Sessions(database, clock=clock, may_act=bool(passwords.acting))
-    guard = Guard(sessions, CSRFProtect(app), is_open=bool(passwords))
-    app.register_blueprint(login(guard, database, passwords=passwords, clock=clock))
-    return guard
+    app.jinja_env.globals |= {"has_full_access": has_full_access, "user_name": user_name}
+    sessions = Sessions(database, clock=clock, allow_full_access=bool(passwords.full_access))
+    access = AccessControl(sessions, CSRFProtect(app), has_password=bool(passwords))
+    app.register_blueprint(login(access, database, passwords=passwords, clock=clock))
+    return access

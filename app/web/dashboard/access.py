@@ -1,4 +1,4 @@
-"""Who comes to a page must have logged in, and what is changed must have been asked for on a page of ours."""
+"""Access to the pages: a login to see them, and a CSRF check for every change."""
 
 from urllib.parse import urlencode
 
@@ -10,68 +10,68 @@ from werkzeug.exceptions import BadRequest
 from app.web.dashboard.session import Sessions
 from app.web.errors import refuse
 
-LIVE = "X-Live"  # the header of a page that asks by itself whether anything is new
-BODY_LIMIT = 64 * 1024  # bytes
-LOOKING = ("GET", "HEAD")
-FROM_US = ("same-origin", "none")  # what browsers say of requests from our pages, and of what a person typed
-CLOSED = (
-    "The dashboard is closed, for there is no password yet. Set DASHBOARD_PASSWORD for those who may act, or "
-    "DASHBOARD_READONLY_PASSWORD for those who may look, and start the service again."
+LIVE_HEADER = "X-Live"  # sent by an open page that refreshes itself
+MAX_BODY_BYTES = 64 * 1024
+SAFE_METHODS = ("GET", "HEAD")
+TRUSTED_SITES = ("same-origin", "none")  # values of Sec-Fetch-Site: this site, or a URL that the user typed
+DASHBOARD_CLOSED = (
+    "The dashboard is off because no password is set. Set DASHBOARD_PASSWORD (full access) or "
+    "DASHBOARD_READONLY_PASSWORD (view only), and restart the service."
 )
-NOT_LOGGED_IN = "Your session has ended, so nothing was done. Log in, and try again."
-STALE = (
-    "Nothing was changed. This page was open for too long, or its session has ended, or the browser keeps no cookies. "
-    "Reload the page, and try again."
+SESSION_EXPIRED = "Your session expired. Nothing was changed. Please log in and try again."
+CSRF_FAILED = (
+    "Nothing was changed. Your session expired, this page was open for too long, or your browser blocks cookies. "
+    "Reload the page and try again."
 )
 
 
-class Guard:
-    """Lets visitors into pages. Without passwords it `is_open` to nobody: that is ours to mend, so a 503 says how."""
+class AccessControl:
+    """Lets logged-in users see the pages. Without a password every page answers 503 and says what to set."""
 
-    def __init__(self, sessions: Sessions, csrf: CSRFProtect, *, is_open: bool) -> None:
+    def __init__(self, sessions: Sessions, csrf: CSRFProtect, *, has_password: bool) -> None:
         self.sessions = sessions
         self._csrf = csrf
-        self._is_open = is_open
+        self._has_password = has_password
 
-    def protect(self, blueprint: Blueprint) -> None:
-        """Show the pages of this blueprint to visitors only; `g.visitor` is who. Others are sent to log in.
+    def require_login(self, blueprint: Blueprint) -> None:
+        """Show this blueprint only to logged-in users (`g.user`), and redirect others to the login.
 
-        A request with the header `X-Live` is no use of the session, and is answered rather than sent elsewhere.
+        A request with the header `X-Live` does not extend the session; without a session it gets 401, no redirect.
         """
-        self.watch(blueprint)
+        self.require_password(blueprint)
 
         @blueprint.before_request
-        def let_in() -> ResponseReturnValue | None:
-            visitor = self.sessions.visitor()
-            if visitor is None:
-                return _ask_to_log_in()
-            g.visitor = visitor
-            if LIVE not in request.headers:
-                self.sessions.keep()
-            if request.method not in LOOKING:
-                self.believe()
+        def check_login() -> ResponseReturnValue | None:
+            user = self.sessions.user()
+            if user is None:
+                return _login_required()
+            g.user = user
+            if LIVE_HEADER not in request.headers:
+                self.sessions.touch()
+            if request.method not in SAFE_METHODS:
+                self.check_csrf()
             return None
 
-    def watch(self, blueprint: Blueprint) -> None:
-        """Open this blueprint when the dashboard is, and to requests of a decent size."""
+    def require_password(self, blueprint: Blueprint) -> None:
+        """Answer 503 while no password is set, and limit the size of requests."""
 
         @blueprint.before_request
-        def open_or_not() -> ResponseReturnValue | None:
-            request.max_content_length = BODY_LIMIT
-            return None if self._is_open else refuse(503, "dashboard_closed", CLOSED)
+        def check_password() -> ResponseReturnValue | None:
+            request.max_content_length = MAX_BODY_BYTES
+            return None if self._has_password else refuse(503, "dashboard_closed", DASHBOARD_CLOSED)
 
-    def believe(self) -> None:
-        """Make sure that a page of ours asks for this. Raises `BadRequest` where it may be another site's."""
-        if request.headers.get("Sec-Fetch-Site", "none") not in FROM_US:
-            raise BadRequest(STALE)
+    def check_csrf(self) -> None:
+        """Check that the request comes from a page of this service. Raises `BadRequest` otherwise."""
+        if request.headers.get("Sec-Fetch-Site", "none") not in TRUSTED_SITES:
+            raise BadRequest(CSRF_FAILED)
         try:
             self._csrf.protect()
         except CSRFError:
-            raise BadRequest(STALE) from None
+            raise BadRequest(CSRF_FAILED) from None
 
 
-def _ask_to_log_in() -> ResponseReturnValue:
-    if request.method not in LOOKING or LIVE in request.headers:
-        return refuse(401, "not_logged_in", NOT_LOGGED_IN)
-    wanted = request.full_path if request.query_string else request.path
-    return redirect(f"/login?{urlencode({'next': wanted})}")
+def _login_required() -> ResponseReturnValue:
+    if request.method not in SAFE_METHODS or LIVE_HEADER in request.headers:
+        return refuse(401, "not_logged_in", SESSION_EXPIRED)
+    requested = request.full_path if request.query_string else request.path
+    return redirect(f"/login?{urlencode({'next': requested})}")

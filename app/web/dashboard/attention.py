@@ -1,4 +1,4 @@
-"""What needs a hand, by reason, with what one can do about it."""
+"""The transactions that need action, grouped by issue."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -8,36 +8,36 @@ from sqlalchemy.engine import Connection
 
 from app.store import queries
 from app.web.api.parameters import read_parameters
-from app.web.dashboard.layout import Frame, up_to
-from app.web.dashboard.page_query import View
+from app.web.dashboard.layout import Frame, format_count
+from app.web.dashboard.page_query import PageQuery
 
-FIRST = 10  # of each reason, where all are shown
+ROWS_PER_ISSUE = 10  # when all issues are shown
 ROWS = 50
 
 
-class AttentionView(View):
-    """All reasons, or the pages of one."""
+class AttentionQuery(PageQuery):
+    """All issues, or the pages of one."""
 
     reason: Literal[queries.REASONS] | None = None  # type: ignore[valid-type]
 
 
-def add_views(blueprint: Blueprint, frame: Frame) -> None:
+def add_views(blueprint: Blueprint, layout: Frame) -> None:
     """Add `/attention`."""
 
     @blueprint.get("/attention")
     def attention() -> Response:
-        """What needs a hand."""
-        asked = read_parameters(AttentionView, request.args)
+        """Transactions that need action."""
+        query = read_parameters(AttentionQuery, request.args)
 
-        def show(connection: Connection) -> dict[str, Any]:
-            return {"groups": list(_groups(connection, asked)), "asked": asked}
+        def read(connection: Connection) -> dict[str, Any]:
+            return {"groups": list(_groups(connection, query)), "query": query}
 
-        return frame.page_of_picture("attention.html", here="attention", show=show)
+        return layout.cached_page("attention.html", here="attention", read=read)
 
 
-def _groups(connection: Connection, asked: AttentionView) -> Iterator[dict[str, Any]]:
+def _groups(connection: Connection, query: AttentionQuery) -> Iterator[dict[str, Any]]:
     counts = queries.attention_counts(connection)
-    for reason in [asked.reason] if asked.reason else [one for one in queries.REASONS if counts[one]]:
-        limit, cursor = (ROWS, asked.cursor) if asked.reason else (FIRST, None)
+    for reason in [query.reason] if query.reason else [reason for reason in queries.REASONS if counts[reason]]:
+        limit, cursor = (ROWS, query.cursor) if query.reason else (ROWS_PER_ISSUE, None)
         page = queries.attention_page(connection, reason, limit=limit, cursor=cursor)
-        yield {"reason": reason, "counted": up_to(counts[reason]), "page": page}
+        yield {"reason": reason, "count": format_count(counts[reason]), "page": page}

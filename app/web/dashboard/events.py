@@ -1,6 +1,6 @@
-"""Events, and the callbacks that told them, as they came and as they were understood."""
+"""Events and raw callbacks."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from flask import Blueprint, Response, request
 
@@ -11,19 +11,19 @@ from app.web.actions import TEST
 from app.web.api.endpoints import id_in
 from app.web.api.parameters import LAST_ID, EventName, State, Word, read_parameters
 from app.web.dashboard import labels
-from app.web.dashboard.layout import Frame, found
-from app.web.dashboard.page_query import View
+from app.web.dashboard.layout import Frame, required
+from app.web.dashboard.page_query import PageQuery
 
 ROWS = 50
-NONE_YET = {
-    "unreadable": "Every callback that came could be read.",
-    "unknown": "Every event that came is one this version knows.",
-    "waiting": "Nothing waits: what came was digested.",
+EMPTY_TEXTS = {
+    "unreadable": "All received callbacks could be read.",
+    "unknown": "All received events are known.",
+    "waiting": "No callbacks are queued.",
 }
 
 
-class EventsView(View):
-    """Which events."""
+class EventsQuery(PageQuery):
+    """Filters of the list of events."""
 
     package: Word = ""
     name: EventName = ""
@@ -31,61 +31,78 @@ class EventsView(View):
     state: State | Literal[""] = ""
 
 
-class CallbacksView(View):
-    """Which callbacks."""
+class CallbacksQuery(PageQuery):
+    """Filters of the list of callbacks."""
 
     package: Word = ""
     state: Literal["", "waiting", "unreadable", "unknown"] = ""
 
 
-def add_views(blueprint: Blueprint, frame: Frame) -> None:
-    """Add `/events` and `/callbacks`, and one of each."""
+def add_views(blueprint: Blueprint, layout: Frame) -> None:
+    """Add `/events` and `/callbacks`, as lists and one by one."""
 
     @blueprint.get("/events")
     def events() -> Response:
-        """Every fact once."""
-        asked = read_parameters(EventsView, request.args)
-        wanted = EventFilter(asked.package or None, asked.name or None, asked.source or None, asked.state or None)
-        with frame.database.read() as connection:
-            page = queries.event_page(connection, wanted, limit=ROWS, before=id_in(asked.cursor))
-            titles = frame.titles(connection, {one.package_id for one in page.items})
-            shown: dict[str, Any] = {"asked": asked, "page": page, "titles": titles}
-            return frame.page(connection, "events.html", here="events", known=CATALOGUE, test=TEST[0], **shown)
+        """The list of events."""
+        query = read_parameters(EventsQuery, request.args)
+        filters = EventFilter(query.package or None, query.name or None, query.source or None, query.state or None)
+        with layout.database.read() as connection:
+            page = queries.event_page(connection, filters, limit=ROWS, before=id_in(query.cursor))
+            return layout.page(
+                connection,
+                "events.html",
+                here="events",
+                query=query,
+                page=page,
+                titles=layout.titles(connection, {event.package_id for event in page.items}),
+                known_events=CATALOGUE,
+                test_event=TEST[0],
+            )
 
     @blueprint.get("/events/<int:event_id>")
     def event(event_id: int) -> Response:
-        """One fact, with what told it and what became of it."""
-        with frame.database.read() as connection:
-            shown = found(queries.event(connection, min(event_id, LAST_ID)), f"There is no event {event_id}.")
-            package = queries.packages(connection, [shown.package_id])[shown.package_id]
-            return frame.page(
-                connection, "event.html", here="events", event=shown, package=package, is_known=shown.name in CATALOGUE
+        """One event with its callbacks and handler runs."""
+        with layout.database.read() as connection:
+            detail = required(queries.event(connection, min(event_id, LAST_ID)), f"There is no event {event_id}.")
+            package = queries.packages(connection, [detail.package_id])[detail.package_id]
+            return layout.page(
+                connection,
+                "event.html",
+                here="events",
+                event=detail,
+                package=package,
+                is_known=detail.name in CATALOGUE,
             )
 
     @blueprint.get("/callbacks")
     def callbacks() -> Response:
-        """What came in, as it came."""
-        asked = read_parameters(CallbacksView, request.args)
-        wanted = CallbackFilter(asked.package or None, asked.state or None)
-        with frame.database.read() as connection:
-            page = queries.callback_page(connection, wanted, limit=ROWS, cursor=asked.cursor)
-            titles = frame.titles(connection, {one.package_id for one in page.items})
-            shown: dict[str, Any] = {"asked": asked, "page": page, "titles": titles, "none_yet": NONE_YET}
-            return frame.page(connection, "callbacks.html", here="events", **shown)
+        """The list of raw callbacks."""
+        query = read_parameters(CallbacksQuery, request.args)
+        filters = CallbackFilter(query.package or None, query.state or None)
+        with layout.database.read() as connection:
+            page = queries.callback_page(connection, filters, limit=ROWS, cursor=query.cursor)
+            return layout.page(
+                connection,
+                "callbacks.html",
+                here="events",
+                query=query,
+                page=page,
+                titles=layout.titles(connection, {callback.package_id for callback in page.items}),
+                empty_texts=EMPTY_TEXTS,
+            )
 
     @blueprint.get("/callbacks/<int:callback_id>")
     def callback(callback_id: int) -> Response:
-        """One callback, or one reading: as it came, and as it was understood."""
-        with frame.database.read() as connection:
-            shown = found(
-                queries.callback(connection, min(callback_id, LAST_ID)), f"Nothing came in under number {callback_id}."
+        """One raw callback or snapshot, and its parsed values."""
+        with layout.database.read() as connection:
+            detail = required(
+                queries.callback(connection, min(callback_id, LAST_ID)), f"There is no callback {callback_id}."
             )
-            titles = frame.titles(connection, [shown.package_id])
-            return frame.page(
+            return layout.page(
                 connection,
                 "callback.html",
                 here="events",
-                one=shown,
-                title=f"{labels.KINDS.get(shown.kind, shown.kind)} {shown.id}",
-                titles=titles,
+                callback=detail,
+                title=labels.JOURNAL_KINDS.get(detail.kind, f"{detail.kind} {{id}}").format(id=detail.id),
+                titles=layout.titles(connection, [detail.package_id]),
             )

@@ -1,4 +1,4 @@
-"""Transactions as CSV."""
+"""The CSV export of transactions."""
 
 import csv
 import io
@@ -9,9 +9,9 @@ from datetime import datetime
 from app.onespan.values import Package
 from app.web.dashboard import labels
 
-BEGINNING = "\ufeff"  # by which spreadsheets take it for UTF-8
-# Where a cell may begin, be the separator a comma, a semicolon or a tab, and what makes it a formula there; of full
-# width, too, which spreadsheets of East Asia take for the same.
+BOM = "\ufeff"  # so that spreadsheets read the file as UTF-8
+# Where a cell may begin, whether the separator is a comma, a semicolon or a tab, and the characters that make it a
+# formula. Spreadsheets in East Asia treat the full-width characters the same way.
 FORMULA = re.compile(r'(^|[;\t\r\n])([\s"]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])')
 COLUMNS: Mapping[str, Callable[[Package], object]] = {
     "id": lambda package: package.id,
@@ -25,8 +25,8 @@ COLUMNS: Mapping[str, Callable[[Package], object]] = {
     "sender_email": lambda package: package.sender.email,
     "signers_signed": lambda package: package.signers_completed,
     "signers_total": lambda package: package.signers_total,
-    "waiting_for": lambda package: "; ".join(labels.name_of(package, one) for one in package.next_signers),
-    "needs_attention": lambda package: "; ".join(one.reason for one in package.attention),
+    "waiting_for": lambda package: "; ".join(labels.name_of(package, signer) for signer in package.next_signers),
+    "needs_attention": lambda package: "; ".join(issue.reason for issue in package.attention),
     "created_at": lambda package: package.created_at,
     "updated_at": lambda package: package.updated_at,
     "due_at": lambda package: package.due_at,
@@ -34,24 +34,24 @@ COLUMNS: Mapping[str, Callable[[Package], object]] = {
 }
 
 
-def head() -> str:
-    """The first line."""
-    return BEGINNING + _lines([COLUMNS])
+def header() -> str:
+    """The header line."""
+    return BOM + _csv([COLUMNS])
 
 
-def lines(packages: Iterable[Package]) -> str:
-    """A line for each."""
-    return _lines([read(package) for read in COLUMNS.values()] for package in packages)
+def rows(packages: Iterable[Package]) -> str:
+    """One line per package."""
+    return _csv([read(package) for read in COLUMNS.values()] for package in packages)
 
 
-def _lines(rows: Iterable[Iterable[object]]) -> str:
+def _csv(lines: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerows(map(_cell, row) for row in rows)
+    csv.writer(text).writerows(map(_cell, line) for line in lines)
     return text.getvalue()
 
 
-def _cell(told: object) -> object:
-    """What a spreadsheet shows as it is: what looks like a formula in a text gets an apostrophe before it."""
-    if isinstance(told, datetime):
-        return told.isoformat(timespec="seconds").replace("+00:00", "Z")
-    return FORMULA.sub(r"\1\2'", told) if isinstance(told, str) else told
+def _cell(value: object) -> object:
+    """The value of a cell; a text that looks like a formula gets an apostrophe before it."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return FORMULA.sub(r"\1\2'", value) if isinstance(value, str) else value

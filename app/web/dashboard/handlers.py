@@ -1,4 +1,4 @@
-"""The developers' functions, their runs, and how one has them run again."""
+"""The handlers, their runs, and running them again."""
 
 from urllib.parse import urlencode
 
@@ -10,16 +10,16 @@ from app.store import queries
 from app.store.dispatch_filter import Choice
 from app.store.queries import DispatchFilter
 from app.web.api.parameters import EventName, Parameters, State, Word, read_parameters
-from app.web.dashboard.layout import Frame, up_to
-from app.web.dashboard.login import way_of_ours
-from app.web.dashboard.page_query import View
-from app.web.dashboard.user import acts, who
+from app.web.dashboard.layout import Frame, format_count
+from app.web.dashboard.login import local_url
+from app.web.dashboard.page_query import PageQuery
+from app.web.dashboard.user import requires_full_access, user_name
 
 ROWS = 50
 
 
-class RunsView(View):
-    """Which runs."""
+class RunsQuery(PageQuery):
+    """Filters of the list of runs."""
 
     handler: Word = ""
     name: EventName = ""
@@ -27,8 +27,8 @@ class RunsView(View):
     state: State = "parked"
 
 
-class Chosen(Parameters):
-    """Which parked runs are meant; `expect` is how many were counted, `csrf_token` the form's own."""
+class ReplayForm(Parameters):
+    """Which parked runs to run again; `expect` is the number that the user confirmed."""
 
     handler: Word = ""
     name: EventName = ""
@@ -36,56 +36,65 @@ class Chosen(Parameters):
     expect: int | None = None
     csrf_token: str = ""
 
-    def choice(self) -> Choice:
-        """The same, as the store takes it."""
+    def dispatch_filter(self) -> Choice:
+        """The filter that selects these runs."""
         return Choice(self.name or None, self.handler or None, "parked", self.package or None)
 
 
-def add_views(blueprint: Blueprint, frame: Frame) -> None:
-    """Add `/handlers`, and what one can do there."""
+def add_views(blueprint: Blueprint, layout: Frame) -> None:
+    """Add `/handlers` and its actions."""
 
     @blueprint.get("/handlers")
     def handlers() -> Response:
-        """The functions and their runs."""
-        asked = read_parameters(RunsView, request.args)
-        wanted = DispatchFilter(asked.handler or None, asked.state, asked.name or None, asked.package or None)
-        with frame.database.read() as connection:
-            page = queries.dispatch_page(connection, wanted, limit=ROWS, cursor=asked.cursor)
-            return frame.page(
+        """The handlers and their runs."""
+        query = read_parameters(RunsQuery, request.args)
+        filters = DispatchFilter(query.handler or None, query.state, query.name or None, query.package or None)
+        with layout.database.read() as connection:
+            page = queries.dispatch_page(connection, filters, limit=ROWS, cursor=query.cursor)
+            return layout.page(
                 connection,
                 "handlers.html",
                 here="handlers",
-                asked=asked,
+                query=query,
                 page=page,
-                handlers=queries.handler_counts(connection, frame.listening()),
-                titles=frame.titles(connection, {one.package_id for one in page.items}),
+                handlers=queries.handler_counts(connection, layout.listening()),
+                titles=layout.titles(connection, {run.package_id for run in page.items}),
                 names=list(CATALOGUE),
-                up_to=up_to,
+                format_count=format_count,
             )
 
     @blueprint.post("/dispatches/<int:dispatch_id>/replay")
-    @acts
+    @requires_full_access
     def replay(dispatch_id: int) -> ResponseReturnValue:
-        """Run it again."""
-        frame.acts.replay(dispatch_id, by=who() or "")
-        flash("It runs again; whether it works now stands with its run in a moment.")
-        return redirect(way_of_ours(request.form.get("back"), otherwise=url_for("pages.handlers")), 303)
+        """Run one run again."""
+        layout.actions.replay(dispatch_id, by=user_name() or "")
+        flash("Running again. The result will appear here.")
+        return redirect(local_url(request.form.get("back"), default=url_for("pages.handlers")), 303)
 
     @blueprint.get("/handlers/replay")
-    @acts
-    def replay_many() -> Response:
-        """Ask whether really all of these are meant."""
-        asked = read_parameters(Chosen, request.args)
-        counted = frame.acts.count(asked.choice())
-        with frame.database.read() as connection:
-            return frame.page(connection, "replay.html", here="handlers", asked=asked, counted=counted, up_to=up_to)
+    @requires_full_access
+    def confirm_replay() -> Response:
+        """Ask the user to confirm the number of runs."""
+        query = read_parameters(ReplayForm, request.args)
+        counted = layout.actions.count(query.dispatch_filter())
+        with layout.database.read() as connection:
+            return layout.page(
+                connection,
+                "replay.html",
+                here="handlers",
+                query=query,
+                counted=counted,
+                format_count=format_count,
+            )
 
     @blueprint.post("/handlers/replay")
-    @acts
-    def replay_them() -> ResponseReturnValue:
-        """Run them all again."""
-        asked = read_parameters(Chosen, request.form)
-        done = frame.acts.replay_all(asked.choice(), expect=asked.expect, by=who() or "")
-        again = "run is due again" if done.count == 1 else "runs are due again"
-        flash(f"{done.count:,} {again}. What fails once more is tried for some hours before it is parked.")
+    @requires_full_access
+    def replay_all() -> ResponseReturnValue:
+        """Run all selected runs again."""
+        form = read_parameters(ReplayForm, request.form)
+        replayed = layout.actions.replay_all(form.dispatch_filter(), expect=form.expect, by=user_name() or "")
+        if replayed.count == 1:
+            flash("1 run queued. If it fails, it is retried for about 7 hours.")
+        else:
+            flash(f"{replayed.count:,} runs queued. If they fail, they are retried for about 7 hours.")
         return redirect(f"{url_for('pages.handlers')}?{urlencode({'state': 'due'})}#runs", 303)

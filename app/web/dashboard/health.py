@@ -1,4 +1,4 @@
-"""Whether all is well: what flows, what waits, what asking OneSpan found, what callbacks missed, and who is there."""
+"""The health page: callback rates, backlog, syncs with OneSpan, missed callbacks and processes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,75 +12,79 @@ from app.web.api.answers import Vitals
 from app.web.api.health import vitals
 from app.web.api.parameters import ReconcileRequest
 from app.web.dashboard import labels
-from app.web.dashboard.charts import Bar, plot
-from app.web.dashboard.layout import Frame, up_to
-from app.web.dashboard.user import acts, who
+from app.web.dashboard.charts import Bar, bar_chart
+from app.web.dashboard.layout import Frame, format_count
+from app.web.dashboard.user import requires_full_access, user_name
 
 DAYS = 30
-RUNS, MISSED = 10, 20  # rows that are shown
+RUN_ROWS, MISSED_ROWS = 10, 20
+SLOW_SECONDS = 60  # a callback that waits longer for processing is marked
 
 
-def add_views(blueprint: Blueprint, frame: Frame) -> None:
-    """Add `/health`, and what one can do there."""
+def add_views(blueprint: Blueprint, layout: Frame) -> None:
+    """Add `/health` and its action."""
 
     @blueprint.get("/health")
     def health() -> Response:
-        """Whether all is well."""
-        now = frame.clock()
-        looked = frame.bedside.look()
-        with frame.database.read() as connection:
-            signs = vitals(connection, frame.bedside, looked, now=now)
-            delivery = queries.delivery(connection, now=now, days=DAYS, silence=signs.silence)
-            missed = queries.missed_page(connection, MissedFilter(), limit=MISSED, before=None).items
-            return frame.page(
+        """The health report, with charts."""
+        now = layout.clock()
+        looked = layout.health.look()
+        with layout.database.read() as connection:
+            report = vitals(connection, layout.health, looked, now=now)
+            delivery = queries.delivery(connection, now=now, days=DAYS, silence=report.silence)
+            missed = queries.missed_page(connection, MissedFilter(), limit=MISSED_ROWS, before=None).items
+            return layout.page(
                 connection,
                 "health.html",
                 here="health",
-                signs=signs,
-                silence=signs.silence,
-                figures=list(_figures(signs)),
-                runs=queries.run_page(connection, limit=RUNS, before=None),
+                report=report,
+                silence=report.silence,
+                figures=list(_figures(report)),
+                runs=queries.run_page(connection, limit=RUN_ROWS, before=None),
+                delivery=delivery,
                 missed=missed,
-                titles=frame.titles(connection, {one.package_id for one in missed}),
-                **_drawn(queries.flow(connection, now=now), delivery),
+                titles=layout.titles(connection, {event.package_id for event in missed}),
+                **_charts(queries.flow(connection, now=now), delivery),
             )
 
     @blueprint.post("/reconciles")
-    @acts
+    @requires_full_access
     def reconcile() -> ResponseReturnValue:
-        """Ask OneSpan now."""
-        frame.acts.reconcile(ReconcileRequest(), by=who() or "")
-        flash("A reconcile was asked for; how far it is stands below.")
+        """Start a sync now."""
+        layout.actions.reconcile(ReconcileRequest(), by=user_name() or "")
+        flash("Sync started. See progress below.")
         return redirect(url_for("pages.health"), 303)
 
 
-def _figures(signs: Vitals) -> Iterator[dict[str, str]]:
-    dwell, backlog = signs.dwell, signs.backlog
-    yield _figure("Callback to handler", labels.span(dwell.p50), f"the middle of {dwell.runs:,} runs")
-    yield _figure("The slowest twentieth", labels.span(dwell.p95), "or longer, from callback to handler")
-    waits = backlog.undigested + backlog.spooled
-    age = f"the oldest for {labels.span(backlog.oldest_undigested)}" if backlog.undigested else "callbacks digested"
-    yield _figure("Callbacks waiting", f"{waits:,}", age, "warn" if backlog.oldest_undigested > 60 else "")  # noqa: PLR2004  (a minute)
-    yield _figure("Handler runs due", up_to(backlog.due), f"{up_to(backlog.running)} running")
-    yield _figure("Parked", up_to(backlog.parked), "runs that gave up", "stop" if backlog.parked else "")
-    missed = sum(signs.missed.values())
-    yield _figure("Missed callbacks", f"{missed:,}", f"in {DAYS} days", "warn" if missed else "")
+def _figures(report: Vitals) -> Iterator[dict[str, str]]:
+    dwell, backlog = report.dwell, report.backlog
+    runs = f"last {dwell.runs:,} run{'s' * (dwell.runs != 1)}" if dwell.runs else "no runs yet"
+    yield _figure("Median time to handler", labels.duration(dwell.p50), runs)
+    yield _figure("95th percentile", labels.duration(dwell.p95), "time to handler")
+    queued, oldest = backlog.undigested + backlog.spooled, backlog.oldest_undigested
+    age = f"oldest waiting {labels.duration(oldest)}" if backlog.undigested else "waiting for processing"
+    yield _figure("Callbacks queued", f"{queued:,}", age, "warn" if oldest > SLOW_SECONDS else "")
+    yield _figure("Handler runs queued", format_count(backlog.due), f"{format_count(backlog.running)} running")
+    yield _figure(
+        "Handler runs failed", format_count(backlog.parked), "no more retries", "stop" if backlog.parked else ""
+    )
+    missed = sum(report.missed.values())
+    yield _figure("Missed callbacks", f"{missed:,}", f"last {DAYS} days", "warn" if missed else "")
 
 
-def _figure(name: str, value: str, more: str, tone: str = "") -> dict[str, str]:
-    return {"name": name, "value": value, "more": more, "tone": tone}
+def _figure(name: str, value: str, detail: str, tone: str = "") -> dict[str, str]:
+    return {"name": name, "value": value, "detail": detail, "tone": tone}
 
 
-def _drawn(flow: Flow, delivery: Delivery) -> dict[str, Any]:
-    minutes = [Bar([one.callbacks], f"{one.at:%H:%M} UTC: {one.callbacks:,}") for one in flow.minutes]
-    hours = [Bar([one.callbacks], f"{one.at:%d %b, %H:00} UTC: {one.callbacks:,}") for one in flow.hours]
+def _charts(flow: Flow, delivery: Delivery) -> dict[str, Any]:
+    minutes = [Bar([tick.callbacks], f"{tick.at:%H:%M} UTC: {tick.callbacks:,}") for tick in flow.minutes]
+    hours = [Bar([tick.callbacks], f"{tick.at:%d %b, %H:00} UTC: {tick.callbacks:,}") for tick in flow.hours]
     days = [
-        Bar([one.reported, one.missed], f"{one.of}: {one.reported:,} told, {one.missed:,} missed")
-        for one in delivery.by_day
+        Bar([day.reported, day.missed], f"{day.of}: {day.reported:,} received, {day.missed:,} missed")
+        for day in delivery.by_day
     ]
     return {
-        "delivery": delivery,
-        "minutes": plot(minutes, title="Callbacks by minute", first="an hour ago", last="now"),
-        "hours": plot(hours, title="Callbacks by hour", first="two days ago", last="now"),
-        "days": plot(days, title="Facts by day, told and missed", first=f"{DAYS} days ago", last="today"),
+        "minutes": bar_chart(minutes, title="Callbacks per minute", first="1 hour ago", last="now"),
+        "hours": bar_chart(hours, title="Callbacks per hour", first="2 days ago", last="now"),
+        "days": bar_chart(days, title="Events per day, received and missed", first=f"{DAYS} days ago", last="today"),
     }

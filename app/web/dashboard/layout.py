@@ -1,4 +1,4 @@
-"""What stands around every page: where one can go, what must be known, who looks; and how a page stays fresh."""
+"""What all pages share: the navigation, the banner, the user, and ETags that keep open pages up to date."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,9 +18,9 @@ from app.web.actions import Acts
 from app.web.api.endpoints import NoSuchThing
 from app.web.api.health import Bedside
 from app.web.dashboard import labels
-from app.web.dashboard.user import may_act, who
+from app.web.dashboard.user import has_full_access, user_name
 
-NAVIGATION = (  # address, name, key
+NAVIGATION = (  # URL, name, key
     ("/", "Transactions", "transactions"),
     ("/attention", "Needs attention", "attention"),
     ("/events", "Events", "events"),
@@ -31,106 +31,106 @@ NAVIGATION = (  # address, name, key
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What all pages share.
+    """Renders pages, with all that they share.
 
-    `onespan_url` is where OneSpan's own pages are, None where nothing is asked of it; `is_open` whether any callback
-    is believed; `listening` tells which events each handler listens to.
+    `onespan_url` is the address of OneSpan's own pages, None when it is not set. `is_open`: a callback key is set,
+    so callbacks are accepted. `listening` returns the events that each handler is subscribed to.
     """
 
     database: Database
     clock: Callable[[], datetime]
-    acts: Acts
-    bedside: Bedside
+    actions: Acts
+    health: Bedside
     onespan_url: str | None
     is_open: bool
     listening: Callable[[], Mapping[str, Sequence[str]]]
 
     def page(
-        self, connection: Connection, template: str, *, here: str, mark: str | None = None, **shown: Any
+        self, connection: Connection, template: str, *, here: str, etag: str | None = None, **values: Any
     ) -> Response:
-        """A page, or 304 for who has it already.
+        """Render a page, or answer 304 if the client has it already.
 
-        Without a `mark` the ETag is of what is seen, but for the token against forgery, which is another one each time.
+        Without an `etag` it is the hash of the page, except for the CSRF token, which differs each time.
         """
-        if "silence" not in shown:
-            shown["silence"] = queries.silence(connection)
+        if "silence" not in values:
+            values["silence"] = queries.silence(connection)
         html = render_template(
             template,
-            rooms=list(self._rooms(connection, here)),
-            is_asked=self.acts.is_connected(),
-            is_open=self.is_open,
-            words=labels,
+            navigation=list(self._navigation(connection, here)),
+            is_sync_on=self.actions.is_connected(),
+            has_onespan_url=self.onespan_url is not None,
+            accepts_callbacks=self.is_open,
+            labels=labels,
             now=self.clock(),
-            **shown,
+            **values,
         )
-        seen = html.replace(generate_csrf(), "")
-        return answer(html, etag=mark or _hash(seen))
+        return respond(html, etag=etag or _hash(html.replace(generate_csrf(), "")))
 
-    def page_of_picture(
+    def cached_page(
         self,
         template: str,
         *,
         here: str,
-        show: Callable[[Connection], dict[str, Any]],
+        read: Callable[[Connection], dict[str, Any]],
         load: Callable[[], dict[str, Any]] = dict,
     ) -> Response:
-        """A page that shows nothing but the picture: where that is as it was, nothing is read for it.
+        """Render a page of the status store, or answer 304 without reading it if nothing changed.
 
-        `load` reads what may take long, by a connection of its own. Where it says that what it has `is_partial`, the
-        whole may be shown when it is asked for again.
+        `load` runs a query that may be slow, on its own connection. If its result says `is_partial`, the page gets
+        no lasting ETag, so that the next request can show all of it.
         """
         with self.database.read() as connection:
-            mark = self._mark(connection)
-        if has_it(mark):
-            return answer("", etag=mark)
+            etag = self._etag(connection)
+        if client_has(etag):
+            return respond("", etag=etag)
         loaded = load()
         is_partial = loaded.pop("is_partial", False)
         with self.database.read() as connection:
-            shown = loaded | show(connection)
-            return self.page(connection, template, here=here, mark=None if is_partial else mark, **shown)
+            values = loaded | read(connection)
+            return self.page(connection, template, here=here, etag=None if is_partial else etag, **values)
 
-    def _mark(self, connection: Connection) -> str:
-        """What the picture is made of, to the minute, for this visitor."""
-        ends = queries.picture_mark(connection)
-        return _hash(f"{request.full_path} {who()} {may_act()} {ends} {self.clock():%H:%M}")
+    def _etag(self, connection: Connection) -> str:
+        """The revision of the status store, to the minute, for this user and URL."""
+        revision = queries.picture_mark(connection)
+        return _hash(f"{request.full_path} {user_name()} {has_full_access()} {revision} {self.clock():%H:%M}")
 
     def titles(self, connection: Connection, package_ids: Iterable[str | None]) -> dict[str, str | None]:
-        """What these packages are called."""
-        return queries.names(connection, [one for one in package_ids if one is not None])
+        """The names of these packages."""
+        return queries.names(connection, [package_id for package_id in package_ids if package_id is not None])
 
     def onespan_page(self, package_id: str) -> str | None:
-        """A transaction's page at OneSpan (its authentication token guide names the address)."""
+        """The URL of a transaction at OneSpan (as its authentication token guide gives it)."""
         return f"{self.onespan_url}/a/transaction/{quote(package_id, safe='')}" if self.onespan_url else None
 
-    def _rooms(self, connection: Connection, here: str) -> Iterable[dict[str, object]]:
-        open_ = queries.attention_counts(connection)
+    def _navigation(self, connection: Connection, here: str) -> Iterable[dict[str, object]]:
+        open_issues = queries.attention_counts(connection)
         counts = {
-            "attention": (sum(open_.values()), "open"),
-            "handlers": (open_["PARKED_HANDLER"], "parked"),
+            "attention": (sum(open_issues.values()), "open"),
+            "handlers": (open_issues["PARKED_HANDLER"], "failed"),
         }
         for href, name, key in NAVIGATION:
-            count, counted = counts.get(key, (0, ""))
-            is_here = {"href": href, "name": name, "here": key == here}
-            yield {**is_here, "count": count and up_to(count), "counted": counted}
+            count, unit = counts.get(key, (0, ""))
+            shown = {"count": count and format_count(count), "unit": unit}
+            yield {"href": href, "name": name, "is_current": key == here, **shown}
 
 
-def up_to(count: int) -> str:
-    """A count that ends at `COUNTED`."""
+def format_count(count: int) -> str:
+    """A count as text; counting stops at `COUNTED`, which shows as `500+`."""
     return f"{COUNTED:,}+" if count >= COUNTED else f"{count:,}"
 
 
-def answer(html: str, *, etag: str) -> Response:
-    """The page with its ETag, or nothing but that it is still the same."""
+def respond(html: str, *, etag: str) -> Response:
+    """A response with this ETag, which is an empty 304 if the client has the page already."""
     response: Response = current_app.response_class(html)
     response.set_etag(etag)
-    if has_it(etag):
+    if client_has(etag):
         response.status_code = 304
         response.set_data(b"")
     return response
 
 
-def has_it(etag: str) -> bool:
-    """Whether the one that asks has this already."""
+def client_has(etag: str) -> bool:
+    """Whether the client sent this ETag."""
     return request.if_none_match.contains_weak(etag)
 
 
@@ -138,8 +138,8 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def found(thing: Any, what: str) -> Any:
-    """The same. Raises `NoSuchThing` where it is None."""
-    if thing is None:
-        raise NoSuchThing(what)
-    return thing
+def required(value: Any, message: str) -> Any:
+    """Return the value. Raises `NoSuchThing` with this message if it is None."""
+    if value is None:
+        raise NoSuchThing(message)
+    return value

@@ -1,4 +1,4 @@
-"""Logging in, and out again."""
+"""Login and logout."""
 
 import ipaddress
 import math
@@ -13,86 +13,88 @@ from werkzeug.exceptions import BadRequest
 
 from app.store import logins
 from app.store.db import Database
-from app.web.dashboard.access import Guard
+from app.web.dashboard.access import AccessControl
 from app.web.dashboard.passwords import Passwords
-from app.web.dashboard.user import LONGEST_NAME, Visitor, name_of
+from app.web.dashboard.user import MAX_NAME_LENGTH, User, clean_name
 from app.web.errors import refuse
 
 log = structlog.get_logger()
 
-# Bits of an IPv6 address. One customer may have all that begin so: were less of it counted together, they alone would
-# reach the limit of all. Where customers have smaller networks, some of them wait for each other.
-NEIGHBOURS = 48
+# Bits of an IPv6 address. One customer may own a whole /48. If smaller networks were counted one by one, that
+# customer could reach the limit for all addresses alone. Customers with smaller networks may share one count.
+IPV6_PREFIX_BITS = 48
 WITH_PORT = re.compile(r"^\[(.*)\](?::\d+)?$|^([\d.]+):\d+$")
-LONGEST_WAY = 2000  # characters of an address to come back to
-WRONG = "That is not the password."
+MAX_NEXT_LENGTH = 2000  # characters of the URL to return to
+WRONG_PASSWORD = "Incorrect password."  # noqa: S105  (a message)
 
 
-def login(guard: Guard, database: Database, *, passwords: Passwords, clock: Callable[[], datetime]) -> Blueprint:
+def login(
+    access: AccessControl, database: Database, *, passwords: Passwords, clock: Callable[[], datetime]
+) -> Blueprint:
     """The blueprint of `/login` and `/logout`."""
     blueprint = Blueprint("login", __name__)
-    guard.watch(blueprint)
+    access.require_password(blueprint)
 
     @blueprint.get("/login")
-    def ask() -> ResponseReturnValue:
-        """The form; whoever is in already goes on."""
-        if guard.sessions.visitor():
-            return redirect(way_of_ours(request.args.get("next")))
+    def show_form() -> ResponseReturnValue:
+        """The login form; logged-in users are redirected to where they wanted to go."""
+        if access.sessions.user():
+            return redirect(local_url(request.args.get("next")))
         return _form()
 
     @blueprint.post("/login")
-    def come_in() -> ResponseReturnValue:
-        """Believe a password, or count it as a failure."""
+    def log_in() -> ResponseReturnValue:
+        """Check the password and begin a session, or count a failure."""
         try:
-            guard.believe()
-        except BadRequest as stale:
-            return _form(stale.description), 400
-        address, now = neighbourhood(request.remote_addr), clock()
+            access.check_csrf()
+        except BadRequest as error:
+            return _form(error.description), 400
+        address, now = client_network(request.remote_addr), clock()
         attempt = _attempt(database, address, now=now)
         if isinstance(attempt, timedelta):
             log.warning("login.refused", address=address)
             return _too_many(attempt)
-        acts = passwords.may_act(request.form.get("password", ""))
-        if acts is None:
+        full_access = passwords.check(request.form.get("password", ""))
+        if full_access is None:
             log.warning("login.failed", address=address)
-            return _form(WRONG), 401
+            return _form(WRONG_PASSWORD), 401
         with database.write() as connection:
             logins.succeed(connection, attempt)
-        guard.sessions.begin(Visitor(name_of(request.form.get("name", "")), may_act=acts))
-        return redirect(way_of_ours(request.form.get("next")), 303)
+        access.sessions.begin(User(clean_name(request.form.get("name", "")), has_full_access=full_access))
+        return redirect(local_url(request.form.get("next")), 303)
 
     @blueprint.post("/logout")
-    def leave() -> ResponseReturnValue:
-        """End the session, for good."""
-        if guard.sessions.visitor():
-            guard.believe()
-            guard.sessions.end()
+    def log_out() -> ResponseReturnValue:
+        """End the session for good."""
+        if access.sessions.user():
+            access.check_csrf()
+            access.sessions.end()
         return redirect("/login", 303)
 
     return blueprint
 
 
-def way_of_ours(wanted: str | None, *, otherwise: str = "/") -> str:
-    """Where to go on: a path of ours as it is, or `otherwise`. Nobody is led to another site."""
-    path = (wanted or "").partition("?")[0]
-    ours = path.startswith("/") and not path.startswith("//") and path not in ("/login", "/logout")
-    plain = wanted and wanted.isprintable() and "\\" not in wanted and len(wanted) <= LONGEST_WAY
-    return wanted if wanted and ours and plain else otherwise
+def local_url(requested: str | None, *, default: str = "/") -> str:
+    """The URL to go to next: the requested one if it is a path of this service, otherwise `default`."""
+    path = (requested or "").partition("?")[0]
+    is_local = path.startswith("/") and not path.startswith("//") and path not in ("/login", "/logout")
+    is_plain = requested and requested.isprintable() and "\\" not in requested and len(requested) <= MAX_NEXT_LENGTH
+    return requested if requested and is_local and is_plain else default
 
 
-def neighbourhood(address: str | None) -> str:
-    """Whose failures are counted together: an IPv4 address, or the network of an IPv6 one."""
+def client_network(address: str | None) -> str:
+    """The address whose failures are counted together: an IPv4 address, or the network of an IPv6 one."""
     try:
-        found = ipaddress.ip_address(WITH_PORT.sub(r"\1\2", address or ""))
+        client = ipaddress.ip_address(WITH_PORT.sub(r"\1\2", address or ""))
     except ValueError:
-        return "unknown"  # a socket's peer has none
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    return str(found.ipv4_mapped or ipaddress.ip_network((int(found), NEIGHBOURS), strict=False))
+        return "unknown"  # the peer of a Unix socket has no address
+    if isinstance(client, ipaddress.IPv4Address):
+        return str(client)
+    return str(client.ipv4_mapped or ipaddress.ip_network((int(client), IPV6_PREFIX_BITS), strict=False))
 
 
 def _attempt(database: Database, address: str, *, now: datetime) -> int | timedelta:
-    """Its number, or how long nobody may try. Who is refused costs no writing."""
+    """The id of a counted attempt, or how long this address must wait. A refused attempt writes nothing."""
     with database.read() as connection:
         if wait := logins.wait(connection, address, now=now):
             return wait
@@ -102,7 +104,7 @@ def _attempt(database: Database, address: str, *, now: datetime) -> int | timede
 
 def _too_many(wait: timedelta) -> ResponseReturnValue:
     minutes = math.ceil(wait / timedelta(minutes=1))
-    message = f"Too many wrong passwords. Try again in {minutes} minute{'s' * (minutes > 1)}."
+    message = f"Too many incorrect passwords. Try again in {minutes} minute{'s' * (minutes > 1)}."
     return refuse(429, "too_many_attempts", message, {"Retry-After": str(math.ceil(wait.total_seconds()))})
 
 
@@ -110,7 +112,7 @@ def _form(problem: str | None = None) -> str:
     return render_template(
         "login.html",
         problem=problem,
-        next=way_of_ours(request.values.get("next")),
+        next=local_url(request.values.get("next")),
         name=request.form.get("name", ""),
-        longest_name=LONGEST_NAME,
+        max_name_length=MAX_NAME_LENGTH,
     )

@@ -1,4 +1,4 @@
-"""A view: what an address asks a page to show."""
+"""The query parameters of a page."""
 
 from urllib.parse import urlencode
 
@@ -7,14 +7,14 @@ from flask import request
 from app.web.api.parameters import Cursor, Parameters
 
 
-class View(Parameters):
-    """The whole view, as the address has it: to be kept, shared and loaded again."""
+class PageQuery(Parameters):
+    """What a page shows, all of it in its URL, so that people can bookmark, share and reload it."""
 
     cursor: Cursor | None = None
 
-    def address(self, **other: object) -> str:
-        """Where this view begins, but for what is `other` there. What is as usual is not said."""
-        told = {**self.model_dump(mode="json", exclude={"cursor"}), **other}
-        usual = {name: field.default for name, field in type(self).model_fields.items()}
-        asked = {name: value for name, value in told.items() if value not in ("", None) and value != usual[name]}
-        return f"?{urlencode(asked)}" if asked else request.path
+    def url(self, **changes: object) -> str:
+        """The URL of the first page of this list with some parameters changed. Defaults are left out."""
+        values = {**self.model_dump(mode="json", exclude={"cursor"}), **changes}
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        given = {name: value for name, value in values.items() if value not in ("", None) and value != defaults[name]}
+        return f"?{urlencode(given)}" if given else request.path

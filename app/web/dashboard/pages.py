@@ -1,10 +1,10 @@
-"""All pages for people, behind the login."""
+"""All pages behind the login, and what templates need."""
 
 import json
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, request
 from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup
 
@@ -13,66 +13,76 @@ from app.store.queries import BadCursor
 from app.web.api.endpoints import NoSuchThing
 from app.web.api.parameters import BadParameter
 from app.web.dashboard import attention, events, handlers, health, transaction, transactions, welcome
-from app.web.dashboard.access import Guard
+from app.web.dashboard.access import AccessControl
 from app.web.dashboard.layout import NAVIGATION, Frame
 from app.web.errors import refuse
 
-ROOMS = (transactions, transaction, attention, events, handlers, health, welcome)
-NOT_NOW = (StillRunning, UnderWay, NoOneSpan, MoreThanExpected, TooMany)
+PAGES = (transactions, transaction, attention, events, handlers, health, welcome)
+CONFLICTS = (StillRunning, UnderWay, NoOneSpan, MoreThanExpected, TooMany)
+PARAMETERS = {"sort": "sort order", "source": "source", "state": "status", "attention": "attention filter"}
+MAX_VALUE_LENGTH = 60  # characters of a parameter in an error message
 
 
-def pages(frame: Frame, guard: Guard) -> Blueprint:
-    """The blueprint of all pages but the login."""
+def pages(layout: Frame, access: AccessControl) -> Blueprint:
+    """The blueprint of all pages except the login."""
     blueprint = Blueprint("pages", __name__)
-    guard.protect(blueprint)
-    for room in ROOMS:
-        room.add_views(blueprint, frame)
+    access.require_login(blueprint)
+    for page in PAGES:
+        page.add_views(blueprint, layout)
 
     @blueprint.errorhandler(BadParameter)
     @blueprint.errorhandler(BadCursor)
     def bad_parameter(error: ReceiverError) -> Any:
-        return refuse(400, "bad_parameter", f"This address asks for what is not there: {error.detail or error}")
+        return refuse(400, "bad_parameter", f"This link is not valid: {link_problem(error.detail or str(error))}")
 
     @blueprint.errorhandler(NoSuchThing)
-    def no_such_thing(error: NoSuchThing) -> Any:
+    def not_found(error: NoSuchThing) -> Any:
         return refuse(404, "not_found", error.detail or str(error))
 
-    def not_now(error: ReceiverError) -> Any:
+    def conflict(error: ReceiverError) -> Any:
         return refuse(409, "not_now", str(error))
 
-    for kind in NOT_NOW:
-        blueprint.register_error_handler(kind, not_now)
+    for kind in CONFLICTS:
+        blueprint.register_error_handler(kind, conflict)
     return blueprint
 
 
+def link_problem(detail: str) -> str:
+    """What is wrong with the URL of a page: `unknown sort order "foo".` instead of a list of all that are known."""
+    name, _, problem = detail.partition(": ")
+    if problem.startswith("Input should be '"):
+        return f'unknown {PARAMETERS.get(name, name)} "{request.values.get(name, "")[:MAX_VALUE_LENGTH]}".'
+    return detail
+
+
 def teach_templates(app: Flask) -> None:
-    """The filters and names that all templates use."""
-    app.jinja_env.filters |= {"wire": wire, "utc": utc, "pretty": pretty}
+    """Register the filters and globals that all templates use."""
+    app.jinja_env.filters |= {"iso": iso, "utc": utc, "pretty": pretty, "number": "{:,}".format}
     app.jinja_env.globals |= {
         "csrf": csrf,
-        "every_room": [{"href": href, "name": name} for href, name, _ in NAVIGATION],
+        "all_pages": [{"href": href, "name": name} for href, name, _ in NAVIGATION],
     }
 
 
 def csrf() -> Markup:
-    """What each form that changes something has in it."""
+    """The hidden CSRF field of a form."""
     return Markup('<input type="hidden" name="csrf_token" value="{}">').format(generate_csrf())
 
 
-def wire(moment: datetime) -> str:
+def iso(moment: datetime) -> str:
     """A time as the API writes it."""
     return moment.isoformat().replace("+00:00", "Z")
 
 
 def utc(moment: datetime, *, seconds: bool = False) -> str:
-    """A time as one reads it where no script runs."""
+    """A time for people, in UTC; a script replaces it by local time."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if seconds else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def pretty(body: str) -> str:
-    """A body as one reads it: JSON with its members below each other, anything else as it is.
+    """A body with its JSON indented; any other body is unchanged.
 
-    Half of a surrogate pair, which no page can hold, stays the escape that it came as.
+    Half of a surrogate pair, which no page can hold, stays an escape.
     """
     try:
         text = json.dumps(json.loads(body), indent=2, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The two passwords, and the key that is made of them."""
+"""The two passwords of the dashboard, and the key that signs sessions."""
 
 import hashlib
 import hmac
@@ -6,41 +6,40 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-HARD = {"n": 2**14, "r": 8, "p": 1}  # 16 MiB and some 50 ms for each guess
+SCRYPT = {"n": 2**14, "r": 8, "p": 1}  # 16 MiB and about 50 ms for each guess
 
 
 @dataclass(frozen=True, slots=True)
 class Passwords:
-    """Who has `acting` may act, who has `looking` may look; without either nobody comes in."""
+    """The password for full access and the one for view-only access. Without either, no login works."""
 
-    acting: str | None = field(default=None, repr=False)
-    looking: str | None = field(default=None, repr=False)
+    full_access: str | None = field(default=None, repr=False)
+    view_only: str | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
-        return bool(self.acting or self.looking)
+        return bool(self.full_access or self.view_only)
 
-    def may_act(self, given: str) -> bool | None:
-        """Whether this password lets somebody act, or only look (False); None where it is neither.
+    def check(self, given: str) -> bool | None:
+        """Whether this password gives full access (True) or view-only access (False); None: it is wrong.
 
-        Both are compared, in constant time, so that the time taken tells nothing.
+        It is compared with both, in constant time, so that the time taken reveals nothing.
         """
-        acts, looks = _same(given, self.acting), _same(given, self.looking)
-        return acts if acts or looks else None
+        is_full_access, is_view_only = _matches(given, self.full_access), _matches(given, self.view_only)
+        return is_full_access if is_full_access or is_view_only else None
 
 
 def session_key(passwords: Passwords, others: Iterable[Iterable[str]]) -> bytes:
-    """The key that sessions are signed with, made of all secrets of the service.
+    """The key that signs sessions, derived from all secrets of the service.
 
-    So every process on every host has the same one without a setting of its own; any secret that changes ends all
-    sessions; and whoever knows some of the secrets, such as the password that may only look, cannot sign a session
-    that may act: where it is the only one, none may. To guess the rest from a session of one's own takes scrypt for
-    each guess.
+    Every process on every host has the same key without a setting for it, and changing any secret ends all sessions.
+    Knowing some of the secrets, such as the view-only password, is not enough to sign a session with full access.
+    If that password is the only secret, no session has full access. scrypt makes each guess of the rest expensive.
     """
-    secrets = [passwords.acting, passwords.looking, *(sorted(kind) for kind in others)]
-    return hashlib.scrypt(json.dumps(secrets).encode(), salt=b"sessions of the receiver behind OneSpan Sign", **HARD)
+    secrets = [passwords.full_access, passwords.view_only, *(sorted(kind) for kind in others)]
+    return hashlib.scrypt(json.dumps(secrets).encode(), salt=b"sessions of the receiver behind OneSpan Sign", **SCRYPT)
 
 
-def _same(given: str, password: str | None) -> bool:
+def _matches(given: str, password: str | None) -> bool:
     return hmac.compare_digest(_digest(given), _digest(password or "")) and bool(password)
 
 

@@ -1,4 +1,4 @@
-"""Sessions: a signed cookie says who came, and when; the database which of them were ended."""
+"""Sessions: a signed cookie holds the user and the times, the database the sessions that were ended by logout."""
 
 import secrets
 from collections.abc import Callable
@@ -9,63 +9,64 @@ from flask.sessions import SecureCookieSessionInterface
 
 from app.store import logins
 from app.store.db import Database
-from app.web.dashboard.user import Visitor
+from app.web.dashboard.user import User
 
-LONGEST = timedelta(hours=12)  # from the login
-IDLE = timedelta(hours=1)  # without a page opened
-GRAIN = timedelta(minutes=1)  # so exactly it is known when the last one was
+SESSION_LIFETIME = timedelta(hours=12)  # from the login
+IDLE_TIMEOUT = timedelta(hours=1)  # without opening a page
+LAST_USE_RESOLUTION = timedelta(minutes=1)  # of the time of the last page in the cookie
 
 
-class Cookies(SecureCookieSessionInterface):
-    """The cookie as the request came: behind TLS only for TLS, and under a name that no neighbour can set."""
+class CookieSessionInterface(SecureCookieSessionInterface):
+    """Flask's session cookie; over TLS it is secure and has a name that only this host can set."""
 
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002  (Flask passes it)
-        """Whether the browser may send it over TLS only."""
+        """Whether browsers may send it over TLS only."""
         return request.is_secure
 
     def get_cookie_name(self, app: Flask) -> str:
-        """Its name; browsers take `__Host-` only over TLS, from this very host."""
+        """The cookie's name; browsers accept `__Host-` only over TLS and from this host."""
         return f"{'__Host-' * request.is_secure}{super().get_cookie_name(app)}"
 
 
 class Sessions:
-    """Begins, knows and ends them. Where there is no password to act, `may_act` is False and none of them acts."""
+    """Begins, reads and ends sessions. Without a full-access password no session has full access."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], datetime], may_act: bool) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], datetime], allow_full_access: bool) -> None:
         self._database = database
         self._clock = clock
-        self._may_act = may_act
+        self._allow_full_access = allow_full_access
 
-    def begin(self, visitor: Visitor) -> None:
-        """A new session, whatever was there before."""
+    def begin(self, user: User) -> None:
+        """Begin a new session in place of any earlier one."""
         now = self._clock().timestamp()
         session.clear()
-        session.update(id=secrets.token_urlsafe(16), who=visitor.who, acts=visitor.may_act, began=now, seen=now)
-        session["csrf_token"] = secrets.token_hex(20)  # Flask-WTF's; now, for two pages at once would make two
+        session.update(id=secrets.token_urlsafe(16), who=user.name, acts=user.has_full_access, began=now, seen=now)
+        # Flask-WTF would make the token on first use; two pages opened at once would then make two.
+        session["csrf_token"] = secrets.token_hex(20)
 
-    def visitor(self) -> Visitor | None:
-        """Whose session this is; None where there is none, or it has ended."""
-        if "id" not in session or self._is_over():
+    def user(self) -> User | None:
+        """The user of this request's session; None when there is none or it has ended."""
+        if "id" not in session or self._has_expired():
             return None
         with self._database.read() as connection:
             if logins.has_ended(connection, session["id"]):
                 return None
-        return Visitor(session["who"], may_act=session["acts"] and self._may_act)
+        return User(session["who"], has_full_access=session["acts"] and self._allow_full_access)
 
-    def keep(self) -> None:
-        """It is used: somebody opened a page."""
-        if self._clock() - _time("seen") >= GRAIN:
+    def touch(self) -> None:
+        """Record that the user opened a page."""
+        if self._clock() - _time("seen") >= LAST_USE_RESOLUTION:
             session["seen"] = self._clock().timestamp()
 
     def end(self) -> None:
-        """End it for good, copies of its cookie included."""
+        """End the session for good, including any copy of its cookie."""
         with self._database.write() as connection:
-            logins.end(connection, session["id"], until=_time("began") + LONGEST, now=self._clock())
+            logins.end(connection, session["id"], until=_time("began") + SESSION_LIFETIME, now=self._clock())
         session.clear()
 
-    def _is_over(self) -> bool:
+    def _has_expired(self) -> bool:
         now = self._clock()
-        return now - _time("began") >= LONGEST or now - _time("seen") >= IDLE
+        return now - _time("began") >= SESSION_LIFETIME or now - _time("seen") >= IDLE_TIMEOUT
 
 
 def _time(name: str) -> datetime:

@@ -1,4 +1,4 @@
-"""The list of transactions: counts that are the filter, search, order, pages; and the same as CSV."""
+"""The list of transactions: status counts, search, filters, sorting, pages, and the CSV export."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
@@ -15,52 +15,52 @@ from app.web.actions import TEST
 from app.web.api.parameters import Reason, Word, read_parameters
 from app.web.dashboard import export, labels
 from app.web.dashboard.layout import Frame
-from app.web.dashboard.page_query import View
+from app.web.dashboard.page_query import PageQuery
 from app.web.errors import refuse
 
 ROWS = 50
-CHUNK = 200  # rows of the CSV that are read at once
-EXPORTS = 2  # at once in a process: each has a thread for as long as its reader takes
-DEFAULT, BY_DAY = "-updated_at", "-created_at"  # the order where none is asked for; of some days
+CSV_ROWS = 200  # read at once
+MAX_EXPORTS = 2  # at once in a process: each keeps a thread busy until its client has read all of it
+DEFAULT_SORT, SORT_WITH_DAYS = "-updated_at", "-created_at"
 SORTS = {
     "name": "Transaction",
-    "status_at": "Status since",
+    "status_at": "Status",
     "created_at": "Created",
     "due_at": "Due",
     "updated_at": "Last activity",
 }
-FALLING_FIRST = ("status_at", "created_at", "updated_at")  # the newest is what one looks for
-SHELVES = ("SENT", "DRAFT", "COMPLETED", "DECLINED", "OPTED_OUT", "EXPIRED", "ARCHIVED")
+NEWEST_FIRST = ("status_at", "created_at", "updated_at")  # the first click on these columns sorts descending
+STATUS_ORDER = ("SENT", "DRAFT", "COMPLETED", "DECLINED", "OPTED_OUT", "EXPIRED", "ARCHIVED")
 VIEWS: dict[str, dict[str, Any]] = {
     "current": {"trashed": False, "deleted": False},
     "trash": {"trashed": True, "deleted": False},
     "deleted": {"deleted": True},
     "templates": {"deleted": False},
 }
-Shown = Literal["current", "trash", "deleted", "templates"]
-FIRST, LAST = date(1970, 1, 1), date(2999, 12, 31)  # what comes before and after is a slip of the hand
-Day = Annotated[date | None, Field(ge=FIRST, le=LAST), BeforeValidator(lambda told: told or None)]
+ViewName = Literal["current", "trash", "deleted", "templates"]
+FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2999, 12, 31)  # days outside are typing errors
+Day = Annotated[date | None, Field(ge=FIRST_DAY, le=LAST_DAY), BeforeValidator(lambda given: given or None)]
 
 
-class TransactionsView(View):
-    """Which transactions, and in which order."""
+class TransactionsQuery(PageQuery):
+    """Filters and order of the list."""
 
     q: Word = ""
     status: Word = ""
     attention: Reason | Literal[""] = ""
-    # A form without scripts sends what was left empty, too; so with the days.
-    view: Annotated[Shown, BeforeValidator(lambda told: told or "current")] = "current"
+    # Without scripts a form also sends its empty fields; the days allow for this, too.
+    view: Annotated[ViewName, BeforeValidator(lambda given: given or "current")] = "current"
     since: Day = Field(None, description="Created on this day (UTC) or later.")
     until: Day = Field(None, description="Created on this day (UTC) or before.")
     sort: Literal["", *(f"{sign}{key}" for key in SORTS for sign in ("", "-"))] = ""  # type: ignore[valid-type]
 
     @property
     def order(self) -> str:
-        """What it is sorted by. Days are found at once in their own order, and anywhere in another."""
-        return self.sort or (BY_DAY if self.since or self.until else DEFAULT)
+        """The sort order. A list of some days is fast only in the order of creation, so that is its default."""
+        return self.sort or (SORT_WITH_DAYS if self.since or self.until else DEFAULT_SORT)
 
-    def wanted(self) -> PackageFilter:
-        """What it asks of the store."""
+    def filters(self) -> PackageFilter:
+        """The filter of the query."""
         return PackageFilter(
             status=[self.status] if self.status else [],
             q=self.q.strip() or None,
@@ -72,40 +72,43 @@ class TransactionsView(View):
         )
 
 
-def add_views(blueprint: Blueprint, frame: Frame) -> None:
+def add_views(blueprint: Blueprint, layout: Frame) -> None:
     """Add `/` and `/transactions.csv`."""
-    exports = BoundedSemaphore(EXPORTS)
+    exports = BoundedSemaphore(MAX_EXPORTS)
 
     @blueprint.get("/")
     def transactions() -> Response:
-        """Where every transaction stands."""
-        asked = read_parameters(TransactionsView, request.args)
+        """The list of transactions."""
+        query = read_parameters(TransactionsQuery, request.args)
 
         def load() -> dict[str, Any]:
-            wanted, sort = asked.wanted(), asked.order
-            page = queries.package_page(frame.database, wanted, sort=sort, limit=ROWS, cursor=asked.cursor)
+            page = queries.package_page(
+                layout.database, query.filters(), sort=query.order, limit=ROWS, cursor=query.cursor
+            )
             return {"page": page, "is_partial": page.timed_out}
 
-        def show(connection: Connection) -> dict[str, Any]:
+        def read(connection: Connection) -> dict[str, Any]:
             return {
-                "asked": asked,
-                "days": (FIRST, LAST),
+                "query": query,
+                "days": (FIRST_DAY, LAST_DAY),
                 "time_limit": queries.TIME_LIMIT.seconds,
-                "shelves": list(_shelves(queries.package_counts(connection), asked)),
-                "columns": list(_columns(asked)),
-                "is_filtered": asked.address() != "/",
-                "test": TEST[1],
+                "status_counts": list(_status_counts(queries.package_counts(connection), query)),
+                "columns": list(_columns(query)),
+                "is_filtered": query.url() != "/",
+                "attention_filters": labels.ATTENTION_FILTERS,
+                "test_package": TEST[1],
             }
 
-        return frame.page_of_picture("transactions.html", here="transactions", show=show, load=load)
+        return layout.cached_page("transactions.html", here="transactions", read=read, load=load)
 
     @blueprint.get("/transactions.csv")
     def export_csv() -> Response:
-        """The view, all of it, written as it is read: in the order of ids, which nothing changes meanwhile."""
-        asked = read_parameters(TransactionsView, request.args)
+        """All transactions of the list, streamed in the order of ids, which no change can disturb."""
+        query = read_parameters(TransactionsQuery, request.args)
         if not exports.acquire(blocking=False):
-            return refuse(503, "busy", "Other exports are being written; try again in a while.", {"Retry-After": "10"})
-        response = current_app.response_class(_csv(frame, asked), mimetype="text/csv")
+            message = "Too many exports are running. Try again in a few seconds."
+            return refuse(503, "busy", message, {"Retry-After": "10"})
+        response = current_app.response_class(_csv(layout, query), mimetype="text/csv")
         response.call_on_close(exports.release)
         response.headers["Content-Disposition"] = "attachment; filename=transactions.csv"
         return response
@@ -115,51 +118,50 @@ def _midnight(day: date, *, days: int = 0) -> datetime:
     return datetime.combine(day, time(), UTC) + timedelta(days=days)
 
 
-def _shelves(counts: Iterable[PackageCount], asked: TransactionsView) -> Iterator[dict[str, Any]]:
-    """Each status with how many there are in this view, those that people know first, and what is none of these."""
-    wanted = VIEWS[asked.view]
-    here = [
-        one
-        for one in counts
-        if (one.type in ("TEMPLATE", "LAYOUT")) == (asked.view == "templates")
-        and all(getattr(one, name) == value for name, value in wanted.items())
-    ]
+def _status_counts(counts: Iterable[PackageCount], query: TransactionsQuery) -> Iterator[dict[str, Any]]:
+    """The number of transactions of each status in this view; unknown statuses come last."""
+    view = VIEWS[query.view]
     by_status: dict[str, int] = {}
-    for one in here:
-        by_status[one.status or ""] = by_status.get(one.status or "", 0) + one.number
-    yield _shelf("All", sum(by_status.values()), asked, "")
-    known = [one for one in SHELVES if by_status.get(one)]
-    for status in [*known, *sorted(set(by_status) - set(SHELVES) - {""})]:
-        yield _shelf(labels.status(status).word, by_status[status], asked, status)
+    for count in counts:
+        is_template = count.type in ("TEMPLATE", "LAYOUT")
+        in_view = all(getattr(count, name) == value for name, value in view.items())
+        if in_view and is_template == (query.view == "templates"):
+            by_status[count.status or ""] = by_status.get(count.status or "", 0) + count.number
+    yield _status_count("All", sum(by_status.values()), query, "")
+    known = [status for status in STATUS_ORDER if by_status.get(status)]
+    for status in [*known, *sorted(set(by_status) - set(STATUS_ORDER) - {""})]:
+        yield _status_count(labels.status(status).text, by_status[status], query, status)
 
 
-def _shelf(name: str, number: int, asked: TransactionsView, status: str) -> dict[str, Any]:
+def _status_count(name: str, number: int, query: TransactionsQuery, status: str) -> dict[str, Any]:
     return {
         "name": name,
         "number": number,
-        "href": asked.address(status=status),
-        "here": asked.status == status,
+        "status": status,
+        "href": query.url(status=status),
+        "is_current": query.status == status,
     }
 
 
-def _columns(asked: TransactionsView) -> Iterator[dict[str, Any]]:
-    """The columns one can sort by; a second click turns the order round."""
+def _columns(query: TransactionsQuery) -> Iterator[dict[str, Any]]:
+    """The columns that can be sorted; clicking the current one reverses the order."""
     for key, name in SORTS.items():
-        falls = asked.order == f"-{key}"
-        is_here = asked.order.removeprefix("-") == key
-        first = f"-{key}" if key in FALLING_FIRST else key
-        turned = key if falls else f"-{key}"
-        order = ("descending" if falls else "ascending") if is_here else None
-        yield {"key": key, "name": name, "order": order, "href": asked.address(sort=turned if is_here else first)}
+        is_descending = query.order == f"-{key}"
+        is_current = query.order.removeprefix("-") == key
+        first_click = f"-{key}" if key in NEWEST_FIRST else key
+        reversed_order = key if is_descending else f"-{key}"
+        order = ("descending" if is_descending else "ascending") if is_current else None
+        href = query.url(sort=reversed_order if is_current else first_click)
+        yield {"key": key, "name": name, "order": order, "href": href}
 
 
-def _csv(frame: Frame, asked: TransactionsView) -> Iterator[str]:
-    yield export.head()
+def _csv(layout: Frame, query: TransactionsQuery) -> Iterator[str]:
+    yield export.header()
     cursor = None
     while True:
-        with frame.database.read() as connection:
-            page = queries.page_of_packages(connection, asked.wanted(), sort="id", limit=CHUNK, cursor=cursor)
-        yield export.lines(page.items)
+        with layout.database.read() as connection:
+            page = queries.page_of_packages(connection, query.filters(), sort="id", limit=CSV_ROWS, cursor=cursor)
+        yield export.rows(page.items)
         cursor = page.next
         if cursor is None:
             return

@@ -1,4 +1,4 @@
-"""Who looks at a page, and what they may."""
+"""The user of a page, and what they may do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,45 +9,45 @@ from flask import g
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import Forbidden
 
-NOBODY = "dashboard"  # the name in the history of whoever told none
-LONGEST_NAME = 60
-MAY_LOOK = "You are logged in with the password for looking. This takes the other one: log out, and log in with that."
+DEFAULT_NAME = "dashboard"  # in the history, when a user gave no name
+MAX_NAME_LENGTH = 60
+VIEW_ONLY = "Your access is view-only. Log in with the full-access password to do this."
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
-    """Somebody who has logged in; `who` is their name in the history."""
+class User:
+    """A person who is logged in; the history shows their `name`."""
 
-    who: str
-    may_act: bool
+    name: str
+    has_full_access: bool
 
 
-def name_of(text: str) -> str:
-    """A name for the history: one short line, without what cannot be seen.
+def clean_name(text: str) -> str:
+    """A name for the history: one short line of printable characters.
 
-    Nor with a colon, by which one knows the API's and the command line's names.
+    Colons are removed because `api:` and `cli:` mark the names of the API and the command line.
     """
-    seen = "".join(letter if letter.isprintable() and letter != ":" else " " for letter in text)
-    return " ".join(seen.split())[:LONGEST_NAME].strip() or NOBODY
+    printable = "".join(letter if letter.isprintable() and letter != ":" else " " for letter in text)
+    return " ".join(printable.split())[:MAX_NAME_LENGTH].strip() or DEFAULT_NAME
 
 
-def who() -> str | None:
-    """The name of whoever asks for this page; None where nobody has logged in."""
-    return g.visitor.who if "visitor" in g else None
+def user_name() -> str | None:
+    """The name of the user of this request; None without a login."""
+    return g.user.name if "user" in g else None
 
 
-def may_act() -> bool:
-    """Whether whoever asks for this page may change anything."""
-    return "visitor" in g and g.visitor.may_act
+def has_full_access() -> bool:
+    """Whether the user of this request may change anything."""
+    return "user" in g and g.user.has_full_access
 
 
-def acts(view: Callable[..., ResponseReturnValue]) -> Callable[..., ResponseReturnValue]:
-    """A view for those who may act; others are told why it is not for them (403)."""
+def requires_full_access(view: Callable[..., ResponseReturnValue]) -> Callable[..., ResponseReturnValue]:
+    """Answer 403 with the reason when the user has view-only access."""
 
     @wraps(view)
-    def act(**place: Any) -> ResponseReturnValue:
-        if not may_act():
-            raise Forbidden(MAY_LOOK)
-        return view(**place)
+    def checked(**arguments: Any) -> ResponseReturnValue:
+        if not has_full_access():
+            raise Forbidden(VIEW_ONLY)
+        return view(**arguments)
 
-    return act
+    return checked

@@ -1,19 +1,19 @@
-"""A fresh install shows how callbacks come to it, and sends itself one."""
+"""The first page of a new installation: how to connect OneSpan, and a test callback."""
 
 from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 
 from app.web.dashboard.layout import Frame
-from app.web.dashboard.user import acts, who
+from app.web.dashboard.user import requires_full_access, user_name
 
 
-def add_views(blueprint: Blueprint, frame: Frame) -> None:
-    """Add what the first page offers while nothing has come."""
+def add_views(blueprint: Blueprint, layout: Frame) -> None:
+    """Add the action of the welcome page."""
 
     @blueprint.post("/test-callback")
-    @acts
+    @requires_full_access
     def send_test() -> ResponseReturnValue:
-        """Take a callback as if OneSpan had sent it."""
-        frame.acts.take_test(by=who() or "")
-        flash("A test callback was taken in. It stands among the events in a moment.")
+        """Store a test callback as if OneSpan had sent it."""
+        layout.actions.take_test(by=user_name() or "")
+        flash("Test callback received. It will appear below shortly.")
         return redirect(url_for("pages.events"), 303)

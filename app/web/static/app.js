@@ -1,13 +1,17 @@
-// What pages gain where scripts run: they stay fresh, search while one types, and speak the viewer's time.
-import { follow } from "./live.js";
-import { fillTimes } from "./times.js";
+// What scripts add to the pages: live updates, search while typing, and local times.
+import { startLiveUpdates } from "./live.js";
+import { showLocalTimes } from "./times.js";
 import { searchWhileTyping } from "./search.js";
-import { helpers } from "./helpers.js";
+import { addHelpers } from "./helpers.js";
 
-document.documentElement.classList.add("scripted");
-fillTimes(document);
-setInterval(() => fillTimes(document), 15_000);
+document.documentElement.classList.add("js");
+showLocalTimes(document);
+setInterval(() => showLocalTimes(document), 15_000);
 searchWhileTyping();
-follow();
-helpers();
-document.querySelector(".rooms [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+startLiveUpdates();
+addHelpers();
+
+// On a phone the navigation scrolls. `scrollIntoView` would make Tab start at the link, and skip what is before it.
+const navigation = document.querySelector(".site-nav");
+const link = navigation?.querySelector("[aria-current]");
+if (link) navigation.scrollLeft = link.offsetLeft - (navigation.clientWidth - link.offsetWidth) / 2;

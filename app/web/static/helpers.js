@@ -1,27 +1,27 @@
-// Small things: copy a text, jump to the search with a slash.
+// Small helpers: copy buttons, and the slash key that jumps to the search.
 
-export function helpers() {
+export function addHelpers() {
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
     if (!button) return;
     const text = document.getElementById(button.dataset.copy).textContent;
-    const said = button.previousElementSibling; // an output: what comes live leaves its words alone
+    const output = button.previousElementSibling; // an <output>, which live updates leave alone
     try {
       await navigator.clipboard.writeText(text);
-      said.textContent = "Copied";
+      output.textContent = "Copied";
     } catch {
       getSelection().selectAllChildren(document.getElementById(button.dataset.copy));
-      said.textContent = "Selected; press Ctrl+C";
+      output.textContent = "Selected. Press Ctrl+C";
     }
-    setTimeout(() => (said.textContent = ""), 2000);
+    setTimeout(() => (output.textContent = ""), 2000);
   });
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.closest?.("input, select, textarea");
-    const find = document.querySelector("input[type=search]");
-    if (event.key === "/" && !typing && find && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    const isTyping = event.target.closest?.("input, select, textarea");
+    const search = document.querySelector("input[type=search]");
+    if (event.key === "/" && !isTyping && search && !event.ctrlKey && !event.metaKey && !event.altKey) {
       event.preventDefault();
-      find.focus();
-      find.select();
+      search.focus();
+      search.select();
     }
   });
 }

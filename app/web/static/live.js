@@ -1,100 +1,101 @@
-// The page asks for itself anew, by its ETag, once a second while somebody looks; what changed is put in place.
+// Live updates: a visible page requests itself once a second with its ETag, and changes only what differs.
 import { morph } from "./morph.js";
-import { fillTimes } from "./times.js";
+import { showLocalTimes } from "./times.js";
 
-const EVERY = 1000; // milliseconds between the end of one question and the next
-const PATIENCE = 15_000; // an answer that takes longer counts as none
-const LONGEST = 60_000; // between two tries while the service is away
-const LATER = [408, 429]; // statuses that refuse it now, not for ever
+const POLL_MS = 1000; // between the end of one request and the next
+const TIMEOUT_MS = 15_000; // a response that takes longer counts as a failure
+const MAX_RETRY_MS = 60_000; // between two attempts while the service is away
+const TEMPORARY = [408, 429]; // client errors that may go away by themselves
 
 let etag = null;
-let shown = null; // the address that was last answered well
+let lastUrl = null; // the URL of the last good response
 let failures = 0;
 let timer = null;
-let asking = null;
+let current = null; // the AbortController of the running request
 
-export function follow() {
-  if (!document.querySelector("[data-live]") || !pulse()) return;
-  document.addEventListener("visibilitychange", () => (document.hidden ? pause() : ask()));
-  window.addEventListener("online", ask);
-  say("", "Live");
-  next(0);
+export function startLiveUpdates() {
+  if (!document.querySelector("[data-live]") || !statusElement()) return;
+  document.addEventListener("visibilitychange", () => (document.hidden ? pause() : refresh()));
+  window.addEventListener("online", refresh);
+  showStatus("", "Live");
+  schedule(0);
 }
 
-// Show another view of this page, at another address.
-export async function go(address, { push }) {
-  history[push ? "pushState" : "replaceState"]({}, "", address);
+// Show the same page with other query parameters.
+export async function navigate(url, { push }) {
+  history[push ? "pushState" : "replaceState"]({}, "", url);
   etag = null;
-  await ask();
+  await refresh();
 }
 
-export async function ask() {
+export async function refresh() {
   clearTimeout(timer);
-  asking?.abort();
-  const mine = (asking = new AbortController());
-  const limit = setTimeout(() => mine.abort("late"), PATIENCE);
+  current?.abort();
+  const request = (current = new AbortController());
+  const timeout = setTimeout(() => request.abort("timeout"), TIMEOUT_MS);
   try {
     const headers = { "X-Live": "1", ...(etag && { "If-None-Match": etag }) };
-    const answer = await fetch(location.href, { headers, cache: "no-store", signal: mine.signal, redirect: "manual" });
-    if (mine !== asking) return;
-    if (answer.type === "opaqueredirect" || answer.status === 401) return location.reload(); // the session ended
-    if (shown && isRefused(answer.status)) return leave(location.href);
-    if (answer.status === 200) {
-      const text = await answer.text();
-      if (mine !== asking) return;
-      show(text);
-      etag = answer.headers.get("ETag");
-    } else if (answer.status !== 304) throw new Error(`status ${answer.status}`);
-    shown = location.href;
+    const options = { headers, cache: "no-store", signal: request.signal, redirect: "manual" };
+    const response = await fetch(location.href, options);
+    if (request !== current) return;
+    if (response.type === "opaqueredirect" || response.status === 401) return location.reload(); // the session ended
+    if (lastUrl && isRefused(response.status)) return showErrorPage(location.href);
+    if (response.status === 200) {
+      const html = await response.text();
+      if (request !== current) return;
+      update(html);
+      etag = response.headers.get("ETag");
+    } else if (response.status !== 304) throw new Error(`status ${response.status}`);
+    lastUrl = location.href;
     failures = 0;
-    say("", "Live");
-    next(EVERY);
-  } catch (problem) {
-    if (mine !== asking) return;
+    showStatus("", "Live");
+    schedule(POLL_MS);
+  } catch {
+    if (request !== current) return;
     failures += 1;
-    const wait = Math.min(LONGEST, EVERY * 2 ** failures);
-    say("away", `No connection; trying again in ${Math.round(wait / 1000)} s`);
-    next(wait);
+    const wait = Math.min(MAX_RETRY_MS, POLL_MS * 2 ** failures);
+    showStatus("away", `Connection lost. Retrying in ${Math.round(wait / 1000)} s`);
+    schedule(wait);
   } finally {
-    clearTimeout(limit);
+    clearTimeout(timeout);
   }
 }
 
-const isRefused = (status) => status >= 400 && status < 500 && !LATER.includes(status);
+const isRefused = (status) => status >= 400 && status < 500 && !TEMPORARY.includes(status);
 
-// The page of what is refused says why. It is loaded from the address of what is shown, so that Back loads that again.
-function leave(address) {
-  history.replaceState({}, "", shown);
-  location.assign(address);
+// Load the error page, which gives the reason. The history keeps the last good URL, so that Back returns to it.
+function showErrorPage(url) {
+  history.replaceState({}, "", lastUrl);
+  location.assign(url);
 }
 
-function next(wait) {
+function schedule(wait) {
   clearTimeout(timer);
   if (document.hidden) pause();
-  else timer = setTimeout(ask, wait);
+  else timer = setTimeout(refresh, wait);
 }
 
 function pause() {
   clearTimeout(timer);
-  say("paused", "Paused");
+  showStatus("paused", "Paused");
 }
 
-function show(text) {
-  const page = new DOMParser().parseFromString(text, "text/html");
-  for (const fresh of page.querySelectorAll("[data-live]")) {
-    const here = document.getElementById(fresh.id);
-    if (here) morph(here, fresh);
+function update(html) {
+  const page = new DOMParser().parseFromString(html, "text/html");
+  for (const wanted of page.querySelectorAll("[data-live]")) {
+    const element = document.getElementById(wanted.id);
+    if (element) morph(element, wanted);
   }
   document.title = page.title;
-  fillTimes(document);
+  showLocalTimes(document);
 }
 
-const pulse = () => document.getElementById("pulse");
+const statusElement = () => document.getElementById("connection-status");
 
-function say(state, words) {
-  const place = pulse();
-  if (place.textContent === words && !place.hidden) return;
-  place.hidden = false;
-  place.className = `pulse ${state}`;
-  place.textContent = words;
+function showStatus(state, text) {
+  const element = statusElement();
+  if (element.textContent === text && !element.hidden) return;
+  element.hidden = false;
+  element.className = `connection ${state}`;
+  element.textContent = text;
 }

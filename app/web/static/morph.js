@@ -1,85 +1,87 @@
-// Make one piece of the page like another without replacing what did not change: so focus, selection, scroll and
-// open details stay. Elements are the same thing where their id or data-key says so, otherwise by their order among
-// those of their kind.
+// Change one element of the page into another, and replace only what differs: focus, selection, scroll position and
+// open details stay. Elements match by their id or data-key, otherwise by their order among elements of their kind.
 
 const isElement = (node) => node.nodeType === Node.ELEMENT_NODE;
 const key = (node) => (isElement(node) && (node.id || node.dataset.key)) || "";
 
-export function morph(here, wanted) {
+export function morph(element, wanted) {
   const focused = document.activeElement;
-  const marked = getSelection();
-  const ends = [marked.anchorNode, marked.anchorOffset, marked.focusNode, marked.focusOffset];
-  put(here, wanted);
-  // What moved was taken out for a moment, and lost both.
+  const selection = getSelection();
+  const { anchorNode, anchorOffset, focusNode, focusOffset } = selection;
+  morphNode(element, wanted);
+  // A node that moved was removed for a moment, which loses focus and selection.
   if (document.activeElement !== focused && focused?.isConnected) focused.focus({ preventScroll: true });
-  if (marked.anchorNode !== ends[0] || marked.focusNode !== ends[2]) mark(marked, ...ends);
+  if (selection.anchorNode !== anchorNode || selection.focusNode !== focusNode) {
+    select(selection, anchorNode, anchorOffset, focusNode, focusOffset);
+  }
 }
 
-function mark(marked, from, start, to, end) {
-  const within = (node, place) => Math.min(place, node.nodeValue?.length ?? node.childNodes.length);
-  if (from?.isConnected && to?.isConnected) marked.setBaseAndExtent(from, within(from, start), to, within(to, end));
+function select(selection, from, start, to, end) {
+  const clamp = (node, offset) => Math.min(offset, node.nodeValue?.length ?? node.childNodes.length);
+  if (from?.isConnected && to?.isConnected) selection.setBaseAndExtent(from, clamp(from, start), to, clamp(to, end));
 }
 
-function put(here, wanted) {
-  if (here.isEqualNode(wanted)) return;
-  attributes(here, wanted);
-  children(here, wanted);
+function morphNode(element, wanted) {
+  if (element.isEqualNode(wanted)) return;
+  morphAttributes(element, wanted);
+  morphChildren(element, wanted);
 }
 
-function attributes(here, wanted) {
-  const typing = here === document.activeElement && "value" in here;
-  for (const { name } of [...here.attributes]) {
-    const theirs = name === "open" || (name === "class" && here === document.documentElement);
-    if (!theirs && !wanted.hasAttribute(name)) here.removeAttribute(name);
+function morphAttributes(element, wanted) {
+  const isTyping = element === document.activeElement && "value" in element;
+  for (const { name } of [...element.attributes]) {
+    const isOurs = name === "open" || (name === "class" && element === document.documentElement);
+    if (!isOurs && !wanted.hasAttribute(name)) element.removeAttribute(name);
   }
   for (const { name, value } of wanted.attributes) {
-    if (here.getAttribute(name) !== value) here.setAttribute(name, value);
+    if (element.getAttribute(name) !== value) element.setAttribute(name, value);
   }
-  if (here instanceof HTMLInputElement && !typing && here.type !== "hidden") {
-    here.value = wanted.getAttribute("value") ?? "";
-    here.checked = wanted.hasAttribute("checked");
+  if (element instanceof HTMLInputElement && !isTyping && element.type !== "hidden") {
+    element.value = wanted.getAttribute("value") ?? "";
+    element.checked = wanted.hasAttribute("checked");
   }
 }
 
-function children(here, wanted) {
-  if (here instanceof HTMLTimeElement && here.dateTime === wanted.dateTime) return; // its words are the viewer's
-  if (here instanceof HTMLOutputElement) return; // and these the script's
-  const known = named(here);
-  const names = named(wanted);
-  for (const [name, child] of known) if (!names.has(name)) child.remove();
-  let place = here.firstChild;
-  for (const [name, next] of names) {
-    const same = known.get(name);
+function morphChildren(element, wanted) {
+  // Scripts set the text of times and outputs.
+  if (element instanceof HTMLTimeElement && element.dateTime === wanted.dateTime) return;
+  if (element instanceof HTMLOutputElement) return;
+  const oldChildren = childrenByName(element);
+  const newChildren = childrenByName(wanted);
+  for (const [name, child] of oldChildren) if (!newChildren.has(name)) child.remove();
+  let next = element.firstChild;
+  for (const [name, child] of newChildren) {
+    const same = oldChildren.get(name);
     if (same) {
-      if (same === place) place = place.nextSibling;
-      else here.insertBefore(same, place);
-      isElement(same) ? put(same, next) : write(same, next);
+      if (same === next) next = next.nextSibling;
+      else element.insertBefore(same, next);
+      isElement(same) ? morphNode(same, child) : setText(same, child);
     } else {
-      const added = document.importNode(next, true);
-      here.insertBefore(added, place);
-      if (key(added)) added.classList.add("fresh");
+      const added = document.importNode(child, true);
+      element.insertBefore(added, next);
+      if (key(added)) added.classList.add("new");
     }
   }
-  if (here instanceof HTMLSelectElement && here !== document.activeElement) {
-    here.value = wanted.querySelector("option[selected]")?.value ?? here.options[0]?.value ?? "";
+  if (element instanceof HTMLSelectElement && element !== document.activeElement) {
+    element.value = wanted.querySelector("option[selected]")?.value ?? element.options[0]?.value ?? "";
   }
 }
 
-// The children by what makes them the same thing; a text belongs to the element before it, and comes and goes with it.
-function named(parent) {
-  const names = new Map();
+// The children by a name that identifies them. A text node is named by the element before it, and goes with it.
+function childrenByName(parent) {
+  const children = new Map();
   const counts = {};
   let before = "";
   for (const child of parent.childNodes) {
     const kind = `${child.nodeName} ${isElement(child) ? key(child) : before}`;
     counts[kind] = (counts[kind] ?? 0) + 1;
     const name = `${kind} ${counts[kind]}`;
-    names.set(name, child);
+    children.set(name, child);
     if (isElement(child)) before = name;
   }
-  return names;
+  return children;
 }
 
-function write(here, wanted) {
-  if (here.nodeValue !== wanted.nodeValue) here.nodeValue = wanted.nodeValue;
+function setText(node, wanted) {
+  if (node.nodeValue !== wanted.nodeValue) node.nodeValue = wanted.nodeValue;
 }

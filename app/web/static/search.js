@@ -1,7 +1,8 @@
-// Filters act as one types and chooses; the address always holds the whole view, and Back leads back.
-import { go, ask } from "./live.js";
+// Filters apply while the user types and chooses. The URL always holds the whole view, and Back returns to the last.
+import { navigate } from "./live.js";
 
-const REST = 200; // milliseconds without a key until it is asked
+const TYPING_PAUSE_MS = 200; // without a key until the search starts
+const NEW_ENTRY_MS = 3000; // later searches get their own history entry
 
 export function searchWhileTyping() {
   const form = document.querySelector("form[data-search]");
@@ -9,17 +10,18 @@ export function searchWhileTyping() {
   let timer = null;
   let last = 0;
   const search = () => {
-    const isSaid = ([name, value]) => value !== "" && form.elements[name].validity.valid; // a year half typed is not
-    const asked = new URLSearchParams([...new FormData(form)].filter(isSaid));
-    asked.delete("cursor");
-    const address = `${form.getAttribute("action")}${asked.size ? `?${asked}` : ""}`;
-    if (address === location.pathname + location.search) return;
-    go(address, { push: Date.now() - last > 3000 }); // one step back for a whole word, not for each letter
+    // An invalid field, such as a year that is half typed, is left out.
+    const isGiven = ([name, value]) => value !== "" && form.elements[name].validity.valid;
+    const parameters = new URLSearchParams([...new FormData(form)].filter(isGiven));
+    parameters.delete("cursor");
+    const url = `${form.getAttribute("action")}${parameters.size ? `?${parameters}` : ""}`;
+    if (url === location.pathname + location.search) return;
+    navigate(url, { push: Date.now() - last > NEW_ENTRY_MS }); // one step back for a whole word, not for each letter
     last = Date.now();
   };
   form.addEventListener("input", (event) => {
     clearTimeout(timer);
-    if (event.target.type === "search" || event.target.type === "text") timer = setTimeout(search, REST);
+    if (event.target.type === "search" || event.target.type === "text") timer = setTimeout(search, TYPING_PAUSE_MS);
     else search();
   });
   form.addEventListener("submit", (event) => {
@@ -29,8 +31,8 @@ export function searchWhileTyping() {
   });
   window.addEventListener("popstate", () => {
     document.activeElement?.blur?.();
-    go(location.href, { push: false });
+    navigate(location.href, { push: false });
   });
-  const words = form.querySelector("input[type=search]");
-  if (words && words.value !== words.defaultValue) search(); // typed before this script had come
+  const field = form.querySelector("input[type=search]");
+  if (field && field.value !== field.defaultValue) search(); // typed before this script loaded
 }

@@ -1,0 +1,155 @@
+"""The history of a transaction: its events, what people and handlers did, and other changes."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from app.onespan.values import Package
+from app.store.queries import ChangeDetail, EventDetail
+from app.web.dashboard import labels
+
+STORED_TIME = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z$")  # in the values of changes
+JOURNALED = ("callback", "snapshot", "absence")  # causes whose id is a row of the journal
+# Causes of changes that belong to no event: their CSS class and text.
+CAUSE_KINDS: Mapping[str, tuple[str, str]] = {
+    "callback": ("reported", "Updated by a callback"),
+    "snapshot": ("read", "Updated from OneSpan"),
+    "absence": ("read", "No longer in OneSpan"),
+    "dispatch": ("handler", "Handler run"),
+    "person": ("person", "Changed by {who}"),
+    "rebuild": ("read", "Rebuilt from stored callbacks"),
+}
+UNKNOWN_CAUSE = ("read", "Updated")
+ATTRIBUTES: Mapping[str, str] = {  # where the name of an attribute is not its label
+    "due_at": "Due date",
+    "trashed": "In trash",
+    "sender_id": "Sender",
+    "signed_by": "Signed by",
+    "order": "Signing order",
+    "role_id": "Role",
+    "locked": "Locked out",
+    "email_bounce": "Email bounced",
+    "kba_failures": "Failed identity checks",
+    "attachments": "Uploaded files",
+}
+NAMES_OF_PEOPLE = ("sender_id", "signed_by")  # attributes whose values are ids of people
+
+
+@dataclass(slots=True)
+class Entry:
+    """One entry of the history. `kind` is its CSS class; `raw_id` is the journal row that it came from."""
+
+    at: datetime
+    kind: str
+    text: str
+    key: str
+    event: EventDetail | None = None
+    raw_id: int | str | None = None
+    changes: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def timeline(
+    package: Package, events: Sequence[EventDetail], changes: Iterable[ChangeDetail], *, is_complete: bool
+) -> list[Entry]:
+    """The history, newest first: events with the changes they caused, actions, and other changes.
+
+    Unless it `is_complete`, it begins with the oldest of these events.
+    """
+    entries = {event.id: _event_entry(package, event) for event in events}
+    events_by_callback = {callback.id: event.id for event in events for callback in event.callbacks}
+    oldest = None if is_complete else min(event.first_received_at for event in events)
+    others: dict[object, Entry] = {}
+    for change in sorted(changes, key=lambda change: change.id):
+        cause = change.cause
+        is_callback = cause.kind == "callback" and isinstance(cause.id, int)
+        event_id = events_by_callback.get(int(cause.id)) if is_callback else None
+        if event_id is None and oldest and change.recorded_at < oldest:
+            continue
+        if event_id is not None:
+            entry = entries[event_id]
+        else:
+            action = action_text(change)
+            entry = others.setdefault((cause, action, action and change.recorded_at), _other_entry(change, action))
+        if _adds_detail(change, entry):
+            entry.changes.append(change_texts(package, change))
+    return sorted([*entries.values(), *others.values()], key=lambda entry: entry.at, reverse=True)
+
+
+def _adds_detail(change: ChangeDetail, entry: Entry) -> bool:
+    """Whether a change says more than the text of its entry."""
+    if change.attribute == "signed_by" and entry.event:
+        return not set(change.old or []) <= set(change.new or [])
+    return change.attribute not in ("read", "replay")
+
+
+def _event_entry(package: Package, event: EventDetail) -> Entry:
+    kind = "reported" if event.source == "callback" else "synced"
+    raw_id = event.callbacks[0].id if event.callbacks else None
+    return Entry(event.happened_at, kind, labels.sentence(package, event), str(event.id), event, raw_id)
+
+
+def _other_entry(change: ChangeDetail, action: str | None) -> Entry:
+    cause = change.cause
+    kind, _ = CAUSE_KINDS.get(cause.kind, UNKNOWN_CAUSE)
+    at = change.happened_at if cause.kind in ("callback", "snapshot") else change.recorded_at
+    key = f"{cause.kind}-{change.id if action else cause.id}"
+    return Entry(at, kind, action or cause_text(change), key, None, cause.id if cause.kind in JOURNALED else None)
+
+
+def cause_text(change: ChangeDetail) -> str:
+    """What caused a change, for changes that belong to no event of the page."""
+    _, text = CAUSE_KINDS.get(change.cause.kind, UNKNOWN_CAUSE)
+    return text.replace("{who}", str(change.cause.id))
+
+
+def action_text(change: ChangeDetail) -> str | None:
+    """What a person or a handler did, in a sentence. None: the change records no such action."""
+    person, handler = change.cause.id, change.subject.removeprefix("handler:")
+    match change.cause.kind, change.attribute:
+        case "person", "read":
+            return f"{person} requested a refresh"
+        case "person", "replay":
+            return f"{person} ran {handler}{' again' if change.old else ''}"
+        case "dispatch", _:
+            return f"Handler failed: {handler}" if change.new else f"Handler run again: {handler}"
+    return None
+
+
+def change_texts(package: Package, change: ChangeDetail) -> tuple[str, str, str]:
+    """The label, old value and new value of a change. A change of an issue has only a label."""
+    kind, _, part = change.subject.partition(":")
+    attribute = change.attribute.removeprefix("attention ")
+    if change.attribute != attribute:
+        return f"Issue {'opened' if change.new else 'resolved'}: {labels.issue(attribute).title}", "", ""
+    names = {"signer": labels.name_of(package, part), "document": labels.document_name(package, part), "handler": part}
+    label = ATTRIBUTES.get(attribute) or attribute.replace("_", " ").capitalize()
+    if kind in names:
+        label = f"{names[kind]} · {label}"
+    old, new = change.old, change.new
+    if attribute in NAMES_OF_PEOPLE:
+        new = _people(package, new)
+        old = [name for name in _people(package, old) if name not in new]
+    elif attribute == "email_bounce":
+        old, new = labels.bounce(old), labels.bounce(new)
+    elif attribute == "status":
+        status_label = labels.signer_state if kind == "signer" else labels.status
+        old, new = (status_label(value).text if isinstance(value, str) else value for value in (old, new))
+    return label, _text(old), _text(new) or "none"
+
+
+def _people(package: Package, ids: object) -> list[str]:
+    listed = ids if isinstance(ids, list) else [] if ids is None else [ids]
+    return [labels.name_of(package, str(person)) for person in listed]
+
+
+def _text(value: object) -> str:
+    """A value of a change as text; empty for None and an empty list."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(map(str, value))
+    return STORED_TIME.sub(r"\1 \2 UTC", str(value))
