@@ -188,7 +188,7 @@ def _event_rows(
             yield "missed", row, ("missed_counts", (day, name, cause))
         text = f'{{"name": "{name}", "packageId": "{package}", "sessionUser": "{signer}", "documentId": null}}'
         body = text if is_copied else text.encode()
-        callback = (event, "callback", received, None, None, "first", package, body, None, None)
+        callback = (event, "callback", received, None, None, "first", package, body, "new", None)
         yield (
             "journal",
             (*callback, "digested", None, received, event),
@@ -228,7 +228,7 @@ COLUMNS = {
     ),
     "missed": "event_id package_id name happened_at found_at noted_at cause told_at",
     "journal": (
-        "id kind received_at read_at answered_at key package_id body tells spool_id state error digested_at event_id"
+        "id kind received_at read_at answered_at key package_id body emit spool_id state error digested_at event_id"
     ),
     "dispatches": "id event_id package_id handler state attempts fence due_at finished_at error",
     "changes": "id package_id subject attribute old new happened_at recorded_at cause_kind cause_id",

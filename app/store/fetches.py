@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, case, delete, false, func, select, text, updat
 from sqlalchemy.engine import Connection
 
 from app.store.models import Read
+from app.store.states import Emit
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Wanted:
     attempt: int
     fence: int
     rank: int
-    tells: str | None
+    emit: str
     asked_at: datetime | None
 
 
@@ -33,7 +34,7 @@ def want(
     now: datetime,
     patience: timedelta = timedelta(0),
     rank: int = SURPRISED,
-    tells: str | None = None,
+    emit: str = Emit.NEW,
 ) -> None:
     """Enqueue these packages, with a reason for each, to be fetched after `patience`.
 
@@ -43,7 +44,7 @@ def want(
     """
     if wanted:
         asked_at = now if rank == RECONCILING else None
-        common = {"wanted_at": now, "asked_at": asked_at, "due_at": now + patience, "rank": rank, "tells": tells}
+        common = {"wanted_at": now, "asked_at": asked_at, "due_at": now + patience, "rank": rank, "emit": emit}
         rows = [{"package_id": package_id, "reason": reason, **common} for package_id, reason in sorted(wanted.items())]
         connection.execute(_WANT, rows)
 
@@ -105,7 +106,7 @@ def take(connection: Connection, package_id: str, *, now: datetime, lease: timed
         update(Read)
         .where(Read.package_id == package_id, Read.due_at <= now)
         .values(attempts=Read.attempts + 1, fence=Read.fence + 1, due_at=now + lease, error=None)
-        .returning(Read.package_id, Read.wanted_at, Read.attempts, Read.fence, Read.rank, Read.tells, Read.asked_at)
+        .returning(Read.package_id, Read.wanted_at, Read.attempts, Read.fence, Read.rank, Read.emit, Read.asked_at)
     )
     row = connection.execute(taken).one_or_none()
     return Wanted(*row) if row else None
@@ -131,13 +132,13 @@ def put_off(connection: Connection, wanted: Wanted, *, until: datetime, error: s
 
 
 _WANT = text(
-    """INSERT INTO reads (package_id, reason, wanted_at, asked_at, due_at, rank, tells)
-    VALUES (:package_id, :reason, :wanted_at, :asked_at, :due_at, :rank, :tells)
+    """INSERT INTO reads (package_id, reason, wanted_at, asked_at, due_at, rank, emit)
+    VALUES (:package_id, :reason, :wanted_at, :asked_at, :due_at, :rank, :emit)
     ON CONFLICT (package_id) DO UPDATE SET reason = excluded.reason, wanted_at = excluded.wanted_at, error = NULL,
     asked_at = COALESCE(excluded.asked_at, reads.asked_at),
     due_at = CASE WHEN reads.error IS NULL OR reads.due_at < excluded.due_at THEN reads.due_at ELSE excluded.due_at END,
     rank = CASE WHEN excluded.rank < reads.rank THEN excluded.rank ELSE reads.rank END,
-    tells = CASE WHEN excluded.tells = 'all' OR reads.tells = 'nothing' THEN excluded.tells ELSE reads.tells END"""
+    emit = CASE WHEN excluded.emit = 'all' OR reads.emit = 'none' THEN excluded.emit ELSE reads.emit END"""
 ).bindparams(
     bindparam("wanted_at", type_=Read.wanted_at.type),
     bindparam("asked_at", type_=Read.asked_at.type),

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from app.store.counters import add_callbacks
 from app.store.db import Database, blames_a_row
 from app.store.models import Event, Journal
-from app.store.states import JournalKind, JournalState, literal
+from app.store.states import Emit, JournalKind, JournalState, literal
 
 CHUNK = 500  # rows held in memory while all rows are read
 PATIENCE = 5.0  # how long a callback waits for the database before it goes to the spool
@@ -34,7 +34,7 @@ class Entry:
     error: str | None = None
     read_at: datetime | None = None
     answered_at: datetime | None = None
-    tells: str | None = None
+    emit: str = Emit.NEW
     spool_id: str | None = None
 
 
@@ -140,7 +140,7 @@ def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
             "answered_at": entry.answered_at,
             "key": entry.key,
             "package_id": entry.package_id,
-            "tells": entry.tells,
+            "emit": entry.emit,
             "body": entry.body,
             "spool_id": entry.spool_id,
             "state": JournalState.UNREADABLE if entry.error else JournalState.PENDING,
@@ -261,7 +261,7 @@ def give_up(connection: Connection, entry: int, *, reason: str, now: datetime) -
 _IS_PENDING = Journal.state == literal(JournalState.PENDING)
 _READ = tuple(
     Journal.__table__.c[name]
-    for name in ("id", "kind", "received_at", "read_at", "answered_at", "package_id", "tells", "body")
+    for name in ("id", "kind", "received_at", "read_at", "answered_at", "package_id", "emit", "body")
 )
 # Built once: building them for every callback costs more than running them.
 _ADD = insert(Journal).returning(Journal.id, sort_by_parameter_order=True)

@@ -20,9 +20,10 @@ from app.registry import Handlers
 from app.store import dispatches, events, fetches, journal, list_state, missed, packages, receiving
 from app.store.events import Facts, NewEvent, Unconfirmed
 from app.store.packages import NewChange
+from app.store.states import Emit
 from app.types import iso
 from app.work.parsing import ParsedEntry, parse
-from app.work.snapshot_events import EMIT_ALL, DatedSnapshot, found_by, may_emit, unreported_deletion
+from app.work.snapshot_events import DatedSnapshot, found_by, may_emit, unreported_deletion
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 REFUSED_FOR = timedelta(hours=1)  # how long a package that OneSpan refused is not fetched again
@@ -144,7 +145,7 @@ class Batch:
 
     def _apply_snapshot(self, entry: ParsedEntry) -> None:
         self._add_new()  # so that events of the callbacks before it count as reported
-        if entry.snapshot is None or may_emit(entry.snapshot, entry.tells, began_at=self._began_at):
+        if entry.snapshot is None or may_emit(entry.snapshot, entry.emit, began_at=self._began_at):
             self._new += self._unreported(entry)
             self._add_new()
         if entry.snapshot and entry.snapshot.whole:
@@ -152,12 +153,12 @@ class Batch:
         self._packages.merge(entry)
 
     def _unreported(self, entry: ParsedEntry) -> list[NewEvent]:
-        before = self._last_snapshot(entry.package_id) if entry.tells != EMIT_ALL else None
+        before = self._last_snapshot(entry.package_id) if entry.emit != Emit.ALL else None
         known = events.of_package(self._connection, entry.package_id, after=before.read_at if before else None)
         if entry.snapshot is None:
             blank = _dated(entry, PackageReading.blank(entry.package_id))
             return unreported_deletion(blank, before=before, known=known)
-        began_at = self._began_at if entry.tells != EMIT_ALL else None
+        began_at = self._began_at if entry.emit != Emit.ALL else None
         return found_by(_dated(entry, entry.snapshot), before=before, known=known, began_at=began_at)
 
     def _last_snapshot(self, package_id: str) -> DatedSnapshot | None:
@@ -209,4 +210,4 @@ class Batch:
 def _dated(entry: ParsedEntry, package: PackageReading) -> DatedSnapshot:
     assert entry.read_at
     assert entry.answered_at
-    return DatedSnapshot(entry.id, entry.received_at, entry.read_at, entry.answered_at, package, entry.tells)
+    return DatedSnapshot(entry.id, entry.received_at, entry.read_at, entry.answered_at, package, entry.emit)

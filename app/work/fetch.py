@@ -86,7 +86,7 @@ class Refresh:
         """Journal the snapshot and settle the fetch, in one transaction."""
         now = self._clock()
         key = self._onespan.name
-        entry = snapshot_entry(answer, wanted.package_id, now=now, key=key, kind=kind, tells=wanted.tells)
+        entry = snapshot_entry(answer, wanted.package_id, now=now, key=key, kind=kind, emit=wanted.emit)
         with self._database.write() as connection:
             journal.add(connection, [entry])
             fetches.settle(connection, wanted, again_at=now + AGAIN_DELAY)

@@ -11,7 +11,7 @@ from app.onespan.claims import PACKAGE, Claim
 from app.onespan.findings import CLOCKS_DIFFER
 from app.onespan.packages import PackageReading, read_package
 from app.store.packages import Cause
-from app.store.states import JournalKind
+from app.store.states import Emit, JournalKind
 from app.types import iso
 
 
@@ -26,7 +26,7 @@ class ParsedEntry:
     snapshot: PackageReading | None = None
     read_at: datetime | None = None
     answered_at: datetime | None = None
-    tells: str | None = None
+    emit: str = Emit.NEW
 
     @property
     def claims(self) -> list[Claim]:
@@ -62,7 +62,7 @@ def parse(row: Any) -> ParsedEntry:
         return ParsedEntry(row.id, row.received_at, row.package_id, read_at=row.read_at, answered_at=answered_at)
     snapshot = read_package(json.loads(row.body))
     read_at, answered_at = _time_of_reading(snapshot, row.read_at, answered_at)
-    return ParsedEntry(row.id, row.received_at, snapshot.id, None, snapshot, read_at, answered_at, row.tells)
+    return ParsedEntry(row.id, row.received_at, snapshot.id, None, snapshot, read_at, answered_at, row.emit)
 
 
 def _time_of_reading(snapshot: PackageReading, read_at: datetime, answered_at: datetime) -> tuple[datetime, datetime]:

@@ -24,10 +24,9 @@ from app.store.db import Database, take_pen
 from app.store.journal import Entry
 from app.store.reconciles import Progress, TakenRun, Tally
 from app.store.request_budget import Budget, next_minute
-from app.store.states import RunKind
+from app.store.states import Emit, RunKind
 from app.types import Clock, iso
 from app.work.run_plan import Leg, is_unread, leg_of, next_folder, pass_of, since_of, skip_folder
-from app.work.snapshot_events import EMIT_ALL, EMIT_NONE
 from app.work.snapshots import ALONE, LIST_LAG, can_be_believed, listed_entry, listed_snapshot, retry_delay
 
 log = structlog.get_logger()
@@ -208,8 +207,8 @@ class Reconcile:
             if not run.fires and claims.agrees(state, claims.shown_by(snapshot, at=answer.read_at)):
                 continue
             if can_be_believed(snapshot, state, answer):
-                tells = EMIT_ALL if run.fires else EMIT_NONE if snapshot.id in unheard else None
-                entries.append(listed_entry(answer, item, now=self._clock(), key=self._onespan.name, tells=tells))
+                emit = Emit.ALL if run.fires else Emit.NONE if snapshot.id in unheard else Emit.NEW
+                entries.append(listed_entry(answer, item, now=self._clock(), key=self._onespan.name, emit=emit))
             else:
                 to_fetch[snapshot.id] = "drift" if state else "unlisted"
         return entries, to_fetch
@@ -220,8 +219,8 @@ class Reconcile:
         now = self._clock()
         silent = {key: reason for key, reason in to_fetch.items() if key in unheard and not run.fires}
         others = {key: reason for key, reason in to_fetch.items() if key not in silent}
-        fetches.want(connection, silent, now=now, rank=fetches.RECONCILING, tells=EMIT_NONE)
-        fetches.want(connection, others, now=now, rank=fetches.RECONCILING, tells=EMIT_ALL if run.fires else None)
+        fetches.want(connection, silent, now=now, rank=fetches.RECONCILING, emit=Emit.NONE)
+        fetches.want(connection, others, now=now, rank=fetches.RECONCILING, emit=Emit.ALL if run.fires else Emit.NEW)
 
     def _ask(self, run: TakenRun) -> bool:
         """Queue stored packages that the list did not show for a fetch: not being listed does not mean deleted."""

@@ -9,10 +9,10 @@ from app.onespan.claims import EPOCH
 from app.onespan.findings import Finding, ToldEvent, findings
 from app.onespan.packages import PackageReading
 from app.store.events import NewEvent
+from app.store.states import Emit
 from app.types import iso
 
 # Which events the snapshot of an import may report; other snapshots report new events.
-EMIT_NONE, EMIT_ALL = "nothing", "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class DatedSnapshot:
     read_at: datetime
     answered_at: datetime
     package: PackageReading
-    tells: str | None = None
+    emit: str = Emit.NEW
 
 
-def may_emit(package: PackageReading, tells: str | None, *, began_at: datetime) -> bool:
+def may_emit(package: PackageReading, emit: str, *, began_at: datetime) -> bool:
     """Return whether a snapshot may report events.
 
-    One with `EMIT_NONE` reports only about packages created after `began_at`, when this service began to receive.
+    One with `Emit.NONE` reports only about packages created after `began_at`, when this service began to receive.
     """
-    return package.whole and (tells != EMIT_NONE or _is_newer(package, iso(began_at)))
+    return package.whole and (emit != Emit.NONE or _is_newer(package, iso(began_at)))
 
 
 def found_by(
@@ -41,7 +41,7 @@ def found_by(
     """Return the events since the snapshot `before` that were not reported.
 
     `began_at` is when this service began to receive callbacks. Earlier events are left out; and the first snapshot of
-    a package older than that reports only events whose time it shows. With `EMIT_ALL` both are None.
+    a package older than that reports only events whose time it shows. With `Emit.ALL` both are None.
     """
     if before and before.read_at >= snapshot.read_at:
         return []

@@ -25,7 +25,7 @@ from app.onespan.list_scan import Item
 from app.onespan.packages import PackageReading
 from app.store import journal, list_state
 from app.store.journal import Entry
-from app.store.states import JournalKind
+from app.store.states import Emit, JournalKind
 from app.types import iso
 
 LIST_LAG = timedelta(minutes=10)  # how late a change may appear in OneSpan's list
@@ -92,7 +92,7 @@ def snapshot_entry(
     now: datetime,
     key: str | None,
     kind: str = JournalKind.SNAPSHOT,
-    tells: str | None = None,
+    emit: str = Emit.NEW,
 ) -> Entry:
     """Create the entry for OneSpan's answer about one package: a snapshot or an absence."""
     return Entry(
@@ -101,17 +101,17 @@ def snapshot_entry(
         answer.body,
         key=key,
         package_id=package_id,
-        tells=tells,
+        emit=emit,
         read_at=answer.read_at,
         answered_at=answer.answered_at,
     )
 
 
-def listed_entry(answer: Answer, item: Item, *, now: datetime, key: str | None, tells: str | None) -> Entry:
+def listed_entry(answer: Answer, item: Item, *, now: datetime, key: str | None, emit: str) -> Entry:
     """Create the entry for a package in OneSpan's list."""
     body = json.dumps(item.shown, separators=(",", ":")).encode()
     at = _listed_at(answer, item.reading.updated)
-    return replace(snapshot_entry(answer, item.reading.id, now=now, key=key, tells=tells), body=body, read_at=at)
+    return replace(snapshot_entry(answer, item.reading.id, now=now, key=key, emit=emit), body=body, read_at=at)
 
 
 def listed_snapshot(item: Item, state: State) -> PackageReading:

@@ -14,7 +14,7 @@ class Read(Base):
 
     `due_at` is when the fetch may start, and while it runs, when its lease ends. `wanted_at` is the time of the newest
     reason: a snapshot from before it does not satisfy it. `asked_at` is when a reconcile run enqueued it; the run waits
-    for it. `rank` 0: after a callback; 1: for reconcile, which comes later. `tells` is copied to the snapshot, and
+    for it. `rank` 0: after a callback; 1: for reconcile, which comes later. `emit` is copied to the snapshot, and
     `error` names the error of the last attempt.
     """
 
@@ -26,7 +26,7 @@ class Read(Base):
     asked_at: Mapped[datetime | None]
     due_at: Mapped[datetime]
     rank: Mapped[int] = mapped_column(Integer, server_default="0")
-    tells: Mapped[str | None] = mapped_column(String(10))
+    emit: Mapped[str] = mapped_column(String(10))
     error: Mapped[str | None] = mapped_column(String(40))
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     fence: Mapped[int] = mapped_column(Integer, server_default="0")

@@ -37,7 +37,7 @@ class Journal(Base):
     """Callbacks and snapshots as received, in order. Rows are only added; `kind` is a `JournalKind`.
 
     A snapshot contains everything up to `read_at` by OneSpan's clock and nothing after `answered_at`. `key` is the
-    label of the callback key, or the name of the credentials that read the snapshot. `tells` is an `Emit`. `state` is
+    label of the callback key, or the name of the credentials that read the snapshot. `emit` is an `Emit`. `state` is
     a `JournalState`; `digested_at` is null while it is pending, and `error` says why a row has no effect.
     """
 
@@ -51,7 +51,7 @@ class Journal(Base):
     key: Mapped[str | None] = mapped_column(String(40))
     package_id: Mapped[str | None] = mapped_column(Id)
     body: Mapped[bytes] = mapped_column(LargeBinary)
-    tells: Mapped[str | None] = mapped_column(String(10))
+    emit: Mapped[str] = mapped_column(String(10))
     spool_id: Mapped[str | None] = mapped_column(String(40), unique=True)
     state: Mapped[str] = mapped_column(String(10))
     error: Mapped[str | None] = mapped_column(Text)
