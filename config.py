@@ -86,7 +86,7 @@ def parse_origins(text: object) -> object:
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_origins)]
 
 
-def read_callback_url(text: str) -> str:
+def validate_callback_url(text: str) -> str:
     """Return the URL if OneSpan can call it.
 
     Raises `ValueError` if it has no path, or has a user, password or fragment.
@@ -282,7 +282,7 @@ class Settings(BaseSettings):
     @field_validator("callback_url")
     @classmethod
     def _validate_callback_url(cls, value: str | None) -> str | None:
-        return read_callback_url(value.strip()) if value is not None else None
+        return validate_callback_url(value.strip()) if value is not None else None
 
     @field_validator("onespan_callback_keys", "api_tokens")
     @classmethod

@@ -32,11 +32,11 @@ def post_worker_init(worker: Any) -> None:
     """Start the worker threads in a forked process; with WORKER=external start only housekeeping."""
     gc.freeze()  # loaded modules stay in memory; exclude them from garbage collection
     service = _service_of(worker.wsgi)
-    service.presence.open_door()
+    service.heartbeat.mark_as_receiver()
     if service.settings.worker == "embedded":
         service.worker.start()
     else:
-        service.worker.start_upkeep()
+        service.worker.start_scheduler()
 
 
 def worker_exit(

@@ -16,44 +16,44 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import logs
-from app.checks import must_be, of_asking, to_know
+from app.checks import note_checks, readiness_checks, reconcile_checks
 from app.cli import commands, with_database
 from app.cli.reconcile import Turns
-from app.onespan.auth import Connection, connection_to
+from app.onespan.auth import ApiConnection, api_connection
 from app.registry import Handlers
 from app.store import queries
 from app.store.db import Database
-from app.store.dispatch_filter import Choice
+from app.store.dispatch_filter import ReplayFilter
 from app.store.intake import Intake
 from app.store.models import Base
-from app.store.queries import Pulse
+from app.store.queries import PipelineState
 from app.store.request_budget import Budget
-from app.store.schema import is_behind, why_no_upgrade
+from app.store.schema import is_behind, upgrade_obstacle
 from app.store.spool import Spool
 from app.types import Clock
-from app.web.actions import Acts, Begin, ReplayAll
-from app.web.admission import keep_places_for_callbacks
+from app.web.actions import Actions, BeginReconcile, ReplayAll
+from app.web.admission import reserve_threads_for_callbacks
 from app.web.api.blueprint import AnyId, api
-from app.web.api.cors import let_pages_read
-from app.web.api.health import Bedside
+from app.web.api.cors import add_cors_headers
+from app.web.api.health import HealthSources
 from app.web.assets import version_assets
-from app.web.browser import say_what_browsers_may
-from app.web.dashboard import open_dashboard
-from app.web.dashboard.layout import Frame
-from app.web.dashboard.pages import pages, teach_templates
+from app.web.browser import add_security_headers
+from app.web.dashboard import add_dashboard
+from app.web.dashboard.layout import Layout
+from app.web.dashboard.pages import pages, register_template_helpers
 from app.web.dashboard.passwords import Passwords
-from app.web.errors import answer_errors
+from app.web.errors import register_error_handlers
 from app.web.metrics import metrics
 from app.web.ops import health
-from app.web.receiver import door
+from app.web.receiver import receiver
 from app.work import replay as replaying
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher
-from app.work.fetch import Refresh
-from app.work.housekeeping import Presence, Watch
-from app.work.reconcile import Asked, Reconcile
+from app.work.fetch import Fetcher
+from app.work.housekeeping import Heartbeat, Housekeeping
+from app.work.reconcile import Reconciler, RunRequest
 from app.work.scheduler import Scheduler
-from app.work.worker import Bells, Worker
+from app.work.worker import Wakeups, Worker
 from config import ROOT, Key, Settings, SettingsError, load_settings
 
 EXIT_NOT_LOADED = 4  # gunicorn stops at this exit code; at others it starts its workers again, without end
@@ -75,12 +75,12 @@ class Service:
     intake: Intake
     digest: Digest
     dispatcher: Dispatcher
-    refresh: Refresh
-    reconcile: Reconcile
-    watch: Watch
-    presence: Presence
+    fetcher: Fetcher
+    reconcile: Reconciler
+    housekeeping: Housekeeping
+    heartbeat: Heartbeat
     worker: Worker
-    bells: Bells
+    wakeups: Wakeups
 
 
 def utc_now() -> datetime:
@@ -150,42 +150,53 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
     spool = Spool(settings.spool_dir)
     intake = Intake(database, spool)
     lease = timedelta(seconds=settings.handler_lease_seconds)
-    bells, presence = Bells(), Presence(database, clock=clock)
+    wakeups, heartbeat = Wakeups(), Heartbeat(database, clock=clock)
     budget = Budget(settings.onespan_requests_per_minute)
-    asks = handlers.onespan.is_connected
-    digest = Digest(database, handlers, clock=clock, wake=bells.dispatching.set, asks=asks)
-    refresh = Refresh(database, handlers.onespan, clock=clock, budget=budget, wake=bells.digesting.set)
-    reconcile = Reconcile(
+    can_fetch = handlers.onespan.is_connected
+    digest = Digest(database, handlers, clock=clock, wake=wakeups.dispatching.set, can_fetch=can_fetch)
+    fetcher = Fetcher(database, handlers.onespan, clock=clock, budget=budget, wake=wakeups.digesting.set)
+    reconcile = Reconciler(
         database,
         handlers.onespan,
         clock=clock,
         every=timedelta(hours=settings.reconcile_hours),
         budget=budget,
-        process=presence.name,
-        wake=bells.digesting.set,
+        process=heartbeat.name,
+        wake=wakeups.digesting.set,
     )
-    watch = Watch(database, clock=clock, grace=timedelta(minutes=settings.missed_grace_minutes))
+    housekeeping = Housekeeping(database, clock=clock, grace=timedelta(minutes=settings.missed_grace_minutes))
     dispatcher = Dispatcher(
-        database, handlers, clock=clock, threads=settings.handler_threads, lease=lease, wake=bells.dispatching.set
+        database, handlers, clock=clock, threads=settings.handler_threads, lease=lease, wake=wakeups.dispatching.set
     )
     scheduler = Scheduler(
         ("renew", lease / 3, dispatcher.renew),
         ("drain", SPOOL_INTERVAL, intake.drain),
-        ("beat", HEARTBEAT_INTERVAL, presence.beat),
-        ("watch", HOUSEKEEPING_INTERVAL, watch.turn),
-        ("reconcile", RECONCILE_INTERVAL, bells.reconciling.set),
+        ("beat", HEARTBEAT_INTERVAL, heartbeat.beat),
+        ("watch", HOUSEKEEPING_INTERVAL, housekeeping.turn),
+        ("reconcile", RECONCILE_INTERVAL, wakeups.reconciling.set),
     )
     worker = Worker(
         digest,
         dispatcher,
-        refresh=refresh,
+        fetcher=fetcher,
         reconcile=reconcile,
         scheduler=scheduler,
-        presence=presence,
-        bells=bells,
+        heartbeat=heartbeat,
+        wakeups=wakeups,
     )
     return Service(
-        settings, database, spool, intake, digest, dispatcher, refresh, reconcile, watch, presence, worker, bells
+        settings,
+        database,
+        spool,
+        intake,
+        digest,
+        dispatcher,
+        fetcher,
+        reconcile,
+        housekeeping,
+        heartbeat,
+        worker,
+        wakeups,
     )
 
 
@@ -198,10 +209,10 @@ def _not_connected(settings: Settings, handlers: Handlers) -> str | None:
     return "ONESPAN_URL is not set, so missed callbacks cannot be recovered"
 
 
-def _connection(settings: Settings) -> Connection | None:
+def _connection(settings: Settings) -> ApiConnection | None:
     if settings.onespan_url is None:
         return None
-    return connection_to(
+    return api_connection(
         settings.onespan_url,
         api_key=_secret(settings.onespan_api_key),
         client_id=settings.onespan_client_id,
@@ -220,65 +231,67 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     def spooled() -> int:
         return len(service.spool.waiting())
 
-    answer_errors(app, is_behind=lambda: is_behind(database, MIGRATIONS))
-    say_what_browsers_may(app)
+    register_error_handlers(app, is_behind=lambda: is_behind(database, MIGRATIONS))
+    add_security_headers(app)
     version_assets(app)
-    keep_places_for_callbacks(app, threads=settings.web_threads, free_for_all=("door.receive", "health.healthz"))
+    reserve_threads_for_callbacks(app, threads=settings.web_threads, exempt=("receiver.receive", "health.healthz"))
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
-    app.register_blueprint(door(keys=keys, keep=service.intake.keep, wake=service.bells.digesting.set, clock=clock))
-    needed = must_be(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
-    here = to_know(database, service.spool, clock=clock, asked=_not_connected(settings, handlers))
-    notes = [*of_asking(database), *here]
-    waiters = max(1, settings.web_threads // 4)
-    bedside = Bedside(
+    app.register_blueprint(
+        receiver(keys=keys, keep=service.intake.keep, wake=service.wakeups.digesting.set, clock=clock)
+    )
+    needed = readiness_checks(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
+    here = note_checks(database, service.spool, clock=clock, why_not_connected=_not_connected(settings, handlers))
+    notes = [*reconcile_checks(database), *here]
+    max_held_requests = max(1, settings.web_threads // 4)
+    health_sources = HealthSources(
         needed,
         here,
         spooled=spooled,
         every=timedelta(hours=settings.reconcile_hours),
-        why_nothing_is_asked=lambda: _not_connected(settings, handlers),
+        why_not_connected=lambda: _not_connected(settings, handlers),
     )
-    acts = Acts(
+    actions = Actions(
         database,
         clock,
-        wake=service.bells.dispatching.set,
+        wake=service.wakeups.dispatching.set,
         begin=_begin(service),
         is_connected=lambda: handlers.onespan.is_connected,
         make_due=_replay_all(service, clock),
         keep=service.intake.keep,
-        digest=service.bells.digesting.set,
+        wake_digest=service.wakeups.digesting.set,
     )
     read = api(
         database,
         tokens=tokens,
         clock=clock,
-        acts=acts,
-        listening=handlers.listening,
-        bedside=bedside,
-        waiters=waiters,
+        actions=actions,
+        subscriptions=handlers.subscriptions,
+        health_sources=health_sources,
+        max_held_requests=max_held_requests,
     )
     app.register_blueprint(read, url_prefix="/api")
-    let_pages_read(app, origins=settings.cors_origins)
+    add_cors_headers(app, origins=settings.cors_origins)
     app.register_blueprint(metrics(pulse=_pipeline_state(database, clock), spooled=spooled))
-    guard = app.extensions["guard"] = open_dashboard(
+    access = app.extensions["access"] = add_dashboard(
         app,
         database,
         passwords=Passwords(_secret(settings.dashboard_password), _secret(settings.dashboard_readonly_password)),
-        others=[[key for _, key in keys], [token for _, token in tokens]],
+        other_secrets=[[key for _, key in keys], [token for _, token in tokens]],
         clock=clock,
     )
-    frame = Frame(
+    layout = Layout(
         database,
         clock,
-        acts,
-        bedside,
+        actions,
+        health_sources,
         onespan_url=settings.onespan_url,
-        is_open=bool(keys),
-        listening=handlers.listening,
+        accepts_callbacks=bool(keys),
+        subscriptions=handlers.subscriptions,
     )
-    app.register_blueprint(pages(frame, guard))
-    teach_templates(app)
+    app.register_blueprint(pages(layout, access))
+    register_template_helpers(app)
     app.register_blueprint(health(checks=needed, notes=notes))
-    turns = Turns(service.reconcile, service.refresh, service.digest, service.presence)
+    turns = Turns(service.reconcile, service.fetcher, service.digest, service.heartbeat)
     for command in commands(
         settings,
         handlers,
@@ -286,36 +299,36 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
         worker=service.worker,
         turns=turns,
         clock=clock,
-        must_be=needed,
-        to_know=notes,
+        readiness_checks=needed,
+        note_checks=notes,
     ):
         app.cli.add_command(command)
-    app.cli.add_command(with_database(app.cli.commands["db"], lambda: why_no_upgrade(database)))
+    app.cli.add_command(with_database(app.cli.commands["db"], lambda: upgrade_obstacle(database)))
 
 
-def _begin(service: Service) -> Begin:
+def _begin(service: Service) -> BeginReconcile:
     def begin(*, since: datetime | None, backfill: bool, fires: bool, by: str) -> int | None:
-        run = service.reconcile.begin(Asked(since, backfill, fires), by=by)
-        service.bells.reconciling.set()
+        run = service.reconcile.begin(RunRequest(since, backfill, fires), by=by)
+        service.wakeups.reconciling.set()
         return run
 
     return begin
 
 
 def _replay_all(service: Service, clock: Clock) -> ReplayAll:
-    def replay_all(chosen: Choice, *, by: str) -> int:
+    def replay_all(chosen: ReplayFilter, *, by: str) -> int:
         count = replaying.replay(service.database, replaying.ExistingDispatches(chosen, by), now=clock())
-        service.bells.dispatching.set()
+        service.wakeups.dispatching.set()
         return count
 
     return replay_all
 
 
-def _pipeline_state(database: Database, clock: Clock) -> Callable[[], Pulse | None]:
-    def read() -> Pulse | None:
+def _pipeline_state(database: Database, clock: Clock) -> Callable[[], PipelineState | None]:
+    def read() -> PipelineState | None:
         try:
             with database.read() as connection:
-                return queries.pulse(connection, now=clock())
+                return queries.pipeline_state(connection, now=clock())
         except SQLAlchemyError:
             return None
 

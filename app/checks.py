@@ -24,15 +24,15 @@ class Check:
     """One check.
 
     `problem` returns what is wrong and what to do, or None. It may raise `SQLAlchemyError` if it reads the database.
-    `fine` describes the good state; empty if that deserves no line.
+    `ok_message` describes the good state; empty if that deserves no line.
     """
 
     about: str
     problem: Callable[[], str | None]
-    fine: str = ""
+    ok_message: str = ""
 
 
-def must_be(database: Database, *, migrations: Path, keys: Sequence[str]) -> list[Check]:
+def readiness_checks(database: Database, *, migrations: Path, keys: Sequence[str]) -> list[Check]:
     """Return the checks that decide readiness, the database's first. `keys` are the labels of the callback keys."""
 
     def database_problem() -> str | None:
@@ -56,8 +56,10 @@ def must_be(database: Database, *, migrations: Path, keys: Sequence[str]) -> lis
     ]
 
 
-def to_know(database: Database, spool: Spool, *, clock: Callable[[], datetime], asked: str | None) -> list[Check]:
-    """Return the checks that only yield notes. `asked` is why OneSpan's API cannot be called, or None."""
+def note_checks(
+    database: Database, spool: Spool, *, clock: Callable[[], datetime], why_not_connected: str | None
+) -> list[Check]:
+    """Return the checks that only yield notes. `why_not_connected` is why OneSpan's API cannot be called, or None."""
 
     def clock_problem() -> str | None:
         ahead = (clock() - database.now()).total_seconds()
@@ -83,7 +85,7 @@ def to_know(database: Database, spool: Spool, *, clock: Callable[[], datetime], 
         return f"Damaged files in the spool: {files}. Inspect them by hand." if files else None
 
     def connection_problem() -> str | None:
-        return f"Reconcile is off: {asked}." if asked else None
+        return f"Reconcile is off: {why_not_connected}." if why_not_connected else None
 
     return [
         Check("clock", clock_problem, "agrees with the database's clock"),
@@ -94,7 +96,7 @@ def to_know(database: Database, spool: Spool, *, clock: Callable[[], datetime], 
     ]
 
 
-def of_asking(database: Database) -> list[Check]:
+def reconcile_checks(database: Database) -> list[Check]:
     """Return the checks of what reconcile found. A page that has these rows already calls the two functions below."""
 
     def silence_problem() -> str | None:
@@ -103,7 +105,7 @@ def of_asking(database: Database) -> list[Check]:
 
     def run_problem() -> str | None:
         with database.read() as connection:
-            return said_of_run(queries.newest_run(connection))
+            return reconcile_note(queries.newest_run(connection))
 
     return [Check("callbacks", silence_problem), Check("reconcile", run_problem)]
 
@@ -116,7 +118,7 @@ def silence_note(silence: Silence | None) -> str | None:
     return f"No callback has arrived {period}, but reconcile found {silence.missed} events. {silence.advice}"
 
 
-def said_of_run(newest: RunDetail | None) -> str | None:
+def reconcile_note(newest: RunDetail | None) -> str | None:
     """Return the note on the newest reconcile run: what it waits for, why it failed or what it left out; or None."""
     if newest is None or newest.error is None:
         return None

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-LONGEST_WAIT = 30 * 24 * 3600  # seconds; the most that `RetryAfter` can postpone a run
+MAX_RETRY_AFTER_SECONDS = 30 * 24 * 3600  # seconds; the most that `RetryAfter` can postpone a run
 
 
 class ReceiverError(Exception):
@@ -15,7 +15,7 @@ class ReceiverError(Exception):
         self.detail = detail
 
 
-class NotOneSpan(ReceiverError):
+class InvalidCallbackKey(ReceiverError):
     """The request carries no valid callback key."""
 
 
@@ -31,7 +31,7 @@ class OneSpanError(ReceiverError):
     """A request to OneSpan's REST API failed."""
 
 
-class NoOneSpan(OneSpanError):
+class OneSpanNotConfigured(OneSpanError):
     """OneSpan is not configured: set ONESPAN_URL, and ONESPAN_API_KEY or a client id and secret."""
 
 
@@ -39,7 +39,7 @@ class WrongAddress(OneSpanError):
     """The server at ONESPAN_URL is not OneSpan's API: check that it is your region's address, without a path."""
 
 
-class KeyRefused(OneSpanError):
+class CredentialsRejected(OneSpanError):
     """OneSpan rejected the credentials: check their kind, and that they belong to the region in ONESPAN_URL."""
 
 
@@ -47,7 +47,7 @@ class NotPermitted(OneSpanError):
     """The credentials do not permit this in OneSpan."""
 
 
-class NotThere(OneSpanError):
+class OneSpanNotFound(OneSpanError):
     """Not found in OneSpan, or not visible to the credentials."""
 
     def __init__(self, detail: str | None = None, *, answer: Any = None) -> None:
@@ -55,7 +55,7 @@ class NotThere(OneSpanError):
         self.answer = answer  # OneSpan's 404 answer, for the journal
 
 
-class RefusedByOneSpan(OneSpanError):
+class RequestRejected(OneSpanError):
     """OneSpan rejected the request."""
 
 
@@ -67,7 +67,7 @@ class Throttled(OneSpanError):
         self.seconds = seconds  # how long to wait; None if OneSpan does not say
 
 
-class OneSpanDown(OneSpanError):
+class OneSpanUnavailable(OneSpanError):
     """OneSpan is unavailable; try again later."""
 
 
@@ -79,15 +79,15 @@ class UnreadableAnswer(OneSpanError):
     """OneSpan's answer cannot be read."""
 
 
-class UnsteadyList(OneSpanError):
+class InconsistentList(OneSpanError):
     """OneSpan's list of packages is inconsistent."""
 
 
-class NothingTakesIt(ReceiverError):
+class StorageUnavailable(ReceiverError):
     """The callback cannot be stored, neither in the database nor in the spool."""
 
 
-class EntryRefused(ReceiverError):
+class EntryRejected(ReceiverError):
     """The database rejects a spooled entry."""
 
 
@@ -95,15 +95,15 @@ class QueryTimeout(ReceiverError):
     """The query took too long and was stopped."""
 
 
-class HandlerMistake(ReceiverError):
+class InvalidHandler(ReceiverError):
     """A handler in app/handlers.py cannot be registered."""
 
 
-class UnderWay(ReceiverError):
+class ReconcileRunning(ReceiverError):
     """A reconcile is already running; wait until it ends."""
 
 
-class StillRunning(ReceiverError):
+class DispatchRunning(ReceiverError):
     """The dispatch is running; replay it after it ends."""
 
 
@@ -111,7 +111,7 @@ class MoreThanExpected(ReceiverError):
     """More runs match now than were expected."""
 
 
-class TooMany(ReceiverError):
+class TooManyRuns(ReceiverError):
     """Too many runs match for one request; choose fewer."""
 
 
@@ -123,7 +123,7 @@ class RetryAfter(ReceiverError):
         if not math.isfinite(seconds) or seconds < 0:
             raise ValueError(f"RetryAfter takes seconds from now, not {seconds}")
         super().__init__(reason)
-        self.seconds = min(seconds, LONGEST_WAIT)
+        self.seconds = min(seconds, MAX_RETRY_AFTER_SECONDS)
 
 
 class GiveUp(ReceiverError):

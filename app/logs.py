@@ -36,7 +36,7 @@ class _SafeStream(io.TextIOBase):
             self._stream.flush()
 
 
-def what_and_where(error: BaseException) -> dict[str, object]:
+def error_fields(error: BaseException) -> dict[str, object]:
     """Return the fields that describe an error in a log line: its type and where it was raised.
 
     The message is left out, because it may quote a row with personal data.

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator
 
-from app.errors import HandlerMistake
+from app.errors import InvalidHandler
 from app.onespan.catalogue import CATALOGUE, nearest_name, wire_name
 from app.onespan.client import OneSpan
 from app.onespan.values import Event, Package
@@ -26,15 +26,15 @@ class Handlers:
         """Run the decorated function for every event of these names; `"*"` is every event, unknown names included.
 
         The function gets the event and its package, both immutable. The database identifies a handler by the
-        function's name, so a renamed function is another handler. Raises `HandlerMistake` for an unknown event name
+        function's name, so a renamed function is another handler. Raises `InvalidHandler` for an unknown event name
         and for a function that cannot be a handler.
         """
         if not names or not all(isinstance(name, str) for name in names):
-            raise HandlerMistake('name an event: @handlers.on("PACKAGE_COMPLETE")')
+            raise InvalidHandler('name an event: @handlers.on("PACKAGE_COMPLETE")')
         for name in names:
             if name != ALL and wire_name(name) not in CATALOGUE:
                 near = nearest_name(name)
-                raise HandlerMistake(f"{name!r} is not an event" + (f"; did you mean {near}?" if near else ""))
+                raise InvalidHandler(f"{name!r} is not an event" + (f"; did you mean {near}?" if near else ""))
 
         def register(function: Handler) -> Handler:
             self._register(function)
@@ -46,18 +46,18 @@ class Handlers:
 
         return register
 
-    def wanting(self, name: str) -> list[str]:
+    def handlers_for(self, name: str) -> list[str]:
         """Names of the handlers to run for an event of this name, each once."""
         return list(dict.fromkeys([*self._subscribed.get(name, ()), *self._subscribed.get(ALL, ())]))
 
-    def names_wanted_by(self, handler: str) -> list[str] | None:
+    def events_of(self, handler: str) -> list[str] | None:
         """Names of the events this handler subscribes to; None means every event."""
         names = [name for name, subscribed in self._subscribed.items() if handler in subscribed]
         return None if ALL in names else names
 
-    def listening(self) -> dict[str, list[str]]:
+    def subscriptions(self) -> dict[str, list[str]]:
         """Every handler with the events it subscribes to; `*` means every event."""
-        return {name: self.names_wanted_by(name) or [ALL] for name in self}
+        return {name: self.events_of(name) or [ALL] for name in self}
 
     def __iter__(self) -> Iterator[str]:
         """The handlers' names."""
@@ -70,13 +70,13 @@ class Handlers:
     def _register(self, function: Handler) -> None:
         name = getattr(function, "__name__", None)
         if name is None:
-            raise HandlerMistake(f"{function!r} has no name; define it with def")
+            raise InvalidHandler(f"{function!r} has no name; define it with def")
         if self._functions.get(name, function) is not function:
-            raise HandlerMistake(f"two functions are named {name}; rename one of them")
+            raise InvalidHandler(f"two functions are named {name}; rename one of them")
         try:
             inspect.signature(function).bind(None, None)
         except TypeError:
-            raise HandlerMistake(f"{name} must take two arguments, the event and the package") from None
+            raise InvalidHandler(f"{name} must take two arguments, the event and the package") from None
         if any(is_special(function) for is_special in NOT_PLAIN):
-            raise HandlerMistake(f"{name} is async or a generator and would never run; write a plain function")
+            raise InvalidHandler(f"{name} is async or a generator and would never run; write a plain function")
         self._functions[name] = function

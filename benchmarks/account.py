@@ -15,10 +15,10 @@ from random import Random
 from flask import request
 
 from app.simulator.account import Account
-from app.simulator.actions import Act
+from app.simulator.actions import Action
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
-from app.simulator.server import answering, api
+from app.simulator.server import api, serve_in_thread
 from benchmarks.child_process import write_message
 
 API_KEY = "the-api-key-of-the-benchmarks"
@@ -36,7 +36,7 @@ def main() -> None:
     def count_request() -> None:
         requests["lists" if request.path == "/api/packages" else "fetches"] += 1
 
-    with answering(app, port=0) as address:
+    with serve_in_thread(app, port=0) as address:
         write_message(address=address)
         for line in sys.stdin:
             _change_packages(account, rng, json.loads(line).get("change", 0))
@@ -52,7 +52,7 @@ def _change_packages(account: Account, rng: Random, count: int) -> None:
         if not (package.trashed or package.deleted) and package.status != "ARCHIVED"
     ]
     for package in rng.sample(changeable, count):
-        account.act(package.id, Act("archive" if package.status == "COMPLETED" else "trash"), now=_now())
+        account.act(package.id, Action("archive" if package.status == "COMPLETED" else "trash"), now=_now())
 
 
 def _now() -> datetime:

@@ -226,7 +226,7 @@ COLUMNS = {
         "id fingerprint name package_id session_user signer_id document_id message extra happened_at first_received_at"
         " source repeats found_after found_until confirmation"
     ),
-    "missed": "event_id package_id name happened_at found_at noted_at cause told_at",
+    "missed": "event_id package_id name happened_at found_at noted_at cause reported_at",
     "journal": (
         "id kind received_at read_at answered_at key package_id body emit spool_id state error digested_at event_id"
     ),

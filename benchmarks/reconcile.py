@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.onespan.list_scan import FOLDERS, PAGE
+from app.onespan.list_scan import FOLDERS, PAGE_SIZE
 from benchmarks.child_process import start_child
 from benchmarks.servers import Databases
 
@@ -37,7 +37,7 @@ class Cost:
     @property
     def max_lists(self) -> int:
         """How many list requests are allowed: for each folder one per page of 100 packages, and one more."""
-        return self.listed // PAGE + 2 * len(FOLDERS)
+        return self.listed // PAGE_SIZE + 2 * len(FOLDERS)
 
     @property
     def is_cheap(self) -> bool:

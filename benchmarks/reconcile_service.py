@@ -20,7 +20,7 @@ from app import EXTENSION, Service, create_app
 from app.handlers import handlers
 from app.store import reconciles
 from app.store.models import Run
-from app.work.reconcile import Asked
+from app.work.reconcile import RunRequest
 from benchmarks.account import API_KEY
 from benchmarks.child_process import write_message
 from benchmarks.progress import Progress
@@ -47,10 +47,10 @@ def main() -> None:
     for line in sys.stdin:
         message = json.loads(line)
         label = f"{options['label']}, {message['run']}"
-        write_message(**_measure(service, Asked(backfill=message["backfill"]), label=label))
+        write_message(**_measure(service, RunRequest(backfill=message["backfill"]), label=label))
 
 
-def _measure(service: Service, request: Asked, *, label: str) -> dict[str, float]:
+def _measure(service: Service, request: RunRequest, *, label: str) -> dict[str, float]:
     started, cpu_before = time.perf_counter(), time.process_time()
     listed = _run(service, request, label=label)
     return {
@@ -61,7 +61,7 @@ def _measure(service: Service, request: Asked, *, label: str) -> dict[str, float
     }
 
 
-def _run(service: Service, request: Asked, *, label: str) -> int:
+def _run(service: Service, request: RunRequest, *, label: str) -> int:
     """Make one run in this thread and return how many rows the list returned.
 
     Raises `TimeoutError` after `RUN_TIMEOUT_SECONDS`.
@@ -72,7 +72,7 @@ def _run(service: Service, request: Asked, *, label: str) -> int:
         has_read_page = service.reconcile.turn()
         pages += has_read_page
         if pages % PAGES_PER_DIGEST == 0 or not has_read_page:
-            while service.digest.turn() or service.refresh.turn():
+            while service.digest.turn() or service.fetcher.turn():
                 pass
         progress.show(f"{label}: page {pages}")
         if not has_read_page:

@@ -153,7 +153,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of tables)
     )
     op.create_index(op.f("ix_processes_seen_at"), "processes", ["seen_at"])
     op.create_table(
-        "reads",
+        "fetches",
         sa.Column("package_id", Id, nullable=False),
         sa.Column("reason", sa.String(length=40), nullable=False),
         sa.Column("wanted_at", Moment, nullable=False),
@@ -164,10 +164,10 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of tables)
         sa.Column("error", sa.String(length=40), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("fence", sa.Integer(), server_default="0", nullable=False),
-        sa.PrimaryKeyConstraint("package_id", name=op.f("pk_reads")),
+        sa.PrimaryKeyConstraint("package_id", name=op.f("pk_fetches")),
     )
-    op.create_index("ix_reads_error", "reads", ["error"], **_where("error IS NOT NULL"))
-    op.create_index("ix_reads_rank_due_at", "reads", ["rank", "due_at"])
+    op.create_index("ix_fetches_error", "fetches", ["error"], **_where("error IS NOT NULL"))
+    op.create_index("ix_fetches_rank_due_at", "fetches", ["rank", "due_at"])
     op.create_table(
         "reconciles",
         sa.Column("id", Serial, nullable=False),
@@ -330,7 +330,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of tables)
     op.create_index(op.f("ix_journal_event_id"), "journal", ["event_id"])
     op.create_index("ix_journal_package_id_id", "journal", ["package_id", "id"])
     op.create_index("ix_journal_pending", "journal", ["id"], **_where("state = 'pending'"))
-    op.create_index("ix_journal_readings", "journal", ["id"], **_where("kind <> 'callback'"))
+    op.create_index("ix_journal_snapshots", "journal", ["id"], **_where("kind <> 'callback'"))
     op.create_table(
         "missed",
         sa.Column("event_id", Serial, autoincrement=False, nullable=False),
@@ -340,7 +340,7 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of tables)
         sa.Column("found_at", Moment, nullable=False),
         sa.Column("noted_at", Moment, nullable=False),
         sa.Column("cause", sa.String(length=20), nullable=False),
-        sa.Column("told_at", Moment, nullable=True),
+        sa.Column("reported_at", Moment, nullable=True),
         sa.ForeignKeyConstraint(["event_id"], ["events.id"], name=op.f("fk_missed_event_id")),
         sa.PrimaryKeyConstraint("event_id", name=op.f("pk_missed")),
     )
@@ -348,8 +348,8 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of tables)
     op.create_index(op.f("ix_missed_happened_at"), "missed", ["happened_at"])
     op.create_index("ix_missed_name_event_id", "missed", ["name", "event_id"])
     op.create_index("ix_missed_package_id_event_id", "missed", ["package_id", "event_id"])
-    op.create_index("ix_missed_told", "missed", ["event_id"], **_where("told_at IS NOT NULL"))
-    op.create_index("ix_missed_untold", "missed", ["event_id"], **_where("told_at IS NULL"))
+    op.create_index("ix_missed_reported", "missed", ["event_id"], **_where("reported_at IS NOT NULL"))
+    op.create_index("ix_missed_unreported", "missed", ["event_id"], **_where("reported_at IS NULL"))
     op.create_table(
         "signers",
         sa.Column("package_id", Id, nullable=False),
@@ -401,7 +401,7 @@ def downgrade() -> None:
         "searches",
         "requests",
         "reconciles",
-        "reads",
+        "fetches",
         "processes",
         "packages",
         "outages",

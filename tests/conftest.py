@@ -27,7 +27,7 @@ from app.handling import Handlers, Package
 from app.store import queries
 from config import Settings
 from tests.support.databases import PostgresqlDatabase, SqliteDatabase, migrate, postgresql_server
-from tests.support.openapi_check import assert_promised
+from tests.support.openapi_check import assert_documented
 from tests.support.shared_apps import SharedApps, new_app
 
 # The PostgreSQL wheel needs this variable and warns when it is missing.
@@ -289,10 +289,10 @@ def post(client: FlaskClient) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def tell(post: Callable[..., Any], clock: Clock) -> Callable[..., int]:
+def send_callback(post: Callable[..., Any], clock: Clock) -> Callable[..., int]:
     """Send a callback as OneSpan does and return its journal id. `happened_at=None` omits the date."""
 
-    def tell(name: str, *, package: str = "pkg-1", happened_at: datetime | None = NOON, **members: Any) -> int:
+    def send_callback(name: str, *, package: str = "pkg-1", happened_at: datetime | None = NOON, **members: Any) -> int:
         body = {"name": name, "packageId": package, "sessionUser": CLEO, "message": None, "documentId": None}
         if happened_at is not None:
             body["createdDate"] = onespan_time(happened_at)
@@ -300,7 +300,7 @@ def tell(post: Callable[..., Any], clock: Clock) -> Callable[..., int]:
         assert answer.status_code == 200, answer.text
         return answer.json["callback"]
 
-    return tell
+    return send_callback
 
 
 @pytest.fixture
@@ -313,23 +313,23 @@ def work(service: Service) -> Callable[[], None]:
             if not digested and not dispatched:
                 if service.dispatcher.idle.is_set():
                     return
-                service.bells.dispatching.wait(10)  # a handler is running; it rings when it ends
-                service.bells.dispatching.clear()
+                service.wakeups.dispatching.wait(10)  # a handler is running; it rings when it ends
+                service.wakeups.dispatching.clear()
         raise AssertionError("the work never ends")
 
     return work
 
 
 @pytest.fixture
-def picture(service: Service, work: Callable[[], None]) -> Callable[[str], Package]:
+def stored_package(service: Service, work: Callable[[], None]) -> Callable[[str], Package]:
     """Digest all pending entries and return a package of the status store."""
 
-    def picture(package_id: str) -> Package:
+    def stored_package(package_id: str) -> Package:
         work()
         with service.database.read() as connection:
             return queries.packages(connection, [package_id])[package_id]
 
-    return picture
+    return stored_package
 
 
 @pytest.fixture
@@ -345,7 +345,7 @@ def read(client: FlaskClient) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def promises(migrated_sqlite: Path) -> Any:
+def api_document(migrated_sqlite: Path) -> Any:
     """The API document, which is the same for every app."""
     app = create_app(Settings(database_url=f"sqlite:///{migrated_sqlite}"), handlers=Handlers())
     yield app.test_client().get("/api/openapi.json").json
@@ -353,27 +353,27 @@ def promises(migrated_sqlite: Path) -> Any:
 
 
 @pytest.fixture
-def ask(client: FlaskClient, promises: Any) -> Callable[..., Any]:
+def api_get(client: FlaskClient, api_document: Any) -> Callable[..., Any]:
     """GET with a token. Check the answer against the API document."""
 
-    def ask(path: str, **query: Any) -> Any:
+    def api_get(path: str, **query: Any) -> Any:
         answer = client.get(path, query_string=query, headers={"Authorization": f"Bearer {TOKEN}"})
-        assert_promised(promises, "get", answer)
+        assert_documented(api_document, "get", answer)
         return answer
 
-    return ask
+    return api_get
 
 
 @pytest.fixture
-def send(client: FlaskClient, promises: Any) -> Callable[..., Any]:
+def api_post(client: FlaskClient, api_document: Any) -> Callable[..., Any]:
     """POST these members with a token. Check the answer against the API document."""
 
-    def send(path: str, **members: Any) -> Any:
+    def api_post(path: str, **members: Any) -> Any:
         answer = client.post(path, json=members or None, headers={"Authorization": f"Bearer {TOKEN}"})
-        assert_promised(promises, "post", answer)
+        assert_documented(api_document, "post", answer)
         return answer
 
-    return send
+    return api_post
 
 
 def onespan_time(moment: datetime) -> str:

@@ -36,11 +36,11 @@ def commands(
     worker: Worker,
     turns: Turns,
     clock: Clock,
-    must_be: Sequence[Check],
-    to_know: Sequence[Check],
+    readiness_checks: Sequence[Check],
+    note_checks: Sequence[Check],
 ) -> list[Command]:
     """Create all commands except `flask db`. The checks are those of `/readyz`; the first is about the database."""
-    readiness = must_be[0].problem
+    readiness = readiness_checks[0].problem
     return [
         setup_command(),
         with_database(worker_command(worker, readiness)),
@@ -48,7 +48,14 @@ def commands(
         with_database(rebuild_command(database, clock), readiness),
         with_database(reconcile_command(database, handlers.onespan, turns, clock), readiness),
         with_database(callback_group(settings, handlers)),
-        doctor_command(settings, handlers, database=database, clock=clock, must_be=must_be, to_know=to_know),
+        doctor_command(
+            settings,
+            handlers,
+            database=database,
+            clock=clock,
+            readiness_checks=readiness_checks,
+            note_checks=note_checks,
+        ),
         _simulate_command(settings.onespan_callback_keys),
     ]
 

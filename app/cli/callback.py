@@ -7,23 +7,23 @@ import click
 from click import Command, Group
 
 from app.cli.terminal import Unusable, beside, counted, is_interactive, print_result
-from app.errors import NotThere, OneSpanError
+from app.errors import OneSpanError, OneSpanNotFound
 from app.onespan.catalogue import CATALOGUE, event_type, nearest_name, wire_name
 from app.onespan.client import OneSpan
 from app.onespan.registration import (
     PUBLISHED,
     Difference,
     Registration,
+    comma_separated,
     differences,
-    listed,
-    not_taken,
+    parse_registration,
     printable,
-    read_registration,
-    replaced,
+    registration_mismatches,
+    removed_parts,
     safe_url,
 )
 from app.registry import Handlers
-from config import Settings, read_callback_url
+from config import Settings, validate_callback_url
 
 NOT_REGISTERED = """Nothing is registered in OneSpan, so it sends no callbacks. Register this service:
 
@@ -46,15 +46,15 @@ def callback_group(settings: Settings, handlers: Handlers) -> Group:
 def read(onespan: OneSpan) -> Registration:
     """Return what is registered in OneSpan; empty if nothing is. May raise an `OneSpanError`."""
     try:
-        return read_registration(onespan.callback().json)
-    except NotThere:
+        return parse_registration(onespan.callback().json)
+    except OneSpanNotFound:
         return Registration()
 
 
 def compare(registered: Registration, settings: Settings, handlers: Handlers) -> list[Difference]:
     """Return how a registration differs from the settings and from the events that handlers subscribe to."""
     keys = [(key.label, key.secret.get_secret_value()) for key in settings.onespan_callback_keys]
-    events = {name for handler in handlers for name in handlers.names_wanted_by(handler) or PUBLISHED}
+    events = {name for handler in handlers for name in handlers.events_of(handler) or PUBLISHED}
     return differences(registered, url=settings.callback_url, keys=keys, events=events)
 
 
@@ -98,7 +98,7 @@ def _register_command(settings: Settings, onespan: OneSpan) -> Command:
         before = read(onespan)
         kept = before.events if add else ()
         wanted = Registration(address, key, tuple(dict.fromkeys([*kept, *(events or PUBLISHED)])))
-        _confirm(list(replaced(before, wanted)), wanted, yes=yes)
+        _confirm(list(removed_parts(before, wanted)), wanted, yes=yes)
         _register(onespan, wanted)
 
     return command
@@ -115,7 +115,7 @@ def _check_command(settings: Settings, handlers: Handlers) -> Command:
         """
         found = compare(read(handlers.onespan), settings, handlers)
         for difference in found:
-            print_result("warn" if difference.is_note else "FAIL", difference.about, difference.says)
+            print_result("warn" if difference.is_note else "FAIL", difference.about, difference.message)
         if not all(difference.is_note for difference in found):
             sys.exit(1)
         print_result("ok", "registration", "otherwise as configured" if found else "as configured")
@@ -128,11 +128,11 @@ def _show(registered: Registration) -> None:
     click.echo(f"URL     {safe_url(registered.url)}")
     click.echo(f"Key     {'set' if registered.key else 'none'}")
     events = sorted(registered.events, key=lambda name: [*CATALOGUE, name].index(name))
-    lines = [f"{printable(name):27} {event_type(name).meaning}" for name in events] or ["none"]
+    lines = [f"{printable(name):27} {event_type(name).description}" for name in events] or ["none"]
     for head, line in zip(["Events", *[""] * len(lines)], lines, strict=False):
         click.echo(f"{head:7} {line}")
     if absent := [name for name in CATALOGUE if name not in events]:
-        click.echo("\n" + beside("Not registered: ", listed(absent)))
+        click.echo("\n" + beside("Not registered: ", comma_separated(absent)))
 
 
 def _confirm(losses: Sequence[tuple[str, str]], wanted: Registration, *, yes: bool) -> None:
@@ -156,7 +156,7 @@ def _register(onespan: OneSpan, wanted: Registration) -> None:
         shown = read(onespan)
     except OneSpanError as problem:
         raise Unusable(f"OneSpan accepted it, but does not show it: {problem}") from None
-    failures = list(not_taken(wanted, shown))
+    failures = list(registration_mismatches(wanted, shown))
     for failure in failures:
         print_result("FAIL", "registration", f"OneSpan accepted it, but {failure}")
     if failures:
@@ -182,7 +182,7 @@ def _newest_key(settings: Settings) -> str:
 
 def _url(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     try:
-        return read_callback_url(value.strip()) if value is not None else None
+        return validate_callback_url(value.strip()) if value is not None else None
     except ValueError as problem:
         raise click.BadParameter(str(problem)) from None
 

@@ -11,11 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.checks import Check
 from app.cli import callback
 from app.cli.terminal import Mark, counted, print_result
-from app.errors import NoOneSpan, NotPermitted, OneSpanError, Throttled
+from app.errors import NotPermitted, OneSpanError, OneSpanNotConfigured, Throttled
 from app.registry import Handlers
 from app.store import journal, queries
 from app.store.db import Database
-from app.store.queries import Pulse
+from app.store.queries import PipelineState
 from app.store.schema import slow_search
 from app.store.states import DispatchState
 from app.types import Clock
@@ -32,10 +32,10 @@ def doctor_command(
     *,
     database: Database,
     clock: Clock,
-    must_be: Sequence[Check],
-    to_know: Sequence[Check],
+    readiness_checks: Sequence[Check],
+    note_checks: Sequence[Check],
 ) -> Command:
-    """Create the command. A problem of `must_be` is a failure, one of `to_know` a warning."""
+    """Create the command. A problem of `readiness_checks` is a failure, one of `note_checks` a warning."""
 
     @click.command("doctor")
     def command() -> None:
@@ -44,8 +44,8 @@ def doctor_command(
         Checks settings, database, callbacks, spool, handlers, the connection to OneSpan and its registration. Changes
         nothing. Exits with 1 if a check FAILs; warnings do not count.
         """
-        critical = [_settings_file(), *must_be, _pending_callbacks(database, clock)]
-        others = [*to_know, *_access(settings), _registered(handlers), *_failures(database, clock)]
+        critical = [_settings_file(), *readiness_checks, _pending_callbacks(database, clock)]
+        others = [*note_checks, *_access(settings), _registered(handlers), *_failures(database, clock)]
         marks = Counter[str]()
         for result in _results(critical, others, settings, handlers):
             print_result(*result)
@@ -78,15 +78,15 @@ def _run(check: Check, mark: Mark) -> Iterator[Result]:
     else:
         if problem:
             yield mark, check.about, problem
-        elif check.fine:
-            yield "ok", check.about, check.fine
+        elif check.ok_message:
+            yield "ok", check.about, check.ok_message
 
 
 def _onespan(settings: Settings, handlers: Handlers) -> Iterator[Result]:
     """Check the connection to OneSpan and the registration there."""
     try:
         registration = callback.read(handlers.onespan)
-    except NoOneSpan:
+    except OneSpanNotConfigured:
         return  # another check reports this
     except NotPermitted:
         yield (
@@ -103,7 +103,7 @@ def _onespan(settings: Settings, handlers: Handlers) -> Iterator[Result]:
         yield "ok", "OneSpan", f"{settings.onespan_url} answers and accepts the credentials"
         differences = callback.compare(registration, settings, handlers)
         for difference in differences:
-            yield "warn" if difference.is_note else "FAIL", "registration", difference.says
+            yield "warn" if difference.is_note else "FAIL", "registration", difference.message
         if not differences:
             yield "ok", "registration", "as configured"
 
@@ -143,7 +143,7 @@ def _access(settings: Settings) -> list[Check]:
 
 
 def _registered(handlers: Handlers) -> Check:
-    subscriptions = [handlers.names_wanted_by(handler) for handler in handlers]
+    subscriptions = [handlers.events_of(handler) for handler in handlers]
     events = {name for names in subscriptions for name in names or ()}
     listed = [counted(len(events), "event")] if events else []
     listed += ["every event (`*`)"] if None in subscriptions else []
@@ -170,7 +170,7 @@ def _pending_callbacks(database: Database, clock: Clock) -> Check:
 def _failures(database: Database, clock: Clock) -> list[Check]:
     def failed_callbacks() -> str | None:
         with database.read() as connection:
-            count = journal.count_set_aside(connection)
+            count = journal.count_failed(connection)
         what = f"{counted(count, 'callback')} failed; GET /api/callbacks shows the reason."
         return f"{what} Fix the cause, then `flask replay --set-aside`." if count else None
 
@@ -186,6 +186,6 @@ def _failures(database: Database, clock: Clock) -> list[Check]:
     ]
 
 
-def _state(database: Database, clock: Clock) -> Pulse:
+def _state(database: Database, clock: Clock) -> PipelineState:
     with database.read() as connection:
-        return queries.pulse(connection, now=clock())
+        return queries.pipeline_state(connection, now=clock())

@@ -11,7 +11,7 @@ import click
 from click import Command
 
 from app.cli.terminal import Moment, Unusable, counted, operator
-from app.errors import NoOneSpan, OneSpanError, UnderWay
+from app.errors import OneSpanError, OneSpanNotConfigured, ReconcileRunning
 from app.onespan.client import OneSpan
 from app.onespan.list_scan import EARLIEST
 from app.store import queries
@@ -21,9 +21,9 @@ from app.store.states import RunState
 from app.types import Clock
 from app.work.digest import Digest
 from app.work.drift import Drift, DriftCheck
-from app.work.fetch import Refresh
-from app.work.housekeeping import Presence
-from app.work.reconcile import Asked, Reconcile
+from app.work.fetch import Fetcher
+from app.work.housekeeping import Heartbeat
+from app.work.reconcile import Reconciler, RunRequest
 
 PERSONAL = ("name", "email", "sender_id")  # not printed; names of packages and documents may name persons too
 MAX_PRINTED = 50  # differences; the rest is only counted
@@ -37,10 +37,10 @@ PROGRESS_SECONDS = 5.0  # between two lines of progress, without a terminal
 class Turns:
     """The turns that a reconcile run needs."""
 
-    reconcile: Reconcile
-    refresh: Refresh
+    reconcile: Reconciler
+    fetcher: Fetcher
     digest: Digest
-    presence: Presence
+    heartbeat: Heartbeat
 
 
 def reconcile_command(database: Database, onespan: OneSpan, turns: Turns, clock: Clock) -> Command:
@@ -67,7 +67,7 @@ def reconcile_command(database: Database, onespan: OneSpan, turns: Turns, clock:
         the run. Exits with 1 if the run fails or has to wait, 2 if the command cannot start.
         """
         if not onespan.is_connected:
-            raise NoOneSpan
+            raise OneSpanNotConfigured
         if since and not EARLIEST <= since <= clock():
             raise click.UsageError(f"--since must be between {EARLIEST:%Y-%m-%d} and now.")
         if since and backfill:
@@ -77,7 +77,7 @@ def reconcile_command(database: Database, onespan: OneSpan, turns: Turns, clock:
                 raise click.UsageError("--check can only be combined with --since.")
             _check(database, onespan, clock, since=since)
             return
-        _run(database, turns, clock, Asked(since, backfill, fire))
+        _run(database, turns, clock, RunRequest(since, backfill, fire))
 
     return command
 
@@ -113,16 +113,16 @@ def _drift(drift: Drift) -> str:
     return f"{drift.package_id} {drift.subject} {drift.attribute}{values}"
 
 
-def _run(database: Database, turns: Turns, clock: Clock, request: Asked) -> None:
+def _run(database: Database, turns: Turns, clock: Clock, request: RunRequest) -> None:
     try:
         run_id = turns.reconcile.begin(request, by=operator())
-    except UnderWay as refused:
+    except ReconcileRunning as refused:
         raise Unusable(str(refused)) from None
     if run_id is None:
         with database.read() as connection:
             run_id = queries.run_page(connection, limit=1, before=None)[0].id
         click.echo(f"Reconcile {run_id} is already running; continuing it.", err=True)
-    with _line() as say, _present(turns.presence, clock) as beat:
+    with _line() as say, _present(turns.heartbeat, clock) as beat:
         run = _drive(database, turns, run_id, clock=clock, say=say, beat=beat)
     click.echo(_summary(run))
     if run.state == RunState.RUNNING:
@@ -144,7 +144,7 @@ def _drive(
     deadline = time.monotonic() + MAX_IDLE_SECONDS
     while True:
         beat()
-        worked = any([turns.reconcile.turn(), turns.refresh.turn(), turns.digest.turn()])
+        worked = any([turns.reconcile.turn(), turns.fetcher.turn(), turns.digest.turn()])
         with database.read() as connection:
             run = queries.run(connection, run_id)
         assert run
@@ -195,17 +195,17 @@ def _line() -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def _present(presence: Presence, clock: Clock) -> Iterator[Callable[[], None]]:
+def _present(heartbeat: Heartbeat, clock: Clock) -> Iterator[Callable[[], None]]:
     """Send heartbeats while the command runs, so that others take its run over if it dies."""
     seen: datetime | None = None
 
     def beat() -> None:
         nonlocal seen
         if seen is None or clock() - seen > timedelta(seconds=15):
-            presence.beat()
+            heartbeat.beat()
             seen = clock()
 
     try:
         yield beat
     finally:
-        presence.say_goodbye()
+        heartbeat.record_stop()

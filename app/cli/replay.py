@@ -10,7 +10,7 @@ from app.onespan.catalogue import CATALOGUE, wire_name
 from app.registry import Handlers
 from app.store import journal
 from app.store.db import Database
-from app.store.dispatch_filter import Choice
+from app.store.dispatch_filter import ReplayFilter
 from app.store.states import DispatchState
 from app.types import Clock
 from app.work import replay as replaying
@@ -57,19 +57,21 @@ def replay_command(database: Database, handlers: Handlers, clock: Clock) -> Comm
         Select the runs with at least one option; all given options must match. Each run has all its attempts again.
         Handlers that are running now are not touched.
         """
-        choice = Choice(event_name, handler, state, package, since, until)
+        replay_filter = ReplayFilter(event_name, handler, state, package, since, until)
         if set_aside:
-            if choice != Choice() or missing:
+            if replay_filter != ReplayFilter() or missing:
                 raise click.UsageError("--set-aside can only be combined with --dry-run.")
             _digest_again(database, dry_run=dry_run)
             return
-        if choice == Choice():
+        if replay_filter == ReplayFilter():
             raise click.UsageError(NO_SELECTION)
         if missing and (handler is None or state is not None):
             raise click.UsageError("--missing needs --handler and cannot be combined with --state.")
         by = operator()
         selection = (
-            replaying.MissingDispatches(choice, handlers, by) if missing else replaying.ExistingDispatches(choice, by)
+            replaying.MissingDispatches(replay_filter, handlers, by)
+            if missing
+            else replaying.ExistingDispatches(replay_filter, by)
         )
         with database.read() as connection:
             total = selection.count(connection)
@@ -91,5 +93,5 @@ def _event_name(_: click.Context, __: click.Parameter, value: str | None) -> str
 
 def _digest_again(database: Database, *, dry_run: bool) -> None:
     with database.read() if dry_run else database.write() as connection:
-        count = journal.count_set_aside(connection) if dry_run else journal.take_back(connection)
+        count = journal.count_failed(connection) if dry_run else journal.retry_failed(connection)
     click.echo(f"{counted(count, 'callback')} {'would be' if dry_run else 'will be'} digested again.")

@@ -87,23 +87,23 @@ class Token(AuthBase):
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class ApiConnection:
     """The address of OneSpan (`https://sandbox.esignlive.com`, without a path) and the credentials for it."""
 
     address: str
     credentials: Credentials
 
 
-def connection_to(
+def api_connection(
     address: str, *, api_key: str | None, client_id: str | None, secret: str | None, flow: Flow
-) -> Connection | None:
+) -> ApiConnection | None:
     """Return the connection for these settings; None if they have no credentials.
 
     `flow` says how a client id gets its tokens: `client-app` from `/apitoken`, or `oauth2`, the client credentials
     grant of OAuth 2, from `/oauth2/token`.
     """
     if api_key:
-        return Connection(address, ApiKey(api_key))
+        return ApiConnection(address, ApiKey(api_key))
     if not client_id or not secret:
         return None
     session = new_session()
@@ -118,7 +118,7 @@ def connection_to(
         answer = _fetch(session, f"{address}/oauth2/token", data=body, auth=(client_id, secret))
         return parse_oauth2_token(answer, now=requested_at)
 
-    return Connection(address, Token(oauth2_token if flow == "oauth2" else client_token, client_id=client_id))
+    return ApiConnection(address, Token(oauth2_token if flow == "oauth2" else client_token, client_id=client_id))
 
 
 def _name_of(credential: str) -> str:

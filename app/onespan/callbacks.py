@@ -56,7 +56,7 @@ class Callback:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_callback(body: bytes) -> Callback:
+def parse_callback(body: bytes) -> Callback:
     """Parse the body of one callback.
 
     Nulls count as absent. `@class`, the name of OneSpan's Java class, is dropped. Unknown members go into `extra`.

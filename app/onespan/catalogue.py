@@ -19,16 +19,16 @@ class EventType:
     """One kind of event.
 
     `package` and `signer` are the attributes it claims of the package, and of the signer in `sessionUser`.
-    `carries` are the members it has besides the common ones. `by_signer`: `sessionUser` is always a signer;
+    `extra_members` are the members it has besides the common ones. `by_signer`: `sessionUser` is always a signer;
     otherwise it may be the sender. `starts`: the event creates the package, so `sessionUser` is its sender.
     `needs_fetch`: the package must be fetched afterwards.
     """
 
     name: str
-    meaning: str
+    description: str
     package: Mapping[str, object] = field(default_factory=dict)
     signer: Mapping[str, object] = field(default_factory=dict)
-    carries: tuple[str, ...] = ()
+    extra_members: tuple[str, ...] = ()
     by_signer: bool = False
     starts: bool = False
     needs_fetch: bool = False
@@ -72,7 +72,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "a signer declined, so the package is declined",
                 package=_status("DECLINED"),
                 signer={**SIGNING, "declined": True},
-                carries=("message",),
+                extra_members=("message",),
                 by_signer=True,
             ),
             EventType(
@@ -80,7 +80,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "a signer opted out of signing electronically",
                 package=_status("OPTED_OUT"),
                 signer={**SIGNING, "opted_out": True},
-                carries=("message",),
+                extra_members=("message",),
                 by_signer=True,
             ),
             EventType("PACKAGE_EXPIRE", "the package's due date passed", package=_status("EXPIRED")),
@@ -97,7 +97,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "PACKAGE_ATTACHMENT",
                 "a signer uploaded an attachment",
                 signer=SIGNING,
-                carries=("message",),
+                extra_members=("message",),
                 by_signer=True,
                 needs_fetch=True,
             ),
@@ -105,10 +105,10 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "DOCUMENT_SIGNED",
                 "a signer signed a document, or accepted the consent",
                 signer=SIGNING,
-                carries=("documentId",),
+                extra_members=("documentId",),
                 by_signer=True,
             ),
-            EventType("DOCUMENT_VIEWED", "a document was viewed", carries=("documentId",)),
+            EventType("DOCUMENT_VIEWED", "a document was viewed", extra_members=("documentId",)),
             EventType(
                 "SIGNER_COMPLETE",
                 "a signer finished signing",
@@ -127,18 +127,18 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 signer={"kba": True},
                 by_signer=True,
             ),
-            EventType("EMAIL_BOUNCE", "an e-mail to a signer bounced", carries=("message",)),
+            EventType("EMAIL_BOUNCE", "an e-mail to a signer bounced", extra_members=("message",)),
             EventType(
                 "ROLE_REASSIGN",
                 "a signer reassigned signing to another person",
                 signer={"reassigned": True},
-                carries=("newRoleId",),
+                extra_members=("newRoleId",),
                 needs_fetch=True,
             ),
             EventType(
                 "COBROWSE_REQUEST",
                 "a signer requested a co-browsing session with the sender",
-                carries=("phone", "comment", "selectedSupportBusinessHours"),
+                extra_members=("phone", "comment", "selectedSupportBusinessHours"),
             ),
         )
     }

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from app.onespan.callbacks import Callback
 from app.onespan.catalogue import STATUSES, event_type
-from app.onespan.packages import PackageReading
+from app.onespan.packages import PackageSnapshot
 from app.types import iso
 
 ClaimOrigin = Literal["event", "snapshot"]
@@ -25,7 +25,7 @@ PACKAGE = "package"
 EPOCH = "0001-01-01T00:00:00.000000+00:00"
 NO_CLAIM: TimedValue = (EPOCH, None)
 # How far a callback's date may be after its arrival. A later date is replaced by the time of arrival.
-AHEAD = timedelta(minutes=15)
+MAX_CLOCK_AHEAD = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Claim:
     attribute: str
     value: object
     at: str
-    witness: ClaimOrigin
+    origin: ClaimOrigin
 
 
 def signer(signer_id: str) -> str:
@@ -58,10 +58,10 @@ def merge(state: State, claims: Iterable[Claim]) -> State:
     for claim in claims:
         attributes = changed.get(claim.subject) or state.get(claim.subject, {})
         registers, claimed = attributes.get(claim.attribute, {}), (claim.at, claim.value)
-        if claim.witness not in registers or _newer(claimed, registers[claim.witness]):
+        if claim.origin not in registers or _newer(claimed, registers[claim.origin]):
             if claim.subject not in changed:
                 changed[claim.subject] = {**attributes}
-            changed[claim.subject][claim.attribute] = {**registers, claim.witness: claimed}
+            changed[claim.subject][claim.attribute] = {**registers, claim.origin: claimed}
     return {**state, **changed} if changed else state
 
 
@@ -105,25 +105,25 @@ def agrees(state: State, claims: Iterable[Claim]) -> bool:
     return True
 
 
-def newest(state: State, origin: ClaimOrigin) -> str:
+def newest_claim_at(state: State, origin: ClaimOrigin) -> str:
     """Return OneSpan's time of the newest event or snapshot of the package."""
     attribute = "event" if origin == "event" else "deleted"
     return state.get(PACKAGE, {}).get(attribute, {}).get(origin, NO_CLAIM)[0]
 
 
-def shown_last(state: State, subject: str, attribute: str) -> Any:
+def last_snapshot_value(state: State, subject: str, attribute: str) -> Any:
     """Return the attribute's value in the last snapshot that included it; None if no snapshot did."""
     return state.get(subject, {}).get(attribute, {}).get("snapshot", NO_CLAIM)[1]
 
 
-def asked_to_sign(state: State, document_id: str) -> set[str]:
+def required_signers(state: State, document_id: str) -> set[str]:
     """Return the ids of the signers who must sign a document, according to snapshots."""
     attributes = state.get(document(document_id), {}).items()
     signed = [name for name, registers in attributes if name.startswith("signed ") and "snapshot" in registers]
     return {name.removeprefix("signed ") for name in signed}
 
 
-def shown_until(state: State) -> str:
+def snapshot_updated_at(state: State) -> str:
     """Return the `updated` time in the newest snapshot; `EPOCH` if there is none."""
     at = state.get(PACKAGE, {}).get("updated", {}).get("snapshot", NO_CLAIM)[1]
     return at if isinstance(at, str) else EPOCH
@@ -138,13 +138,13 @@ def _rank(value: object) -> tuple[bool, int, str]:
     return value is not None, (STATUSES.index(value) if value in STATUSES else -1), json.dumps(value, sort_keys=True)
 
 
-def told_by(callback: Callback, *, received_at: datetime) -> list[Claim]:
+def callback_claims(callback: Callback, *, received_at: datetime) -> list[Claim]:
     """Return the claims of a callback.
 
-    A callback without a date, or dated more than `AHEAD` after its arrival, counts as dated at its arrival.
+    A callback without a date, or dated more than `MAX_CLOCK_AHEAD` after its arrival, counts as dated at its arrival.
     Otherwise a callback dated 2099 would outrank every later snapshot.
     """
-    at = iso(dated(callback, received_at=received_at))
+    at = iso(claim_time(callback, received_at=received_at))
     kind = event_type(callback.name)
     package: dict[str, object] = {"event": True, **kind.package}
     if kind.starts:
@@ -159,9 +159,9 @@ def told_by(callback: Callback, *, received_at: datetime) -> list[Claim]:
     ]
 
 
-def dated(callback: Callback, *, received_at: datetime) -> datetime:
+def claim_time(callback: Callback, *, received_at: datetime) -> datetime:
     """Return the time of a callback's claims, on OneSpan's clock."""
-    if callback.happened_at is None or callback.happened_at > received_at + AHEAD:
+    if callback.happened_at is None or callback.happened_at > received_at + MAX_CLOCK_AHEAD:
         return received_at
     return callback.happened_at
 
@@ -190,7 +190,7 @@ def _claims_about_parts(callback: Callback, at: str) -> dict[str, dict[str, obje
     return claimed
 
 
-def shown_by(snapshot: PackageReading, *, at: datetime) -> list[Claim]:
+def snapshot_claims(snapshot: PackageSnapshot, *, at: datetime) -> list[Claim]:
     """Return the claims of a snapshot, one for each attribute it includes.
 
     They are dated `at`, a time of OneSpan's clock that is not after the moment of the snapshot.
@@ -218,12 +218,14 @@ def shown_by(snapshot: PackageReading, *, at: datetime) -> list[Claim]:
         }
     }
     subjects[PACKAGE] = {
-        name: value for name, value in subjects[PACKAGE].items() if _is_claimed(name, value, whole=snapshot.whole)
+        name: value
+        for name, value in subjects[PACKAGE].items()
+        if _is_claimed(name, value, has_parts=snapshot.has_parts)
     }
-    for seat in snapshot.seats if snapshot.whole else ():
+    for seat in snapshot.seats if snapshot.has_parts else ():
         subjects[signer(seat.signer_id)] = {
             "role_id": seat.role_id,
-            **({"person": True} if seat.taken else {}),  # an empty seat is identified by its role's id
+            **({"person": True} if seat.occupied else {}),  # an empty seat is identified by its role's id
             "order": seat.order,
             "name": seat.name,
             "email": seat.email,
@@ -234,7 +236,7 @@ def shown_by(snapshot: PackageReading, *, at: datetime) -> list[Claim]:
             **_ended_by(seat.signer_id, snapshot),
             **{f"attachment {name}": True for name in seat.attachments or ()},
         }
-    for item in snapshot.documents if snapshot.whole else ():
+    for item in snapshot.documents if snapshot.has_parts else ():
         marks = item.signed or {}
         signed = {f"signed {seat.signer_id}": marks[seat.role_id] for seat in snapshot.seats if seat.role_id in marks}
         subjects[document(item.id)] = {"name": item.name, **signed}
@@ -246,7 +248,7 @@ def shown_by(snapshot: PackageReading, *, at: datetime) -> list[Claim]:
     ]
 
 
-def _ended_by(signer_id: str, snapshot: PackageReading) -> dict[str, object]:
+def _ended_by(signer_id: str, snapshot: PackageSnapshot) -> dict[str, object]:
     """Return the claims whether this signer declined or opted out; both are false unless the status says so."""
     ended = {"DECLINED": "declined", "OPTED_OUT": "opted_out"}.get(snapshot.status or "")
     if ended is None:
@@ -258,11 +260,11 @@ def _ended_by(signer_id: str, snapshot: PackageReading) -> dict[str, object]:
     return {ended: True, "reason": snapshot.ended_by.reason}
 
 
-def _is_claimed(attribute: str, value: object, *, whole: bool) -> bool:
+def _is_claimed(attribute: str, value: object, *, has_parts: bool) -> bool:
     """Whether a snapshot claims this value.
 
     In a whole package a missing due date or completion time claims None; other missing values claim nothing.
     """
-    if whole:
+    if has_parts:
         return value is not None or attribute in ("due", "completed", "email_bounce")
     return attribute == "deleted" or (bool(value) and attribute not in ("seats", "documents"))

@@ -15,9 +15,9 @@ from urllib.parse import quote
 
 import requests
 
-from app.errors import NoOneSpan, NotThere, WrongAddress
-from app.onespan.auth import Connection
-from app.onespan.claims import AHEAD
+from app.errors import OneSpanNotConfigured, OneSpanNotFound, WrongAddress
+from app.onespan.auth import ApiConnection
+from app.onespan.claims import MAX_CLOCK_AHEAD
 from app.onespan.transport import (
     BACKOFF_SECONDS,
     TIMEOUTS,
@@ -53,10 +53,10 @@ class Answer:
 
 
 class OneSpan:
-    """A thread-safe client. While it is not connected, every call raises `NoOneSpan`."""
+    """A thread-safe client. While it is not connected, every call raises `OneSpanNotConfigured`."""
 
     def __init__(self, *, backoff: float = BACKOFF_SECONDS) -> None:
-        self._connection: Connection | None = None
+        self._connection: ApiConnection | None = None
         self._clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._session = new_session(backoff=backoff)
 
@@ -65,7 +65,7 @@ class OneSpan:
         """Whether OneSpan is configured."""
         return self._connection is not None
 
-    def connect(self, connection: Connection | None, *, clock: Callable[[], datetime] | None = None) -> None:
+    def connect(self, connection: ApiConnection | None, *, clock: Callable[[], datetime] | None = None) -> None:
         """Use this connection from now on. `clock` replaces the machine's clock."""
         self._connection = connection
         self._clock = clock or self._clock
@@ -121,7 +121,7 @@ class OneSpan:
     def callback(self) -> Answer:
         """Get the registered callback: `{"url", "key", "events"}`, with the key in plain text (`GET /api/callback`).
 
-        OneSpan does not document its answer without a registration: expect `{}`, nulls, None or `NotThere`.
+        OneSpan does not document its answer without a registration: expect `{}`, nulls, None or `OneSpanNotFound`.
         A 404 that does not have the form of OneSpan's errors raises `WrongAddress`.
         """
         return self._get("/api/callback", parse=parse_json_if_any, is_not_found=is_onespan_error)
@@ -139,7 +139,7 @@ class OneSpan:
         is_not_found: Callable[[requests.Response], bool] = is_not_html,
     ) -> Answer:
         with self._request("GET", path, is_not_found=is_not_found, params=query) as answer:
-            return Answer(parse(answer), answer.content, *_looked(answer, now=self._clock()))
+            return Answer(parse(answer), answer.content, *_read_times(answer, now=self._clock()))
 
     def _post(self, path: str, body: object = None) -> None:
         with self._request("POST", path, json={} if body is None else body) as answer:
@@ -162,7 +162,7 @@ class OneSpan:
         **more: Any,
     ) -> Iterator[requests.Response]:
         if self._connection is None:
-            raise NoOneSpan
+            raise OneSpanNotConfigured
         with translated_faults(self._connection.address):
             answer = self._send(method, path, self._connection, **more)
             if answer.status_code == UNAUTHORIZED and self._connection.credentials.renew(answer.request):
@@ -172,11 +172,13 @@ class OneSpan:
                 if answer.status_code == NOT_FOUND and not is_not_found(answer):
                     raise WrongAddress(f"{self._connection.address} answers 404, but not in OneSpan's form")
                 if answer.status_code == NOT_FOUND:
-                    raise NotThere(reason(answer), answer=Answer(None, b"", *_looked(answer, now=self._clock())))
+                    raise OneSpanNotFound(
+                        reason(answer), answer=Answer(None, b"", *_read_times(answer, now=self._clock()))
+                    )
                 check(answer)
                 yield answer
 
-    def _send(self, method: str, path: str, connection: Connection, **more: Any) -> requests.Response:
+    def _send(self, method: str, path: str, connection: ApiConnection, **more: Any) -> requests.Response:
         return self._session.request(
             method,
             connection.address + path,
@@ -188,7 +190,7 @@ class OneSpan:
         )
 
 
-def _looked(answer: requests.Response, *, now: datetime) -> tuple[datetime, datetime]:
+def _read_times(answer: requests.Response, *, now: datetime) -> tuple[datetime, datetime]:
     """Return `read_at` and `answered_at` of an answer: its `Date`, less the duration of all attempts.
 
     Without a valid `Date` the local clock is used. Both times allow for the resolution of the header.
@@ -197,7 +199,7 @@ def _looked(answer: requests.Response, *, now: datetime) -> tuple[datetime, date
         answered = parsedate_to_datetime(answer.headers["Date"])
         answered = answered.replace(tzinfo=answered.tzinfo or UTC).astimezone(UTC)
         read_at = answered - answer.elapsed - DATE_RESOLUTION
-        if read_at <= now + AHEAD:
+        if read_at <= now + MAX_CLOCK_AHEAD:
             return read_at, answered + SECOND_END
     except (KeyError, ValueError, TypeError, OverflowError):
         pass
@@ -222,5 +224,5 @@ def _atomic_file(to: Path) -> Iterator[IO[bytes]]:
 def _part(object_id: str) -> str:
     """Quote an id as one part of a path; OneSpan's ids end in `=` and may contain any character."""
     if object_id in ("", ".", ".."):
-        raise NotThere("this is not a valid id")  # as part of a path it would lead elsewhere
+        raise OneSpanNotFound("this is not a valid id")  # as part of a path it would lead elsewhere
     return quote(object_id, safe="")

@@ -19,7 +19,7 @@ SELF_CONTAINED: Mapping[str, Callable[[Callback, Package | None], bool]] = {
 }
 
 
-def surprise(callback: Callback, *, before: Package | None, after: Package, late: bool = False) -> str | None:
+def fetch_reason(callback: Callback, *, before: Package | None, after: Package, late: bool = False) -> str | None:
     """Return why the package must be fetched after this callback, in one word; None if no fetch is needed.
 
     `before` and `after` are the package before and after the callback. `late`: the callback changed a value,

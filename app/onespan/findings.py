@@ -18,7 +18,7 @@ from app.onespan.lifecycle import (
     shortest_path,
     status_after,
 )
-from app.onespan.packages import PackageReading, Seat
+from app.onespan.packages import PackageSnapshot, Seat
 from app.types import iso
 
 # The order of snapshot events of the same instant.
@@ -43,20 +43,22 @@ ORDER = (
     "PACKAGE_DELETE",
 )
 # Events that leave no trace in a snapshot.
-NEVER_FOUND = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "DOCUMENT_VIEWED", "COBROWSE_REQUEST"})
+NOT_IN_SNAPSHOTS = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "DOCUMENT_VIEWED", "COBROWSE_REQUEST"})
 # Events whose time is in the snapshot; the time of the others is estimated.
-DATED = frozenset({"PACKAGE_CREATE", "TEMPLATE_CREATE", "DOCUMENT_SIGNED", "SIGNER_COMPLETE", "PACKAGE_COMPLETE"})
+DATED_IN_SNAPSHOTS = frozenset(
+    {"PACKAGE_CREATE", "TEMPLATE_CREATE", "DOCUMENT_SIGNED", "SIGNER_COMPLETE", "PACKAGE_COMPLETE"}
+)
 # How much later than a snapshot event its callback may be dated, for events that cannot soon happen twice. OneSpan's
 # clocks may differ, and `createdDate` may be the time of sending.
-CLOCKS_DIFFER, UNLIMITED = timedelta(minutes=1), timedelta(days=36_500)
-ONCE: Mapping[str, timedelta] = {
+CLOCK_TOLERANCE, UNLIMITED = timedelta(minutes=1), timedelta(days=36_500)
+MAX_DATE_LAG: Mapping[str, timedelta] = {
     **dict.fromkeys(("PACKAGE_CREATE", "TEMPLATE_CREATE", "PACKAGE_DELETE"), UNLIMITED),
-    **dict.fromkeys(("PACKAGE_COMPLETE", "DOCUMENT_SIGNED", "SIGNER_COMPLETE"), CLOCKS_DIFFER),
+    **dict.fromkeys(("PACKAGE_COMPLETE", "DOCUMENT_SIGNED", "SIGNER_COMPLETE"), CLOCK_TOLERANCE),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class ToldEvent:
+class KnownEvent:
     """An event that is already stored. `at` is OneSpan's time; `who` is the id of a signer or a role.
 
     `to` is the new role after a reassignment.
@@ -97,18 +99,18 @@ class Interval:
     `late` are events of later date that the newer snapshot may include, because they happen only once.
     """
 
-    before: PackageReading | None
+    before: PackageSnapshot | None
     after: str
-    now: PackageReading
+    now: PackageSnapshot
     seen: str
     until: str
-    events: tuple[ToldEvent, ...]
-    late: tuple[ToldEvent, ...] = ()
+    events: tuple[KnownEvent, ...]
+    late: tuple[KnownEvent, ...] = ()
 
     @property
     def is_incomplete(self) -> bool:
         """Whether one of the snapshots is incomplete."""
-        return self.now.vague or (self.before is not None and self.before.vague)
+        return self.now.incomplete or (self.before is not None and self.before.incomplete)
 
     def has_event(self, name: str, *, who: Iterable[str] = (), document_id: str | None = None) -> bool:
         """Whether there is an event of this name, optionally by one of these ids and about this document."""
@@ -122,21 +124,21 @@ class Interval:
 
 
 def findings(
-    before: PackageReading | None,
-    now: PackageReading,
+    before: PackageSnapshot | None,
+    now: PackageSnapshot,
     *,
     after: str = EPOCH,
     seen: str | None = None,
     until: str,
-    told: Iterable[ToldEvent],
+    known: Iterable[KnownEvent],
 ) -> list[Finding]:
-    """Return the events between the snapshots `before` (taken at `after`) and `now` that are missing in `told`.
+    """Return the events between the snapshots `before` (taken at `after`) and `now` that are missing in `known`.
 
-    `told` are the known events of this package, in any order. OneSpan read the package between `seen` (default:
+    `known` are the known events of this package, in any order. OneSpan read the package between `seen` (default:
     `until`) and `until`, so the snapshot may lack known events of that time. The result is in the order in which the
     events must have happened.
     """
-    later = sorted((event for event in told if after < event.at), key=lambda event: (event.at, _rank(event.name)))
+    later = sorted((event for event in known if after < event.at), key=lambda event: (event.at, _rank(event.name)))
     between = tuple(event for event in later if event.at <= until)
     late = tuple(event for event in later if until < event.at <= _latest_date(event.name, until))
     interval = Interval(before, after, now, max(after, seen or until), until, between, late)
@@ -154,7 +156,7 @@ def _sort_key(event: Finding) -> tuple[str, int, str, str]:
 
 def _latest_date(name: str, until: str) -> str:
     """Return the latest date that a callback of this name may have, for an event that happened by `until`."""
-    return iso(datetime.fromisoformat(until) + ONCE[name]) if name in ONCE else until
+    return iso(datetime.fromisoformat(until) + MAX_DATE_LAG[name]) if name in MAX_DATE_LAG else until
 
 
 def _rank(name: str) -> int:
@@ -198,7 +200,7 @@ def _kept_due_date(interval: Interval) -> bool:
 
 
 def _status_event(
-    name: str | None, creation: str | None, after: str, until: str, *, at: str, now: PackageReading
+    name: str | None, creation: str | None, after: str, until: str, *, at: str, now: PackageSnapshot
 ) -> Finding | None:
     name = creation if name == "PACKAGE_CREATE" else name
     if name is None:
@@ -288,7 +290,7 @@ def _reassignments(interval: Interval, before: Iterable[Seat]) -> Iterator[Findi
     present = {seat.signer_id for seat in interval.now.seats}
     for seat in before if _was_sent_throughout(interval) and not interval.is_incomplete else ():
         holder = holders.get(seat.role_id)
-        if not seat.taken or seat.signer_id in present or holder is None or not holder.taken:
+        if not seat.occupied or seat.signer_id in present or holder is None or not holder.occupied:
             continue
         if not _is_reassignment_known(interval, seat, holder):
             event = _event(interval, "ROLE_REASSIGN", None, signer_id=seat.signer_id)
@@ -351,13 +353,13 @@ def _was_open(interval: Interval, document_id: str, *, role_id: str) -> bool:
     return old_document.signed is not None and not old_document.signed.get(role_id)
 
 
-def _signatures(snapshot: PackageReading) -> list[str]:
+def _signatures(snapshot: PackageSnapshot) -> list[str]:
     return [at for document in snapshot.documents for at in (document.signed or {}).values() if at]
 
 
-def _first_signature(snapshot: PackageReading) -> str | None:
+def _first_signature(snapshot: PackageSnapshot) -> str | None:
     return min(_signatures(snapshot), default=None)
 
 
-def _last_signature(snapshot: PackageReading) -> str | None:
+def _last_signature(snapshot: PackageSnapshot) -> str | None:
     return max(_signatures(snapshot), default=None)

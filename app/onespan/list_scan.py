@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from app.errors import UnreadableAnswer, UnreadablePackage, UnsteadyList
-from app.onespan.packages import PackageReading, read_package
+from app.errors import InconsistentList, UnreadableAnswer, UnreadablePackage
+from app.onespan.packages import PackageSnapshot, parse_package
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # no package is older
-PAGE = 100  # packages requested at once; OneSpan documents no larger page
+PAGE_SIZE = 100  # packages requested at once; OneSpan documents no larger page
 STEP_BACK_ROWS = 50  # how far the scan steps back if a page shares no package with earlier pages
 MAX_STEPS_BACK = 20  # in a row, without a new package; then the list is inconsistent
 MAX_REPEATED_PAGES = 8  # equal pages in a row; then the list does not page
@@ -37,11 +37,11 @@ FOLDERS: tuple[Mapping[str, str], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ListItem:
     """A package of the list, parsed and as the original JSON."""
 
-    reading: PackageReading
-    shown: Mapping[str, object]
+    snapshot: PackageSnapshot
+    json: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class ListPage:
 
     count: int | None
     rows: int
-    items: tuple[Item, ...]
+    items: tuple[ListItem, ...]
 
     @property
     def unreadable(self) -> int:
@@ -59,7 +59,7 @@ class ListPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ScanState:
     """The state of a scan of one folder, as plain values that can be stored.
 
     Position: the next page begins at `offset`; `passes` passes are finished.
@@ -105,25 +105,25 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ScanStep:
     """The result of a page: the next state (None: the scan is complete), and the ids that count as seen in this pass.
 
     The number counts the packages that appear in this folder for the first time.
     """
 
-    to: Place | None
-    shown: frozenset[str]
-    first: int
+    next_state: ScanState | None
+    seen: frozenset[str]
+    new: int
 
 
-def question(
-    folder: Mapping[str, str], state: Place, *, since: datetime | None, now: datetime, ids_only: bool = False
+def list_query(
+    folder: Mapping[str, str], state: ScanState, *, since: datetime | None, now: datetime, ids_only: bool = False
 ) -> dict[str, str | int]:
     """Return the query parameters of the next page, for packages updated `since` a time.
 
     The date filters are sent under both known names: `lastUpdated…` (OpenAPI document) and the SDKs' names.
     """
-    query: dict[str, str | int] = {**folder, "from": state.offset, "to": state.offset + PAGE - 1}
+    query: dict[str, str | int] = {**folder, "from": state.offset, "to": state.offset + PAGE_SIZE - 1}
     if ids_only:
         return {**query, "fields": "id", "sort": "created", "dir": "asc"}
     if since is not None:
@@ -132,7 +132,7 @@ def question(
     return {**query, **({"sort": "created", "dir": "asc"} if state.by_creation else {"sort": "updated", "dir": "desc"})}
 
 
-def read_page(answer: object) -> ListPage:
+def parse_page(answer: object) -> ListPage:
     """Parse `{"count", "results"}`; rows that are not packages are only counted.
 
     Raises `UnreadableAnswer` if there are no results.
@@ -146,34 +146,36 @@ def read_page(answer: object) -> ListPage:
     return ListPage(valid, len(results), tuple(filter(None, map(_item, results))))
 
 
-def onward(state: Place, page: ListPage, *, passed: Mapping[str, int], since: str | None) -> Step:
+def next_step(state: ScanState, page: ListPage, *, passed: Mapping[str, int], since: str | None) -> ScanStep:
     """Process a page and return the next step of the scan.
 
     `passed` maps ids of this page to the last pass through this folder that showed them. `since` is the start of the
-    window (ISO), if there is one. Raises `UnsteadyList` if the list stays inconsistent.
+    window (ISO), if there is one. Raises `InconsistentList` if the list stays inconsistent.
     """
-    ids = frozenset(item.reading.id for item in page.items)
+    ids = frozenset(item.snapshot.id for item in page.items)
     new, unknown = sum(passed.get(package_id) != state.passes for package_id in ids), len(ids - passed.keys())
     following = _next_state(state, _observe(state, page, new=new, unknown=unknown), page, new=new, since=since)
-    return Step(following, frozenset(), 0) if following and following.discarded else Step(following, ids, unknown)
+    return (
+        ScanStep(following, frozenset(), 0) if following and following.discarded else ScanStep(following, ids, unknown)
+    )
 
 
-def anew(state: Place) -> Place:
+def restart(state: ScanState) -> ScanState:
     """Return the start of the folder after an inconsistent list; nothing that was learned of the list is kept."""
-    return Place(passes=state.passes + 1, known=state.known, known_before=state.known, largest=state.largest)
+    return ScanState(passes=state.passes + 1, known=state.known, known_before=state.known, largest=state.largest)
 
 
-def _next_state(state: Place, here: Place, page: ListPage, *, new: int, since: str | None) -> Place | None:
+def _next_state(state: ScanState, here: ScanState, page: ListPage, *, new: int, since: str | None) -> ScanState | None:
     is_past_start = state.offset > 2  # noqa: PLR2004  (a list of two rows may show them on two pages)
     if here.same_pages and is_past_start and page.count != page.rows:
-        raise UnsteadyList("it shows the same page again and again")
+        raise InconsistentList("it shows the same page again and again")
     if here.same_pages == MAX_REPEATED_PAGES:
         return None  # the list does not page, and this is all of it
     if state.gapless and not (here.counts_all and here.newest_first):
         return _next_pass(here)  # the assumption behind `gapless` no longer holds
     if rows := _possibly_skipped(state, here, page, new=new):
         if state.steps_back == MAX_STEPS_BACK:
-            raise UnsteadyList("it shows other packages each time")
+            raise InconsistentList("it shows other packages each time")
         unseen = replace(here, rows=page.rows or state.rows, seen=state.seen, known=state.known)
         offset = max(0, state.offset - rows)
         return replace(unseen, offset=offset, steps_back=state.steps_back + 1, discarded=True)
@@ -186,9 +188,9 @@ def _next_state(state: Place, here: Place, page: ListPage, *, new: int, since: s
     return replace(here, offset=state.offset + page.rows - overlap, gapless=gapless)
 
 
-def _observe(state: Place, page: ListPage, *, new: int, unknown: int) -> Place:
+def _observe(state: ScanState, page: ListPage, *, new: int, unknown: int) -> ScanState:
     """Return the state with what this page shows about the list."""
-    updates = [item.reading.updated for item in page.items]
+    updates = [item.snapshot.updated for item in page.items]
     # A page may begin with rows of the previous page, but it ends with older ones.
     ends = [state.oldest_update, *updates[-1:]] if state.oldest_update and state.offset else updates[-1:]
     falls = all(a and b and a >= b for a, b in (*pairwise(updates), *pairwise(ends))) and None not in updates
@@ -216,19 +218,19 @@ def _observe(state: Place, page: ListPage, *, new: int, unknown: int) -> Place:
     )
 
 
-def _is_by_update(item: Item, following: Item) -> bool:
+def _is_by_update(item: ListItem, following: ListItem) -> bool:
     """Whether two consecutive items are in order of update, and not in order of creation."""
-    updated, created = item.reading.updated or "", item.reading.created
-    next_updated, next_created = following.reading.updated or "", following.reading.created
+    updated, created = item.snapshot.updated or "", item.snapshot.created
+    next_updated, next_created = following.snapshot.updated or "", following.snapshot.created
     return bool(created and next_created) and updated > next_updated and str(created) < str(next_created)
 
 
-def _is_same(state: Place, page: ListPage) -> bool:
+def _is_same(state: ScanState, page: ListPage) -> bool:
     before = (state.rows, state.first_id, state.last_id)
     return page.rows > 0 and state.offset > 0 and before == (page.rows, _first_id(page), _last_id(page))
 
 
-def _possibly_skipped(state: Place, here: Place, page: ListPage, *, new: int) -> int:
+def _possibly_skipped(state: ScanState, here: ScanState, page: ListPage, *, new: int) -> int:
     """Return how many rows before this page may have been skipped."""
     if state.gapless:
         return here.removed - state.removed
@@ -236,7 +238,7 @@ def _possibly_skipped(state: Place, here: Place, page: ListPage, *, new: int) ->
     return STEP_BACK_ROWS if state.offset and shares_nothing else 0
 
 
-def _is_end(state: Place, here: Place, page: ListPage, *, new: int) -> bool:
+def _is_end(state: ScanState, here: ScanState, page: ListPage, *, new: int) -> bool:
     """Whether this page is the last of the pass."""
     reached_old = here.oldest_update and here.oldest_update < (here.newest_update or "")
     if page.rows == 0 or (_is_front_pass(here) and reached_old):
@@ -251,8 +253,8 @@ def _is_end(state: Place, here: Place, page: ListPage, *, new: int) -> bool:
     return page.rows == 1 and new == 0 and state.rows > 1  # only the last row of the previous page
 
 
-def _is_complete(here: Place) -> bool:
-    """Whether all packages are seen at the end of a pass. Raises `UnsteadyList` after `MAX_PASSES` passes."""
+def _is_complete(here: ScanState) -> bool:
+    """Whether all packages are seen at the end of a pass. Raises `InconsistentList` after `MAX_PASSES` passes."""
     if here.counts_all and here.known + here.unreadable >= (here.count or 0):
         return True  # packages that changed during the pass were at the front
     if not here.counts_all and (here.newest_first or _idle_passes(here)):
@@ -260,26 +262,26 @@ def _is_complete(here: Place) -> bool:
     if _idle_passes(here) == MAX_IDLE_PASSES:
         return True  # the count includes packages that the list does not show
     if (here.passes + 1) % MAX_PASSES == 0:
-        raise UnsteadyList("it shows fewer packages than it counts")
+        raise InconsistentList("it shows fewer packages than it counts")
     return False
 
 
-def _idle_passes(here: Place) -> int:
+def _idle_passes(here: ScanState) -> int:
     """Return the number of full passes in a row without a new package; a front pass does not count."""
     if here.known > here.known_before:
         return 0
     return here.idle_passes + (not _is_front_pass(here))
 
 
-def _is_front_pass(here: Place) -> bool:
+def _is_front_pass(here: ScanState) -> bool:
     """Whether this pass only collects the packages that changed during the previous one."""
     return here.newest_first and here.newest_update is not None and here.passes > 0
 
 
-def _next_pass(here: Place) -> Place:
+def _next_pass(here: ScanState) -> ScanState:
     """Return the start of the folder with what was learned; after a second pass, in order of creation."""
     by_creation = here.by_creation or here.passes > 0
-    return Place(
+    return ScanState(
         passes=here.passes + 1,
         count=here.count,
         known=here.known,
@@ -293,19 +295,19 @@ def _next_pass(here: Place) -> Place:
     )
 
 
-def _item(row: object) -> Item | None:
+def _item(row: object) -> ListItem | None:
     try:
-        return Item(read_package(row), row) if isinstance(row, Mapping) else None
+        return ListItem(parse_package(row), row) if isinstance(row, Mapping) else None
     except UnreadablePackage:
         return None
 
 
 def _first_id(page: ListPage) -> str | None:
-    return page.items[0].reading.id if page.items else None
+    return page.items[0].snapshot.id if page.items else None
 
 
 def _last_id(page: ListPage) -> str | None:
-    return page.items[-1].reading.id if page.items else None
+    return page.items[-1].snapshot.id if page.items else None
 
 
 def _timestamp(moment: datetime) -> str:

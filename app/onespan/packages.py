@@ -14,7 +14,7 @@ from app.types import clean
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A role and the person in it. In a role without a person `signer_id` is the role's id, and `taken` is false.
+    """A role and the person in it. In a role without a person `signer_id` is the role's id, and `occupied` is false.
 
     `completed`: every required approval is signed or accepted; None if no approval is required, or it is not known.
     `attachments`: names of the fulfilled requirements. `attachments` and `locked` are None if they are not known.
@@ -28,7 +28,7 @@ class Seat:
     locked: bool | None
     completed: bool | None
     attachments: tuple[str, ...] | None
-    taken: bool = True
+    occupied: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ class EndedBy:
 
 
 @dataclass(frozen=True, slots=True)
-class PackageReading:
+class PackageSnapshot:
     """One answer of OneSpan about one package. A value that the answer does not contain is None.
 
-    `whole`: the answer has roles and documents; an item of a list may lack them.
-    `vague`: some roles, signers or documents cannot be parsed.
+    `has_parts`: the answer has roles and documents; an item of a list may lack them.
+    `incomplete`: some roles, signers or documents cannot be parsed.
     `documents_incomplete`: some documents or approvals cannot be parsed.
     """
 
@@ -74,14 +74,14 @@ class PackageReading:
     seats: tuple[Seat, ...]
     documents: tuple[DocumentSnapshot, ...]
     ended_by: EndedBy | None = None
-    whole: bool = True
-    vague: bool = False
+    has_parts: bool = True
+    incomplete: bool = False
     documents_incomplete: bool = False
 
     @classmethod
-    def blank(cls, package_id: str) -> "PackageReading":
+    def empty(cls, package_id: str) -> "PackageSnapshot":
         """Return a snapshot without any values."""
-        return read_package({"id": package_id})
+        return parse_package({"id": package_id})
 
     @property
     def all_signed(self) -> bool | None:
@@ -101,7 +101,7 @@ class PackageReading:
         return False if False in conditions else None if None in conditions else True
 
 
-def read_package(json: object) -> PackageReading:
+def parse_package(json: object) -> PackageSnapshot:
     """Parse the JSON of one package.
 
     Raises `UnreadablePackage` if it is not an object or has no id.
@@ -120,7 +120,7 @@ def read_package(json: object) -> PackageReading:
     seats = tuple(
         seat for role in roles for seat in _seats(role, all_approvals, documents_incomplete=documents_incomplete)
     )
-    return PackageReading(
+    return PackageSnapshot(
         id=package_id,
         name=_text(json.get("name")),
         type=_text(json.get("type"), max_length=40),
@@ -135,8 +135,8 @@ def read_package(json: object) -> PackageReading:
         seats=seats,
         documents=tuple(_document(document) for document in documents if _id(document)),
         ended_by=_ended_by(json) if json.get("status") in ("DECLINED", "OPTED_OUT") else None,
-        whole=isinstance(json.get("roles"), list) and has_documents,
-        vague=documents_incomplete or not all(map(_are_identified, lists)),
+        has_parts=isinstance(json.get("roles"), list) and has_documents,
+        incomplete=documents_incomplete or not all(map(_are_identified, lists)),
         documents_incomplete=documents_incomplete,
     )
 
@@ -164,7 +164,7 @@ def _seats(
             locked=_flag(role.get("locked")) if is_signer else None,
             completed=_all_signed(approvals) if approvals and not documents_incomplete else None,
             attachments=_attachments(role.get("attachmentRequirements")) if is_signer else None,
-            taken=bool(_id(person)),
+            occupied=bool(_id(person)),
         )
 
 

@@ -30,11 +30,11 @@ class Difference:
     """A difference between the registration and the settings, with advice. A note needs no action."""
 
     about: str
-    says: str
+    message: str
     is_note: bool = False
 
 
-def read_registration(json: object) -> Registration:
+def parse_registration(json: object) -> Registration:
     """Parse OneSpan's answer. None, `{}`, nulls and unknown forms count as no registration.
 
     Raises `UnreadableAnswer` if the answer is not a JSON object.
@@ -55,8 +55,8 @@ def differences(
     `keys` are (label, key), newest first. The texts contain no keys, and no secret parts of URLs.
     """
     if registered.url is None:
-        says = "Nothing is registered, so OneSpan sends no callbacks: run `flask callback register`."
-        return [Difference("registration", says)]
+        message = "Nothing is registered, so OneSpan sends no callbacks: run `flask callback register`."
+        return [Difference("registration", message)]
     return [
         *_about_url(registered.url, url),
         *_about_key(registered.key, keys),
@@ -64,24 +64,24 @@ def differences(
     ]
 
 
-def replaced(before: Registration, after: Registration) -> Iterator[tuple[str, str]]:
+def removed_parts(before: Registration, after: Registration) -> Iterator[tuple[str, str]]:
     """Yield what a new registration removes from the old one; the key is not compared."""
     if before.url is not None and not _is_same(before.url, after.url):
         yield "No longer called", safe_url(before.url)
     if lost := [name for name in before.events if name not in after.events]:
-        yield "No longer sent", listed(lost)
+        yield "No longer sent", comma_separated(lost)
 
 
-def not_taken(wanted: Registration, shown: Registration) -> Iterator[str]:
-    """Yield how OneSpan's answer differs from what was registered; each text continues "OneSpan took it, but"."""
+def registration_mismatches(wanted: Registration, shown: Registration) -> Iterator[str]:
+    """Yield how OneSpan's answer differs from what was registered; each text continues "OneSpan accepted it, but"."""
     if not _is_same(shown.url, wanted.url):
         yield f"shows {safe_url(shown.url)} as the URL." if shown.url else "shows no URL."
     if not _matching(shown.key, [("", wanted.key or "")]):
         yield "shows a different key." if shown.key else "shows no key."
     if missing := [name for name in wanted.events if name not in shown.events]:
-        yield f"does not show {listed(missing)}."
+        yield f"does not show {comma_separated(missing)}."
     if more := [name for name in shown.events if name not in wanted.events]:
-        yield f"also shows {listed(more)}."
+        yield f"also shows {comma_separated(more)}."
 
 
 def safe_url(url: str) -> str:
@@ -95,7 +95,7 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def listed(names: Iterable[str]) -> str:
+def comma_separated(names: Iterable[str]) -> str:
     """Join event names with commas."""
     return ", ".join(map(printable, names))
 
@@ -105,8 +105,8 @@ def _about_url(registered: str, url: str | None) -> Iterator[Difference]:
     if url is None:
         yield Difference("URL", f"CALLBACK_URL is not set; is {shown} right?", is_note=True)
     elif not _is_same(registered, url):
-        says = f"OneSpan calls {shown}, not CALLBACK_URL, {safe_url(url)}: run `flask callback register`."
-        yield Difference("URL", says)
+        message = f"OneSpan calls {shown}, not CALLBACK_URL, {safe_url(url)}: run `flask callback register`."
+        yield Difference("URL", message)
 
 
 def _about_key(registered: str | None, keys: Sequence[tuple[str, str]]) -> Iterator[Difference]:
@@ -114,8 +114,8 @@ def _about_key(registered: str | None, keys: Sequence[tuple[str, str]]) -> Itera
     if not keys:
         yield Difference("key", "ONESPAN_CALLBACK_KEYS is not set, so every callback is rejected: set it.")
     elif registered is None:
-        says = "OneSpan has no key, so each callback gets a 401: run `flask callback register` to send the newest."
-        yield Difference("key", says)
+        message = "OneSpan has no key, so each callback gets a 401: run `flask callback register` to send the newest."
+        yield Difference("key", message)
     elif not matching:
         yield Difference(
             "key",
@@ -137,12 +137,14 @@ def _about_events(registered: Collection[str], wanted: Collection[str]) -> Itera
         return
     missing = [name for name in CATALOGUE if name in wanted and name not in registered]
     if published := [name for name in missing if name not in UNPUBLISHED]:
-        says = f"Handlers need unregistered events: {listed(published)}. Run `flask callback register --add`."
-        yield Difference("events", says)
+        message = (
+            f"Handlers need unregistered events: {comma_separated(published)}. Run `flask callback register --add`."
+        )
+        yield Difference("events", message)
     if others := [name for name in missing if name in UNPUBLISHED]:
         yield Difference(
             "events",
-            f"Handlers need unregistered events: {listed(others)}. OneSpan's API may not accept these "
+            f"Handlers need unregistered events: {comma_separated(others)}. OneSpan's API may not accept these "
             "names: enable them on its pages, or delete the handlers.",
             is_note=True,
         )

@@ -12,12 +12,12 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from app.errors import (
-    KeyRefused,
+    CredentialsRejected,
     NotPermitted,
-    NotThere,
-    OneSpanDown,
     OneSpanError,
-    RefusedByOneSpan,
+    OneSpanNotFound,
+    OneSpanUnavailable,
+    RequestRejected,
     Throttled,
     UnreadableAnswer,
     UnsendableRequest,
@@ -30,7 +30,11 @@ BACKOFF_SECONDS = 0.5  # doubled with each retry, plus a random part of up to th
 MAX_RETRY_WAIT_SECONDS = 20  # if OneSpan asks for a longer wait, the caller gets the error at once
 MAX_MESSAGE_KEY_LENGTH = 200  # characters; a longer `messageKey` is not reported
 UNAUTHORIZED, TOO_MANY_REQUESTS = 401, 429
-ERROR_BY_STATUS: Mapping[int, type[OneSpanError]] = {UNAUTHORIZED: KeyRefused, 403: NotPermitted, 404: NotThere}
+ERROR_BY_STATUS: Mapping[int, type[OneSpanError]] = {
+    UNAUTHORIZED: CredentialsRejected,
+    403: NotPermitted,
+    404: OneSpanNotFound,
+}
 
 
 class ShortRetry(Retry):
@@ -73,7 +77,7 @@ def translated_faults(address: str) -> Iterator[None]:
     except requests.exceptions.InvalidURL:
         raise WrongAddress from None
     except requests.RequestException as fault:
-        raise OneSpanDown(f"{type(fault).__name__} at {address}; is ONESPAN_URL right?") from None
+        raise OneSpanUnavailable(f"{type(fault).__name__} at {address}; is ONESPAN_URL right?") from None
     except ValueError:
         raise UnsendableRequest from None
 
@@ -88,8 +92,8 @@ def check(answer: requests.Response) -> None:
     if status == TOO_MANY_REQUESTS:
         raise Throttled(retry_after(answer.headers))
     if status >= 500:  # noqa: PLR2004
-        raise OneSpanDown(f"it answers {status}")
-    raise ERROR_BY_STATUS.get(status, RefusedByOneSpan)(reason(answer))
+        raise OneSpanUnavailable(f"it answers {status}")
+    raise ERROR_BY_STATUS.get(status, RequestRejected)(reason(answer))
 
 
 def parse_json(answer: requests.Response) -> Any:

@@ -12,7 +12,7 @@ from app.simulator import drafts, people, stories
 from app.simulator.actions import SYSTEM_VERBS, perform
 from app.simulator.anomalies import NO_ANOMALIES, Rates
 from app.simulator.list_view import ListView
-from app.simulator.packages import Act, Event, Impossible, Package
+from app.simulator.packages import Action, Event, ImpossibleAction, Package
 from app.simulator.people import Person
 from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
@@ -45,11 +45,11 @@ class Account:
         *,
         packages: int | None,
         senders: int = SENDERS,
-        crowd: int = AT_ONCE,
+        at_once: int = AT_ONCE,
         quirks: Quirks = DEFAULT_QUIRKS,
-        odd: Rates = NO_ANOMALIES,
+        anomalies: Rates = NO_ANOMALIES,
     ) -> None:
-        """`packages`: how many to create; None: no limit. `crowd`: how many are in progress at the same time.
+        """`packages`: how many to create; None: no limit. `at_once`: how many are in progress at the same time.
 
         `senders`: how many senders there are besides the owner.
         """
@@ -58,17 +58,17 @@ class Account:
         self.reminders: list[tuple[str, str | None]] = []  # package and role of each requested reminder
         self._rng = Random(seed)
         self.people = tuple(people.sender(self._rng) for _ in range(senders + 1))
-        self._anomalies = odd
+        self._anomalies = anomalies
         self._packages: dict[str, Package] = {}
-        self._plans: dict[str, deque[Act]] = {}
+        self._plans: dict[str, deque[Action]] = {}
         self._changed_by_hand: set[str] = set()  # packages changed over REST: their plan may have become impossible
-        self._to_begin = packages
-        self._at_once = crowd
+        self._to_create = packages
+        self._at_once = at_once
         self._lag = timedelta(seconds=quirks.list_lag)
         self._list_view = ListView(lag=self._lag)
         self._lock = threading.RLock()
 
-    def hold(self, packages: Iterable[Package]) -> "Account":
+    def load(self, packages: Iterable[Package]) -> "Account":
         """Add these packages in their present state, without planned actions. Returns itself."""
         with self._lock:
             self._packages |= {package.id: package for package in packages}
@@ -83,7 +83,7 @@ class Account:
     @property
     def is_over(self) -> bool:
         """Whether every story has ended."""
-        return self._to_begin == 0 and not self._plans
+        return self._to_create == 0 and not self._plans
 
     @property
     def ended_count(self) -> int:
@@ -114,7 +114,7 @@ class Account:
             plan = self._plans[package_id]
             try:
                 return self._perform(package_id, plan.popleft(), now)
-            except Impossible:
+            except ImpossibleAction:
                 if package_id not in self._changed_by_hand:
                     raise
                 plan.clear()  # a REST caller changed the package
@@ -123,23 +123,23 @@ class Account:
                 if not plan:
                     del self._plans[package_id]
 
-    def act(self, package_id: str, action: Act, *, now: datetime) -> list[Event]:
+    def act(self, package_id: str, action: Action, *, now: datetime) -> list[Event]:
         """Perform an action that is not part of the package's story, and return its events.
 
-        Raises `Impossible` if the package does not allow it. The story goes on afterwards if it still can.
+        Raises `ImpossibleAction` if the package does not allow it. The story goes on afterwards if it still can.
         """
         with self._lock:
             self._changed_by_hand.add(package_id)
             return self._perform(package_id, action, now)
 
-    def _perform(self, package_id: str, action: Act, now: datetime) -> list[Event]:
+    def _perform(self, package_id: str, action: Action, now: datetime) -> list[Event]:
         before = self._packages[package_id]
         after, events = perform(before, action, now=now)
         self._packages[package_id] = after
         self._list_view.put(after, now=now)
         return [self._with_session_user(event, action, before) for event in events]
 
-    def _with_session_user(self, event: Event, action: Act, package: Package) -> Event:
+    def _with_session_user(self, event: Event, action: Action, package: Package) -> Event:
         """The event with the `sessionUser` that the quirks prescribe."""
         if action.verb in SYSTEM_VERBS and self.quirks.system_user in SYSTEM_USERS:
             return replace(event, session_user=SYSTEM_USERS[self.quirks.system_user])
@@ -150,11 +150,11 @@ class Account:
 
     def _next_package(self, now: datetime) -> str:
         """Create a package while fewer than the limit are in progress; otherwise draw one of them."""
-        if self._to_begin == 0 or len(self._plans) >= self._at_once:
+        if self._to_create == 0 or len(self._plans) >= self._at_once:
             return self._rng.choice(list(self._plans))
         package = drafts.draft(self._rng, self.people, now=now, rates=self._anomalies)
         self._packages[package.id] = package
         self._plans[package.id] = deque(stories.story(self._rng, package, rates=self._anomalies, quirks=self.quirks))
-        if self._to_begin is not None:
-            self._to_begin -= 1
+        if self._to_create is not None:
+            self._to_create -= 1
         return package.id

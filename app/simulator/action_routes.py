@@ -8,7 +8,7 @@ from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from app.simulator import rest_json
-from app.simulator.packages import Act, Impossible, Package
+from app.simulator.packages import Action, ImpossibleAction, Package
 from app.simulator.routes import BadRequest, RouteContext, index_of, json_object
 
 # The verb that takes a package from one status to another.
@@ -42,14 +42,14 @@ def routes(context: RouteContext) -> Blueprint:
     @blueprint.delete("")
     def delete(package_id: str) -> ResponseReturnValue:
         """Delete a package permanently."""
-        context.act(package_id, Act("delete"))
+        context.act(package_id, Action("delete"))
         return EMPTY_OK
 
     @blueprint.post("/roles/<role_id>/unlock")
     def unlock(package_id: str, role_id: str) -> ResponseReturnValue:
         """Unlock a signer."""
         role = index_of([role.id for role in context.package(package_id).roles], role_id)
-        return rest_json.dump_roles(context.act(package_id, Act("unlock", role)))[role]
+        return rest_json.dump_roles(context.act(package_id, Action("unlock", role)))[role]
 
     @blueprint.post("/notifications")
     def remind(package_id: str) -> ResponseReturnValue:
@@ -68,21 +68,21 @@ def routes(context: RouteContext) -> Blueprint:
     return blueprint
 
 
-def _actions(package: Package, body: Mapping[str, object], *, unarchive: str) -> Iterator[Act]:
+def _actions(package: Package, body: Mapping[str, object], *, unarchive: str) -> Iterator[Action]:
     """The actions that the body requests, in order. A value that the package already has needs no action."""
     due = _due(body.get("due"))
     status = body.get("status", package.status)
     if status != package.status:
         verb = TRANSITIONS.get((package.status, str(status)))
         if verb is None:
-            raise Impossible(f"the status cannot change from {package.status} to {status}")
-        yield Act(verb, text="" if unarchive == "none" else unarchive, due=due if verb == "extend" else None)
+            raise ImpossibleAction(f"the status cannot change from {package.status} to {status}")
+        yield Action(verb, text="" if unarchive == "none" else unarchive, due=due if verb == "extend" else None)
     if due and (package.status, status) != ("EXPIRED", "DRAFT"):
-        yield Act("redate", due=due)
+        yield Action("redate", due=due)
     if "name" in body and body["name"] != package.name:
-        yield Act("rename", text=str(body["name"]))
+        yield Action("rename", text=str(body["name"]))
     if body.get("trashed", package.trashed) is not package.trashed:
-        yield Act(TRASH_VERBS[body["trashed"] is True])
+        yield Action(TRASH_VERBS[body["trashed"] is True])
 
 
 def _due(text: object) -> datetime | None:

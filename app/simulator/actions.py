@@ -1,7 +1,7 @@
 """Every action on a package: each returns the changed package and the events that OneSpan sends.
 
 Pure: packages are immutable, actions are data, and the time comes from outside. An action that the package does not
-allow, such as signing a draft, is a mistake in a story and raises `Impossible`.
+allow, such as signing a draft, is a mistake in a story and raises `ImpossibleAction`.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,13 +11,13 @@ from types import MappingProxyType
 from uuid import UUID, uuid5
 
 from app.simulator.packages import (
-    ARCHIVAL,
+    ARCHIVAL_STATUSES,
     STATUSES,
-    Act,
+    Action,
     Approval,
     Document,
     Event,
-    Impossible,
+    ImpossibleAction,
     Message,
     Package,
     Role,
@@ -29,19 +29,19 @@ CREATED = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # OneSpa
 BUSINESS_HOURS = ("Morning - 9AM to 12PM ((GMT 0:00) GMT)",)
 
 Outcome = tuple[Package, list[Event]]
-Verb = Callable[[Package, Act, datetime], Outcome]
+Verb = Callable[[Package, Action, datetime], Outcome]
 
 
-def perform(package: Package, action: Act, *, now: datetime) -> Outcome:
+def perform(package: Package, action: Action, *, now: datetime) -> Outcome:
     """Perform an action and return the changed package with its events, which are none if OneSpan has no event for it.
 
     Events of one package are at least a millisecond apart, in the order in which they happened, so no two share a date.
     Their dates therefore run a few milliseconds ahead of `now` where much happens at once.
     """
     possible_in, verb = VERBS[action.verb]
-    trash_allows = package.trashed == (action.verb == "restore") or action.verb in ANYWHERE
+    trash_allows = package.trashed == (action.verb == "restore") or action.verb in IN_AND_OUT_OF_TRASH
     if package.deleted or package.status not in possible_in or not trash_allows:
-        raise Impossible(f"{action.verb} is not possible: status={package.status}, trashed={package.trashed}")
+        raise ImpossibleAction(f"{action.verb} is not possible: status={package.status}, trashed={package.trashed}")
     at = now.replace(microsecond=now.microsecond // 1000 * 1000)
     if action.verb != "create":
         at = max(at, package.updated + MILLISECOND)
@@ -53,7 +53,7 @@ def perform(package: Package, action: Act, *, now: datetime) -> Outcome:
 def _sender_verb(name: str, **values: object) -> Verb:
     """A verb of the sender that sets `values` on the package and sends the event `name`."""
 
-    def verb(package: Package, _: Act, at: datetime) -> Outcome:
+    def verb(package: Package, _: Action, at: datetime) -> Outcome:
         return _with(package, values), [Event(name, package.id, package.sender.id, at)]
 
     return verb
@@ -62,7 +62,7 @@ def _sender_verb(name: str, **values: object) -> Verb:
 def _signer_verb(name: str, **values: object) -> Verb:
     """A verb of a signer that sets `values` on the role and sends the event `name`."""
 
-    def verb(package: Package, action: Act, at: datetime) -> Outcome:
+    def verb(package: Package, action: Action, at: datetime) -> Outcome:
         event = Event(name, package.id, package.person(action.role).id, at, message=action.text or None)
         return _with_role(package, action.role, values), [event]
 
@@ -72,7 +72,7 @@ def _signer_verb(name: str, **values: object) -> Verb:
 def _silent_role_verb(**values: object) -> Verb:
     """A verb of the sender that sets `values` on a role; OneSpan has no event for it."""
 
-    def verb(package: Package, action: Act, _: datetime) -> Outcome:
+    def verb(package: Package, action: Action, _: datetime) -> Outcome:
         return _with_role(package, action.role, values), []
 
     return verb
@@ -87,17 +87,17 @@ def _with_role(package: Package, position: int, values: Mapping[str, object]) ->
     return replace(package, roles=(*package.roles[:position], role, *package.roles[position + 1 :]))
 
 
-def _create(package: Package, _: Act, at: datetime) -> Outcome:
+def _create(package: Package, _: Action, at: datetime) -> Outcome:
     events = [Event(CREATED[package.type], package.id, package.sender.id, at)] if package.type in CREATED else []
     return replace(package, created=at), events
 
 
-def _view(package: Package, action: Act, at: datetime) -> Outcome:
+def _view(package: Package, action: Action, at: datetime) -> Outcome:
     document = package.documents[action.document].id
     return package, [Event("DOCUMENT_VIEWED", package.id, package.person(action.role).id, at, document_id=document)]
 
 
-def _sign(package: Package, action: Act, at: datetime) -> Outcome:
+def _sign(package: Package, action: Action, at: datetime) -> Outcome:
     """Sign a document. The last document completes the signer; the last signer completes an `autocomplete` package."""
     who, document = package.person(action.role).id, package.documents[action.document]
     package = _approve(package, action.role, action.document, at=at)
@@ -123,14 +123,14 @@ def _approve(package: Package, role: int, number: int, *, at: datetime | None) -
     return replace(package, documents=(*package.documents[:number], changed, *package.documents[number + 1 :]))
 
 
-def _complete(package: Package, _: Act, at: datetime) -> Outcome:
+def _complete(package: Package, _: Action, at: datetime) -> Outcome:
     if not package.is_signed():
-        raise Impossible("complete is not possible: a signature is missing")
+        raise ImpossibleAction("complete is not possible: a signature is missing")
     event = Event("PACKAGE_COMPLETE", package.id, package.sender.id, at)
     return replace(package, status="COMPLETED", completed=at), [event]
 
 
-def _expire(package: Package, _: Act, at: datetime) -> Outcome:
+def _expire(package: Package, _: Action, at: datetime) -> Outcome:
     """The package expires. Its due date moves to this moment, because a story takes seconds and not days."""
     return replace(package, status="EXPIRED", due=at), [Event("PACKAGE_EXPIRE", package.id, package.sender.id, at)]
 
@@ -138,7 +138,7 @@ def _expire(package: Package, _: Act, at: datetime) -> Outcome:
 def _refusal_verb(name: str, status: str) -> Verb:
     """A verb of a signer that ends the package for all signers and gives the reason."""
 
-    def verb(package: Package, action: Act, at: datetime) -> Outcome:
+    def verb(package: Package, action: Action, at: datetime) -> Outcome:
         signer = package.person(action.role)
         messages = (*package.messages, Message(signer, action.text, at))
         event = Event(name, package.id, signer.id, at, message=action.text)
@@ -147,18 +147,18 @@ def _refusal_verb(name: str, status: str) -> Verb:
     return verb
 
 
-def _redate(package: Package, action: Act, at: datetime) -> Outcome:
+def _redate(package: Package, action: Action, at: datetime) -> Outcome:
     """The sender changes the due date; OneSpan has no event for it."""
     due = action.due or EXTENSION
     return replace(package, due=at + due if isinstance(due, timedelta) else due), []
 
 
-def _extend(package: Package, action: Act, at: datetime) -> Outcome:
+def _extend(package: Package, action: Action, at: datetime) -> Outcome:
     """The sender moves the due date of an expired package, which makes it a draft; OneSpan has no event for it."""
     return replace(_redate(package, action, at)[0], status="DRAFT"), []
 
 
-def _rename(package: Package, action: Act, _: datetime) -> Outcome:
+def _rename(package: Package, action: Action, _: datetime) -> Outcome:
     """The sender changes the name; OneSpan has no event for it."""
     return replace(package, name=action.text), []
 
@@ -166,25 +166,25 @@ def _rename(package: Package, action: Act, _: datetime) -> Outcome:
 def _optional_event_verb(**values: object) -> Verb:
     """A verb that sets `values` on the package; its event, if OneSpan sends one, is named by the action's text."""
 
-    def verb(package: Package, action: Act, at: datetime) -> Outcome:
+    def verb(package: Package, action: Action, at: datetime) -> Outcome:
         events = [Event(action.text, package.id, package.sender.id, at)] if action.text else []
         return _with(package, values), events
 
     return verb
 
 
-def _archival(package: Package, action: Act, _: datetime) -> Outcome:
+def _archival(package: Package, action: Action, _: datetime) -> Outcome:
     """One step of archiving with Arkhineo: a newer status without an event."""
     return replace(package, status=action.text), []
 
 
-def _reassign(package: Package, action: Act, at: datetime) -> Outcome:
+def _reassign(package: Package, action: Action, at: datetime) -> Outcome:
     """Another person takes the seat, under a new role id."""
     package, events = _reassign_in_place(package, action, at)
     return _with_role(package, action.role, {"id": action.text}), events
 
 
-def _reassign_in_place(package: Package, action: Act, at: datetime) -> Outcome:
+def _reassign_in_place(package: Package, action: Action, at: datetime) -> Outcome:
     """Another person takes the seat under the same role id and starts over; the text becomes `newRoleId`."""
     extra = MappingProxyType({"newRoleId": action.text})
     event = Event("ROLE_REASSIGN", package.id, package.person(action.role).id, at, extra=extra)
@@ -194,7 +194,7 @@ def _reassign_in_place(package: Package, action: Act, at: datetime) -> Outcome:
     return package, [event]
 
 
-def with_signer(package: Package, action: Act) -> Package:
+def with_signer(package: Package, action: Action) -> Package:
     """Add a signer in the last position, who signs every document: the action's person, under the action's text."""
     position = len(package.roles)
     role = Role(action.text, max(role.index for role in package.roles), action.person)
@@ -207,34 +207,34 @@ def _with_approval(document: Document, role: Role, position: int) -> Document:
     return replace(document, approvals=(*document.approvals, approval))
 
 
-def _add_signer(package: Package, action: Act, _: datetime) -> Outcome:
+def _add_signer(package: Package, action: Action, _: datetime) -> Outcome:
     """The sender adds a signer; OneSpan has no event for it."""
     return with_signer(package, action), []
 
 
-def _upload(package: Package, action: Act, at: datetime) -> Outcome:
+def _upload(package: Package, action: Action, at: datetime) -> Outcome:
     attachment = package.roles[action.role].attachment
     if attachment is None:
-        raise Impossible("upload is not possible: the role has no attachment")
+        raise ImpossibleAction("upload is not possible: the role has no attachment")
     event = Event("PACKAGE_ATTACHMENT", package.id, package.person(action.role).id, at, message=attachment.name)
     return _with_role(package, action.role, {"attachment": replace(attachment, uploaded=True)}), [event]
 
 
-def _readdress(package: Package, action: Act, _: datetime) -> Outcome:
+def _readdress(package: Package, action: Action, _: datetime) -> Outcome:
     """The sender corrects a signer's e-mail address; OneSpan has no event for it."""
     person = replace(package.person(action.role), email=action.text)
     return _with_role(package, action.role, {"person": person}), []
 
 
-def _cobrowse(package: Package, action: Act, at: datetime) -> Outcome:
+def _cobrowse(package: Package, action: Action, at: datetime) -> Outcome:
     extra = {"phone": "+32 2 555 01 00", "comment": action.text, "selectedSupportBusinessHours": list(BUSINESS_HOURS)}
     return package, [Event("COBROWSE_REQUEST", package.id, package.person(action.role).id, at, extra=extra)]
 
 
-ANYWHERE = frozenset({"delete", "retain"})  # possible in the trash and out of it
+IN_AND_OUT_OF_TRASH = frozenset({"delete", "retain"})  # possible in the trash and out of it
 SYSTEM_VERBS = frozenset({"expire", "bounce", "retain"})  # events without an actor
 _DRAFT, _SENT = frozenset({"DRAFT"}), frozenset({"SENT"})
-_OPEN, _ALL = _DRAFT | _SENT, STATUSES | frozenset(ARCHIVAL)
+_OPEN, _ALL = _DRAFT | _SENT, STATUSES | frozenset(ARCHIVAL_STATUSES)
 
 # Each verb: the statuses in which it is possible, and its function.
 VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
@@ -247,7 +247,7 @@ VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
         "extend": (frozenset({"EXPIRED"}), _extend),
         "archive": (frozenset({"COMPLETED"}), _sender_verb("PACKAGE_ARCHIVE", status="ARCHIVED")),
         "unarchive": (frozenset({"ARCHIVED"}), _optional_event_verb(status="COMPLETED")),
-        "archival": (frozenset({"COMPLETED", *ARCHIVAL}), _archival),
+        "archival": (frozenset({"COMPLETED", *ARCHIVAL_STATUSES}), _archival),
         "trash": (STATUSES, _sender_verb("PACKAGE_TRASH", trashed=True)),
         "restore": (STATUSES, _sender_verb("PACKAGE_RESTORE", trashed=False)),
         "delete": (STATUSES, _sender_verb("PACKAGE_DELETE", deleted=True)),
@@ -260,7 +260,7 @@ VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
         "decline": (_SENT, _refusal_verb("PACKAGE_DECLINE", "DECLINED")),
         "opt out": (_SENT, _refusal_verb("PACKAGE_OPT_OUT", "OPTED_OUT")),
         "reassign": (_SENT, _reassign),
-        "hand over": (_SENT, _reassign_in_place),
+        "reassign in place": (_SENT, _reassign_in_place),
         "upload": (_SENT, _upload),
         "bounce": (_SENT, _signer_verb("EMAIL_BOUNCE")),
         "readdress": (_OPEN, _readdress),

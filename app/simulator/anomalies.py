@@ -10,14 +10,14 @@ from random import Random
 from types import MappingProxyType
 
 from app.simulator import ids, people
-from app.simulator.packages import ARCHIVAL, Act, Package
+from app.simulator.packages import ARCHIVAL_STATUSES, Action, Package
 from app.simulator.quirks import Quirks
 
 Rates = Mapping[str, float]
 
 # Each anomaly: its rate on a bad day, and its description. The rate is the share of the packages to which it can
 # happen.
-ODDITIES: Mapping[str, tuple[float, str]] = MappingProxyType(
+ANOMALIES: Mapping[str, tuple[float, str]] = MappingProxyType(
     {
         "redate": (0.1, "the due date changes; no event reports it"),
         "rename": (0.1, "the package's name changes; no event reports it"),
@@ -30,7 +30,7 @@ ODDITIES: Mapping[str, tuple[float, str]] = MappingProxyType(
     }
 )
 NO_ANOMALIES: Rates = MappingProxyType({})
-BAD_DAY: Rates = MappingProxyType({name: rate for name, (rate, _) in ODDITIES.items()})
+BAD_DAY: Rates = MappingProxyType({name: rate for name, (rate, _) in ANOMALIES.items()})
 # Verbs that leave a package SENT.
 SIGNING = frozenset(
     {"view", "sign", "upload", "bounce", "readdress", "reassign", "fail kba", "lock", "unlock", "cobrowse"}
@@ -44,52 +44,52 @@ def occurs(rng: Random, rates: Rates, anomaly: str) -> bool:
     return rate > 0 and rng.random() < rate
 
 
-def extra_signer(rng: Random, rates: Rates) -> Act | None:
+def extra_signer(rng: Random, rates: Rates) -> Action | None:
     """The action that adds a signer, or None."""
     if not occurs(rng, rates, "add-signer"):
         return None
-    return Act("add signer", text=ids.uuid(rng), person=people.signer(rng))
+    return Action("add signer", text=ids.uuid(rng), person=people.signer(rng))
 
 
-def with_silent_changes(rng: Random, package: Package, actions: list[Act], *, rates: Rates) -> list[Act]:
+def with_silent_changes(rng: Random, package: Package, actions: list[Action], *, rates: Rates) -> list[Action]:
     """Insert silent changes at random positions while the package is out for signature."""
     signers = [position for position, role in enumerate(package.roles) if role.person and not role.is_sender]
     if occurs(rng, rates, "redate"):
-        actions = _insert_while_sent(rng, actions, Act("redate", due=timedelta(days=rng.randint(1, 90))))
+        actions = _insert_while_sent(rng, actions, Action("redate", due=timedelta(days=rng.randint(1, 90))))
     if occurs(rng, rates, "rename"):
-        actions = _insert_while_sent(rng, actions, Act("rename", text=f"{package.name} (corrected)"))
+        actions = _insert_while_sent(rng, actions, Action("rename", text=f"{package.name} (corrected)"))
     if occurs(rng, rates, "readdress"):
-        actions = _insert_while_sent(rng, actions, Act("readdress", rng.choice(signers), text=people.mailbox(rng)))
+        actions = _insert_while_sent(rng, actions, Action("readdress", rng.choice(signers), text=people.mailbox(rng)))
     return actions
 
 
-def insert_after_sending(actions: list[Act], action: Act) -> list[Act]:
+def insert_after_sending(actions: list[Action], action: Action) -> list[Action]:
     """Insert an action right after the package is sent, or after its creation if it is never sent."""
     position = _first_activation(actions) + 1
     return [*actions[:position], action, *actions[position:]]
 
 
-def with_ending(rng: Random, actions: list[Act], *, rates: Rates, quirks: Quirks) -> list[Act]:
+def with_ending(rng: Random, actions: list[Action], *, rates: Rates, quirks: Quirks) -> list[Action]:
     """Append the anomalies that follow the end of a story."""
     last = actions[-1].verb
     if last == "archive" and occurs(rng, rates, "unarchive"):
-        actions = [*actions, Act("unarchive", text=_event_or_none(quirks.unarchive_event))]
+        actions = [*actions, Action("unarchive", text=_event_or_none(quirks.unarchive_event))]
     elif last in ("sign", "complete") and occurs(rng, rates, "archival"):
-        actions = [*actions, *(Act("archival", text=status) for status in _archival_path(rng))]
+        actions = [*actions, *(Action("archival", text=status) for status in _archival_path(rng))]
     if last != "delete" and occurs(rng, rates, "retention"):
-        actions = [*actions, Act("retain", text=_event_or_none(quirks.retention_event))]
+        actions = [*actions, Action("retain", text=_event_or_none(quirks.retention_event))]
     return actions
 
 
-def with_reassign_quirk(package: Package, action: Act, *, quirks: Quirks) -> Act:
+def with_reassign_quirk(package: Package, action: Action, *, quirks: Quirks) -> Action:
     """A reassignment that treats the role id as the quirk prescribes; any other action is returned unchanged."""
     if action.verb != "reassign" or action.person is None or quirks.reassign_role == "changes":
         return action
     new_role_id = action.person.id if quirks.reassign_role == "signer" else package.roles[action.role].id
-    return replace(action, verb="hand over", text=new_role_id)
+    return replace(action, verb="reassign in place", text=new_role_id)
 
 
-def _insert_while_sent(rng: Random, actions: list[Act], action: Act) -> list[Act]:
+def _insert_while_sent(rng: Random, actions: list[Action], action: Action) -> list[Action]:
     """Insert an action at a random position between sending and the end of the signing that follows."""
     first = _first_activation(actions) + 1
     following = range(first, len(actions))
@@ -98,13 +98,13 @@ def _insert_while_sent(rng: Random, actions: list[Act], action: Act) -> list[Act
     return [*actions[:position], action, *actions[position:]]
 
 
-def _first_activation(actions: list[Act]) -> int:
+def _first_activation(actions: list[Action]) -> int:
     return next((position for position, action in enumerate(actions) if action.verb == "activate"), 0)
 
 
 def _archival_path(rng: Random) -> list[str]:
     """The first steps of archiving; most draws include the last step."""
-    pending, validating, intervention, completed = ARCHIVAL
+    pending, validating, intervention, completed = ARCHIVAL_STATUSES
     return rng.choice([[pending], [pending, validating, completed], [pending, validating, intervention, completed]])
 
 

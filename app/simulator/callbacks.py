@@ -29,7 +29,7 @@ def body(event: Event, *, quirks: Quirks = DEFAULT_QUIRKS) -> bytes:
     return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def by_hand(sent: bytes) -> bytes:
+def reformatted(sent: bytes) -> bytes:
     """The same callback as a person reposts it from a mail: other white space, other escapes."""
     return json.dumps(json.loads(sent), indent=2).encode()
 

@@ -19,7 +19,7 @@ from app.simulator.faults import Faults
 from app.simulator.options import SimulateOptions, help_epilog, with_options
 from app.simulator.outbox import Outbox
 from app.simulator.playback import Playback
-from app.simulator.server import answering, api
+from app.simulator.server import api, serve_in_thread
 
 
 @click.command("simulate", epilog=help_epilog())
@@ -45,9 +45,9 @@ def _simulate(options: SimulateOptions, seed: int) -> bool:
         seed,
         packages=options.packages or None,
         senders=options.senders,
-        crowd=options.at_once,
+        at_once=options.at_once,
         quirks=options.quirks,
-        odd=options.anomalies,
+        anomalies=options.anomalies,
     )
 
     def registered() -> Registration | None:
@@ -82,7 +82,7 @@ def _serve(stack: ExitStack, options: SimulateOptions, seed: int, *, account: Ac
     )
     assert options.port is not None
     try:
-        address = stack.enter_context(answering(app, port=options.port))
+        address = stack.enter_context(serve_in_thread(app, port=options.port))
     except OSError as problem:
         raise click.UsageError(f"--serve {options.port}: {problem.strerror}. Use 0 for a free port.") from None
     click.echo(f"The REST API answers at {address}. Set ONESPAN_URL of the service to this address.", err=True)

@@ -75,7 +75,7 @@ class Faults:
         """`slow_by`: the maximum delay of a slow answer, in seconds."""
         self.rates = rates
         self.outage: str | None = None
-        self.met: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self._rng = rng
         self._slow_by = slow_by
         self._lock = threading.Lock()
@@ -85,7 +85,7 @@ class Faults:
         with self._lock:
             fault = self.outage or self._by_chance()
             if fault:
-                self.met[fault] += 1
+                self.counts[fault] += 1
             return fault
 
     def slow_seconds(self) -> float:

@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from app.simulator.list_view import LATEST, SORTS, ListView
-from app.simulator.packages import ARCHIVAL, STATUSES, Package
+from app.simulator.packages import ARCHIVAL_STATUSES, STATUSES, Package
 from app.simulator.quirks import Quirks
 
 DEFAULT_PAGE_SIZE = 10
 DAY = timedelta(days=1)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 DRAFTS = frozenset({"DRAFT", "DECLINED", "OPTED_OUT", "EXPIRED"})
-ALL_STATUSES = STATUSES | frozenset(ARCHIVAL)
+ALL_STATUSES = STATUSES | frozenset(ARCHIVAL_STATUSES)
 DATES = {"lastUpdated": ("lastUpdatedStartDate", "lastUpdatedEndDate"), "start": ("startDate", "endDate")}
 HONOURED = {"both": ("lastUpdated", "start"), "lastUpdated": ("lastUpdated",), "start": ("start",), "neither": ()}
 PAGING = frozenset({"from", "to", "fields"})

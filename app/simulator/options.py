@@ -10,7 +10,7 @@ import click
 
 from app.simulator import anomalies, faults, outbox, quirks
 from app.simulator.account import AT_ONCE, SENDERS
-from app.simulator.anomalies import ODDITIES
+from app.simulator.anomalies import ANOMALIES
 from app.simulator.auth import CLIENT_ID, CLIENT_SECRET
 from app.simulator.faults import FAULTS
 from app.simulator.outbox import Mishaps
@@ -186,7 +186,7 @@ OPTIONS = (
     _pairs(
         "odd",
         "RATE",
-        partial(faults.parse_rates, names=ODDITIES, kind="anomaly"),
+        partial(faults.parse_rates, names=ANOMALIES, kind="anomaly"),
         "Share of packages with this anomaly; see below. Repeatable.",
     ),
     _pairs("quirk", "VALUE", quirks.parse, "Undocumented behaviour of OneSpan; see below. Repeatable."),
@@ -202,10 +202,10 @@ def help_epilog() -> str:
     """The values of --fault, --odd and --quirk, for the end of the help."""
     tables: tuple[tuple[str, Iterable[tuple[str, str]]], ...] = (
         ("Faults (--fault), with their rates on a bad day", _rated(FAULTS)),
-        ("Anomalies (--odd), with their rates on a bad day", _rated(ODDITIES)),
+        ("Anomalies (--odd), with their rates on a bad day", _rated(ANOMALIES)),
         (
             "Quirks (--quirk), the default first",
-            ((f"{name}={values}", help_text) for name, values, help_text in quirks.described()),
+            ((f"{name}={values}", help_text) for name, values, help_text in quirks.descriptions()),
         ),
     )
     return "\n\n".join("\n".join(("\b", f"{title}:", *_lines(rows))) for title, rows in tables)

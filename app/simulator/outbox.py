@@ -99,7 +99,7 @@ class Outbox:
             for callback in outgoing:
                 heapq.heappush(self._waiting, (callback.due, next(self._number), callback.body))
 
-    def due(self, now: datetime) -> list[bytes]:
+    def take_due(self, now: datetime) -> list[bytes]:
         """Remove and return the bodies that have arrived by `now`, earliest first."""
         with self._lock:
             bodies = []
@@ -138,5 +138,5 @@ def _schedule(event: Event, now: datetime, rng: Random, mishaps: Mishaps, quirks
     yield OutgoingCallback(due, body, tuple(mishap_names))
     if rng.random() < mishaps.repeat:
         for _ in range(rng.randint(1, 2)):
-            repeated = callbacks.by_hand(body) if rng.random() < 0.5 else body  # noqa: PLR2004
+            repeated = callbacks.reformatted(body) if rng.random() < 0.5 else body  # noqa: PLR2004
             yield OutgoingCallback(due + timedelta(seconds=rng.uniform(0, REPEAT_SECONDS)), repeated, ("repeated",))

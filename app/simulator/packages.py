@@ -9,10 +9,10 @@ from app.simulator.people import Person
 CONSENT = "default-consent"  # the id of the document with which signers agree to sign electronically
 STATUSES = frozenset({"DRAFT", "SENT", "COMPLETED", "ARCHIVED", "DECLINED", "OPTED_OUT", "EXPIRED"})
 # The statuses of a completed package in an account that archives with Arkhineo. OneSpan's list of statuses lacks them.
-ARCHIVAL = ("ARCHIVAL_PENDING", "ARCHIVAL_VALIDATING", "ARCHIVAL_INTERVENTION_REQUIRED", "ARCHIVAL_COMPLETED")
+ARCHIVAL_STATUSES = ("ARCHIVAL_PENDING", "ARCHIVAL_VALIDATING", "ARCHIVAL_INTERVENTION_REQUIRED", "ARCHIVAL_COMPLETED")
 
 
-class Impossible(Exception):
+class ImpossibleAction(Exception):
     """The package does not allow this action in its present state."""
 
 
@@ -107,7 +107,7 @@ class Package:
         """The person in the role at this position."""
         person = self.roles[role].person
         if person is None:
-            raise Impossible(f"role {role} of {self.id} has no person")
+            raise ImpossibleAction(f"role {role} of {self.id} has no person")
         return person
 
     @property
@@ -130,7 +130,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Action:
     """An action on a package. `verb` is a key of `actions.VERBS`; `role` and `document` are positions in the package.
 
     `text` depends on the verb: a reason, an address, a role's new id, an event's name. `person` is the new signer.

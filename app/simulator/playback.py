@@ -48,7 +48,7 @@ class Playback:
     def deliver_until_stopped(self, stop: threading.Event) -> None:
         """Deliver the callbacks of actions over REST."""
         while not stop.wait(POLL_SECONDS):
-            for body in self._outbox.due(self._clock()):
+            for body in self._outbox.take_due(self._clock()):
                 self._delivery.post(body)
 
     def _is_unreachable(self) -> bool:
@@ -66,7 +66,7 @@ class Playback:
                 return
             events = self._account.step(self._clock())
             self._outbox.put(events, now=self._clock())
-            bodies = self._outbox.due(self._clock())
+            bodies = self._outbox.take_due(self._clock())
             for body in bodies:
                 stop.wait(max(0.0, due - time.monotonic()))
                 yield body

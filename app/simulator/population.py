@@ -41,7 +41,7 @@ def populated(
     rng = Random(f"{seed}:population")
     samples = _samples(seed)
     with _garbage_collection_off():
-        account.hold(_copies(rng, samples, count, senders=account.people, now=now, span=span))
+        account.load(_copies(rng, samples, count, senders=account.people, now=now, span=span))
         account.read_list(lambda list_view: list_view.index("updated"), now=now)
     return account
 

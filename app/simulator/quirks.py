@@ -89,7 +89,7 @@ class Quirks:
 DEFAULT_QUIRKS = Quirks()
 
 
-def described() -> list[tuple[str, str, str]]:
+def descriptions() -> list[tuple[str, str, str]]:
     """Name, possible values (the default first) and description of every quirk."""
     return [(quirk.name, _possible(quirk.metadata, quirk.default), quirk.metadata["help"]) for quirk in fields(Quirks)]
 

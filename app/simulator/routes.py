@@ -9,7 +9,7 @@ from flask import g, request
 
 from app.simulator.account import Account
 from app.simulator.auth import Authenticator, Caller, Forbidden
-from app.simulator.packages import Act, Event, Package
+from app.simulator.packages import Action, Event, Package
 
 
 class NotFound(Exception):
@@ -48,7 +48,7 @@ class RouteContext:
             self._deny()
         return package
 
-    def act(self, package_id: str, action: Act) -> Package:
+    def act(self, package_id: str, action: Action) -> Package:
         """Perform an action on a visible package, notify of its events, and return the changed package."""
         self.package(package_id)
         self.notify(self.account.act(package_id, action, now=self.clock()))

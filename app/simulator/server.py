@@ -19,7 +19,7 @@ from app.simulator.account import Account
 from app.simulator.auth import CLIENT_ID, CLIENT_SECRET, Authenticator, Forbidden, Unauthorized
 from app.simulator.faults import CORRUPTIONS, MAINTENANCE_PAGE, REFUSALS, Faults
 from app.simulator.listing import BadQuery
-from app.simulator.packages import Event, Impossible
+from app.simulator.packages import Event, ImpossibleAction
 from app.simulator.routes import BadRequest, NotFound, RouteContext
 
 JSON = "application/json; esl-api-version=11"
@@ -33,7 +33,7 @@ ERRORS: dict[type[Exception], tuple[int, str, str]] = {
     NotFound: (404, "notFound", "The specified resource was not found."),
     BadQuery: (400, "validation", "The parameter {} has an invalid value."),
     BadRequest: (400, "validation", "The request cannot be read: {}."),
-    Impossible: (422, "unprocessableEntity", "The action is not possible: {}."),
+    ImpossibleAction: (422, "unprocessableEntity", "The action is not possible: {}."),
 }
 
 
@@ -163,7 +163,7 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 @contextmanager
-def answering(app: Flask, *, port: int) -> Iterator[str]:
+def serve_in_thread(app: Flask, *, port: int) -> Iterator[str]:
     """Serve the app on this machine in a thread while the block runs. Yields the address; port 0 uses a free port.
 
     Raises `OSError` if the port is not available.

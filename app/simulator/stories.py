@@ -11,10 +11,10 @@ from types import MappingProxyType
 from app.simulator import anomalies, ids, people
 from app.simulator.actions import with_signer
 from app.simulator.anomalies import NO_ANOMALIES, Rates
-from app.simulator.packages import Act, Package
+from app.simulator.packages import Action, Package
 from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
-Actions = list[Act]
+Actions = list[Action]
 Plot = Callable[[Random, Package], Actions]
 
 REASONS = (
@@ -27,9 +27,9 @@ OPT_OUTS = ("I prefer to sign on paper.", "I do not sign on screens.")
 BOUNCES = ("BOUNCE", "COMPLAINT", "OOTO", "UNKNOWN")
 QUESTIONS = ("Which of the two addresses do I fill in?", "The page stays empty on my phone.")
 
-CREATE, ACTIVATE, DEACTIVATE = Act("create"), Act("activate"), Act("deactivate")
-COMPLETE, EXPIRE, EXTEND, ARCHIVE = Act("complete"), Act("expire"), Act("extend"), Act("archive")
-TRASH, RESTORE, DELETE = Act("trash"), Act("restore"), Act("delete")
+CREATE, ACTIVATE, DEACTIVATE = Action("create"), Action("activate"), Action("deactivate")
+COMPLETE, EXPIRE, EXTEND, ARCHIVE = Action("complete"), Action("expire"), Action("extend"), Action("archive")
+TRASH, RESTORE, DELETE = Action("trash"), Action("restore"), Action("delete")
 
 # The probability of each mishap of a signer.
 MISHAP_RATES = MappingProxyType({"bounce": 0.12, "reassign": 0.08, "fail kba": 0.5, "lock": 0.3, "cobrowse": 0.06})
@@ -37,7 +37,7 @@ VIEW_RATE = 0.4  # share of documents that are opened before they are signed
 RESEND_RATE = 0.4  # share of packages that ended early and are sent again
 
 # What the sender does after a package has ended, with weights.
-AFTERWARDS: Mapping[str, Sequence[tuple[tuple[Act, ...], int]]] = MappingProxyType(
+AFTERWARDS: Mapping[str, Sequence[tuple[tuple[Action, ...], int]]] = MappingProxyType(
     {
         "completed": (
             ((), 10),
@@ -98,7 +98,7 @@ def _refused(verb: str, reasons: Sequence[str]) -> Plot:
         visits = _visits(rng, package)
         before = rng.randrange(len(visits))
         signer = visits[before][-1].role
-        view, refuse = Act("view", signer), Act(verb, signer, text=rng.choice(reasons))
+        view, refuse = Action("view", signer), Action(verb, signer, text=rng.choice(reasons))
         actions = [ACTIVATE, *_flattened(visits[:before]), view, refuse]
         if verb == "decline" and rng.random() < RESEND_RATE:
             return [*actions, ACTIVATE, *_finish(rng, package, visits[before:])]
@@ -150,33 +150,33 @@ def _visits(rng: Random, package: Package) -> list[Actions]:
     return [list(_visit(rng, package, position)) for position in ordered]
 
 
-def _visit(rng: Random, package: Package, position: int) -> Iterator[Act]:
+def _visit(rng: Random, package: Package, position: int) -> Iterator[Action]:
     """Mishaps, then the documents one after another, consent first."""
     yield from () if package.roles[position].is_sender else _mishaps(rng, package, position)
     documents = [n for n in range(len(package.documents)) if package.approvals(position, document=n)]
     for document in documents:
         if document == documents[-1] and package.roles[position].attachment:
-            yield Act("upload", position)
+            yield Action("upload", position)
         if rng.random() < VIEW_RATE:
-            yield Act("view", position, document)
-        yield Act("sign", position, document)
+            yield Action("view", position, document)
+        yield Action("sign", position, document)
 
 
-def _mishaps(rng: Random, package: Package, position: int) -> Iterator[Act]:
+def _mishaps(rng: Random, package: Package, position: int) -> Iterator[Action]:
     scheme = package.roles[position].scheme
     if _occurs(rng, "bounce"):
-        yield Act("bounce", position, text=rng.choice(BOUNCES))
-        yield Act("readdress", position, text=people.mailbox(rng))
+        yield Action("bounce", position, text=rng.choice(BOUNCES))
+        yield Action("readdress", position, text=people.mailbox(rng))
     if _occurs(rng, "reassign"):
-        yield Act("view", position)
-        yield Act("reassign", position, text=ids.uuid(rng), person=people.signer(rng))
+        yield Action("view", position)
+        yield Action("reassign", position, text=ids.uuid(rng), person=people.signer(rng))
     if scheme == "KBA" and _occurs(rng, "fail kba"):
-        yield from [Act("fail kba", position)] * rng.randint(1, 2)
+        yield from [Action("fail kba", position)] * rng.randint(1, 2)
     if scheme in ("SMS", "CHALLENGE") and _occurs(rng, "lock"):
-        yield Act("lock", position)
-        yield Act("unlock", position)
+        yield Action("lock", position)
+        yield Action("unlock", position)
     if _occurs(rng, "cobrowse"):
-        yield Act("cobrowse", position, text=rng.choice(QUESTIONS))
+        yield Action("cobrowse", position, text=rng.choice(QUESTIONS))
 
 
 def _occurs(rng: Random, mishap: str) -> bool:
@@ -188,7 +188,7 @@ def _afterwards(rng: Random, ending: str) -> Actions:
     return list(rng.choices(choices, weights)[0])
 
 
-def _interleaved(rng: Random, visits: list[Actions]) -> Iterator[Act]:
+def _interleaved(rng: Random, visits: list[Actions]) -> Iterator[Action]:
     """The actions of several visits in random order; each visit keeps its own order."""
     waiting = [list(reversed(visit)) for visit in visits]
     while waiting:

@@ -84,7 +84,7 @@ SQLITE_SETTINGS = (
 )
 
 
-class Moment(TypeDecorator[datetime]):
+class UTCDateTime(TypeDecorator[datetime]):
     """A time in UTC with microseconds, aware on both databases."""
 
     impl = DateTime(timezone=True)
@@ -139,7 +139,7 @@ class Database:
     def now(self) -> datetime:
         """Read the database's clock; for SQLite that is this machine's clock."""
         with self.read() as connection:
-            moment: datetime = connection.execute(select(func.now(type_=Moment))).scalar_one()
+            moment: datetime = connection.execute(select(func.now(type_=UTCDateTime))).scalar_one()
         return moment
 
     def analyze(self) -> None:
@@ -233,14 +233,14 @@ def make_engine(url: str) -> Engine:
     return engine
 
 
-def blames_a_row(error: Exception) -> bool:
+def is_row_error(error: Exception) -> bool:
     """Whether a row's content may have caused the error, not a database that is down, busy, full or outdated."""
     if isinstance(error, DBAPIError):
         return isinstance(error, DataError | IntegrityError)
     return not isinstance(error, PoolTimeout | OSError)
 
 
-def take_pen(connection: Connection) -> None:
+def take_write_lock(connection: Connection) -> None:
     """Hold the write lock of the status store until this transaction ends.
 
     Take it before the first write to packages, signers, documents, attention or changes. Take no other lock after

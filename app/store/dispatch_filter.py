@@ -13,7 +13,7 @@ from app.store.states import DispatchState
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ReplayFilter:
     """Which dispatches to replay. Every given condition must hold; times are of `happened_at`, in UTC.
 
     `among` limits the selection to these ids: those that were counted before, without any that match only since.
@@ -38,49 +38,57 @@ class Choice:
         return and_(true(), *(compare(column, value) for value, column, compare in conditions if value is not None))
 
 
-def matching(choice: Choice) -> Select[int]:
+def matching(replay_filter: ReplayFilter) -> Select[int]:
     """Select the ids of matching dispatches that are not running."""
-    found = select(Dispatch.id).join(Event).where(choice.event_conditions(), Dispatch.state != DispatchState.RUNNING)
-    if choice.handler:
-        found = found.where(Dispatch.handler == choice.handler)
-    if choice.among is not None:
-        found = found.where(Dispatch.id.in_(choice.among))
-    return found.where(Dispatch.state == choice.state) if choice.state else found
+    found = (
+        select(Dispatch.id).join(Event).where(replay_filter.event_conditions(), Dispatch.state != DispatchState.RUNNING)
+    )
+    if replay_filter.handler:
+        found = found.where(Dispatch.handler == replay_filter.handler)
+    if replay_filter.among is not None:
+        found = found.where(Dispatch.id.in_(replay_filter.among))
+    return found.where(Dispatch.state == replay_filter.state) if replay_filter.state else found
 
 
-def count(connection: Connection, choice: Choice, *, at_most: int | None = None) -> int:
+def count(connection: Connection, replay_filter: ReplayFilter, *, at_most: int | None = None) -> int:
     """Count the matching dispatches, up to `at_most` if it is given."""
-    return connection.scalar(select(func.count()).select_from(matching(choice).limit(at_most).subquery())) or 0
+    return connection.scalar(select(func.count()).select_from(matching(replay_filter).limit(at_most).subquery())) or 0
 
 
-def ids(connection: Connection, choice: Choice, *, at_most: int) -> list[int]:
+def ids(connection: Connection, replay_filter: ReplayFilter, *, at_most: int) -> list[int]:
     """The ids of matching dispatches, at most `at_most` of them."""
-    return list(connection.execute(matching(choice).limit(at_most)).scalars())
+    return list(connection.execute(matching(replay_filter).limit(at_most)).scalars())
 
 
-def next_chosen(connection: Connection, choice: Choice, *, after: int, limit: int) -> list[int]:
+def lock_next(connection: Connection, replay_filter: ReplayFilter, *, after: int, limit: int) -> list[int]:
     """Lock the next matching dispatches and return their ids, in order."""
     return list(
         connection.execute(
-            matching(choice).where(Dispatch.id > after).order_by(Dispatch.id).limit(limit).with_for_update(of=Dispatch)
+            matching(replay_filter)
+            .where(Dispatch.id > after)
+            .order_by(Dispatch.id)
+            .limit(limit)
+            .with_for_update(of=Dispatch)
         ).scalars()
     )
 
 
-def never_told(
-    connection: Connection, choice: Choice, *, names: Sequence[str] | None, after: int, limit: int
+def undispatched_events(
+    connection: Connection, replay_filter: ReplayFilter, *, names: Sequence[str] | None, after: int, limit: int
 ) -> list[tuple[int, str]]:
     """(id, package id) of the next matching events without a dispatch for the handler. `names`: its event names."""
-    found = _undispatched(choice, names).where(Event.id > after).order_by(Event.id).limit(limit)
+    found = _undispatched(replay_filter, names).where(Event.id > after).order_by(Event.id).limit(limit)
     return [(row.id, row.package_id) for row in connection.execute(found)]
 
 
-def count_never_told(connection: Connection, choice: Choice, *, names: Sequence[str] | None) -> int:
+def count_undispatched_events(
+    connection: Connection, replay_filter: ReplayFilter, *, names: Sequence[str] | None
+) -> int:
     """Count the matching events without a dispatch for the handler."""
-    return connection.scalar(select(func.count()).select_from(_undispatched(choice, names).subquery())) or 0
+    return connection.scalar(select(func.count()).select_from(_undispatched(replay_filter, names).subquery())) or 0
 
 
-def _undispatched(choice: Choice, names: Sequence[str] | None) -> Select[int, str]:
-    has_dispatch = exists().where(Dispatch.event_id == Event.id, Dispatch.handler == choice.handler)
-    found = select(Event.id, Event.package_id).where(choice.event_conditions(), ~has_dispatch)
+def _undispatched(replay_filter: ReplayFilter, names: Sequence[str] | None) -> Select[int, str]:
+    has_dispatch = exists().where(Dispatch.event_id == Event.id, Dispatch.handler == replay_filter.handler)
+    found = select(Event.id, Event.package_id).where(replay_filter.event_conditions(), ~has_dispatch)
     return found if names is None else found.where(Event.name.in_(names))

@@ -17,16 +17,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
-from app.errors import StillRunning
+from app.errors import DispatchRunning
 from app.store.bulk import insert_all
-from app.store.db import take_pen
+from app.store.db import take_write_lock
 from app.store.models import DUE, PARKED, RUNNING, Dispatch
 from app.store.packages import Cause, NewChange
 from app.store.states import DispatchState
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenDispatch:
     """A dispatch leased to this process. `attempt` includes this one. Only the holder of `fence` may settle it.
 
     `error` is the error of the attempt before, if it had one.
@@ -48,14 +48,14 @@ class Outcome:
     Unless it `counts`, the attempt is not counted.
     """
 
-    taken: Taken
+    taken: TakenDispatch
     state: DispatchState
     due_at: datetime
     error: str | None = None
     counts: bool = True
 
 
-def oblige(connection: Connection, runs: Iterable[tuple[int, str, str]], *, now: datetime) -> None:
+def enqueue(connection: Connection, runs: Iterable[tuple[int, str, str]], *, now: datetime) -> None:
     """Add a due dispatch for each (event, package, handler)."""
     rows = [
         {"event_id": event, "package_id": package, "handler": handler, "state": DispatchState.DUE, "due_at": now}
@@ -74,7 +74,7 @@ def due(connection: Connection, limits: Mapping[str, int], *, now: datetime) -> 
     return list(connection.execute(_due(len(limits)), parameters).scalars())
 
 
-def survivor(connection: Connection, handlers: Iterable[str], *, now: datetime) -> list[int]:
+def suspect(connection: Connection, handlers: Iterable[str], *, now: datetime) -> list[int]:
     """At most one suspect: a dispatch whose process died during its second or a later attempt; the longest waiting.
 
     Any suspect may have killed its process. `due` leaves them out. A process that runs a suspect starts no other
@@ -83,14 +83,14 @@ def survivor(connection: Connection, handlers: Iterable[str], *, now: datetime) 
     return list(connection.execute(_SUSPECT, {"handlers": list(handlers), "now": now}).scalars())
 
 
-def take(connection: Connection, ids: Sequence[int], *, now: datetime, lease: timedelta) -> list[Taken]:
+def take(connection: Connection, ids: Sequence[int], *, now: datetime, lease: timedelta) -> list[TakenDispatch]:
     """Lease these dispatches to this process, without those that another process has leased meanwhile.
 
     Safe for any number of processes at once: each row goes to exactly one of them. Taking counts as an attempt and
     moves `due_at` forward by the lease. If the process dies, the row becomes due again by itself.
     """
     free = list(connection.execute(_FREE, {"ids": ids, "now": now}).scalars())
-    return [Taken(*row) for row in connection.execute(_TAKE, {"ids": free, "until": now + lease})]
+    return [TakenDispatch(*row) for row in connection.execute(_TAKE, {"ids": free, "until": now + lease})]
 
 
 def settle(connection: Connection, outcomes: Iterable[Outcome], *, now: datetime) -> list[Outcome]:
@@ -116,7 +116,7 @@ def _settled_values(outcome: Outcome, now: datetime) -> dict[str, object]:
     }
 
 
-def renew(connection: Connection, running: Iterable[Taken], *, until: datetime) -> None:
+def renew(connection: Connection, running: Iterable[TakenDispatch], *, until: datetime) -> None:
     """Extend the leases of running dispatches."""
     for taken in sorted(running, key=lambda taken: taken.id):
         connection.execute(_RENEW, {"dispatch": taken.id, "held_fence": taken.fence, "due_at": until})
@@ -125,11 +125,11 @@ def renew(connection: Connection, running: Iterable[Taken], *, until: datetime) 
 def replay(connection: Connection, dispatch: int, *, by: str, now: datetime) -> list[NewChange] | None:
     """Make one dispatch due again, with all its attempts. Returns the changes to record; None if there is none.
 
-    Raises `StillRunning` while it runs. Takes the write lock.
+    Raises `DispatchRunning` while it runs. Takes the write lock.
     """
     rows = _lock(connection, [dispatch])
     if any(row.state == DispatchState.RUNNING and row.due_at > now for row in rows):
-        raise StillRunning
+        raise DispatchRunning
     return _make_due(connection, rows, by=by, now=now) if rows else None
 
 
@@ -149,7 +149,7 @@ def _lock(connection: Connection, ids: Sequence[int]) -> Sequence[LockedRow]:
 
 
 def _make_due(connection: Connection, rows: Sequence[LockedRow], *, by: str, now: datetime) -> list[NewChange]:
-    changes = [begun(row.package_id, row.handler, old=row.state, by=by, now=now) for row in rows]
+    changes = [replay_change(row.package_id, row.handler, old=row.state, by=by, now=now) for row in rows]
     parked = [(row.package_id, row.handler, row.id) for row in rows if row.state == DispatchState.PARKED]
     changes += _attention_changes(connection, parked, parked=False, now=now)
     ids = [row.id for row in rows]
@@ -157,7 +157,7 @@ def _make_due(connection: Connection, rows: Sequence[LockedRow], *, by: str, now
     return changes
 
 
-def begun(package_id: str, handler: str, *, old: str | None, by: str, now: datetime) -> NewChange:
+def replay_change(package_id: str, handler: str, *, old: str | None, by: str, now: datetime) -> NewChange:
     """The change for a run that a person made due. `old` is the state before; None if there was no dispatch."""
     return NewChange(package_id, f"handler:{handler}", "replay", old, DispatchState.DUE.value, now, Cause("person", by))
 
@@ -172,7 +172,7 @@ def _attention_changes(
     connection: Connection, dispatches: Iterable[tuple[str, str, int]], *, parked: bool, now: datetime
 ) -> list[NewChange]:
     """One change for each package and handler whose first dispatch was parked, or whose last is no longer parked."""
-    take_pen(connection)
+    take_write_lock(connection)
     changed: dict[tuple[str, str], list[int]] = {}
     for package_id, handler, dispatch in dispatches:
         changed.setdefault((package_id, handler), []).append(dispatch)

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
-from app.onespan.findings import ONCE, ToldEvent
+from app.onespan.findings import MAX_DATE_LAG, KnownEvent
 from app.store.bulk import insert_all
 from app.store.counters import EventKind, add_events, day_of
 from app.store.models import Event
@@ -42,7 +42,7 @@ class NewEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Unconfirmed:
+class UnconfirmedEvent:
     """An event that a snapshot found and no callback has reported yet."""
 
     id: int
@@ -71,14 +71,14 @@ class Unconfirmed:
             until,
         )
 
-    def is_told_by(self, callback: Callback, *, who: Collection[object], happened_at: datetime) -> bool:
+    def is_reported_by(self, callback: Callback, *, who: Collection[object], happened_at: datetime) -> bool:
         """Whether a callback reports this event. `who`: the ids of the person it is about.
 
         An undated callback happened at its arrival or shortly before, so it may report an event found just before
         it. The same holds for events that happen only once. A reassignment is recognised by the person who left the
         seat, or by the role.
         """
-        tolerance = REPEAT_WINDOW if callback.happened_at is None else ONCE.get(self.name, timedelta(0))
+        tolerance = REPEAT_WINDOW if callback.happened_at is None else MAX_DATE_LAG.get(self.name, timedelta(0))
         is_same_person = self.signer_id is None or callback.session_user is None or self.signer_id in who
         return (
             callback.name == self.name
@@ -94,7 +94,7 @@ class Unconfirmed:
         return self.name == "ROLE_REASSIGN" and self.extra.get("newRoleId") in who
 
 
-class Facts:
+class KnownEvents:
     """The fingerprints of known events: those given at the start, and those added since."""
 
     def __init__(self, fingerprints: Iterable[str] = ()) -> None:
@@ -103,7 +103,7 @@ class Facts:
         for fingerprint in self._known:
             self._remember(fingerprint)
 
-    def recognise(self, callback: Callback, *, received_at: datetime) -> tuple[str, bool]:
+    def identify(self, callback: Callback, *, received_at: datetime) -> tuple[str, bool]:
         """The fingerprint of the event this callback reports, and whether it is a repeat."""
         fingerprint = callback.fingerprint
         if callback.happened_at is None:
@@ -125,7 +125,7 @@ class Facts:
             self._undated.setdefault(content, []).append((datetime.fromisoformat(at), fingerprint))
 
 
-def known(connection: Connection, callbacks: Iterable[tuple[Callback, datetime]]) -> dict[str, int]:
+def find_known(connection: Connection, callbacks: Iterable[tuple[Callback, datetime]]) -> dict[str, int]:
     """Ids, by fingerprint, of the events that these callbacks may repeat. Each callback comes with its arrival time."""
     exact: list[str] = []
     near = []
@@ -141,13 +141,13 @@ def known(connection: Connection, callbacks: Iterable[tuple[Callback, datetime]]
     return {fingerprint: row.id for row in connection.execute(found) for fingerprint in row[:2] if fingerprint}
 
 
-def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[Unconfirmed]:
+def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[UnconfirmedEvent]:
     """The unconfirmed events of these packages, in the order in which they were found."""
     columns = (Event.id, Event.package_id, Event.name, Event.signer_id, Event.document_id, Event.message)
     found = select(*columns, Event.extra, Event.found_after, Event.found_until).where(
         Event.package_id.in_(package_ids), Event.source == EventSource.RECONCILE, Event.confirmation.is_(None)
     )
-    return [Unconfirmed(*row) for row in connection.execute(found.order_by(Event.id))]
+    return [UnconfirmedEvent(*row) for row in connection.execute(found.order_by(Event.id))]
 
 
 def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
@@ -160,14 +160,14 @@ def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
     add_events(connection, EventSource.RECONCILE, {kind: -number for kind, number in confirmed_now.items()})
 
 
-def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[ToldEvent]:
+def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[KnownEvent]:
     """The events of a package that happened after this time."""
     columns = (Event.name, Event.happened_at, Event.session_user, Event.signer_id, Event.document_id, Event.message)
     found = select(*columns, Event.extra).where(Event.package_id == package_id)
     if after is not None:
         found = found.where(Event.happened_at > after)
     return [
-        ToldEvent(
+        KnownEvent(
             row.name,
             iso(row.happened_at),
             row.session_user or row.signer_id,

@@ -7,9 +7,9 @@ from datetime import datetime
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import EntryRefused, NothingTakesIt
+from app.errors import EntryRejected, StorageUnavailable
 from app.store import journal, outages
-from app.store.db import Database, blames_a_row
+from app.store.db import Database, is_row_error
 from app.store.journal import Entry, Writer
 from app.store.spool import Spool
 from app.store.states import OutageKind
@@ -33,7 +33,7 @@ class Intake:
     def keep(self, entry: Entry) -> int | None:
         """Make an entry durable. Returns its journal id, or None if it went to the spool.
 
-        Raises `NothingTakesIt` if neither the database nor the spool can store it.
+        Raises `StorageUnavailable` if neither the database nor the spool can store it.
         """
         try:
             return self._journal.keep(entry)
@@ -44,7 +44,7 @@ class Intake:
         except OSError as problem:
             log.error("spool.unavailable", error=type(problem).__name__)
             self._refused.append(entry.received_at)
-            raise NothingTakesIt from None
+            raise StorageUnavailable from None
         log.warning("callback.spooled", spool_id=spool_id)
         return None
 
@@ -63,7 +63,7 @@ class Intake:
                 return
             try:
                 with self._database.write() as connection:
-                    outages.note(connection, kind, began_at=min(received), ended_at=max(received))
+                    outages.record(connection, kind, began_at=min(received), ended_at=max(received))
             except SQLAlchemyError:
                 return  # the database is still down; the next drain tries again
             received.clear()
@@ -71,12 +71,12 @@ class Intake:
     def _journal_once(self, entry: Entry) -> None:
         try:
             with self._database.write() as connection:
-                if not journal.holds(connection, entry):
+                if not journal.contains(connection, entry):
                     journal.add(connection, [entry])
             self._drained.append(entry.received_at)
         except Exception as error:
-            if not blames_a_row(error):
+            if not is_row_error(error):
                 raise
             with self._database.read() as connection:
-                if not journal.holds(connection, entry):  # otherwise another process has just drained the same file
-                    raise EntryRefused(type(error).__name__) from None
+                if not journal.contains(connection, entry):  # otherwise another process has just drained the same file
+                    raise EntryRejected(type(error).__name__) from None

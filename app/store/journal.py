@@ -12,14 +12,14 @@ from sqlalchemy import Integer, Row, and_, bindparam, exists, func, insert, or_,
 from sqlalchemy.engine import Connection
 
 from app.store.counters import add_callbacks
-from app.store.db import Database, blames_a_row
+from app.store.db import Database, is_row_error
 from app.store.models import Event, Journal
 from app.store.states import Emit, JournalKind, JournalState, literal
 
 CHUNK = 500  # rows held in memory while all rows are read
-PATIENCE = 5.0  # how long a callback waits for the database before it goes to the spool
-IDLE = 5.0  # after which the writer thread ends when it has nothing to write
-GATHER = 0.001  # between two commits: callbacks that share one cost less
+DATABASE_TIMEOUT_SECONDS = 5.0  # how long a callback waits for the database before it goes to the spool
+IDLE_SECONDS = 5.0  # after which the writer thread ends when it has nothing to write
+COMMIT_PAUSE_SECONDS = 0.001  # between two commits: callbacks that share one cost less
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Writer:
     database hangs, an entry may be written after its caller gave up; it is then a repeat.
     """
 
-    def __init__(self, database: Database, *, patience: float = PATIENCE) -> None:
+    def __init__(self, database: Database, *, patience: float = DATABASE_TIMEOUT_SECONDS) -> None:
         self._database = database
         self._patience = patience
         self._waiting: SimpleQueue[_Ticket] = SimpleQueue()
@@ -95,7 +95,7 @@ class Writer:
     def _write(self) -> None:
         while True:
             try:
-                gathered = [self._waiting.get(timeout=IDLE)]
+                gathered = [self._waiting.get(timeout=IDLE_SECONDS)]
             except Empty:
                 with self._beginning:
                     if self._waiting.empty():
@@ -105,7 +105,7 @@ class Writer:
             while not self._waiting.empty():
                 gathered.append(self._waiting.get())
             self._write_all([ticket for ticket in gathered if not ticket.given_up])
-            time.sleep(GATHER)
+            time.sleep(COMMIT_PAUSE_SECONDS)
 
     def _write_all(self, gathered: Sequence[_Ticket]) -> None:
         self._writing_since = time.monotonic()
@@ -113,7 +113,7 @@ class Writer:
             with self._database.write() as connection:
                 ids = add(connection, [ticket.entry for ticket in gathered])
         except Exception as error:  # noqa: BLE001  (every waiting thread gets the error)
-            if len(gathered) > 1 and blames_a_row(error):
+            if len(gathered) > 1 and is_row_error(error):
                 for ticket in gathered:  # separately, so that only the bad row fails
                     self._write_all([ticket])
                 return
@@ -152,7 +152,7 @@ def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
     return list(connection.execute(_ADD, rows).scalars())
 
 
-def holds(connection: Connection, spooled: Entry) -> bool:
+def contains(connection: Connection, spooled: Entry) -> bool:
     """Whether the journal already has a spooled entry: drained before, or written late by the database."""
     late = and_(
         Journal.package_id == spooled.package_id,
@@ -186,7 +186,9 @@ def of_packages(connection: Connection, package_ids: Iterable[str]) -> Iterator[
     yield from connection.execute(wanted.execution_options(yield_per=CHUNK))
 
 
-def last_reading(connection: Connection, package_id: str, *, before: int | None = None) -> Row[*tuple[Any, ...]] | None:
+def last_snapshot(
+    connection: Connection, package_id: str, *, before: int | None = None
+) -> Row[*tuple[Any, ...]] | None:
     """The newest digested snapshot of a package by OneSpan's clock, among rows with ids below `before`."""
     found = select(*_READ, Journal.key).where(
         Journal.package_id == package_id,
@@ -198,7 +200,7 @@ def last_reading(connection: Connection, package_id: str, *, before: int | None 
     return connection.execute(found.order_by(Journal.read_at.desc(), Journal.id.desc()).limit(1)).first()
 
 
-def told_of(connection: Connection, package_ids: Iterable[str]) -> set[str]:
+def packages_with_callbacks(connection: Connection, package_ids: Iterable[str]) -> set[str]:
     """Which of these packages have callbacks."""
     found = (
         select(Journal.package_id)
@@ -208,7 +210,7 @@ def told_of(connection: Connection, package_ids: Iterable[str]) -> set[str]:
     return {package_id for package_id in connection.execute(found).scalars() if package_id is not None}
 
 
-def is_reading_pending(connection: Connection) -> bool:
+def is_snapshot_pending(connection: Connection) -> bool:
     """Whether any snapshot is pending."""
     waits = exists().where(_IS_PENDING, Journal.kind != JournalKind.CALLBACK)
     return bool(connection.scalar(select(waits)))
@@ -241,18 +243,18 @@ def settle(
         connection.execute(_SETTLE, rows)
 
 
-def count_set_aside(connection: Connection) -> int:
+def count_failed(connection: Connection) -> int:
     """How many entries failed."""
     return connection.scalar(select(func.count()).where(Journal.state == JournalState.FAILED)) or 0
 
 
-def take_back(connection: Connection) -> int:
+def retry_failed(connection: Connection) -> int:
     """Make failed entries pending again. Returns how many."""
     failed = update(Journal).where(Journal.state == JournalState.FAILED)
     return connection.execute(failed.values(state=JournalState.PENDING, digested_at=None, error=None)).rowcount
 
 
-def give_up(connection: Connection, entry: int, *, reason: str, now: datetime) -> None:
+def mark_failed(connection: Connection, entry: int, *, reason: str, now: datetime) -> None:
     """Mark an entry as failed, with the reason."""
     failed = update(Journal).where(Journal.id == entry)
     connection.execute(failed.values(state=JournalState.FAILED, digested_at=now, error=reason))

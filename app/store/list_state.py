@@ -44,13 +44,13 @@ def refused_since(connection: Connection, package_ids: Collection[str], *, since
     return set(connection.execute(found).scalars())
 
 
-def was_seen(connection: Connection, package_id: str, *, key: str | None) -> bool:
+def was_listed(connection: Connection, package_id: str, *, key: str | None) -> bool:
     """Whether the list had this package for these credentials."""
     found = select(ListState.key).where(ListState.package_id == package_id, ListState.seen_at.is_not(None))
     return key is not None and connection.scalar(found) == key
 
 
-def note(
+def record_page(
     connection: Connection, package_ids: Iterable[str], *, during: ListPass, at: datetime, key: str | None
 ) -> None:
     """Note that a pass met these packages; `at` is OneSpan's time."""
@@ -60,12 +60,12 @@ def note(
         connection.execute(_NOTE, rows)
 
 
-def refused(connection: Connection, package_id: str, *, now: datetime) -> None:
+def record_refusal(connection: Connection, package_id: str, *, now: datetime) -> None:
     """Note that OneSpan refused to show a package; it is not fetched again without a new reason."""
     connection.execute(_REFUSED, {"id": package_id, "now": now})
 
 
-def not_shown(connection: Connection, *, run_id: int, since: datetime | None, after: str, limit: int) -> list[str]:
+def unlisted(connection: Connection, *, run_id: int, since: datetime | None, after: str, limit: int) -> list[str]:
     """The ids of packages that the window holds and this run did not meet, in their own order, above `after`.
 
     Without those that OneSpan has refused since, and without deleted ones.

@@ -9,35 +9,35 @@ from app.store.bulk import upsert_all
 from app.store.models import EndedSession, Login
 
 WINDOW = timedelta(minutes=15)
-OF_ONE, OF_ALL = 10, 100  # failures allowed in that time, from one address and from all addresses
+ADDRESS_LIMIT, TOTAL_LIMIT = 10, 100  # failures allowed in that time, from one address and from all addresses
 LOCK_KEY = 0x6C6F6769  # of PostgreSQL's advisory lock that makes attempts count one after the other
 
 _TAKE_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 _COUNT = insert(Login).returning(Login.id)
 
 
-def wait(connection: Connection, address: str, *, now: datetime) -> timedelta | None:
+def retry_after(connection: Connection, address: str, *, now: datetime) -> timedelta | None:
     """How long this address must wait before its next attempt; None if it may try now.
 
     Refused attempts are not counted. So a single address can lock out only itself, and only for a while.
     """
     recent = select(Login.tried_at).where(Login.tried_at > now - WINDOW).order_by(Login.tried_at.desc()).limit(1)
     oldest = [
-        connection.scalar(recent.where(Login.address == address).offset(OF_ONE - 1)),
-        connection.scalar(recent.offset(OF_ALL - 1)),
+        connection.scalar(recent.where(Login.address == address).offset(ADDRESS_LIMIT - 1)),
+        connection.scalar(recent.offset(TOTAL_LIMIT - 1)),
     ]
     return max((tried_at + WINDOW - now for tried_at in oldest if tried_at), default=None)
 
 
 def attempt(connection: Connection, address: str, *, now: datetime) -> int | timedelta:
-    """Count an attempt as failed before its result is known. Returns its id, or how long it must `wait`.
+    """Count an attempt as failed before its result is known. Returns its id, or how long it must `retry_after`.
 
     So concurrent attempts, in any number of processes, are limited like attempts in sequence.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(_TAKE_LOCK, {"key": LOCK_KEY})
     connection.execute(delete(Login).where(Login.tried_at <= now - WINDOW))
-    delay = wait(connection, address, now=now)
+    delay = retry_after(connection, address, now=now)
     return delay or connection.execute(_COUNT, {"address": address, "tried_at": now}).scalar_one()
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Row, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from app.onespan.findings import DATED
+from app.onespan.findings import DATED_IN_SNAPSHOTS
 from app.store import outages, receiving
 from app.store.counters import MissedKind, add_missed, day_of
-from app.store.db import take_pen
+from app.store.db import take_write_lock
 from app.store.models import Event, Missed
 from app.store.states import EventSource, MissedCause, OutageKind
 
@@ -19,14 +19,14 @@ DIGEST_DELAY = timedelta(days=7)  # at most, from the arrival of a snapshot unti
 CALLBACK_DELAY = timedelta(minutes=1)  # at most, from an event until its callback
 
 
-def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int) -> int:
+def record(connection: Connection, *, now: datetime, grace: timedelta, limit: int) -> int:
     """Record events found at least `grace` ago and still without a callback. Returns how many; call until it is 0.
 
     Events from before this service received callbacks are not missed. Takes the write lock, which is also held while
     an event is confirmed. So any number of processes may call this: each event is recorded once, and never after its
     callback arrived.
     """
-    take_pen(connection)
+    take_write_lock(connection)
     began = receiving.began_at(connection)
     if began is None:
         return 0
@@ -62,10 +62,12 @@ def note(connection: Connection, *, now: datetime, grace: timedelta, limit: int)
     return len(rows)
 
 
-def told(connection: Connection, event_ids: Collection[int], *, now: datetime) -> None:
+def mark_reported(connection: Connection, event_ids: Collection[int], *, now: datetime) -> None:
     """Record that callbacks reported these events after all."""
     if event_ids:
-        late = update(Missed).where(Missed.event_id.in_(event_ids), Missed.told_at.is_(None)).values(told_at=now)
+        late = (
+            update(Missed).where(Missed.event_id.in_(event_ids), Missed.reported_at.is_(None)).values(reported_at=now)
+        )
         rows = connection.execute(late.returning(Missed.happened_at, Missed.name, Missed.cause)).all()
         add_missed(connection, {kind: -number for kind, number in Counter(_kind(*row) for row in rows).items()})
 
@@ -77,9 +79,9 @@ def _kind(happened_at: datetime, name: str, cause: str) -> MissedKind:
 def _cause(connection: Connection, event: Row[Any], *, began: datetime) -> str:
     """Why the callback is likely missing: the outage at the time of the event, or at any time it may have happened."""
     start = end = event.happened_at
-    if event.name not in DATED:
+    if event.name not in DATED_IN_SNAPSHOTS:
         start, end = max(event.found_after or began, began), event.found_until
-    kinds = outages.touching(connection, start - CALLBACK_DELAY, end + CALLBACK_DELAY)
+    kinds = outages.overlapping(connection, start - CALLBACK_DELAY, end + CALLBACK_DELAY)
     for kind in (OutageKind.DOWN, OutageKind.REFUSED):
         if kind in kinds:
             return kind

@@ -12,7 +12,7 @@ HEARTBEAT_TIMEOUT = timedelta(seconds=60)  # a process without a heartbeat for t
 RETENTION = timedelta(days=90)  # of processes that were last seen before
 
 
-def note(connection: Connection, kind: str, *, began_at: datetime, ended_at: datetime) -> None:
+def record(connection: Connection, kind: str, *, began_at: datetime, ended_at: datetime) -> None:
     """Record an outage."""
     connection.execute(insert(Outage).values(kind=kind, began_at=began_at, ended_at=ended_at))
 
@@ -23,7 +23,7 @@ def last_end(connection: Connection, *, now: datetime) -> datetime | None:
     return connection.scalar(newest)
 
 
-def touching(connection: Connection, start: datetime, end: datetime) -> set[str]:
+def overlapping(connection: Connection, start: datetime, end: datetime) -> set[str]:
     """The kinds of outages that overlap the time between `start` and `end`."""
     found = select(Outage.kind).where(Outage.ended_at >= start, Outage.began_at <= end)
     return set(connection.execute(found).scalars())
@@ -37,13 +37,13 @@ def beat(connection: Connection, name: str, *, takes_callbacks: bool, started_at
     if takes_callbacks:
         last = connection.scalar(select(func.max(Process.seen_at, type_=Process.seen_at.type)).where(_IS_RECEIVER))
         if last is not None and last < now - HEARTBEAT_TIMEOUT:
-            note(connection, OutageKind.DOWN, began_at=last, ended_at=now)
+            record(connection, OutageKind.DOWN, began_at=last, ended_at=now)
     row = {"name": name, "takes": takes_callbacks, "started": started_at, "now": now}
     connection.execute(_BEAT, row)
     connection.execute(delete(Process).where(Process.seen_at < now - RETENTION))
 
 
-def say_goodbye(connection: Connection, name: str, *, now: datetime) -> None:
+def record_stop(connection: Connection, name: str, *, now: datetime) -> None:
     """Record that a process stopped."""
     connection.execute(update(Process).where(Process.name == name).values(seen_at=now, stopped_at=now))
 

@@ -1,6 +1,6 @@
 """The status store: packages, signers, documents, attention and changes. Their only writer.
 
-Callers hold the write lock (`db.take_pen`).
+Callers hold the write lock (`db.take_write_lock`).
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class NewChange:
     cause: Cause
 
 
-def states(connection: Connection, package_ids: Iterable[str]) -> dict[str, State]:
+def load_claims(connection: Connection, package_ids: Iterable[str]) -> dict[str, State]:
     """The merged claims of these packages, by id; unknown packages are left out."""
     return {row.id: row.claims for row in connection.execute(_CLAIMS, {"ids": list(package_ids)})}
 
@@ -108,7 +108,7 @@ def erase(connection: Connection, package_ids: Sequence[str]) -> None:
     connection.execute(delete(Package).where(Package.id.in_(package_ids)))
 
 
-def differences(
+def changes_between(
     old: PackageValue | None, new: PackageValue, *, happened_at: datetime, cause: Cause
 ) -> Iterator[NewChange]:
     """One change for every attribute that differs.
@@ -165,7 +165,7 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def record(connection: Connection, changes: Sequence[NewChange], *, now: datetime) -> None:
+def record_changes(connection: Connection, changes: Sequence[NewChange], *, now: datetime) -> None:
     """Append changes to the history, in the given order."""
     if changes:
         rows = [
@@ -185,7 +185,7 @@ def record(connection: Connection, changes: Sequence[NewChange], *, now: datetim
         insert_all(connection, Change, rows)
 
 
-def paint(
+def write_packages(
     connection: Connection, new: Mapping[str, tuple[State, PackageValue]], old: Mapping[str, PackageValue]
 ) -> None:
     """Write each package and its merged claims over the stored rows. `old`: the packages as stored until now."""

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from app.onespan.claims import AHEAD
-from app.onespan.list_scan import Place
-from app.store.db import take_pen
+from app.onespan.claims import MAX_CLOCK_AHEAD
+from app.onespan.list_scan import ScanState
+from app.store.db import take_write_lock
 from app.store.models import FOUND, Event, Process, Run
 from app.store.outages import HEARTBEAT_TIMEOUT
 from app.store.states import RunKind, RunState
@@ -24,27 +24,27 @@ class Progress:
     """How far a run has come: the index of its folder in the run plan and the `place` there.
 
     After the last folder, it requests unlisted packages with ids `after` one. `refused` counts consecutive refusals of
-    the folder. `left_out` names folders that this run gave up. `behind` names folders that were not listed fully:
-    this run or a later one lists what was updated there from that time on (None: everything). `walked_at` is when all
-    fetches were queued, and `waits_for` counts those still open. `moved_at` is when the run last made progress.
+    the folder. `skipped` names folders that this run gave up. `incomplete` names folders that were not listed fully:
+    this run or a later one lists what was updated there from that time on (None: everything). `queued_at` is when all
+    fetches were queued, and `open_fetches` counts those still open. `progress_at` is when the run last made progress.
     Both are times of our clock.
     """
 
-    leg: int = 0
-    place: Place = field(default_factory=Place)
+    folder_number: int = 0
+    place: ScanState = field(default_factory=ScanState)
     refused: int = 0
     after: str = ""
-    left_out: tuple[str, ...] = ()
-    behind: Mapping[str, str | None] = field(default_factory=dict)
-    walked_at: str | None = None
-    waits_for: int | None = None
-    moved_at: str | None = None
+    skipped: tuple[str, ...] = ()
+    incomplete: Mapping[str, str | None] = field(default_factory=dict)
+    queued_at: str | None = None
+    open_fetches: int | None = None
+    progress_at: str | None = None
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Progress":
         """Load the stored progress. Unknown members, of another version of this service, are ignored."""
-        place = Place(**_known(Place, stored.get("place", {})))
-        return cls(**{**_known(cls, stored), "place": place, "left_out": tuple(stored.get("left_out", ()))})
+        place = ScanState(**_known(ScanState, stored.get("place", {})))
+        return cls(**{**_known(cls, stored), "place": place, "skipped": tuple(stored.get("skipped", ()))})
 
 
 def _known(kind: type, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _known(kind: type, stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class RunCounts:
     """What a step of a run did: requests made; packages listed, changed, queued for a fetch, and unreadable."""
 
     requests: int = 0
@@ -83,7 +83,7 @@ def running(connection: Connection) -> int | None:
     return connection.scalar(select(Run.id).where(Run.state == RunState.RUNNING))
 
 
-def what_it_waits_for(connection: Connection) -> str | None:
+def waiting_reason(connection: Connection) -> str | None:
     """Why the running run waits and when it continues; None if it does not wait because of an error."""
     row = connection.execute(select(Run.id, Run.error, Run.due_at).where(Run.state == RunState.RUNNING)).one_or_none()
     if row is None or row.error is None:
@@ -114,7 +114,7 @@ def watermark(connection: Connection, *, now: datetime) -> datetime | None:
     A run with an `until` in the future does not count: a clock was ahead then.
     """
     known = select(func.max(Run.until, type_=Run.until.type)).where(
-        Run.state == RunState.DONE, Run.until <= now + AHEAD
+        Run.state == RunState.DONE, Run.until <= now + MAX_CLOCK_AHEAD
     )
     return connection.scalar(known)
 
@@ -130,7 +130,7 @@ def begin(
     by: str | None = None,
 ) -> int | None:
     """Begin a run; `by` is who requested it. Returns its id, or None if another run is running."""
-    take_pen(connection)  # so that only one of two concurrent callers begins a run
+    take_write_lock(connection)  # so that only one of two concurrent callers begins a run
     if running(connection) is not None:
         return None
     row = {
@@ -151,7 +151,7 @@ def _first_progress(connection: Connection) -> Progress:
     """Where a run begins. The largest page size and the folders that are behind are those of the last run."""
     stored = connection.scalar(select(Run.progress).order_by(Run.id.desc()).limit(1))
     last = Progress.of(stored or {})
-    return Progress(place=Place(largest=last.place.largest), behind=last.behind)
+    return Progress(place=ScanState(largest=last.place.largest), incomplete=last.incomplete)
 
 
 def take(connection: Connection, *, now: datetime, lease: timedelta, process: str) -> TakenRun | None:
@@ -174,7 +174,13 @@ def take(connection: Connection, *, now: datetime, lease: timedelta, process: st
 
 
 def advance(
-    connection: Connection, run: TakenRun, progress: Progress, *, did: Tally, until: datetime | None, due_at: datetime
+    connection: Connection,
+    run: TakenRun,
+    progress: Progress,
+    *,
+    did: RunCounts,
+    until: datetime | None,
+    due_at: datetime,
 ) -> bool:
     """Store the progress of a run. Returns False if its lease was lost: then the caller must roll back."""
     counted = {name: getattr(Run, name) + more for name, more in dataclasses.asdict(did).items()}
@@ -182,13 +188,13 @@ def advance(
     return _settle(connection, run, **counted, **position, attempts=0, error=None)
 
 
-def put_off(connection: Connection, run: TakenRun, *, until: datetime, error: str, progress: Progress) -> None:
+def postpone(connection: Connection, run: TakenRun, *, until: datetime, error: str, progress: Progress) -> None:
     """Store that the run cannot continue now, and when to try again."""
     stored = dataclasses.asdict(progress)
     _settle(connection, run, due_at=until, error=error, progress=stored, process=None)
 
 
-def wait(
+def pause(
     connection: Connection, run: TakenRun, *, until: datetime, error: str | None, progress: Progress | None = None
 ) -> None:
     """Make a run wait for fetches or for the request budget, which is no failed attempt. `error`: of the fetches."""
@@ -211,7 +217,7 @@ def finish(
     return _end(connection, run, RunState.DONE, now=now, until=until, error=error, unreadable=total, found=found)
 
 
-def give_up(connection: Connection, run: TakenRun, *, now: datetime, error: str) -> bool:
+def fail(connection: Connection, run: TakenRun, *, now: datetime, error: str) -> bool:
     """Mark a run as failed, so that another can begin. It does not move the watermark."""
     found = _found_between(connection, run.began_at, now)
     return _end(connection, run, RunState.FAILED, now=now, until=None, error=error, found=found)
@@ -229,7 +235,7 @@ def _found_between(connection: Connection, start: datetime, end: datetime) -> in
     return connection.scalar(found) or 0
 
 
-def hasten(connection: Connection, *, now: datetime) -> bool:
+def expedite(connection: Connection, *, now: datetime) -> bool:
     """Make a waiting run due now. Returns whether one was waiting."""
     is_waiting = (Run.state == RunState.RUNNING, Run.process.is_(None), Run.due_at > now)
     return bool(connection.execute(update(Run).where(*is_waiting).values(due_at=now)).rowcount)

@@ -18,7 +18,7 @@ class Budget:
 
     requests: int
 
-    def has_room(self, connection: Connection, *, now: datetime) -> bool:
+    def has_capacity(self, connection: Connection, *, now: datetime) -> bool:
         """Whether a reconcile may make another request in this minute."""
         made = connection.scalar(select(Request.made).where(Request.minute == _minute(now))) or 0
         return made < max(1, int(self.requests * RECONCILE_SHARE))

@@ -37,7 +37,7 @@ def is_behind(database: Database, migrations: Path) -> bool:
     return not applied or bool(applied & UNRELEASED) or (applied <= known and applied != newest)
 
 
-def why_no_upgrade(database: Database) -> str | None:
+def upgrade_obstacle(database: Database) -> str | None:
     """Why migrations cannot upgrade this database, and what to do instead; None if they can."""
     if revisions(database) & UNRELEASED:
         return FROM_BEFORE

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from app.errors import EntryRefused
+from app.errors import EntryRejected
 from app.store.journal import Entry
 from app.store.states import JournalKind
 
@@ -61,7 +61,7 @@ class Spool:
         """Pass every spooled entry to `journal` and delete its file. Returns how many were journaled.
 
         If the process dies in between, the entry is passed again later, with the same `spool_id`. A file that cannot
-        be read is renamed to `.damaged`. A file that `journal` raises `EntryRefused` for stays. Neither delays others.
+        be read is renamed to `.damaged`. A file that `journal` raises `EntryRejected` for stays. Neither delays others.
         """
         return sum(self._drain_file(file, journal) for file in self.waiting())
 
@@ -74,7 +74,7 @@ class Spool:
             file.rename(file.with_suffix(".damaged"))
             log.error("spool.damaged", file=file.stem, error=type(problem).__name__)
             return False
-        except (EntryRefused, OSError) as problem:
+        except (EntryRejected, OSError) as problem:
             log.error("spool.refused", file=file.stem, error=type(problem).__name__)
             return False
         file.unlink(missing_ok=True)

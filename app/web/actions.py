@@ -12,35 +12,35 @@ from typing import Protocol
 
 import structlog
 
-from app.errors import MoreThanExpected, NoOneSpan, TooMany
+from app.errors import MoreThanExpected, OneSpanNotConfigured, TooManyRuns
 from app.onespan.callbacks import is_id
 from app.onespan.list_scan import EARLIEST
 from app.store import dispatch_filter, dispatches, fetches, packages, queries
-from app.store.db import Database, take_pen
-from app.store.dispatch_filter import Choice
+from app.store.db import Database, take_write_lock
+from app.store.dispatch_filter import ReplayFilter
 from app.store.journal import Entry
 from app.store.packages import Cause, NewChange
 from app.store.queries import RunDetail
 from app.web.api.answers import FetchQueued, ReplayCount
-from app.web.api.endpoints import NoSuchThing
-from app.web.api.parameters import LAST_ID, BadParameter, ReconcileRequest
+from app.web.api.endpoints import ResourceNotFound
+from app.web.api.parameters import MAX_ID, BadParameter, ReconcileRequest
 from app.web.receiver import journal_entry
 
 log = structlog.get_logger()
 
 FETCH_REASON = "requested by a user"
 # Event name and package id. The catalogue does not have the name, so the event claims nothing.
-TEST = ("RECEIVER_TEST", "test-callback")
+TEST_CALLBACK = ("RECEIVER_TEST", "test-callback")
 TEST_KEY_LABEL = "test callback"  # labels of real callback keys have no spaces
 MAX_REPLAYED = 10_000  # dispatches that one request can replay
 REPLAY_BATCH = 500  # ids in one statement: statements with thousands of ids are slow
 
 
-class Begin(Protocol):
+class BeginReconcile(Protocol):
     """Begins a reconcile run and returns its id.
 
-    If a run is in progress, that run continues without delay and the answer is None. Raises `UnderWay` if the request
-    names a window or an option, which the run in progress may not cover.
+    If a run is in progress, that run continues without delay and the answer is None. Raises `ReconcileRunning` if the
+    request names a window or an option, which the run in progress may not cover.
     """
 
     def __call__(self, *, since: datetime | None, backfill: bool, fires: bool, by: str) -> int | None:
@@ -51,72 +51,72 @@ class Begin(Protocol):
 class ReplayAll(Protocol):
     """Makes all chosen dispatches due and returns their number."""
 
-    def __call__(self, chosen: Choice, *, by: str) -> int:
+    def __call__(self, chosen: ReplayFilter, *, by: str) -> int:
         """Replay them in the name of `by`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Acts:
+class Actions:
     """What users can do.
 
-    `wake` signals that a dispatch is due, `digest` that the journal has a new entry. Actions that need
-    the REST API raise `NoOneSpan` unless `is_connected()`.
+    `wake` signals that a dispatch is due, `wake_digest` that the journal has a new entry. Actions that need
+    the REST API raise `OneSpanNotConfigured` unless `is_connected()`.
     """
 
     database: Database
     clock: Callable[[], datetime]
     wake: Callable[[], None]
-    begin: Begin
+    begin: BeginReconcile
     is_connected: Callable[[], bool]
     make_due: ReplayAll
     keep: Callable[[Entry], int | None]
-    digest: Callable[[], None]
+    wake_digest: Callable[[], None]
 
     def read(self, package_id: str, *, by: str) -> FetchQueued:
         """Enqueue a fetch of this package, whether it is in the status store or not."""
         if not self.is_connected():
-            raise NoOneSpan
+            raise OneSpanNotConfigured
         if not is_id(package_id):
-            raise NoSuchThing(f"no package {package_id!r}")
+            raise ResourceNotFound(f"no package {package_id!r}")
         now = self.clock()
         change = NewChange(package_id, "package", "read", None, "wanted", now, Cause("person", by))
         with self.database.write() as connection:
-            take_pen(connection)
-            fetches.want(connection, {package_id: FETCH_REASON}, now=now)
-            is_known = package_id in packages.states(connection, [package_id])
-            packages.record(connection, [change] if is_known else [], now=now)
-        log.info("package.wanted", package_id=package_id, by=by)
+            take_write_lock(connection)
+            fetches.enqueue(connection, {package_id: FETCH_REASON}, now=now)
+            is_known = package_id in packages.load_claims(connection, [package_id])
+            packages.record_changes(connection, [change] if is_known else [], now=now)
+        log.info("package.fetch_requested", package_id=package_id, by=by)
         return FetchQueued(package_id, now, is_known)
 
-    def take_test(self, *, by: str) -> None:
+    def send_test_callback(self, *, by: str) -> None:
         """Store a test callback as the receiver does. Its event changes no package."""
         now = self.clock()
-        name, package_id = TEST
+        name, package_id = TEST_CALLBACK
         callback = {"name": name, "packageId": package_id, "sessionUser": by, "createdDate": now.isoformat()}
         entry, _ = journal_entry(json.dumps(callback).encode(), received_at=now, key=TEST_KEY_LABEL)
         self.keep(entry)
-        self.digest()
+        self.wake_digest()
 
     def replay(self, dispatch_id: int, *, by: str) -> None:
-        """Make a dispatch due now, with all its attempts. Raises `StillRunning` while it runs."""
+        """Make a dispatch due now, with all its attempts. Raises `DispatchRunning` while it runs."""
         now = self.clock()
         with self.database.write() as connection:
-            changes = dispatches.replay(connection, dispatch_id, by=by, now=now) if dispatch_id <= LAST_ID else None
+            changes = dispatches.replay(connection, dispatch_id, by=by, now=now) if dispatch_id <= MAX_ID else None
             if changes is None:
-                raise NoSuchThing(f"no dispatch {dispatch_id}")
-            packages.record(connection, changes, now=now)
+                raise ResourceNotFound(f"no dispatch {dispatch_id}")
+            packages.record_changes(connection, changes, now=now)
         self.wake()
 
-    def count(self, chosen: Choice) -> ReplayCount:
+    def count(self, chosen: ReplayFilter) -> ReplayCount:
         """Count the chosen dispatches, up to `MAX_REPLAYED`."""
         with self.database.read() as connection:
             return _capped(dispatch_filter.count(connection, chosen, at_most=MAX_REPLAYED + 1))
 
-    def replay_all(self, chosen: Choice, *, expect: int | None, by: str) -> ReplayCount:
+    def replay_all(self, chosen: ReplayFilter, *, expect: int | None, by: str) -> ReplayCount:
         """Make the dispatches that match now due; later matches are left alone.
 
-        Raises `MoreThanExpected` for more than `expect`, `TooMany` for more than `MAX_REPLAYED`. Then none is made due.
+        Raises `MoreThanExpected` for more than `expect` and `TooManyRuns` for more than `MAX_REPLAYED`; none is due then.
         """
         with self.database.read() as connection:
             ids = dispatch_filter.ids(connection, chosen, at_most=MAX_REPLAYED + 1)
@@ -124,14 +124,14 @@ class Acts:
         if expect is not None and counted.count > expect:
             raise MoreThanExpected(f"{counted.count}, not {expect}; count again")
         if counted.more:
-            raise TooMany(f"more than {MAX_REPLAYED}; narrow it with `since` and `until`, or use `flask replay`")
+            raise TooManyRuns(f"more than {MAX_REPLAYED}; narrow it with `since` and `until`, or use `flask replay`")
         batches = [ids[start : start + REPLAY_BATCH] for start in range(0, len(ids), REPLAY_BATCH)]
         return ReplayCount(sum(self.make_due(replace(chosen, among=batch), by=by) for batch in batches), more=False)
 
     def reconcile(self, request: ReconcileRequest, *, by: str) -> RunDetail:
-        """Begin a reconcile run, or return the run in progress. See `Begin` for `UnderWay`."""
+        """Begin a reconcile run, or return the run in progress. See `BeginReconcile` for `ReconcileRunning`."""
         if not self.is_connected():
-            raise NoOneSpan
+            raise OneSpanNotConfigured
         if request.since is not None and not EARLIEST <= request.since <= self.clock():
             raise BadParameter(f"since: must be between {EARLIEST:%Y-%m-%d} and now")
         run_id = self.begin(since=request.since, backfill=request.backfill, fires=request.fire, by=by)

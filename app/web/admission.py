@@ -6,25 +6,25 @@ from collections.abc import Collection
 from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 
-from app.web.errors import refuse
+from app.web.errors import error_response
 
 RESERVED_SHARE = 4  # one thread in four is reserved for callbacks, and at least one
 
 
-def keep_places_for_callbacks(app: Flask, *, threads: int, free_for_all: Collection[str]) -> None:
+def reserve_threads_for_callbacks(app: Flask, *, threads: int, exempt: Collection[str]) -> None:
     """Answer 503 to requests beyond the unreserved share of this process's `threads`.
 
-    Endpoints in `free_for_all` are exempt. A slow database holds the threads of readers, and a slow client holds the
+    Endpoints in `exempt` are exempt. A slow database holds the threads of readers, and a slow client holds the
     thread that writes to it. OneSpan must still get an answer.
     """
     slots = threading.BoundedSemaphore(threads - max(1, threads // RESERVED_SHARE))
 
     @app.before_request
     def acquire_slot() -> ResponseReturnValue | None:
-        if request.endpoint in free_for_all:
+        if request.endpoint in exempt:
             return None
         if not slots.acquire(blocking=False):
-            return refuse(503, "busy", "Too many concurrent requests. Try again.", {"Retry-After": "1"})
+            return error_response(503, "busy", "Too many concurrent requests. Try again.", {"Retry-After": "1"})
         g.has_slot = True
         return None
 

@@ -16,7 +16,7 @@ SECURITY_HEADERS = {
 HSTS = "max-age=31536000"  # one year, for this host only
 
 
-def say_what_browsers_may(app: Flask) -> None:
+def add_security_headers(app: Flask) -> None:
     """Add the security headers to every response, and `no-store` to those without their own `Cache-Control`."""
 
     @app.after_request

@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import OperationalError, ProgrammingError, TimeoutError  # noqa: A004  (no free connection in time)
 from werkzeug.exceptions import HTTPException
 
-from app.logs import what_and_where
+from app.logs import error_fields
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ TITLES = {
 }
 
 
-def refuse(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error response: JSON for machines, a page for people."""
     if _wants_page():
         title = TITLES.get(status, HTTPStatus(status).phrase)
@@ -46,8 +46,8 @@ def _wants_page() -> bool:
     return request.accept_mimetypes.best_match(("text/html", "application/json"), "text/html") == "text/html"
 
 
-def answer_errors(app: Flask, *, is_behind: Callable[[], bool]) -> None:
-    """Answer every error of this app with `refuse`, without secrets. Unexpected errors become 500.
+def register_error_handlers(app: Flask, *, is_behind: Callable[[], bool]) -> None:
+    """Answer every error of this app with `error_response`, without secrets. Unexpected errors become 500.
 
     `is_behind` returns whether the database lacks a migration.
     """
@@ -57,22 +57,24 @@ def answer_errors(app: Flask, *, is_behind: Callable[[], bool]) -> None:
         status = error.code or 500
         code = error.name.lower().replace(" ", "_")
         headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
-        return refuse(status, code, error.description or HTTPStatus(status).description, headers)
+        return error_response(status, code, error.description or HTTPStatus(status).description, headers)
 
     @app.errorhandler(OperationalError)
     @app.errorhandler(TimeoutError)
     def database_unavailable(error: OperationalError | TimeoutError) -> ResponseReturnValue:
         log.error("database.unavailable", error=type(error).__name__)
-        return refuse(503, "database_unavailable", "The database does not respond. Try again.", {"Retry-After": "5"})
+        return error_response(
+            503, "database_unavailable", "The database does not respond. Try again.", {"Retry-After": "5"}
+        )
 
     @app.errorhandler(ProgrammingError)
     def database_behind(error: ProgrammingError) -> ResponseReturnValue:
         if not is_behind():
             return unexpected_error(error)
         log.error("database.behind")
-        return refuse(503, "database_behind", "The database schema is not up to date: run `flask db upgrade`.")
+        return error_response(503, "database_behind", "The database schema is not up to date: run `flask db upgrade`.")
 
     @app.errorhandler(Exception)
     def unexpected_error(error: Exception) -> ResponseReturnValue:
-        log.error("request.failed", **what_and_where(error))
-        return refuse(500, "our_fault", "Something went wrong. The error is logged. Nothing was changed.")
+        log.error("request.failed", **error_fields(error))
+        return error_response(500, "our_fault", "Something went wrong. The error is logged. Nothing was changed.")

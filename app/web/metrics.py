@@ -8,14 +8,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.store.queries import Pulse
-from app.store.queries.bounded import COUNTED
+from app.store.queries import PipelineState
+from app.store.queries.bounded import COUNT_LIMIT
 from app.store.states import MissedCause
 
 QUANTILES = (0.5, 0.95, 0.99)
 
 
-def metrics(*, pulse: Callable[[], Pulse | None], spooled: Callable[[], int]) -> Blueprint:
+def metrics(*, pulse: Callable[[], PipelineState | None], spooled: Callable[[], int]) -> Blueprint:
     """Return the blueprint of `/metrics`. `pulse` returns None while the database does not respond."""
     blueprint = Blueprint("metrics", __name__)
 
@@ -30,7 +30,7 @@ def metrics(*, pulse: Callable[[], Pulse | None], spooled: Callable[[], int]) ->
 
 
 class _ServiceCollector(Collector):
-    def __init__(self, pulse: Pulse | None, spooled: int) -> None:
+    def __init__(self, pulse: PipelineState | None, spooled: int) -> None:
         self._pulse = pulse
         self._spooled = spooled
 
@@ -44,10 +44,10 @@ class _ServiceCollector(Collector):
             yield from _database_metrics(self._pulse)
 
 
-def _database_metrics(pulse: Pulse) -> Iterable[Metric]:
+def _database_metrics(pulse: PipelineState) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "journal_undigested",
-        f"Journal entries waiting to be digested, counted up to {COUNTED}.",
+        f"Journal entries waiting to be digested, counted up to {COUNT_LIMIT}.",
         value=pulse.undigested,
     )
     yield GaugeMetricFamily(
@@ -56,7 +56,7 @@ def _database_metrics(pulse: Pulse) -> Iterable[Metric]:
         value=pulse.oldest_undigested,
     )
     states = GaugeMetricFamily(
-        "dispatches", f"Due, running and parked dispatches, counted up to {COUNTED} each.", labels=["state"]
+        "dispatches", f"Due, running and parked dispatches, counted up to {COUNT_LIMIT} each.", labels=["state"]
     )
     for state, number in pulse.dispatches.items():
         states.add_metric([state], number)

@@ -8,18 +8,18 @@ from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from app.errors import NothingTakesIt, NotOneSpan, UnreadableCallback
-from app.onespan.callbacks import read_callback
+from app.errors import InvalidCallbackKey, StorageUnavailable, UnreadableCallback
+from app.onespan.callbacks import parse_callback
 from app.store.journal import Entry
 from app.store.states import JournalKind
 from app.web.auth import authenticate
-from app.web.errors import refuse
+from app.web.errors import error_response
 from app.web.request_body import MAX_BODY_BYTES, request_body
 
 log = structlog.get_logger()
 
 
-def door(
+def receiver(
     *,
     keys: Iterable[tuple[str, str]],
     keep: Callable[[Entry], int | None],
@@ -29,9 +29,9 @@ def door(
     """Return the blueprint of the callback endpoint.
 
     `keys` are (label, key) pairs. `keep` makes an entry durable and returns its journal id, or None for an entry in
-    the spool. It raises `NothingTakesIt` if neither can store the entry. `wake` signals that there is work to digest.
+    the spool. It raises `StorageUnavailable` if neither can store the entry. `wake` signals work for the digest.
     """
-    blueprint = Blueprint("door", __name__)
+    blueprint = Blueprint("receiver", __name__)
     callback_keys = tuple(keys)
 
     @blueprint.post("/onespan/callback")
@@ -40,31 +40,33 @@ def door(
         # The raw header: OneSpan sends `Basic <key>`, not base64, which request.authorization cannot read.
         key = authenticate(request.headers.get("Authorization"), scheme="basic", keys=callback_keys)
         if key is None:
-            raise NotOneSpan
+            raise InvalidCallbackKey
         entry, problem = journal_entry(request_body(), received_at=clock(), key=key)
         journal_id = keep(entry)
         wake()
         if problem:
             log.warning("callback.unreadable", journal_id=journal_id, key=key, reason=problem.detail)
-            return refuse(400, "unreadable_callback", str(problem))
+            return error_response(400, "unreadable_callback", str(problem))
         return {"callback": journal_id}
 
-    @blueprint.errorhandler(NotOneSpan)
-    def invalid_key(error: NotOneSpan) -> ResponseReturnValue:
+    @blueprint.errorhandler(InvalidCallbackKey)
+    def invalid_key(error: InvalidCallbackKey) -> ResponseReturnValue:
         log.warning("callback.refused", reason="no valid callback key")
         hint = "Send the callback key as `Authorization: Basic <key>`, exactly as entered in OneSpan's settings."
-        return refuse(401, "not_onespan", f"{error} {hint}", {"WWW-Authenticate": 'Basic realm="OneSpan callbacks"'})
+        return error_response(
+            401, "not_onespan", f"{error} {hint}", {"WWW-Authenticate": 'Basic realm="OneSpan callbacks"'}
+        )
 
     @blueprint.errorhandler(RequestEntityTooLarge)
     def too_large(_: RequestEntityTooLarge) -> ResponseReturnValue:
         log.warning("callback.too_large", limit=MAX_BODY_BYTES)
         message = f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was stored."
-        return refuse(413, "request_entity_too_large", message)
+        return error_response(413, "request_entity_too_large", message)
 
-    @blueprint.errorhandler(NothingTakesIt)
-    def not_stored(error: NothingTakesIt) -> ResponseReturnValue:
+    @blueprint.errorhandler(StorageUnavailable)
+    def not_stored(error: StorageUnavailable) -> ResponseReturnValue:
         log.error("callback.not_kept")
-        return refuse(503, "not_kept", f"{error} Send it again.", {"Retry-After": "30"})
+        return error_response(503, "not_kept", f"{error} Send it again.", {"Retry-After": "30"})
 
     return blueprint
 
@@ -72,7 +74,7 @@ def door(
 def journal_entry(body: bytes, *, received_at: datetime, key: str) -> tuple[Entry, UnreadableCallback | None]:
     """Return the journal entry of a callback, and the error if its body cannot be parsed."""
     try:
-        callback = read_callback(body)
+        callback = parse_callback(body)
     except UnreadableCallback as problem:
         return Entry(JournalKind.CALLBACK, received_at, body, key=key, error=problem.detail), problem
     return Entry(JournalKind.CALLBACK, received_at, body, key=key, package_id=callback.package_id), None

@@ -9,10 +9,10 @@ from typing import Any
 
 import structlog
 
-from app.errors import LONGEST_WAIT, Discard, GiveUp, ReceiverError, RetryAfter
+from app.errors import MAX_RETRY_AFTER_SECONDS, Discard, GiveUp, ReceiverError, RetryAfter
 from app.onespan.values import Event, Package
 from app.registry import Handler
-from app.store.dispatches import Outcome, Taken
+from app.store.dispatches import Outcome, TakenDispatch
 from app.store.states import DispatchState
 from app.types import Clock, clean
 
@@ -34,7 +34,7 @@ ERROR_LENGTH = 4000  # characters of an error message, and of the end of its tra
 class HandlerRun:
     """A taken dispatch with its handler and the arguments of the call."""
 
-    taken: Taken
+    taken: TakenDispatch
     handler: Handler
     event: Event
     package: Package
@@ -76,12 +76,12 @@ def _failure(run: HandlerRun, error: BaseException, *, now: datetime, fields: Ma
 def _delay(error: BaseException, attempt: int) -> timedelta:
     """Return the delay after this attempt: from `RetryAfter`, otherwise from the table."""
     seconds = getattr(error, "seconds", None) if isinstance(error, RetryAfter) else None
-    if isinstance(seconds, float | int) and 0 <= seconds <= LONGEST_WAIT:
+    if isinstance(seconds, float | int) and 0 <= seconds <= MAX_RETRY_AFTER_SECONDS:
         return timedelta(seconds=seconds)
     return RETRIES[attempt - 1]
 
 
-def poisoned(taken: Taken, now: datetime) -> Outcome:
+def poisoned(taken: TakenDispatch, now: datetime) -> Outcome:
     """Park a dispatch whose last attempt has no result: its process was killed during that attempt."""
     earlier = f"; before that: {taken.error}" if taken.error else ""
     return Outcome(

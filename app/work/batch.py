@@ -12,18 +12,18 @@ from sqlalchemy.engine import Connection
 from app.onespan import claims
 from app.onespan.callbacks import Callback
 from app.onespan.claims import State
-from app.onespan.fetch_rules import surprise
-from app.onespan.packages import PackageReading
+from app.onespan.fetch_rules import fetch_reason
+from app.onespan.packages import PackageSnapshot
 from app.onespan.projection import People, derive
 from app.onespan.values import Package
 from app.registry import Handlers
 from app.store import dispatches, events, fetches, journal, list_state, missed, packages, receiving
-from app.store.events import Facts, NewEvent, Unconfirmed
+from app.store.events import KnownEvents, NewEvent, UnconfirmedEvent
 from app.store.packages import NewChange
 from app.store.states import Emit
 from app.types import iso
 from app.work.parsing import ParsedEntry, parse
-from app.work.snapshot_events import DatedSnapshot, found_by, may_emit, unreported_deletion
+from app.work.snapshot_events import DatedSnapshot, may_emit, unreported_deletion, unreported_events
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 REFUSED_FOR = timedelta(hours=1)  # how long a package that OneSpan refused is not fetched again
@@ -52,7 +52,7 @@ class BatchPackages:
             return False
         old, new = self.now.get(package_id), derive(package_id, state)
         self.states[package_id], self.now[package_id] = state, new
-        changes = list(packages.differences(old, new, happened_at=entry.happened_at, cause=entry.cause))
+        changes = list(packages.changes_between(old, new, happened_at=entry.happened_at, cause=entry.cause))
         self.changes += changes
         return bool(changes)
 
@@ -75,9 +75,9 @@ class Batch:
         self._entries = [parse(row) for row in rows]
         package_ids = {entry.package_id for entry in self._entries}
         callbacks = [(entry.callback, entry.received_at) for entry in self._entries if entry.callback]
-        self._ids = events.known(connection, callbacks)
-        self._facts = Facts(self._ids)
-        self._packages = BatchPackages(packages.states(connection, package_ids))
+        self._ids = events.find_known(connection, callbacks)
+        self._facts = KnownEvents(self._ids)
+        self._packages = BatchPackages(packages.load_claims(connection, package_ids))
         self._unconfirmed = events.unconfirmed(connection, package_ids)
         self._seen_at = list_state.seen_at(connection, package_ids)
         self._refused = list_state.refused_since(connection, package_ids, since=now - REFUSED_FOR)
@@ -90,24 +90,24 @@ class Batch:
         self._dispatches: list[tuple[int, str, str]] = []
         self._fetches: dict[str, str] = {}
 
-    def digest(self, *, asks: bool) -> None:
-        """Apply all rows and write the result. With `asks`, callbacks can enqueue fetches."""
+    def digest(self, *, can_fetch: bool) -> None:
+        """Apply all rows and write the result. With `can_fetch`, callbacks can enqueue fetches."""
         for entry in self._entries:
             if entry.callback:
                 self._apply_callback(entry, entry.callback)
             else:
                 self._apply_snapshot(entry)
         self._add_new()
-        self._write(asks=asks)
+        self._write(can_fetch=can_fetch)
 
     def _apply_callback(self, entry: ParsedEntry, callback: Callback) -> None:
-        fingerprint, is_repeat = self._facts.recognise(callback, received_at=entry.received_at)
+        fingerprint, is_repeat = self._facts.identify(callback, received_at=entry.received_at)
         self._fingerprints[entry.id] = fingerprint
         if is_repeat:
             self._repeats.append(fingerprint)
             return
         before = self._packages.now.get(entry.package_id)
-        if found := self._found_before(entry, callback):
+        if found := self._find_unconfirmed(entry, callback):
             self._unconfirmed.remove(found)
             self._confirmed[found.id] = fingerprint
             self._ids[fingerprint] = found.id
@@ -116,17 +116,17 @@ class Batch:
         changed = self._packages.merge(entry)
         after = self._packages.now[entry.package_id]
         late = changed and self._is_late(entry)
-        reason = None if found else surprise(callback, before=before, after=after, late=late)
+        reason = None if found else fetch_reason(callback, before=before, after=after, late=late)
         if reason and entry.package_id not in self._refused:
             self._fetches.setdefault(entry.package_id, reason)
 
     def _is_late(self, entry: ParsedEntry) -> bool:
         """Return whether an earlier list page or snapshot may already show what this callback reports."""
-        shown = claims.shown_until(self._packages.states[entry.package_id])
+        shown = claims.snapshot_updated_at(self._packages.states[entry.package_id])
         listed = self._seen_at.get(entry.package_id, BEGINNING)
         return entry.happened_at <= listed or iso(entry.happened_at) <= shown
 
-    def _found_before(self, entry: ParsedEntry, callback: Callback) -> Unconfirmed | None:
+    def _find_unconfirmed(self, entry: ParsedEntry, callback: Callback) -> UnconfirmedEvent | None:
         """Return the event from a snapshot that this callback confirms."""
         new_role = callback.extra.get("newRoleId")
         names = {callback.session_user, new_role}
@@ -140,7 +140,7 @@ class Batch:
             if callback.name == "ROLE_REASSIGN" and by_sender and new_role is None:
                 callback = replace(callback, session_user=None)  # a sender reassigns the roles of signers
         at = entry.happened_at
-        confirmed = (event for event in self._unconfirmed if event.is_told_by(callback, who=names, happened_at=at))
+        confirmed = (event for event in self._unconfirmed if event.is_reported_by(callback, who=names, happened_at=at))
         return next(confirmed, None)
 
     def _apply_snapshot(self, entry: ParsedEntry) -> None:
@@ -148,7 +148,7 @@ class Batch:
         if entry.snapshot is None or may_emit(entry.snapshot, entry.emit, began_at=self._began_at):
             self._new += self._unreported(entry)
             self._add_new()
-        if entry.snapshot and entry.snapshot.whole:
+        if entry.snapshot and entry.snapshot.has_parts:
             self._new_snapshots.setdefault(entry.package_id, []).append(_dated(entry, entry.snapshot))
         self._packages.merge(entry)
 
@@ -156,10 +156,10 @@ class Batch:
         before = self._last_snapshot(entry.package_id) if entry.emit != Emit.ALL else None
         known = events.of_package(self._connection, entry.package_id, after=before.read_at if before else None)
         if entry.snapshot is None:
-            blank = _dated(entry, PackageReading.blank(entry.package_id))
-            return unreported_deletion(blank, before=before, known=known)
+            empty = _dated(entry, PackageSnapshot.empty(entry.package_id))
+            return unreported_deletion(empty, before=before, known=known)
         began_at = self._began_at if entry.emit != Emit.ALL else None
-        return found_by(_dated(entry, entry.snapshot), before=before, known=known, began_at=began_at)
+        return unreported_events(_dated(entry, entry.snapshot), before=before, known=known, began_at=began_at)
 
     def _last_snapshot(self, package_id: str) -> DatedSnapshot | None:
         """Return the newest complete snapshot by OneSpan's clock, from the journal and from this batch."""
@@ -170,12 +170,12 @@ class Batch:
         return max(known, key=lambda snapshot: (snapshot.read_at, snapshot.journal_id), default=None)
 
     def _last_stored_snapshot(self, package_id: str) -> DatedSnapshot | None:
-        row = journal.last_reading(self._connection, package_id)
+        row = journal.last_snapshot(self._connection, package_id)
         while row:
             entry = parse(row)
-            if entry.snapshot and entry.snapshot.whole:
+            if entry.snapshot and entry.snapshot.has_parts:
                 return _dated(entry, entry.snapshot)
-            row = journal.last_reading(self._connection, package_id, before=row.id)
+            row = journal.last_snapshot(self._connection, package_id, before=row.id)
         return None
 
     @cached_property
@@ -187,27 +187,27 @@ class Batch:
         for event_id, event in zip(events.add(self._connection, self._new), self._new, strict=True):
             self._ids[event.fingerprint] = event_id
             package_id, name = event.callback.package_id, event.callback.name
-            self._dispatches += [(event_id, package_id, handler) for handler in self._handlers.wanting(name)]
+            self._dispatches += [(event_id, package_id, handler) for handler in self._handlers.handlers_for(name)]
             if event.found:
-                self._unconfirmed.append(Unconfirmed.of(event_id, event))
+                self._unconfirmed.append(UnconfirmedEvent.of(event_id, event))
         self._new = []
 
-    def _write(self, *, asks: bool) -> None:
+    def _write(self, *, can_fetch: bool) -> None:
         connection, now, repeats = self._connection, self._now, Counter(self._repeats)
         events.count_repeats(connection, {self._ids[fingerprint]: times for fingerprint, times in repeats.items()})
         events.confirm(connection, self._confirmed)
-        missed.told(connection, self._confirmed, now=now)
-        packages.paint(connection, self._packages.changed(), self._packages.before)
-        packages.record(connection, self._packages.changes, now=now)
-        dispatches.oblige(connection, self._dispatches, now=now)
-        if asks:
-            fetches.want(connection, self._fetches, now=now, patience=FETCH_DELAY)
+        missed.mark_reported(connection, self._confirmed, now=now)
+        packages.write_packages(connection, self._packages.changed(), self._packages.before)
+        packages.record_changes(connection, self._packages.changes, now=now)
+        dispatches.enqueue(connection, self._dispatches, now=now)
+        if can_fetch:
+            fetches.enqueue(connection, self._fetches, now=now, delay=FETCH_DELAY)
         event_ids = {entry.id: self._ids.get(self._fingerprints.get(entry.id, "")) for entry in self._entries}
         received = [entry.received_at for entry in self._entries if entry.callback]
         journal.settle(connection, event_ids, callbacks=received, now=now)
 
 
-def _dated(entry: ParsedEntry, package: PackageReading) -> DatedSnapshot:
+def _dated(entry: ParsedEntry, package: PackageSnapshot) -> DatedSnapshot:
     assert entry.read_at
     assert entry.answered_at
     return DatedSnapshot(entry.id, entry.received_at, entry.read_at, entry.answered_at, package, entry.emit)

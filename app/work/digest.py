@@ -11,10 +11,10 @@ import structlog
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from app.logs import what_and_where
+from app.logs import error_fields
 from app.registry import Handlers
 from app.store import journal
-from app.store.db import Database, blames_a_row, take_pen
+from app.store.db import Database, is_row_error, take_write_lock
 from app.types import Clock
 from app.work.batch import Batch
 
@@ -26,7 +26,7 @@ BATCH = 500  # journal rows in one transaction
 class Digest:
     """Digests pending journal rows. Any number of processes may take turns; the write lock lets one work at a time.
 
-    `asks`: OneSpan's API is configured, so callbacks can enqueue fetches.
+    `can_fetch`: OneSpan's API is configured, so callbacks can enqueue fetches.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class Digest:
         *,
         clock: Clock,
         wake: Callable[[], None] = lambda: None,
-        asks: bool = False,
+        can_fetch: bool = False,
     ) -> None:
-        self._asks = asks
+        self._can_fetch = can_fetch
         self._database = database
         self._handlers = handlers
         self._clock = clock
@@ -55,7 +55,7 @@ class Digest:
         try:
             count = self._digest_batch(limit)
         except Exception as error:
-            if not blames_a_row(error):
+            if not is_row_error(error):
                 raise
             if limit > 1:
                 return self.turn(limit=limit // 2)
@@ -67,7 +67,7 @@ class Digest:
     def _digest_batch(self, limit: int) -> int:
         now = self._clock()
         with self._database.write() as connection:
-            take_pen(connection)
+            take_write_lock(connection)
             rows = journal.pending(connection, limit=limit)
             self._digest(connection, rows, now=now)
         if rows:
@@ -76,25 +76,25 @@ class Digest:
 
     def _digest(self, connection: Connection, rows: Sequence[Any], *, now: datetime) -> None:
         if rows:
-            Batch(connection, rows, handlers=self._handlers, now=now).digest(asks=self._asks)
+            Batch(connection, rows, handlers=self._handlers, now=now).digest(can_fetch=self._can_fetch)
 
     def _digest_next(self) -> int:
         """Digest the next row alone; on failure mark exactly this row as failed."""
         now = self._clock()
         with self._database.write() as connection:
-            take_pen(connection)
+            take_write_lock(connection)
             rows = journal.pending(connection, limit=1)
             for row in rows:
                 try:
                     with connection.begin_nested():
                         self._digest(connection, rows, now=now)
                 except Exception as error:
-                    if not blames_a_row(error):
+                    if not is_row_error(error):
                         raise
-                    journal.give_up(
+                    journal.mark_failed(
                         connection, row.id, reason=f"it could not be digested: {_type_name(error)}", now=now
                     )
-                    log.error("journal.set_aside", journal_id=row.id, **what_and_where(error))
+                    log.error("journal.set_aside", journal_id=row.id, **error_fields(error))
         return len(rows)
 
 

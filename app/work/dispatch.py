@@ -21,7 +21,7 @@ from app.onespan.values import Event
 from app.registry import Handlers
 from app.store import dispatches, packages, queries
 from app.store.db import Database
-from app.store.dispatches import Outcome, Taken
+from app.store.dispatches import Outcome, TakenDispatch
 from app.store.states import DispatchState
 from app.types import Clock
 from app.work.attempt import ATTEMPTS, RETRIES, HandlerRun, attempt, poisoned
@@ -55,7 +55,7 @@ class Dispatcher:
         self._threads = threads
         self._lease = lease
         self._wake = wake
-        self._running: dict[int, Taken] = {}
+        self._running: dict[int, TakenDispatch] = {}
         self._ended: deque[Outcome] = deque()
         self._open = True
         self._suspect: int | None = None  # a dispatch that may have killed a process; at most one runs here
@@ -63,9 +63,9 @@ class Dispatcher:
         self._turn_lock = threading.Lock()
         self._count_lock = threading.Lock()
         self._threads_alive = 0
-        self.quiet = threading.Event()  # set while no handler runs in this process
+        self.handlers_done = threading.Event()  # set while no handler runs in this process
         self.idle = threading.Event()  # set while no handler runs and every run is settled
-        self.quiet.set()
+        self.handlers_done.set()
         self.idle.set()
 
     def turn(self) -> bool:
@@ -142,7 +142,7 @@ class Dispatcher:
         ids = dispatches.due(connection, room, now=now)
         if self._suspect not in self._running or now >= self._suspect_until:
             suspects = [
-                dispatch for dispatch in dispatches.survivor(connection, room, now=now) if dispatch not in self._running
+                dispatch for dispatch in dispatches.suspect(connection, room, now=now) if dispatch not in self._running
             ]
             self._suspect = suspects[0] if suspects else None
             self._suspect_until = now + SUSPECT_LEASES * self._lease
@@ -151,7 +151,7 @@ class Dispatcher:
 
     def _settle(self, connection: Connection, outcomes: list[Outcome], *, now: datetime) -> None:
         if parked := dispatches.settle(connection, outcomes, now=now):
-            packages.record(connection, dispatches.parked_changes(connection, parked, now=now), now=now)
+            packages.record_changes(connection, dispatches.parked_changes(connection, parked, now=now), now=now)
 
     def _room(self, ended: list[Outcome]) -> dict[str, int]:
         busy = [taken.handler for taken in self._running.values()]
@@ -159,7 +159,7 @@ class Dispatcher:
         room = {name: self._threads - busy.count(name) + freed.count(name) for name in self.handlers}
         return {name: free for name, free in room.items() if free > 0}
 
-    def _prepare(self, taken: list[Taken]) -> list[HandlerRun]:
+    def _prepare(self, taken: list[TakenDispatch]) -> list[HandlerRun]:
         if not taken:
             return []
         try:
@@ -190,7 +190,7 @@ class Dispatcher:
             log.error("handler.not_started", handler=run.taken.handler)
             self._ended.append(self._not_started(run.taken, "the machine had no thread left"))
 
-    def _not_started(self, taken: Taken, reason: str) -> Outcome:
+    def _not_started(self, taken: TakenDispatch, reason: str) -> Outcome:
         return Outcome(taken, DispatchState.DUE, self._clock() + RETRIES[0], reason, counts=False)
 
     def _run(self, run: HandlerRun) -> None:
@@ -202,12 +202,12 @@ class Dispatcher:
         with self._count_lock:
             self._threads_alive += change
             if self._threads_alive:
-                self.quiet.clear()
+                self.handlers_done.clear()
             else:
-                self.quiet.set()
+                self.handlers_done.set()
 
 
-def _for_handler(event: Event, taken: Taken) -> Event:
+def _for_handler(event: Event, taken: TakenDispatch) -> Event:
     """Return the event with a key for this handler, derived from the event's fingerprint."""
     key = hashlib.sha256(f"{event.key} {taken.handler}".encode()).hexdigest()[:32]
     return dataclasses.replace(event, key=key, extra=immutabledict(copy.deepcopy(dict(event.extra))))

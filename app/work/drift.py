@@ -4,19 +4,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.errors import KeyRefused, NotPermitted, NotThere, OneSpanError, UnreadableAnswer, UnreadablePackage
+from app.errors import (
+    CredentialsRejected,
+    NotPermitted,
+    OneSpanError,
+    OneSpanNotFound,
+    UnreadableAnswer,
+    UnreadablePackage,
+)
 from app.onespan import claims
 from app.onespan.claims import State
 from app.onespan.client import Answer, OneSpan
-from app.onespan.list_scan import FOLDERS, Item, ListPage, Place, onward, question, read_page
-from app.onespan.packages import PackageReading, read_package
+from app.onespan.list_scan import FOLDERS, ListItem, ListPage, ScanState, list_query, next_step, parse_page
+from app.onespan.packages import PackageSnapshot, parse_package
 from app.onespan.projection import derive
 from app.store import packages
 from app.store.db import Database
 from app.store.packages import Cause, NewChange
 from app.store.states import JournalKind
 from app.types import Clock, iso
-from app.work.snapshots import can_be_believed, listed_snapshot, was_read
+from app.work.snapshots import is_conclusive, listed_snapshot, was_read
 
 CHUNK = 100  # stored packages compared at once
 RETRY_SECONDS = (1.0, 5.0)  # delays after the first and second failure of a request
@@ -63,19 +70,19 @@ class DriftCheck:
         """Yield every difference, of packages updated `since` a time if given. Raises `OneSpanError`s."""
         largest = 0
         for folder in FOLDERS:
-            place: Place | None = Place(largest=largest)
+            place: ScanState | None = ScanState(largest=largest)
             passed: dict[str, int] = {}
             while place is not None:
-                page, answer = self._page(question(folder, place, since=since, now=self._clock()))
+                page, answer = self._page(list_query(folder, place, since=since, now=self._clock()))
                 yield from self._compare_page(page, answer)
-                step = onward(place, page, passed=passed, since=iso(since) if since else None)
-                passed |= dict.fromkeys(step.shown, place.passes)
-                place, largest = step.to, max(largest, page.rows)
+                step = next_step(place, page, passed=passed, since=iso(since) if since else None)
+                passed |= dict.fromkeys(step.seen, place.passes)
+                place, largest = step.next_state, max(largest, page.rows)
         yield from self._compare_unlisted(since=since)
 
     def _page(self, asked: Mapping[str, str | int]) -> tuple[ListPage, Answer]:
         answer = self._with_retries(lambda: self._onespan.packages(**asked))
-        return read_page(answer.json), answer
+        return parse_page(answer.json), answer
 
     def _with_retries(self, request: Callable[[], Answer]) -> Answer:
         """Send a request with retries: unlike a reconcile run, this check cannot continue later."""
@@ -83,7 +90,7 @@ class DriftCheck:
             try:
                 self.requests += 1
                 return request()
-            except (KeyRefused, NotThere):
+            except (CredentialsRejected, OneSpanNotFound):
                 raise
             except OneSpanError:
                 self._sleep(seconds)
@@ -92,18 +99,18 @@ class DriftCheck:
 
     def _compare_page(self, page: ListPage, answer: Answer) -> Iterator[Drift]:
         with self._database.read() as connection:
-            states = packages.states(connection, [item.reading.id for item in page.items])
-        new = [item for item in page.items if item.reading.id not in self._seen]
-        self._seen |= {item.reading.id for item in new}
+            states = packages.load_claims(connection, [item.snapshot.id for item in page.items])
+        new = [item for item in page.items if item.snapshot.id not in self._seen]
+        self._seen |= {item.snapshot.id for item in new}
         self._progress(len(new))
         for item in new:
-            yield from self._compare_item(item, states.get(item.reading.id, {}), answer)
+            yield from self._compare_item(item, states.get(item.snapshot.id, {}), answer)
 
-    def _compare_item(self, item: Item, state: State, answer: Answer) -> Iterator[Drift]:
+    def _compare_item(self, item: ListItem, state: State, answer: Answer) -> Iterator[Drift]:
         snapshot = listed_snapshot(item, state)
-        if claims.agrees(state, claims.shown_by(snapshot, at=answer.read_at)):
+        if claims.agrees(state, claims.snapshot_claims(snapshot, at=answer.read_at)):
             return
-        if can_be_believed(snapshot, state, answer):
+        if is_conclusive(snapshot, state, answer):
             yield from _differences(state, snapshot, answer)
         else:
             yield from self._compare_single(snapshot.id, state)
@@ -115,7 +122,7 @@ class DriftCheck:
             after = ids[-1]
             unlisted = [package_id for package_id in ids if package_id not in self._seen]
             with self._database.read() as connection:
-                states = packages.states(connection, unlisted)
+                states = packages.load_claims(connection, unlisted)
             for package_id, state in states.items():
                 package = derive(package_id, state)
                 if not package.deleted and (since is None or (package.updated_at or since) >= since):
@@ -129,8 +136,8 @@ class DriftCheck:
         self._seen.add(package_id)
         try:
             answer = self._with_retries(lambda: self._onespan.package(package_id))
-            yield from _differences(state, read_package(answer.json), answer)
-        except NotThere:
+            yield from _differences(state, parse_package(answer.json), answer)
+        except OneSpanNotFound:
             with self._database.read() as connection:
                 known = was_read(connection, package_id, key=self._onespan.name)
             if known:
@@ -141,10 +148,10 @@ class DriftCheck:
             self.unreadable += 1
 
 
-def _differences(state: State, snapshot: PackageReading, answer: Answer) -> Iterator[Drift]:
+def _differences(state: State, snapshot: PackageSnapshot, answer: Answer) -> Iterator[Drift]:
     """Yield what would change if this snapshot were merged."""
-    merged = claims.merge(state, claims.shown_by(snapshot, at=answer.read_at))
-    changes: Iterator[NewChange] = packages.differences(
+    merged = claims.merge(state, claims.snapshot_claims(snapshot, at=answer.read_at))
+    changes: Iterator[NewChange] = packages.changes_between(
         derive(snapshot.id, state) if state else None,
         derive(snapshot.id, merged),
         happened_at=answer.read_at,

@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.engine import Connection
 
-from app.errors import NotThere, OneSpanError, UnreadableAnswer, UnreadablePackage
+from app.errors import OneSpanError, OneSpanNotFound, UnreadableAnswer, UnreadablePackage
 from app.onespan.client import Answer, OneSpan
-from app.onespan.packages import read_package
+from app.onespan.packages import parse_package
 from app.onespan.projection import derive
 from app.store import fetches, journal, list_state, outages, packages
 from app.store.db import Database
-from app.store.fetches import Wanted
+from app.store.fetches import TakenFetch
 from app.store.request_budget import Budget
 from app.store.states import JournalKind, OutageKind
 from app.types import Clock
@@ -26,7 +26,7 @@ AGAIN_DELAY = timedelta(seconds=2)  # before a package that was queued again dur
 OUTAGE_AFTER = timedelta(minutes=1)  # without any answer from OneSpan
 
 
-class Refresh:
+class Fetcher:
     """Fetches queued packages. Any number of processes may take turns; each package is fetched by one at a time.
 
     A package that is queued again during its fetch is fetched once more. So a snapshot taken before a callback
@@ -57,10 +57,10 @@ class Refresh:
         if not self._onespan.is_connected or (self._pause_until and now < self._pause_until):
             return False
         with self._database.read() as connection:
-            has_room = self._budget.has_room(connection, now=now)
+            has_capacity = self._budget.has_capacity(connection, now=now)
             due = fetches.due(connection, now=now, limit=CANDIDATES)
         for package_id, rank in due:
-            if rank == fetches.RECONCILING and not has_room:
+            if rank == fetches.FOR_RECONCILE and not has_capacity:
                 return False
             with self._database.write() as connection:
                 taken = fetches.take(connection, package_id, now=now, lease=LEASE)
@@ -71,7 +71,7 @@ class Refresh:
                 return True
         return False
 
-    def _fetch(self, wanted: Wanted) -> None:
+    def _fetch(self, wanted: TakenFetch) -> None:
         began_at = self._clock()
         try:
             answer = self._onespan.package(wanted.package_id)
@@ -82,7 +82,7 @@ class Refresh:
         else:
             self._keep(wanted, answer, kind=JournalKind.SNAPSHOT)
 
-    def _keep(self, wanted: Wanted, answer: Answer, *, kind: str) -> None:
+    def _keep(self, wanted: TakenFetch, answer: Answer, *, kind: str) -> None:
         """Journal the snapshot and settle the fetch, in one transaction."""
         now = self._clock()
         key = self._onespan.name
@@ -98,15 +98,15 @@ class Refresh:
         """End the pause, and record an outage if more than one fetch had failed for at least `OUTAGE_AFTER`."""
         was_down = len(self._failed) > 1 or package_id in self._failed
         if was_down and self._down_since and now - self._down_since >= OUTAGE_AFTER:
-            outages.note(connection, OutageKind.UNREACHABLE, began_at=self._down_since, ended_at=now)
+            outages.record(connection, OutageKind.UNREACHABLE, began_at=self._down_since, ended_at=now)
         self._pause_until = self._down_since = None
         self._failed.clear()
 
-    def _fetch_failed(self, wanted: Wanted, problem: OneSpanError, *, began_at: datetime) -> None:
+    def _fetch_failed(self, wanted: TakenFetch, problem: OneSpanError, *, began_at: datetime) -> None:
         with self._database.read() as connection:
             known = was_read(connection, wanted.package_id, key=self._onespan.name)
-            is_deleted = isinstance(problem, NotThere) and _is_deleted(connection, wanted.package_id)
-        if isinstance(problem, NotThere) and problem.answer and known:
+            is_deleted = isinstance(problem, OneSpanNotFound) and _is_deleted(connection, wanted.package_id)
+        if isinstance(problem, OneSpanNotFound) and problem.answer and known:
             self._keep(wanted, problem.answer, kind=JournalKind.ABSENCE)
             return
         log.warning("package.not_read", package_id=wanted.package_id, error=type(problem).__name__)
@@ -115,9 +115,11 @@ class Refresh:
             if delay is None:
                 fetches.settle(connection, wanted, again_at=now + AGAIN_DELAY)
                 self._onespan_answers(connection, now, wanted.package_id)
-                list_state.refused(connection, wanted.package_id, now=now)  # last: a reconcile run locks in this order
+                list_state.record_refusal(
+                    connection, wanted.package_id, now=now
+                )  # last: a reconcile run locks in this order
                 return
-            fetches.put_off(connection, wanted, until=now + delay, error=type(problem).__name__)
+            fetches.postpone(connection, wanted, until=now + delay, error=type(problem).__name__)
         package_only_from = failure_rule(problem).package_only_from
         if package_only_from is None or wanted.attempt < package_only_from:
             self._pause(wanted.package_id, began_at=began_at, until=now + delay, for_all=package_only_from is None)
@@ -129,7 +131,7 @@ class Refresh:
         if for_all or len(self._failed) > 1:
             self._pause_until = until
 
-    def _delay(self, wanted: Wanted, problem: OneSpanError, *, known: bool) -> timedelta | None:
+    def _delay(self, wanted: TakenFetch, problem: OneSpanError, *, known: bool) -> timedelta | None:
         """Return the delay before the next attempt; None if the package counts as refused.
 
         A refusal of a package that these credentials have seen may be temporary. A package that they have never
@@ -143,12 +145,12 @@ class Refresh:
 
 
 def _is_deleted(connection: Connection, package_id: str) -> bool:
-    state = packages.states(connection, [package_id]).get(package_id)
+    state = packages.load_claims(connection, [package_id]).get(package_id)
     return state is not None and derive(package_id, state).deleted
 
 
 def _id_in(answer: Answer) -> str | None:
     try:
-        return read_package(answer.json).id
+        return parse_package(answer.json).id
     except UnreadablePackage:
         return None

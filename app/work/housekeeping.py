@@ -17,7 +17,7 @@ MISSED_PER_TURN = 500  # missed events recorded in one transaction
 ANALYZE_INTERVAL = timedelta(minutes=10)
 
 
-class Presence:
+class Heartbeat:
     """Shows other processes that this one is alive. `name` is unique and stays the same for the life of the process."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
@@ -27,7 +27,7 @@ class Presence:
         self._started_at: datetime | None = None
         self._is_receiver = False
 
-    def open_door(self) -> None:
+    def mark_as_receiver(self) -> None:
         """Mark this process as one that receives callbacks."""
         self._is_receiver = True
 
@@ -38,13 +38,13 @@ class Presence:
         with self._database.write() as connection:
             outages.beat(connection, self.name, takes_callbacks=self._is_receiver, started_at=self._started_at, now=now)
 
-    def say_goodbye(self) -> None:
+    def record_stop(self) -> None:
         """Record that this process ends, so that others take over its work at once."""
         with self._database.write() as connection:
-            outages.say_goodbye(connection, self.name, now=self._clock())
+            outages.record_stop(connection, self.name, now=self._clock())
 
 
-class Watch:
+class Housekeeping:
     """Records events that callbacks missed for longer than `grace`, and deletes old callback counters.
 
     On SQLite it also refreshes the planner's statistics.
@@ -63,7 +63,7 @@ class Watch:
             self._database.analyze()
             self._analyzed_at = now
         with self._database.write() as connection:
-            recorded = missed.note(connection, now=now, grace=self._grace, limit=MISSED_PER_TURN)
+            recorded = missed.record(connection, now=now, grace=self._grace, limit=MISSED_PER_TURN)
             counters.delete_old_minutes(connection, now=now)
         if recorded:
             log.warning("callbacks.missed", facts=recorded)

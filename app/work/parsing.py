@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from app.onespan import claims
-from app.onespan.callbacks import Callback, read_callback
+from app.onespan.callbacks import Callback, parse_callback
 from app.onespan.claims import PACKAGE, Claim
-from app.onespan.findings import CLOCKS_DIFFER
-from app.onespan.packages import PackageReading, read_package
+from app.onespan.findings import CLOCK_TOLERANCE
+from app.onespan.packages import PackageSnapshot, parse_package
 from app.store.packages import Cause
 from app.store.states import Emit, JournalKind
 from app.types import iso
@@ -23,7 +23,7 @@ class ParsedEntry:
     received_at: datetime
     package_id: str
     callback: Callback | None = None
-    snapshot: PackageReading | None = None
+    snapshot: PackageSnapshot | None = None
     read_at: datetime | None = None
     answered_at: datetime | None = None
     emit: str = Emit.NEW
@@ -32,17 +32,17 @@ class ParsedEntry:
     def claims(self) -> list[Claim]:
         """The claims of this row."""
         if self.callback:
-            return claims.told_by(self.callback, received_at=self.received_at)
+            return claims.callback_claims(self.callback, received_at=self.received_at)
         assert self.read_at
         if self.snapshot is None:
             return [Claim(PACKAGE, "deleted", True, iso(self.read_at), "snapshot")]  # noqa: FBT003
-        return claims.shown_by(self.snapshot, at=self.read_at)
+        return claims.snapshot_claims(self.snapshot, at=self.read_at)
 
     @property
     def happened_at(self) -> datetime:
         """OneSpan's time of the claims."""
         if self.callback:
-            return claims.dated(self.callback, received_at=self.received_at)
+            return claims.claim_time(self.callback, received_at=self.received_at)
         assert self.read_at
         return self.read_at
 
@@ -55,22 +55,22 @@ class ParsedEntry:
 def parse(row: Any) -> ParsedEntry:
     """Parse a journal row from its raw bytes."""
     if row.kind == JournalKind.CALLBACK:
-        callback = read_callback(row.body)
+        callback = parse_callback(row.body)
         return ParsedEntry(row.id, row.received_at, callback.package_id, callback=callback)
     answered_at = row.answered_at or row.read_at
     if row.kind == JournalKind.ABSENCE:
         return ParsedEntry(row.id, row.received_at, row.package_id, read_at=row.read_at, answered_at=answered_at)
-    snapshot = read_package(json.loads(row.body))
+    snapshot = parse_package(json.loads(row.body))
     read_at, answered_at = _time_of_reading(snapshot, row.read_at, answered_at)
     return ParsedEntry(row.id, row.received_at, snapshot.id, None, snapshot, read_at, answered_at, row.emit)
 
 
-def _time_of_reading(snapshot: PackageReading, read_at: datetime, answered_at: datetime) -> tuple[datetime, datetime]:
+def _time_of_reading(snapshot: PackageSnapshot, read_at: datetime, answered_at: datetime) -> tuple[datetime, datetime]:
     """Return the earliest and the latest time at which OneSpan read the package; not before its own `updated`.
 
-    The `Date` header may come from another clock. An `updated` more than `CLOCKS_DIFFER` after it is ignored.
+    The `Date` header may come from another clock. An `updated` more than `CLOCK_TOLERANCE` after it is ignored.
     """
     changed = datetime.fromisoformat(snapshot.updated) if snapshot.updated else read_at
-    if changed > answered_at + CLOCKS_DIFFER:
+    if changed > answered_at + CLOCK_TOLERANCE:
         changed = read_at
     return max(read_at, changed), max(answered_at, changed)

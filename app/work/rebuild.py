@@ -12,7 +12,7 @@ from app.onespan.projection import derive
 from app.onespan.values import Package
 from app.store import counters, journal, packages, queries
 from app.store.counters import PackageKind
-from app.store.db import Database, take_pen
+from app.store.db import Database, take_write_lock
 from app.store.packages import Cause, NewChange
 from app.store.states import EventSource
 from app.types import Clock
@@ -45,7 +45,7 @@ def rebuild(
     while True:
         with database.write() if write else database.read() as connection:
             if write:
-                take_pen(connection)
+                take_write_lock(connection)
             ids = _ids_after(connection, last)
             found = list(_rebuild_chunk(connection, ids, clock=clock, write=write))
             if not ids:
@@ -85,16 +85,16 @@ def _rebuild_chunk(connection: Connection, ids: list[str], *, clock: Clock, writ
     changes = [
         change
         for key, package in derived.items()
-        for change in packages.differences(stored.get(key), package, happened_at=now, cause=cause)
+        for change in packages.changes_between(stored.get(key), package, happened_at=now, cause=cause)
     ]
-    stored_states, entries = packages.states(connection, ids), packages.list_entries(connection, ids)
+    stored_states, entries = packages.load_claims(connection, ids), packages.list_entries(connection, ids)
     surplus = stored.keys() - derived.keys()
     other_claims = {key for key in derived if _plain(stored_states.get(key)) != _plain(states[key])}
     misplaced = {key for key, package in derived.items() if entries.get(key) != packages.list_entry(package)}
     differing = other_claims | misplaced | {key for key, package in derived.items() if stored.get(key) != package}
     if write:
-        packages.paint(connection, {key: (states[key], derived[key]) for key in differing}, stored)
-        packages.record(connection, changes, now=now)
+        packages.write_packages(connection, {key: (states[key], derived[key]) for key in differing}, stored)
+        packages.record_changes(connection, changes, now=now)
         packages.erase(connection, sorted(surplus))
     yield from map(_difference, changes)
     for key in sorted(differing - {change.package_id for change in changes}):

@@ -15,19 +15,19 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.engine import Connection
 
-from app.errors import NotPermitted, NotThere, OneSpanError, RefusedByOneSpan, UnderWay, UnsteadyList
+from app.errors import InconsistentList, NotPermitted, OneSpanError, OneSpanNotFound, ReconcileRunning, RequestRejected
 from app.onespan import claims
 from app.onespan.client import Answer, OneSpan
-from app.onespan.list_scan import Item, ListPage, anew, onward, question, read_page
+from app.onespan.list_scan import ListItem, ListPage, list_query, next_step, parse_page, restart
 from app.store import fetches, journal, list_state, outages, packages, reconciles
-from app.store.db import Database, take_pen
+from app.store.db import Database, take_write_lock
 from app.store.journal import Entry
-from app.store.reconciles import Progress, TakenRun, Tally
+from app.store.reconciles import Progress, RunCounts, TakenRun
 from app.store.request_budget import Budget, next_minute
 from app.store.states import Emit, RunKind
 from app.types import Clock, iso
-from app.work.run_plan import Leg, is_unread, leg_of, next_folder, pass_of, since_of, skip_folder
-from app.work.snapshots import ALONE, LIST_LAG, can_be_believed, listed_entry, listed_snapshot, retry_delay
+from app.work.run_plan import Folder, current_folder, is_unread, next_folder, pass_of, since_of, skip_folder
+from app.work.snapshots import LIST_LAG, PACKAGE_ONLY_FROM, is_conclusive, listed_entry, listed_snapshot, retry_delay
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ OVERLAP = timedelta(days=1)  # how far a window begins before the watermark: the
 SWEEP_INTERVAL = timedelta(days=7)  # between two runs that list all ids, to find what no window shows
 WAIT_POLL = timedelta(seconds=1)  # between two checks for open fetches
 MAX_REFUSALS = 3  # of a folder other than the first; then the run goes on without it
-REFUSAL_ERRORS = (RefusedByOneSpan, NotPermitted, NotThere)
+REFUSAL_ERRORS = (RequestRejected, NotPermitted, OneSpanNotFound)
 CANNOT_READ = "some changed packages cannot be read"
 NOT_DIGESTED = "some snapshots are not digested"
 NOT_SHOWN = "OneSpan refuses some folders"
@@ -49,7 +49,7 @@ class RunLost(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RunRequest:
     """A manual run: since when (None: the watermark), whether to import everything, whether to run handlers."""
 
     since: datetime | None = None
@@ -57,7 +57,7 @@ class Asked:
     fires: bool = False
 
 
-class Reconcile:
+class Reconciler:
     """Runs reconcile runs, step by step. Any number of processes may take turns; one at a time works."""
 
     def __init__(
@@ -79,11 +79,11 @@ class Reconcile:
         self._process = process
         self._wake = wake
 
-    def begin(self, request: Asked, *, by: str | None = None) -> int | None:
+    def begin(self, request: RunRequest, *, by: str | None = None) -> int | None:
         """Start a run on request; `by` is the person. Returns its id.
 
-        Returns None if a run exists already; it then continues at once. Raises `UnderWay` if that run may not do what
-        is requested.
+        Returns None if a run exists already; it then continues at once. Raises `ReconcileRunning` if that run may not
+        do what is requested.
         """
         now = self._clock()
         with self._database.write() as connection:
@@ -96,20 +96,20 @@ class Reconcile:
             run = reconciles.begin(
                 connection, kind=kind, reason="asked", since=since, fires=request.fires, now=now, by=by
             )
-            if run is None and request != Asked():
-                raise UnderWay(reconciles.what_it_waits_for(connection))
+            if run is None and request != RunRequest():
+                raise ReconcileRunning(reconciles.waiting_reason(connection))
         if run is None:
-            self.hasten()
+            self.expedite()
         else:
             log.info("reconcile.began", run=run, kind=kind, reason="asked")
         return run
 
-    def hasten(self) -> None:
+    def expedite(self) -> None:
         """Retry at once what waits because of an earlier failure."""
         now = self._clock()
         with self._database.write() as connection:
-            reconciles.hasten(connection, now=now)
-            fetches.hasten(connection, now=now)
+            reconciles.expedite(connection, now=now)
+            fetches.expedite(connection, now=now)
 
     def turn(self) -> bool:
         """Start a due run, or take the next step of the current one. Returns whether there was work."""
@@ -117,7 +117,7 @@ class Reconcile:
             return False
         now = self._clock()
         with self._database.read() as connection:
-            running, reason = reconciles.running(connection), self._why(connection, now)
+            running, reason = reconciles.running(connection), self._due_reason(connection, now)
         if running is None and reason is None:
             return False
         with self._database.write() as connection:
@@ -129,7 +129,7 @@ class Reconcile:
         except RunLost:
             return False
 
-    def _why(self, connection: Connection, now: datetime) -> str | None:
+    def _due_reason(self, connection: Connection, now: datetime) -> str | None:
         """Return why a run is due; None if none is."""
         last, outage = reconciles.last_began(connection), outages.last_end(connection, now=now)
         if last is None:
@@ -139,8 +139,8 @@ class Reconcile:
         return "outage" if outage and outage > last else None
 
     def _begin(self, connection: Connection, *, now: datetime) -> None:
-        take_pen(connection)
-        reason = self._why(connection, now)  # again: another process may have started a run meanwhile
+        take_write_lock(connection)
+        reason = self._due_reason(connection, now)  # again: another process may have started a run meanwhile
         if reason is None:
             return
         kind, since = RunKind.BACKFILL, None
@@ -152,61 +152,67 @@ class Reconcile:
         log.info("reconcile.began", run=run_id, kind=kind, reason=reason)
 
     def _step(self, run: TakenRun) -> bool:
-        if leg := leg_of(run):
-            return self._request_page(run, leg)
-        if run.progress.walked_at is None:
-            return self._ask(run)
+        if folder := current_folder(run):
+            return self._request_page(run, folder)
+        if run.progress.queued_at is None:
+            return self._enqueue_unlisted(run)
         return self._close(run)
 
-    def _request_page(self, run: TakenRun, leg: Leg) -> bool:
+    def _request_page(self, run: TakenRun, folder: Folder) -> bool:
         """Read the next page of the list, and commit it together with the progress."""
-        now, place, since = self._clock(), run.progress.place, since_of(run, leg)
+        now, place, since = self._clock(), run.progress.place, since_of(run, folder)
         with self._database.write() as connection:
-            if not self._budget.has_room(connection, now=now):
-                reconciles.wait(connection, run, until=next_minute(now), error=None)
+            if not self._budget.has_capacity(connection, now=now):
+                reconciles.pause(connection, run, until=next_minute(now), error=None)
                 return False
             self._budget.spend(connection, now=now)
         try:
-            parameters = question(leg.query, place, since=since, now=now, ids_only=leg.ids_only)
+            parameters = list_query(folder.query, place, since=since, now=now, ids_only=folder.ids_only)
             answer = self._onespan.packages(**parameters)
-            self._keep(run, leg, answer, read_page(answer.json), since=since)
+            self._keep(run, folder, answer, parse_page(answer.json), since=since)
         except OneSpanError as problem:
-            self._put_off(run, leg, problem)
+            self._put_off(run, folder, problem)
             return False
         self._wake()
         return True
 
-    def _keep(self, run: TakenRun, leg: Leg, answer: Answer, page: ListPage, *, since: datetime | None) -> None:
-        here = run.progress
-        scan, ids = pass_of(run), {item.reading.id for item in page.items}
+    def _keep(self, run: TakenRun, folder: Folder, answer: Answer, page: ListPage, *, since: datetime | None) -> None:
+        progress = run.progress
+        scan, ids = pass_of(run), {item.snapshot.id for item in page.items}
         with self._database.write() as connection:
-            take_pen(connection)
+            take_write_lock(connection)
             passed = list_state.seen_in_passes(connection, ids, until=scan)
-            step = onward(here.place, page, passed=passed, since=iso(since) if since else None)
-            unheard = _unheard(connection, run, leg, ids)
+            step = next_step(progress.place, page, passed=passed, since=iso(since) if since else None)
+            unheard = _unheard(connection, run, folder, ids)
             entries, to_fetch = self._compare(connection, run, page.items, answer, unheard=unheard)
             journal.add(connection, entries)
             self._enqueue(connection, run, to_fetch, unheard=unheard)
-            list_state.note(connection, step.shown, during=scan, at=answer.read_at, key=self._onespan.name)
-            did = Tally(1, step.first, len(entries), len(to_fetch), page.unreadable)
-            on = replace(here, place=step.to, refused=0) if step.to else next_folder(here, leg, page)
-            if step.first or not step.to:  # a page without new packages is no progress
+            list_state.record_page(connection, step.seen, during=scan, at=answer.read_at, key=self._onespan.name)
+            did = RunCounts(1, step.new, len(entries), len(to_fetch), page.unreadable)
+            on = (
+                replace(progress, place=step.next_state, refused=0)
+                if step.next_state
+                else next_folder(progress, folder, page)
+            )
+            if step.new or not step.next_state:  # a page without new packages is no progress
                 on = self._stamped(on)
             self._advance(connection, run, on, did=did, at=answer)
-        log.info("reconcile.page", run=run.id, leg=here.leg, offset=here.place.offset, shown=page.rows)
+        log.info(
+            "reconcile.page", run=run.id, folder=progress.folder_number, offset=progress.place.offset, shown=page.rows
+        )
 
     def _compare(
-        self, connection: Connection, run: TakenRun, items: Sequence[Item], answer: Answer, *, unheard: set[str]
+        self, connection: Connection, run: TakenRun, items: Sequence[ListItem], answer: Answer, *, unheard: set[str]
     ) -> tuple[list[Entry], dict[str, str]]:
         """Return the entries to journal, and the packages to fetch with the reason for each."""
-        states = packages.states(connection, [item.reading.id for item in items])
+        states = packages.load_claims(connection, [item.snapshot.id for item in items])
         entries, to_fetch = [], {}
         for item in items:
-            state = states.get(item.reading.id, {})
+            state = states.get(item.snapshot.id, {})
             snapshot = listed_snapshot(item, state)
-            if not run.fires and claims.agrees(state, claims.shown_by(snapshot, at=answer.read_at)):
+            if not run.fires and claims.agrees(state, claims.snapshot_claims(snapshot, at=answer.read_at)):
                 continue
-            if can_be_believed(snapshot, state, answer):
+            if is_conclusive(snapshot, state, answer):
                 emit = Emit.ALL if run.fires else Emit.NONE if snapshot.id in unheard else Emit.NEW
                 entries.append(listed_entry(answer, item, now=self._clock(), key=self._onespan.name, emit=emit))
             else:
@@ -219,37 +225,41 @@ class Reconcile:
         now = self._clock()
         silent = {key: reason for key, reason in to_fetch.items() if key in unheard and not run.fires}
         others = {key: reason for key, reason in to_fetch.items() if key not in silent}
-        fetches.want(connection, silent, now=now, rank=fetches.RECONCILING, emit=Emit.NONE)
-        fetches.want(connection, others, now=now, rank=fetches.RECONCILING, emit=Emit.ALL if run.fires else Emit.NEW)
+        fetches.enqueue(connection, silent, now=now, rank=fetches.FOR_RECONCILE, emit=Emit.NONE)
+        fetches.enqueue(
+            connection, others, now=now, rank=fetches.FOR_RECONCILE, emit=Emit.ALL if run.fires else Emit.NEW
+        )
 
-    def _ask(self, run: TakenRun) -> bool:
+    def _enqueue_unlisted(self, run: TakenRun) -> bool:
         """Queue stored packages that the list did not show for a fetch: not being listed does not mean deleted."""
-        here, now = run.progress, self._clock()
+        progress, now = run.progress, self._clock()
         with self._database.write() as connection:
             since = None if run.kind == RunKind.SWEEP else run.since
-            missing = list_state.not_shown(connection, run_id=run.id, since=since, after=here.after, limit=CHUNK)
+            missing = list_state.unlisted(connection, run_id=run.id, since=since, after=progress.after, limit=CHUNK)
             wanted = dict.fromkeys(missing, "not listed")
-            if not here.after:
+            if not progress.after:
                 wanted |= dict.fromkeys(list_state.overdue(connection, now=now, limit=MAX_OVERDUE), "overdue")
-            fetches.want(connection, wanted, now=now, rank=fetches.RECONCILING)
+            fetches.enqueue(connection, wanted, now=now, rank=fetches.FOR_RECONCILE)
             done = len(missing) < CHUNK
-            to = replace(here, after=missing[-1] if missing else here.after, walked_at=iso(now) if done else None)
-            self._advance(connection, run, self._stamped(to), did=Tally(asked=len(wanted)))
+            to = replace(
+                progress, after=missing[-1] if missing else progress.after, queued_at=iso(now) if done else None
+            )
+            self._advance(connection, run, self._stamped(to), did=RunCounts(asked=len(wanted)))
         return True
 
     def _close(self, run: TakenRun) -> bool:
         """Finish the run if all its fetches are answered and digested."""
         now = self._clock()
         with self._database.write() as connection:
-            open_fetches = fetches.still_asked(connection, alone=ALONE)
-            if open_fetches.waited_for or journal.is_reading_pending(connection):
+            open_fetches = fetches.requested_by_reconcile(connection, alone=PACKAGE_ONLY_FROM)
+            if open_fetches.waited_for or journal.is_snapshot_pending(connection):
                 self._wait_for(connection, run, open_fetches.waited_for, errors=open_fetches.errors)
                 return False
             known = reconciles.watermark(connection, now=now)
             leaves_a_gap = run.since is not None and (known is None or run.since > known)
             until = None if leaves_a_gap else run.until
-            left_out = run.progress.left_out
-            error = f"{NOT_SHOWN}: {', '.join(left_out)}" if left_out else None
+            skipped = run.progress.skipped
+            error = f"{NOT_SHOWN}: {', '.join(skipped)}" if skipped else None
             reconciles.finish(connection, run, now=now, until=until, error=error, unreadable=open_fetches.given_up)
         log.info("reconcile.done", run=run.id, seconds=round((now - run.began_at).total_seconds(), 1))
         return True
@@ -258,53 +268,55 @@ class Reconcile:
         """Wait for open fetches; give the run up when it makes no progress."""
         now, names = self._clock(), ", ".join(sorted(filter(None, errors)))
         error = f"{CANNOT_READ}: {names}" if names else None
-        here = run.progress
-        if here.waits_for is None or count < here.waits_for:
-            here = self._stamped(replace(here, waits_for=count))
-        if self._is_stuck(run, here):
+        progress = run.progress
+        if progress.open_fetches is None or count < progress.open_fetches:
+            progress = self._stamped(replace(progress, open_fetches=count))
+        if self._is_stuck(run, progress):
             self._give_up(connection, run, error or NOT_DIGESTED)
         else:
-            reconciles.wait(connection, run, until=now + WAIT_POLL, error=error, progress=here)
+            reconciles.pause(connection, run, until=now + WAIT_POLL, error=error, progress=progress)
 
     def _stamped(self, to: Progress) -> Progress:
-        return replace(to, moved_at=iso(self._clock()))
+        return replace(to, progress_at=iso(self._clock()))
 
-    def _is_stuck(self, run: TakenRun, here: Progress) -> bool:
+    def _is_stuck(self, run: TakenRun, progress: Progress) -> bool:
         """Return whether the run made no progress for a whole interval."""
-        moved_at = datetime.fromisoformat(here.moved_at) if here.moved_at else run.began_at
-        return abs(self._clock() - moved_at) >= self._every
+        progress_at = datetime.fromisoformat(progress.progress_at) if progress.progress_at else run.began_at
+        return abs(self._clock() - progress_at) >= self._every
 
     def _give_up(self, connection: Connection, run: TakenRun, error: str) -> None:
-        reconciles.give_up(connection, run, now=self._clock(), error=error)
+        reconciles.fail(connection, run, now=self._clock(), error=error)
         log.error("reconcile.failed", run=run.id, error=error)
 
     def _advance(
-        self, connection: Connection, run: TakenRun, to: Progress, *, did: Tally, at: Answer | None = None
+        self, connection: Connection, run: TakenRun, to: Progress, *, did: RunCounts, at: Answer | None = None
     ) -> None:
         """Commit the progress and release the run, so that any process can take the next step."""
         until = run.until or (at.read_at - LIST_LAG if at else None)
         if not reconciles.advance(connection, run, to, did=did, until=until, due_at=self._clock()):
             raise RunLost
 
-    def _put_off(self, run: TakenRun, leg: Leg, problem: OneSpanError) -> None:
+    def _put_off(self, run: TakenRun, folder: Folder, problem: OneSpanError) -> None:
         """Retry the page later; an inconsistent list is read again from its beginning."""
         now, progress, attempts = self._clock(), run.progress, run.attempts
-        if isinstance(problem, UnsteadyList):
-            progress = replace(progress, place=anew(progress.place))
+        if isinstance(problem, InconsistentList):
+            progress = replace(progress, place=restart(progress.place))
             attempts = progress.place.passes  # pages that were read are not counted as attempts
         delay = retry_delay(attempts, problem)
         if isinstance(problem, REFUSAL_ERRORS):
             progress = replace(progress, refused=progress.refused + 1)
         with self._database.write() as connection:
-            if progress.refused >= MAX_REFUSALS and progress.leg > 0:
-                log.error("reconcile.folder_refused", run=run.id, leg=progress.leg, error=type(problem).__name__)
+            if progress.refused >= MAX_REFUSALS and progress.folder_number > 0:
+                log.error(
+                    "reconcile.folder_refused", run=run.id, folder=progress.folder_number, error=type(problem).__name__
+                )
                 since = run.since or _window(connection, now=now)
-                progress = self._stamped(skip_folder(progress, leg, problem.detail or "refused", since=since))
+                progress = self._stamped(skip_folder(progress, folder, problem.detail or "refused", since=since))
                 delay = timedelta(0)  # the other folders do not wait
             if self._is_stuck(run, progress):
                 self._give_up(connection, run, str(problem))
                 return
-            reconciles.put_off(connection, run, until=now + delay, error=str(problem), progress=progress)
+            reconciles.postpone(connection, run, until=now + delay, error=str(problem), progress=progress)
         log.warning("reconcile.waits", run=run.id, error=type(problem).__name__, seconds=delay.total_seconds())
 
 
@@ -312,11 +324,11 @@ def _never_imported(connection: Connection) -> bool:
     return reconciles.last_done(connection, RunKind.BACKFILL) is None
 
 
-def _unheard(connection: Connection, run: TakenRun, leg: Leg, package_ids: Collection[str]) -> set[str]:
+def _unheard(connection: Connection, run: TakenRun, folder: Folder, package_ids: Collection[str]) -> set[str]:
     """Return the packages without callbacks, if the account or this folder is imported the first time: no events."""
-    if not is_unread(run, leg) and (run.kind != RunKind.BACKFILL or not _never_imported(connection)):
+    if not is_unread(run, folder) and (run.kind != RunKind.BACKFILL or not _never_imported(connection)):
         return set()
-    return set(package_ids) - journal.told_of(connection, package_ids)
+    return set(package_ids) - journal.packages_with_callbacks(connection, package_ids)
 
 
 def _window(connection: Connection, *, now: datetime) -> datetime | None:

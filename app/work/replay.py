@@ -9,8 +9,8 @@ from sqlalchemy.engine import Connection
 
 from app.registry import Handlers
 from app.store import dispatch_filter, dispatches, packages
-from app.store.db import Database, take_pen
-from app.store.dispatch_filter import Choice
+from app.store.db import Database, take_write_lock
+from app.store.dispatch_filter import ReplayFilter
 
 CHUNK = 500  # rows in one transaction
 
@@ -31,18 +31,18 @@ class Selection(Protocol):
 class ExistingDispatches(Selection):
     """Existing dispatches. `by` is the person who replays them."""
 
-    choice: Choice
+    replay_filter: ReplayFilter
     by: str
 
     def count(self, connection: Connection) -> int:
         """Return the number of runs."""
-        return dispatch_filter.count(connection, self.choice)
+        return dispatch_filter.count(connection, self.replay_filter)
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
         """Make the next runs due."""
-        ids = dispatch_filter.next_chosen(connection, self.choice, after=after, limit=CHUNK)
+        ids = dispatch_filter.lock_next(connection, self.replay_filter, after=after, limit=CHUNK)
         made, changes = dispatches.replay_all(connection, ids, by=self.by, now=now)
-        packages.record(connection, changes, now=now)
+        packages.record_changes(connection, changes, now=now)
         return made, ids[-1] if ids else None
 
 
@@ -50,28 +50,30 @@ class ExistingDispatches(Selection):
 class MissingDispatches(Selection):
     """Missing dispatches of one handler, for events older than the handler."""
 
-    choice: Choice
+    replay_filter: ReplayFilter
     handlers: Handlers
     by: str
 
     def count(self, connection: Connection) -> int:
         """Return the number of runs."""
-        return dispatch_filter.count_never_told(connection, self.choice, names=self._names())
+        return dispatch_filter.count_undispatched_events(connection, self.replay_filter, names=self._names())
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
         """Make the next runs due."""
-        handler = self.choice.handler
+        handler = self.replay_filter.handler
         assert handler
-        take_pen(connection)  # so that of two concurrent replays only one inserts them
-        events = dispatch_filter.never_told(connection, self.choice, names=self._names(), after=after, limit=CHUNK)
-        dispatches.oblige(connection, ((event, package, handler) for event, package in events), now=now)
-        begun = [dispatches.begun(package, handler, old=None, by=self.by, now=now) for _, package in events]
-        packages.record(connection, begun, now=now)
+        take_write_lock(connection)  # so that of two concurrent replays only one inserts them
+        events = dispatch_filter.undispatched_events(
+            connection, self.replay_filter, names=self._names(), after=after, limit=CHUNK
+        )
+        dispatches.enqueue(connection, ((event, package, handler) for event, package in events), now=now)
+        begun = [dispatches.replay_change(package, handler, old=None, by=self.by, now=now) for _, package in events]
+        packages.record_changes(connection, begun, now=now)
         return len(events), events[-1][0] if events else None
 
     def _names(self) -> list[str] | None:
-        assert self.choice.handler
-        return self.handlers.names_wanted_by(self.choice.handler)
+        assert self.replay_filter.handler
+        return self.handlers.events_of(self.replay_filter.handler)
 
 
 def replay(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from app.onespan.list_scan import FOLDERS, ListPage, Place
+from app.onespan.list_scan import FOLDERS, ListPage, ScanState
 from app.store.list_state import ListPass
 from app.store.reconciles import Progress, TakenRun
 from app.store.states import RunKind
@@ -16,7 +16,7 @@ from app.types import iso
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class Folder:
     """One folder to read, in the window of the run; with `ids_only`, the ids of all its packages."""
 
     query: Mapping[str, str]
@@ -29,50 +29,52 @@ class Leg:
         return f"{what} in the trash" if "query" in self.query else what
 
 
-WINDOWS = tuple(Leg(query) for query in FOLDERS)
-LEGS: Mapping[str, tuple[Leg, ...]] = {
+WINDOWS = tuple(Folder(query) for query in FOLDERS)
+FOLDERS_BY_KIND: Mapping[str, tuple[Folder, ...]] = {
     RunKind.RECONCILE: WINDOWS,
-    RunKind.SWEEP: (*WINDOWS, *(Leg(query, ids_only=True) for query in FOLDERS)),
+    RunKind.SWEEP: (*WINDOWS, *(Folder(query, ids_only=True) for query in FOLDERS)),
     RunKind.BACKFILL: WINDOWS,  # its window has no beginning
 }
 
 
-def leg_of(run: TakenRun) -> Leg | None:
+def current_folder(run: TakenRun) -> Folder | None:
     """Return the folder that the run is reading; None after the last one."""
-    legs = LEGS[run.kind]
-    return legs[run.progress.leg] if run.progress.leg < len(legs) else None
+    folders = FOLDERS_BY_KIND[run.kind]
+    return folders[run.progress.folder_number] if run.progress.folder_number < len(folders) else None
 
 
 def pass_of(run: TakenRun) -> ListPass:
     """The pass that a run is in."""
-    return ListPass(run.id, run.progress.leg, run.progress.place.passes)
+    return ListPass(run.id, run.progress.folder_number, run.progress.place.passes)
 
 
-def since_of(run: TakenRun, leg: Leg) -> datetime | None:
+def since_of(run: TakenRun, folder: Folder) -> datetime | None:
     """Return the beginning of the window for a folder; None reads all of it."""
-    if leg.ids_only or run.since is None or is_unread(run, leg):
+    if folder.ids_only or run.since is None or is_unread(run, folder):
         return None
-    return min(run.since, datetime.fromisoformat(run.progress.behind.get(leg.name) or iso(run.since)))
+    return min(run.since, datetime.fromisoformat(run.progress.incomplete.get(folder.name) or iso(run.since)))
 
 
-def is_unread(run: TakenRun, leg: Leg) -> bool:
+def is_unread(run: TakenRun, folder: Folder) -> bool:
     """Return whether no run has read this folder to its end yet."""
-    return run.progress.behind.get(leg.name, "") is None
+    return run.progress.incomplete.get(folder.name, "") is None
 
 
-def next_folder(here: Progress, leg: Leg, page: ListPage) -> Progress:
+def next_folder(progress: Progress, folder: Folder, page: ListPage) -> Progress:
     """Return the progress after the last page of a folder: the next folder."""
-    behind = {name: since for name, since in here.behind.items() if leg.ids_only or name != leg.name}
-    return _next(replace(here, behind=behind), largest=page.rows)
+    incomplete = {name: since for name, since in progress.incomplete.items() if folder.ids_only or name != folder.name}
+    return _next(replace(progress, incomplete=incomplete), largest=page.rows)
 
 
-def skip_folder(here: Progress, leg: Leg, reason: str, *, since: datetime | None) -> Progress:
+def skip_folder(progress: Progress, folder: Folder, reason: str, *, since: datetime | None) -> Progress:
     """Return the progress without a folder that OneSpan refuses, last read to its end at `since` (None: never)."""
-    behind = {} if leg.ids_only else {leg.name: iso(since) if since else None}
-    left_out = (*here.left_out, f"{leg.name} ({reason})")
-    return _next(replace(here, left_out=left_out, behind={**behind, **here.behind}))
+    incomplete = {} if folder.ids_only else {folder.name: iso(since) if since else None}
+    skipped = (*progress.skipped, f"{folder.name} ({reason})")
+    return _next(replace(progress, skipped=skipped, incomplete={**incomplete, **progress.incomplete}))
 
 
-def _next(here: Progress, *, largest: int = 0) -> Progress:
-    place = Place(largest=max(here.place.largest, largest))
-    return Progress(leg=here.leg + 1, place=place, left_out=here.left_out, behind=here.behind)
+def _next(progress: Progress, *, largest: int = 0) -> Progress:
+    place = ScanState(largest=max(progress.place.largest, largest))
+    return Progress(
+        folder_number=progress.folder_number + 1, place=place, skipped=progress.skipped, incomplete=progress.incomplete
+    )

@@ -10,7 +10,7 @@ import structlog
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from app.logs import what_and_where
+from app.logs import error_fields
 
 log = structlog.get_logger()
 
@@ -40,4 +40,4 @@ class Scheduler:
 
 
 def _log_failure(failure: JobExecutionEvent) -> None:
-    log.error("turn.failed", turn=failure.job_id, **what_and_where(failure.exception))
+    log.error("turn.failed", turn=failure.job_id, **error_fields(failure.exception))

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from app.onespan.callbacks import Callback
 from app.onespan.claims import EPOCH
-from app.onespan.findings import Finding, ToldEvent, findings
-from app.onespan.packages import PackageReading
+from app.onespan.findings import Finding, KnownEvent, findings
+from app.onespan.packages import PackageSnapshot
 from app.store.events import NewEvent
 from app.store.states import Emit
 from app.types import iso
@@ -23,20 +23,20 @@ class DatedSnapshot:
     received_at: datetime
     read_at: datetime
     answered_at: datetime
-    package: PackageReading
+    package: PackageSnapshot
     emit: str = Emit.NEW
 
 
-def may_emit(package: PackageReading, emit: str, *, began_at: datetime) -> bool:
+def may_emit(package: PackageSnapshot, emit: str, *, began_at: datetime) -> bool:
     """Return whether a snapshot may report events.
 
     One with `Emit.NONE` reports only about packages created after `began_at`, when this service began to receive.
     """
-    return package.whole and (emit != Emit.NONE or _is_newer(package, iso(began_at)))
+    return package.has_parts and (emit != Emit.NONE or _is_newer(package, iso(began_at)))
 
 
-def found_by(
-    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[ToldEvent], began_at: datetime | None
+def unreported_events(
+    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[KnownEvent], began_at: datetime | None
 ) -> list[NewEvent]:
     """Return the events since the snapshot `before` that were not reported.
 
@@ -48,7 +48,7 @@ def found_by(
     after, began = iso(before.read_at) if before else EPOCH, iso(began_at) if began_at else EPOCH
     seen, until = iso(snapshot.read_at), iso(snapshot.answered_at)
     found = findings(
-        before.package if before else None, snapshot.package, after=after, seen=seen, until=until, told=known
+        before.package if before else None, snapshot.package, after=after, seen=seen, until=until, known=known
     )
     all_of_it = before is not None or _is_newer(snapshot.package, began)
     new = [finding for finding in found if finding.at > began and (all_of_it or finding.dated)]
@@ -56,7 +56,7 @@ def found_by(
 
 
 def unreported_deletion(
-    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[ToldEvent]
+    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[KnownEvent]
 ) -> list[NewEvent]:
     """Return the deletion of a package that OneSpan no longer has, unless it was reported."""
     after, until = iso(before.read_at) if before else EPOCH, iso(snapshot.answered_at)
@@ -66,7 +66,7 @@ def unreported_deletion(
     return [_event(Finding("PACKAGE_DELETE", after, until, iso(snapshot.read_at)), 0, snapshot)]
 
 
-def _is_newer(package: PackageReading, began: str) -> bool:
+def _is_newer(package: PackageSnapshot, began: str) -> bool:
     return bool(package.created) and str(package.created) > began
 
 

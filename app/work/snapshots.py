@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from sqlalchemy.engine import Connection
 
 from app.errors import (
-    KeyRefused,
-    NoOneSpan,
+    CredentialsRejected,
     NotPermitted,
-    NotThere,
     OneSpanError,
-    RefusedByOneSpan,
+    OneSpanNotConfigured,
+    OneSpanNotFound,
+    RequestRejected,
     Throttled,
     UnreadableAnswer,
     UnsendableRequest,
@@ -21,8 +21,8 @@ from app.errors import (
 from app.onespan import claims
 from app.onespan.claims import State
 from app.onespan.client import Answer
-from app.onespan.list_scan import Item
-from app.onespan.packages import PackageReading
+from app.onespan.list_scan import ListItem
+from app.onespan.packages import PackageSnapshot
 from app.store import journal, list_state
 from app.store.journal import Entry
 from app.store.states import Emit, JournalKind
@@ -30,7 +30,7 @@ from app.types import iso
 
 LIST_LAG = timedelta(minutes=10)  # how late a change may appear in OneSpan's list
 # Delays after the first, second, ... failure; later failures have the last one.
-WAITS = (
+RETRY_DELAYS = (
     timedelta(seconds=10),
     timedelta(minutes=1),
     timedelta(minutes=5),
@@ -54,20 +54,20 @@ class FailureRule:
     delays_if_unseen: tuple[timedelta, ...] | None = None
 
 
-OTHER_ERRORS = FailureRule(package_only_from=len(WAITS))  # may concern all of OneSpan, or this package only
-REFUSAL_DELAYS = (*WAITS, *(timedelta(days=1),) * 10)
+OTHER_ERRORS = FailureRule(package_only_from=len(RETRY_DELAYS))  # may concern all of OneSpan, or this package only
+REFUSAL_DELAYS = (*RETRY_DELAYS, *(timedelta(days=1),) * 10)
 FAILURE_RULES: Mapping[type[OneSpanError], FailureRule] = {
     UnreadableAnswer: FailureRule(package_only_from=1),
     NotPermitted: FailureRule(package_only_from=1, delays=REFUSAL_DELAYS, delays_if_unseen=()),
-    RefusedByOneSpan: FailureRule(package_only_from=1, delays=REFUSAL_DELAYS, delays_if_unseen=()),
-    NotThere: FailureRule(package_only_from=1, delays=(), delays_if_unseen=WAITS[:2]),  # may be too new
-    KeyRefused: FailureRule(package_only_from=None),
+    RequestRejected: FailureRule(package_only_from=1, delays=REFUSAL_DELAYS, delays_if_unseen=()),
+    OneSpanNotFound: FailureRule(package_only_from=1, delays=(), delays_if_unseen=RETRY_DELAYS[:2]),  # may be too new
+    CredentialsRejected: FailureRule(package_only_from=None),
     UnsendableRequest: FailureRule(package_only_from=None),
     Throttled: FailureRule(package_only_from=None),
-    NoOneSpan: FailureRule(package_only_from=None),
+    OneSpanNotConfigured: FailureRule(package_only_from=None),
 }
 # By error name: `FailureRule.package_only_from`. The key None holds the value for all other errors.
-ALONE: Mapping[str | None, int | None] = {
+PACKAGE_ONLY_FROM: Mapping[str | None, int | None] = {
     None: OTHER_ERRORS.package_only_from,
     **{error.__name__: rule.package_only_from for error, rule in FAILURE_RULES.items()},
 }
@@ -82,7 +82,7 @@ def retry_delay(attempt: int, problem: OneSpanError) -> timedelta:
     """Return the delay after this attempt (the first is 1). OneSpan's `Retry-After` can make it longer."""
     seconds = problem.seconds or 0 if isinstance(problem, Throttled) else 0
     retry_after = timedelta(seconds=min(seconds, LONGEST_DELAY.total_seconds()))
-    return max(WAITS[min(max(attempt, 1), len(WAITS)) - 1], retry_after)
+    return max(RETRY_DELAYS[min(max(attempt, 1), len(RETRY_DELAYS)) - 1], retry_after)
 
 
 def snapshot_entry(
@@ -107,47 +107,51 @@ def snapshot_entry(
     )
 
 
-def listed_entry(answer: Answer, item: Item, *, now: datetime, key: str | None, emit: str) -> Entry:
+def listed_entry(answer: Answer, item: ListItem, *, now: datetime, key: str | None, emit: str) -> Entry:
     """Create the entry for a package in OneSpan's list."""
-    body = json.dumps(item.shown, separators=(",", ":")).encode()
-    at = _listed_at(answer, item.reading.updated)
-    return replace(snapshot_entry(answer, item.reading.id, now=now, key=key, emit=emit), body=body, read_at=at)
+    body = json.dumps(item.json, separators=(",", ":")).encode()
+    at = _listed_at(answer, item.snapshot.updated)
+    return replace(snapshot_entry(answer, item.snapshot.id, now=now, key=key, emit=emit), body=body, read_at=at)
 
 
-def listed_snapshot(item: Item, state: State) -> PackageReading:
+def listed_snapshot(item: ListItem, state: State) -> PackageSnapshot:
     """Return a listed package as a snapshot.
 
-    It is not `whole` if the list shows fewer parts than are stored, or a package that was sent without signatures.
+    It is not `has_parts` if the list shows fewer parts than are stored, or a package that was sent without signatures.
     """
-    snapshot = item.reading
-    is_whole = snapshot.whole and not snapshot.vague and _has_parts(snapshot) and not _shows_less(snapshot, state)
-    return replace(snapshot, whole=is_whole)
+    snapshot = item.snapshot
+    is_whole = (
+        snapshot.has_parts and not snapshot.incomplete and _has_parts(snapshot) and not _shows_less(snapshot, state)
+    )
+    return replace(snapshot, has_parts=is_whole)
 
 
-def can_be_believed(snapshot: PackageReading, state: State, answer: Answer) -> bool:
+def is_conclusive(snapshot: PackageSnapshot, state: State, answer: Answer) -> bool:
     """Return whether a listed package can be journaled without a fetch: it is whole and as new as the stored claims.
 
     The list may lag, and then shows the package as it was before a callback or a snapshot.
     """
     updated = snapshot.updated
-    if updated is None or not snapshot.whole:
+    if updated is None or not snapshot.has_parts:
         return False
-    newer_than_read = iso(_listed_at(answer, updated)) > claims.newest(state, "snapshot")
-    return updated >= claims.newest(state, "event") and newer_than_read
+    newer_than_read = iso(_listed_at(answer, updated)) > claims.newest_claim_at(state, "snapshot")
+    return updated >= claims.newest_claim_at(state, "event") and newer_than_read
 
 
-def _has_parts(snapshot: PackageReading) -> bool:
+def _has_parts(snapshot: PackageSnapshot) -> bool:
     return snapshot.status == "DRAFT" or any(document.signed for document in snapshot.documents)
 
 
-def _shows_less(snapshot: PackageReading, state: State) -> bool:
+def _shows_less(snapshot: PackageSnapshot, state: State) -> bool:
     """Return whether more signers, documents or signatures are stored: the list is incomplete, or they were removed."""
-    seats, documents = (claims.shown_last(state, claims.PACKAGE, part) or [] for part in ("seats", "documents"))
-    people, taken = sum(signer != role for signer, role in seats), sum(seat.taken for seat in snapshot.seats)
-    if len(seats) > len(snapshot.seats) or people > taken or len(documents) > len(snapshot.documents):
+    seats, documents = (
+        claims.last_snapshot_value(state, claims.PACKAGE, part) or [] for part in ("seats", "documents")
+    )
+    people, occupied = sum(signer != role for signer, role in seats), sum(seat.occupied for seat in snapshot.seats)
+    if len(seats) > len(snapshot.seats) or people > occupied or len(documents) > len(snapshot.documents):
         return True
     for document in snapshot.documents:
-        signers = claims.asked_to_sign(state, document.id)
+        signers = claims.required_signers(state, document.id)
         if not {role for signer, role in seats if signer in signers} <= set(document.signed or ()):
             return True
     return False
@@ -155,8 +159,8 @@ def _shows_less(snapshot: PackageReading, state: State) -> bool:
 
 def was_read(connection: Connection, package_id: str, *, key: str | None) -> bool:
     """Return whether the credentials `key` have seen this package: only then does a 404 mean that it was deleted."""
-    last = journal.last_reading(connection, package_id)
-    return (last is not None and last.key == key) or list_state.was_seen(connection, package_id, key=key)
+    last = journal.last_snapshot(connection, package_id)
+    return (last is not None and last.key == key) or list_state.was_listed(connection, package_id, key=key)
 
 
 def _listed_at(answer: Answer, updated: str | None) -> datetime:

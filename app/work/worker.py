@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.logs import what_and_where
+from app.logs import error_fields
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher
-from app.work.fetch import Refresh
-from app.work.housekeeping import Presence
-from app.work.reconcile import Reconcile
+from app.work.fetch import Fetcher
+from app.work.housekeeping import Heartbeat
+from app.work.reconcile import Reconciler
 from app.work.scheduler import Scheduler
 
 log = structlog.get_logger()
@@ -53,7 +53,7 @@ class TurnThread:
             try:
                 worked = self._turn()
             except Exception as error:  # noqa: BLE001  (the thread must live: the next turn may succeed)
-                log.error("turn.failed", turn=self._name, **what_and_where(error))
+                log.error("turn.failed", turn=self._name, **error_fields(error))
                 self._stopped.wait(BACKOFF_SECONDS)
                 continue
             if not worked:
@@ -61,7 +61,7 @@ class TurnThread:
 
 
 @dataclass(frozen=True, slots=True)
-class Bells:
+class Wakeups:
     """Set one to start a turn without waiting for its poll.
 
     `digesting`: a row was journaled. `dispatching`: a dispatch is due or has ended. `reconciling`: a reconcile run may
@@ -81,25 +81,25 @@ class Worker:
         digest: Digest,
         dispatcher: Dispatcher,
         *,
-        refresh: Refresh,
-        reconcile: Reconcile,
+        fetcher: Fetcher,
+        reconcile: Reconciler,
         scheduler: Scheduler,
-        presence: Presence,
-        bells: Bells,
+        heartbeat: Heartbeat,
+        wakeups: Wakeups,
     ) -> None:
         self._dispatcher = dispatcher
         self._scheduler = scheduler
-        self._presence = presence
-        self._retry_failed = reconcile.hasten
-        self._fetching = TurnThread("fetch", refresh.turn, threading.Event())
-        self._reconciling = TurnThread("reconcile", reconcile.turn, bells.reconciling, poll=RECONCILE_POLL_SECONDS)
-        self._digesting = TurnThread("digest", digest.turn, bells.digesting)
-        self._dispatching = TurnThread("dispatch", dispatcher.turn, bells.dispatching)
+        self._presence = heartbeat
+        self._retry_failed = reconcile.expedite
+        self._fetching = TurnThread("fetch", fetcher.turn, threading.Event())
+        self._reconciling = TurnThread("reconcile", reconcile.turn, wakeups.reconciling, poll=RECONCILE_POLL_SECONDS)
+        self._digesting = TurnThread("digest", digest.turn, wakeups.digesting)
+        self._dispatching = TurnThread("dispatch", dispatcher.turn, wakeups.dispatching)
         self._started = False
 
     def start(self) -> None:
         """Start all threads. Call this after a fork."""
-        self.start_upkeep()
+        self.start_scheduler()
         self._retry_now()
         self._digesting.start()
         self._dispatching.start()
@@ -107,7 +107,7 @@ class Worker:
         self._reconciling.start()
         log.info("worker.started")
 
-    def start_upkeep(self) -> None:
+    def start_scheduler(self) -> None:
         """Start only the scheduler, in a process that leaves the other turns to workers."""
         self._started = True
         self._first_beat()
@@ -139,11 +139,11 @@ class Worker:
         for thread in (self._fetching, self._reconciling):
             thread.stop(timeout=1)  # OneSpan may answer slowly; the request is sent again later
         self._digesting.stop(timeout=grace)
-        self._dispatcher.quiet.wait(max(0, deadline - time.monotonic()))
+        self._dispatcher.handlers_done.wait(max(0, deadline - time.monotonic()))
         self._dispatching.stop(timeout=5)
         try:
             handed_back = self._dispatcher.hand_back()
-            self._presence.say_goodbye()
+            self._presence.record_stop()
         except SQLAlchemyError as error:  # the leases run out
             log.error("worker.stopped", error=type(error).__name__)
         else:

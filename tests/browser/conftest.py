@@ -17,7 +17,7 @@ from app.simulator.packages import Package
 from config import Settings
 from tests.browser.live_service import API_KEY, LiveService, account_with, lease
 from tests.conftest import on_sqlite
-from tests.support.chromium import CHROMIUM, MISSED, MUST_BE_THERE
+from tests.support.chromium import CHROMIUM, CHROMIUM_MISSING, CHROMIUM_REQUIRED
 from tests.support.logins import PASSWORD, token_in, with_passwords
 
 # Pages do not depend on the kind of database; their queries are tested on both. Threads of a service may outlive
@@ -33,7 +33,7 @@ DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 def browser() -> Iterator[Browser]:
     """One browser for all tests of this process."""
     if CHROMIUM is None:
-        (pytest.fail if MUST_BE_THERE else pytest.skip)(MISSED)
+        (pytest.fail if CHROMIUM_REQUIRED else pytest.skip)(CHROMIUM_MISSING)
     expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)

@@ -14,10 +14,10 @@ from app import EXTENSION, Service, create_app, utc_now
 from app.handling import Handlers
 from app.simulator import callbacks
 from app.simulator.account import Account
-from app.simulator.actions import Act
+from app.simulator.actions import Action
 from app.simulator.packages import Approval, Document, Event, Package, Role
 from app.simulator.people import Person
-from app.simulator.server import answering, api
+from app.simulator.server import api, serve_in_thread
 from app.store import queries
 from config import Settings
 from tests.conftest import KEY, onespan_time
@@ -50,7 +50,7 @@ class LiveService:
         with ExitStack() as stack:
             onespan = self._onespan() if self.settings.onespan_url else None
             if onespan:
-                address = stack.enter_context(answering(onespan, port=0))
+                address = stack.enter_context(serve_in_thread(onespan, port=0))
                 self.settings = self.settings.model_copy(update={"onespan_url": address})
             self.app = create_app(self.settings, handlers=self.handlers, clock=self.clock)
             self.app.after_request(self._record)
@@ -58,7 +58,7 @@ class LiveService:
             stack.callback(self.service.database.close)
             self.start_server()
             stack.callback(self.stop_server)
-            self.service.presence.open_door()
+            self.service.heartbeat.mark_as_receiver()
             self.service.worker.start()
             stack.callback(self.service.worker.stop, grace=5)
             stack.callback(self.onespan_may_answer.set)
@@ -70,7 +70,7 @@ class LiveService:
         """Start the web server, at the same address as before."""
         self._server = ExitStack()
         port = int(self.address.rpartition(":")[2] or 0)
-        self.address = self._server.enter_context(answering(self.app, port=port))
+        self.address = self._server.enter_context(serve_in_thread(self.app, port=port))
 
     def stop_server(self) -> None:
         """Stop the web server."""
@@ -100,7 +100,7 @@ class LiveService:
 
     def act_without_callbacks(self, verb: str, *, package: str = "pkg-1", **more: Any) -> list[Event]:
         """Do this at OneSpan, and lose its callbacks. Returns its events."""
-        return self.account.act(package, Act(verb, **more), now=utc_now())
+        return self.account.act(package, Action(verb, **more), now=utc_now())
 
     def wait_until_idle(self) -> None:
         """Wait until all callbacks are digested and no handler run is due or running."""
@@ -108,7 +108,7 @@ class LiveService:
 
     def _is_idle(self) -> bool:
         with self.service.database.read() as connection:
-            pulse = queries.pulse(connection, now=utc_now())
+            pulse = queries.pipeline_state(connection, now=utc_now())
         return not pulse.undigested and not pulse.dispatches["due"] and not pulse.dispatches["running"]
 
     def _onespan(self) -> Flask:
@@ -138,4 +138,4 @@ def lease(package_id: str = "pkg-1", **more: Any) -> Package:
 
 def account_with(packages: Iterable[Package]) -> Account:
     """An account with these packages."""
-    return Account(0, packages=0).hold(packages)
+    return Account(0, packages=0).load(packages)

@@ -51,7 +51,7 @@ def busy(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             **secrets,
         )
     )
-    account = dataset.live(settings, steps=60, crowd=12, weeks=2, until=datetime.now(UTC))
+    account = dataset.generate(settings, steps=60, at_once=12, weeks=2, until=datetime.now(UTC))
     with LiveService(settings, dataset.functions(), account).running() as busy:
         assert len(addresses(busy)) == len(PAGES) + len(DETAIL_PAGES)
         yield busy

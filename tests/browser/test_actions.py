@@ -151,7 +151,7 @@ def test_many_failed_runs_are_run_again_after_confirmation(page, live_service, f
     page.get_by_role("button", name="Run all of these again").click()
     expect(page.get_by_role("heading", name=f"Run {MANY} failed runs again?")).to_be_visible()
     with live_service.service.database.read() as connection:
-        assert queries.pulse(connection, now=live_service.clock()).dispatches["parked"] == MANY + 1
+        assert queries.pipeline_state(connection, now=live_service.clock()).dispatches["parked"] == MANY + 1
 
     failing_events.clear()
     page.get_by_role("button", name=f"Run {MANY} again").click()

@@ -10,13 +10,13 @@ import pytest
 from flask import Flask, Response, request
 
 from app import EXTENSION, create_app
-from app.simulator.server import answering
+from app.simulator.server import serve_in_thread
 from config import ROOT, Settings
 from tests.browser.conftest import IN_A_BROWSER
 from tests.conftest import HOUR, NOON, TOKEN
-from tests.support.chromium import CHROMIUM, MISSED, MUST_BE_THERE
+from tests.support.chromium import CHROMIUM, CHROMIUM_MISSING, CHROMIUM_REQUIRED
 
-pytestmark = [pytest.mark.skipif(CHROMIUM is None and not MUST_BE_THERE, reason=MISSED), *IN_A_BROWSER]
+pytestmark = [pytest.mark.skipif(CHROMIUM is None and not CHROMIUM_REQUIRED, reason=CHROMIUM_MISSING), *IN_A_BROWSER]
 
 
 def page_of_the_docs(address: str) -> str:
@@ -31,7 +31,7 @@ def portal() -> Iterator[Flask]:
     """A web server with one page, `portal.page`, at `portal.address`."""
     portal = Flask("portal")
     portal.get("/")(lambda: Response(portal.page, mimetype="text/html"))
-    with answering(portal, port=0) as portal.address:
+    with serve_in_thread(portal, port=0) as portal.address:
         yield portal
 
 
@@ -55,7 +55,7 @@ def open_page(app, portal, tmp_path: Path) -> Callable[[], str]:
     """Open the page, let 1.5 seconds pass in it, and return its HTML."""
 
     def open_page() -> str:
-        with answering(app, port=0) as address:
+        with serve_in_thread(app, port=0) as address:
             portal.page = page_of_the_docs(address)
             command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
             command += ["--virtual-time-budget=1500", "--dump-dom", portal.address]
@@ -64,18 +64,18 @@ def open_page(app, portal, tmp_path: Path) -> Callable[[], str]:
     return open_page
 
 
-def test_example_page_follows_open_packages(app, open_page, tell, work):
+def test_example_page_follows_open_packages(app, open_page, send_callback, work):
     """A package that is sent meanwhile appears; one that is completed disappears."""
 
     def change_packages() -> None:
         assert app.is_followed.wait(60)
-        tell("PACKAGE_COMPLETE", package="open 1")
-        tell("PACKAGE_ACTIVATE", package="new")
+        send_callback("PACKAGE_COMPLETE", package="open 1")
+        send_callback("PACKAGE_ACTIVATE", package="new")
         work()
 
     for number in range(3):
-        tell("PACKAGE_ACTIVATE", package=f"open {number}", happened_at=NOON - HOUR)
-    tell("PACKAGE_COMPLETE", package="done", happened_at=NOON - HOUR)
+        send_callback("PACKAGE_ACTIVATE", package=f"open {number}", happened_at=NOON - HOUR)
+    send_callback("PACKAGE_COMPLETE", package="done", happened_at=NOON - HOUR)
     work()
     meanwhile = threading.Thread(target=change_packages)
     meanwhile.start()

@@ -44,12 +44,14 @@ def store_snapshot(service: Any, clock: Any) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("name", ["PACKAGE_HATCHED", "package_complete", "Ключ*", "*"])
-def test_law_10_unknown_event_is_stored_shown_and_given_to_the_catch_all(tell, picture, read, handled, name):
+def test_law_10_unknown_event_is_stored_shown_and_given_to_the_catch_all(
+    send_callback, stored_package, read, handled, name
+):
     """OneSpan adds events, and their names do not say what they mean."""
-    tell("PACKAGE_ACTIVATE", happened_at=NOON - HOUR, sessionUser=ADA)
-    before = picture("pkg-1")
-    tell(name, happened_at=NOON, sessionUser=ADA, message="COMPLETED", documentId="doc-1")
-    after = picture("pkg-1")
+    send_callback("PACKAGE_ACTIVATE", happened_at=NOON - HOUR, sessionUser=ADA)
+    before = stored_package("pkg-1")
+    send_callback(name, happened_at=NOON, sessionUser=ADA, message="COMPLETED", documentId="doc-1")
+    after = stored_package("pkg-1")
 
     (event,) = read("/api/events", name=name)["items"]
     assert (event["name"], event["package_id"], event["message"]) == (name, "pkg-1", "COMPLETED")
@@ -67,22 +69,24 @@ def test_law_10_unknown_event_is_stored_shown_and_given_to_the_catch_all(tell, p
     assert {change["attribute"] for change in read("/api/packages/pkg-1/history")["items"]} == {"status"}
 
 
-def test_law_10_unknown_event_of_an_unknown_package_stores_a_package_without_status(tell, picture, read):
+def test_law_10_unknown_event_of_an_unknown_package_stores_a_package_without_status(
+    send_callback, stored_package, read
+):
     """The package exists; its status is unknown."""
-    tell("PACKAGE_HATCHED", package="egg")
+    send_callback("PACKAGE_HATCHED", package="egg")
 
-    package = picture("egg")
+    package = stored_package("egg")
     assert (package.status, package.type, package.name, package.created_at) == (None, None, None, None)
     assert (package.signers, package.documents, package.attention) == ((), (), ())
     assert [item["id"] for item in read("/api/packages")["items"]] == ["egg"]
     assert read("/api/packages/egg/history")["items"] == []
 
 
-def test_law_10_unknown_members_are_stored_and_passed_on(tell, work, read, handled):
+def test_law_10_unknown_members_are_stored_and_passed_on(send_callback, work, read, handled):
     """An unknown member is in the event, for the API and for the handlers. OneSpan's @class is not."""
     unknown = {"status": "COMPLETED", "trashed": True, "nested": {"list": [1, 2.5, None, "é"]}, "big": 10**15}
 
-    tell("PACKAGE_ACTIVATE", **unknown, **{"@class": "com.silanis.esl.packages.event.ESLProcessEvent"})
+    send_callback("PACKAGE_ACTIVATE", **unknown, **{"@class": "com.silanis.esl.packages.event.ESLProcessEvent"})
     work()
 
     (event,) = read("/api/events")["items"]
@@ -92,20 +96,20 @@ def test_law_10_unknown_members_are_stored_and_passed_on(tell, work, read, handl
     assert (package["status"], package["trashed"]) == ("SENT", False)
 
 
-def test_law_10_unknown_status_is_shown_unchanged(store_snapshot, tell, picture, read):
+def test_law_10_unknown_status_is_shown_unchanged(store_snapshot, send_callback, stored_package, read):
     """Statuses are an open set: OneSpan's archives added four."""
     store_snapshot(at=NOON - HOUR, status="ARCHIVAL_PENDING", type="SCROLL", name="Lease")
-    package = picture("pkg-1")
+    package = stored_package("pkg-1")
 
     assert (package.status, package.type) == ("ARCHIVAL_PENDING", "SCROLL")
     assert [item["id"] for item in read("/api/packages", status="ARCHIVAL_PENDING")["items"]] == ["pkg-1"]
     assert [item["id"] for item in read("/api/packages", type="SCROLL")["items"]] == ["pkg-1"]
 
-    tell("PACKAGE_COMPLETE", happened_at=NOON)
-    assert picture("pkg-1").status == "COMPLETED"
+    send_callback("PACKAGE_COMPLETE", happened_at=NOON)
+    assert stored_package("pkg-1").status == "COMPLETED"
 
 
-def test_law_10_snapshot_with_odd_members_is_read_as_far_as_it_is_known(store_snapshot, picture):
+def test_law_10_snapshot_with_odd_members_is_read_as_far_as_it_is_known(store_snapshot, stored_package):
     """Nulls, other types and new members never break a snapshot."""
     store_snapshot(
         at=NOON,
@@ -120,7 +124,7 @@ def test_law_10_snapshot_with_odd_members_is_read_as_far_as_it_is_known(store_sn
         hologram={"deep": [1]},
     )
 
-    package = picture("pkg-1")
+    package = stored_package("pkg-1")
     assert (package.status, package.name, package.trashed, package.due_at) == (None, None, False, None)
     assert [(signer.id, signer.order, signer.email, signer.status) for signer in package.signers] == [
         (ADA, None, None, "PENDING")
@@ -130,14 +134,14 @@ def test_law_10_snapshot_with_odd_members_is_read_as_far_as_it_is_known(store_sn
 
 @on_sqlite
 @pytest.mark.parametrize("name", sorted(name for name, kind in CATALOGUE.items() if not kind.package))
-def test_law_10_event_without_a_status_leaves_it_unknown(tell, picture, name):
+def test_law_10_event_without_a_status_leaves_it_unknown(send_callback, stored_package, name):
     """If this event is the first of a package, the status of the package is unknown."""
-    tell(name, sessionUser=ADA, message="BOUNCE", documentId="doc-1")
+    send_callback(name, sessionUser=ADA, message="BOUNCE", documentId="doc-1")
 
-    assert picture("pkg-1").status is None
+    assert stored_package("pkg-1").status is None
 
 
-def test_both_spellings_of_ready_are_one_event(tell, work, read, handlers):
+def test_both_spellings_of_ready_are_one_event(send_callback, work, read, handlers):
     """The SDKs' constant ends in -ION and the wire name does not. Both spellings are one fact."""
 
     @handlers.on("PACKAGE_READY_FOR_COMPLETION")
@@ -148,8 +152,8 @@ def test_both_spellings_of_ready_are_one_event(tell, work, read, handlers):
     def by_wire(event: Event, package: Package) -> None:
         pass
 
-    tell("PACKAGE_READY_FOR_COMPLETE")
-    tell("PACKAGE_READY_FOR_COMPLETION")
+    send_callback("PACKAGE_READY_FOR_COMPLETE")
+    send_callback("PACKAGE_READY_FOR_COMPLETION")
     work()
 
     for spelling in ("PACKAGE_READY_FOR_COMPLETE", "PACKAGE_READY_FOR_COMPLETION"):
@@ -189,13 +193,13 @@ def test_the_catalogue_has_the_22_events_and_an_unknown_event_claims_nothing():
     assert not event_type("PACKAGE_HATCHED").signer
 
 
-def test_law_10_undated_unknown_event_is_dated_at_its_arrival(tell, read, work, clock):
+def test_law_10_undated_unknown_event_is_dated_at_its_arrival(send_callback, read, work, clock):
     """Without OneSpan's time the time of arrival is used. A second callback much later is a new event."""
-    tell("PACKAGE_HATCHED", happened_at=None)
+    send_callback("PACKAGE_HATCHED", happened_at=None)
     clock.forward(timedelta(minutes=4))
-    tell("PACKAGE_HATCHED", happened_at=None)
+    send_callback("PACKAGE_HATCHED", happened_at=None)
     clock.forward(timedelta(minutes=30))
-    tell("PACKAGE_HATCHED", happened_at=None)
+    send_callback("PACKAGE_HATCHED", happened_at=None)
     work()
 
     newest, first = read("/api/events")["items"]

@@ -105,7 +105,7 @@ def test_law_1_acknowledged_callbacks_survive_sigkill(database_url: str, tmp_pat
 
 
 def _handled_by(site: Site, handler: str) -> set[str]:
-    return {words[1] for words in site.witnessed() if words[0] == handler and len(words) == 2}
+    return {words[1] for words in site.handler_lines() if words[0] == handler and len(words) == 2}
 
 
 def _journal(url: str) -> dict[int, bytes]:

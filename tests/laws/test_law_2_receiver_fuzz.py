@@ -113,10 +113,10 @@ def test_law_2_any_bytes_are_kept_and_answered_as_documented(service, post, work
 
     @settings(max_examples=examples(150), **FUZZ)
     @given(body=RAW)
-    def tell(body: bytes) -> None:
+    def send_callback(body: bytes) -> None:
         assert_kept_and_answered(service, post(body), body)
 
-    tell()
+    send_callback()
     assert_digested(service, work)
 
 
@@ -125,10 +125,10 @@ def test_law_2_any_callback_is_kept_digested_and_shown(service, post, work, clie
 
     @settings(max_examples=examples(250), **FUZZ)
     @given(body=CALLBACKS)
-    def tell(body: bytes) -> None:
+    def send_callback(body: bytes) -> None:
         assert_kept_and_answered(service, post(body), body)
 
-    tell()
+    send_callback()
     assert_digested(service, work)
     for path in ("/api/packages", "/api/events", "/api/changes"):
         read(path, limit=200)

@@ -38,7 +38,7 @@ BODY = callback("PACKAGE_COMPLETE", package="pkg-1")
 
 
 @contextmanager
-def away(database_url: str, *services: Service) -> Iterator[None]:
+def database_unavailable(database_url: str, *services: Service) -> Iterator[None]:
     """Make the database unavailable: SQLite's file cannot be opened, PostgreSQL accepts no connection."""
     if database_url.startswith("sqlite"):
         file = Path(make_url(database_url).database or "")
@@ -67,7 +67,7 @@ def _maintenance(database_url: str) -> str:
 @pytest.fixture
 def database_down(database_url: str, service: Service) -> Callable[[], AbstractContextManager[None]]:
     """Make the database unavailable for a while."""
-    return lambda: away(database_url, service)
+    return lambda: database_unavailable(database_url, service)
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_law_2_callback_that_neither_takes_is_refused(database_url, settings: Se
     app = create_app(settings.model_copy(update={"spool_dir": file / "spool"}), handlers=handlers, clock=clock)
     service = app.extensions[EXTENSION]
 
-    with away(database_url, service):
+    with database_unavailable(database_url, service):
         answer = app.test_client().post(
             "/onespan/callback", data=BODY, headers={"Authorization": "Basic the-callback-key"}
         )
@@ -343,16 +343,16 @@ def test_law_2_receiver_drains_its_own_spool(database_url: str, tmp_path: Path):
     """A real server goes away under load and returns: gunicorn, without any worker, journals all callbacks."""
     with Site(tmp_path, database_url, WORKER="external") as site:
         web = site.gunicorn(workers=2)
-        with away(database_url):
-            journal_ids = [web.tell("PACKAGE_ACTIVATE", package=f"pkg-{number}") for number in range(10)]
+        with database_unavailable(database_url):
+            journal_ids = [web.send_callback("PACKAGE_ACTIVATE", package=f"pkg-{number}") for number in range(10)]
             assert journal_ids == [None] * 10
             assert len(site.spooled()) == 10
-            status, answer = web.ask("GET", "/readyz", headers={})
+            status, answer = web.request("GET", "/readyz", headers={})
             assert status == 503
             assert "Callbacks waiting in the spool for the database: 10." in json.loads(answer)["notes"]
 
         until(lambda: site.spooled() == [], seconds=15, what="the spool is drained")
-        assert web.tell("PACKAGE_ACTIVATE", package="pkg-10") is not None
+        assert web.send_callback("PACKAGE_ACTIVATE", package="pkg-10") is not None
 
 
 @on_sqlite

@@ -15,9 +15,9 @@ from sqlalchemy import select
 from app import Service
 from app.handling import Handlers, Package
 from app.onespan import claims
-from app.onespan.callbacks import read_callback
+from app.onespan.callbacks import parse_callback
 from app.onespan.claims import Claim, State
-from app.onespan.packages import read_package
+from app.onespan.packages import parse_package
 from app.onespan.projection import derive
 from app.store import journal, models, queries
 from app.store.journal import Entry
@@ -49,7 +49,7 @@ drawn_claims = st.lists(
         attribute=st.sampled_from(("status", "locked")),
         value=st.sampled_from(("SENT", "COMPLETED", "UNHEARD_OF", True, False, None, 7, ["a", "b"])),
         at=strategies.times.map(iso),
-        witness=st.sampled_from(("event", "snapshot")),
+        origin=st.sampled_from(("event", "snapshot")),
     ),
     max_size=8,
 )
@@ -195,10 +195,10 @@ def digested(service: Service, handlers: Handlers) -> Callable[..., Digested]:
 
 
 def _claims(facts: Facts) -> list[list[Claim]]:
-    callbacks = (read_callback(json.dumps(body).encode()) for body in facts.callbacks)
+    callbacks = (parse_callback(json.dumps(body).encode()) for body in facts.callbacks)
     return [
-        *(claims.told_by(callback, received_at=LATER) for callback in callbacks),
-        *(claims.shown_by(read_package(shown), at=at) for shown, at in facts.snapshots),
+        *(claims.callback_claims(callback, received_at=LATER) for callback in callbacks),
+        *(claims.snapshot_claims(parse_package(shown), at=at) for shown, at in facts.snapshots),
     ]
 
 
@@ -211,10 +211,10 @@ def _merged(*bundles: Sequence[Claim]) -> State:
 
 def _all_of(state: State) -> list[Claim]:
     return [
-        Claim(subject, attribute, value, at, witness)
+        Claim(subject, attribute, value, at, origin)
         for subject, attributes in state.items()
         for attribute, registers in attributes.items()
-        for witness, (at, value) in registers.items()
+        for origin, (at, value) in registers.items()
     ]
 
 

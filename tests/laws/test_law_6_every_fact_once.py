@@ -22,7 +22,7 @@ def count_events(handlers: Handlers, *names: str, into: Counter[tuple[str, str]]
     handlers.on(*names)(handler)
 
 
-def test_law_6_every_fact_reaches_every_handler_for_it_once(tell, work, handlers):
+def test_law_6_every_fact_reaches_every_handler_for_it_once(send_callback, work, handlers):
     """All events, each sent twice, before and after the work is done."""
     handled: Counter[tuple[str, str]] = Counter()
     for name in CATALOGUE:
@@ -30,7 +30,7 @@ def test_law_6_every_fact_reaches_every_handler_for_it_once(tell, work, handlers
     count_events(handlers, "*", into=handled, called="everything")
     for _ in range(2):
         for place, name in enumerate(CATALOGUE):
-            tell(name, happened_at=NOON + HOUR * place, sessionUser=ADA)
+            send_callback(name, happened_at=NOON + HOUR * place, sessionUser=ADA)
         work()
 
     assert handled == Counter(
@@ -38,11 +38,11 @@ def test_law_6_every_fact_reaches_every_handler_for_it_once(tell, work, handlers
     )
 
 
-def test_law_6_snapshot_that_shows_nothing_new_runs_no_handler(tell, work, read, handlers, service):
+def test_law_6_snapshot_that_shows_nothing_new_runs_no_handler(send_callback, work, read, handlers, service):
     """The snapshot only confirms what a callback reported."""
     handled: Counter[tuple[str, str]] = Counter()
     count_events(handlers, "*", into=handled, called="everything")
-    tell("PACKAGE_ACTIVATE")
+    send_callback("PACKAGE_ACTIVATE")
     work()
     shown = json.dumps({"id": "pkg-1", "name": "Lease", "status": "SENT", "roles": [], "documents": []}).encode()
     with service.database.write() as connection:

@@ -16,7 +16,7 @@ from app.simulator.inprocess import InProcess
 from app.simulator.server import api
 from app.store import queries
 from tests.conftest import HOUR, Clock, in_all
-from tests.support.simulation import ADDRESS, API_KEY, knowing_onespan
+from tests.support.simulation import ADDRESS, API_KEY, with_onespan
 
 MINUTE = timedelta(minutes=1)
 LIVES = 12  # in each test, each with other losses
@@ -58,8 +58,12 @@ class LossySimulation:
         """Digest, run handlers and fetch packages until no work is left."""
         for _ in range(100):
             self.clock.forward(timedelta(seconds=5))
-            worked = [self.service.digest.turn(), self.service.dispatcher.turn(), self.service.refresh.turn()]
-            if not any(worked) and self.service.dispatcher.quiet.wait(10) and not self.service.dispatcher.turn():
+            worked = [self.service.digest.turn(), self.service.dispatcher.turn(), self.service.fetcher.turn()]
+            if (
+                not any(worked)
+                and self.service.dispatcher.handlers_done.wait(10)
+                and not self.service.dispatcher.turn()
+            ):
                 return
         raise AssertionError("the work never ends")
 
@@ -72,7 +76,7 @@ class LossySimulation:
 @pytest.fixture
 def settings(settings):
     """Settings with the address of the simulated OneSpan."""
-    return knowing_onespan(settings)
+    return with_onespan(settings)
 
 
 @pytest.fixture

@@ -67,9 +67,9 @@ def store_snapshot(service: Service, clock: Clock, work) -> Callable[[JSON, date
 
 
 @pytest.fixture(autouse=True)
-def sent(handled, tell, store_snapshot, runner) -> Iterator[None]:
+def sent(handled, send_callback, store_snapshot, runner) -> Iterator[None]:
     """The package is sent and read before anything else happens. At the end `rebuild --check` finds no difference."""
-    tell("PACKAGE_ACTIVATE")
+    send_callback("PACKAGE_ACTIVATE")
     store_snapshot(shared(ADA, BEN, done=False), NOON + MINUTE)
     handled.clear()
     yield
@@ -77,13 +77,15 @@ def sent(handled, tell, store_snapshot, runner) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("who", [ADA, BEN, ROLE])
-def test_law_6_callback_of_any_member_confirms_what_a_snapshot_showed(who, handled, tell, store_snapshot, work, read):
+def test_law_6_callback_of_any_member_confirms_what_a_snapshot_showed(
+    who, handled, send_callback, store_snapshot, work, read
+):
     """The snapshot does not show which of them it was. The callback says so, and runs no handler again."""
     store_snapshot(shared(ADA, BEN, done=True), READ)
     assert handled == {(name, ROLE): 1 for name in FACTS}
 
     for name, members in FACTS.items():
-        tell(name, happened_at=ACTED, sessionUser=who, **members)
+        send_callback(name, happened_at=ACTED, sessionUser=who, **members)
     work()
 
     assert handled == {(name, ROLE): 1 for name in FACTS}
@@ -92,10 +94,10 @@ def test_law_6_callback_of_any_member_confirms_what_a_snapshot_showed(who, handl
 
 
 @pytest.mark.parametrize("who", [ADA, BEN, ROLE])
-def test_law_6_fact_reported_by_any_member_is_not_found_for_the_role(who, handled, tell, store_snapshot, work):
+def test_law_6_fact_reported_by_any_member_is_not_found_for_the_role(who, handled, send_callback, store_snapshot, work):
     """One callback covers what a snapshot shows of both."""
     for minute, (name, members) in enumerate(FACTS.items(), start=2):
-        tell(name, happened_at=NOON + minute * MINUTE, sessionUser=who, **members)
+        send_callback(name, happened_at=NOON + minute * MINUTE, sessionUser=who, **members)
     work()
 
     store_snapshot(shared(ADA, BEN, done=True), READ)
@@ -103,38 +105,40 @@ def test_law_6_fact_reported_by_any_member_is_not_found_for_the_role(who, handle
     assert handled == {(name, who): 1 for name in FACTS}
 
 
-def test_law_6_former_member_of_the_role_confirms_it_too(handled, tell, store_snapshot, work):
+def test_law_6_former_member_of_the_role_confirms_it_too(handled, send_callback, store_snapshot, work):
     """Ben's callback arrives when only Ada has the role."""
     store_snapshot(shared(ADA, BEN, done=True), READ)
     store_snapshot(shared(ADA, done=True), READ + HOUR)
     before = Counter(handled)
 
     for name, members in FACTS.items():
-        tell(name, happened_at=ACTED, sessionUser=BEN, **members)
+        send_callback(name, happened_at=ACTED, sessionUser=BEN, **members)
     work()
 
     assert handled == before
 
 
-def test_law_6_snapshot_names_a_single_member_and_a_callback_may_name_the_role(handled, tell, store_snapshot, work):
+def test_law_6_snapshot_names_a_single_member_and_a_callback_may_name_the_role(
+    handled, send_callback, store_snapshot, work
+):
     """Ben left before anything was done, so it was Ada."""
     store_snapshot(shared(ADA, done=True), READ)
     before = Counter(handled)
 
     for name, members in FACTS.items():
-        tell(name, happened_at=ACTED, sessionUser=ROLE, **members)
+        send_callback(name, happened_at=ACTED, sessionUser=ROLE, **members)
     work()
 
     assert handled == before
     assert all(handled[name, ADA] == 1 for name in FACTS)
 
 
-def test_law_6_member_of_another_role_confirms_nothing(handled, tell, store_snapshot, work):
+def test_law_6_member_of_another_role_confirms_nothing(handled, send_callback, store_snapshot, work):
     """What Cleo did is another fact."""
     store_snapshot(shared(ADA, BEN, done=True), READ)
 
     for name, members in FACTS.items():
-        tell(name, happened_at=ACTED, sessionUser=CLEO, **members)
+        send_callback(name, happened_at=ACTED, sessionUser=CLEO, **members)
     work()
 
     assert handled == {(name, who): 1 for name in FACTS for who in (ROLE, CLEO)}

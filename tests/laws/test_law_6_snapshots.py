@@ -17,23 +17,23 @@ from sqlalchemy import select
 
 from app import Service
 from app.handling import Event, Package, Signer
-from app.onespan.auth import ApiKey, Connection
-from app.onespan.callbacks import Callback, read_callback
+from app.onespan.auth import ApiConnection, ApiKey
+from app.onespan.callbacks import Callback, parse_callback
 from app.onespan.client import Answer
-from app.onespan.fetch_rules import surprise
-from app.onespan.findings import NEVER_FOUND
+from app.onespan.fetch_rules import fetch_reason
+from app.onespan.findings import NOT_IN_SNAPSHOTS
 from app.simulator import callbacks
 from app.simulator.account import Account
-from app.simulator.actions import Act
+from app.simulator.actions import Action
 from app.simulator.inprocess import InProcess
 from app.simulator.packages import Event as OneSpanEvent
 from app.simulator.server import api
 from app.store import fetches
-from app.store.events import Unconfirmed
-from app.store.models import Read
+from app.store.events import UnconfirmedEvent
+from app.store.models import Fetch
 from app.work import snapshots
 from tests.conftest import HOUR, NOON
-from tests.support.simulation import ADDRESS, API_KEY, knowing_onespan
+from tests.support.simulation import ADDRESS, API_KEY, with_onespan
 
 MINUTE = timedelta(minutes=1)
 LATE = NOON + timedelta(days=60)
@@ -52,7 +52,7 @@ def account(handlers, clock) -> Account:
 def settings(settings, account):
     """Settings with the address of the simulated OneSpan."""
     del account
-    return knowing_onespan(settings)
+    return with_onespan(settings)
 
 
 @pytest.fixture
@@ -69,9 +69,9 @@ def handled(handlers) -> Counter[tuple[str, str | None, str | None]]:
 
 
 @pytest.fixture
-def life(account, tell, work, clock) -> list[OneSpanEvent]:
+def life(account, send_callback, work, clock) -> list[OneSpanEvent]:
     """All events of the package, from its creation to its end. The service received callbacks an hour before."""
-    tell("PACKAGE_CREATE", package="before", happened_at=None)
+    send_callback("PACKAGE_CREATE", package="before", happened_at=None)
     work()
     clock.forward(HOUR)
     events: list[OneSpanEvent] = []
@@ -90,7 +90,7 @@ def fetch_all(service: Service, work, clock) -> Callable[[], None]:
         work()
         for _ in range(20):
             clock.forward(timedelta(seconds=5))
-            if not service.refresh.turn():
+            if not service.fetcher.turn():
                 return
             work()
         raise AssertionError("the fetch queue is never empty")
@@ -116,7 +116,7 @@ def test_law_6_lost_facts_are_found_and_handled_once(account, life, deliver, fet
 
     events = [event for event in read("/api/events")["items"] if event["package_id"] == package.id]
     names = [event["name"] for event in reversed(events) if event["source"] == "reconcile"]
-    assert Counter(names) == Counter(event.name for event in life[:-1] if event.name not in NEVER_FOUND)
+    assert Counter(names) == Counter(event.name for event in life[:-1] if event.name not in NOT_IN_SNAPSHOTS)
     assert names[:2] == ["PACKAGE_CREATE", "PACKAGE_ACTIVATE"]
     assert set(handled.values()) == {1}
     assert read(f"/api/packages/{package.id}")["name"] == package.name
@@ -132,8 +132,8 @@ def test_law_6_callback_after_the_fetch_confirms_what_it_found(account, life, de
         deliver(event)
     fetch_all()
 
-    never = sum(event.name in NEVER_FOUND for event in life)
-    assert Counter({key: times for key, times in handled.items() if key[0] not in NEVER_FOUND}) == before
+    never = sum(event.name in NOT_IN_SNAPSHOTS for event in life)
+    assert Counter({key: times for key, times in handled.items() if key[0] not in NOT_IN_SNAPSHOTS}) == before
     assert len(read("/api/events", limit=200)["items"]) == events + never
     (package,) = account.packages()
     activated = read("/api/events", name="PACKAGE_ACTIVATE", package=package.id)["items"]
@@ -154,21 +154,23 @@ def test_law_6_reported_fact_is_not_found_again(life, deliver, fetch_all, handle
 
 
 def test_law_6_second_fact_of_the_same_name_is_a_fact_of_its_own(
-    account, life, deliver, fetch_all, handled, clock, tell, read
+    account, life, deliver, fetch_all, handled, clock, send_callback, read
 ):
     """Trashed without a callback and found, restored, and trashed again: the callback reports the second time."""
     (package,) = account.packages()
     deliver(life[-1])
     fetch_all()
-    account.act(package.id, Act("trash"), now=clock.now)
+    account.act(package.id, Action("trash"), now=clock.now)
     clock.forward(MINUTE)
-    tell("COBROWSE_REQUEST", package=package.id, happened_at=clock.now, sessionUser="unknown", documentId="unknown")
+    send_callback(
+        "COBROWSE_REQUEST", package=package.id, happened_at=clock.now, sessionUser="unknown", documentId="unknown"
+    )
     fetch_all()
     assert _times(handled, "PACKAGE_TRASH") == 1
 
     for verb in ("restore", "trash"):
         clock.forward(MINUTE)
-        for event in account.act(package.id, Act(verb), now=clock.now):
+        for event in account.act(package.id, Action(verb), now=clock.now):
             deliver(event)
         fetch_all()
 
@@ -181,25 +183,25 @@ def _times(handled: Counter[tuple[str, str | None, str | None]], name: str) -> i
 
 
 def test_deletion_is_accepted_with_credentials_that_read_the_package_before(
-    account, life, deliver, fetch_all, handled, clock, read, tell
+    account, life, deliver, fetch_all, handled, clock, read, send_callback
 ):
     """A 404 to the same credentials means that the package is deleted, and the handlers get the event."""
     (package,) = account.packages()
     deliver(life[-1])
     fetch_all()
-    account.act(package.id, Act("delete"), now=clock.now)
+    account.act(package.id, Action("delete"), now=clock.now)
     clock.forward(MINUTE)
-    tell("PACKAGE_RESTORE", package=package.id, happened_at=clock.now)
+    send_callback("PACKAGE_RESTORE", package=package.id, happened_at=clock.now)
     fetch_all()
 
     assert read(f"/api/packages/{package.id}")["deleted"] is True
     assert _times(handled, "PACKAGE_DELETE") == 1
 
 
-def test_law_10_404_of_a_package_never_read_is_no_deletion(life, tell, fetch_all, handled, read):
+def test_law_10_404_of_a_package_never_read_is_no_deletion(life, send_callback, fetch_all, handled, read):
     """The package may belong to another account."""
     del life
-    tell("PACKAGE_COMPLETE", package="of-another-account")
+    send_callback("PACKAGE_COMPLETE", package="of-another-account")
     fetch_all()
 
     assert read("/api/packages/of-another-account")["deleted"] is False
@@ -207,14 +209,16 @@ def test_law_10_404_of_a_package_never_read_is_no_deletion(life, tell, fetch_all
 
 
 @pytest.mark.parametrize("other", ["another-key", ""])
-def test_law_10_refused_fetch_is_no_deletion(other, account, life, deliver, fetch_all, handlers, clock, tell, read):
+def test_law_10_refused_fetch_is_no_deletion(
+    other, account, life, deliver, fetch_all, handlers, clock, send_callback, read
+):
     """With other credentials, or invalid ones, nothing is known of the package."""
     (package,) = account.packages()
     deliver(life[-1])
     fetch_all()
-    account.act(package.id, Act("delete"), now=clock.now)
-    handlers.onespan.connect(Connection(ADDRESS, ApiKey(other)))
-    tell("PACKAGE_RESTORE", package=package.id, happened_at=clock.now)
+    account.act(package.id, Action("delete"), now=clock.now)
+    handlers.onespan.connect(ApiConnection(ADDRESS, ApiKey(other)))
+    send_callback("PACKAGE_RESTORE", package=package.id, happened_at=clock.now)
     fetch_all()
 
     assert read(f"/api/packages/{package.id}")["deleted"] is False
@@ -225,17 +229,17 @@ def test_unavailable_onespan_is_asked_again_with_increasing_waits(
 ):
     """The package stays queued, and there are few requests."""
     (package,) = account.packages()
-    handlers.onespan.connect(Connection("http://127.0.0.1:1", ApiKey(API_KEY)))
+    handlers.onespan.connect(ApiConnection("http://127.0.0.1:1", ApiKey(API_KEY)))
     deliver(life[-1])
     work()
     requests = 0
     for _ in range(60):
         clock.forward(timedelta(seconds=10))
-        requests += service.refresh.turn()
+        requests += service.fetcher.turn()
     assert 2 < requests < 8
 
-    handlers.onespan.connect(Connection(ADDRESS, ApiKey(API_KEY)))
-    clock.forward(snapshots.WAITS[-1])
+    handlers.onespan.connect(ApiConnection(ADDRESS, ApiKey(API_KEY)))
+    clock.forward(snapshots.RETRY_DELAYS[-1])
     fetch_all()
     assert read(f"/api/packages/{package.id}")["name"] == package.name
 
@@ -264,13 +268,13 @@ def test_package_queued_during_its_fetch_is_fetched_again(
     assert fetched == [package.id] * 2
 
 
-def test_nothing_is_queued_without_onespan(tell, work, service):
+def test_nothing_is_queued_without_onespan(send_callback, work, service):
     """Such a row would wait for ever."""
-    service.digest._asks = False
-    tell("PACKAGE_CREATE")
+    service.digest._can_fetch = False
+    send_callback("PACKAGE_CREATE")
     work()
 
-    assert service.refresh.turn() is False
+    assert service.fetcher.turn() is False
 
 
 def test_expected_callbacks_cause_no_fetch(life, deliver, fetch_all, work, clock, service):
@@ -286,7 +290,7 @@ def test_expected_callbacks_cause_no_fetch(life, deliver, fetch_all, work, clock
     work()
     clock.forward(MINUTE)
 
-    assert service.refresh.turn() is False
+    assert service.fetcher.turn() is False
 
 
 @pytest.mark.parametrize(
@@ -303,7 +307,7 @@ def test_complete_callback_needs_no_fetch(name, message, trashed, reason):
     callback = Callback(name, "pkg-1", "ada", None, message, NOON, {})
     known = Package("pkg-1", status="SENT", trashed=trashed, signers=(Signer("ada"),), read_at=NOON - HOUR)
 
-    assert surprise(callback, before=known, after=replace(known, trashed=False)) == reason
+    assert fetch_reason(callback, before=known, after=replace(known, trashed=False)) == reason
 
 
 def _fields(event: OneSpanEvent) -> dict[str, Any]:
@@ -321,7 +325,7 @@ def test_answer_about_something_else_is_ignored(answered, life, deliver, fetch_a
     assert set(packages) == {"before", life[-1].package_id}
     assert packages[life[-1].package_id]["read_at"] is None
     with service.database.read() as connection:
-        assert connection.scalar(select(Read.attempts).where(Read.package_id == life[-1].package_id)) >= 1
+        assert connection.scalar(select(Fetch.attempts).where(Fetch.package_id == life[-1].package_id)) >= 1
 
 
 def test_law_9_only_one_of_many_takes_a_fetch(life, deliver, work, service, clock):
@@ -344,12 +348,12 @@ def test_law_9_only_one_of_many_takes_a_fetch(life, deliver, work, service, cloc
 
 def test_law_6_each_attachment_is_confirmed_by_its_own_callback():
     """Two attachments of one signer are two facts."""
-    found = Unconfirmed(1, "pkg-1", "PACKAGE_ATTACHMENT", "ada", None, "visa", {}, NOON - HOUR, NOON)
+    found = UnconfirmedEvent(1, "pkg-1", "PACKAGE_ATTACHMENT", "ada", None, "visa", {}, NOON - HOUR, NOON)
 
     def confirms(message: str, **members: Any) -> bool:
         body = {"name": "PACKAGE_ATTACHMENT", "packageId": "pkg-1", "sessionUser": "ada", "message": message, **members}
-        callback = read_callback(json.dumps(body).encode())
-        return found.is_told_by(callback, who={"ada"}, happened_at=callback.happened_at or LATE)
+        callback = parse_callback(json.dumps(body).encode())
+        return found.is_reported_by(callback, who={"ada"}, happened_at=callback.happened_at or LATE)
 
     at = (NOON - HOUR / 2).isoformat()
     assert confirms("visa", createdDate=at)

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from app.onespan.client import OneSpan
-from app.onespan.findings import ONCE
+from app.onespan.findings import MAX_DATE_LAG
 from app.simulator import people
 from app.simulator.account import Account
 from app.simulator.quirks import Quirks
 from tests.conftest import HOUR, in_all, on_sqlite, onespan_time
-from tests.service.test_reconcile import world
-from tests.support.simulation import ADDRESS, SECOND, World, knowing_onespan
-from tests.unit.test_findings import SAYS_SOMETHING
+from tests.service.test_reconcile import simulation
+from tests.support.simulation import ADDRESS, SECOND, Simulation, with_onespan
+from tests.unit.test_findings import NULL_IS_A_VALUE
 
 Answer = tuple[list[tuple[str, str]], bytes]
 
@@ -27,12 +27,12 @@ Answer = tuple[list[tuple[str, str]], bytes]
 @pytest.fixture
 def settings(settings):
     """Settings with the address of the simulated OneSpan."""
-    return knowing_onespan(settings)
+    return with_onespan(settings)
 
 
-def change_answers(world: World, change: Callable[[list[tuple[str, str]], bytes], Answer]) -> None:
+def change_answers(simulation: Simulation, change: Callable[[list[tuple[str, str]], bytes], Answer]) -> None:
     """Change every answer of OneSpan from now on."""
-    adapter = world.handlers.onespan._session.adapters[ADDRESS]
+    adapter = simulation.handlers.onespan._session.adapters[ADDRESS]
     inner = adapter._app
 
     def app(environ: Any, start: Any) -> list[bytes]:
@@ -45,56 +45,58 @@ def change_answers(world: World, change: Callable[[list[tuple[str, str]], bytes]
     adapter._app = app
 
 
-def excess_runs(world: World) -> dict[str, Counter[str]]:
+def excess_runs(simulation: Simulation) -> dict[str, Counter[str]]:
     """The events that handlers got more often than they happened, by package."""
-    often = {key: ran - world.happened.get(key, Counter()) for key, ran in world.told.items() if key != "before"}
+    often = {
+        key: ran - simulation.happened.get(key, Counter()) for key, ran in simulation.handled.items() if key != "before"
+    }
     return {key: more for key, more in often.items() if more}
 
 
 @on_sqlite
 @pytest.mark.parametrize("behind", [10, *in_all(2, 40)])
-def test_law_6_date_header_that_is_behind_runs_nothing_twice(world, clock, behind):
+def test_law_6_date_header_that_is_behind_runs_nothing_twice(simulation, clock, behind):
     """OneSpan's front end and database have different clocks. Callbacks are late, and packages are fetched early."""
     account = Account(2, packages=6)
-    world.connect(account)
+    simulation.connect(account)
 
     def dated(headers: list[tuple[str, str]], body: bytes) -> Answer:
         others = [header for header in headers if header[0].lower() != "date"]
         return [*others, ("Date", format_datetime(clock.now - behind * SECOND, usegmt=True))], body
 
-    change_answers(world, dated)
+    change_answers(simulation, dated)
     waiting, dice = [], Random(1)
     while not account.is_over:
         clock.forward(SECOND)
-        waiting += world._record(account.step(clock.now))
+        waiting += simulation._record(account.step(clock.now))
         while waiting and dice.random() < 0.5:
-            world.post(waiting.pop(0))
-        for turn in (world.service.digest, world.service.refresh, world.service.digest):
+            simulation.post(waiting.pop(0))
+        for turn in (simulation.service.digest, simulation.service.fetcher, simulation.service.digest):
             turn.turn()
-    world.post(*waiting)
-    world.settle()
+    simulation.post(*waiting)
+    simulation.settle()
 
-    assert excess_runs(world) == {}
+    assert excess_runs(simulation) == {}
 
 
 @on_sqlite
 @pytest.mark.parametrize("seed", [0, *in_all(1, 2)])
-def test_law_6_callback_dated_at_its_sending_reports_no_single_fact_twice(world, clock, seed):
+def test_law_6_callback_dated_at_its_sending_reports_no_single_fact_twice(simulation, clock, seed):
     """OneSpan does not say what `createdDate` dates. Half of the callbacks are sent seconds after a snapshot."""
     account, dice = Account(seed, packages=5, quirks=Quirks(created_date="sent")), Random(seed)
-    world.connect(account)
+    simulation.connect(account)
     while not account.is_over:
         late = []
-        for body in world.step():
+        for body in simulation.step():
             if dice.random() < 0.5:
                 late.append(body)
             else:
-                world.post(sent(body, clock))
-        world.settle()
-        world.post(*(sent(body, clock) for body in late))
-        world.settle()
+                simulation.post(sent(body, clock))
+        simulation.settle()
+        simulation.post(*(sent(body, clock) for body in late))
+        simulation.settle()
 
-    assert {key: more for key, more in excess_runs(world).items() if more.keys() & ONCE.keys()} == {}
+    assert {key: more for key, more in excess_runs(simulation).items() if more.keys() & MAX_DATE_LAG.keys()} == {}
 
 
 def sent(body: bytes, clock: Any) -> bytes:
@@ -104,7 +106,7 @@ def sent(body: bytes, clock: Any) -> bytes:
 
 @on_sqlite
 @pytest.mark.parametrize("seed", [0, 1, *in_all(2, 3)])
-def test_law_10_values_hidden_for_a_while_report_nothing(world, clock, seed):
+def test_law_10_values_hidden_for_a_while_report_nothing(simulation, clock, seed):
     """One value in twenty is null, in every answer. A third of all callbacks is lost."""
     dice = Random(seed)
 
@@ -113,42 +115,42 @@ def test_law_10_values_hidden_for_a_while_report_nothing(world, clock, seed):
             return [with_nulls(item) for item in shown]
         if not isinstance(shown, dict):
             return shown
-        kept = {"id", *SAYS_SOMETHING} if "visibility" in shown else SAYS_SOMETHING
+        kept = {"id", *NULL_IS_A_VALUE} if "visibility" in shown else NULL_IS_A_VALUE
         return {
             name: None if name not in kept and dice.random() < 0.05 else with_nulls(value)
             for name, value in shown.items()
         }
 
     account = Account(seed, packages=8)
-    world.connect(account)
-    change_answers(world, lambda headers, body: (headers, json.dumps(with_nulls(json.loads(body))).encode()))
-    world.live(drop=0.3, dice=Random(seed))
-    world.settle()
+    simulation.connect(account)
+    change_answers(simulation, lambda headers, body: (headers, json.dumps(with_nulls(json.loads(body))).encode()))
+    simulation.live(drop=0.3, dice=Random(seed))
+    simulation.settle()
 
-    assert excess_runs(world) == {}
+    assert excess_runs(simulation) == {}
 
 
 @pytest.mark.parametrize("names_the_role", [True, False])
-def test_law_6_hand_over_that_was_found_is_confirmed_by_its_sender(world, clock, names_the_role):
+def test_law_6_hand_over_that_was_found_is_confirmed_by_its_sender(simulation, clock, names_the_role):
     """A sender, too, can put another person into a role. Then `sessionUser` is the sender."""
     account = Account(5, packages=1)
-    world.connect(account)
+    simulation.connect(account)
     while not (seats := _waiting(account)):
-        world.post(*world.step())
-        world.settle()
+        simulation.post(*simulation.step())
+        simulation.settle()
     (package,) = account.packages()
-    (body,) = world.act(
-        package.id, "hand over", role=seats[0], text=package.roles[seats[0]].id, person=people.signer(Random(1))
+    (body,) = simulation.act(
+        package.id, "reassign in place", role=seats[0], text=package.roles[seats[0]].id, person=people.signer(Random(1))
     )
     clock.forward(6 * HOUR)
-    world.reconcile()
-    assert world.told[package.id]["ROLE_REASSIGN"] == 1
+    simulation.reconcile()
+    assert simulation.handled[package.id]["ROLE_REASSIGN"] == 1
     callback = {**json.loads(body), "sessionUser": package.sender.id}
 
-    world.post(json.dumps(callback if names_the_role else {**callback, "newRoleId": None}).encode())
-    world.settle()
+    simulation.post(json.dumps(callback if names_the_role else {**callback, "newRoleId": None}).encode())
+    simulation.settle()
 
-    assert world.told[package.id]["ROLE_REASSIGN"] == 1
+    assert simulation.handled[package.id]["ROLE_REASSIGN"] == 1
 
 
 def _waiting(account: Account) -> list[int]:

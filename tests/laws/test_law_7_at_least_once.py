@@ -104,8 +104,8 @@ def run_until(
             turn()
             if dispatch(handler)["state"] == state:
                 return
-            service.bells.dispatching.wait(0.1)
-            service.bells.dispatching.clear()
+            service.wakeups.dispatching.wait(0.1)
+            service.wakeups.dispatching.clear()
         raise AssertionError(f"{handler} is {dispatch(handler)}")
 
     return run_until
@@ -125,7 +125,7 @@ def other(settings: Settings, clock: Clock) -> Iterator[Callable[[Handlers], Ser
         service.database.close()
 
 
-def test_law_7_failing_handler_is_retried_by_the_table_and_then_parked(tell, work, handlers, clock, dispatch):
+def test_law_7_failing_handler_is_retried_by_the_table_and_then_parked(send_callback, work, handlers, clock, dispatch):
     """10 s, 1 min, 10 min, 1 h, 6 h, and never a second early. After the sixth attempt a person has to look."""
     runs = []
 
@@ -134,7 +134,7 @@ def test_law_7_failing_handler_is_retried_by_the_table_and_then_parked(tell, wor
         runs.append(clock.now)
         raise ConnectionError(f"the archive is closed, {len(runs)}")
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     for attempt, wait in enumerate(RETRY_WAITS, start=1):
         work()
         assert (dispatch()["state"], dispatch()["attempts"], len(runs)) == ("due", attempt, attempt)
@@ -153,7 +153,7 @@ def test_law_7_failing_handler_is_retried_by_the_table_and_then_parked(tell, wor
     assert len(runs) == 6
 
 
-def test_law_7_handler_that_recovers_is_done(tell, work, handlers, clock, dispatch):
+def test_law_7_handler_that_recovers_is_done(send_callback, work, handlers, clock, dispatch):
     """The attempt that succeeds is the last, and it clears the error."""
     runs = []
 
@@ -163,7 +163,7 @@ def test_law_7_handler_that_recovers_is_done(tell, work, handlers, clock, dispat
         if len(runs) < 3:
             raise ConnectionError
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     for wait in RETRY_WAITS:
         work()
         clock.forward(wait)
@@ -173,7 +173,7 @@ def test_law_7_handler_that_recovers_is_done(tell, work, handlers, clock, dispat
     assert len(runs) == 3
 
 
-def test_law_7_handler_may_choose_its_next_attempt(tell, work, handlers, clock, dispatch):
+def test_law_7_handler_may_choose_its_next_attempt(send_callback, work, handlers, clock, dispatch):
     """`RetryAfter` overrides the table, and the attempt counts."""
     runs = []
 
@@ -182,7 +182,7 @@ def test_law_7_handler_may_choose_its_next_attempt(tell, work, handlers, clock, 
         runs.append(clock.now)
         raise RetryAfter(90)
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     for _ in range(7):
         work()
         clock.forward(timedelta(seconds=90))
@@ -209,7 +209,7 @@ def test_law_7_handler_may_choose_its_next_attempt(tell, work, handlers, clock, 
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_law_7_any_exception_ends_only_its_own_run(end, state, tell, handlers, run_until, dispatch, clock):
+def test_law_7_any_exception_ends_only_its_own_run(end, state, send_callback, handlers, run_until, dispatch, clock):
     """Whatever a handler raises, its run is settled with a reason, and other runs go on."""
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -220,10 +220,10 @@ def test_law_7_any_exception_ends_only_its_own_run(end, state, tell, handlers, r
     def other(event: Event, package: Package) -> None:
         return
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     run_until("fail", state)
     failed = dispatch()
-    tell("PACKAGE_DECLINE", package="pkg-2", sessionUser=BEN)
+    send_callback("PACKAGE_DECLINE", package="pkg-2", sessionUser=BEN)
     run_until("other")
 
     assert failed["attempts"] == 1
@@ -231,7 +231,7 @@ def test_law_7_any_exception_ends_only_its_own_run(end, state, tell, handlers, r
     assert (failed["finished_at"] is None) == (state == "due")
 
 
-def test_law_7_run_that_succeeded_is_not_repeated(tell, work, handlers, clock):
+def test_law_7_run_that_succeeded_is_not_repeated(send_callback, work, handlers, clock):
     """Neither a repeat, nor time, nor another event of the package runs it again."""
     runs = []
 
@@ -240,17 +240,17 @@ def test_law_7_run_that_succeeded_is_not_repeated(tell, work, handlers, clock):
         runs.append(event.id)
 
     for _ in range(3):
-        tell("PACKAGE_COMPLETE")
+        send_callback("PACKAGE_COMPLETE")
         work()
         clock.forward(timedelta(days=1))
-    tell("PACKAGE_ARCHIVE", happened_at=clock.now)
+    send_callback("PACKAGE_ARCHIVE", happened_at=clock.now)
     work()
 
     assert runs == [1]
 
 
 @pytest.mark.parametrize("by", ["api", "command"])
-def test_law_7_replay_starts_over(by, tell, work, handlers, clock, dispatch, replay, runner: FlaskCliRunner):
+def test_law_7_replay_starts_over(by, send_callback, work, handlers, clock, dispatch, replay, runner: FlaskCliRunner):
     """A replay has all attempts again, whether the run was done or parked."""
     runs = []
 
@@ -266,7 +266,7 @@ def test_law_7_replay_starts_over(by, tell, work, handlers, clock, dispatch, rep
             answer = runner.invoke(args=["replay", "--handler", "fail"])
             assert (answer.exit_code, answer.stdout) == (0, "Due now: 1 run.\n")
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
     again()
     replayed = dispatch()
@@ -283,14 +283,14 @@ def test_law_7_replay_starts_over(by, tell, work, handlers, clock, dispatch, rep
     assert len(set(runs)) == 1
 
 
-def test_law_7_a_running_dispatch_cannot_be_replayed(tell, turn, handlers, replay, hang, run_until):
+def test_law_7_a_running_dispatch_cannot_be_replayed(send_callback, turn, handlers, replay, hang, run_until):
     """It would run twice at once, so the answer is 409."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
         hang()
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     turn()
 
     assert hang.started.acquire(timeout=WAIT_SECONDS)
@@ -300,14 +300,16 @@ def test_law_7_a_running_dispatch_cannot_be_replayed(tell, turn, handlers, repla
     assert replay("wait") == 200
 
 
-def test_law_7_parked_run_shows_on_its_package_and_in_the_feed(tell, work, handlers, read, replay, clock, dispatch):
+def test_law_7_parked_run_shows_on_its_package_and_in_the_feed(
+    send_callback, work, handlers, read, replay, clock, dispatch
+):
     """A person has to look, so the package needs attention until the run is replayed."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> None:
         raise GiveUp("no such contract")
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
     known = read("/api/changes", limit=200)["items"]
     (open_reason,) = read("/api/packages/pkg-1")["attention"]
@@ -383,7 +385,7 @@ def raising(error: BaseException) -> Callable[..., object]:
     ],
 )
 def test_law_7_every_end_of_a_handler_is_recorded(
-    handle, state, wait, said, tell, work, handlers, dispatch, clock, capsys
+    handle, state, wait, said, send_callback, work, handlers, dispatch, clock, capsys
 ):
     """However a handler ends, its thread is free again and its row says what is next."""
 
@@ -391,7 +393,7 @@ def test_law_7_every_end_of_a_handler_is_recorded(
     def fail(event: Event, package: Package) -> object:
         return handle(event, package)
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
 
     assert dispatch()["state"] == state
@@ -403,20 +405,20 @@ def test_law_7_every_end_of_a_handler_is_recorded(
 
 
 @pytest.mark.parametrize("returned", [42, "text", [1], object()])
-def test_law_7_return_value_of_a_handler_is_ignored(returned, tell, work, handlers, dispatch):
+def test_law_7_return_value_of_a_handler_is_ignored(returned, send_callback, work, handlers, dispatch):
     """The run is done."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> object:
         return returned
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
 
     assert dispatch()["state"] == "done"
 
 
-def test_law_7_event_can_be_copied_and_sent(tell, work, handlers):
+def test_law_7_event_can_be_copied_and_sent(send_callback, work, handlers):
     """It can go to a queue, a file or another process."""
     copies = []
 
@@ -424,7 +426,7 @@ def test_law_7_event_can_be_copied_and_sent(tell, work, handlers):
     def send(event: Event, package: Package) -> None:
         copies.append((dataclasses.asdict(event), pickle.loads(pickle.dumps(event)) == event, json.dumps(event.extra)))
 
-    tell("COBROWSE_REQUEST", phone="1", selectedSupportBusinessHours=["Morning"])
+    send_callback("COBROWSE_REQUEST", phone="1", selectedSupportBusinessHours=["Morning"])
     work()
 
     ((fields, same, extra),) = copies
@@ -432,7 +434,7 @@ def test_law_7_event_can_be_copied_and_sent(tell, work, handlers):
     assert same
 
 
-def test_law_7_change_to_extra_stays_in_one_handler(tell, work, handlers):
+def test_law_7_change_to_extra_stays_in_one_handler(send_callback, work, handlers):
     """Each handler gets copies of the lists in it."""
     seen = []
 
@@ -445,14 +447,14 @@ def test_law_7_change_to_extra_stays_in_one_handler(tell, work, handlers):
         handler = functools.partial(add_hours)
         handler.__name__ = name
         handlers.on("COBROWSE_REQUEST")(handler)
-    tell("COBROWSE_REQUEST", selectedSupportBusinessHours=["Morning"])
+    send_callback("COBROWSE_REQUEST", selectedSupportBusinessHours=["Morning"])
     work()
 
     assert seen == [2, 2]
 
 
 def test_law_7_run_that_could_not_begin_is_no_attempt(
-    tell, turn, work, handlers, service, clock, dispatch, monkeypatch
+    send_callback, turn, work, handlers, service, clock, dispatch, monkeypatch
 ):
     """The database fails between taking the run and reading its event. No handler ran, so the run has no attempt."""
     runs = []
@@ -461,7 +463,7 @@ def test_law_7_run_that_could_not_begin_is_no_attempt(
     def fail(event: Event, package: Package) -> None:
         runs.append(event.key)
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     with monkeypatch.context() as broken:
         broken.setattr(queries, "facts", raising(OperationalError("SELECT", {}, Exception("gone"))))
         for _ in range(9):
@@ -474,7 +476,9 @@ def test_law_7_run_that_could_not_begin_is_no_attempt(
     assert (dispatch()["state"], dispatch()["attempts"], len(runs)) == ("done", 1, 1)
 
 
-def test_law_7_result_is_stored_when_the_database_is_back(tell, turn, work, handlers, service, dispatch, monkeypatch):
+def test_law_7_result_is_stored_when_the_database_is_back(
+    send_callback, turn, work, handlers, service, dispatch, monkeypatch
+):
     """A turn that fails loses no result."""
     runs = []
 
@@ -482,9 +486,9 @@ def test_law_7_result_is_stored_when_the_database_is_back(tell, turn, work, hand
     def fail(event: Event, package: Package) -> None:
         runs.append(event.key)
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     turn()
-    service.dispatcher.quiet.wait(WAIT_SECONDS)
+    service.dispatcher.handlers_done.wait(WAIT_SECONDS)
     with monkeypatch.context() as broken:
         broken.setattr(dispatches, "settle", raising(OperationalError("UPDATE", {}, Exception("gone"))))
         with pytest.raises(OperationalError):
@@ -494,7 +498,7 @@ def test_law_7_result_is_stored_when_the_database_is_back(tell, turn, work, hand
     assert (dispatch()["state"], len(runs)) == ("done", 1)
 
 
-def test_law_7_hanging_suspect_is_not_suspected_for_ever(tell, turn, handlers, service, hang, clock, dispatch):
+def test_law_7_hanging_suspect_is_not_suspected_for_ever(send_callback, turn, handlers, service, hang, clock, dispatch):
     """Two runs that were active in a crash run one at a time, until the first has not killed its process."""
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -504,7 +508,7 @@ def test_law_7_hanging_suspect_is_not_suspected_for_ever(tell, turn, handlers, s
     @handlers.on("PACKAGE_COMPLETE")
     def well(event: Event, package: Package) -> None: ...
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     service.digest.turn()
     for _ in range(2):  # two processes take both runs, and die
         with service.database.write() as connection:
@@ -524,14 +528,14 @@ def test_law_7_hanging_suspect_is_not_suspected_for_ever(tell, turn, handlers, s
     assert dispatch("well")["attempts"] == 3
 
 
-def test_law_7_the_reason_before_the_last_death_is_kept(tell, work, handlers, service, clock, dispatch):
+def test_law_7_the_reason_before_the_last_death_is_kept(send_callback, work, handlers, service, clock, dispatch):
     """After five failures and a death the error names both."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> None:
         raise ConnectionError("the CRM is away")
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     for wait in RETRY_WAITS:
         work()
         clock.forward(wait)
@@ -544,7 +548,7 @@ def test_law_7_the_reason_before_the_last_death_is_kept(tell, work, handlers, se
     assert dispatch()["error"].startswith("the process died during attempt 6; before that: ConnectionError: the CRM")
 
 
-def test_law_8_parked_reason_closes_with_the_last_replay(tell, work, handlers, read, client):
+def test_law_8_parked_reason_closes_with_the_last_replay(send_callback, work, handlers, read, client):
     """Two runs of one handler for one package are parked. The feed opens the reason once and closes it once."""
 
     @handlers.on("*")
@@ -552,7 +556,7 @@ def test_law_8_parked_reason_closes_with_the_last_replay(tell, work, handlers, r
         raise GiveUp("no")
 
     for name in ("PACKAGE_COMPLETE", "PACKAGE_ARCHIVE"):
-        tell(name)
+        send_callback(name)
         work()
 
     def history() -> list[Any]:
@@ -571,7 +575,7 @@ def test_law_8_parked_reason_closes_with_the_last_replay(tell, work, handlers, r
     assert history() == [True, None, True]
 
 
-def test_law_7_handlers_of_one_event_are_retried_separately(tell, work, handlers, clock):
+def test_law_7_handlers_of_one_event_are_retried_separately(send_callback, work, handlers, clock):
     """Each (event, handler) has its own row. Keys are stable over retries and distinct per handler."""
     runs: list[tuple[str, str]] = []
 
@@ -584,7 +588,7 @@ def test_law_7_handlers_of_one_event_are_retried_separately(tell, work, handlers
     def file_it(event: Event, package: Package) -> None:
         runs.append(("file_it", event.key))
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     for wait in RETRY_WAITS:
         work()
         clock.forward(wait)
@@ -595,7 +599,7 @@ def test_law_7_handlers_of_one_event_are_retried_separately(tell, work, handlers
     assert len({key for _, key in runs}) == 2
 
 
-def test_law_7_handler_gets_frozen_values(tell, work, handlers):
+def test_law_7_handler_gets_frozen_values(send_callback, work, handlers):
     """No handler can change what the next one sees."""
     tried: list[type[BaseException]] = []
 
@@ -613,13 +617,13 @@ def test_law_7_handler_gets_frozen_values(tell, work, handlers):
         try_to(lambda: event.extra.update(more=1))
         try_to(lambda: package.signers.append(None))
 
-    tell("SIGNER_COMPLETE", sessionUser=ADA, phone="1")
+    send_callback("SIGNER_COMPLETE", sessionUser=ADA, phone="1")
     work()
 
     assert len(tried) == 5
 
 
-def test_law_7_hanging_handler_delays_no_other(tell, turn, run_until, handlers, hang, dispatch):
+def test_law_7_hanging_handler_delays_no_other(send_callback, turn, run_until, handlers, hang, dispatch):
     """It delays no other handler, no other package, neither the receiver nor the digest."""
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -631,17 +635,17 @@ def test_law_7_hanging_handler_delays_no_other(tell, turn, run_until, handlers, 
         return
 
     for number in range(6):
-        tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
+        send_callback("PACKAGE_COMPLETE", package=f"pkg-{number}")
     turn()
     assert all(hang.started.acquire(timeout=WAIT_SECONDS) for _ in range(4))
 
-    tell("PACKAGE_COMPLETE", package="pkg-8")
+    send_callback("PACKAGE_COMPLETE", package="pkg-8")
     run_until("file_it")
-    tell("PACKAGE_DECLINE", package="pkg-9", sessionUser=BEN)
+    send_callback("PACKAGE_DECLINE", package="pkg-9", sessionUser=BEN)
     run_until("file_it")
 
 
-def test_law_7_handler_uses_at_most_its_threads(tell, turn, run_until, handlers, hang, read):
+def test_law_7_handler_uses_at_most_its_threads(send_callback, turn, run_until, handlers, hang, read):
     """`HANDLER_THREADS` events run at once. The others run later."""
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -649,7 +653,7 @@ def test_law_7_handler_uses_at_most_its_threads(tell, turn, run_until, handlers,
         hang()
 
     for number in range(7):
-        tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
+        send_callback("PACKAGE_COMPLETE", package=f"pkg-{number}")
     for _ in range(3):
         turn()
 
@@ -662,14 +666,14 @@ def test_law_7_handler_uses_at_most_its_threads(tell, turn, run_until, handlers,
     assert len(read("/api/events", state="done")["items"]) == 7
 
 
-def test_law_7_lost_lease_changes_nothing(tell, turn, handlers, service, clock):
+def test_law_7_lost_lease_changes_nothing(send_callback, turn, handlers, service, clock):
     """A run whose lease was taken over ends late and cannot undo what its successor did."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def file_it(event: Event, package: Package) -> None:
         return
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     service.digest.turn()
     with service.database.write() as connection:
         (dead,) = dispatches.take(connection, [1], now=clock.now, lease=LEASE)
@@ -688,7 +692,7 @@ def test_law_7_lost_lease_changes_nothing(tell, turn, handlers, service, clock):
     assert _row(service.database).state == "done"
 
 
-def test_law_7_run_of_a_dead_process_is_taken_over(tell, turn, handlers, hang, clock, other, dispatch):
+def test_law_7_run_of_a_dead_process_is_taken_over(send_callback, turn, handlers, hang, clock, other, dispatch):
     """When its lease ends, another process takes the run. If the first was only slow, its result changes nothing."""
     runs = []
 
@@ -703,7 +707,7 @@ def test_law_7_run_of_a_dead_process_is_taken_over(tell, turn, handlers, hang, c
     def file_it(event: Event, package: Package) -> None:  # noqa: F811  (the same handler, in another process)
         runs.append(event.key)
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     turn()
     assert hang.started.acquire(timeout=WAIT_SECONDS)
     second = other(successors)
@@ -722,14 +726,14 @@ def test_law_7_run_of_a_dead_process_is_taken_over(tell, turn, handlers, hang, c
     assert (dispatch("file_it")["state"], dispatch("file_it")["attempts"]) == ("done", 2)
 
 
-def test_law_7_renewed_lease_is_not_taken_over(tell, turn, handlers, hang, clock, other, service, dispatch):
+def test_law_7_renewed_lease_is_not_taken_over(send_callback, turn, handlers, hang, clock, other, service, dispatch):
     """A long run stays with its process as long as that process lives."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
         hang()
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     turn()
     assert hang.started.acquire(timeout=WAIT_SECONDS)
     second = other(handlers)
@@ -742,14 +746,14 @@ def test_law_7_renewed_lease_is_not_taken_over(tell, turn, handlers, hang, clock
     assert dispatch("wait")["attempts"] == 1
 
 
-def test_law_7_run_is_not_begun_twice_in_one_process(tell, turn, run_until, handlers, hang, clock, dispatch):
+def test_law_7_run_is_not_begun_twice_in_one_process(send_callback, turn, run_until, handlers, hang, clock, dispatch):
     """The lease ended while the database was away or the machine slept. The run goes on and is not doubled."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
         hang()
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     turn()
     assert hang.started.acquire(timeout=WAIT_SECONDS)
     clock.forward(10 * LEASE)
@@ -762,7 +766,9 @@ def test_law_7_run_is_not_begun_twice_in_one_process(tell, turn, run_until, hand
     assert dispatch("wait")["attempts"] == 1
 
 
-def test_law_7_run_that_succeeded_while_its_lease_ended_is_done(tell, turn, handlers, hang, clock, service, dispatch):
+def test_law_7_run_that_succeeded_while_its_lease_ended_is_done(
+    send_callback, turn, handlers, hang, clock, service, dispatch
+):
     """No other process took it, so it does not run again only because its result is late."""
     runs = []
 
@@ -770,9 +776,9 @@ def test_law_7_run_that_succeeded_while_its_lease_ended_is_done(tell, turn, hand
     def file_it(event: Event, package: Package) -> None:
         runs.append(event.key)
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     turn()
-    assert service.bells.dispatching.wait(WAIT_SECONDS)
+    assert service.wakeups.dispatching.wait(WAIT_SECONDS)
     until(lambda: runs and service.dispatcher._ended, what="it has ended")
     clock.forward(10 * LEASE)
     for _ in range(3):
@@ -783,7 +789,7 @@ def test_law_7_run_that_succeeded_while_its_lease_ended_is_done(tell, turn, hand
     assert len(runs) == 1
 
 
-def test_law_7_run_of_a_removed_handler_stays_due(tell, work, handlers, other, clock, read):
+def test_law_7_run_of_a_removed_handler_stays_due(send_callback, work, handlers, other, clock, read):
     """Its function was deleted or renamed: its rows wait, and no other row waits for them."""
     runs = []
 
@@ -795,13 +801,13 @@ def test_law_7_run_of_a_removed_handler_stays_due(tell, work, handlers, other, c
     def file_it(event: Event, package: Package) -> None:
         runs.append(event.name)
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
     remaining = Handlers()
     remaining.on("PACKAGE_COMPLETE", "PACKAGE_ARCHIVE")(file_it)
     second = other(remaining)
     clock.forward(timedelta(days=1))
-    tell("PACKAGE_ARCHIVE")
+    send_callback("PACKAGE_ARCHIVE")
     second.digest.turn()
     second.dispatcher.turn()
     until(lambda: second.dispatcher.turn() or second.dispatcher.idle.is_set(), what="the dispatcher is idle")
@@ -811,7 +817,9 @@ def test_law_7_run_of_a_removed_handler_stays_due(tell, work, handlers, other, c
     assert {run["handler"]: run["state"] for run in first["dispatches"]} == {"deleted": "due", "file_it": "done"}
 
 
-def test_law_7_handler_that_runs_alone_is_blamed_for_a_death(tell, service, handlers, hang, clock, other, read):
+def test_law_7_handler_that_runs_alone_is_blamed_for_a_death(
+    send_callback, service, handlers, hang, clock, other, read
+):
     """A process dies whenever a certain handler runs, and the runs beside it end with it, again and again.
 
     The sixth death parks that handler's run, with a reason; the other runs are done in the end.
@@ -834,9 +842,9 @@ def test_law_7_handler_that_runs_alone_is_blamed_for_a_death(tell, service, hand
                 return False
         raise AssertionError("the work never ends")
 
-    tell("PACKAGE_COMPLETE", package="pkg-deadly")
+    send_callback("PACKAGE_COMPLETE", package="pkg-deadly")
     for number in range(3):
-        tell("PACKAGE_ACTIVATE", package=f"pkg-{number}")
+        send_callback("PACKAGE_ACTIVATE", package=f"pkg-{number}")
     service.digest.turn()
     deaths = 0
     for _ in range(20):
@@ -874,7 +882,7 @@ def file_it(event, package):
 @pytest.mark.own_database
 @on_sqlite
 def test_law_7_handler_that_kills_its_process_is_parked(
-    database_url: str, tmp_path: Path, tell, service, handlers, read
+    database_url: str, tmp_path: Path, send_callback, service, handlers, read
 ):
     """In real processes, after four deaths: two more processes die, gunicorn starts a third, and that one lives."""
 
@@ -884,9 +892,9 @@ def test_law_7_handler_that_kills_its_process_is_parked(
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_ACTIVATE")
     def file_it(event: Event, package: Package) -> None: ...
 
-    tell("PACKAGE_COMPLETE", package="pkg-deadly")
+    send_callback("PACKAGE_COMPLETE", package="pkg-deadly")
     for number in range(3):
-        tell("PACKAGE_ACTIVATE", package=f"pkg-{number}")
+        send_callback("PACKAGE_ACTIVATE", package=f"pkg-{number}")
     service.digest.turn()
     with service.database.write() as connection:
         connection.execute(update(Dispatch).where(Dispatch.handler == "kill").values(attempts=4))
@@ -895,7 +903,7 @@ def test_law_7_handler_that_kills_its_process_is_parked(
         web = site.boot(workers=1)
         until(lambda: len(_ends(read)) == 5, seconds=60, what="all is done or parked")
 
-        assert [words for words in site.witnessed() if words[0] == "kill"] == [["kill", "pkg-deadly"]] * 2
+        assert [words for words in site.handler_lines() if words[0] == "kill"] == [["kill", "pkg-deadly"]] * 2
         assert until(web.answers)
     assert _ends(read).pop("pkg-deadly kill") == "parked"
     assert sorted(_ends(read).values()) == ["done"] * 4 + ["parked"]

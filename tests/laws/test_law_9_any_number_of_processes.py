@@ -75,11 +75,11 @@ def test_law_9_every_row_is_worked_once(database_url: str, tmp_path: Path):
         web = site.gunicorn(workers=2)
         workers = [site.worker(), site.worker()]
         with Reader(web) as reader, _sending(web):
-            until(lambda: len(site.witnessed()) >= 2 * FACTS, seconds=40, what="all is done")
+            until(lambda: len(site.handler_lines()) >= 2 * FACTS, seconds=40, what="all is done")
         until(lambda: not _in_state(database_url, "due", "running"), what="all is settled")
 
-        runs = Counter((handler, key) for handler, _, key in site.witnessed())
-        pids = {int(pid) for _, pid, _ in site.witnessed()}
+        runs = Counter((handler, key) for handler, _, key in site.handler_lines())
+        pids = {int(pid) for _, pid, _ in site.handler_lines()}
 
     assert len(runs) == 2 * FACTS
     assert set(runs.values()) == {1}
@@ -102,8 +102,8 @@ def test_law_9_work_of_a_killed_process_is_taken_over(database_url: str, tmp_pat
             os.kill(victim.pid, signal.SIGKILL)
         until(lambda: not _in_state(database_url, "due", "running"), seconds=30, what="all is done")
 
-        runs = Counter((handler, key) for handler, _, key in site.witnessed())
-        begun_by_victim = {(handler, key) for handler, pid, key in site.witnessed() if int(pid) == victim.pid}
+        runs = Counter((handler, key) for handler, _, key in site.handler_lines())
+        begun_by_victim = {(handler, key) for handler, pid, key in site.handler_lines() if int(pid) == victim.pid}
 
     twice = {run for run, times in runs.items() if times > 1}
     assert len(runs) == 2 * FACTS
@@ -112,14 +112,14 @@ def test_law_9_work_of_a_killed_process_is_taken_over(database_url: str, tmp_pat
     assert len(twice) <= 2 * 3  # running or just ended: at most the threads of each of its two handlers
 
 
-def test_law_9_each_row_goes_to_exactly_one_taker(service, handlers, tell, clock):
+def test_law_9_each_row_goes_to_exactly_one_taker(service, handlers, send_callback, clock):
     """Several threads ask for the same rows at once, in every order."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def file_it(event: Event, package: Package) -> None: ...
 
     for number in range(60):
-        tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
+        send_callback("PACKAGE_COMPLETE", package=f"pkg-{number}")
     service.digest.turn()
     start = threading.Barrier(8)
 
@@ -153,7 +153,7 @@ def _sending(web: Web) -> Iterator[None]:
 
 
 def _runs_of(site: Site, pid: int) -> int:
-    return [words[1] for words in site.witnessed()].count(str(pid))
+    return [words[1] for words in site.handler_lines()].count(str(pid))
 
 
 def _in_state(url: str, *states: str) -> list[int]:
@@ -175,11 +175,11 @@ def _select(url: str, question) -> list[int]:
 
 @on_postgresql
 def test_law_9_writer_of_history_holds_the_lock(  # noqa: PLR0917
-    tell, work, service, handlers, client, runner, monkeypatch
+    send_callback, work, service, handlers, client, runner, monkeypatch
 ):
     """Only one process at a time writes the history, by any code path, so its ids are in the order of the commits."""
     written: list[bool] = []
-    record, paint = packages.record, packages.paint
+    record, write_packages = packages.record_changes, packages.write_packages
     held = text("SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted")
 
     def recorded(write: Any) -> Any:
@@ -190,8 +190,8 @@ def test_law_9_writer_of_history_holds_the_lock(  # noqa: PLR0917
 
         return write_and_record
 
-    monkeypatch.setattr(packages, "record", recorded(record))
-    monkeypatch.setattr(packages, "paint", recorded(paint))
+    monkeypatch.setattr(packages, "record_changes", recorded(record))
+    monkeypatch.setattr(packages, "write_packages", recorded(write_packages))
 
     @handlers.on("*")
     def fail(event: Event, package: Package) -> None:
@@ -199,7 +199,7 @@ def test_law_9_writer_of_history_holds_the_lock(  # noqa: PLR0917
 
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     ways = {
-        "digest, and parking": lambda: tell("PACKAGE_ACTIVATE"),
+        "digest, and parking": lambda: send_callback("PACKAGE_ACTIVATE"),
         "replay by the API": lambda: client.post("/api/dispatches/1/replay", headers=bearer),
         "replay by command": lambda: runner.invoke(args=["replay", "--state", "parked"]),
         "rebuild": lambda: (_spoil(service), runner.invoke(args=["rebuild"])),

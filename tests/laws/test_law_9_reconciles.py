@@ -71,7 +71,7 @@ def shared_time(tmp_path: Path) -> SharedClock:
 def onespan(shared_time: SharedClock) -> Iterator[str]:
     """The address of a OneSpan with forty packages, four on a page, so that a run takes a while."""
     packages = populated(1, 40, now=shared_time() - timedelta(days=2)).packages()
-    account = Account(1, packages=0, quirks=Quirks(list_largest=4)).hold(packages)
+    account = Account(1, packages=0, quirks=Quirks(list_largest=4)).load(packages)
     app = api(account, api_key="the-api-key", clock=shared_time)
 
     def slowly(environ: Any, start: Any) -> Any:

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app import EXTENSION, Service, create_app
-from app.errors import NotPermitted, NotThere
+from app.errors import NotPermitted, OneSpanNotFound
 from app.onespan import claims, client, list_scan
 from app.onespan.client import Answer, OneSpan
 from app.simulator.account import Account
@@ -25,15 +25,15 @@ from app.simulator.faults import Faults
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
 from app.store import dispatches, events, fetches, journal, queries, reconciles
-from app.store.db import take_pen
+from app.store.db import take_write_lock
 from app.store.journal import Entry
-from app.store.models import Dispatch, Read
+from app.store.models import Dispatch, Fetch
 from app.work import batch, fetch, reconcile, run_plan
 from app.work.batch import Batch
 from app.work.digest import Digest
-from app.work.reconcile import Asked, Reconcile
+from app.work.reconcile import Reconciler, RunRequest
 from tests.conftest import HOUR, on_sqlite
-from tests.support.simulation import MINUTE, Spoilt, World, knowing_onespan
+from tests.support.simulation import MINUTE, ChangedAnswer, Simulation, with_onespan
 
 DAY = timedelta(days=1)
 Patch = pytest.MonkeyPatch
@@ -46,27 +46,27 @@ class Crash(BaseException):
 class Harness:
     """A simulation, and more processes of the service on its database."""
 
-    def __init__(self, world: World, start_process: Callable[[], Service], post: Callable[..., Any]) -> None:
-        self.world, self.start_process, self.clock = world, start_process, world.clock
-        self.service, self.handlers, self.post = world.service, world.handlers, post
+    def __init__(self, simulation: Simulation, start_process: Callable[[], Service], post: Callable[..., Any]) -> None:
+        self.simulation, self.start_process, self.clock = simulation, start_process, simulation.clock
+        self.service, self.handlers, self.post = simulation.service, simulation.handlers, post
 
-    def tell(self, name: str, minute: int, **more: Any) -> None:
+    def send_callback(self, name: str, minute: int, **more: Any) -> None:
         """Post a callback about package `p`, dated this many minutes after noon."""
         at = f"2026-03-02T12:{minute:02}:00.000Z"
         assert self.post({"name": name, "packageId": "p", "createdDate": at, **more}).status_code == 200
 
     def status(self, package_id: str = "p") -> str | None:
         """The status of a package in the status store."""
-        self.world.settle()
-        stored = self.world.picture(package_id)
+        self.simulation.settle()
+        stored = self.simulation.stored_package(package_id)
         return stored.status if stored else None
 
     def import_packages(self, number: int, *, quirks: Quirks | None = None, faults: Faults | None = None) -> Account:
         """An account with this many packages, all closed and imported."""
         packages = populated(1, number, now=self.clock.now - 40 * DAY).packages()
-        account = Account(1, packages=0, **({"quirks": quirks} if quirks else {})).hold(packages)
-        self.world.connect(account, faults)
-        self.world.reconcile()
+        account = Account(1, packages=0, **({"quirks": quirks} if quirks else {})).load(packages)
+        self.simulation.connect(account, faults)
+        self.simulation.reconcile()
         self.clock.forward(MINUTE)
         return account
 
@@ -74,7 +74,7 @@ class Harness:
         """The ids of packages that can be archived."""
         return [
             package.id
-            for package in self.world.account.packages()
+            for package in self.simulation.account.packages()
             if package.status == "COMPLETED" and not package.trashed
         ]
 
@@ -85,7 +85,7 @@ pytestmark = [on_sqlite, pytest.mark.all]  # no mutant is about a certain databa
 @pytest.fixture
 def settings(settings):
     """Settings with the address of the simulated OneSpan."""
-    return knowing_onespan(settings)
+    return with_onespan(settings)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def harness(service, post, handlers, clock, settings) -> Iterator[Harness]:
         made.append(create_app(settings, handlers=handlers, clock=clock).extensions[EXTENSION])
         return made[-1]
 
-    yield Harness(World(service, post, handlers=handlers, clock=clock), start_process, post)
+    yield Harness(Simulation(service, post, handlers=handlers, clock=clock), start_process, post)
     for started in made:
         started.database.close()
 
@@ -108,54 +108,54 @@ def harness(service, post, handlers, clock, settings) -> Iterator[Harness]:
 def callback_twice(harness: Harness) -> None:
     """A callback that arrives twice is one event."""
     for _ in range(2):
-        harness.tell("PACKAGE_ACTIVATE", 1)
-    harness.world.settle()
-    assert harness.world.told["p"] == {"PACKAGE_ACTIVATE": 1}
+        harness.send_callback("PACKAGE_ACTIVATE", 1)
+    harness.simulation.settle()
+    assert harness.simulation.handled["p"] == {"PACKAGE_ACTIVATE": 1}
 
 
 def crash_while_digesting(harness: Harness) -> None:
     """A process dies at its second commit. The next process finishes what it had begun."""
-    harness.tell("PACKAGE_ACTIVATE", 1)
+    harness.send_callback("PACKAGE_ACTIVATE", 1)
     with crash_at_commit(harness.service, 1), pytest.raises(Crash):
         harness.service.digest.turn()
     with crash_at_commit(harness.service, 2), suppress(Crash):
         harness.service.digest.turn()
     assert harness.status() == "SENT"
-    assert harness.world.told["p"] == {"PACKAGE_ACTIVATE": 1}
+    assert harness.simulation.handled["p"] == {"PACKAGE_ACTIVATE": 1}
 
 
 def crash_after_answer(harness: Harness) -> None:
     """An acknowledged callback is in the database, where another process finds it."""
-    harness.tell("PACKAGE_ACTIVATE", 1)
+    harness.send_callback("PACKAGE_ACTIVATE", 1)
     with harness.start_process().database.read() as connection:
         assert journal.is_pending(connection)
 
 
 def order_of_arrival(harness: Harness) -> None:
     """The latest fact wins, whenever it arrives."""
-    harness.tell("PACKAGE_COMPLETE", 10)
-    harness.tell("PACKAGE_ACTIVATE", 5)
+    harness.send_callback("PACKAGE_COMPLETE", 10)
+    harness.send_callback("PACKAGE_ACTIVATE", 5)
     assert harness.status() == "COMPLETED"
 
 
 def ties(harness: Harness) -> None:
     """Of two facts of the same instant, the same one wins in either order of arrival."""
-    harness.world.handlers.onespan.connect(None)
+    harness.simulation.handlers.onespan.connect(None)
     for package, names in (
         ("a", ["PACKAGE_ACTIVATE", "PACKAGE_COMPLETE"]),
         ("b", ["PACKAGE_COMPLETE", "PACKAGE_ACTIVATE"]),
     ):
         for name in names:
-            harness.tell(name, 5, packageId=package)
+            harness.send_callback(name, 5, packageId=package)
     assert harness.status("a") == harness.status("b") == "COMPLETED"
 
 
 def callback_during_fetch(harness: Harness) -> None:
     """While OneSpan answers a fetch, the package is declined and the callback arrives."""
     account = Account(5, packages=1)
-    harness.world.connect(account)
+    harness.simulation.connect(account)
     while not account.packages() or account.packages()[0].status != "SENT":
-        harness.world.post(*harness.world.step())
+        harness.simulation.post(*harness.simulation.step())
     package = account.packages()[0].id
     harness.service.digest.turn()
     harness.clock.forward(MINUTE)
@@ -170,11 +170,11 @@ def callback_during_fetch(harness: Harness) -> None:
         return answer
 
     harness.handlers.onespan.package = slowly
-    assert harness.service.refresh.turn()
+    assert harness.service.fetcher.turn()
     harness.handlers.onespan.package = ask
     while harness.service.digest.turn():
         pass
-    assert harness.world.picture(package).status == "DECLINED"
+    assert harness.simulation.stored_package(package).status == "DECLINED"
 
 
 def outage_during_pass(harness: Harness) -> None:
@@ -182,7 +182,7 @@ def outage_during_pass(harness: Harness) -> None:
     faults = Faults(Random(1))
     account = harness.import_packages(60, quirks=Quirks(list_largest=20), faults=faults)
     for package in harness.completed():
-        harness.world.act(package, "archive")
+        harness.simulation.act(package, "archive")
     harness.clock.forward(3 * DAY)
     assert harness.service.reconcile.turn()
     faults.outage = "503"
@@ -190,24 +190,24 @@ def outage_during_pass(harness: Harness) -> None:
     faults.outage = None
     for _ in range(2):
         harness.clock.forward(7 * HOUR)
-        harness.world.reconcile()
+        harness.simulation.reconcile()
     assert account.packages()
-    assert harness.world.differences() == []
+    assert harness.simulation.differences() == []
 
 
 def refused_folder(harness: Harness) -> None:
     """The trash is refused for days, and a package in it changes on the first."""
     account = harness.import_packages(10)
     (package, *_) = harness.completed()
-    harness.world.act(package, "trash")
-    hides = harness.world.refuse_trash()
+    harness.simulation.act(package, "trash")
+    hides = harness.simulation.refuse_trash()
     for day in range(4):
         if day == 3:
             hides.clear()
         harness.clock.forward(DAY)
-        harness.world.reconcile()
+        harness.simulation.reconcile()
     assert account.package(package).trashed
-    assert harness.world.differences() == []
+    assert harness.simulation.differences() == []
 
 
 def package_hidden_by_list(harness: Harness) -> None:
@@ -217,31 +217,31 @@ def package_hidden_by_list(harness: Harness) -> None:
     account._shelf._shown.pop(hidden)
     account._shelf._indexes.clear()
     account._shelf._answers.clear()
-    harness.world.reconcile(Asked(backfill=True))
-    assert not harness.world.picture(hidden).deleted
+    harness.simulation.reconcile(RunRequest(backfill=True))
+    assert not harness.simulation.stored_package(hidden).deleted
 
 
 def lost_permission(harness: Harness) -> None:
     """OneSpan answers 403 for a package that it no longer lists."""
     account = harness.import_packages(20, quirks=Quirks(deleted_answer="403"))
     gone = account.packages()[0].id
-    harness.world.act(gone, "delete")
-    harness.world.reconcile(Asked(backfill=True))
-    assert not harness.world.picture(gone).deleted
+    harness.simulation.act(gone, "delete")
+    harness.simulation.reconcile(RunRequest(backfill=True))
+    assert not harness.simulation.stored_package(gone).deleted
 
 
 def package_never_read(harness: Harness) -> None:
     """A callback names a package that these credentials cannot see."""
     harness.import_packages(1)
-    harness.tell("PACKAGE_ACTIVATE", 59)
-    harness.world.settle()
-    harness.world.reconcile(Asked())
-    assert not harness.world.picture("p").deleted
+    harness.send_callback("PACKAGE_ACTIVATE", 59)
+    harness.simulation.settle()
+    harness.simulation.reconcile(RunRequest())
+    assert not harness.simulation.stored_package("p").deleted
 
 
 def handler_that_kills(harness: Harness) -> None:
     """A handler kills its process in each attempt. In the end its run is parked."""
-    harness.tell("PACKAGE_ACTIVATE", 1)
+    harness.send_callback("PACKAGE_ACTIVATE", 1)
     harness.service.digest.turn()
     for _ in range(10):
         harness.start_process().dispatcher._settle_and_take([])
@@ -267,31 +267,31 @@ def restarts_within_interval(harness: Harness) -> None:
 def unchanged_account(harness: Harness) -> None:
     """Nothing happened, so no handler runs."""
     account = Account(2, packages=4)
-    harness.world.connect(account)
-    harness.world.reconcile()
+    harness.simulation.connect(account)
+    harness.simulation.reconcile()
     harness.clock.forward(HOUR)
-    harness.world.live(drop=0, dice=Random(2))
-    harness.world.settle()
-    harness.world.reconcile(Asked(backfill=True))
-    before = {package_id: Counter(names) for package_id, names in harness.world.told.items()}
-    harness.world.reconcile(Asked(backfill=True))
-    assert harness.world.told == before
+    harness.simulation.live(drop=0, dice=Random(2))
+    harness.simulation.settle()
+    harness.simulation.reconcile(RunRequest(backfill=True))
+    before = {package_id: Counter(names) for package_id, names in harness.simulation.handled.items()}
+    harness.simulation.reconcile(RunRequest(backfill=True))
+    assert harness.simulation.handled == before
 
 
 def shifting_list(harness: Harness) -> None:
     """A package is moved to the trash in the middle of a pass."""
     packages = populated(1, 260, now=harness.clock.now - 40 * DAY).packages()
-    account = Account(1, packages=0).hold(packages)
-    harness.world.connect(account)
-    harness.service.reconcile.begin(Asked(backfill=True))
+    account = Account(1, packages=0).load(packages)
+    harness.simulation.connect(account)
+    harness.service.reconcile.begin(RunRequest(backfill=True))
     harness.service.reconcile.turn()
     newest = sorted(
         (package for package in packages if not package.trashed and package.type == "PACKAGE"),
         key=lambda package: package.updated,
     )
-    harness.world.act(next(package.id for package in newest[::-1] if package.status != "SENT"), "trash")
-    harness.world.reconcile()
-    assert harness.world.differences() == []
+    harness.simulation.act(next(package.id for package in newest[::-1] if package.status != "SENT"), "trash")
+    harness.simulation.reconcile()
+    assert harness.simulation.differences() == []
 
 
 def callback_from_far_future(harness: Harness) -> None:
@@ -300,24 +300,24 @@ def callback_from_far_future(harness: Harness) -> None:
     package = harness.completed()[0]
     body = {"name": "PACKAGE_DECLINE", "packageId": package, "createdDate": "2099-01-01T00:00:00.000Z"}
     assert harness.post(body).status_code == 200
-    harness.world.settle()
+    harness.simulation.settle()
     harness.clock.forward(7 * HOUR)
-    harness.world.reconcile(Asked(backfill=True))
+    harness.simulation.reconcile(RunRequest(backfill=True))
     assert account.package(package).status == harness.status(package)
 
 
 def found_before_callback(harness: Harness) -> None:
     """A snapshot shows a fact, and its callback arrives later."""
     harness.post({"name": "PACKAGE_CREATE", "packageId": "before", "createdDate": "2026-03-02T12:00:00.000Z"})
-    harness.world.settle()
+    harness.simulation.settle()
     harness.import_packages(20)
     package = harness.completed()[0]
-    late = harness.world.act(package, "archive")
+    late = harness.simulation.act(package, "archive")
     harness.clock.forward(7 * HOUR)
-    harness.world.reconcile()
-    harness.world.post(*late)
-    harness.world.settle()
-    assert harness.world.told[package] == {"PACKAGE_ARCHIVE": 1}
+    harness.simulation.reconcile()
+    harness.simulation.post(*late)
+    harness.simulation.settle()
+    assert harness.simulation.handled[package] == {"PACKAGE_ARCHIVE": 1}
 
 
 def two_processes_check_at_once(harness: Harness) -> None:
@@ -329,7 +329,7 @@ def two_processes_check_at_once(harness: Harness) -> None:
 
     def after_the_other() -> Any:
         slow.database.write = write  # type: ignore[method-assign]
-        harness.world.reconcile()
+        harness.simulation.reconcile()
         return write()
 
     slow.database.write = after_the_other  # type: ignore[method-assign]
@@ -349,13 +349,13 @@ def late_process(harness: Harness) -> None:
         harness.handlers.onespan.packages = ask
         answer = ask(**query)
         harness.clock.forward(11 * MINUTE)
-        harness.world.reconcile()
+        harness.simulation.reconcile()
         return answer
 
     harness.handlers.onespan.packages = slowly
     late.reconcile.turn()
     harness.handlers.onespan.packages = ask
-    harness.world.reconcile()
+    harness.simulation.reconcile()
     with harness.service.database.read() as connection:
         run = queries.run_page(connection, limit=1, before=None)[0]
     assert (run.state, run.requests) == ("done", 4)
@@ -365,9 +365,9 @@ def package_that_never_answers(harness: Harness) -> None:
     """OneSpan fails for one package. The next interval begins all the same."""
     harness.import_packages(20, quirks=Quirks(list_items="summary"))
     bad = harness.completed()[0]
-    harness.world.refuse(bad)
-    harness.world.act(bad, "archive")
-    harness.world.live_on(14 * HOUR, every=10 * MINUTE)
+    harness.simulation.refuse(bad)
+    harness.simulation.act(bad, "archive")
+    harness.simulation.run_for(14 * HOUR, every=10 * MINUTE)
     with harness.service.database.read() as connection:
         states = [run.state for run in queries.run_page(connection, limit=10, before=None)]
     assert states.count("done") >= 2
@@ -379,25 +379,25 @@ def answer_dated_ahead(harness: Harness) -> None:
     harness.clock.forward(7 * HOUR)
     left = [1]
 
-    def ahead(_: Any, answer: Spoilt) -> None:
+    def ahead(_: Any, answer: ChangedAnswer) -> None:
         if left and left.pop():
             answer.headers["Date"] = format_datetime(harness.clock.now + 60 * DAY, usegmt=True)
 
-    harness.world.spoil(ahead)
-    harness.world.reconcile()
+    harness.simulation.change_answers(ahead)
+    harness.simulation.reconcile()
     harness.clock.forward(3 * DAY)
-    harness.world.act(harness.completed()[0], "archive")
+    harness.simulation.act(harness.completed()[0], "archive")
     harness.clock.forward(7 * HOUR)
-    harness.world.reconcile()
-    assert harness.world.differences() == []
+    harness.simulation.reconcile()
+    assert harness.simulation.differences() == []
 
 
 def fetch_with_two_reasons(harness: Harness) -> None:
     """A package that a reconcile run wants to fetch cannot be read, and a callback queues it too."""
     harness.import_packages(20, quirks=Quirks(list_items="summary"))
     bad = harness.completed()[0]
-    harness.world.refuse(bad)
-    harness.world.act(bad, "archive")
+    harness.simulation.refuse(bad)
+    harness.simulation.act(bad, "archive")
     harness.clock.forward(7 * HOUR)
     for _ in range(9):
         harness.service.reconcile.turn()
@@ -419,8 +419,8 @@ def no_dedupe(patch: Patch) -> None:
     """Every callback is a new fact."""
     count = iter(range(10**6))
     patch.setattr(
-        events.Facts,
-        "recognise",
+        events.KnownEvents,
+        "identify",
         lambda self, callback, *, received_at: (f"{callback.fingerprint}{next(count)}", False),
     )
 
@@ -428,10 +428,10 @@ def no_dedupe(patch: Patch) -> None:
 def check_then_insert(patch: Patch) -> None:
     """Whether a run is due is checked before, and not again in the transaction that begins it."""
 
-    def begin(self: Reconcile, connection: Any, *, now: Any) -> None:
+    def begin(self: Reconciler, connection: Any, *, now: Any) -> None:
         reconciles.begin(connection, kind="reconcile", reason="interval", since=None, fires=False, now=now)
 
-    patch.setattr(Reconcile, "_begin", begin)
+    patch.setattr(Reconciler, "_begin", begin)
 
 
 def mark_before_work(patch: Patch) -> None:
@@ -443,8 +443,8 @@ def mark_before_work(patch: Patch) -> None:
             journal.settle(connection, dict.fromkeys([row.id for row in rows]), callbacks=[], now=self._clock())
         if rows:
             with self._database.write() as connection:
-                take_pen(connection)
-                Batch(connection, rows, handlers=self._handlers, now=self._clock()).digest(asks=True)
+                take_write_lock(connection)
+                Batch(connection, rows, handlers=self._handlers, now=self._clock()).digest(can_fetch=True)
         return bool(rows)
 
     patch.setattr(Digest, "turn", turn)
@@ -467,34 +467,34 @@ def strict_on_ties(patch: Patch) -> None:
 
 def dated_at_arrival(patch: Patch) -> None:
     """A snapshot is dated at the arrival of the answer."""
-    looked = client._looked
+    looked = client._read_times
     late = timedelta(seconds=15)
-    patch.setattr(client, "_looked", lambda answer, *, now: tuple(at + late for at in looked(answer, now=now)))
+    patch.setattr(client, "_read_times", lambda answer, *, now: tuple(at + late for at in looked(answer, now=now)))
 
 
 def truncated_pass_is_complete(patch: Patch) -> None:
     """When OneSpan fails, the run ends with what it has, and the watermark moves."""
 
-    def put_off(self: Reconcile, run: Any, leg: Any, problem: Any) -> None:
+    def put_off(self: Reconciler, run: Any, folder: Any, problem: Any) -> None:
         with self._database.write() as connection:
             reconciles.finish(connection, run, now=self._clock(), until=self._clock(), unreadable=0)
 
-    patch.setattr(Reconcile, "_put_off", put_off)
+    patch.setattr(Reconciler, "_put_off", put_off)
 
 
 def forgets_refused_folder(patch: Patch) -> None:
     """A refused folder counts as read."""
-    patch.setattr(run_plan, "since_of", lambda run, leg: None if leg.ids_only else run.since)
+    patch.setattr(run_plan, "since_of", lambda run, folder: None if folder.ids_only else run.since)
     patch.setattr(reconcile, "since_of", run_plan.since_of)
 
 
 def implicit_delete(patch: Patch) -> None:
     """A package that the list does not show is deleted."""
-    ask = Reconcile._ask
+    ask = Reconciler._enqueue_unlisted
 
-    def delete(self: Reconcile, run: Any) -> bool:
+    def delete(self: Reconciler, run: Any) -> bool:
         with self._database.write() as connection:
-            for package_id in reconcile.list_state.not_shown(
+            for package_id in reconcile.list_state.unlisted(
                 connection, run_id=run.id, since=run.since, after="", limit=100
             ):
                 at = self._clock()
@@ -504,8 +504,8 @@ def implicit_delete(patch: Patch) -> None:
                 journal.add(connection, [gone])
         return ask(self, run)
 
-    patch.setattr(Reconcile, "_ask", delete)
-    patch.setattr(reconcile.fetches, "want", lambda *_, **__: None)
+    patch.setattr(Reconciler, "_enqueue_unlisted", delete)
+    patch.setattr(reconcile.fetches, "enqueue", lambda *_, **__: None)
 
 
 def forbidden_is_deleted(patch: Patch) -> None:
@@ -516,7 +516,7 @@ def forbidden_is_deleted(patch: Patch) -> None:
             return original(self, package_id)
         except NotPermitted as problem:
             answer = Answer(None, b"", onespan_now(self), onespan_now(self))
-            raise NotThere(problem.detail, answer=answer) from None
+            raise OneSpanNotFound(problem.detail, answer=answer) from None
 
     original = OneSpan.package
     patch.setattr(OneSpan, "package", package)
@@ -542,30 +542,30 @@ def interval_per_process(patch: Patch) -> None:
     """Each process starts a new interval."""
     begun: dict[int, Any] = {}
 
-    def why(self: Reconcile, connection: Any, now: Any) -> str | None:
+    def why(self: Reconciler, connection: Any, now: Any) -> str | None:
         begun.setdefault(id(self), now)
         return "interval" if now >= begun[id(self)] + self._every or reconciles.last_began(connection) is None else None
 
-    patch.setattr(Reconcile, "_why", why)
+    patch.setattr(Reconciler, "_due_reason", why)
 
 
 def runs_handlers_again(patch: Patch) -> None:
     """Whatever a run finds runs handlers, although a callback reported it before."""
     patch.setattr(reconcile.claims, "agrees", lambda *_: False)
-    patch.setattr(reconcile, "can_be_believed", lambda *_: True)
-    find = batch.found_by
-    patch.setattr(batch, "found_by", lambda reading, **_: find(reading, before=None, told=(), began_at=None))
+    patch.setattr(reconcile, "is_conclusive", lambda *_: True)
+    find = batch.unreported_events
+    patch.setattr(batch, "unreported_events", lambda reading, **_: find(reading, before=None, known=(), began_at=None))
 
 
 def blind_paging(patch: Patch) -> None:
     """The next page begins a hundred rows further on, until a page is not full."""
 
-    def onward(place: Any, page: Any, **_: Any) -> Any:
-        to = replace(place, offset=place.offset + 100) if page.rows == list_scan.PAGE else None
-        return list_scan.Step(to, frozenset(item.reading.id for item in page.items), 0)
+    def next_step(place: Any, page: Any, **_: Any) -> Any:
+        to = replace(place, offset=place.offset + 100) if page.rows == list_scan.PAGE_SIZE else None
+        return list_scan.ScanStep(to, frozenset(item.snapshot.id for item in page.items), 0)
 
-    patch.setattr(reconcile, "onward", onward)
-    patch.setattr(reconcile.list_state, "not_shown", lambda *_, **__: [])
+    patch.setattr(reconcile, "next_step", next_step)
+    patch.setattr(reconcile.list_state, "unlisted", lambda *_, **__: [])
 
 
 def any_callback_date_is_accepted(patch: Patch) -> None:
@@ -575,7 +575,7 @@ def any_callback_date_is_accepted(patch: Patch) -> None:
 
 def late_callback_is_a_new_fact(patch: Patch) -> None:
     """A callback that arrives after its fact was found is a new fact."""
-    patch.setattr(Batch, "_found_before", lambda *_: None)
+    patch.setattr(Batch, "_find_unconfirmed", lambda *_: None)
 
 
 def no_fence(patch: Patch) -> None:
@@ -593,27 +593,27 @@ def no_fence(patch: Patch) -> None:
 
 def one_error_stops_the_run(patch: Patch) -> None:
     """An error of one package makes the whole run wait."""
-    patch.setattr(reconcile, "ALONE", {None: None})
-    patch.setattr(Reconcile, "_is_stuck", lambda *_: False)
+    patch.setattr(reconcile, "PACKAGE_ONLY_FROM", {None: None})
+    patch.setattr(Reconciler, "_is_stuck", lambda *_: False)
 
 
 def any_answer_date_is_accepted(patch: Patch) -> None:
     """Every date of an answer is accepted, and the watermark follows it."""
-    patch.setattr(client, "AHEAD", 1000 * DAY)
-    patch.setattr(reconciles, "AHEAD", 1000 * DAY)
+    patch.setattr(client, "MAX_CLOCK_AHEAD", 1000 * DAY)
+    patch.setattr(reconciles, "MAX_CLOCK_AHEAD", 1000 * DAY)
     patch.setattr(reconcile, "min", lambda known, _: known, raising=False)
 
 
 def newest_reason_hides_the_older(patch: Patch) -> None:
     """A fetch no longer counts for a reconcile run when another reason queues it too."""
-    original = fetches.want
+    original = fetches.enqueue
 
     def want(connection: Any, wanted: Any, **more: Any) -> None:
         original(connection, wanted, **more)
-        if more.get("rank", fetches.SURPRISED) == fetches.SURPRISED and wanted:
-            connection.execute(update(Read).where(Read.package_id.in_(wanted)).values(asked_at=None))
+        if more.get("rank", fetches.AFTER_CALLBACK) == fetches.AFTER_CALLBACK and wanted:
+            connection.execute(update(Fetch).where(Fetch.package_id.in_(wanted)).values(asked_at=None))
 
-    patch.setattr(fetches, "want", want)
+    patch.setattr(fetches, "enqueue", want)
 
 
 MUTANTS: dict[Callable[[Patch], None], Callable[[Harness], None]] = {

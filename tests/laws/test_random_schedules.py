@@ -77,7 +77,7 @@ def test_what_happens_in_the_second_after_a_snapshot_is_a_fact_of_its_own(playgr
         seed=5301,
         quirks=Quirks(),
         imported=True,
-        odd=True,
+        anomalies=True,
         skew=0,
         drift=0,
         budget=1000,

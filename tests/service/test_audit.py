@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from app.handling import GiveUp
-from app.onespan.auth import ApiKey, Connection
+from app.onespan.auth import ApiConnection, ApiKey
 from app.simulator.account import Account
-from app.simulator.server import answering, api
+from app.simulator.server import api, serve_in_thread
 from app.store import dispatches
 from app.store.packages import Cause
 from tests.conftest import HOUR, NOON, TOKEN
@@ -48,9 +48,9 @@ def manual_changes(read):
     return manual_changes
 
 
-def test_a_replay_by_the_api_records_its_token(client, tell, work, read, manual_changes, flask):
+def test_a_replay_by_the_api_records_its_token(client, send_callback, work, read, manual_changes, flask):
     """The replay also closes the attention reason; `rebuild --check` finds no difference."""
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
     assert manual_changes() == []
     (event,) = read("/api/events")["items"]
@@ -68,11 +68,11 @@ def test_a_replay_by_the_api_records_its_token(client, tell, work, read, manual_
     assert flask("rebuild", "--check").exit_code == 0
 
 
-def test_a_replay_by_command_records_the_login_name(tell, work, flask, manual_changes, monkeypatch):
+def test_a_replay_by_command_records_the_login_name(send_callback, work, flask, manual_changes, monkeypatch):
     """Each replayed run is a change; a dry run records none."""
     monkeypatch.setattr(getpass, "getuser", lambda: "cleo")
-    tell("PACKAGE_COMPLETE")
-    tell("PACKAGE_COMPLETE", package="pkg-2")
+    send_callback("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE", package="pkg-2")
     work()
 
     assert flask("replay", "--state", "parked", "--dry-run").exit_code == 0
@@ -84,9 +84,9 @@ def test_a_replay_by_command_records_the_login_name(tell, work, flask, manual_ch
     assert flask("rebuild", "--check").exit_code == 0
 
 
-def test_a_dispatch_that_runs_when_it_is_replayed_is_skipped(tell, service, clock):
+def test_a_dispatch_that_runs_when_it_is_replayed_is_skipped(send_callback, service, clock):
     """It was selected before it was taken; no change is recorded for it."""
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     service.digest.turn()
 
     with service.database.write() as connection:
@@ -97,10 +97,12 @@ def test_a_dispatch_that_runs_when_it_is_replayed_is_skipped(tell, service, cloc
     assert [(change.old, change.new, change.cause) for change in changes] == [("due", "due", Cause("person", "Cleo"))]
 
 
-def test_a_run_for_a_new_handler_records_who_requested_it(tell, work, handlers, flask, manual_changes, monkeypatch):
+def test_a_run_for_a_new_handler_records_who_requested_it(
+    send_callback, work, handlers, flask, manual_changes, monkeypatch
+):
     """There was no dispatch before, so `old` is None."""
     monkeypatch.setattr(getpass, "getuser", lambda: "cleo")
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -112,7 +114,7 @@ def test_a_run_for_a_new_handler_records_who_requested_it(tell, work, handlers, 
     assert manual_changes() == [("handler:newcomer", "replay", None, "due", "cli:cleo")]
 
 
-def test_a_user_without_a_name_is_recorded_by_number(tell, work, flask, manual_changes, monkeypatch):
+def test_a_user_without_a_name_is_recorded_by_number(send_callback, work, flask, manual_changes, monkeypatch):
     """In a container, the user id may have no name."""
 
     def nameless() -> str:
@@ -120,7 +122,7 @@ def test_a_user_without_a_name_is_recorded_by_number(tell, work, flask, manual_c
 
     monkeypatch.setattr(getpass, "getuser", nameless)
     monkeypatch.setattr("os.getuid", lambda: 4711)
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
 
     flask("replay", "--handler", "notify_sender")
@@ -132,8 +134,8 @@ def test_a_reconcile_run_records_who_requested_it(client, handlers, service, rea
     """The label of the token or the login name; null if the service began it."""
     monkeypatch.setattr(getpass, "getuser", lambda: "cleo")
     account = Account(3, packages=1)
-    with answering(api(account, api_key="key", clock=lambda: NOON), port=0) as address:
-        handlers.onespan.connect(Connection(address, ApiKey("key")))
+    with serve_in_thread(api(account, api_key="key", clock=lambda: NOON), port=0) as address:
+        handlers.onespan.connect(ApiConnection(address, ApiKey("key")))
         service.reconcile.turn()
         assert flask("reconcile").exit_code == 0  # continues that run
         requested = client.post("/api/reconciles", headers=AUTHORIZED).json

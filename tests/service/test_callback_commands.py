@@ -15,7 +15,7 @@ from app import EXTENSION, create_app
 from app.errors import UnreadableAnswer
 from app.handling import Handlers
 from app.onespan.catalogue import CATALOGUE
-from app.onespan.registration import differences, read_registration, safe_url
+from app.onespan.registration import differences, parse_registration, safe_url
 from app.simulator.account import Account, Registration
 from app.simulator.server import api
 from config import Settings
@@ -472,7 +472,7 @@ def test_law_11_no_command_prints_a_key(flask, account):
 
     assert all(outputs)
     assert not [key for key in (NEWEST, OLDER, FOREIGN, API_KEY) for output in outputs if key in output]
-    assert FOREIGN not in repr(read_registration({"key": FOREIGN}))
+    assert FOREIGN not in repr(parse_registration({"key": FOREIGN}))
 
 
 JSON = some.recursive(
@@ -486,7 +486,7 @@ JSON = some.recursive(
 def test_law_10_any_json_is_a_registration_or_is_refused(answer):
     """Every registration can be compared and printed."""
     try:
-        registration = read_registration(answer)
+        registration = parse_registration(answer)
     except UnreadableAnswer:
         assert answer is not None
         assert not isinstance(answer, dict)
@@ -494,7 +494,7 @@ def test_law_10_any_json_is_a_registration_or_is_refused(answer):
     found = differences(registration, url=URL, keys=[("summer", NEWEST)], events=PUBLISHED)
 
     assert (registration.url is None) == ("registration" in [difference.about for difference in found])
-    assert all(difference.says.isprintable() for difference in found)
+    assert all(difference.message.isprintable() for difference in found)
 
 
 @pytest.mark.parametrize(

@@ -48,12 +48,12 @@ def handlers(handlers: Handlers) -> Handlers:
 
 
 @pytest.fixture
-def past(tell: Any, work: Any) -> None:
+def past(send_callback: Any, work: Any) -> None:
     """Four events of two packages, three hours apart; one run is parked."""
-    tell("PACKAGE_ACTIVATE", package="one", happened_at=NOON - 9 * HOUR, sessionUser=ADA)
-    tell("PACKAGE_READY_FOR_COMPLETION", package="one", happened_at=NOON - 6 * HOUR)
-    tell("PACKAGE_COMPLETE", package="one", happened_at=NOON - 3 * HOUR, sessionUser=ADA)
-    tell("PACKAGE_DECLINE", package="two", happened_at=NOON, sessionUser=BEN, message="too dear")
+    send_callback("PACKAGE_ACTIVATE", package="one", happened_at=NOON - 9 * HOUR, sessionUser=ADA)
+    send_callback("PACKAGE_READY_FOR_COMPLETION", package="one", happened_at=NOON - 6 * HOUR)
+    send_callback("PACKAGE_COMPLETE", package="one", happened_at=NOON - 3 * HOUR, sessionUser=ADA)
+    send_callback("PACKAGE_DECLINE", package="two", happened_at=NOON, sessionUser=BEN, message="too dear")
     work()
 
 
@@ -196,9 +196,9 @@ def test_invalid_options_are_refused_with_a_hint(past, flask, runs, options, mes
 
 
 @on_sqlite
-def test_an_unknown_event_is_accepted_with_a_note(tell, work, flask):
+def test_an_unknown_event_is_accepted_with_a_note(send_callback, work, flask):
     """OneSpan may have added it after this version."""
-    tell("PACKAGE_HATCHED")
+    send_callback("PACKAGE_HATCHED")
     work()
 
     done = flask("replay", "--event", "PACKAGE_HATCHED", "--dry-run")
@@ -308,10 +308,10 @@ def test_the_migrations_are_flask_db(flask, service):
 
 
 @on_sqlite
-def test_a_replay_of_many_goes_in_chunks(tell, work, flask, runs):
+def test_a_replay_of_many_goes_in_chunks(send_callback, work, flask, runs):
     """More runs than one transaction takes are each made due once, with progress in plain lines."""
     for number in range(260):
-        tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
+        send_callback("PACKAGE_COMPLETE", package=f"pkg-{number}")
     work()
 
     done = flask("replay", "--event", "PACKAGE_COMPLETE")

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from app.store import counters, queries
-from app.store.queries import Flow, PackageCount
+from app.store.queries import CallbackRates, PackageCount
 from tests.conftest import HOUR, NOON, on_both
 
 pytestmark = on_both
@@ -30,32 +30,32 @@ def counts(service, work) -> Callable[[], set[PackageCount]]:
 
 
 @pytest.fixture
-def flow(service, work, clock) -> Callable[[], Flow]:
+def flow(service, work, clock) -> Callable[[], CallbackRates]:
     """Digest everything, then read the callback rates."""
 
-    def flow() -> Flow:
+    def flow() -> CallbackRates:
         work()
         with service.database.read() as connection:
-            return queries.flow(connection, now=clock.now)
+            return queries.callback_rates(connection, now=clock.now)
 
     return flow
 
 
-def test_packages_are_counted_by_type_status_and_flags(counts, tell):
+def test_packages_are_counted_by_type_status_and_flags(counts, send_callback):
     """A package that changes is counted by its present values."""
     assert counts() == set()
 
-    tell("PACKAGE_CREATE", package="first")
-    tell("PACKAGE_CREATE", package="second")
-    tell("PACKAGE_HATCHED", package="egg")
+    send_callback("PACKAGE_CREATE", package="first")
+    send_callback("PACKAGE_CREATE", package="second")
+    send_callback("PACKAGE_HATCHED", package="egg")
     assert counts() == {
         PackageCount("PACKAGE", "DRAFT", trashed=False, deleted=False, number=2),
         PackageCount(None, None, trashed=False, deleted=False, number=1),
     }
 
-    tell("PACKAGE_ACTIVATE", package="second", happened_at=NOON + MINUTE)
-    tell("PACKAGE_TRASH", package="second", happened_at=NOON + MINUTE)
-    tell("PACKAGE_DELETE", package="egg", happened_at=NOON + MINUTE)
+    send_callback("PACKAGE_ACTIVATE", package="second", happened_at=NOON + MINUTE)
+    send_callback("PACKAGE_TRASH", package="second", happened_at=NOON + MINUTE)
+    send_callback("PACKAGE_DELETE", package="egg", happened_at=NOON + MINUTE)
     assert counts() == {
         PackageCount("PACKAGE", "DRAFT", trashed=False, deleted=False, number=1),
         PackageCount("PACKAGE", "SENT", trashed=True, deleted=False, number=1),
@@ -72,12 +72,12 @@ def test_rates_without_callbacks_have_every_minute_and_every_hour(flow):
     assert {tick.callbacks for tick in [*rates.minutes, *rates.hours]} == {0}
 
 
-def test_callbacks_count_in_the_minute_of_their_arrival(flow, tell, post, clock):
+def test_callbacks_count_in_the_minute_of_their_arrival(flow, send_callback, post, clock):
     """Repeats count as callbacks too; unreadable ones do not."""
-    tell("PACKAGE_CREATE")
-    tell("PACKAGE_CREATE")
+    send_callback("PACKAGE_CREATE")
+    send_callback("PACKAGE_CREATE")
     clock.forward(MINUTE * 2.5)
-    tell("PACKAGE_ACTIVATE")
+    send_callback("PACKAGE_ACTIVATE")
     assert post(b"no callback").status_code == 400
 
     rates = flow()
@@ -88,9 +88,9 @@ def test_callbacks_count_in_the_minute_of_their_arrival(flow, tell, post, clock)
     assert rates.minutes[-1].at == NOON + 2 * MINUTE
 
 
-def test_old_callbacks_leave_the_rates(flow, tell, clock):
+def test_old_callbacks_leave_the_rates(flow, send_callback, clock):
     """After an hour they count only by hour, after two days not at all."""
-    tell("PACKAGE_CREATE")
+    send_callback("PACKAGE_CREATE")
 
     clock.forward(HOUR)
     assert (sum(tick.callbacks for tick in flow().minutes), flow().hours[-2].callbacks) == (0, 1)
@@ -100,7 +100,7 @@ def test_old_callbacks_leave_the_rates(flow, tell, clock):
     assert sum(tick.callbacks for tick in flow().hours) == 0
 
 
-def test_counters_of_old_minutes_are_deleted(service, tell, clock, monkeypatch):
+def test_counters_of_old_minutes_are_deleted(service, send_callback, clock, monkeypatch):
     """After three days, in batches, one per housekeeping turn. Counters of events by day stay."""
     monkeypatch.setattr(counters, "MINUTES_DELETED", 2)
 
@@ -109,7 +109,7 @@ def test_counters_of_old_minutes_are_deleted(service, tell, clock, monkeypatch):
             return connection.scalar(text(f"SELECT count(*) FROM {table}"))
 
     for number in range(4):
-        tell("PACKAGE_CREATE", package=f"p{number}")
+        send_callback("PACKAGE_CREATE", package=f"p{number}")
         service.digest.turn()
         clock.forward(MINUTE)
     clock.forward(72 * HOUR - MINUTE)
@@ -117,6 +117,6 @@ def test_counters_of_old_minutes_are_deleted(service, tell, clock, monkeypatch):
     left = []
     for _ in range(4):
         left.append(number_of_rows("callback_counts"))
-        service.watch.turn()
+        service.housekeeping.turn()
     assert left == [4, 2, 1, 1]
     assert number_of_rows("event_counts") == 1

@@ -12,19 +12,19 @@ STORY = ("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "SIGNER_COMPLETE", "PACKAGE_COMPL
 
 
 @pytest.mark.parametrize("arrival", list(permutations(STORY)), ids=" ".join)
-def test_law_4_order_of_arrival_does_not_matter(picture, tell, arrival):
+def test_law_4_order_of_arrival_does_not_matter(stored_package, send_callback, arrival):
     """OneSpan promises no order; the latest fact wins for every order of arrival."""
     for name in arrival:
-        tell(name, happened_at=NOON + HOUR * STORY.index(name), sessionUser=ADA)
+        send_callback(name, happened_at=NOON + HOUR * STORY.index(name), sessionUser=ADA)
 
-    assert picture("pkg-1").status == "COMPLETED"
-    assert [signer.status for signer in picture("pkg-1").signers] == ["COMPLETED"]
+    assert stored_package("pkg-1").status == "COMPLETED"
+    assert [signer.status for signer in stored_package("pkg-1").signers] == ["COMPLETED"]
 
 
-def test_law_3_a_callback_received_twice_is_one_event(tell, work, read):
+def test_law_3_a_callback_received_twice_is_one_event(send_callback, work, read):
     """OneSpan may send a callback twice, and people may post it again by hand."""
     for _ in range(3):
-        tell("PACKAGE_COMPLETE")
+        send_callback("PACKAGE_COMPLETE")
     work()
 
     (event,) = read("/api/events")["items"]
@@ -32,7 +32,7 @@ def test_law_3_a_callback_received_twice_is_one_event(tell, work, read):
     assert [callback["id"] for callback in event["callbacks"]] == [1, 2, 3]
 
 
-def test_a_handler_gets_the_event_and_the_package(tell, work, handlers: Handlers):
+def test_a_handler_gets_the_event_and_the_package(send_callback, work, handlers: Handlers):
     """A handler sees the event, and the package after it."""
     calls: list[tuple[Event, Package]] = []
 
@@ -40,7 +40,7 @@ def test_a_handler_gets_the_event_and_the_package(tell, work, handlers: Handlers
     def remember(event: Event, package: Package) -> None:
         calls.append((event, package))
 
-    tell("PACKAGE_COMPLETE", sessionUser=ADA)
+    send_callback("PACKAGE_COMPLETE", sessionUser=ADA)
     work()
 
     ((event, package),) = calls

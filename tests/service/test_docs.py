@@ -19,16 +19,16 @@ from sqlalchemy import text as sql
 
 from app.errors import OneSpanError
 from app.handling import Document, Event, Handlers, Package, Signer
-from app.onespan.auth import ApiKey, Connection
+from app.onespan.auth import ApiConnection, ApiKey
 from app.onespan.catalogue import CATALOGUE, SPELLINGS
 from app.onespan.client import OneSpan
 from app.onespan.values import Attention, Sender
 from app.simulator import outbox, quirks
 from app.simulator.account import Account
-from app.simulator.anomalies import ODDITIES
+from app.simulator.anomalies import ANOMALIES
 from app.simulator.command import simulate
 from app.simulator.faults import FAULTS
-from app.simulator.server import answering, api
+from app.simulator.server import api, serve_in_thread
 from app.store import reconciles
 from app.store.states import RunKind
 from config import ROOT, Settings
@@ -132,9 +132,9 @@ def test_every_log_line_to_watch_is_in_the_code():
     assert [line for line in lines if f'"{line}"' not in code] == []
 
 
-def test_every_metric_is_explained(client: FlaskClient, service, tell, work):
+def test_every_metric_is_explained(client: FlaskClient, service, send_callback, work):
     """The table and `/metrics` have the same metrics."""
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
     with service.database.write() as connection:  # some metrics appear only after the first reconcile
         reconciles.begin(connection, kind=RunKind.RECONCILE, reason="asked", since=None, fires=False, now=NOON)
@@ -209,27 +209,27 @@ def test_every_field_a_handler_gets_is_explained(value):
     assert [name for name in value.__dataclass_fields__ if f"`{name}`" not in text] == []
 
 
-def test_every_address_of_the_api_is_explained(promises: Any):
+def test_every_address_of_the_api_is_explained(api_document: Any):
     """docs/api.md mentions every path of the OpenAPI document."""
     text = (ROOT / "docs" / "api.md").read_text("utf-8")
-    paths = [re.sub(r"\{\w+\}", "<id>", path) for path in promises["paths"]]
+    paths = [re.sub(r"\{\w+\}", "<id>", path) for path in api_document["paths"]]
 
     assert [path for path in paths if path not in text] == []
 
 
-def test_every_parameter_of_the_api_is_explained(promises: Any):
+def test_every_parameter_of_the_api_is_explained(api_document: Any):
     """docs/api.md mentions every query parameter."""
     text = (ROOT / "docs" / "api.md").read_text("utf-8")
-    paths = promises["paths"]
+    paths = api_document["paths"]
     parameters = [methods.get("get", {}).get("parameters", ()) for methods in paths.values()]
     names = {parameter["name"] for of_path in parameters for parameter in of_path}
 
     assert [name for name in names if not name.endswith("_id") and not re.search(rf"\b{name}\b", text)] == []
 
 
-def test_example_answers_have_the_members_of_the_schemas(promises: Any):
+def test_example_answers_have_the_members_of_the_schemas(api_document: Any):
     """No more and no fewer, at any depth: each object of docs/api.md matches a schema of the OpenAPI document."""
-    schemas = {frozenset(schema["properties"]) for schema in objects(promises) if "properties" in schema}
+    schemas = {frozenset(schema["properties"]) for schema in objects(api_document) if "properties" in schema}
     text = (ROOT / "docs" / "api.md").read_text("utf-8")
     blocks = [code for language, code in CODE.findall(text) if language == "json"]
 
@@ -261,7 +261,7 @@ def test_every_option_of_the_simulator_is_explained_with_its_default():
     assert table("option", SIMULATOR) == defaults
 
 
-@pytest.mark.parametrize(("header", "names"), [("fault", FAULTS), ("oddity", ODDITIES)])
+@pytest.mark.parametrize(("header", "names"), [("fault", FAULTS), ("oddity", ANOMALIES)])
 def test_every_fault_of_the_simulator_is_explained_with_its_rate(header, names):
     """docs/simulator.md has the rates of the code."""
     assert table(header, SIMULATOR) == {name: f"{rate:g}" for name, (rate, _) in names.items()}
@@ -269,7 +269,7 @@ def test_every_fault_of_the_simulator_is_explained_with_its_rate(header, names):
 
 def test_every_quirk_of_the_simulator_is_explained_with_its_values():
     """The default comes first."""
-    values = {name: choices.replace(" | ", ", ") for name, choices, _ in quirks.described()}
+    values = {name: choices.replace(" | ", ", ") for name, choices, _ in quirks.descriptions()}
 
     assert table("quirk", SIMULATOR) == values
 
@@ -362,13 +362,13 @@ def crm(monkeypatch) -> Iterator[Any]:
     ],
 )
 def test_the_example_handler_does_what_its_table_says(  # noqa: PLR0917  (pytest passes them by name)
-    crm, handlers, tell, work, read, status, state, wait
+    crm, handlers, send_callback, work, read, status, state, wait
 ):
     """Done, parked, or due again: a minute later as it requests, ten seconds later if it failed."""
     run(example_of("mark_deal_signed"), handlers)
     crm.status = status
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
 
     ((dispatch,),) = [event["dispatches"] for event in read("/api/events")["items"]]
@@ -383,7 +383,7 @@ def example_of(name: str) -> str:
 
 
 def test_the_example_handler_files_signed_documents(  # noqa: PLR0917  (pytest passes them by name)
-    handlers, tell, work, read, monkeypatch, tmp_path
+    handlers, send_callback, work, read, monkeypatch, tmp_path
 ):
     """A simulated OneSpan has the package."""
     monkeypatch.chdir(tmp_path)
@@ -393,9 +393,9 @@ def test_the_example_handler_files_signed_documents(  # noqa: PLR0917  (pytest p
     (package,) = account.packages()
     run(example_of("file_signed_documents"), handlers)
 
-    with answering(api(account, api_key="key", clock=lambda: NOON), port=0) as address:
-        handlers.onespan.connect(Connection(address, ApiKey("key")))
-        tell("PACKAGE_COMPLETE", package=package.id)
+    with serve_in_thread(api(account, api_key="key", clock=lambda: NOON), port=0) as address:
+        handlers.onespan.connect(ApiConnection(address, ApiKey("key")))
+        send_callback("PACKAGE_COMPLETE", package=package.id)
         work()
 
     ((dispatch,),) = [event["dispatches"] for event in read("/api/events")["items"]]
@@ -413,11 +413,11 @@ def test_every_call_of_the_client_is_explained():
     assert [name for name in errors if f"`{name}`" not in text] == []
 
 
-def test_the_example_handler_sends_the_same_key_again(crm, handlers, tell, work, clock):
+def test_the_example_handler_sends_the_same_key_again(crm, handlers, send_callback, work, clock):
     """The other system can detect the repeated run."""
     run(example_of("mark_deal_signed"), handlers)
     crm.status = 500
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
     clock.forward(timedelta(seconds=10))
     work()

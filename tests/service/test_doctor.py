@@ -252,10 +252,10 @@ def test_the_spool_is_checked(flask, settings):
     assert (full.exit_code, shut.exit_code) == (0, 0)
 
 
-def test_callbacks_that_are_not_digested_are_a_failure(flask, tell, clock):
+def test_callbacks_that_are_not_digested_are_a_failure(flask, send_callback, clock):
     """Not if they arrived just now."""
-    tell("PACKAGE_COMPLETE", package="pkg-1")
-    tell("PACKAGE_COMPLETE", package="pkg-2")
+    send_callback("PACKAGE_COMPLETE", package="pkg-1")
+    send_callback("PACKAGE_COMPLETE", package="pkg-2")
     soon = flask("doctor")
     clock.forward(timedelta(minutes=12))
     late = flask("doctor")
@@ -265,11 +265,11 @@ def test_callbacks_that_are_not_digested_are_a_failure(flask, tell, clock):
     assert "flask worker" in lines(late, "FAIL")["journal"]
 
 
-def test_failed_callbacks_and_parked_runs_are_counted(flask, service, tell, work):
+def test_failed_callbacks_and_parked_runs_are_counted(flask, service, send_callback, work):
     """The lines name the command to use, but no reasons: these may name persons."""
-    tell("PACKAGE_DECLINE", sessionUser=ADA, message=f"{PERSON} is ill", happened_at=datetime.now(UTC) - HOUR)
+    send_callback("PACKAGE_DECLINE", sessionUser=ADA, message=f"{PERSON} is ill", happened_at=datetime.now(UTC) - HOUR)
     work()
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     with service.database.write() as connection:
         connection.execute(
             text(

@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 
 from app.handling import Event, Package
 from app.store import dispatches, journal
-from app.store.db import blames_a_row
+from app.store.db import is_row_error
 from app.store.journal import Entry
 from app.store.models import Journal
 from app.work import batch
@@ -40,12 +40,12 @@ def add_bad_rows(service: Any, *packages: str) -> None:
         )
 
 
-def test_one_bad_row_is_marked_as_failed_and_the_others_are_digested(tell, service, work, read, reasons):
+def test_one_bad_row_is_marked_as_failed_and_the_others_are_digested(send_callback, service, work, read, reasons):
     """The bad row is found by halving the batch."""
-    tell("PACKAGE_CREATE", package="first")
+    send_callback("PACKAGE_CREATE", package="first")
     add_bad_rows(service, "bad")
     for number in range(20):
-        tell("PACKAGE_CREATE", package=f"pkg-{number}")
+        send_callback("PACKAGE_CREATE", package=f"pkg-{number}")
     work()
 
     assert len(read("/api/packages")["items"]) == 21
@@ -54,13 +54,13 @@ def test_one_bad_row_is_marked_as_failed_and_the_others_are_digested(tell, servi
 
 
 def test_law_9_processes_that_meet_a_bad_row_at_once_fail_only_that_row(
-    tell, service, settings, reasons, handlers, clock
+    send_callback, service, settings, reasons, handlers, clock
 ):
     """The second process finds the row done and marks no other row as failed."""
     for group in range(4):
         add_bad_rows(service, f"bad-{group}")
         for number in range(10):
-            tell("PACKAGE_CREATE", package=f"pkg-{group}-{number}")
+            send_callback("PACKAGE_CREATE", package=f"pkg-{group}-{number}")
     others = [digesting.Digest(service.database, handlers, clock=clock) for _ in range(3)]
 
     def run(digest: digesting.Digest) -> None:
@@ -74,20 +74,20 @@ def test_law_9_processes_that_meet_a_bad_row_at_once_fail_only_that_row(
 
 
 @pytest.mark.parametrize("table", ["dispatches", "documents", "changes"])
-def test_no_row_fails_because_of_an_outdated_schema(table, tell, service, work, read, reasons, handlers):
+def test_no_row_fails_because_of_an_outdated_schema(table, send_callback, service, work, read, reasons, handlers):
     """While a migration is missing, callbacks wait until the tables are there."""
 
     @handlers.on("*")
     def do_nothing(event: Event, package: Package) -> None: ...
 
     for number in range(3):
-        tell("DOCUMENT_SIGNED", package=f"pkg-{number}", sessionUser="ada", documentId="contract")
+        send_callback("DOCUMENT_SIGNED", package=f"pkg-{number}", sessionUser="ada", documentId="contract")
     with service.database.write() as connection:
         connection.execute(text(f"ALTER TABLE {table} RENAME TO hidden"))
     for _ in range(3):
         with pytest.raises(Exception) as failed:  # noqa: PT011  (each database raises another error)
             service.digest.turn()
-        assert not blames_a_row(failed.value)
+        assert not is_row_error(failed.value)
     with service.database.write() as connection:
         connection.execute(text(f"ALTER TABLE hidden RENAME TO {table}"))
     work()
@@ -96,9 +96,9 @@ def test_no_row_fails_because_of_an_outdated_schema(table, tell, service, work, 
     assert len(read("/api/events", state="done")["items"]) == 3
 
 
-def test_failed_rows_can_be_digested_again(tell, service, work, read, reasons, runner, monkeypatch):
+def test_failed_rows_can_be_digested_again(send_callback, service, work, read, reasons, runner, monkeypatch):
     """After the repair, one command digests failed rows again. It does not combine with filters."""
-    tell("PACKAGE_CREATE", package="pkg-1")
+    send_callback("PACKAGE_CREATE", package="pkg-1")
     with monkeypatch.context() as patch:
         patch.setattr(batch, "parse", lambda _: 1 / 0)
         service.digest.turn()
@@ -115,24 +115,24 @@ def test_failed_rows_can_be_digested_again(tell, service, work, read, reasons, r
     assert runner.invoke(args=["replay", "--set-aside", "--event", "PACKAGE_CREATE"]).exit_code == 2
 
 
-def test_what_a_bad_row_wrote_is_rolled_back(tell, service, work, read, reasons, handlers, monkeypatch):
+def test_what_a_bad_row_wrote_is_rolled_back(send_callback, service, work, read, reasons, handlers, monkeypatch):
     """The row fails at its last step; only the reason is stored."""
 
     @handlers.on("*")
     def do_nothing(event: Event, package: Package) -> None: ...
 
-    oblige = dispatches.oblige
+    enqueue = dispatches.enqueue
 
     def failing(connection: Any, runs: Any, *, now: Any) -> None:
         runs = list(runs)
         if any(package == "bad" for _, package, _ in runs):
             raise ZeroDivisionError
-        oblige(connection, runs, now=now)
+        enqueue(connection, runs, now=now)
 
-    monkeypatch.setattr(dispatches, "oblige", failing)
-    tell("PACKAGE_CREATE", package="first")
-    tell("PACKAGE_CREATE", package="bad")
-    tell("PACKAGE_CREATE", package="last")
+    monkeypatch.setattr(dispatches, "enqueue", failing)
+    send_callback("PACKAGE_CREATE", package="first")
+    send_callback("PACKAGE_CREATE", package="bad")
+    send_callback("PACKAGE_CREATE", package="last")
     work()
 
     assert list(reasons()) == ["bad"]

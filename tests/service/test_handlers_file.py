@@ -10,7 +10,7 @@ import pytest
 
 from app import EXTENSION, create_app, handling
 from app import handlers as handlers_file
-from app.errors import HandlerMistake
+from app.errors import InvalidHandler
 from app.handling import Event, Handlers, Package
 from app.onespan.catalogue import CATALOGUE
 from config import Settings
@@ -28,11 +28,11 @@ def test_there_is_one_documented_stub_for_every_event_and_one_for_all():
     stubs = handlers_file.handlers
 
     for name in CATALOGUE:
-        own = [stub for stub in stubs.wanting(name) if stubs.names_wanted_by(stub) is not None]
+        own = [stub for stub in stubs.handlers_for(name) if stubs.events_of(stub) is not None]
         assert len(own) == 1, name
-        assert stubs.names_wanted_by(own[0]) == [name]
-    assert [stub for stub in stubs if stubs.names_wanted_by(stub) is None] == stubs.wanting("PACKAGE_HATCHED")
-    assert len(stubs.wanting("PACKAGE_HATCHED")) == 1
+        assert stubs.events_of(own[0]) == [name]
+    assert [stub for stub in stubs if stubs.events_of(stub) is None] == stubs.handlers_for("PACKAGE_HATCHED")
+    assert len(stubs.handlers_for("PACKAGE_HATCHED")) == 1
     for stub in stubs:
         assert inspect.getdoc(stubs[stub]), stub
         assert stubs[stub].__module__ == "app.handlers"
@@ -61,7 +61,7 @@ def test_law_11_the_stubs_log_no_person_and_fail_on_nothing(settings, capsys):
     for _ in range(200):
         if not service.digest.turn() | service.dispatcher.turn() and service.dispatcher.idle.is_set():
             break
-        service.bells.dispatching.wait(0.2)
+        service.wakeups.dispatching.wait(0.2)
     listed = client.get("/api/events", headers={"Authorization": "Bearer the-api-token"}).json["items"]
     service.database.close()
 
@@ -81,7 +81,7 @@ def test_the_public_module_offers_what_handlers_import():
 
 def mistake(register: Callable[[], object]) -> str:
     """Return the message of a mistake."""
-    with pytest.raises(HandlerMistake) as error:
+    with pytest.raises(InvalidHandler) as error:
         register()
     return str(error.value)
 
@@ -117,7 +117,7 @@ def test_one_wrong_name_among_right_ones_registers_nothing():
 
     mistake(lambda: handlers.on("PACKAGE_COMPLETE", "PACKAGE_COMPLETT"))
 
-    assert handlers.wanting("PACKAGE_COMPLETE") == []
+    assert handlers.handlers_for("PACKAGE_COMPLETE") == []
 
 
 def test_a_handler_takes_the_event_and_the_package():
@@ -167,7 +167,7 @@ def test_two_functions_of_one_name_are_refused():
 
     assert "file_documents" in mistake(lambda: handlers.on("PACKAGE_EXPIRE")(make()))
     assert handlers["file_documents"] is first
-    assert handlers.wanting("PACKAGE_EXPIRE") == []
+    assert handlers.handlers_for("PACKAGE_EXPIRE") == []
 
 
 def test_a_decorator_without_an_event_name_is_an_error():
@@ -188,7 +188,7 @@ def test_a_callable_without_a_name_is_an_error():
 
 
 @on_sqlite
-def test_every_handler_of_an_event_has_one_dispatch(handlers, tell, work, read):
+def test_every_handler_of_an_event_has_one_dispatch(handlers, send_callback, work, read):
     """Several handlers run per event; a handler that matches twice runs once."""
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_COMPLETE", "*")
@@ -204,7 +204,7 @@ def test_every_handler_of_an_event_has_one_dispatch(handlers, tell, work, read):
     @handlers.on("PACKAGE_CREATE")
     def created(event: Event, package: Package) -> None: ...
 
-    tell("PACKAGE_COMPLETE", sessionUser=ADA)
+    send_callback("PACKAGE_COMPLETE", sessionUser=ADA)
     work()
 
     (event,) = read("/api/events")["items"]
@@ -219,8 +219,8 @@ def test_both_spellings_of_ready_for_complete_are_one_event():
     @handlers.on("PACKAGE_READY_FOR_COMPLETION", "PACKAGE_READY_FOR_COMPLETE")
     def remind_cleo(event: Event, package: Package) -> None: ...
 
-    assert handlers.wanting("PACKAGE_READY_FOR_COMPLETE") == ["remind_cleo"]
-    assert handlers.names_wanted_by("remind_cleo") == ["PACKAGE_READY_FOR_COMPLETE"]
+    assert handlers.handlers_for("PACKAGE_READY_FOR_COMPLETE") == ["remind_cleo"]
+    assert handlers.events_of("remind_cleo") == ["PACKAGE_READY_FOR_COMPLETE"]
 
 
 def test_a_registered_function_can_still_be_called(tmp_path):

@@ -34,16 +34,16 @@ def sorts(tier) -> list[str]:
 
 
 @pytest.fixture
-def dataset(tell, work, clock) -> None:
+def dataset(send_callback, work, clock) -> None:
     """Two dozen packages of many kinds; some have hardly any values."""
     for number in range(8):
         at = NOON - number * HOUR
-        tell("PACKAGE_CREATE", package=f"Ä-draft-{number}", happened_at=at)
-        tell("PACKAGE_DECLINE", package=f"b-declined-{number}", sessionUser=BEN, message="no", happened_at=at)
-        tell("PACKAGE_HATCHED", package=f"C-egg-{number}", happened_at=at)
+        send_callback("PACKAGE_CREATE", package=f"Ä-draft-{number}", happened_at=at)
+        send_callback("PACKAGE_DECLINE", package=f"b-declined-{number}", sessionUser=BEN, message="no", happened_at=at)
+        send_callback("PACKAGE_HATCHED", package=f"C-egg-{number}", happened_at=at)
         if number % 3 == 0:
-            tell("PACKAGE_TRASH", package=f"Ä-draft-{number}", happened_at=at + MINUTE)
-            tell("SIGNER_COMPLETE", package=f"C-egg-{number}", sessionUser="王伟", happened_at=at)
+            send_callback("PACKAGE_TRASH", package=f"Ä-draft-{number}", happened_at=at + MINUTE)
+            send_callback("SIGNER_COMPLETE", package=f"C-egg-{number}", sessionUser="王伟", happened_at=at)
     work()
 
 
@@ -135,7 +135,7 @@ def test_packages_without_a_value_come_last(read, sort):
         assert known == sorted(known, reverse=sort.startswith("-"))
 
 
-def test_a_package_with_several_reasons_is_listed_once(handlers, read, tell, work):
+def test_a_package_with_several_reasons_is_listed_once(handlers, read, send_callback, work):
     """A parked handler is an attention reason like any other."""
 
     @handlers.on("PACKAGE_CREATE")
@@ -143,10 +143,10 @@ def test_a_package_with_several_reasons_is_listed_once(handlers, read, tell, wor
         raise GiveUp("the archive is full")
 
     for package in ("parked", "both"):
-        tell("PACKAGE_CREATE", package=package)
+        send_callback("PACKAGE_CREATE", package=package)
     for package in ("declined", "both"):
-        tell("PACKAGE_DECLINE", package=package, sessionUser=BEN, happened_at=NOON + MINUTE)
-    tell("PACKAGE_ACTIVATE", package="normal")
+        send_callback("PACKAGE_DECLINE", package=package, sessionUser=BEN, happened_at=NOON + MINUTE)
+    send_callback("PACKAGE_ACTIVATE", package="normal")
     work()
 
     def listed(attention: str) -> list[str]:
@@ -176,17 +176,17 @@ def test_pages_can_be_read_backwards(read, query, sorts):
         assert backwards == forwards, sort
 
 
-def test_the_way_back_from_an_empty_page_skips_nothing(read, tell, work):
+def test_the_way_back_from_an_empty_page_skips_nothing(read, send_callback, work):
     """All packages after a page lost their reason meanwhile. The page before the empty one is still that page."""
     parameters = {"attention": "SIGNER_LOCKED", "sort": "id", "limit": 1}
     for number in range(9):
-        tell("SIGNER_LOCKED", package=f"p{number}", sessionUser=BEN, happened_at=NOON - HOUR)
+        send_callback("SIGNER_LOCKED", package=f"p{number}", sessionUser=BEN, happened_at=NOON - HOUR)
     work()
     page = read("/api/packages", **parameters)
     while page["items"][0]["id"] != "p5":
         page = read("/api/packages", **parameters, cursor=page["next"])
     for number in range(6, 9):
-        tell("SIGNER_COMPLETE", package=f"p{number}", sessionUser=BEN)
+        send_callback("SIGNER_COMPLETE", package=f"p{number}", sessionUser=BEN)
     work()
 
     empty = read("/api/packages", **parameters, cursor=page["next"])
@@ -244,19 +244,19 @@ def _succeed_too(event: Any, package: Any) -> None:
 
 
 @on_sqlite
-def test_sqlite_updates_its_statistics_in_time(service, handlers, tell, work, clock, read):
+def test_sqlite_updates_its_statistics_in_time(service, handlers, send_callback, work, clock, read):
     """Even if most runs are parked, SQLite finds the runs of a package by the package."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def close_deal(event, package) -> None:
         raise GiveUp("the CRM knows no deal for this package")
 
-    service.watch.turn()  # at the start, when the tables are empty
+    service.housekeeping.turn()  # at the start, when the tables are empty
     for number in range(200):
-        tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
+        send_callback("PACKAGE_COMPLETE", package=f"pkg-{number}")
     work()
     clock.forward(timedelta(minutes=10))
-    service.watch.turn()
+    service.housekeeping.turn()
 
     executed: list[tuple[str, Any]] = []
     event.listen(service.database.engine, "before_cursor_execute", lambda *args: executed.append(args[2:4]))
@@ -272,10 +272,10 @@ NAME = "Straße 7, Łódź: Ærø ÉCOLE Παπαδόπουλος 王伟 100%_do
 
 
 @pytest.fixture
-def names(tell, work) -> None:
+def names(send_callback, work) -> None:
     """Two packages: the signer of one has letters of many scripts in the name."""
-    tell("SIGNER_COMPLETE", package="pkg-1", sessionUser=NAME)
-    tell("SIGNER_COMPLETE", package="pkg-2", sessionUser="Strand 7, Lodge: 100 undone")
+    send_callback("SIGNER_COMPLETE", package="pkg-1", sessionUser=NAME)
+    send_callback("SIGNER_COMPLETE", package="pkg-2", sessionUser="Strand 7, Lodge: 100 undone")
     work()
 
 
@@ -340,9 +340,9 @@ def test_folding_ignores_case_and_accents(text):
 
 
 @pytest.mark.usefixtures("dataset")
-def test_a_package_that_is_renamed_is_found_by_its_new_name_only(read, tell, work):
+def test_a_package_that_is_renamed_is_found_by_its_new_name_only(read, send_callback, work):
     """The search text has the present values."""
-    tell("SIGNER_COMPLETE", package="C-egg-1", sessionUser="person-new", happened_at=NOON)
+    send_callback("SIGNER_COMPLETE", package="C-egg-1", sessionUser="person-new", happened_at=NOON)
     work()
 
     assert [package["id"] for package in read("/api/packages", q="SON-NEW")["items"]] == ["C-egg-1"]

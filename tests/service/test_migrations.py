@@ -84,10 +84,10 @@ def test_what_was_upgraded_can_be_downgraded_and_upgraded_again(empty):
     assert differences(empty) == []
 
 
-def test_ids_keep_their_case(service, tell, work):
+def test_ids_keep_their_case(service, send_callback, work):
     """OneSpan's ids may differ only by case. An id column and its index compare bytes."""
     for package_id in ("aB=", "AB=", "ab="):
-        tell("PACKAGE_CREATE", package=package_id)
+        send_callback("PACKAGE_CREATE", package=package_id)
     work()
 
     with service.database.read() as connection:

@@ -10,9 +10,9 @@ import pytest
 from app.simulator.account import Account
 from app.simulator.population import populated
 from app.store import missed, outages
-from app.work.reconcile import Asked
+from app.work.reconcile import RunRequest
 from tests.conftest import HOUR, TOKEN
-from tests.support.simulation import MINUTE, World, knowing_onespan
+from tests.support.simulation import MINUTE, Simulation, with_onespan
 
 BEFORE = b'{"name": "PACKAGE_CREATE", "packageId": "before", "createdDate": "2026-03-02T12:00:00.000Z"}'
 ARCHIVED = b'{"name": "PACKAGE_ARCHIVE", "packageId": "before", "createdDate": "2026-03-02T12:00:01.000Z"}'
@@ -21,50 +21,50 @@ ARCHIVED = b'{"name": "PACKAGE_ARCHIVE", "packageId": "before", "createdDate": "
 @pytest.fixture
 def settings(settings):
     """Settings with the address of OneSpan."""
-    return knowing_onespan(settings)
+    return with_onespan(settings)
 
 
 @pytest.fixture
-def world(service, post, handlers, clock):
+def simulation(service, post, handlers, clock):
     """A service that has imported its packages and received callbacks."""
-    world = World(service, post, handlers=handlers, clock=clock)
-    world.connect(Account(1, packages=0).hold(populated(1, 60, now=clock.now - 40 * timedelta(days=1)).packages()))
-    world.post(BEFORE, ARCHIVED)
-    world.settle()
-    world.reconcile()
+    simulation = Simulation(service, post, handlers=handlers, clock=clock)
+    simulation.connect(Account(1, packages=0).load(populated(1, 60, now=clock.now - 40 * timedelta(days=1)).packages()))
+    simulation.post(BEFORE, ARCHIVED)
+    simulation.settle()
+    simulation.reconcile()
     clock.forward(HOUR)
-    return world
+    return simulation
 
 
-def completed(world: World) -> list[str]:
+def completed(simulation: Simulation) -> list[str]:
     """The ids of packages that can be archived."""
-    packages = world.account.packages()
+    packages = simulation.account.packages()
     return [package.id for package in packages if package.status == "COMPLETED" and not package.trashed]
 
 
 @pytest.fixture
-def miss(world) -> Callable[[int], list[bytes]]:
+def miss(simulation) -> Callable[[int], list[bytes]]:
     """Archive packages without delivering the callbacks, reconcile, and return these callbacks."""
-    left = completed(world)
+    left = completed(simulation)
 
     def miss(number: int) -> list[bytes]:
-        lost = [body for _ in range(number) for body in world.act(left.pop(), "archive")]
-        world.clock.forward(6 * HOUR)
-        world.reconcile()
+        lost = [body for _ in range(number) for body in simulation.act(left.pop(), "archive")]
+        simulation.clock.forward(6 * HOUR)
+        simulation.reconcile()
         return lost
 
     return miss
 
 
-def test_law_12_an_event_found_by_reconcile_is_missed_after_the_grace_period(world, miss, read, clock):
+def test_law_12_an_event_found_by_reconcile_is_missed_after_the_grace_period(simulation, miss, read, clock):
     """Until then, its callback may only be late."""
     miss(2)
-    world.service.watch.turn()
+    simulation.service.housekeeping.turn()
     assert read("/api/missed")["items"] == []
 
     clock.forward(HOUR)
-    world.service.watch.turn()
-    world.service.watch.turn()
+    simulation.service.housekeeping.turn()
+    simulation.service.housekeeping.turn()
     items = read("/api/missed")["items"]
 
     assert [item["name"] for item in items] == ["PACKAGE_ARCHIVE"] * 2
@@ -73,25 +73,25 @@ def test_law_12_an_event_found_by_reconcile_is_missed_after_the_grace_period(wor
     assert read(f"/api/events/{items[0]['id']}")["source"] == "reconcile"
 
 
-def test_law_12_an_event_reported_in_time_is_not_missed(world, miss, read, clock):
+def test_law_12_an_event_reported_in_time_is_not_missed(simulation, miss, read, clock):
     """The callback is late, but within the grace period."""
-    world.post(*miss(1))
-    world.settle()
+    simulation.post(*miss(1))
+    simulation.settle()
     clock.forward(2 * HOUR)
-    world.service.watch.turn()
+    simulation.service.housekeeping.turn()
 
     assert read("/api/missed")["items"] == []
     assert read("/api/missed/rate")["rate"] == 1
 
 
-def test_law_12_a_missed_event_reported_later_is_marked(world, miss, read, clock):
+def test_law_12_a_missed_event_reported_later_is_marked(simulation, miss, read, clock):
     """The callback is posted again by hand, from OneSpan's mail."""
     lost = miss(1)
     clock.forward(2 * HOUR)
-    world.service.watch.turn()
+    simulation.service.housekeeping.turn()
     assert read("/api/missed/rate")["missed"] == 1
-    world.post(*lost)
-    world.settle()
+    simulation.post(*lost)
+    simulation.settle()
 
     (item,) = read("/api/missed")["items"]
     assert item["reported_at"]
@@ -102,45 +102,45 @@ def test_law_12_a_missed_event_reported_later_is_marked(world, miss, read, clock
 @pytest.mark.parametrize(
     ("kind", "cause"), [("down", "down"), ("refused", "refused"), ("spooled", "no trace"), (None, "no trace")]
 )
-def test_law_12_the_likely_cause_is_the_outage_at_that_time(world, miss, read, kind, cause):
+def test_law_12_the_likely_cause_is_the_outage_at_that_time(simulation, miss, read, kind, cause):
     """The service was down or answered 503. A database outage is no cause, because the spool stored the callbacks."""
-    began: datetime = world.clock.now
+    began: datetime = simulation.clock.now
     miss(1)
     if kind:
-        with world.service.database.write() as connection:
-            outages.note(connection, kind, began_at=began, ended_at=began + 5 * MINUTE)
-    world.clock.forward(2 * HOUR)
-    world.service.watch.turn()
+        with simulation.service.database.write() as connection:
+            outages.record(connection, kind, began_at=began, ended_at=began + 5 * MINUTE)
+    simulation.clock.forward(2 * HOUR)
+    simulation.service.housekeeping.turn()
 
     assert [item["cause"] for item in read("/api/missed")["items"]] == [cause]
     assert read("/api/missed", cause=cause)["items"]
 
 
-def test_law_12_a_deletion_may_have_happened_at_any_time_since_the_last_snapshot(world, read, clock):
+def test_law_12_a_deletion_may_have_happened_at_any_time_since_the_last_snapshot(simulation, read, clock):
     """Any outage in that time is the likely cause, and `late` covers all of it."""
-    began, gone = clock.now, next(iter(completed(world)))
-    world.act(gone, "delete")
-    with world.service.database.write() as connection:
-        outages.note(connection, "down", began_at=began, ended_at=clock.now + 5 * MINUTE)
+    began, gone = clock.now, next(iter(completed(simulation)))
+    simulation.act(gone, "delete")
+    with simulation.service.database.write() as connection:
+        outages.record(connection, "down", began_at=began, ended_at=clock.now + 5 * MINUTE)
     clock.forward(6 * HOUR)
-    world.reconcile(Asked(backfill=True))
+    simulation.reconcile(RunRequest(backfill=True))
     clock.forward(2 * HOUR)
-    world.service.watch.turn()
+    simulation.service.housekeeping.turn()
 
     (item,) = read("/api/missed")["items"]
     assert (item["name"], item["cause"]) == ("PACKAGE_DELETE", "down")
     assert 6 * 3600 < item["late"] < 8 * 3600
 
 
-def test_law_12_late_is_unknown_without_an_earlier_snapshot(world, read, clock):
+def test_law_12_late_is_unknown_without_an_earlier_snapshot(simulation, read, clock):
     """A package is created and sent without callbacks. Only its creation has a known time."""
-    world.connect(Account(1, packages=1))
+    simulation.connect(Account(1, packages=1))
     for _ in range(2):
-        world.step()
+        simulation.step()
     clock.forward(6 * HOUR)
-    world.reconcile()
+    simulation.reconcile()
     clock.forward(2 * HOUR)
-    world.service.watch.turn()
+    simulation.service.housekeeping.turn()
 
     late = {item["name"]: item["late"] for item in read("/api/missed")["items"]}
     assert late.keys() == {"PACKAGE_CREATE", "PACKAGE_ACTIVATE"}
@@ -150,15 +150,15 @@ def test_law_12_late_is_unknown_without_an_earlier_snapshot(world, read, clock):
     assert event["found_after"] is None
 
 
-def test_law_9_concurrent_processes_record_a_missed_event_once(world, miss, read, clock):
+def test_law_9_concurrent_processes_record_a_missed_event_once(simulation, miss, read, clock):
     """No process fails."""
     miss(3)
     clock.forward(2 * HOUR)
-    database, recorded = world.service.database, []
+    database, recorded = simulation.service.database, []
 
     def record() -> None:
         with database.write() as connection:
-            recorded.append(missed.note(connection, now=clock.now, grace=HOUR, limit=500))
+            recorded.append(missed.record(connection, now=clock.now, grace=HOUR, limit=500))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: record(), range(8)))
@@ -167,15 +167,15 @@ def test_law_9_concurrent_processes_record_a_missed_event_once(world, miss, read
     assert len(read("/api/missed")["items"]) == 3
 
 
-def test_law_12_a_callback_digested_while_its_event_is_recorded_marks_it(world, miss, read, clock):
+def test_law_12_a_callback_digested_while_its_event_is_recorded_marks_it(simulation, miss, read, clock):
     """The digest confirms the event before or after it is recorded as missed, not in between."""
     lost = miss(1)
     clock.forward(2 * HOUR)
-    world.post(*lost)
-    digesting = threading.Thread(target=world.service.digest.turn)
+    simulation.post(*lost)
+    digesting = threading.Thread(target=simulation.service.digest.turn)
 
-    with world.service.database.write() as connection:
-        assert missed.note(connection, now=clock.now, grace=HOUR, limit=500) == 1
+    with simulation.service.database.write() as connection:
+        assert missed.record(connection, now=clock.now, grace=HOUR, limit=500) == 1
         digesting.start()
         digesting.join(0.2)
     digesting.join(10)
@@ -184,13 +184,13 @@ def test_law_12_a_callback_digested_while_its_event_is_recorded_marks_it(world, 
     assert read("/api/missed", reported="true")["items"]
 
 
-def test_law_12_an_event_name_without_any_callback_has_its_own_cause(world, read, clock):
+def test_law_12_an_event_name_without_any_callback_has_its_own_cause(simulation, read, clock):
     """Perhaps the event is not switched on in OneSpan: no callback ever reported a package moved to the trash."""
-    world.act(completed(world)[0], "trash")
+    simulation.act(completed(simulation)[0], "trash")
     clock.forward(6 * HOUR)
-    world.reconcile()
+    simulation.reconcile()
     clock.forward(2 * HOUR)
-    world.service.watch.turn()
+    simulation.service.housekeeping.turn()
 
     assert [(item["name"], item["cause"]) for item in read("/api/missed")["items"]] == [
         ("PACKAGE_TRASH", "never reported")
@@ -199,60 +199,60 @@ def test_law_12_an_event_name_without_any_callback_has_its_own_cause(world, read
 
 def test_law_12_events_found_by_the_import_are_not_missed(service, post, handlers, clock, read):
     """They happened before the service received callbacks."""
-    world = World(service, post, handlers=handlers, clock=clock)
-    world.connect(populated(1, 30, now=clock.now))
-    world.reconcile()
-    world.post(BEFORE)
-    world.settle()
+    simulation = Simulation(service, post, handlers=handlers, clock=clock)
+    simulation.connect(populated(1, 30, now=clock.now))
+    simulation.reconcile()
+    simulation.post(BEFORE)
+    simulation.settle()
     clock.forward(48 * HOUR)
-    service.watch.turn()
+    service.housekeeping.turn()
 
     assert read("/api/missed")["items"] == []
 
 
 def test_law_12_a_late_import_finds_events_after_the_first_callback(service, post, handlers, clock, read):
     """The service already received callbacks then; older events are not missed."""
-    world = World(service, post, handlers=handlers, clock=clock)
-    world.connect(Account(1, packages=1))
-    world.step()
-    world.post(BEFORE)
+    simulation = Simulation(service, post, handlers=handlers, clock=clock)
+    simulation.connect(Account(1, packages=1))
+    simulation.step()
+    simulation.post(BEFORE)
     clock.forward(MINUTE)
-    old = world.account
-    world.connect(Account(2, packages=1))
-    world.step()
-    world.account.hold([*old.packages(), *world.account.packages()])
-    (new,) = [package for package in world.account.packages() if package not in old.packages()]
+    old = simulation.account
+    simulation.connect(Account(2, packages=1))
+    simulation.step()
+    simulation.account.load([*old.packages(), *simulation.account.packages()])
+    (new,) = [package for package in simulation.account.packages() if package not in old.packages()]
     clock.forward(HOUR)
-    world.reconcile()
+    simulation.reconcile()
     clock.forward(2 * HOUR)
-    service.watch.turn()
+    service.housekeeping.turn()
 
-    assert dict(world.told[new.id]) == {"PACKAGE_CREATE": 1}
+    assert dict(simulation.handled[new.id]) == {"PACKAGE_CREATE": 1}
     assert {item["package_id"] for item in read("/api/missed")["items"]} == {new.id}
 
 
 def test_law_12_without_any_callback_events_since_the_import_are_missed(service, post, handlers, clock, read):
     """The callback URL was never registered, or it cannot be reached."""
-    world = World(service, post, handlers=handlers, clock=clock)
-    world.connect(Account(1, packages=0).hold(populated(1, 60, now=clock.now - 40 * timedelta(days=1)).packages()))
-    world.reconcile()
-    for package_id in completed(world)[:3]:
-        world.act(package_id, "archive")
+    simulation = Simulation(service, post, handlers=handlers, clock=clock)
+    simulation.connect(Account(1, packages=0).load(populated(1, 60, now=clock.now - 40 * timedelta(days=1)).packages()))
+    simulation.reconcile()
+    for package_id in completed(simulation)[:3]:
+        simulation.act(package_id, "archive")
     clock.forward(6 * HOUR)
-    world.reconcile()
+    simulation.reconcile()
     clock.forward(2 * HOUR)
-    service.watch.turn()
+    service.housekeeping.turn()
 
     assert [item["cause"] for item in read("/api/missed")["items"]] == ["never reported"] * 3
     assert read("/api/missed/rate")["silence"]["since"] is None
 
 
-def test_law_12_the_delivery_rate_is_given_by_day_and_by_name(world, miss, read, clock):
+def test_law_12_the_delivery_rate_is_given_by_day_and_by_name(simulation, miss, read, clock):
     """Two of three callbacks about archiving arrive."""
-    world.post(*miss(3)[:2])
-    world.settle()
+    simulation.post(*miss(3)[:2])
+    simulation.settle()
     clock.forward(2 * HOUR)
-    world.service.watch.turn()
+    simulation.service.housekeeping.turn()
     rate = read("/api/missed/rate", days=2)
 
     assert rate["missed"] == 1
@@ -263,11 +263,11 @@ def test_law_12_the_delivery_rate_is_given_by_day_and_by_name(world, miss, read,
     assert rate["causes"] == {"no trace": 1}
 
 
-def test_law_12_a_silence_is_reported_with_advice(world, miss, client, read, clock):
+def test_law_12_a_silence_is_reported_with_advice(simulation, miss, client, read, clock):
     """Reconcile keeps finding events, but no callbacks arrive."""
     miss(3)
     clock.forward(2 * HOUR)
-    world.service.watch.turn()
+    simulation.service.housekeeping.turn()
 
     silence = read("/api/missed/rate")["silence"]
     assert silence["missed"] == 3
@@ -277,34 +277,34 @@ def test_law_12_a_silence_is_reported_with_advice(world, miss, client, read, clo
     assert 'callbacks_missed{cause="no trace"} 3.0' in client.get("/metrics").text
 
 
-def test_law_12_events_missed_while_the_service_was_down_are_no_silence(world, miss, read, clock):
+def test_law_12_events_missed_while_the_service_was_down_are_no_silence(simulation, miss, read, clock):
     """Their cause is known and over."""
     began = clock.now
     miss(3)
-    with world.service.database.write() as connection:
-        outages.note(connection, "down", began_at=began, ended_at=began + 5 * MINUTE)
+    with simulation.service.database.write() as connection:
+        outages.record(connection, "down", began_at=began, ended_at=began + 5 * MINUTE)
     clock.forward(2 * HOUR)
-    world.service.watch.turn()
+    simulation.service.housekeeping.turn()
 
     assert read("/api/missed/rate")["causes"] == {"down": 3}
     assert read("/api/missed/rate")["silence"] is None
 
 
-def test_law_12_a_callback_ends_the_silence(world, miss, read, clock):
+def test_law_12_a_callback_ends_the_silence(simulation, miss, read, clock):
     """Any callback does."""
     miss(3)
     clock.forward(2 * HOUR)
-    world.service.watch.turn()
-    world.post(b'{"name": "PACKAGE_TRASH", "packageId": "before", "createdDate": "2026-03-02T19:00:00.000Z"}')
+    simulation.service.housekeeping.turn()
+    simulation.post(b'{"name": "PACKAGE_TRASH", "packageId": "before", "createdDate": "2026-03-02T19:00:00.000Z"}')
 
     assert read("/api/missed/rate")["silence"] is None
 
 
-def test_law_12_one_missed_event_is_no_silence(world, miss, read, clock):
+def test_law_12_one_missed_event_is_no_silence(simulation, miss, read, clock):
     """A silence needs three consecutive missed events."""
     miss(1)
     clock.forward(2 * HOUR)
-    world.service.watch.turn()
+    simulation.service.housekeeping.turn()
 
     assert read("/api/missed/rate")["silence"] is None
 

@@ -21,10 +21,10 @@ from app.store import outages, queries, reconciles
 from app.store.journal import Writer
 from app.store.models import Change, Dispatch, Event, Journal, Run
 from app.store.request_budget import Budget
-from app.work.reconcile import Asked
-from app.work.snapshots import WAITS
+from app.work.reconcile import RunRequest
+from app.work.snapshots import RETRY_DELAYS
 from tests.conftest import HOUR, on_both
-from tests.support.simulation import ADDRESS, API_KEY, MINUTE, SECOND, World
+from tests.support.simulation import ADDRESS, API_KEY, MINUTE, SECOND, Simulation
 
 DAY = timedelta(days=1)
 SIX_HOURS = 6 * HOUR
@@ -43,14 +43,14 @@ def settings(settings):
 
 
 @pytest.fixture
-def world(service, post, handlers, clock):
+def simulation(service, post, handlers, clock):
     """A simulation whose service received callbacks from the start and has imported an empty account."""
-    world = World(service, post, handlers=handlers, clock=clock)
-    world.post(b'{"name": "PACKAGE_CREATE", "packageId": "before", "createdDate": "2026-03-02T12:00:00.000Z"}')
-    world.settle()
-    world.reconcile()
+    simulation = Simulation(service, post, handlers=handlers, clock=clock)
+    simulation.post(b'{"name": "PACKAGE_CREATE", "packageId": "before", "createdDate": "2026-03-02T12:00:00.000Z"}')
+    simulation.settle()
+    simulation.reconcile()
     clock.forward(MINUTE)
-    return world
+    return simulation
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def start_process(settings, handlers, clock) -> Iterator[Callable[[], Service]]:
         service.database.close()
 
 
-def counts(service: Service) -> Counter[str]:
+def row_counts(service: Service) -> Counter[str]:
     """Count the rows of the tables that grow only when something happens."""
     with service.database.read() as connection:
         tables = (Event, Dispatch, Change, Journal)
@@ -76,27 +76,31 @@ def counts(service: Service) -> Counter[str]:
         )
 
 
-def ledger(service: Service) -> list[queries.RunDetail]:
+def all_runs(service: Service) -> list[queries.RunDetail]:
     """Return all runs, the oldest first."""
     with service.database.read() as connection:
         return queries.run_page(connection, limit=100, before=None)[::-1]
 
 
-def lose_all_callbacks(world: World, seed: int = 1, *, packages: int = 3, quirks: Quirks | None = None) -> Account:
+def lose_all_callbacks(
+    simulation: Simulation, seed: int = 1, *, packages: int = 3, quirks: Quirks | None = None
+) -> Account:
     """Connect an account, simulate its packages to their end and lose every callback."""
     account = Account(seed, packages=packages, **({"quirks": quirks} if quirks else {}))
-    world.connect(account)
-    world.live(drop=1, dice=Random(seed))
-    world.settle()
+    simulation.connect(account)
+    simulation.live(drop=1, dice=Random(seed))
+    simulation.settle()
     return account
 
 
-def import_account(world: World, size: int, *, quirks: Quirks | None = None, faults: Faults | None = None) -> Account:
+def import_account(
+    simulation: Simulation, size: int, *, quirks: Quirks | None = None, faults: Faults | None = None
+) -> Account:
     """Connect an account with `size` packages and import them all."""
-    packages = populated(1, size, now=world.clock.now - 40 * DAY).packages()
-    account = Account(1, packages=0, **({"quirks": quirks} if quirks else {})).hold(packages)
-    world.connect(account, faults)
-    world.reconcile(Asked(backfill=True))
+    packages = populated(1, size, now=simulation.clock.now - 40 * DAY).packages()
+    account = Account(1, packages=0, **({"quirks": quirks} if quirks else {})).load(packages)
+    simulation.connect(account, faults)
+    simulation.reconcile(RunRequest(backfill=True))
     return account
 
 
@@ -111,206 +115,214 @@ class TestLaw5:
     @pytest.mark.parametrize("seed", [1])
     @pytest.mark.parametrize("drop", [0.3, 1.0])
     @pytest.mark.parametrize("items", ["whole", "summary"])
-    def test_law_5_after_a_run_the_status_store_equals_onespan(self, world, runner, items, drop, seed):
+    def test_law_5_after_a_run_the_status_store_equals_onespan(self, simulation, runner, items, drop, seed):
         """Some or all callbacks of ten packages are lost."""
-        world.connect(Account(seed, packages=10, quirks=Quirks(list_items=items)))
-        world.live(drop=drop, dice=Random(seed))
-        world.settle()
-        world.clock.forward(SIX_HOURS)
-        world.reconcile()
+        simulation.connect(Account(seed, packages=10, quirks=Quirks(list_items=items)))
+        simulation.live(drop=drop, dice=Random(seed))
+        simulation.settle()
+        simulation.clock.forward(SIX_HOURS)
+        simulation.reconcile()
 
-        assert world.differences() == []
+        assert simulation.differences() == []
         assert runner.invoke(args=["rebuild", "--check"]).exit_code == 0
 
-    def test_law_5_changes_that_only_the_list_shows_are_stored(self, world):
+    def test_law_5_changes_that_only_the_list_shows_are_stored(self, simulation):
         """No event reports that a package was unarchived. The list shows it."""
-        account = lose_all_callbacks(world, packages=12)
-        world.reconcile(Asked())
+        account = lose_all_callbacks(simulation, packages=12)
+        simulation.reconcile(RunRequest())
         archived = next(
             package for package in account.packages() if package.status == "ARCHIVED" and not package.deleted
         )
-        before = Counter(world.told.get(archived.id, Counter()))
-        world.act(archived.id, "unarchive")
-        world.reconcile(Asked())
+        before = Counter(simulation.handled.get(archived.id, Counter()))
+        simulation.act(archived.id, "unarchive")
+        simulation.reconcile(RunRequest())
 
-        assert world.picture(archived.id).status == "COMPLETED"
-        assert world.told.get(archived.id, Counter()) == before
+        assert simulation.stored_package(archived.id).status == "COMPLETED"
+        assert simulation.handled.get(archived.id, Counter()) == before
 
-    def test_law_5_unlisted_package_is_fetched_and_then_deleted(self, world):
+    def test_law_5_unlisted_package_is_fetched_and_then_deleted(self, simulation):
         """Absence from the list proves nothing. The 404 of the package itself does."""
-        account = import_account(world, 5)
+        account = import_account(simulation, 5)
         deleted = account.packages()[0].id
-        world.clock.forward(SIX_HOURS)
-        world.act(deleted, "delete")
-        world.asked.clear()
-        world.reconcile(Asked(backfill=True))
+        simulation.clock.forward(SIX_HOURS)
+        simulation.act(deleted, "delete")
+        simulation.requests.clear()
+        simulation.reconcile(RunRequest(backfill=True))
 
-        assert world.picture(deleted).deleted
-        assert [request for request in world.asked if "/api/packages/" in request] == [f"/api/packages/{deleted}?"]
-        assert world.told[deleted]["PACKAGE_DELETE"] == 1
+        assert simulation.stored_package(deleted).deleted
+        assert [request for request in simulation.requests if "/api/packages/" in request] == [
+            f"/api/packages/{deleted}?"
+        ]
+        assert simulation.handled[deleted]["PACKAGE_DELETE"] == 1
 
-    def test_law_10_a_403_is_not_a_deletion(self, world):
+    def test_law_10_a_403_is_not_a_deletion(self, simulation):
         """The credentials may have lost a permission."""
-        account = import_account(world, 5, quirks=Quirks(deleted_answer="403"))
+        account = import_account(simulation, 5, quirks=Quirks(deleted_answer="403"))
         forbidden = account.packages()[0].id
-        world.act(forbidden, "delete")
-        world.reconcile(Asked(backfill=True))
+        simulation.act(forbidden, "delete")
+        simulation.reconcile(RunRequest(backfill=True))
 
-        assert not world.picture(forbidden).deleted
+        assert not simulation.stored_package(forbidden).deleted
 
-    def test_law_10_a_404_does_not_delete_a_package_never_read_before(self, world):
+    def test_law_10_a_404_does_not_delete_a_package_never_read_before(self, simulation):
         """Only a callback named the package; no fetch ever returned it."""
-        world.connect(Account(1, packages=0))
-        world.post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "hidden", "createdDate": "2026-03-02T13:00:00.000Z"}')
-        world.reconcile(Asked())
+        simulation.connect(Account(1, packages=0))
+        simulation.post(
+            b'{"name": "PACKAGE_ACTIVATE", "packageId": "hidden", "createdDate": "2026-03-02T13:00:00.000Z"}'
+        )
+        simulation.reconcile(RunRequest())
 
-        assert not world.picture("hidden").deleted
+        assert not simulation.stored_package("hidden").deleted
 
-    def test_forbidden_package_is_not_fetched_again_without_a_reason(self, world):
+    def test_forbidden_package_is_not_fetched_again_without_a_reason(self, simulation):
         """A package that the credentials may not read costs one request, not one per run."""
-        world.connect(Account(1, packages=0))
-        world.post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "hidden", "createdDate": "2026-03-02T13:00:00.000Z"}')
-        world.reconcile(Asked())
-        world.asked.clear()
-        world.reconcile(Asked())
+        simulation.connect(Account(1, packages=0))
+        simulation.post(
+            b'{"name": "PACKAGE_ACTIVATE", "packageId": "hidden", "createdDate": "2026-03-02T13:00:00.000Z"}'
+        )
+        simulation.reconcile(RunRequest())
+        simulation.requests.clear()
+        simulation.reconcile(RunRequest())
 
-        assert [request for request in world.asked if "hidden" in request] == []
+        assert [request for request in simulation.requests if "hidden" in request] == []
 
-    def test_all_package_ids_are_listed_once_a_week(self, world, clock):
+    def test_all_package_ids_are_listed_once_a_week(self, simulation, clock):
         """The weekly sweep finds a package that no callback named and no run listed."""
-        account = import_account(world, 5)
-        account.hold([replace(account.packages()[0], id="overlooked", updated=clock.now - 30 * DAY)])
+        account = import_account(simulation, 5)
+        account.load([replace(account.packages()[0], id="overlooked", updated=clock.now - 30 * DAY)])
         clock.forward(SIX_HOURS)
-        world.reconcile()
-        assert world.picture("overlooked") is None
+        simulation.reconcile()
+        assert simulation.stored_package("overlooked") is None
 
         clock.forward(7 * DAY)
-        world.reconcile()
+        simulation.reconcile()
 
-        assert ledger(world.service)[-1].kind == "sweep"
-        assert world.picture("overlooked") is not None
+        assert all_runs(simulation.service)[-1].kind == "sweep"
+        assert simulation.stored_package("overlooked") is not None
 
 
 class TestLaw6:
     """Every handler runs once for each event."""
 
     @pytest.mark.parametrize("seed", range(2))
-    def test_law_6_event_found_by_reconcile_and_reported_late_is_handled_once(self, world, seed):
+    def test_law_6_event_found_by_reconcile_and_reported_late_is_handled_once(self, simulation, seed):
         """Reconcile finds the events of ten packages, then all their callbacks arrive."""
-        world.connect(Account(seed, packages=10))
-        late = world.live(drop=0.5, dice=Random(seed))
-        world.settle()
-        world.reconcile(Asked())
-        handled = {package_id: Counter(names) for package_id, names in world.told.items() if package_id != "before"}
-        assert all(names <= world.happened[package_id] for package_id, names in handled.items())
+        simulation.connect(Account(seed, packages=10))
+        late = simulation.live(drop=0.5, dice=Random(seed))
+        simulation.settle()
+        simulation.reconcile(RunRequest())
+        handled = {
+            package_id: Counter(names) for package_id, names in simulation.handled.items() if package_id != "before"
+        }
+        assert all(names <= simulation.happened[package_id] for package_id, names in handled.items())
         Random(seed).shuffle(late)
-        world.post(*late)
-        world.settle()
-        world.reconcile(Asked())
+        simulation.post(*late)
+        simulation.settle()
+        simulation.reconcile(RunRequest())
 
         assert {
-            package_id: names for package_id, names in world.told.items() if package_id != "before"
-        } == world.happened
+            package_id: names for package_id, names in simulation.handled.items() if package_id != "before"
+        } == simulation.happened
 
     def test_law_6_first_import_runs_no_handlers(self, service, post, handlers, clock):
         """Events from before the first import run no handlers."""
-        world = World(service, post, handlers=handlers, clock=clock)
+        simulation = Simulation(service, post, handlers=handlers, clock=clock)
         account = populated(1, 120, now=clock.now)
-        world.connect(account)
-        world.reconcile()
+        simulation.connect(account)
+        simulation.reconcile()
 
-        assert world.differences() == []
-        assert world.told == {}
-        (run,) = ledger(service)
+        assert simulation.differences() == []
+        assert simulation.handled == {}
+        (run,) = all_runs(service)
         assert (run.kind, run.reason, run.state, run.shown) == ("backfill", "first", "done", run.shown)
         assert run.changed >= 100
 
     def test_law_6_events_after_the_import_of_an_empty_account_run_handlers(self, service, post, handlers, clock):
         """No callback has ever arrived: the first one may be lost."""
-        world = World(service, post, handlers=handlers, clock=clock)
-        world.reconcile()
-        world.connect(Account(0, packages=1))
-        world.step()
+        simulation = Simulation(service, post, handlers=handlers, clock=clock)
+        simulation.reconcile()
+        simulation.connect(Account(0, packages=1))
+        simulation.step()
         clock.forward(SIX_HOURS)
-        world.reconcile()
+        simulation.reconcile()
 
-        assert world.told == world.happened
+        assert simulation.handled == simulation.happened
 
-    def test_law_6_event_lost_after_the_import_runs_handlers(self, world, clock):
+    def test_law_6_event_lost_after_the_import_runs_handlers(self, simulation, clock):
         """An imported package changes after the import, and the callback is lost."""
-        account = import_account(world, 30)
+        account = import_account(simulation, 30)
         package_id = archivable(account)[0]
-        world.act(package_id, "archive")
+        simulation.act(package_id, "archive")
         clock.forward(SIX_HOURS)
-        world.reconcile()
+        simulation.reconcile()
 
-        assert world.told[package_id] == {"PACKAGE_ARCHIVE": 1}
+        assert simulation.handled[package_id] == {"PACKAGE_ARCHIVE": 1}
 
     def test_law_6_import_that_fires_handles_every_event_once(self, service, post, handlers, clock):
         """`--fire`: a package that is first seen completed was also created, sent and signed."""
-        world = World(service, post, handlers=handlers, clock=clock)
+        simulation = Simulation(service, post, handlers=handlers, clock=clock)
         account = populated(1, 20, now=clock.now)
-        world.connect(account)
-        world.reconcile(Asked(backfill=True, fires=True))
+        simulation.connect(account)
+        simulation.reconcile(RunRequest(backfill=True, fires=True))
 
-        handled = {package_id: Counter(names) for package_id, names in world.told.items()}
+        handled = {package_id: Counter(names) for package_id, names in simulation.handled.items()}
         for package in account.packages():
             if package.status == "COMPLETED" and package.type == "PACKAGE":
                 assert handled[package.id]["PACKAGE_COMPLETE"] == handled[package.id]["PACKAGE_CREATE"] == 1
-        world.reconcile(Asked(backfill=True, fires=True))
-        assert world.told == handled
+        simulation.reconcile(RunRequest(backfill=True, fires=True))
+        assert simulation.handled == handled
 
     def test_law_6_import_without_handlers_can_fire_later(self, service, post, handlers, clock):
         """The operator imports without handlers, looks at the result, and then fires."""
-        world = World(service, post, handlers=handlers, clock=clock)
-        world.connect(populated(1, 20, now=clock.now))
-        world.reconcile()
-        assert world.told == {}
-        world.reconcile(Asked(backfill=True, fires=True))
+        simulation = Simulation(service, post, handlers=handlers, clock=clock)
+        simulation.connect(populated(1, 20, now=clock.now))
+        simulation.reconcile()
+        assert simulation.handled == {}
+        simulation.reconcile(RunRequest(backfill=True, fires=True))
 
-        assert sum(sum(names.values()) for names in world.told.values()) > 20
+        assert sum(sum(names.values()) for names in simulation.handled.values()) > 20
 
-    def test_law_6_unchanged_packages_cost_four_requests_and_run_no_handlers(self, world, clock):
+    def test_law_6_unchanged_packages_cost_four_requests_and_run_no_handlers(self, simulation, clock):
         """One page of each folder, and no single package."""
-        import_account(world, 50)
-        before, handled = counts(world.service), dict(world.told)
-        world.asked.clear()
+        import_account(simulation, 50)
+        before, handled = row_counts(simulation.service), dict(simulation.handled)
+        simulation.requests.clear()
         clock.forward(SIX_HOURS)
-        world.reconcile()
+        simulation.reconcile()
 
-        assert len(world.asked) == 4
-        assert counts(world.service) == before
-        assert world.told == handled
+        assert len(simulation.requests) == 4
+        assert row_counts(simulation.service) == before
+        assert simulation.handled == handled
 
     @pytest.mark.all
     @pytest.mark.parametrize("items", ["summary", "whole"])
-    def test_unchanged_account_costs_one_request_per_hundred_packages(self, world, items):
+    def test_unchanged_account_costs_one_request_per_hundred_packages(self, simulation, items):
         """No package is fetched, whether the list has whole packages or summaries."""
-        account = import_account(world, 230, quirks=Quirks(list_items=items))
-        world.asked.clear()
-        world.reconcile(Asked(backfill=True))
+        account = import_account(simulation, 230, quirks=Quirks(list_items=items))
+        simulation.requests.clear()
+        simulation.reconcile(RunRequest(backfill=True))
         folders = Counter((package.type, package.trashed) for package in account.packages() if not package.deleted)
 
-        assert not [request for request in world.asked if "/api/packages/" in request]
-        assert len(world.asked) <= sum(-(-number // 100) + 1 for number in folders.values()) + 4
+        assert not [request for request in simulation.requests if "/api/packages/" in request]
+        assert len(simulation.requests) <= sum(-(-number // 100) + 1 for number in folders.values()) + 4
 
 
 @on_both
 class TestLaw9:
     """Reconcile runs once per interval in one process, even when processes die."""
 
-    def test_law_9_the_interval_survives_restarts(self, world, start_process, clock):
+    def test_law_9_the_interval_survives_restarts(self, simulation, start_process, clock):
         """A new process reads the time of the last run from the database."""
         clock.forward(SIX_HOURS - 2 * MINUTE)
         restarted = start_process()
         restarted.reconcile.turn()
-        assert len(ledger(restarted)) == 1
+        assert len(all_runs(restarted)) == 1
 
         clock.forward(2 * MINUTE)
         restarted.reconcile.turn()
-        assert [run.reason for run in ledger(restarted)] == ["first", "interval"]
+        assert [run.reason for run in all_runs(restarted)] == ["first", "interval"]
 
-    def test_law_9_one_of_several_processes_begins_the_run(self, world, start_process, clock):
+    def test_law_9_one_of_several_processes_begins_the_run(self, simulation, start_process, clock):
         """The database allows one running run."""
         clock.forward(SIX_HOURS)
         services = [start_process() for _ in range(4)]
@@ -326,45 +338,45 @@ class TestLaw9:
         for thread in threads:
             thread.join(30)
 
-        assert len(ledger(world.service)) == 2
+        assert len(all_runs(simulation.service)) == 2
 
-    def test_law_9_run_of_a_dead_process_goes_on_at_the_last_committed_page(self, world, start_process, clock):
+    def test_law_9_run_of_a_dead_process_goes_on_at_the_last_committed_page(self, simulation, start_process, clock):
         """Committed pages are not requested again."""
         account = populated(1, 300, now=clock.now - DAY)
-        world.connect(Account(1, packages=0, quirks=Quirks(list_largest=20)).hold(account.packages()))
-        world.service.reconcile.begin(Asked(backfill=True))
+        simulation.connect(Account(1, packages=0, quirks=Quirks(list_largest=20)).load(account.packages()))
+        simulation.service.reconcile.begin(RunRequest(backfill=True))
         for _ in range(4):
-            assert world.service.reconcile.turn()
-        before = list(world.asked)
-        with world.service.database.write() as connection:  # the process takes the next turn and dies
+            assert simulation.service.reconcile.turn()
+        before = list(simulation.requests)
+        with simulation.service.database.write() as connection:  # the process takes the next turn and dies
             assert reconciles.take(connection, now=clock.now, lease=10 * MINUTE, process="dead")
-        world.asked.clear()
+        simulation.requests.clear()
         other = start_process()
         assert other.reconcile.turn() is False, "the lease holds"
         clock.forward(11 * MINUTE)
         assert other.reconcile.turn()
 
         pages_before, pages_after = (
-            {request.partition("&")[0] for request in requests} for requests in (before[:4], world.asked)
+            {request.partition("&")[0] for request in requests} for requests in (before[:4], simulation.requests)
         )
         assert not pages_before & pages_after
-        world.reconcile()
-        assert world.differences() == []
+        simulation.reconcile()
+        assert simulation.differences() == []
 
-    def test_law_9_process_without_heartbeat_for_a_minute_loses_its_run(self, world, start_process, clock):
+    def test_law_9_process_without_heartbeat_for_a_minute_loses_its_run(self, simulation, start_process, clock):
         """A killed process does not record that it stops, but its heartbeats end."""
         dead = start_process()
-        dead.presence.beat()
-        dead.reconcile.begin(Asked())
+        dead.heartbeat.beat()
+        dead.reconcile.begin(RunRequest())
         with dead.database.write() as connection:
-            reconciles.take(connection, now=clock.now, lease=10 * MINUTE, process=dead.presence.name)
+            reconciles.take(connection, now=clock.now, lease=10 * MINUTE, process=dead.heartbeat.name)
         clock.forward(61 * SECOND)
 
         assert start_process().reconcile.turn()
 
-    def test_law_9_late_owner_of_a_run_commits_nothing(self, world, start_process, clock, monkeypatch):
+    def test_law_9_late_owner_of_a_run_commits_nothing(self, simulation, start_process, clock, monkeypatch):
         """Its answer arrives after another process has taken over the run."""
-        import_account(world, 5)
+        import_account(simulation, 5)
         clock.forward(SIX_HOURS)
         late = start_process()
         list_packages = late.reconcile._onespan.packages
@@ -373,127 +385,127 @@ class TestLaw9:
             monkeypatch.undo()
             answer = list_packages(**query)
             clock.forward(11 * MINUTE)
-            world.reconcile()
+            simulation.reconcile()
             return answer
 
         monkeypatch.setattr(late.reconcile._onespan, "packages", answer_late)
-        before = counts(world.service)
+        before = row_counts(simulation.service)
 
         assert late.reconcile.turn() is False
-        assert counts(world.service) == before
-        assert [run.state for run in ledger(late)] == ["done"] * 3
+        assert row_counts(simulation.service) == before
+        assert [run.state for run in all_runs(late)] == ["done"] * 3
 
 
 class TestOutages:
     """After an outage that may have lost callbacks, a run begins before the interval ends."""
 
-    def test_run_begins_at_once_after_downtime_of_the_service(self, world, start_process, clock):
+    def test_run_begins_at_once_after_downtime_of_the_service(self, simulation, start_process, clock):
         """No process received callbacks for two minutes."""
-        world.service.presence.open_door()
-        world.service.presence.beat()
+        simulation.service.heartbeat.mark_as_receiver()
+        simulation.service.heartbeat.beat()
         clock.forward(2 * MINUTE)
         restarted = start_process()
-        restarted.presence.open_door()
-        restarted.presence.beat()
+        restarted.heartbeat.mark_as_receiver()
+        restarted.heartbeat.beat()
         restarted.reconcile.turn()
 
-        assert [run.reason for run in ledger(restarted)] == ["first", "outage"]
+        assert [run.reason for run in all_runs(restarted)] == ["first", "outage"]
 
-    def test_restart_is_not_an_outage(self, world, start_process, clock):
+    def test_restart_is_not_an_outage(self, simulation, start_process, clock):
         """A deployment takes only seconds."""
-        world.service.presence.open_door()
-        world.service.presence.beat()
+        simulation.service.heartbeat.mark_as_receiver()
+        simulation.service.heartbeat.beat()
         clock.forward(20 * SECOND)
         restarted = start_process()
-        restarted.presence.open_door()
-        restarted.presence.beat()
+        restarted.heartbeat.mark_as_receiver()
+        restarted.heartbeat.beat()
 
         assert restarted.reconcile.turn() is False
 
-    def test_one_running_receiver_means_no_outage(self, world, start_process, clock):
+    def test_one_running_receiver_means_no_outage(self, simulation, start_process, clock):
         """One of two processes was down; the other received callbacks."""
         down, running = start_process(), start_process()
         for service in (down, running):
-            service.presence.open_door()
-            service.presence.beat()
+            service.heartbeat.mark_as_receiver()
+            service.heartbeat.beat()
         for _ in range(10):
             clock.forward(30 * SECOND)
-            running.presence.beat()
-        start_process().presence.beat()
-        down.presence.beat()
+            running.heartbeat.beat()
+        start_process().heartbeat.beat()
+        down.heartbeat.beat()
 
         assert down.reconcile.turn() is False
 
-    def test_running_worker_does_not_hide_an_outage_of_the_receiver(self, world, start_process, clock):
+    def test_running_worker_does_not_hide_an_outage_of_the_receiver(self, simulation, start_process, clock):
         """`flask worker` keeps running while gunicorn is down."""
-        world.service.presence.open_door()
-        world.service.presence.beat()
+        simulation.service.heartbeat.mark_as_receiver()
+        simulation.service.heartbeat.beat()
         worker = start_process()
         for _ in range(10):
             clock.forward(30 * SECOND)
-            worker.presence.beat()
+            worker.heartbeat.beat()
         restarted = start_process()
-        restarted.presence.open_door()
-        restarted.presence.beat()
+        restarted.heartbeat.mark_as_receiver()
+        restarted.heartbeat.beat()
 
         assert restarted.reconcile.turn()
-        assert ledger(restarted)[-1].reason == "outage"
+        assert all_runs(restarted)[-1].reason == "outage"
 
-    def test_run_begins_when_onespan_answers_again(self, world, clock):
+    def test_run_begins_when_onespan_answers_again(self, simulation, clock):
         """A fetch had to wait: callbacks may have been lost as well."""
         faults = Faults(Random(1))
-        world.connect(Account(1, packages=0), faults)
+        simulation.connect(Account(1, packages=0), faults)
         faults.outage = "503"
-        world.post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "p", "createdDate": "2026-03-02T13:00:00.000Z"}')
-        world.settle()
+        simulation.post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "p", "createdDate": "2026-03-02T13:00:00.000Z"}')
+        simulation.settle()
         clock.forward(2 * MINUTE)
-        world.settle()
+        simulation.settle()
         faults.outage = None
         clock.forward(HOUR)
-        world.account.hold([replace(populated(1, 1, now=clock.now).packages()[0], id="p")])
-        world.settle()
-        world.service.reconcile.turn()
+        simulation.account.load([replace(populated(1, 1, now=clock.now).packages()[0], id="p")])
+        simulation.settle()
+        simulation.service.reconcile.turn()
 
-        assert ledger(world.service)[-1].reason == "outage"
+        assert all_runs(simulation.service)[-1].reason == "outage"
 
-    def test_run_waits_during_an_outage_and_goes_on(self, world, clock):
+    def test_run_waits_during_an_outage_and_goes_on(self, simulation, clock):
         """The run records what it waits for."""
         faults = Faults(Random(1))
         account = populated(1, 30, now=clock.now - DAY)
-        world.connect(account, faults)
+        simulation.connect(account, faults)
         faults.outage = "503"
-        world.service.reconcile.begin(Asked(backfill=True))
-        assert world.service.reconcile.turn() is False
-        assert "is unavailable" in ledger(world.service)[-1].error
-        assert world.service.reconcile.turn() is False, "the run waits"
+        simulation.service.reconcile.begin(RunRequest(backfill=True))
+        assert simulation.service.reconcile.turn() is False
+        assert "is unavailable" in all_runs(simulation.service)[-1].error
+        assert simulation.service.reconcile.turn() is False, "the run waits"
 
         faults.outage = None
-        clock.forward(WAITS[0])
-        world.reconcile()
-        assert world.differences() == []
-        assert ledger(world.service)[-1].error is None
+        clock.forward(RETRY_DELAYS[0])
+        simulation.reconcile()
+        assert simulation.differences() == []
+        assert all_runs(simulation.service)[-1].error is None
 
-    def test_forbidden_folder_does_not_delay_other_folders(self, world, clock, monkeypatch):
+    def test_forbidden_folder_does_not_delay_other_folders(self, simulation, clock, monkeypatch):
         """Templates may need a permission of their own. Packages are reconciled without it."""
         account = populated(1, 30, now=clock.now - DAY)
-        world.connect(account)
-        list_packages = world.handlers.onespan.packages
+        simulation.connect(account)
+        list_packages = simulation.handlers.onespan.packages
 
         def refuse_templates(**query: object) -> object:
             if "type" in query:
                 raise NotPermitted("403")
             return list_packages(**query)
 
-        monkeypatch.setattr(world.handlers.onespan, "packages", refuse_templates)
-        world.service.reconcile.begin(Asked(backfill=True))
+        monkeypatch.setattr(simulation.handlers.onespan, "packages", refuse_templates)
+        simulation.service.reconcile.begin(RunRequest(backfill=True))
         for _ in range(20):
-            while world.service.reconcile.turn():
+            while simulation.service.reconcile.turn():
                 pass
-            world.settle()
+            simulation.settle()
             clock.forward(HOUR)
 
-        assert ledger(world.service)[1].state == "done"
-        assert [difference for difference in world.differences() if "not known" not in difference] == []
+        assert all_runs(simulation.service)[1].state == "done"
+        assert [difference for difference in simulation.differences() if "not known" not in difference] == []
 
     def test_drained_spool_is_an_outage(self, service, client, clock, monkeypatch):
         """The database was unavailable: the spool kept callbacks, but others may have been lost."""
@@ -506,96 +518,96 @@ class TestOutages:
 
         with service.database.read() as connection:
             assert outages.last_end(connection, now=clock.now) == clock.now
-            assert outages.touching(connection, clock.now, clock.now) == {"spooled"}
+            assert outages.overlapping(connection, clock.now, clock.now) == {"spooled"}
 
 
 class TestWindow:
     """The start of the next run moves only when everything before it is stored."""
 
-    def test_window_moves_only_when_the_run_is_done(self, world, clock):
+    def test_window_moves_only_when_the_run_is_done(self, simulation, clock):
         """The run stays open until every single package has been fetched."""
-        account = lose_all_callbacks(world, quirks=Quirks(list_items="summary"))
+        account = lose_all_callbacks(simulation, quirks=Quirks(list_items="summary"))
         clock.forward(SIX_HOURS)
-        before = ledger(world.service)[-1].until
-        while world.service.reconcile.turn():
+        before = all_runs(simulation.service)[-1].until
+        while simulation.service.reconcile.turn():
             pass
-        (_, run) = ledger(world.service)
+        (_, run) = all_runs(simulation.service)
         assert run.state == "running"
         assert run.asked >= len([package for package in account.packages() if not package.deleted])
 
-        world.reconcile()
-        (_, run) = ledger(world.service)
+        simulation.reconcile()
+        (_, run) = all_runs(simulation.service)
         assert run.state == "done"
         assert run.until > before
 
-    def test_run_that_leaves_a_gap_does_not_move_the_window(self, world, clock):
+    def test_run_that_leaves_a_gap_does_not_move_the_window(self, simulation, clock):
         """A run `--since` yesterday leaves out the six days before."""
         clock.forward(7 * DAY)
-        world.reconcile(Asked(since=clock.now - DAY))
-        assert ledger(world.service)[-1].until is None
+        simulation.reconcile(RunRequest(since=clock.now - DAY))
+        assert all_runs(simulation.service)[-1].until is None
 
         clock.forward(SIX_HOURS)
-        world.reconcile()
-        first, _, run = ledger(world.service)
+        simulation.reconcile()
+        first, _, run = all_runs(simulation.service)
         assert run.since == first.until - DAY
 
-    def test_outdated_list_undoes_no_callback(self, world, clock):
+    def test_outdated_list_undoes_no_callback(self, simulation, clock):
         """The list shows the state of two minutes ago."""
         account = Account(3, packages=1, quirks=Quirks(list_lag=120))
-        world.connect(account)
-        for body in world.live(drop=0, dice=Random(1)):
-            world.post(body)
-        world.settle()
-        world.reconcile(Asked())
+        simulation.connect(account)
+        for body in simulation.live(drop=0, dice=Random(1)):
+            simulation.post(body)
+        simulation.settle()
+        simulation.reconcile(RunRequest())
 
-        assert world.differences() == []
+        assert simulation.differences() == []
 
-    def test_unreadable_package_is_skipped_and_counted(self, world, clock, monkeypatch):
+    def test_unreadable_package_is_skipped_and_counted(self, simulation, clock, monkeypatch):
         """The run goes on without the package and fetches it again later."""
-        account = import_account(world, 5, quirks=Quirks(list_items="summary"))
+        account = import_account(simulation, 5, quirks=Quirks(list_items="summary"))
         unreadable = archivable(account)[0]
-        world.act(unreadable, "archive")
-        get_package = world.handlers.onespan.package
+        simulation.act(unreadable, "archive")
+        get_package = simulation.handlers.onespan.package
 
         def garbled(package_id: str) -> object:
             if package_id == unreadable:
                 raise UnreadableAnswer("it is not JSON")
             return get_package(package_id)
 
-        monkeypatch.setattr(world.handlers.onespan, "package", garbled)
+        monkeypatch.setattr(simulation.handlers.onespan, "package", garbled)
         clock.forward(SIX_HOURS)
-        world.reconcile()
-        run = ledger(world.service)[-1]
+        simulation.reconcile()
+        run = all_runs(simulation.service)[-1]
         assert (run.state, run.unreadable) == ("done", 1)
 
         monkeypatch.undo()
         clock.forward(HOUR)
-        world.settle()
-        assert world.picture(unreadable).status == "ARCHIVED"
+        simulation.settle()
+        assert simulation.stored_package(unreadable).status == "ARCHIVED"
 
     def test_run_keeps_its_request_budget_and_allows_fetches(self, settings, handlers, post, clock, service):
         """Of ten requests a minute, eight are for the list."""
-        world = World(service, post, handlers=handlers, clock=clock)
+        simulation = Simulation(service, post, handlers=handlers, clock=clock)
         account = populated(1, 300, now=clock.now - DAY)
-        world.connect(Account(1, packages=0, quirks=Quirks(list_largest=10)).hold(account.packages()))
-        service.reconcile._budget = service.refresh._budget = Budget(10)
+        simulation.connect(Account(1, packages=0, quirks=Quirks(list_largest=10)).load(account.packages()))
+        service.reconcile._budget = service.fetcher._budget = Budget(10)
         while service.reconcile.turn():
             pass
-        assert len(world.asked) == 8
+        assert len(simulation.requests) == 8
 
         post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "p", "createdDate": "2026-03-02T12:00:00.000Z"}')
         service.digest.turn()
         clock.forward(3 * SECOND)
-        service.refresh.turn()
-        assert world.asked[-1] == "/api/packages/p?"
+        service.fetcher.turn()
+        assert simulation.requests[-1] == "/api/packages/p?"
 
         clock.forward(MINUTE)
         assert service.reconcile.turn()
 
 
-def test_only_one_run_is_running_at_a_time(world):
+def test_only_one_run_is_running_at_a_time(simulation):
     """A second request gets no run while one is running."""
-    assert world.service.reconcile.begin(Asked())
-    assert world.service.reconcile.begin(Asked()) is None
-    with world.service.database.read() as connection:
+    assert simulation.service.reconcile.begin(RunRequest())
+    assert simulation.service.reconcile.begin(RunRequest()) is None
+    with simulation.service.database.read() as connection:
         assert connection.scalar(select(func.count()).select_from(Run).where(Run.state == "running")) == 1

@@ -14,35 +14,35 @@ from urllib.parse import parse_qs
 import pytest
 from sqlalchemy import delete, select
 
-from app.checks import said_of_run
+from app.checks import reconcile_note
 from app.simulator.account import Account
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
 from app.store import outages, queries
-from app.store.models import Outage, Read, Run
+from app.store.models import Fetch, Outage, Run
 from app.store.states import OutageKind
-from app.work.reconcile import Asked
-from app.work.snapshots import WAITS
+from app.work.reconcile import RunRequest
+from app.work.snapshots import RETRY_DELAYS
 from tests.conftest import HOUR, TOKEN, in_all, on_sqlite, onespan_time
 from tests.service.test_reconcile import (
     DAY,
     SIX_HOURS,
+    all_runs,
     archivable,
     import_account,
-    ledger,
     settings,
+    simulation,
     start_process,
-    world,
 )
-from tests.support.simulation import MINUTE, SECOND, Spoilt, World
+from tests.support.simulation import MINUTE, SECOND, ChangedAnswer, Simulation
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 HTML = b"<html>Sorry</html>"
 
 
-def values(world: World, column: Any) -> list[Any]:
+def values(simulation: Simulation, column: Any) -> list[Any]:
     """Return the values of a column in all rows."""
-    with world.service.database.read() as connection:
+    with simulation.service.database.read() as connection:
         return list(connection.execute(select(column)).scalars())
 
 
@@ -56,121 +56,125 @@ class TestUnreadablePackage:
             *in_all(("200 OK", HTML, "text/html")),
         ],
     )
-    def test_package_that_always_fails_does_not_stop_reconcile(self, world, status, body, kind):
+    def test_package_that_always_fails_does_not_stop_reconcile(self, simulation, status, body, kind):
         """It is counted and fetched again, and the next run begins on time."""
-        account = import_account(world, 40, quirks=Quirks(list_items="summary"))
-        bad, other = archivable(world.account)[:2]
-        world.refuse(bad, status=status, body=body, Content_Type=kind)
-        world.act(bad, "archive")
-        world.live_on(DAY, every=15 * MINUTE)
-        world.act(other, "archive")
-        world.live_on(DAY, every=15 * MINUTE)
+        account = import_account(simulation, 40, quirks=Quirks(list_items="summary"))
+        bad, other = archivable(simulation.account)[:2]
+        simulation.refuse(bad, status=status, body=body, Content_Type=kind)
+        simulation.act(bad, "archive")
+        simulation.run_for(DAY, every=15 * MINUTE)
+        simulation.act(other, "archive")
+        simulation.run_for(DAY, every=15 * MINUTE)
 
-        runs = [(run.state, run.unreadable) for run in ledger(world.service)[2:]]
+        runs = [(run.state, run.unreadable) for run in all_runs(simulation.service)[2:]]
         assert len(runs) == 8
         assert set(runs[:-1]) == {("done", 1)}
-        assert world.picture(other).status == "ARCHIVED"
-        assert account.package(bad).status != world.picture(bad).status
-        assert bad in values(world, Read.package_id)
+        assert simulation.stored_package(other).status == "ARCHIVED"
+        assert account.package(bad).status != simulation.stored_package(bad).status
+        assert bad in values(simulation, Fetch.package_id)
 
-    def test_unreadable_package_delays_no_other(self, world, clock):
+    def test_unreadable_package_delays_no_other(self, simulation, clock):
         """A package that needs a fetch is fetched at once, although another one fails."""
-        world.connect(Account(1, packages=1))
-        world.refuse("/poison")
-        world.post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "poison", "createdDate": "2026-03-02T12:00:00.000Z"}')
-        world.live_on(2 * HOUR)
-        world.post(*world.step())
-        world.asked.clear()
-        world.live_on(10 * SECOND, every=SECOND)
+        simulation.connect(Account(1, packages=1))
+        simulation.refuse("/poison")
+        simulation.post(
+            b'{"name": "PACKAGE_ACTIVATE", "packageId": "poison", "createdDate": "2026-03-02T12:00:00.000Z"}'
+        )
+        simulation.run_for(2 * HOUR)
+        simulation.post(*simulation.step())
+        simulation.requests.clear()
+        simulation.run_for(10 * SECOND, every=SECOND)
 
-        (package,) = world.account.packages()
-        assert f"/api/packages/{package.id}?" in world.asked
+        (package,) = simulation.account.packages()
+        assert f"/api/packages/{package.id}?" in simulation.requests
 
-    def test_unreadable_package_is_not_an_outage(self, world):
+    def test_unreadable_package_is_not_an_outage(self, simulation):
         """OneSpan answers for other packages, so no additional run begins."""
-        world.connect(Account(1, packages=3))
-        world.refuse("/poison")
-        world.post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "poison", "createdDate": "2026-03-02T12:00:00.000Z"}')
-        world.live_on(HOUR)
-        world.post(*world.step())
-        world.live_on(HOUR)
+        simulation.connect(Account(1, packages=3))
+        simulation.refuse("/poison")
+        simulation.post(
+            b'{"name": "PACKAGE_ACTIVATE", "packageId": "poison", "createdDate": "2026-03-02T12:00:00.000Z"}'
+        )
+        simulation.run_for(HOUR)
+        simulation.post(*simulation.step())
+        simulation.run_for(HOUR)
 
-        assert OutageKind.UNREACHABLE not in values(world, Outage.kind)
+        assert OutageKind.UNREACHABLE not in values(simulation, Outage.kind)
 
-    def test_after_two_failures_in_sequence_no_other_package_is_fetched(self, world, clock):
+    def test_after_two_failures_in_sequence_no_other_package_is_fetched(self, simulation, clock):
         """OneSpan is unavailable: one request after each wait checks whether it answers again."""
-        world.spoil(lambda _, answer: setattr(answer, "status", "503 Service Unavailable"))
+        simulation.change_answers(lambda _, answer: setattr(answer, "status", "503 Service Unavailable"))
         for number in range(20):
             callback = {"name": "PACKAGE_ACTIVATE", "packageId": f"p{number}", "createdDate": onespan_time(clock.now)}
-            world.post(json.dumps(callback).encode())
-        world.settle()
-        world.asked.clear()
-        clock.forward(WAITS[0])
-        world.settle()
+            simulation.post(json.dumps(callback).encode())
+        simulation.settle()
+        simulation.requests.clear()
+        clock.forward(RETRY_DELAYS[0])
+        simulation.settle()
 
-        assert len({request for request in world.asked if "/api/packages/" in request}) <= 2
+        assert len({request for request in simulation.requests if "/api/packages/" in request}) <= 2
 
-    def test_run_waits_for_its_own_fetch_when_a_callback_needs_one_too(self, world, clock):
+    def test_run_waits_for_its_own_fetch_when_a_callback_needs_one_too(self, simulation, clock):
         """The fetch for the callback does not hide that the fetch for the run is unfinished."""
-        import_account(world, 40, quirks=Quirks(list_items="summary"))
-        bad = archivable(world.account)[0]
-        world.refuse(bad)
-        world.act(bad, "archive")
+        import_account(simulation, 40, quirks=Quirks(list_items="summary"))
+        bad = archivable(simulation.account)[0]
+        simulation.refuse(bad)
+        simulation.act(bad, "archive")
         clock.forward(SIX_HOURS)
         for _ in range(20):
             clock.forward(2 * SECOND)
-            world.service.reconcile.turn()
+            simulation.service.reconcile.turn()
         callback = {"name": "PACKAGE_RESTORE", "packageId": bad, "createdDate": onespan_time(clock.now)}
-        world.post(json.dumps(callback).encode())
+        simulation.post(json.dumps(callback).encode())
         for _ in range(20):
             clock.forward(2 * SECOND)
-            world.service.digest.turn()
-            world.service.reconcile.turn()
+            simulation.service.digest.turn()
+            simulation.service.reconcile.turn()
 
-        assert ledger(world.service)[-1].state == "running"
+        assert all_runs(simulation.service)[-1].state == "running"
 
-    def test_package_that_is_not_available_yet_is_fetched_again_soon(self, world, clock):
+    def test_package_that_is_not_available_yet_is_fetched_again_soon(self, simulation, clock):
         """OneSpan sends the callback before its API returns the package."""
-        world.connect(Account(1, packages=1))
+        simulation.connect(Account(1, packages=1))
         is_missing = [True]
 
-        def answer_not_found(environ: Any, answer: Spoilt) -> None:
+        def answer_not_found(environ: Any, answer: ChangedAnswer) -> None:
             if is_missing and environ["PATH_INFO"].startswith("/api/packages/"):
                 answer.status, answer.body = "404 Not Found", b'{"code": 404, "messageKey": "error.notFound"}'
 
-        world.spoil(answer_not_found)
-        world.post(*world.step())
-        world.settle()
+        simulation.change_answers(answer_not_found)
+        simulation.post(*simulation.step())
+        simulation.settle()
         is_missing.clear()
-        (package,) = world.account.packages()
-        assert world.picture(package.id).read_at is None
+        (package,) = simulation.account.packages()
+        assert simulation.stored_package(package.id).read_at is None
         clock.forward(MINUTE)
-        world.settle()
+        simulation.settle()
 
-        assert world.picture(package.id).read_at
+        assert simulation.stored_package(package.id).read_at
 
-    def test_package_deleted_before_its_first_fetch_is_fetched_once(self, world, clock):
+    def test_package_deleted_before_its_first_fetch_is_fetched_once(self, simulation, clock):
         """The callback explains why the package is missing, so it is not fetched again."""
-        world.connect(Account(1, packages=1))
-        world.post(*world.step())
-        (package,) = world.account.packages()
-        world.post(*world.act(package.id, "delete"))
-        world.settle()
+        simulation.connect(Account(1, packages=1))
+        simulation.post(*simulation.step())
+        (package,) = simulation.account.packages()
+        simulation.post(*simulation.act(package.id, "delete"))
+        simulation.settle()
         clock.forward(MINUTE)
-        world.settle()
+        simulation.settle()
 
-        assert world.picture(package.id).deleted
-        assert len([request for request in world.asked if f"/{package.id}" in request]) == 1
+        assert simulation.stored_package(package.id).deleted
+        assert len([request for request in simulation.requests if f"/{package.id}" in request]) == 1
 
 
 class TestIncompleteRows:
     """An incomplete row of the list claims nothing about the parts that it leaves out."""
 
     @pytest.mark.parametrize("cut", ["parts", "signers", *in_all("approvals", "no approvals")])
-    def test_law_5_package_of_an_incomplete_row_is_fetched(self, world, clock, cut):
+    def test_law_5_package_of_an_incomplete_row_is_fetched(self, simulation, clock, cut):
         """An empty member does not mean that the package has no such part."""
 
-        def change(environ: Any, answer: Spoilt) -> None:
+        def change(environ: Any, answer: ChangedAnswer) -> None:
             if environ["PATH_INFO"] == "/api/packages" and answer.status.startswith("200"):
                 page = json.loads(answer.body)
                 for row in page["results"]:
@@ -178,33 +182,33 @@ class TestIncompleteRows:
                 answer.body = json.dumps(page).encode()
 
         account = Account(1, packages=8)
-        world.connect(account)
-        world.spoil(change)
-        world.live(drop=0.3, dice=Random(1))
-        world.settle()
+        simulation.connect(account)
+        simulation.change_answers(change)
+        simulation.live(drop=0.3, dice=Random(1))
+        simulation.settle()
         for _ in range(2):
             clock.forward(SIX_HOURS)
-            world.reconcile()
+            simulation.reconcile()
 
-        assert world.differences() == []
-        for package_id, names in world.told.items():
-            assert package_id == "before" or names <= world.happened[package_id]
+        assert simulation.differences() == []
+        for package_id, names in simulation.handled.items():
+            assert package_id == "before" or names <= simulation.happened[package_id]
 
-    def test_unchanged_incomplete_rows_cost_no_fetch(self, world, clock):
+    def test_unchanged_incomplete_rows_cost_no_fetch(self, simulation, clock):
         """The members that are present have not changed, so no package is fetched."""
-        import_account(world, 30)
+        import_account(simulation, 30)
 
-        def change(environ: Any, answer: Spoilt) -> None:
+        def change(environ: Any, answer: ChangedAnswer) -> None:
             if environ["PATH_INFO"] == "/api/packages" and answer.status.startswith("200"):
                 page = json.loads(answer.body)
                 page["results"] = [row | {"roles": [], "documents": []} for row in page["results"]]
                 answer.body = json.dumps(page).encode()
 
-        world.spoil(change)
-        world.asked.clear()
-        world.reconcile(Asked(backfill=True))
+        simulation.change_answers(change)
+        simulation.requests.clear()
+        simulation.reconcile(RunRequest(backfill=True))
 
-        assert [request for request in world.asked if "/api/packages/" in request] == []
+        assert [request for request in simulation.requests if "/api/packages/" in request] == []
 
 
 def leave_out(row: dict[str, Any], cut: str) -> None:
@@ -224,49 +228,49 @@ class TestLists:
     """No order of the list leaves a package out for good."""
 
     @pytest.mark.all
-    def test_law_5_packages_changed_at_one_instant_may_come_in_any_order(self, world, clock):
+    def test_law_5_packages_changed_at_one_instant_may_come_in_any_order(self, simulation, clock):
         """All completed packages are archived at the same instant, and no callback arrives."""
         packages = populated(1, 400, now=clock.now - 40 * DAY).packages()
-        account = Account(1, packages=0, quirks=Quirks(list_largest=0)).hold(packages)
-        world.connect(account)
-        world.reconcile(Asked(backfill=True))
+        account = Account(1, packages=0, quirks=Quirks(list_largest=0)).load(packages)
+        simulation.connect(account)
+        simulation.reconcile(RunRequest(backfill=True))
         clock.forward(SIX_HOURS)
         archived = [
             replace(account.package(package_id), status="ARCHIVED", updated=clock.now)
-            for package_id in archivable(world.account)
+            for package_id in archivable(simulation.account)
         ]
-        account.hold(archived)
-        world.list_as(in_any_order(3))
+        account.load(archived)
+        simulation.arrange_list(in_any_order(3))
         clock.forward(SIX_HOURS)
-        world.reconcile()
+        simulation.reconcile()
 
         assert len(archived) > 100
-        assert world.differences() == []
+        assert simulation.differences() == []
 
     @on_sqlite
     @pytest.mark.all
     def test_import_of_packages_changed_at_one_instant_is_complete(self, service, post, handlers, clock):
         """After a migration at OneSpan all packages have the same date."""
-        world = World(service, post, handlers=handlers, clock=clock)
+        simulation = Simulation(service, post, handlers=handlers, clock=clock)
         at = clock.now - 40 * DAY
         packages = [replace(package, updated=at, due=None) for package in populated(1, 350, now=at).packages()]
-        world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).hold(packages))
-        world.list_as(in_any_order(3))
-        world.reconcile()
+        simulation.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).load(packages))
+        simulation.arrange_list(in_any_order(3))
+        simulation.reconcile()
 
-        assert all(world.picture(package.id) for package in packages)
+        assert all(simulation.stored_package(package.id) for package in packages)
 
     @on_sqlite
     @pytest.mark.all
     def test_capped_count_does_not_end_an_import(self, service, post, handlers, clock):
         """The list counts 150 packages and returns more."""
-        world = World(service, post, handlers=handlers, clock=clock)
+        simulation = Simulation(service, post, handlers=handlers, clock=clock)
         packages = populated(1, 350, now=clock.now - 40 * DAY).packages()
-        world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).hold(packages))
-        world.list_as(lambda rows: (rows, min(len(rows), 150)))
-        world.reconcile()
+        simulation.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).load(packages))
+        simulation.arrange_list(lambda rows: (rows, min(len(rows), 150)))
+        simulation.reconcile()
 
-        assert all(world.picture(package.id) for package in packages)
+        assert all(simulation.stored_package(package.id) for package in packages)
 
 
 def in_any_order(seed: int) -> Callable[[list[Any]], tuple[list[Any], int]]:
@@ -290,145 +294,145 @@ def in_any_order(seed: int) -> Callable[[list[Any]], tuple[list[Any], int]]:
 class TestClocks:
     """A clock that was wrong for a while has no lasting effect."""
 
-    def test_law_5_one_answer_dated_ahead_hides_no_change(self, world, clock):
+    def test_law_5_one_answer_dated_ahead_hides_no_change(self, simulation, clock):
         """One answer has a `Date` two months in the future."""
-        import_account(world, 5)
-        first, second = archivable(world.account)[:2]
+        import_account(simulation, 5)
+        first, second = archivable(simulation.account)[:2]
         wrong_answers = [1]
 
-        def date_ahead(_: Any, answer: Spoilt) -> None:
+        def date_ahead(_: Any, answer: ChangedAnswer) -> None:
             if wrong_answers and wrong_answers.pop():
                 answer.headers["Date"] = format_datetime(clock.now + 60 * DAY, usegmt=True)
 
         clock.forward(SIX_HOURS)
-        world.spoil(date_ahead)
-        world.act(first, "archive")
-        world.reconcile()
-        assert ledger(world.service)[-1].until <= clock.now
+        simulation.change_answers(date_ahead)
+        simulation.act(first, "archive")
+        simulation.reconcile()
+        assert all_runs(simulation.service)[-1].until <= clock.now
         clock.forward(SIX_HOURS)
-        world.act(second, "archive")
-        world.act(first, "unarchive")
-        world.reconcile()
+        simulation.act(second, "archive")
+        simulation.act(first, "unarchive")
+        simulation.reconcile()
 
-        assert world.differences() == []
-        assert world.picture(first).read_at <= clock.now
+        assert simulation.differences() == []
+        assert simulation.stored_package(first).read_at <= clock.now
 
     @pytest.mark.parametrize("date", ["", "garbage", "Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"])
-    def test_run_ends_with_any_date_header(self, world, clock, date):
+    def test_run_ends_with_any_date_header(self, simulation, clock, date):
         """Once the `Date` header is right again, the status store equals OneSpan."""
-        import_account(world, 5)
-        package_id = archivable(world.account)[0]
+        import_account(simulation, 5)
+        package_id = archivable(simulation.account)[0]
         is_wrong = [True]
-        world.spoil(lambda _, answer: answer.headers.update(Date=date) if is_wrong else None)
+        simulation.change_answers(lambda _, answer: answer.headers.update(Date=date) if is_wrong else None)
         clock.forward(SIX_HOURS)
-        world.act(package_id, "archive")
-        world.reconcile()
+        simulation.act(package_id, "archive")
+        simulation.reconcile()
         is_wrong.clear()
         clock.forward(SIX_HOURS)
-        world.reconcile()
+        simulation.reconcile()
         clock.forward(SIX_HOURS)
-        world.reconcile()
+        simulation.reconcile()
 
-        assert {run.state for run in ledger(world.service)} == {"done"}
-        assert world.differences() == []
+        assert {run.state for run in all_runs(simulation.service)} == {"done"}
+        assert simulation.differences() == []
 
-    def test_law_9_interval_continues_after_the_clock_was_a_month_ahead(self, world, clock):
+    def test_law_9_interval_continues_after_the_clock_was_a_month_ahead(self, simulation, clock):
         """The clock is corrected. Runs that began in that month do not delay the next one."""
-        import_account(world, 3)
+        import_account(simulation, 3)
         clock.forward(30 * DAY + SIX_HOURS)
-        world.reconcile()
-        with world.service.database.write() as connection:
-            outages.note(connection, OutageKind.DOWN, began_at=clock.now, ended_at=clock.now + MINUTE)
+        simulation.reconcile()
+        with simulation.service.database.write() as connection:
+            outages.record(connection, OutageKind.DOWN, began_at=clock.now, ended_at=clock.now + MINUTE)
         clock.now -= 30 * DAY
-        before = len(ledger(world.service))
+        before = len(all_runs(simulation.service))
         for _ in range(8):
             clock.forward(SIX_HOURS)
-            world.reconcile()
-        assert len(ledger(world.service)) - before == 8
+            simulation.reconcile()
+        assert len(all_runs(simulation.service)) - before == 8
 
-    def test_law_9_clock_slightly_ahead_begins_no_second_run(self, world, start_process, clock):
+    def test_law_9_clock_slightly_ahead_begins_no_second_run(self, simulation, start_process, clock):
         """The clock of another machine is ahead, and its run has ended."""
         clock.forward(SIX_HOURS + 2 * SECOND)
-        world.reconcile()
+        simulation.reconcile()
         clock.now -= 2 * SECOND
 
         assert start_process().reconcile.turn() is False
-        assert len(ledger(world.service)) == 2
+        assert len(all_runs(simulation.service)) == 2
 
-    def test_run_that_waits_for_a_wrong_time_goes_on(self, world, clock):
+    def test_run_that_waits_for_a_wrong_time_goes_on(self, simulation, clock):
         """A clock that was a month ahead set the time until which the run waits."""
-        import_account(world, 3)
+        import_account(simulation, 3)
         clock.forward(30 * DAY)
-        world.service.reconcile.turn()
-        with world.service.database.write() as connection:
+        simulation.service.reconcile.turn()
+        with simulation.service.database.write() as connection:
             connection.exec_driver_sql("UPDATE reconciles SET process = NULL WHERE state = 'running'")
         clock.now -= 30 * DAY
-        world.reconcile()
+        simulation.reconcile()
 
-        assert ledger(world.service)[-1].state == "done"
+        assert all_runs(simulation.service)[-1].state == "done"
 
 
 class TestFailedRuns:
     """A run that makes no progress fails, and the next one begins."""
 
-    def test_run_refused_for_an_interval_fails_and_the_next_begins(self, world, clock, client):
+    def test_run_refused_for_an_interval_fails_and_the_next_begins(self, simulation, clock, client):
         """The failed run records its reason and does not move the window."""
-        import_account(world, 3)
+        import_account(simulation, 3)
         is_forbidden = [True]
 
-        def change(environ: Any, answer: Spoilt) -> None:
+        def change(environ: Any, answer: ChangedAnswer) -> None:
             if is_forbidden and environ["PATH_INFO"] == "/api/packages":
                 answer.status, answer.body = "403 Forbidden", b"{}"
 
-        world.spoil(change)
-        world.live_on(SIX_HOURS + 7 * HOUR, every=10 * MINUTE)
-        failed, following = ledger(world.service)[2:]
+        simulation.change_answers(change)
+        simulation.run_for(SIX_HOURS + 7 * HOUR, every=10 * MINUTE)
+        failed, following = all_runs(simulation.service)[2:]
         assert (failed.state, failed.until, following.state) == ("failed", None, "running")
         assert "do not permit this" in failed.error
         assert "waits: The credentials do not permit this" in " ".join(client.get("/readyz").json["notes"])
 
         is_forbidden.clear()
-        world.live_on(HOUR)
-        assert ledger(world.service)[-1].state == "done"
-        assert world.differences() == []
+        simulation.run_for(HOUR)
+        assert all_runs(simulation.service)[-1].state == "done"
+        assert simulation.differences() == []
 
-    def test_run_that_makes_progress_does_not_fail(self, world, clock):
+    def test_run_that_makes_progress_does_not_fail(self, simulation, clock):
         """A run may take long if it makes progress, such as an import that fetches every package."""
         account = Account(1, packages=0, quirks=Quirks(list_items="summary"))
-        world.connect(account.hold(populated(1, 40, now=clock.now - DAY).packages()))
-        world.service.reconcile.begin(Asked(backfill=True))
+        simulation.connect(account.load(populated(1, 40, now=clock.now - DAY).packages()))
+        simulation.service.reconcile.begin(RunRequest(backfill=True))
         for _ in range(60):
-            world.service.reconcile.turn()
-            world.service.digest.turn()
-            world.service.refresh.turn()
+            simulation.service.reconcile.turn()
+            simulation.service.digest.turn()
+            simulation.service.fetcher.turn()
             clock.forward(HOUR)
-        world.reconcile()
+        simulation.reconcile()
 
-        assert [run.state for run in ledger(world.service)][:2] == ["done", "done"]
+        assert [run.state for run in all_runs(simulation.service)][:2] == ["done", "done"]
 
     @on_sqlite
     @pytest.mark.all
-    def test_run_with_an_inconsistent_list_fails(self, world, clock):
+    def test_run_with_an_inconsistent_list_fails(self, simulation, clock):
         """The list is empty unless a page begins at a multiple of a hundred."""
         packages = populated(1, 130, now=clock.now - 40 * DAY).packages()
-        world.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).hold(packages))
+        simulation.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).load(packages))
 
-        def change(environ: Any, answer: Spoilt) -> None:
+        def change(environ: Any, answer: ChangedAnswer) -> None:
             query = parse_qs(environ["QUERY_STRING"])
             if environ["PATH_INFO"] == "/api/packages":
                 rows = [] if int(query["from"][0]) % 100 else json.loads(answer.body)["results"]
                 answer.body = json.dumps({"count": len(rows), "results": rows}).encode()
 
-        world.spoil(change)
-        world.service.reconcile.begin(Asked(backfill=True))
-        world.live_on(SIX_HOURS + HOUR, every=30 * MINUTE)
+        simulation.change_answers(change)
+        simulation.service.reconcile.begin(RunRequest(backfill=True))
+        simulation.run_for(SIX_HOURS + HOUR, every=30 * MINUTE)
 
-        assert ledger(world.service)[1].state == "failed"
-        assert "is inconsistent" in ledger(world.service)[1].error
-        assert len(world.asked) < 800
+        assert all_runs(simulation.service)[1].state == "failed"
+        assert "is inconsistent" in all_runs(simulation.service)[1].error
+        assert len(simulation.requests) < 800
 
     @pytest.mark.parametrize("since", ["0001-01-01T00:00:00Z", "1999-12-31T00:00:00Z", "2099-01-01T00:00:00+14:00"])
-    def test_since_outside_the_time_of_packages_is_rejected(self, world, client, runner, since):
+    def test_since_outside_the_time_of_packages_is_rejected(self, simulation, client, runner, since):
         """`since` may be neither before OneSpan existed nor in the future."""
         answer = client.post("/api/reconciles", json={"since": since}, headers=BEARER)
         assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_parameter")
@@ -437,101 +441,107 @@ class TestFailedRuns:
         result = runner.invoke(args=["reconcile", "--since", since])
         assert result.exit_code == 2
         assert "--since" in result.output
-        assert len(ledger(world.service)) == 1
+        assert len(all_runs(simulation.service)) == 1
 
 
 class TestForbiddenFolder:
     """A forbidden folder delays no other. Its changes are found once it may be read again."""
 
-    def test_forbidden_folder_is_reported(self, world, client):
+    def test_forbidden_folder_is_reported(self, simulation, client):
         """The run ends without the folder, and its error names it."""
-        import_account(world, 5)
-        world.refuse_trash()
-        world.live_on(SIX_HOURS + HOUR)
-        run = ledger(world.service)[-1]
+        import_account(simulation, 5)
+        simulation.refuse_trash()
+        simulation.run_for(SIX_HOURS + HOUR)
+        run = all_runs(simulation.service)[-1]
 
         assert run.state == "done"
         assert "packages in the trash" in run.error
         assert any("packages in the trash" in note for note in client.get("/readyz").json["notes"])
 
-    def test_law_5_changes_in_a_forbidden_folder_are_found_later(self, world, clock):
+    def test_law_5_changes_in_a_forbidden_folder_are_found_later(self, simulation, clock):
         """The first run that may read the folder finds the changes of five days. The next goes back three days."""
-        account = import_account(world, 5)
-        is_forbidden = world.refuse_trash()
+        account = import_account(simulation, 5)
+        is_forbidden = simulation.refuse_trash()
         original = account.package(archivable(account)[0])
         trashed = replace(original, id="new", trashed=True, created=clock.now, updated=clock.now + HOUR)
         clock.forward(2 * HOUR)
-        account.hold([*account.packages(), trashed])
-        world.live_on(5 * DAY, every=30 * MINUTE)
-        assert [run.state for run in ledger(world.service)[-3:-1]] == ["done", "done"]
-        assert [difference for difference in world.differences() if "new" in difference]
+        account.load([*account.packages(), trashed])
+        simulation.run_for(5 * DAY, every=30 * MINUTE)
+        assert [run.state for run in all_runs(simulation.service)[-3:-1]] == ["done", "done"]
+        assert [difference for difference in simulation.differences() if "new" in difference]
 
         is_forbidden.clear()
-        world.live_on(SIX_HOURS)
-        assert world.differences() == []
-        assert world.told["new"]["PACKAGE_TRASH"] == 1
+        simulation.run_for(SIX_HOURS)
+        assert simulation.differences() == []
+        assert simulation.handled["new"]["PACKAGE_TRASH"] == 1
 
-        world.asked.clear()
-        world.live_on(SIX_HOURS)
+        simulation.requests.clear()
+        simulation.run_for(SIX_HOURS)
         starts = {
-            parse_qs(request).get("lastUpdatedStartDate", [""])[0] for request in world.asked if "trashed" in request
+            parse_qs(request).get("lastUpdatedStartDate", [""])[0]
+            for request in simulation.requests
+            if "trashed" in request
         }
         assert starts
         assert min(starts) > (clock.now - 3 * DAY).isoformat()[:10]
 
-    def test_law_6_first_import_of_a_forbidden_folder_runs_no_handlers(self, world, clock):
+    def test_law_6_first_import_of_a_forbidden_folder_runs_no_handlers(self, simulation, clock):
         """The first import of a folder runs no handlers, even when it comes later than the others."""
-        is_forbidden, packages = world.refuse_trash(), populated(1, 12, now=clock.now - 40 * DAY).packages()
-        account = world.account.hold([replace(package, trashed=number < 4) for number, package in enumerate(packages)])
-        with world.service.database.write() as connection:
+        is_forbidden, packages = simulation.refuse_trash(), populated(1, 12, now=clock.now - 40 * DAY).packages()
+        account = simulation.account.load(
+            [replace(package, trashed=number < 4) for number, package in enumerate(packages)]
+        )
+        with simulation.service.database.write() as connection:
             connection.execute(delete(Run))  # the first import has not happened yet
-        world.told.clear()
-        world.live_on(DAY, every=30 * MINUTE)
-        assert len([run for run in ledger(world.service) if run.state == "done"]) > 1
+        simulation.handled.clear()
+        simulation.run_for(DAY, every=30 * MINUTE)
+        assert len([run for run in all_runs(simulation.service) if run.state == "done"]) > 1
 
         is_forbidden.clear()
-        world.live_on(SIX_HOURS)
-        assert world.differences() == []
+        simulation.run_for(SIX_HOURS)
+        assert simulation.differences() == []
         assert [package.trashed for package in account.packages()].count(True) == 4
-        assert world.told == {}
+        assert simulation.handled == {}
 
 
 class TestRequestedRuns:
     """A requested run does not wait because an earlier attempt failed."""
 
-    def start_outage(self, world: World) -> list[bool]:
+    def start_outage(self, simulation: Simulation) -> list[bool]:
         """Let OneSpan answer 503 until the returned list is empty."""
         is_down = [True]
-        world.spoil(lambda _, answer: setattr(answer, "status", "503 Service Unavailable") if is_down else None)
+        simulation.change_answers(
+            lambda _, answer: setattr(answer, "status", "503 Service Unavailable") if is_down else None
+        )
         return is_down
 
     @pytest.mark.parametrize("how", ["request", "restart"])
-    def test_waiting_run_goes_on_at_once(self, world, clock, client, start_process, how):
+    def test_waiting_run_goes_on_at_once(self, simulation, clock, client, start_process, how):
         """After the repair the operator requests a run or restarts the service."""
-        import_account(world, 3)
-        is_down = self.start_outage(world)
+        import_account(simulation, 3)
+        is_down = self.start_outage(simulation)
         clock.forward(SIX_HOURS)
         for _ in range(4):
-            world.service.reconcile.turn()
+            simulation.service.reconcile.turn()
             clock.forward(31 * MINUTE)
-        world.service.reconcile.turn()
+        simulation.service.reconcile.turn()
         is_down.clear()
-        assert world.service.reconcile.turn() is False, "the run waits"
+        assert simulation.service.reconcile.turn() is False, "the run waits"
 
         if how == "request":
             assert client.post("/api/reconciles", headers=BEARER).status_code == 200
-            assert world.service.reconcile.turn()
+            assert simulation.service.reconcile.turn()
         else:
             restarted = start_process()
             restarted.worker._retry_now()
             assert restarted.reconcile.turn()
 
-    def test_second_request_names_what_the_run_waits_for(self, world, clock, client, runner):
+    def test_second_request_names_what_the_run_waits_for(self, simulation, clock, client, runner):
         """The answer to the second request names the reason and the time at which the run goes on."""
-        import_account(world, 3)
-        self.start_outage(world)
+        import_account(simulation, 3)
+        self.start_outage(simulation)
         clock.forward(SIX_HOURS)
-        world.service.reconcile.turn()
+        simulation.service.reconcile.turn()
 
         refused = client.post("/api/reconciles", headers=BEARER, json={"backfill": True})
         assert refused.status_code == 409
@@ -541,17 +551,17 @@ class TestRequestedRuns:
             assert "reconcile 3 waits: OneSpan is unavailable" in text
             assert "goes on at 18:0" in text
 
-    def test_finished_run_has_no_note(self, world, clock):
+    def test_finished_run_has_no_note(self, simulation, clock):
         """A run that waited has no note once it is done."""
-        import_account(world, 3)
-        is_down = self.start_outage(world)
+        import_account(simulation, 3)
+        is_down = self.start_outage(simulation)
         clock.forward(SIX_HOURS)
-        world.service.reconcile.turn()
-        with world.service.database.read() as connection:
-            assert "Reconcile 3 (reconcile, " in said_of_run(queries.newest_run(connection))
+        simulation.service.reconcile.turn()
+        with simulation.service.database.read() as connection:
+            assert "Reconcile 3 (reconcile, " in reconcile_note(queries.newest_run(connection))
         is_down.clear()
         clock.forward(MINUTE)
-        world.reconcile()
+        simulation.reconcile()
 
-        with world.service.database.read() as connection:
-            assert said_of_run(queries.newest_run(connection)) is None
+        with simulation.service.database.read() as connection:
+            assert reconcile_note(queries.newest_run(connection)) is None

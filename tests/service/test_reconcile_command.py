@@ -6,15 +6,15 @@ from random import Random
 
 import pytest
 
-from app.onespan.auth import ApiKey, Connection
+from app.onespan.auth import ApiConnection, ApiKey
 from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
-from app.work.reconcile import Asked
+from app.work.reconcile import RunRequest
 from tests.conftest import HOUR, TOKEN
-from tests.service.test_reconcile import counts, ledger
-from tests.support.simulation import API_KEY, World, knowing_onespan
+from tests.service.test_reconcile import all_runs, row_counts
+from tests.support.simulation import API_KEY, Simulation, with_onespan
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -24,7 +24,7 @@ def settings(settings, request):
     """OneSpan's API is configured, except in tests whose name contains `without_onespan`."""
     if "without_onespan" in request.node.name:
         return settings
-    return knowing_onespan(settings)
+    return with_onespan(settings)
 
 
 @pytest.fixture
@@ -34,35 +34,35 @@ def faults():
 
 
 @pytest.fixture
-def world(service, post, handlers, clock, faults, monkeypatch):  # noqa: PLR0917
+def simulation(service, post, handlers, clock, faults, monkeypatch):  # noqa: PLR0917
     """An account with 40 packages that are not imported yet. Sleeping moves the clock forward."""
     monkeypatch.setattr("app.cli.reconcile.time.sleep", lambda seconds: clock.forward(timedelta(seconds=seconds)))
-    world = World(service, post, handlers=handlers, clock=clock)
+    simulation = Simulation(service, post, handlers=handlers, clock=clock)
     packages = populated(1, 40, now=clock.now - timedelta(days=1)).packages()
-    world.connect(Account(1, packages=0).hold(packages), faults)
-    return world
+    simulation.connect(Account(1, packages=0).load(packages), faults)
+    return simulation
 
 
-def a_completed(world: World) -> str:
+def a_completed(simulation: Simulation) -> str:
     """Return the id of a package that can be archived."""
-    packages = world.account.packages()
+    packages = simulation.account.packages()
     return next(package.id for package in packages if package.status == "COMPLETED" and not package.trashed)
 
 
-def test_the_first_run_imports_the_account(world, runner):
+def test_the_first_run_imports_the_account(simulation, runner):
     """It prints the result."""
     result = runner.invoke(args=["reconcile"])
 
     assert result.exit_code == 0, result.output
     assert "Reconcile 1 (backfill) done. " in result.output
     assert "40 packages listed, 40 changed, 0 queued for a fetch; 0 missed events found." in result.output
-    assert world.differences() == []
+    assert simulation.differences() == []
 
 
-def test_later_runs_read_what_changed(world, runner, clock):
+def test_later_runs_read_what_changed(simulation, runner, clock):
     """One package was archived without a callback."""
     runner.invoke(args=["reconcile"])
-    world.act(a_completed(world), "archive")
+    simulation.act(a_completed(simulation), "archive")
     clock.forward(HOUR)
     result = runner.invoke(args=["reconcile"])
 
@@ -70,14 +70,16 @@ def test_later_runs_read_what_changed(world, runner, clock):
     assert "; 1 missed event found." in result.output
 
 
-def test_check_lists_differences_and_changes_nothing(world, runner, service):
+def test_check_lists_differences_and_changes_nothing(simulation, runner, service):
     """It exits with 1 if there is one, and names no person."""
     runner.invoke(args=["reconcile"])
-    archived = a_completed(world)
-    world.act(archived, "archive")
-    strange = replace(world.account.packages()[0], id="strange", name="Lease of Ada Signs", updated=world.clock.now)
-    world.account.hold([strange])
-    before, runs = counts(service), len(ledger(service))
+    archived = a_completed(simulation)
+    simulation.act(archived, "archive")
+    strange = replace(
+        simulation.account.packages()[0], id="strange", name="Lease of Ada Signs", updated=simulation.clock.now
+    )
+    simulation.account.load([strange])
+    before, runs = row_counts(service), len(all_runs(service))
     result = runner.invoke(args=["reconcile", "--check"])
 
     assert result.exit_code == 1
@@ -86,10 +88,10 @@ def test_check_lists_differences_and_changes_nothing(world, runner, service):
     assert "41 packages in " in result.output
     assert "example.com" not in result.output
     assert "strange package name differs" in result.output
-    assert (counts(service), len(ledger(service))) == (before, runs)
+    assert (row_counts(service), len(all_runs(service))) == (before, runs)
 
 
-def test_check_without_differences_exits_with_0(world, runner):
+def test_check_without_differences_exits_with_0(simulation, runner):
     """It prints how many packages it compared."""
     runner.invoke(args=["reconcile"])
     result = runner.invoke(args=["reconcile", "--check"])
@@ -99,43 +101,45 @@ def test_check_without_differences_exits_with_0(world, runner):
 
 
 @pytest.mark.parametrize("answer", ["404", "403"])
-def test_check_fetches_what_the_list_does_not_show(world, runner, answer):
+def test_check_fetches_what_the_list_does_not_show(simulation, runner, answer):
     """A 404 is a difference; a 403 says nothing."""
     runner.invoke(args=["reconcile"])
-    gone = a_completed(world)
-    world.account.quirks = Quirks(deleted_answer=answer)
-    world.act(gone, "delete")
+    gone = a_completed(simulation)
+    simulation.account.quirks = Quirks(deleted_answer=answer)
+    simulation.act(gone, "delete")
     result = runner.invoke(args=["reconcile", "--check"])
 
     assert (f"{gone} package deleted: False here, True at OneSpan" in result.output) is (answer == "404")
 
 
-def test_check_fetches_packages_of_which_the_list_shows_a_summary(world, runner, faults):
+def test_check_fetches_packages_of_which_the_list_shows_a_summary(simulation, runner, faults):
     """A summary that is newer than the last snapshot does not show the signers."""
-    world.connect(Account(1, packages=0, quirks=Quirks(list_items="summary")).hold(world.account.packages()), faults)
+    simulation.connect(
+        Account(1, packages=0, quirks=Quirks(list_items="summary")).load(simulation.account.packages()), faults
+    )
     runner.invoke(args=["reconcile"])
-    archived = a_completed(world)
-    world.act(archived, "archive")
-    world.asked.clear()
+    archived = a_completed(simulation)
+    simulation.act(archived, "archive")
+    simulation.requests.clear()
     result = runner.invoke(args=["reconcile", "--check"])
 
     assert f"{archived} package status: 'COMPLETED' here" in result.output
-    assert [request for request in world.asked if "/api/packages/" in request] == [f"/api/packages/{archived}?"]
+    assert [request for request in simulation.requests if "/api/packages/" in request] == [f"/api/packages/{archived}?"]
 
 
 @pytest.mark.parametrize("status", ["403 Forbidden", "503 Service Unavailable"])
-def test_check_retries_after_a_failure(world, runner, status):
+def test_check_retries_after_a_failure(simulation, runner, status):
     """It cannot continue later."""
     runner.invoke(args=["reconcile"])
     left = [1]
-    world.spoil(lambda _, answer: setattr(answer, "status", status) if left and left.pop() else None)
+    simulation.change_answers(lambda _, answer: setattr(answer, "status", status) if left and left.pop() else None)
     result = runner.invoke(args=["reconcile", "--check"])
 
     assert result.exit_code == 0, result.output
     assert "0 differences" in result.output
 
 
-def test_an_interrupted_check_says_so(world, runner, faults):
+def test_an_interrupted_check_says_so(simulation, runner, faults):
     """Its list of differences is incomplete."""
     runner.invoke(args=["reconcile"])
     faults.outage = "503"
@@ -145,15 +149,15 @@ def test_an_interrupted_check_says_so(world, runner, faults):
     assert "The check is incomplete. Try again later." in result.output
 
 
-def test_a_wrong_url_is_named(world, runner, handlers):
+def test_a_wrong_url_is_named(simulation, runner, handlers):
     """The message names the setting too."""
-    handlers.onespan.connect(Connection("http://127.0.0.1:1", ApiKey(API_KEY)))
+    handlers.onespan.connect(ApiConnection("http://127.0.0.1:1", ApiKey(API_KEY)))
     result = runner.invoke(args=["reconcile", "--check"])
 
     assert "ConnectionError at http://127.0.0.1:1; is ONESPAN_URL right?" in result.output
 
 
-def test_refused_credentials_are_reported(world, runner, faults):
+def test_refused_credentials_are_reported(simulation, runner, faults):
     """Without printing them."""
     faults.outage = "401"
     result = runner.invoke(args=["reconcile", "--check"])
@@ -162,7 +166,7 @@ def test_refused_credentials_are_reported(world, runner, faults):
     assert API_KEY not in result.output
 
 
-def test_a_run_that_must_wait_long_is_left_to_the_service(world, runner, faults, clock):
+def test_a_run_that_must_wait_long_is_left_to_the_service(simulation, runner, faults, clock):
     """The command says so and exits with 1."""
     faults.outage = "429"
     result = runner.invoke(args=["reconcile"])
@@ -178,9 +182,9 @@ def test_a_run_that_must_wait_long_is_left_to_the_service(world, runner, faults,
 
 
 @pytest.mark.parametrize("options", [["--backfill"], ["--since", "2026-03-01"], ["--fire"]])
-def test_options_that_the_current_run_does_not_have_are_refused(world, runner, service, options):
+def test_options_that_the_current_run_does_not_have_are_refused(simulation, runner, service, options):
     """They would be ignored otherwise."""
-    service.reconcile.begin(Asked())
+    service.reconcile.begin(RunRequest())
     result = runner.invoke(args=["reconcile", *options])
 
     assert result.exit_code == 2
@@ -190,7 +194,7 @@ def test_options_that_the_current_run_does_not_have_are_refused(world, runner, s
 @pytest.mark.parametrize(
     "options", [["--check", "--fire"], ["--check", "--backfill"], ["--since", "2026-01-01", "--backfill"]]
 )
-def test_contradicting_options_are_refused(world, runner, options):
+def test_contradicting_options_are_refused(simulation, runner, options):
     """With a message."""
     result = runner.invoke(args=["reconcile", *options])
 
@@ -198,15 +202,15 @@ def test_contradicting_options_are_refused(world, runner, options):
     assert "--" in result.output
 
 
-def test_fire_runs_handlers_for_imported_packages(world, runner, work):
+def test_fire_runs_handlers_for_imported_packages(simulation, runner, work):
     """However old their events are."""
     runner.invoke(args=["reconcile", "--fire"])
     work()
 
-    assert world.told[a_completed(world)]["PACKAGE_COMPLETE"] == 1
+    assert simulation.handled[a_completed(simulation)]["PACKAGE_COMPLETE"] == 1
 
 
-def test_since_reads_older_packages(world, runner, clock):
+def test_since_reads_older_packages(simulation, runner, clock):
     """Packages updated since then are read again."""
     runner.invoke(args=["reconcile"])
     clock.forward(60 * 24 * HOUR)
@@ -229,19 +233,19 @@ def test_without_onespan_the_command_is_refused(service, runner, args):
 class TestApi:
     """`/api/reconciles`."""
 
-    def test_a_post_starts_a_run(self, world, client, read):
+    def test_a_post_starts_a_run(self, simulation, client, read):
         """The service continues it; the list shows the newest first."""
         answer = client.post("/api/reconciles", headers=BEARER)
         assert answer.status_code == 200
         assert (answer.json["state"], answer.json["kind"]) == ("running", "backfill")
-        world.reconcile()
+        simulation.reconcile()
         (run,) = read("/api/reconciles")["items"]
 
         assert (run["id"], run["state"], run["reason"]) == (answer.json["id"], "done", "asked")
         assert (run["shown"], run["changed"]) == (40, 40)
         assert read(f"/api/reconciles/{run['id']}") == run
 
-    def test_a_second_post_returns_the_current_run(self, world, client):
+    def test_a_second_post_returns_the_current_run(self, simulation, client):
         """Two people may press the button."""
         first = client.post("/api/reconciles", headers=BEARER).json
         assert client.post("/api/reconciles", headers=BEARER).json["id"] == first["id"]
@@ -249,9 +253,9 @@ class TestApi:
         refused = client.post("/api/reconciles", headers=BEARER, json={"backfill": True})
         assert (refused.status_code, refused.json["error"]["code"]) == (409, "under_way")
 
-    def test_a_post_has_the_options_of_the_command(self, world, client):
+    def test_a_post_has_the_options_of_the_command(self, simulation, client):
         """In the JSON body."""
-        world.reconcile()
+        simulation.reconcile()
         answer = client.post("/api/reconciles", headers=BEARER, json={"since": "2026-02-01T00:00:00Z", "fire": True})
 
         assert (answer.json["since"], answer.json["fires"]) == ("2026-02-01T00:00:00Z", True)
@@ -259,12 +263,12 @@ class TestApi:
     @pytest.mark.parametrize(
         "body", [b"{", b"[]", b'{"sinse": "2026-01-01"}', b'{"since": "yesterday"}', b'{"fire": 7}']
     )
-    def test_an_invalid_body_is_refused(self, world, client, body):
+    def test_an_invalid_body_is_refused(self, simulation, client, body):
         """No run starts."""
         answer = client.post("/api/reconciles", headers=BEARER, data=body)
 
         assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_parameter")
-        assert ledger(world.service) == []
+        assert all_runs(simulation.service) == []
 
     def test_without_onespan_a_post_is_refused(self, service, client):
         """The message names the missing settings."""
@@ -273,11 +277,11 @@ class TestApi:
         assert (answer.status_code, answer.json["error"]["code"]) == (409, "no_onespan")
         assert "ONESPAN_URL" in answer.json["error"]["message"]
 
-    def test_a_token_is_required(self, world, client):
+    def test_a_token_is_required(self, simulation, client):
         """To start a run, and to read missed events."""
         assert client.post("/api/reconciles").status_code == 401
         assert client.get("/api/missed").status_code == 401
 
-    def test_an_unknown_run_is_404(self, world, client):
+    def test_an_unknown_run_is_404(self, simulation, client):
         """Like any unknown id."""
         assert client.get("/api/reconciles/99", headers=BEARER).status_code == 404

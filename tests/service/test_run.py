@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 
 from app.handlers import handlers
 from tests.support.databases import administer
-from tests.support.processes import BIN, BOOT, ROOT, Site, Web, until
+from tests.support.processes import BIN, BOOT_SECONDS, ROOT, Site, Web, until
 
 # A captured callback with its headers. Only the host, the path and the key are replaced.
 CAPTURED = (
@@ -75,21 +75,21 @@ class Installation:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=BOOT,
+            timeout=BOOT_SECONDS,
             check=True,
         )
 
     def read(self, path: str) -> Any:
         """GET from the JSON API with the generated token. Returns None on 404."""
         bearer = {"Authorization": f"Bearer {self.secrets['API_TOKENS']}"}
-        status, answer = self.web.ask("GET", path, headers=bearer)
+        status, answer = self.web.request("GET", path, headers=bearer)
         assert status in (200, 404), answer
         return json.loads(answer) if status == 200 else None
 
     def post(self, body: str) -> tuple[int, bytes]:
         """Post a body with the generated callback key."""
         key = {"Authorization": f"Basic {self.secrets['ONESPAN_CALLBACK_KEYS']}"}
-        return self.web.ask("POST", "/onespan/callback", body=body.encode(), headers=key)
+        return self.web.request("POST", "/onespan/callback", body=body.encode(), headers=key)
 
     def post_as_captured(self, body: str) -> str:
         """Send the bytes that OneSpan sends, headers included. Returns the status line of the answer."""
@@ -143,10 +143,10 @@ def test_new_installation_processes_real_callbacks(installation: Installation):
     assert (sent["status"], sent["status_at"]) == ("SENT", "2019-10-09T19:32:12.255000Z")
     assert (event["name"], event["package_id"], event["repeats"]) == ("PACKAGE_COMPLETE", package["id"], 1)
     assert [callback["id"] for callback in event["callbacks"]] == [1, 2]
-    assert {run["handler"] for run in event["dispatches"]} == set(handlers.wanting("PACKAGE_COMPLETE"))
+    assert {run["handler"] for run in event["dispatches"]} == set(handlers.handlers_for("PACKAGE_COMPLETE"))
     (change,) = [change for change in history if change["attribute"] == "status"]
     assert (change["old"], change["new"], change["cause"]) == (None, "COMPLETED", {"kind": "callback", "id": 1})
-    assert json.loads(installation.web.ask("GET", "/readyz", headers={})[1])["status"] == "ready"
+    assert json.loads(installation.web.request("GET", "/readyz", headers={})[1])["status"] == "ready"
 
 
 @pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
@@ -156,7 +156,11 @@ def test_setup_writes_secrets_once_and_readable_by_the_owner_only(installation: 
 
     second = installation.flask("setup")
     output = (
-        installation.setup.stdout + installation.setup.stderr + second.stdout + second.stderr + installation.web.said()
+        installation.setup.stdout
+        + installation.setup.stderr
+        + second.stdout
+        + second.stderr
+        + installation.web.output()
     )
 
     assert installation.settings_file.stat().st_mode & 0o777 == 0o600

@@ -18,7 +18,7 @@ from app.handling import Event, Handlers, Package
 from app.store.models import Dispatch, Journal
 from config import Settings
 from tests.conftest import on_sqlite
-from tests.laws.test_law_2_spool import away
+from tests.laws.test_law_2_spool import database_unavailable
 from tests.support.processes import Process, Site, Web, until
 
 pytestmark = pytest.mark.own_database
@@ -34,7 +34,7 @@ def file_it(event, package):
     """Wait until the file `release` exists, at most 20 s."""
     note("begun", os.getpid(), event.package_id)
     for _ in range(1000):
-        if pathlib.Path(os.environ["WITNESS"]).with_name("release").exists():
+        if pathlib.Path(os.environ["HANDLER_LOG"]).with_name("release").exists():
             break
         time.sleep(0.02)
     note("ended", os.getpid(), event.package_id)
@@ -66,7 +66,7 @@ def runs(service: Service) -> Callable[[], list[Any]]:
     return runs
 
 
-def test_a_callback_wakes_the_worker_at_once(handlers, working, tell):
+def test_a_callback_wakes_the_worker_at_once(handlers, working, send_callback):
     """In one process no handler waits for the next poll: the median delay is well below it."""
     begun: list[float] = []
     called = threading.Event()
@@ -81,7 +81,7 @@ def test_a_callback_wakes_the_worker_at_once(handlers, working, tell):
         assert working.dispatcher.idle.wait(THREAD_SECONDS)
         threading.Event().wait(0.1)  # so that the worker is waiting and must be woken
         sent = time.monotonic()
-        tell("PACKAGE_ACTIVATE", package=f"pkg-{number}")
+        send_callback("PACKAGE_ACTIVATE", package=f"pkg-{number}")
         assert called.wait(THREAD_SECONDS)
         called.clear()
         delays.append(begun[-1] - sent)
@@ -89,7 +89,7 @@ def test_a_callback_wakes_the_worker_at_once(handlers, working, tell):
     assert statistics.median(delays) < 0.2
 
 
-def test_a_run_that_ends_before_the_deadline_is_settled(handlers, service, tell, runs):
+def test_a_run_that_ends_before_the_deadline_is_settled(handlers, service, send_callback, runs):
     """A stopping worker waits for running handlers."""
     begun, go_on = threading.Event(), threading.Event()
 
@@ -99,7 +99,7 @@ def test_a_run_that_ends_before_the_deadline_is_settled(handlers, service, tell,
         go_on.wait(THREAD_SECONDS)
 
     service.worker.start()
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     assert begun.wait(THREAD_SECONDS)
     stopping = threading.Thread(target=service.worker.stop, kwargs={"grace": THREAD_SECONDS})
     stopping.start()
@@ -109,7 +109,7 @@ def test_a_run_that_ends_before_the_deadline_is_settled(handlers, service, tell,
     assert [(row.state, row.attempts) for row in runs()] == [("done", 1)]
 
 
-def test_an_unfinished_run_is_handed_back(handlers, service, tell, runs, settings: Settings, clock):
+def test_an_unfinished_run_is_handed_back(handlers, service, send_callback, runs, settings: Settings, clock):
     """It is due at once for other processes, without counting an attempt; the late result is ignored."""
     begun, go_on = threading.Event(), threading.Event()
 
@@ -124,7 +124,7 @@ def test_an_unfinished_run_is_handed_back(handlers, service, tell, runs, setting
     def wait(event: Event, package: Package) -> None: ...  # noqa: F811  (the same handler, in another process)
 
     service.worker.start()
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     assert begun.wait(THREAD_SECONDS)
     service.worker.stop(grace=0.1)
     (handed_back,) = runs()
@@ -139,24 +139,24 @@ def test_an_unfinished_run_is_handed_back(handlers, service, tell, runs, setting
     assert [(row.state, row.attempts) for row in runs()] == [("done", 1)]
 
 
-def test_a_run_that_ended_after_the_last_turn_is_not_run_again(handlers, service, tell, runs):
+def test_a_run_that_ended_after_the_last_turn_is_not_run_again(handlers, service, send_callback, runs):
     """It is settled with its result, not handed back."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def file_it(event: Event, package: Package) -> None: ...
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     service.digest.turn()
-    service.bells.dispatching.clear()
+    service.wakeups.dispatching.clear()
     service.dispatcher.turn()
-    assert service.bells.dispatching.wait(THREAD_SECONDS)
+    assert service.wakeups.dispatching.wait(THREAD_SECONDS)
     service.dispatcher.close()
     service.dispatcher.hand_back()
 
     assert [(row.state, row.attempts) for row in runs()] == [("done", 1)]
 
 
-def test_a_turn_that_fails_does_not_end_the_worker(database_url, handlers, working, tell, post):
+def test_a_turn_that_fails_does_not_end_the_worker(database_url, handlers, working, send_callback, post):
     """After an outage of the database, spooled callbacks are journaled and their handlers run."""
     seen: list[str] = []
 
@@ -164,9 +164,9 @@ def test_a_turn_that_fails_does_not_end_the_worker(database_url, handlers, worki
     def look(event: Event, package: Package) -> None:
         seen.append(event.package_id)
 
-    tell("PACKAGE_ACTIVATE", package="pkg-1")
+    send_callback("PACKAGE_ACTIVATE", package="pkg-1")
     until(lambda: seen == ["pkg-1"])
-    with away(database_url, working):
+    with database_unavailable(database_url, working):
         assert post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "pkg-2"}').json == {"callback": None}
         threading.Event().wait(1.2)  # both threads take at least two turns
 
@@ -176,7 +176,7 @@ def test_a_turn_that_fails_does_not_end_the_worker(database_url, handlers, worki
 def test_a_worker_stops_while_the_database_is_away(database_url, service):
     """It stops without an error."""
     service.worker.start()
-    with away(database_url, service):
+    with database_unavailable(database_url, service):
         service.worker.stop(grace=1)
 
 
@@ -186,40 +186,42 @@ def test_gunicorn_and_worker_finish_running_handlers_on_sigterm(database_url: st
         web = site.gunicorn(workers=1)
         worker = site.worker()
         for number in range(6):
-            web.tell("PACKAGE_COMPLETE", package=f"pkg-{number}")
-        until(lambda: len(site.witnessed()) == 2, what="each process runs a handler")
+            web.send_callback("PACKAGE_COMPLETE", package=f"pkg-{number}")
+        until(lambda: len(site.handler_lines()) == 2, what="each process runs a handler")
         for process in (web, worker):
             process.terminate()
         until(lambda: not web.answers(), what="gunicorn accepts no requests")
         (site.folder / "release").touch()
         codes = [web.wait(), worker.wait()]
 
-        begun = [words[1:] for words in site.witnessed() if words[0] == "begun"]
-        ended = [words[1:] for words in site.witnessed() if words[0] == "ended"]
+        begun = [words[1:] for words in site.handler_lines() if words[0] == "begun"]
+        ended = [words[1:] for words in site.handler_lines() if words[0] == "ended"]
         assert codes == [0, 0]
         assert sorted(begun) == sorted(ended)
         assert len({pid for pid, _ in begun}) == 2
         later = site.gunicorn(workers=1)
         until(lambda: _done(later) == 6, what="the other runs are done")
-        assert sorted(words[2] for words in site.witnessed() if words[0] == "begun") == [f"pkg-{n}" for n in range(6)]
+        assert sorted(words[2] for words in site.handler_lines() if words[0] == "begun") == [
+            f"pkg-{n}" for n in range(6)
+        ]
 
 
 def test_with_worker_external_only_the_worker_runs_handlers(database_url: str, tmp_path: Path):
     """Gunicorn only journals; `flask worker` runs the handler within a second."""
     with Site(tmp_path, database_url, handlers=HANDLERS, WORKER="external") as site:
         web = site.gunicorn(workers=1)
-        web.tell("PACKAGE_ACTIVATE", package="pkg-0")
+        web.send_callback("PACKAGE_ACTIVATE", package="pkg-0")
         threading.Event().wait(1.5)  # three times the poll interval of an embedded worker
         assert web.read("/api/events")["items"] == []
 
         worker = site.worker()
-        until(lambda: len(site.witnessed()) == 1, what="the handler ran")
+        until(lambda: len(site.handler_lines()) == 1, what="the handler ran")
         delays = []
         for number in range(1, 4):
             sent = time.time()
-            web.tell("PACKAGE_ACTIVATE", package=f"pkg-{number}")
-            until(lambda many=number + 1: len(site.witnessed()) == many, what="the handler ran")
-            delays.append(float(site.witnessed()[-1][1]) - sent)
+            web.send_callback("PACKAGE_ACTIVATE", package=f"pkg-{number}")
+            until(lambda many=number + 1: len(site.handler_lines()) == many, what="the handler ran")
+            delays.append(float(site.handler_lines()[-1][1]) - sent)
 
         assert min(delays) < 1
         assert _stops(worker) == 0
@@ -233,7 +235,7 @@ def test_ctrl_c_ends_a_worker(database_url: str, tmp_path: Path):
         worker.terminate(number=signal.SIGINT)
 
         assert worker.wait() == 0
-        assert "Traceback" not in worker.said()
+        assert "Traceback" not in worker.output()
 
 
 @on_sqlite
@@ -244,14 +246,14 @@ def test_a_wrong_setting_stops_gunicorn(database_url: str, tmp_path: Path):
         until(lambda: web.ended, seconds=15, what="gunicorn has ended")
 
         assert web.wait() != 0
-        assert "RECONCILE_HOURS: Input should be 6, 12 or 24" in web.said()
-        assert "Traceback" not in web.said()
+        assert "RECONCILE_HOURS: Input should be 6, 12 or 24" in web.output()
+        assert "Traceback" not in web.output()
 
 
-def test_the_worker_digests_every_callback(handlers, working, tell, service):
+def test_the_worker_digests_every_callback(handlers, working, send_callback, service):
     """No journal row stays pending."""
     for number in range(20):
-        tell("PACKAGE_ACTIVATE", package=f"pkg-{number}")
+        send_callback("PACKAGE_ACTIVATE", package=f"pkg-{number}")
 
     def pending() -> int:
         with service.database.read() as connection:

@@ -7,8 +7,8 @@ import pytest
 
 from app.onespan.catalogue import CATALOGUE
 from app.simulator.account import Account
-from app.simulator.anomalies import BAD_DAY, ODDITIES
-from app.simulator.packages import ARCHIVAL, STATUSES, Act, Impossible
+from app.simulator.anomalies import ANOMALIES, BAD_DAY
+from app.simulator.packages import ARCHIVAL_STATUSES, STATUSES, Action, ImpossibleAction
 from app.simulator.quirks import Quirks
 from tests.conftest import NOON
 from tests.support.simulated import SECOND, Step, recorded_steps, steps
@@ -21,7 +21,7 @@ def steps_with(rates, *, quirks: Quirks | None = None, seeds=range(4)) -> list[S
     return [
         step
         for seed in seeds
-        for step in steps(Account(seed, packages=25, odd=rates, quirks=quirks or Quirks()))
+        for step in steps(Account(seed, packages=25, anomalies=rates, quirks=quirks or Quirks()))
         if step.before
     ]
 
@@ -65,12 +65,12 @@ def test_archival_statuses_follow_each_other_in_order():
         for before, after, events in steps_with({"archival": 1.0})
         if before.status != after.status
     ]
-    archival = [(before, after, events) for before, after, events in changes if after in ARCHIVAL]
+    archival = [(before, after, events) for before, after, events in changes if after in ARCHIVAL_STATUSES]
 
-    assert {after for _, after, _ in archival} == set(ARCHIVAL)
+    assert {after for _, after, _ in archival} == set(ARCHIVAL_STATUSES)
     assert all(not events for _, _, events in archival)
-    assert {before for before, _, _ in archival} <= {"COMPLETED", *ARCHIVAL[:-1]}
-    assert not set(ARCHIVAL) & STATUSES
+    assert {before for before, _, _ in archival} <= {"COMPLETED", *ARCHIVAL_STATUSES[:-1]}
+    assert not set(ARCHIVAL_STATUSES) & STATUSES
 
 
 @pytest.mark.parametrize("name", ["none", "PACKAGE_COMPLETE", "PACKAGE_UNARCHIVE"])
@@ -101,7 +101,7 @@ def test_retention_deletes_with_an_event_or_without(name):
 
 def test_layouts_are_created_without_an_event():
     """A layout is neither a package nor a template."""
-    account = Account(1, packages=40, odd={"layout": 0.5})
+    account = Account(1, packages=40, anomalies={"layout": 0.5})
     layouts = [step for step in steps(account) if step.after.type == "LAYOUT"]
 
     assert layouts
@@ -112,9 +112,9 @@ def test_on_a_bad_day_every_anomaly_happens_and_every_action_is_possible():
     """All anomalies at once."""
     all_steps = steps_with(dict.fromkeys(BAD_DAY, 0.5), quirks=Quirks(reassign_role="stays"), seeds=range(12))
 
-    assert set(BAD_DAY) == set(ODDITIES)
+    assert set(BAD_DAY) == set(ANOMALIES)
     assert {event.name for step in all_steps for event in step.events} <= set(CATALOGUE)
-    assert {step.after.status for step in all_steps} == STATUSES | set(ARCHIVAL)
+    assert {step.after.status for step in all_steps} == STATUSES | set(ARCHIVAL_STATUSES)
 
 
 @pytest.mark.parametrize("quirk", ["changes", "stays", "signer"])
@@ -156,7 +156,7 @@ def test_anomalies_with_rate_0_do_not_change_stories():
     """They draw nothing from the random generator."""
     plain = [step.after.name for step in steps(Account(3, packages=5))]
 
-    assert plain == [step.after.name for step in steps(Account(3, packages=5, odd=dict.fromkeys(ODDITIES, 0.0)))]
+    assert plain == [step.after.name for step in steps(Account(3, packages=5, anomalies=dict.fromkeys(ANOMALIES, 0.0)))]
 
 
 def test_updated_grows_with_every_change():
@@ -173,7 +173,7 @@ def test_an_action_over_rest_ends_a_story_that_became_impossible():
         account.step(now := now + SECOND)
     deleted = [package for package in account.packages() if not package.deleted][:2]
     for package in deleted:
-        account.act(package.id, Act("delete"), now=now)
+        account.act(package.id, Action("delete"), now=now)
 
     events = [event for number in range(2000) for event in account.step(now + number * SECOND)]
 
@@ -187,7 +187,7 @@ def test_a_mistake_in_a_story_raises():
     account = Account(3, packages=1)
     account.step(NOON)
     (draft,) = account.packages()
-    account.hold([replace(draft, deleted=True)])
+    account.load([replace(draft, deleted=True)])
 
-    with pytest.raises(Impossible):
+    with pytest.raises(ImpossibleAction):
         account.step(NOON + timedelta(seconds=1))

@@ -34,7 +34,7 @@ class Day:
     def __post_init__(self) -> None:
         """Build it."""
         self.clock = Clock()
-        self.account = Account(self.seed, packages=15, quirks=self.quirks, odd=anomalies.BAD_DAY)
+        self.account = Account(self.seed, packages=15, quirks=self.quirks, anomalies=anomalies.BAD_DAY)
         self.faults = Faults(Random(f"{self.seed}:faults"), faults.BAD_DAY)
         self.outbox = Outbox(Random(f"{self.seed}:post"), mishaps=MISHAPS, quirks=self.quirks)
         self.session = requests.Session()
@@ -54,7 +54,7 @@ class Day:
         for _ in range(5000):
             self.clock.forward(timedelta(seconds=1))
             self.outbox.put(self.account.step(self.clock.now), now=self.clock.now)
-            yield from self.outbox.due(self.clock.now)
+            yield from self.outbox.take_due(self.clock.now)
             if self.account.is_over and not len(self.outbox):
                 return
         raise AssertionError("the day never ends")
@@ -123,8 +123,8 @@ def test_many_kinds_of_faults_occur_on_a_bad_day():
     for _ in range(30):
         day.all_listed()
 
-    assert len(day.faults.met) > 8
-    assert day.faults.met["slow"] == 0 or day.clock.now > Clock().now
+    assert len(day.faults.counts) > 8
+    assert day.faults.counts["slow"] == 0 or day.clock.now > Clock().now
 
 
 def test_actions_over_rest_send_callbacks():
@@ -141,7 +141,7 @@ def test_actions_over_rest_send_callbacks():
     answers = [day.session.put(address, json=body).status_code for body in bodies]
     before = len(day.outbox)
     day.clock.forward(timedelta(hours=1))
-    names = [json.loads(body)["name"] for body in day.outbox.due(day.clock.now)]
+    names = [json.loads(body)["name"] for body in day.outbox.take_due(day.clock.now)]
 
     assert answers == [200] * 40
     assert len(names) == before
@@ -152,5 +152,5 @@ def test_a_bad_day_has_every_kind_of_trouble_at_a_moderate_rate():
     """Except a false 404, which no client can detect."""
     assert set(faults.BAD_DAY) == set(faults.FAULTS) - {"404"}
     assert 0 < sum(faults.BAD_DAY.values()) < 0.5
-    assert set(anomalies.BAD_DAY) == set(anomalies.ODDITIES)
+    assert set(anomalies.BAD_DAY) == set(anomalies.ANOMALIES)
     assert all(0 < getattr(outbox.BAD_DAY, name) <= 0.2 for name in ("drop", "repeat", "delay", "reorder", "undated"))

@@ -33,7 +33,7 @@ def test_the_body_has_the_optional_members_of_its_event():
     for step in recorded_steps():
         for event in step.events:
             body = json.loads(callbacks.body(event))
-            optional = set(CATALOGUE[event.name].carries)
+            optional = set(CATALOGUE[event.name].extra_members)
             assert list(body)[: len(common)] == common
             assert set(body) == {*common, *optional}
             assert {name for name in body if body[name] is None} == {"message", "documentId"} - optional
@@ -147,7 +147,7 @@ def test_the_outbox_returns_due_callbacks_and_counts_mishaps():
     now, bodies = NOON, []
     while len(outbox):
         now = max(now, outbox.next_due)
-        bodies += outbox.due(now)
+        bodies += outbox.take_due(now)
 
     counts = outbox.mishap_counts
     assert outbox.next_due is None
@@ -162,7 +162,7 @@ def test_only_registered_events_are_sent():
     outbox = Outbox(Random(1), registered=lambda: registration)
     outbox.put([Event(name, "pkg-1", CLEO, NOON) for name in CATALOGUE], now=NOON)
 
-    assert [json.loads(body)["name"] for body in outbox.due(NOON)] == ["PACKAGE_COMPLETE"]
+    assert [json.loads(body)["name"] for body in outbox.take_due(NOON)] == ["PACKAGE_COMPLETE"]
 
 
 def test_callbacks_go_to_the_registered_url():

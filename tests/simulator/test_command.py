@@ -13,9 +13,9 @@ import pytest
 import requests
 from flask import Flask
 
-from app.errors import NotOneSpan
+from app.errors import InvalidCallbackKey
 from app.simulator import quirks
-from app.simulator.anomalies import ODDITIES
+from app.simulator.anomalies import ANOMALIES
 from app.simulator.faults import FAULTS
 from tests.conftest import KEY, on_sqlite
 from tests.support.simulated import API_KEY, AUTHORIZED, ROOT, callback_server, run, serving, wait_until
@@ -79,7 +79,7 @@ def test_a_refused_callback_is_reported(app: Flask):
 
     assert result.exit_code == 1
     assert re.search(r"2 packages, (\d+) callbacks: 0 accepted, \1 with 401 refused, 0 unreachable", result.stdout)
-    assert result.stderr.count(f"refused with 401: {NotOneSpan()}") == 1
+    assert result.stderr.count(f"refused with 401: {InvalidCallbackKey()}") == 1
     assert "wrong" not in result.output
 
 
@@ -198,9 +198,9 @@ def test_the_help_explains_every_fault_anomaly_and_quirk():
     """With rates and default values."""
     text = " ".join(run("--help").output.split())
 
-    for name, values, help_text in quirks.described():
+    for name, values, help_text in quirks.descriptions():
         assert f"{name}={values} {help_text}" in text
-    for name, (rate, help_text) in {**FAULTS, **ODDITIES}.items():
+    for name, (rate, help_text) in {**FAULTS, **ANOMALIES}.items():
         assert f"{name}={rate:g} {help_text}" in text
 
 

@@ -10,7 +10,7 @@ import requests
 from app.simulator.account import Account
 from app.simulator.faults import BAD_DAY, FAULTS, Faults, parse_rates
 from app.simulator.inprocess import InProcess
-from app.simulator.server import answering, api
+from app.simulator.server import api, serve_in_thread
 from tests.conftest import Clock
 from tests.support.onespan_shapes import ERROR_SHAPE, PACKAGE_SHAPE, PAGE_SHAPE
 from tests.support.simulated import API_KEY, AUTHORIZED, finished_account
@@ -96,7 +96,7 @@ def test_a_cut_connection_raises_in_the_client():
         answer_with("cut")
 
     app = api(finished_account(5), api_key=API_KEY, clock=Clock(), faults=Faults(Random(3), {"cut": 1.0}))
-    with answering(app, port=0) as address, pytest.raises(requests.exceptions.ChunkedEncodingError):
+    with serve_in_thread(app, port=0) as address, pytest.raises(requests.exceptions.ChunkedEncodingError):
         requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10)
 
 
@@ -137,10 +137,10 @@ def test_faults_occur_at_their_rates_and_the_same_seed_repeats_them():
     drawn = [faults.draw() for _ in range(5000)]
 
     assert drawn == [again.draw() for _ in range(5000)]
-    assert Counter(filter(None, drawn)) == faults.met
+    assert Counter(filter(None, drawn)) == faults.counts
     for fault, rate in BAD_DAY.items():
-        assert 0.5 * rate < faults.met[fault] / 5000 < 1.6 * rate
-    assert set(FAULTS) - set(faults.met) == {"404"}
+        assert 0.5 * rate < faults.counts[fault] / 5000 < 1.6 * rate
+    assert set(FAULTS) - set(faults.counts) == {"404"}
 
 
 def test_an_outage_lasts_until_it_is_reset():

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from app.simulator.account import Account
-from app.simulator.packages import ARCHIVAL, Act
+from app.simulator.packages import ARCHIVAL_STATUSES, Action
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
 from tests.conftest import HOUR, NOON, Clock, in_all
@@ -147,12 +147,12 @@ def test_the_list_can_lag_behind_the_packages():
     assert listed_statuses() == []
     clock.forward(60 * SECOND)
     assert listed_statuses() == ["DRAFT"]
-    account.act(package.id, Act("activate"), now=clock.now)
+    account.act(package.id, Action("activate"), now=clock.now)
     assert listed_statuses() == ["DRAFT"]
     assert client.get(f"/api/packages/{package.id}", headers=AUTHORIZED).json["status"] == "SENT"
     clock.forward(60 * SECOND)
     assert listed_statuses() == ["SENT"]
-    account.act(package.id, Act("delete"), now=clock.now)
+    account.act(package.id, Action("delete"), now=clock.now)
     assert listed_statuses() == ["SENT"]
     clock.forward(60 * SECOND)
     assert listed_statuses() == []
@@ -173,7 +173,7 @@ def test_a_page_can_miss_a_package_while_packages_change():
     account = account_of(finished_account(5).packages())
     first = listed_ids(account, **{"sort": "updated", "from": 0, "to": 9})
     moving = next(id_ for id_ in first if account.package(id_).status in ("COMPLETED", "ARCHIVED", "SENT"))
-    account.act(moving, Act("trash"), now=NOON + DAY)
+    account.act(moving, Action("trash"), now=NOON + DAY)
     second = listed_ids(account, **{"sort": "updated", "from": 10, "to": 99})
 
     missed = set(listed_ids(account, sort="updated")) - {*first, *second}
@@ -182,18 +182,18 @@ def test_a_page_can_miss_a_package_while_packages_change():
 
 def test_archival_statuses_are_listed_in_the_inbox():
     """They are not drafts."""
-    account = Account(2, packages=40, odd={"archival": 1.0})
+    account = Account(2, packages=40, anomalies={"archival": 1.0})
     for _ in steps(account):
         pass
 
-    archival = [package.id for package in account.packages() if package.status in ARCHIVAL]
+    archival = [package.id for package in account.packages() if package.status in ARCHIVAL_STATUSES]
     assert archival
     assert set(archival) <= {*listed_ids(account, query="inbox", to=99)}
 
 
 def test_layouts_are_listed_only_by_type():
     """Like templates."""
-    account = Account(2, packages=30, odd={"layout": 0.4})
+    account = Account(2, packages=30, anomalies={"layout": 0.4})
     for _ in steps(account):
         pass
 

@@ -6,7 +6,7 @@ import requests
 
 from app.simulator import rest_json
 from app.simulator.packages import CONSENT, STATUSES
-from app.simulator.server import answering, api
+from app.simulator.server import api, serve_in_thread
 from tests.conftest import Clock
 from tests.support.onespan_shapes import ERROR_SHAPE, PACKAGE_SHAPE
 from tests.support.simulated import API_KEY, AUTHORIZED, account_of, finished_account, listed_ids, read, recorded_steps
@@ -78,7 +78,7 @@ def test_signing_status():
 
 def test_answers_have_the_date_of_the_simulators_clock():
     """Clients measure the offset of OneSpan's clock with the `Date` header."""
-    with answering(api(finished_account(5), api_key=API_KEY, clock=Clock()), port=0) as address:
+    with serve_in_thread(api(finished_account(5), api_key=API_KEY, clock=Clock()), port=0) as address:
         answer = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10)
 
     assert answer.headers["Date"] == "Mon, 02 Mar 2026 12:00:00 GMT"

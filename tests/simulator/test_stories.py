@@ -15,7 +15,7 @@ from app.simulator import callbacks, ids
 from app.simulator.account import Account
 from app.simulator.actions import perform
 from app.simulator.delivery import Delivery
-from app.simulator.packages import CONSENT, Act, Event, Impossible, Package
+from app.simulator.packages import CONSENT, Action, Event, ImpossibleAction, Package
 from tests.conftest import KEY, NOON, Clock
 from tests.support.simulated import ROOT, SECOND, Step, documents_to_sign, recorded_steps, role_position, serving, steps
 
@@ -210,8 +210,8 @@ def test_an_impossible_action_raises(verb, change):
     account.step(NOON)
     (draft,) = account.packages()
 
-    with pytest.raises(Impossible):
-        perform(replace(draft, **change), Act(verb), now=NOON)
+    with pytest.raises(ImpossibleAction):
+        perform(replace(draft, **change), Action(verb), now=NOON)
 
 
 def test_ids_look_like_onespans():
@@ -224,7 +224,7 @@ def test_ids_look_like_onespans():
     assert re.fullmatch(r"[0-9a-f]{48}", ids.document_id(rng))
 
 
-def test_the_service_reaches_the_state_of_the_simulator(app: Flask, clock: Clock, picture):
+def test_the_service_reaches_the_state_of_the_simulator(app: Flask, clock: Clock, stored_package):
     """Every callback is accepted, and in the end each package has the same state on both sides."""
     account = Account(11, packages=20)
     with serving(app) as url, Delivery(url, KEY) as delivery:
@@ -234,7 +234,7 @@ def test_the_service_reaches_the_state_of_the_simulator(app: Flask, clock: Clock
                 assert delivery.post(callbacks.body(event)) is None
 
     for expected in account.packages():
-        package = picture(expected.id)
+        package = stored_package(expected.id)
         state = (expected.status, expected.trashed, expected.deleted)
         assert (package.status, package.trashed, package.deleted) == state
         assert (package.type, package.sender.id) == (expected.type, expected.sender.id)

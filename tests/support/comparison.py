@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from app.onespan.values import Package
-from app.simulator.packages import ARCHIVAL, Role
+from app.simulator.packages import ARCHIVAL_STATUSES, Role
 from app.simulator.packages import Package as SimulatedPackage
 
 Fact = tuple[str, str | None]  # an event's name, and which document or attachment it is about
@@ -58,7 +58,7 @@ _STEPS_TO = {
     "DECLINED": ("PACKAGE_ACTIVATE", "PACKAGE_DECLINE"),
     "OPTED_OUT": ("PACKAGE_ACTIVATE", "PACKAGE_OPT_OUT"),
     "EXPIRED": ("PACKAGE_ACTIVATE", "PACKAGE_EXPIRE"),
-    **dict.fromkeys(ARCHIVAL, ("PACKAGE_ACTIVATE", "PACKAGE_COMPLETE")),
+    **dict.fromkeys(ARCHIVAL_STATUSES, ("PACKAGE_ACTIVATE", "PACKAGE_COMPLETE")),
 }
 
 

@@ -13,7 +13,7 @@ from app import EXTENSION, create_app
 from app.handling import Event, GiveUp, Handlers, Package
 from app.simulator import callbacks
 from app.simulator.account import Account
-from app.simulator.actions import Act
+from app.simulator.actions import Action
 from app.simulator.inprocess import InProcess
 from app.simulator.packages import Event as OneSpanEvent
 from app.simulator.server import api
@@ -28,9 +28,9 @@ OFFICE_HOURS = range(7, 18)  # the hours, in UTC, in which people sign
 RECONCILE_EVERY = timedelta(hours=24)  # between two reconcile runs
 
 
-def live(settings: Settings, *, steps: int, crowd: int, weeks: int, until: datetime) -> Account:
+def generate(settings: Settings, *, steps: int, at_once: int, weeks: int, until: datetime) -> Account:
     """Play this many steps over these weeks, the last just before `until`. Return the account at OneSpan."""
-    dataset = Dataset(settings, crowd=crowd, begin=until - timedelta(weeks=weeks, hours=2))
+    dataset = Dataset(settings, at_once=at_once, begin=until - timedelta(weeks=weeks, hours=2))
     for moment in moments(dataset.dice, steps, weeks=weeks, until=until):
         dataset.step(moment)
     dataset.add_problems()
@@ -39,7 +39,7 @@ def live(settings: Settings, *, steps: int, crowd: int, weeks: int, until: datet
         [OneSpanEvent("PACKAGE_NOTARIZED", dataset.account.packages()[0].id, None, dataset.clock.now)], lost=0
     )
     dataset.settle()
-    dataset.service.watch.turn()
+    dataset.service.housekeeping.turn()
     dataset.service.database.close()
     return dataset.account
 
@@ -87,11 +87,11 @@ def fails_for(system: str, event: Event, *, share: float) -> bool:
 
 
 class Dataset:
-    """An account with `crowd` packages in progress at the same time, and the service, on one clock."""
+    """An account with `at_once` packages in progress at the same time, and the service, on one clock."""
 
-    def __init__(self, settings: Settings, *, crowd: int, begin: datetime) -> None:
+    def __init__(self, settings: Settings, *, at_once: int, begin: datetime) -> None:
         self.dice, self.clock = Random(SEED), Clock(begin)
-        self.account = Account(SEED, packages=None, crowd=crowd)
+        self.account = Account(SEED, packages=None, at_once=at_once)
         handlers = functions()
         self.app = create_app(settings.model_copy(update={"onespan_url": ADDRESS}), handlers=handlers, clock=self.clock)
         self.service = self.app.extensions[EXTENSION]
@@ -104,7 +104,7 @@ class Dataset:
         """Expire overdue packages, let the next event happen at this time, and process the results."""
         self.clock.now = max(self.clock.now, moment)
         for package_id in overdue(self.account, self.clock.now):
-            self.deliver(self.account.act(package_id, Act("expire"), now=self.clock.now))
+            self.deliver(self.account.act(package_id, Action("expire"), now=self.clock.now))
         self.deliver(self.account.step(self.clock.now))
         self.settle()
         if self.clock.now >= self.reconciled_at + RECONCILE_EVERY:
@@ -119,7 +119,7 @@ class Dataset:
         ]
         sent = [package.id for package in open_ if not package.is_signed(0)]
         for package_id, verb in zip(sent[::2], ("lock", "fail kba", "bounce"), strict=False):
-            self.deliver(self.account.act(package_id, Act(verb, 0, text="BOUNCE"), now=self.clock.now), lost=0)
+            self.deliver(self.account.act(package_id, Action(verb, 0, text="BOUNCE"), now=self.clock.now), lost=0)
             self.settle()
 
     def deliver(self, events: Iterable[OneSpanEvent], *, lost: float = LOST_SHARE) -> None:
@@ -138,18 +138,18 @@ class Dataset:
         self._wait()
         while self.service.digest.turn():
             pass
-        while self.service.refresh.turn():
+        while self.service.fetcher.turn():
             while self.service.digest.turn():
                 pass
         self._wait()
         while self.service.dispatcher.turn():
-            assert self.service.dispatcher.quiet.wait(10)
+            assert self.service.dispatcher.handlers_done.wait(10)
 
     def reconcile(self) -> None:
         """Reconcile if it is due, and record missed events."""
         while self.service.reconcile.turn() or self._is_reconciling():
             self.settle()
-        self.service.watch.turn()
+        self.service.housekeeping.turn()
 
     def _wait(self) -> None:
         self.clock.forward(timedelta(seconds=self.dice.uniform(0.05, 0.6)))

@@ -75,7 +75,7 @@ def second_run_adds_nothing(scenario: Scenario) -> None:
     """
     before, handled = _rows(scenario), scenario.handler_runs()
     with scenario.playground.database.read() as connection:
-        unknown = select(models.Read.package_id).where(models.Read.error == "NotThere")
+        unknown = select(models.Fetch.package_id).where(models.Fetch.error == "OneSpanNotFound")
         may_be_new = {f"/api/packages/{package_id}" for package_id in connection.execute(unknown).scalars()}
     scenario.playground.requested_paths.clear()
     scenario.reconcile()
@@ -98,9 +98,9 @@ def all_before_watermark_was_read(scenario: Scenario, watermark: datetime) -> No
     """
     stored_packages = scenario.stored_packages()
     with scenario.playground.database.read() as connection:
-        queued = set(connection.execute(select(models.Read.package_id)).scalars())
+        queued = set(connection.execute(select(models.Fetch.package_id)).scalars())
         progress = connection.scalar(select(models.Run.progress).order_by(models.Run.id.desc()).limit(1))
-    refused = reconciles.Progress.of(progress or {}).behind
+    refused = reconciles.Progress.of(progress or {}).incomplete
     unread = [
         package.id
         for package in scenario.account.packages()

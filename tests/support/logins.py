@@ -25,7 +25,7 @@ def with_passwords(settings: Settings) -> Settings:
 def add_probe(app: Flask) -> None:
     """Add two views at `/probe`: GET shows the user and gives a CSRF token, POST needs full access."""
     pages = Blueprint("probe", __name__)
-    app.extensions["guard"].require_login(pages)
+    app.extensions["access"].require_login(pages)
 
     @pages.get("/probe")
     def show() -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 
-def assert_promised(document: dict[str, Any], method: str, answer: Any) -> None:
+def assert_documented(document: dict[str, Any], method: str, answer: Any) -> None:
     """Assert that the document describes the answer's status and body, and every member of the body."""
     places = [place for place in document["paths"] if re.fullmatch(re.sub(r"{\w+}", ".+", place), answer.request.path)]
     path = answer.request.path

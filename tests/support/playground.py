@@ -16,7 +16,7 @@ from sqlalchemy import delete, engine
 from werkzeug.test import run_wsgi_app
 
 from app.handling import Event, Handlers, Package
-from app.onespan.auth import ApiKey, Connection
+from app.onespan.auth import ApiConnection, ApiKey
 from app.onespan.client import OneSpan
 from app.simulator import people
 from app.simulator.account import Account
@@ -29,9 +29,9 @@ from app.store.models import Base
 from app.store.request_budget import Budget
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher
-from app.work.fetch import Refresh
-from app.work.housekeeping import Presence
-from app.work.reconcile import Reconcile
+from app.work.fetch import Fetcher
+from app.work.housekeeping import Heartbeat
+from app.work.reconcile import Reconciler
 from tests.conftest import NOON, Clock
 from tests.support.shared_apps import commit_at_once
 from tests.support.simulation import Proxy
@@ -77,18 +77,18 @@ class Process:
 
     def __init__(self, database: Database, handlers: Handlers, clock: Callable[[], datetime], *, budget: int) -> None:
         requests = Budget(budget)
-        presence = Presence(database, clock=clock)
-        self.beat = presence.beat
-        self.digest = Digest(database, handlers, clock=clock, asks=True)
-        self.refresh = Refresh(database, handlers.onespan, clock=clock, budget=requests)
+        heartbeat = Heartbeat(database, clock=clock)
+        self.beat = heartbeat.beat
+        self.digest = Digest(database, handlers, clock=clock, can_fetch=True)
+        self.fetcher = Fetcher(database, handlers.onespan, clock=clock, budget=requests)
         self.dispatcher = Dispatcher(database, handlers, clock=clock, threads=4, lease=HANDLER_LEASE)
-        self.reconcile = Reconcile(
-            database, handlers.onespan, clock=clock, every=RECONCILE_EVERY, budget=requests, process=presence.name
+        self.reconcile = Reconciler(
+            database, handlers.onespan, clock=clock, every=RECONCILE_EVERY, budget=requests, process=heartbeat.name
         )
         self.turns: Mapping[str, Callable[[], bool]] = {
             "digest": self.digest.turn,
             "dispatch": self.dispatch,
-            "refresh": self.refresh.turn,
+            "fetch": self.fetcher.turn,
             "reconcile": self.reconcile.turn,
         }
 
@@ -97,7 +97,7 @@ class Process:
         worked = False
         while self.dispatcher.turn():
             worked = True
-            assert self.dispatcher.quiet.wait(10)
+            assert self.dispatcher.handlers_done.wait(10)
         return worked
 
 
@@ -110,7 +110,7 @@ class Playground:
         self.database = CrashingDatabase(url)
         self.handlers = Handlers()
         self.handlers.onespan = OneSpan(backoff=0)
-        self.handlers.onespan.connect(Connection(ADDRESS, ApiKey(API_KEY)), clock=lambda: self.clock.now)
+        self.handlers.onespan.connect(ApiConnection(ADDRESS, ApiKey(API_KEY)), clock=lambda: self.clock.now)
         self.on_event: Callable[[Event, Package], None] = lambda _, __: None
         self.during_request: Callable[[], None] | None = None
         self.dates_answer_late = False

@@ -21,7 +21,7 @@ from tests.conftest import NOON as WHEN
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
-BOOT = 30.0  # how long a process may take to start
+BOOT_SECONDS = 30.0  # how long a process may take to start
 TRANSPORT = (OSError, http.client.HTTPException)  # no answer came
 
 SERVICE = """
@@ -41,7 +41,7 @@ handlers = Handlers()
 def note(*words):
     """Append one line to the handler log, which several processes write at the same time."""
     line = " ".join(str(word) for word in words) + "\\n"
-    file = os.open(os.environ["WITNESS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    file = os.open(os.environ["HANDLER_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(file, line.encode())
     os.close(file)
 '''
@@ -106,7 +106,7 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(10)
 
-    def said(self) -> str:
+    def output(self) -> str:
         """What the process wrote to stdout and stderr."""
         return self.log.read_text(errors="replace")
 
@@ -116,7 +116,7 @@ class Web(Process):
 
     port: int
 
-    def ask(
+    def request(
         self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str], seconds: float = 15
     ) -> tuple[int, bytes]:
         """Send one request on a new connection. Return the status and the body of the answer."""
@@ -130,9 +130,9 @@ class Web(Process):
 
     def post(self, body: bytes) -> tuple[int, bytes]:
         """Post a callback."""
-        return self.ask("POST", "/onespan/callback", body=body, headers={"Authorization": f"Basic {KEY}"})
+        return self.request("POST", "/onespan/callback", body=body, headers={"Authorization": f"Basic {KEY}"})
 
-    def tell(self, name: str, *, package: str, **members: Any) -> int | None:
+    def send_callback(self, name: str, *, package: str, **members: Any) -> int | None:
         """Send a callback as OneSpan does. Return its journal id, or None if it was spooled."""
         status, answer = self.post(callback(name, package=package, **members))
         assert status == 200, answer
@@ -140,14 +140,14 @@ class Web(Process):
 
     def read(self, path: str) -> Any:
         """GET from the JSON API, assert 200 and return the JSON."""
-        status, answer = self.ask("GET", path, headers={"Authorization": f"Bearer {TOKEN}"}, seconds=40)
+        status, answer = self.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"}, seconds=40)
         assert status == 200, answer
         return json.loads(answer)
 
     def answers(self) -> bool:
         """Whether the server answers requests."""
         with contextlib.suppress(*TRANSPORT):
-            return self.ask("GET", "/healthz", headers={}, seconds=2)[0] == 200
+            return self.request("GET", "/healthz", headers={}, seconds=2)[0] == 200
         return False
 
 
@@ -170,15 +170,15 @@ class Site:
             "ONESPAN_CALLBACK_KEYS": f"test={KEY}",
             "API_TOKENS": f"test={TOKEN}",
             "SPOOL_DIR": str(self.folder / "spool"),
-            "WITNESS": str(self.handler_log),
+            "HANDLER_LOG": str(self.handler_log),
             **settings,
         }
 
     def gunicorn(self, *, workers: int = 2, port: int | None = None, app: str = "service:app", **env: str) -> Web:
         """Start gunicorn with the project's `gunicorn.conf.py` and wait until it answers."""
         web = self.boot(workers=workers, port=port, app=app, **env)
-        until(lambda: web.answers() or web.ended, seconds=BOOT, what="gunicorn answers")
-        assert not web.ended, web.said()
+        until(lambda: web.answers() or web.ended, seconds=BOOT_SECONDS, what="gunicorn answers")
+        assert not web.ended, web.output()
         return web
 
     def boot(self, *, workers: int = 2, port: int | None = None, app: str = "service:app", **env: str) -> Web:
@@ -200,11 +200,11 @@ class Site:
         log = self.folder / f"worker-{len(self.processes)}.log"
         process = Process([str(BIN / "flask"), "worker"], env=self.env | env, folder=self.folder, log=log)
         self.processes.append(process)
-        until(lambda: "Working." in process.said() or process.ended, seconds=BOOT, what="the worker works")
-        assert not process.ended, process.said()
+        until(lambda: "Working." in process.output() or process.ended, seconds=BOOT_SECONDS, what="the worker works")
+        assert not process.ended, process.output()
         return process
 
-    def witnessed(self) -> list[list[str]]:
+    def handler_lines(self) -> list[list[str]]:
         """The lines that handlers wrote with `note`, split into words."""
         return [line.split() for line in self.handler_log.read_text().splitlines()] if self.handler_log.exists() else []
 

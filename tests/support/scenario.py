@@ -12,25 +12,25 @@ from typing import Any
 from hypothesis import note
 
 from app.handling import Event, Package
-from app.onespan.callbacks import read_callback
+from app.onespan.callbacks import parse_callback
 from app.onespan.catalogue import wire_name
 from app.simulator import callbacks, ids, people
-from app.simulator.actions import ANYWHERE, VERBS
+from app.simulator.actions import IN_AND_OUT_OF_TRASH, VERBS
 from app.simulator.anomalies import BAD_DAY
-from app.simulator.packages import ARCHIVAL, Act, Impossible
+from app.simulator.packages import ARCHIVAL_STATUSES, Action, ImpossibleAction
 from app.simulator.packages import Event as OneSpanEvent
 from app.simulator.packages import Package as SimulatedPackage
 from app.simulator.quirks import Quirks
 from app.store import journal, queries, reconciles
 from app.store.journal import Entry
 from app.store.states import RunKind
-from app.work.reconcile import Asked
+from app.work.reconcile import RunRequest
 from tests.conftest import HOUR, NOON
 from tests.support.comparison import Fact
 from tests.support.playground import Crash, Playground
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
-TURNS = ("digest", "dispatch", "refresh", "reconcile")
+TURNS = ("digest", "dispatch", "fetch", "reconcile")
 FATES = ("delivered", "lost", "twice")  # of a callback; a lost one may be delivered later
 IMPORTED_AT = NOON - HOUR  # when the empty account was imported
 MAX_ROUNDS = 150  # of turns; more than any scenario needs, so that every loop ends
@@ -59,15 +59,15 @@ class Scenario:
         seed: int,
         quirks: Quirks,
         imported: bool,
-        odd: bool,
+        anomalies: bool,
         skew: timedelta,
         drift: timedelta,
         budget: int,
     ) -> None:
         self.playground, self.count, self.imported = playground, count, imported
         self.dice = Random(seed)
-        rates = {**BAD_DAY, "layout": 0.0} if odd else {}
-        self.account = playground.account(seed, quirks=quirks, odd=rates)
+        rates = {**BAD_DAY, "layout": 0.0} if anomalies else {}
+        self.account = playground.account(seed, quirks=quirks, anomalies=rates)
         playground.reset(self.account, skew=skew, dice=Random(seed))
         playground.on_event = self._see
         self._budget, self._drifts = budget, (timedelta(0), drift)
@@ -108,31 +108,31 @@ class Scenario:
         note(f"    {act.verb}, role {act.role}, document {act.document}, of {package.id}")
         try:
             self._deliver_or_withhold(self.account.act(package.id, act, now=self.playground.onespan_now()), fate)
-        except Impossible:
+        except ImpossibleAction:
             note("    which is impossible")
 
-    def _possible(self, package: SimulatedPackage) -> Iterator[Act]:
+    def _possible(self, package: SimulatedPackage) -> Iterator[Action]:
         quirks = self.account.quirks
         texts = {
             "unarchive": "" if quirks.unarchive_event == "none" else quirks.unarchive_event,
             "retain": "" if quirks.retention_event == "none" else quirks.retention_event,
-            "archival": self.dice.choice(ARCHIVAL),
+            "archival": self.dice.choice(ARCHIVAL_STATUSES),
             "rename": f"{package.name} II",
             "bounce": "BOUNCE",
         }
         signing = [place for place, role in enumerate(package.roles) if role.person and package.approvals(place)]
         for verb, (statuses, _) in VERBS.items():
-            in_place = package.trashed == (verb == "restore") or verb in ANYWHERE
+            in_place = package.trashed == (verb == "restore") or verb in IN_AND_OUT_OF_TRASH
             too_early = verb == "complete" and not package.is_signed()
             if package.status not in statuses or not in_place or too_early or verb == "create":
                 continue
             if verb in PACKAGE_VERBS:
-                yield Act(verb, text=texts.get(verb, ""))
+                yield Action(verb, text=texts.get(verb, ""))
                 continue
             for place in signing:
                 yield from self._possible_for(package, verb, place, texts.get(verb, "because"))
 
-    def _possible_for(self, package: SimulatedPackage, verb: str, place: int, text: str) -> Iterator[Act]:
+    def _possible_for(self, package: SimulatedPackage, verb: str, place: int, text: str) -> Iterator[Action]:
         """The actions that are possible for the person in a role."""
         role, stays = package.roles[place], self.account.quirks.reassign_role
         todo = [
@@ -142,22 +142,22 @@ class Scenario:
         ]
         match verb:
             case "sign" | "view" if todo:
-                yield Act(verb, place, todo[0])
+                yield Action(verb, place, todo[0])
             case "reassign" if stays == "changes" and todo and not role.is_sender:
-                yield Act(verb, place, text=ids.uuid(self.dice), person=people.signer(self.dice))
-            case "hand over" if stays != "changes" and todo and not role.is_sender:
+                yield Action(verb, place, text=ids.uuid(self.dice), person=people.signer(self.dice))
+            case "reassign in place" if stays != "changes" and todo and not role.is_sender:
                 person = people.signer(self.dice)
-                yield Act(verb, place, text=person.id if stays == "signer" else role.id, person=person)
+                yield Action(verb, place, text=person.id if stays == "signer" else role.id, person=person)
             case "add signer" if place == 0 and not package.is_signed():
-                yield Act(verb, text=ids.uuid(self.dice), person=people.signer(self.dice))
+                yield Action(verb, text=ids.uuid(self.dice), person=people.signer(self.dice))
             case "upload" if role.attachment and not role.attachment.uploaded:
-                yield Act(verb, place)
+                yield Action(verb, place)
             case "lock" | "unlock" if role.locked == (verb == "unlock") and not role.is_sender:
-                yield Act(verb, place)
+                yield Action(verb, place)
             case "readdress" if not role.is_sender:
-                yield Act(verb, place, text=people.mailbox(self.dice))
+                yield Action(verb, place, text=people.mailbox(self.dice))
             case "fail kba" | "bounce" | "cobrowse" | "decline" | "opt out" if todo:
-                yield Act(verb, place, text=text)
+                yield Action(verb, place, text=text)
 
     # Between OneSpan and the service.
 
@@ -172,11 +172,11 @@ class Scenario:
                 continue
             self.deliver(body)
             if fate == "twice":
-                self.deliver(callbacks.by_hand(body))
+                self.deliver(callbacks.reformatted(body))
 
     def deliver(self, body: bytes) -> None:
         """Journal a callback. If the process dies before the commit, the callback is lost."""
-        callback = read_callback(body)
+        callback = parse_callback(body)
         entry = Entry("callback", self.playground.clock.now, body, key="test", package_id=callback.package_id)
         try:
             with self.playground.database.write() as connection:
@@ -186,10 +186,10 @@ class Scenario:
             if not self.playground.database.crash_after_commit:
                 self.withheld.append(body)
                 return
-        if callbacks.by_hand(body) not in self.delivered_bodies:
+        if callbacks.reformatted(body) not in self.delivered_bodies:
             about = callback.document_id or _attachment(callback.name, callback.message)
             self.delivered.setdefault(callback.package_id, Counter())[callback.name, about] += 1
-            self.delivered_bodies += [body, callbacks.by_hand(body)]
+            self.delivered_bodies += [body, callbacks.reformatted(body)]
 
     # In the service.
 
@@ -213,15 +213,15 @@ class Scenario:
         """Digest, run handlers and fetch packages until no work is left."""
         for _ in range(MAX_ROUNDS):
             self.playground.clock.forward(3 * SECOND)
-            worked = [self.turn(name, process) for name in ("digest", "dispatch", "refresh")]
+            worked = [self.turn(name, process) for name in ("digest", "dispatch", "fetch")]
             if not any(worked):
                 return
         raise AssertionError("the work never ends")
 
     def end_disturbances(self) -> None:
         """Stop all faults and crashes, let every wait end, and finish what was begun."""
-        self.count["faults"] += self.playground.faults.met.total()
-        self.playground.faults.met.clear()
+        self.count["faults"] += self.playground.faults.counts.total()
+        self.playground.faults.counts.clear()
         self.playground.faults.rates, self.playground.during_request = {}, None
         self.playground.database.commits_left = None
         self.playground.clock.forward(31 * MINUTE)
@@ -232,7 +232,7 @@ class Scenario:
     def reconcile(self) -> None:
         """Do a whole reconcile run, which begins because it is due or by request."""
         if not self.turn("reconcile"):
-            self.processes[0].reconcile.begin(Asked())
+            self.processes[0].reconcile.begin(RunRequest())
         self._finish_run()
 
     def _finish_run(self) -> None:

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from app.errors import UnderWay
+from app.errors import ReconcileRunning
 from app.simulator import callbacks
 from app.simulator.quirks import Quirks
-from app.work.reconcile import Asked
+from app.work.reconcile import RunRequest
 from tests.conftest import HOUR, NOON
 from tests.support import invariants
 from tests.support.playground import Playground
@@ -21,7 +21,7 @@ from tests.support.scenario import FATES, MINUTE, SECOND, TURNS, Scenario
 
 DAY = timedelta(days=1)
 FAULTS = ("503", "cut", "401", "403", "429", "429-wait", "500", "502", "html", "truncated", "list")
-REQUESTS = (Asked(), Asked(backfill=True), Asked(since=NOON), Asked(backfill=True, fires=True))
+REQUESTS = (RunRequest(), RunRequest(backfill=True), RunRequest(since=NOON), RunRequest(backfill=True, fires=True))
 SHORTEST = timedelta(milliseconds=1)  # the shortest duration of a request, and the resolution of OneSpan's times
 COURSE_MINUTES = 8  # during which a run is continued
 SECOND_RUN_SHARE = 0.3  # share of schedules that end with a second run
@@ -64,7 +64,7 @@ class Schedule(RuleBasedStateMachine):
         seed=st.integers(0, 2**16),
         quirks=quirks,
         imported=st.sampled_from((True, True, False)),
-        odd=st.booleans(),
+        anomalies=st.booleans(),
         skew=st.sampled_from((0, 2, -2, 100, -100)),
         drift=st.sampled_from((0, 0, 1.5, -1.5)),
         budget=st.sampled_from((1000, 8)),
@@ -89,7 +89,7 @@ class Schedule(RuleBasedStateMachine):
         """Let some packages live for a while, and perhaps schedule faults and a crash."""
         self.scenario = Scenario(self.playground, self.count, skew=skew * SECOND, drift=drift * SECOND, **more)
         self.count["schedules"] += 1
-        self.scenario.account._to_begin = packages
+        self.scenario.account._to_create = packages
         self.play_steps(fates=fates, pause=pause, turns=[])
         self.playground.faults.rates = {fault: 0.4} if fault else {}
         self.playground.database.commits_left = commits
@@ -109,7 +109,7 @@ class Schedule(RuleBasedStateMachine):
     @rule()
     def start_package(self) -> None:
         """Start one more package."""
-        self.scenario.account._to_begin += 1
+        self.scenario.account._to_create += 1
 
     @rule(which=small_numbers, what=st.integers(0, 40), fate=st.sampled_from(FATES))
     def take_action(self, *, which: int, what: int, fate: str) -> None:
@@ -129,12 +129,12 @@ class Schedule(RuleBasedStateMachine):
 
     # Between OneSpan and the service.
 
-    @rule(places=st.lists(small_numbers, min_size=1, max_size=4), by_hand=st.booleans())
-    def deliver_withheld(self, *, places: list[int], by_hand: bool) -> None:
+    @rule(places=st.lists(small_numbers, min_size=1, max_size=4), reformatted=st.booleans())
+    def deliver_withheld(self, *, places: list[int], reformatted: bool) -> None:
         """Deliver lost callbacks late and in any order, unchanged or typed again by hand."""
         for place in places[: len(self.scenario.withheld)]:
             body = self.scenario.withheld.pop(place % len(self.scenario.withheld))
-            self.scenario.deliver(callbacks.by_hand(body) if by_hand else body)
+            self.scenario.deliver(callbacks.reformatted(body) if reformatted else body)
 
     @rule(place=small_numbers)
     def deliver_again(self, *, place: int) -> None:
@@ -162,9 +162,9 @@ class Schedule(RuleBasedStateMachine):
         self.scenario.work(process)
 
     @rule(asked=st.sampled_from(REQUESTS))
-    def request_reconcile(self, *, asked: Asked) -> None:
+    def request_reconcile(self, *, asked: RunRequest) -> None:
         """Request a reconcile run, which is refused while another is in progress."""
-        with suppress(UnderWay):
+        with suppress(ReconcileRunning):
             self.scenario.survive(lambda: self.scenario.processes[0].reconcile.begin(asked), 0)
 
     @rule(steps=st.integers(1, 9), process=process)
@@ -178,9 +178,9 @@ class Schedule(RuleBasedStateMachine):
         """Begin a reconcile run, perhaps with faults, and continue it for some minutes. It may end."""
         self.playground.clock.forward(nap)
         self.playground.faults.rates = {fault: 0.4} if fault else {}
-        self.scenario.survive(lambda: self.scenario.processes[process].reconcile.begin(Asked()), process)
+        self.scenario.survive(lambda: self.scenario.processes[process].reconcile.begin(RunRequest()), process)
         for _ in range(COURSE_MINUTES):
-            for turn in ("reconcile", "reconcile", "refresh", "digest", "dispatch"):
+            for turn in ("reconcile", "reconcile", "fetch", "digest", "dispatch"):
                 self.turn(turn, process)
             self.playground.clock.forward(MINUTE)
 

@@ -68,7 +68,7 @@ def busy(folder: Path) -> LiveService:
     """A service with weeks of data."""
     onespan = {"onespan_url": "http://here", "onespan_api_key": SecretStr(API_KEY)}
     settings = settings_in(folder, **onespan)
-    account = dataset.live(settings, steps=STEPS, crowd=PACKAGES_AT_ONCE, weeks=WEEKS, until=datetime.now(UTC))
+    account = dataset.generate(settings, steps=STEPS, at_once=PACKAGES_AT_ONCE, weeks=WEEKS, until=datetime.now(UTC))
     return LiveService(settings, dataset.functions(), account)
 
 

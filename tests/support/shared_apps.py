@@ -77,7 +77,7 @@ class SharedApp:
         self._pieces = [
             (piece, {name: _copy(value) for name, value in vars(piece).items()}) for piece in pieces.values()
         ]
-        self._wakeups = [getattr(service.bells, field.name) for field in fields(service.bells)]
+        self._wakeups = [getattr(service.wakeups, field.name) for field in fields(service.wakeups)]
         self._engine = service.database.engine
 
     def is_used_up(self) -> bool:

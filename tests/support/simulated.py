@@ -83,7 +83,7 @@ def finished_account(seed: int) -> Account:
 
 def account_of(packages: Iterable[Package], **options: Any) -> Account:
     """An account with exactly these packages."""
-    return Account(0, packages=0, **options).hold(packages)
+    return Account(0, packages=0, **options).load(packages)
 
 
 def client_of(account: Account, *, clock: Callable[[], datetime] | None = None, **options: Any) -> FlaskClient:

@@ -17,13 +17,13 @@ from app import Service
 from app.handling import Event, Handlers, Package
 from app.simulator import callbacks
 from app.simulator.account import Account
-from app.simulator.actions import Act
+from app.simulator.actions import Action
 from app.simulator.faults import Faults
 from app.simulator.inprocess import InProcess
 from app.simulator.people import Person
 from app.simulator.server import api
 from app.store import queries, reconciles
-from app.work.reconcile import Asked
+from app.work.reconcile import RunRequest
 from config import Settings
 from tests.conftest import Clock
 from tests.support.comparison import differences
@@ -33,7 +33,7 @@ SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 MAX_TURNS = 5_000  # more than any test needs, so that every loop ends
 
 
-def knowing_onespan(settings: Settings) -> Settings:
+def with_onespan(settings: Settings) -> Settings:
     """Settings with the address of the simulated OneSpan and a key for it."""
     return settings.model_copy(update={"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)})
 
@@ -81,7 +81,7 @@ def simulated_onespan(people: tuple[Person, ...]) -> SimulatedOneSpan:
 
 
 @dataclass
-class Spoilt:
+class ChangedAnswer:
     """An answer of OneSpan that is changed on its way to the service."""
 
     status: str
@@ -89,7 +89,7 @@ class Spoilt:
     body: bytes
 
 
-class World:
+class Simulation:
     """An account, the service, and functions that let things happen. `handled` counts the catch-all handler's runs."""
 
     def __init__(
@@ -103,15 +103,15 @@ class World:
         faults: Faults | None = None,
     ) -> None:
         self.service, self.clock, self.handlers, self._post = service, clock, handlers, post
-        self.told: dict[str, Counter[str]] = {}
+        self.handled: dict[str, Counter[str]] = {}
         self.happened: dict[str, Counter[str]] = {}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.account = account or Account(1, packages=0)
         self.connect(self.account, faults)
 
         @handlers.on("*")
         def see(event: Event, package: Package) -> None:
-            self.told.setdefault(event.package_id, Counter())[event.name] += 1
+            self.handled.setdefault(event.package_id, Counter())[event.name] += 1
 
     def connect(self, account: Account, faults: Faults | None = None) -> None:
         """Make this account OneSpan."""
@@ -120,19 +120,19 @@ class World:
         onespan.set_target(account, faults or Faults(Random(0)), self.clock)
 
         def counted(environ: Any, start: Any) -> Any:
-            self.asked.append(f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}")
+            self.requests.append(f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}")
             return onespan.app(environ, start)
 
         self.handlers.onespan._session.mount(ADDRESS, InProcess(counted))
 
-    def spoil(self, change: Callable[[Any, Spoilt], None]) -> None:
+    def change_answers(self, change: Callable[[Any, ChangedAnswer], None]) -> None:
         """Change OneSpan's answers on their way to the service: `change(environ, answer)`."""
         adapter = self.handlers.onespan._session.adapters[ADDRESS]
         whole = adapter._app
 
         def app(environ: Any, start: Any) -> Any:
             parts, status, headers = run_wsgi_app(whole, environ)
-            answer = Spoilt(status, dict(headers), b"".join(parts))
+            answer = ChangedAnswer(status, dict(headers), b"".join(parts))
             change(environ, answer)
             answer.headers["Content-Length"] = str(len(answer.body))
             start(answer.status, list(answer.headers.items()))
@@ -145,25 +145,25 @@ class World:
     ) -> None:
         """Refuse requests for a path that ends like this, query included."""
 
-        def change(environ: Any, answer: Spoilt) -> None:
+        def change(environ: Any, answer: ChangedAnswer) -> None:
             if f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}".rstrip("?").endswith(path):
                 answer.status, answer.body = status, body
                 answer.headers |= {name.replace("_", "-"): value for name, value in headers.items()}
 
-        self.spoil(change)
+        self.change_answers(change)
 
     def refuse_trash(self) -> list[bool]:
         """Refuse the list of packages in the trash until the returned list is emptied."""
         hides = [True]
 
-        def change(environ: Any, answer: Spoilt) -> None:
+        def change(environ: Any, answer: ChangedAnswer) -> None:
             if hides and "query=trashed" in environ["QUERY_STRING"] and "type" not in environ["QUERY_STRING"]:
                 answer.status, answer.body = "403 Forbidden", b"{}"
 
-        self.spoil(change)
+        self.change_answers(change)
         return hides
 
-    def list_as(self, arrange: Callable[[list[Any]], tuple[list[Any], int]]) -> None:
+    def arrange_list(self, arrange: Callable[[list[Any]], tuple[list[Any], int]]) -> None:
         """Arrange and count the folders of the list like this before they are cut into pages."""
         adapter = self.handlers.onespan._session.adapters[ADDRESS]
         whole = adapter._app
@@ -173,10 +173,10 @@ class World:
                 return whole(environ, start)
             query = dict(parse_qsl(environ["QUERY_STRING"]))
             first, last = int(query.pop("from")), int(query.pop("to"))
-            self.asked.append(f"/api/packages?from={first}")
+            self.requests.append(f"/api/packages?from={first}")
             everything = urlencode({**query, "from": 0, "to": 10**6})
             parts, status, headers = run_wsgi_app(whole, {**environ, "QUERY_STRING": everything})
-            self.asked.pop()
+            self.requests.pop()
             rows, count = arrange(json.loads(b"".join(parts))["results"])
             body = json.dumps({"count": count, "results": rows[first : last + 1]}).encode()
             start(status, [*((name, value) for name, value in headers if name != "Content-Length")])
@@ -184,14 +184,14 @@ class World:
 
         adapter._app = app
 
-    def live_on(self, time: timedelta, *, every: timedelta = 5 * MINUTE) -> None:
+    def run_for(self, time: timedelta, *, every: timedelta = 5 * MINUTE) -> None:
         """Let time pass while all parts of the service take turns."""
         service = self.service
         for _ in range(int(time / every)):
             self.clock.forward(every)
             for _ in range(MAX_TURNS):
                 if not any(
-                    [service.reconcile.turn(), service.refresh.turn(), service.digest.turn(), service.dispatcher.turn()]
+                    [service.reconcile.turn(), service.fetcher.turn(), service.digest.turn(), service.dispatcher.turn()]
                 ):
                     break
 
@@ -203,7 +203,7 @@ class World:
     def act(self, package_id: str, verb: str, **more: Any) -> list[bytes]:
         """Perform one action at OneSpan, a minute later. Return its callbacks."""
         self.clock.forward(MINUTE)
-        return self._record(self.account.act(package_id, Act(verb, **more), now=self.clock.now))
+        return self._record(self.account.act(package_id, Action(verb, **more), now=self.clock.now))
 
     def _record(self, events: Any) -> list[bytes]:
         for event in events:
@@ -231,13 +231,13 @@ class World:
         for _ in range(MAX_TURNS):
             self.clock.forward(3 * SECOND)
             service = self.service
-            if not any([service.digest.turn(), service.dispatcher.turn(), service.refresh.turn()]):
-                assert service.dispatcher.quiet.wait(10)
+            if not any([service.digest.turn(), service.dispatcher.turn(), service.fetcher.turn()]):
+                assert service.dispatcher.handlers_done.wait(10)
                 if not service.dispatcher.turn():
                     return
         raise AssertionError("the work never ends")
 
-    def reconcile(self, asked: Asked | None = None) -> None:
+    def reconcile(self, asked: RunRequest | None = None) -> None:
         """Let a run begin, if it is requested or due, and continue it to its end."""
         if asked is not None:
             self.service.reconcile.begin(asked)
@@ -253,7 +253,7 @@ class World:
         with self.service.database.read() as connection:
             return reconciles.running(connection) is not None
 
-    def picture(self, package_id: str) -> Package | None:
+    def stored_package(self, package_id: str) -> Package | None:
         """The package in the status store."""
         with self.service.database.read() as connection:
             return queries.packages(connection, [package_id]).get(package_id)
@@ -263,5 +263,5 @@ class World:
         return [
             difference
             for actual in self.account.packages()
-            for difference in differences(actual, self.picture(actual.id))
+            for difference in differences(actual, self.stored_package(actual.id))
         ]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import UnreadableCallback
-from app.onespan.callbacks import Callback, read_callback
+from app.onespan.callbacks import Callback, parse_callback
 from app.onespan.catalogue import CATALOGUE
 from tests.conftest import ADA, NOON
 from tests.support import fixtures
@@ -22,19 +22,19 @@ ARBITRARY = settings(max_examples=examples(200))
 
 def parse(members: Any) -> Callback:
     """Parse a callback from its members."""
-    return read_callback(json.dumps(members).encode())
+    return parse_callback(json.dumps(members).encode())
 
 
 def rejection(body: bytes) -> str:
     """Return the reason why a body is rejected."""
     with pytest.raises(UnreadableCallback) as caught:
-        read_callback(body)
+        parse_callback(body)
     return str(caught.value)
 
 
 def test_captured_activation_is_parsed():
     """The body is real, published by OneSpan's support."""
-    parsed = read_callback(fixtures.body("captured_package_activate"))
+    parsed = parse_callback(fixtures.body("captured_package_activate"))
 
     assert parsed == Callback(
         name="PACKAGE_ACTIVATE",
@@ -50,7 +50,7 @@ def test_captured_activation_is_parsed():
 
 def test_captured_completion_is_parsed():
     """The body is real; its `sessionUser` is the last signer."""
-    parsed = read_callback(fixtures.body("captured_package_complete"))
+    parsed = parse_callback(fixtures.body("captured_package_complete"))
 
     assert (parsed.name, parsed.package_id) == ("PACKAGE_COMPLETE", "LWsUTvGgE4WpOvaQPT16idnxNj8=")
     assert parsed.signer_id == "30ba8506-9819-46aa-a22d-c0114ba34cd0"
@@ -62,7 +62,7 @@ def test_every_documented_event_is_parsed_completely(name):
     """Every documented member of the 22 events is kept."""
     members = json.loads(fixtures.body(name))
 
-    parsed = read_callback(fixtures.body(name))
+    parsed = parse_callback(fixtures.body(name))
 
     assert parsed.name == members.pop("name")
     assert parsed.package_id == members.pop("packageId")
@@ -71,7 +71,7 @@ def test_every_documented_event_is_parsed_completely(name):
     assert parsed.document_id == members.pop("documentId", None)
     assert parsed.message == members.pop("message", None)
     assert parsed.extra == members
-    assert set(CATALOGUE[name].carries) <= json.loads(fixtures.body(name)).keys()
+    assert set(CATALOGUE[name].extra_members) <= json.loads(fixtures.body(name)).keys()
 
 
 def test_there_are_22_documented_events():
@@ -180,7 +180,7 @@ def test_ids_of_documented_length_are_accepted():
 
 def test_byte_order_mark_is_accepted():
     """Some senders begin with one."""
-    assert read_callback(b"\xef\xbb\xbf" + json.dumps(FULL).encode()) == parse(FULL)
+    assert parse_callback(b"\xef\xbb\xbf" + json.dumps(FULL).encode()) == parse(FULL)
 
 
 def test_unknown_members_are_kept():
@@ -200,13 +200,13 @@ def test_invalid_characters_are_replaced():
 
 def test_surrogate_pair_is_one_character():
     """JSON may escape a character as a surrogate pair."""
-    assert read_callback(b'{"name":"A","packageId":"p","message":"\\ud83d\\ude00"}').message == "\U0001f600"
+    assert parse_callback(b'{"name":"A","packageId":"p","message":"\\ud83d\\ude00"}').message == "\U0001f600"
 
 
 @pytest.mark.parametrize("number", ["9" * 19, "-" + "9" * 18, "9" * 5000, "1e999", "-1e999"])
 def test_large_numbers_are_kept_as_text(number):
     """A number of any length is accepted."""
-    parsed = read_callback(f'{{"name":"A","packageId":"p","x":{number}}}'.encode())
+    parsed = parse_callback(f'{{"name":"A","packageId":"p","x":{number}}}'.encode())
 
     assert parsed.extra == {"x": number}
 
@@ -226,7 +226,7 @@ SAME_EVENT = {
 @pytest.mark.parametrize("body", SAME_EVENT.values(), ids=SAME_EVENT.keys())
 def test_law_3_same_event_has_one_fingerprint(body):
     """The format of the body does not matter: a callback re-posted by hand may be formatted differently."""
-    assert read_callback(body).fingerprint == parse(FULL).fingerprint
+    assert parse_callback(body).fingerprint == parse(FULL).fingerprint
 
 
 CHANGED_MEMBERS = {
@@ -282,7 +282,7 @@ def test_any_additional_members_are_parsed_or_rejected(more, package_id):
 
 def _parse_or_reject(body: bytes) -> None:
     try:
-        parsed = read_callback(body)
+        parsed = parse_callback(body)
     except UnreadableCallback:
         return
     assert len(parsed.fingerprint) == 64
@@ -294,7 +294,7 @@ def _parse_or_reject(body: bytes) -> None:
 @pytest.mark.parametrize("date", ["2026-03-02t12:00:00z", " 2026-03-02T12:00:00.000Z ", "2026-03-02T13:00:00+01:00"])
 def test_date_in_any_rfc_3339_form_is_accepted(date):
     """RFC 3339 allows lower case; surrounding blanks are ignored."""
-    parsed = read_callback(json.dumps({"name": "PACKAGE_TRASH", "packageId": "p", "createdDate": date}).encode())
+    parsed = parse_callback(json.dumps({"name": "PACKAGE_TRASH", "packageId": "p", "createdDate": date}).encode())
 
     assert parsed.happened_at == NOON
 
@@ -304,6 +304,6 @@ def test_members_with_equal_cleaned_names_have_a_stable_fingerprint():
     members = {"name": "PACKAGE_TRASH", "packageId": "p", "a\x00": 1, "a\ufffd": 2}
     reordered = dict(reversed(members.items()))
 
-    first, second = (read_callback(json.dumps(body).encode()) for body in (members, reordered))
+    first, second = (parse_callback(json.dumps(body).encode()) for body in (members, reordered))
 
     assert first.fingerprint == second.fingerprint

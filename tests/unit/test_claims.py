@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 
 from app.onespan import claims
-from app.onespan.callbacks import read_callback
+from app.onespan.callbacks import parse_callback
 from app.onespan.catalogue import STATUSES
-from app.onespan.claims import AHEAD, Claim, State
-from app.onespan.packages import read_package
+from app.onespan.claims import MAX_CLOCK_AHEAD, Claim, State
+from app.onespan.packages import parse_package
 from app.types import iso
 from tests.conftest import ADA, CLEO, HOUR, NOON
 from tests.support.fixtures import JSON, callback, package, sent_to
@@ -22,13 +22,13 @@ def after_callback(
     name: str, happened_at: datetime | None = NOON, *, received_at: datetime = NOON + 24 * HOUR, **members: object
 ) -> State:
     """Return the state after one callback."""
-    parsed = read_callback(json.dumps(callback(name, happened_at, **members)).encode())
-    return claims.merge({}, claims.told_by(parsed, received_at=received_at))
+    parsed = parse_callback(json.dumps(callback(name, happened_at, **members)).encode())
+    return claims.merge({}, claims.callback_claims(parsed, received_at=received_at))
 
 
 def after_snapshot(shown: JSON, at: datetime = NOON) -> State:
     """Return the state after one snapshot."""
-    return claims.merge({}, claims.shown_by(read_package(shown), at=at))
+    return claims.merge({}, claims.snapshot_claims(parse_package(shown), at=at))
 
 
 def both(*states: State) -> State:
@@ -121,11 +121,11 @@ def test_callback_dated_2099_loses_to_later_snapshot():
 
 def test_date_slightly_in_the_future_is_accepted():
     """A date up to 15 minutes after arrival is accepted; a later date is replaced by the time of arrival."""
-    ahead = after_callback("PACKAGE_COMPLETE", NOON + AHEAD, received_at=NOON)
-    too_far = after_callback("PACKAGE_COMPLETE", NOON + AHEAD + MS, received_at=NOON)
+    ahead = after_callback("PACKAGE_COMPLETE", NOON + MAX_CLOCK_AHEAD, received_at=NOON)
+    too_far = after_callback("PACKAGE_COMPLETE", NOON + MAX_CLOCK_AHEAD + MS, received_at=NOON)
 
-    assert timedelta(minutes=15) == AHEAD
-    assert current(ahead, "completed") == iso(NOON + AHEAD)
+    assert timedelta(minutes=15) == MAX_CLOCK_AHEAD
+    assert current(ahead, "completed") == iso(NOON + MAX_CLOCK_AHEAD)
     assert current(too_far, "completed") == iso(NOON)
 
 
@@ -161,8 +161,8 @@ def test_merge_without_new_claims_returns_the_same_object():
     state = both(after_callback("PACKAGE_CREATE"), after_snapshot(sent_to(ADA)))
 
     assert both(state, after_callback("PACKAGE_CREATE")) == state
-    assert claims.merge(state, claims.shown_by(read_package(sent_to(ADA)), at=NOON)) is state
-    assert claims.merge(state, claims.shown_by(read_package(sent_to(ADA)), at=NOON - HOUR)) is state
+    assert claims.merge(state, claims.snapshot_claims(parse_package(sent_to(ADA)), at=NOON)) is state
+    assert claims.merge(state, claims.snapshot_claims(parse_package(sent_to(ADA)), at=NOON - HOUR)) is state
 
 
 def test_merge_does_not_modify_its_input():

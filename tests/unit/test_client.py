@@ -17,24 +17,24 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from app.errors import (
-    KeyRefused,
-    NoOneSpan,
+    CredentialsRejected,
     NotPermitted,
-    NotThere,
-    OneSpanDown,
     OneSpanError,
-    RefusedByOneSpan,
+    OneSpanNotConfigured,
+    OneSpanNotFound,
+    OneSpanUnavailable,
+    RequestRejected,
     Throttled,
     UnreadableAnswer,
     UnsendableRequest,
     WrongAddress,
 )
-from app.onespan.auth import ApiKey, Connection, Token, connection_to, parse_client_token, parse_oauth2_token
+from app.onespan.auth import ApiConnection, ApiKey, Token, api_connection, parse_client_token, parse_oauth2_token
 from app.onespan.client import OneSpan
-from app.onespan.packages import read_package
+from app.onespan.packages import parse_package
 from app.onespan.transport import RETRIES
 from app.simulator.account import Account
-from app.simulator.server import answering, api
+from app.simulator.server import api, serve_in_thread
 from tests.conftest import NOON
 from tests.support.processes import free_port
 
@@ -94,7 +94,7 @@ def server() -> Iterator[ScriptedServer]:
 def onespan(server: ScriptedServer) -> OneSpan:
     """A client with an API key."""
     client = OneSpan(backoff=0)
-    client.connect(Connection(server.address, ApiKey(API_KEY)))
+    client.connect(ApiConnection(server.address, ApiKey(API_KEY)))
     return client
 
 
@@ -109,13 +109,13 @@ def test_package_is_fetched_from_the_simulator():
     for _ in range(1000):
         account.step(NOON)
     expected = next(package for package in account.packages() if not package.deleted)
-    with answering(api(account, api_key=API_KEY, clock=lambda: NOON), port=0) as address:
+    with serve_in_thread(api(account, api_key=API_KEY, clock=lambda: NOON), port=0) as address:
         client = OneSpan()
-        client.connect(Connection(address, ApiKey(API_KEY)))
+        client.connect(ApiConnection(address, ApiKey(API_KEY)))
 
         answer = client.package(expected.id)
 
-    assert read_package(answer.json).name == expected.name
+    assert parse_package(answer.json).name == expected.name
     assert json.loads(answer.body) == answer.json
     assert NOON - timedelta(seconds=30) < answer.read_at <= NOON - timedelta(seconds=1)
 
@@ -134,7 +134,7 @@ def test_netrc_file_is_ignored(onespan, server, tmp_path, monkeypatch):
     server.script = lambda _: json_answer({"accessToken": "t", "expiresAt": 9e12})
     onespan.package("pkg-1")
     onespan.connect(
-        connection_to(server.address, api_key=None, client_id="client", secret="secret", flow="client-app"),
+        api_connection(server.address, api_key=None, client_id="client", secret="secret", flow="client-app"),
     )
     onespan.package("pkg-1")
 
@@ -157,7 +157,7 @@ def test_id_is_one_part_of_the_path(onespan, server, package_id):
 @pytest.mark.parametrize("package_id", ["", ".", ".."])
 def test_path_segments_with_meaning_are_not_ids(onespan, server, package_id):
     """No request is sent."""
-    with pytest.raises(NotThere):
+    with pytest.raises(OneSpanNotFound):
         onespan.package(package_id)
 
     assert not server.requests
@@ -181,13 +181,13 @@ def test_list_parameters_are_passed_through(onespan, server):
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (json_answer({}, 401), KeyRefused),
+        (json_answer({}, 401), CredentialsRejected),
         (json_answer({}, 403), NotPermitted),
-        (json_answer({}, 404), NotThere),
-        (json_answer({}, 406), RefusedByOneSpan),
+        (json_answer({}, 404), OneSpanNotFound),
+        (json_answer({}, 406), RequestRejected),
         (json_answer({}, 429), Throttled),
-        (json_answer({}, 500), OneSpanDown),
-        (json_answer({}, 503), OneSpanDown),
+        (json_answer({}, 500), OneSpanUnavailable),
+        (json_answer({}, 503), OneSpanUnavailable),
         (json_answer({}, 302, Location="https://elsewhere.example/login"), WrongAddress),
         (Response("<html>Log in</html>", mimetype="text/html"), WrongAddress),
         (Response('{"id": "pk'), UnreadableAnswer),
@@ -224,7 +224,7 @@ def test_error_has_message_key_but_no_message(onespan, server):
         ApiKey("canary\n"),
         ApiKey("canary-\u20ac"),
         Token(lambda: ("canary\n", 9e9), client_id="client"),
-        connection_to(
+        api_connection(
             "http://127.0.0.1:9", api_key=None, client_id="client", secret="canary-\u20ac", flow="oauth2"
         ).credentials,
     ],
@@ -232,7 +232,7 @@ def test_error_has_message_key_but_no_message(onespan, server):
 def test_law_11_secret_invalid_in_a_header_is_not_revealed(server, credentials):
     """The library's error would quote it, and handler errors are stored and shown."""
     client = OneSpan(backoff=0)
-    client.connect(Connection(server.address, credentials))
+    client.connect(ApiConnection(server.address, credentials))
 
     with pytest.raises(UnsendableRequest) as caught:
         client.package("pkg-1")
@@ -245,7 +245,7 @@ def test_error_body_can_be_anything(onespan, server, body):
     """Then the error has only the status."""
     server.answers(Response(body, 404))
 
-    with pytest.raises(NotThere, match=r": 404$"):
+    with pytest.raises(OneSpanNotFound, match=r": 404$"):
         onespan.package("pkg-1")
 
 
@@ -262,7 +262,7 @@ def test_retries_are_limited(onespan, server):
     """After the last retry the error is raised."""
     server.answers(json_answer({}, 503))
 
-    with pytest.raises(OneSpanDown):
+    with pytest.raises(OneSpanUnavailable):
         onespan.package("pkg-1")
 
     assert len(server.requests) == 1 + RETRIES
@@ -296,7 +296,7 @@ def test_post_is_not_retried(onespan, server):
     """It may have taken effect, and a second reminder would be wrong."""
     server.answers(json_answer({}, 503))
 
-    with pytest.raises(OneSpanDown):
+    with pytest.raises(OneSpanUnavailable):
         onespan.remind(ID, "role-1")
 
     assert [(request.method, request.path) for request in server.requests] == [
@@ -307,9 +307,9 @@ def test_post_is_not_retried(onespan, server):
 def test_connection_error_reveals_no_id_or_key():
     """The error names only the address."""
     client = OneSpan(backoff=0)
-    client.connect(Connection(f"http://127.0.0.1:{free_port()}", ApiKey(API_KEY)))
+    client.connect(ApiConnection(f"http://127.0.0.1:{free_port()}", ApiKey(API_KEY)))
 
-    with pytest.raises(OneSpanDown) as caught:
+    with pytest.raises(OneSpanUnavailable) as caught:
         client.package(ID)
 
     assert ID not in str(caught.value)
@@ -323,9 +323,9 @@ def test_cut_connection_leaves_no_file(tmp_path):
         thread = threading.Thread(target=_cut_short, args=(listener,), daemon=True)
         thread.start()
         client = OneSpan(backoff=0)
-        client.connect(Connection(address, ApiKey(API_KEY)))
+        client.connect(ApiConnection(address, ApiKey(API_KEY)))
 
-        with pytest.raises(OneSpanDown):
+        with pytest.raises(OneSpanUnavailable):
             client.signed_document(ID, "contract", to=tmp_path / "contract.pdf")
         thread.join(10)
 
@@ -341,7 +341,7 @@ def _cut_short(listener: socket.socket) -> None:
 
 def test_unconfigured_client_says_which_setting_is_missing():
     """A handler that needs OneSpan is retried until it is configured."""
-    with pytest.raises(NoOneSpan, match="set ONESPAN_URL"):
+    with pytest.raises(OneSpanNotConfigured, match="set ONESPAN_URL"):
         OneSpan().package("pkg-1")
 
 
@@ -396,7 +396,7 @@ def test_error_keeps_the_old_file(onespan, server, tmp_path):
     (tmp_path / "contract.pdf").write_text("the old one")
     server.answers(json_answer({}, 404))
 
-    with pytest.raises(NotThere):
+    with pytest.raises(OneSpanNotFound):
         onespan.signed_document(ID, "contract", to=tmp_path / "contract.pdf")
 
     assert (tmp_path / "contract.pdf").read_text() == "the old one"
@@ -441,7 +441,9 @@ class Tokens:
         self.accepts = True
         server.script = self.answer
         self.client = OneSpan(backoff=0)
-        self.client.connect(connection_to(server.address, api_key=None, client_id="client", secret="secret", flow=flow))
+        self.client.connect(
+            api_connection(server.address, api_key=None, client_id="client", secret="secret", flow=flow)
+        )
 
     def answer(self, request: Request) -> Response:
         """Return a token, or a package for a valid token."""
@@ -483,7 +485,7 @@ def test_rejected_token_is_renewed_once(server):
 
     tokens.accepts = False
     sent = len(server.requests)
-    with pytest.raises(KeyRefused):
+    with pytest.raises(CredentialsRejected):
         tokens.client.package("pkg-1")
     assert len(server.requests) == sent + 3  # rejected, renewed, rejected
 
@@ -547,7 +549,7 @@ def test_threads_share_one_token(server):
 )
 def test_read_at_is_before_onespan_read_the_package(onespan, server, date, earliest, latest):
     """The time is OneSpan's; the local clock is used if OneSpan's is missing, invalid or far ahead."""
-    onespan.connect(Connection(server.address, ApiKey(API_KEY)), clock=lambda: LATER)
+    onespan.connect(ApiConnection(server.address, ApiKey(API_KEY)), clock=lambda: LATER)
     answer = json_answer({})
     answer.headers["Date"] = date
     server.answers(answer)
@@ -557,9 +559,9 @@ def test_read_at_is_before_onespan_read_the_package(onespan, server, date, earli
 
 def test_repr_reveals_no_secret():
     """This includes the objects that hold them."""
-    connection = connection_to(
+    connection = api_connection(
         "https://sandbox.esignlive.com", api_key=API_KEY, client_id=None, secret=None, flow="oauth2"
     )
 
     assert API_KEY not in repr(connection)
-    assert connection_to("https://x.example", api_key=None, client_id=None, secret=None, flow="oauth2") is None
+    assert api_connection("https://x.example", api_key=None, client_id=None, secret=None, flow="oauth2") is None

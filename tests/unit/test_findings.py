@@ -12,9 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.onespan.catalogue import CATALOGUE
-from app.onespan.findings import NEVER_FOUND, ORDER, Finding, ToldEvent, findings
+from app.onespan.findings import NOT_IN_SNAPSHOTS, ORDER, Finding, KnownEvent, findings
 from app.onespan.lifecycle import TRANSITIONS
-from app.onespan.packages import PackageReading, read_package
+from app.onespan.packages import PackageSnapshot, parse_package
 from app.types import iso
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, onespan_time
 from tests.support import strategies
@@ -26,9 +26,9 @@ BETWEEN = iso(NOON + HOUR / 2)
 ROLE_OF_ADA = "role-of-ada"
 
 
-def snapshot(status: str, **members: Any) -> PackageReading:
+def snapshot(status: str, **members: Any) -> PackageSnapshot:
     """Return a snapshot of a package in which Ada signs the contract."""
-    return read_package(package(status, **members))
+    return parse_package(package(status, **members))
 
 
 def signed(*, consent: bool = False, contract: bool = False, **more: Any) -> dict[str, Any]:
@@ -44,9 +44,9 @@ def signed(*, consent: bool = False, contract: bool = False, **more: Any) -> dic
     }
 
 
-def missing(before: PackageReading | None, now: PackageReading, *known: ToldEvent) -> list[Finding]:
+def missing(before: PackageSnapshot | None, now: PackageSnapshot, *known: KnownEvent) -> list[Finding]:
     """Return the snapshot events between noon and one o'clock."""
-    return findings(before, now, after=BEFORE, until=NOW, told=known)
+    return findings(before, now, after=BEFORE, until=NOW, known=known)
 
 
 def names(events: list[Finding]) -> list[str]:
@@ -63,7 +63,7 @@ def test_first_snapshot_of_completed_package_yields_its_whole_life():
     """The events are in their necessary order."""
     now = snapshot("COMPLETED", **signed(consent=True, contract=True, completed=iso(NOON + HOUR / 2)))
 
-    assert names(findings(None, now, until=NOW, told=())) == [
+    assert names(findings(None, now, until=NOW, known=())) == [
         "PACKAGE_CREATE",
         "PACKAGE_ACTIVATE",
         "DOCUMENT_SIGNED",
@@ -76,9 +76,9 @@ def test_first_snapshot_of_completed_package_yields_its_whole_life():
 def test_known_events_are_not_repeated():
     """Each known event explains its part of the difference."""
     known = [
-        ToldEvent("PACKAGE_ACTIVATE", BETWEEN, CLEO),
-        ToldEvent("DOCUMENT_SIGNED", BETWEEN, ADA, CONSENT),
-        ToldEvent("SIGNER_COMPLETE", BETWEEN, ROLE_OF_ADA),
+        KnownEvent("PACKAGE_ACTIVATE", BETWEEN, CLEO),
+        KnownEvent("DOCUMENT_SIGNED", BETWEEN, ADA, CONSENT),
+        KnownEvent("SIGNER_COMPLETE", BETWEEN, ROLE_OF_ADA),
     ]
 
     now = snapshot("COMPLETED", **signed(consent=True, contract=True))
@@ -88,7 +88,7 @@ def test_known_events_are_not_repeated():
 
 def test_events_outside_the_interval_do_not_count():
     """They are other events of the same name."""
-    known = [ToldEvent("PACKAGE_ACTIVATE", at, CLEO) for at in (BEFORE, iso(NOON + 2 * HOUR))]
+    known = [KnownEvent("PACKAGE_ACTIVATE", at, CLEO) for at in (BEFORE, iso(NOON + 2 * HOUR))]
 
     assert names(missing(snapshot("DRAFT"), snapshot("SENT"), *known)) == ["PACKAGE_ACTIVATE"]
 
@@ -124,9 +124,9 @@ def test_missing_event_between_known_events():
     """The package was sent, declined, and sent again without a callback."""
     at = [iso(NOON + timedelta(minutes=minute)) for minute in (10, 20, 30)]
     known = [
-        ToldEvent("PACKAGE_ACTIVATE", at[0]),
-        ToldEvent("PACKAGE_DECLINE", at[1], ADA),
-        ToldEvent("PACKAGE_COMPLETE", at[2], ADA),
+        KnownEvent("PACKAGE_ACTIVATE", at[0]),
+        KnownEvent("PACKAGE_DECLINE", at[1], ADA),
+        KnownEvent("PACKAGE_COMPLETE", at[2], ADA),
     ]
 
     (event,) = missing(snapshot("DRAFT"), snapshot("COMPLETED"), *known)
@@ -150,7 +150,7 @@ def test_newest_message_names_who_declined_and_why():
 def test_trash_and_restore():
     """The last known event counts."""
     active, trashed = snapshot("SENT"), snapshot("SENT", trashed=True)
-    trash = ToldEvent("PACKAGE_TRASH", BETWEEN)
+    trash = KnownEvent("PACKAGE_TRASH", BETWEEN)
 
     assert names(missing(active, trashed)) == ["PACKAGE_TRASH"]
     assert names(missing(trashed, active)) == ["PACKAGE_RESTORE"]
@@ -162,15 +162,15 @@ def test_unique_events_may_have_a_slightly_later_date():
     """Their date may be that of sending, or of another clock. For other events a later date means a later event."""
     at = iso(NOON + HOUR + timedelta(seconds=20))
     known = [
-        ToldEvent("PACKAGE_CREATE", iso(NOON + 5 * HOUR)),
-        ToldEvent("PACKAGE_ACTIVATE", at),
-        ToldEvent("DOCUMENT_SIGNED", at, ADA, CONTRACT),
-        ToldEvent("SIGNER_COMPLETE", iso(NOON + HOUR + timedelta(seconds=61)), ADA),
-        ToldEvent("PACKAGE_COMPLETE", at, ADA),
+        KnownEvent("PACKAGE_CREATE", iso(NOON + 5 * HOUR)),
+        KnownEvent("PACKAGE_ACTIVATE", at),
+        KnownEvent("DOCUMENT_SIGNED", at, ADA, CONTRACT),
+        KnownEvent("SIGNER_COMPLETE", iso(NOON + HOUR + timedelta(seconds=61)), ADA),
+        KnownEvent("PACKAGE_COMPLETE", at, ADA),
     ]
     now = snapshot("COMPLETED", **signed(contract=True, consent=True))
 
-    assert names(findings(None, now, until=NOW, told=known)) == [
+    assert names(findings(None, now, until=NOW, known=known)) == [
         "PACKAGE_ACTIVATE",
         "DOCUMENT_SIGNED",
         "SIGNER_COMPLETE",
@@ -183,12 +183,12 @@ def test_event_during_the_request_may_be_missing_in_the_snapshot():
     later = iso(NOON + 2 * HOUR / 3)
 
     for name in ("PACKAGE_EXPIRE", "PACKAGE_DEACTIVATE", "PACKAGE_TRASH"):
-        assert findings(sent, sent, **times, told=[ToldEvent(name, later)]) == []
+        assert findings(sent, sent, **times, known=[KnownEvent(name, later)]) == []
     # The event that must have come before is still missing.
-    (event,) = findings(snapshot("DRAFT"), snapshot("DRAFT"), **times, told=[ToldEvent("PACKAGE_EXPIRE", later)])
+    (event,) = findings(snapshot("DRAFT"), snapshot("DRAFT"), **times, known=[KnownEvent("PACKAGE_EXPIRE", later)])
     assert event.name == "PACKAGE_ACTIVATE"
     # The best estimate of its time is that of the snapshot.
-    (event,) = findings(sent, snapshot("EXPIRED"), **times, told=())
+    (event,) = findings(sent, snapshot("EXPIRED"), **times, known=())
     assert event.at == BETWEEN
 
 
@@ -213,7 +213,7 @@ def test_uploads_of_the_same_name_are_separate():
         for status in ("INCOMPLETE", "COMPLETE")
     )
 
-    (event,) = missing(before, now, ToldEvent("PACKAGE_ATTACHMENT", BETWEEN, ADA, message="passport"))
+    (event,) = missing(before, now, KnownEvent("PACKAGE_ATTACHMENT", BETWEEN, ADA, message="passport"))
 
     assert event.signer_id == BEN
 
@@ -241,9 +241,9 @@ def test_reassigned_role():
 
     assert (event.name, event.signer_id, event.extra) == ("ROLE_REASSIGN", ADA, {"newRoleId": "role-1"})
     for who, to in (("role-1", None), (ADA, "role-9"), (CLEO, None), (CLEO, "role-1"), (CLEO, BEN)):
-        assert missing(ada, ben, ToldEvent("ROLE_REASSIGN", BETWEEN, who, to=to)) == []
+        assert missing(ada, ben, KnownEvent("ROLE_REASSIGN", BETWEEN, who, to=to)) == []
     for who, to in ((CLEO, "role-2"), ("dan", "role-2"), ("dan", None)):
-        assert names(missing(ada, ben, ToldEvent("ROLE_REASSIGN", BETWEEN, who, to=to))) == ["ROLE_REASSIGN"]
+        assert names(missing(ada, ben, KnownEvent("ROLE_REASSIGN", BETWEEN, who, to=to))) == ["ROLE_REASSIGN"]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_reassigned_role():
 def test_sender_may_replace_signer_while_package_is_not_sent(before, now, name):
     """That is not a reassignment and has no event."""
     ada, ben = snapshot(before, roles=[role(ADA, "role-1")]), snapshot(now, roles=[role(BEN, "role-1")])
-    events = [ToldEvent(name, BETWEEN, CLEO)] if name else []
+    events = [KnownEvent(name, BETWEEN, CLEO)] if name else []
 
     assert "ROLE_REASSIGN" not in names(missing(ada, ben, *events))
 
@@ -289,9 +289,9 @@ def test_unknown_value_is_not_a_change(member):
     """A value that is missing in either snapshot is unknown, not false."""
     done, open_ = signed(contract=True, consent=True, autocomplete=False), signed(autocomplete=False)
     trashed, active = snapshot("SENT", trashed=True, **done), snapshot("SENT", **open_)
-    vague = snapshot(**{"status": "SENT", **done, member: None})
+    incomplete = snapshot(**{"status": "SENT", **done, member: None})
 
-    vague_before, vague_now = names(missing(vague, trashed)), names(missing(active, vague))
+    vague_before, vague_now = names(missing(incomplete, trashed)), names(missing(active, incomplete))
 
     assert not {"PACKAGE_TRASH", "PACKAGE_RESTORE", "PACKAGE_ACTIVATE"} & {*vague_now}
     assert "PACKAGE_RESTORE" not in vague_before + vague_now
@@ -321,7 +321,7 @@ def test_unparsable_signer_may_still_have_to_sign():
 
 
 # Members in which null is a value: no due date, not signed, not optional.
-SAYS_SOMETHING = {"due", "signed", "accepted", "optional"}
+NULL_IS_A_VALUE = {"due", "signed", "accepted", "optional"}
 
 
 @settings(max_examples=examples(500))
@@ -330,9 +330,9 @@ def test_missing_values_add_no_events(first, second, data):
     """Removing any value of either snapshot, or setting it to null, yields no additional event."""
     originals = [first[0], second[0]]
     known = data.draw(st.lists(known_events, max_size=3))
-    vague = [deepcopy(original) for original in originals]
+    incomplete = [deepcopy(original) for original in originals]
     for index in data.draw(st.sets(st.integers(0, 1), min_size=1)):
-        package_json = vague[index]
+        package_json = incomplete[index]
         members = [pair for pair in _members(package_json) if pair[1] != "id" or pair[0] is not package_json]
         parent, member = data.draw(st.sampled_from(members))
         if isinstance(parent, dict) and data.draw(st.booleans()):
@@ -340,14 +340,14 @@ def test_missing_values_add_no_events(first, second, data):
         else:
             parent[member] = None
 
-    (before, now), (vague_before, vague_now) = map(read_package, originals), map(read_package, vague)
-    assume(vague_before.whole and vague_now.whole)
+    (before, now), (vague_before, vague_now) = map(parse_package, originals), map(parse_package, incomplete)
+    assume(vague_before.has_parts and vague_now.has_parts)
 
     assert not Counter(names(missing(vague_before, vague_now, *known))) - Counter(names(missing(before, now, *known)))
 
 
 known_events = st.builds(
-    ToldEvent,
+    KnownEvent,
     strategies.names,
     st.integers(1, 59).map(lambda minute: iso(NOON + timedelta(minutes=minute))),
     st.sampled_from((ADA, BEN, None)),
@@ -359,7 +359,7 @@ known_events = st.builds(
 def _members(value: Any) -> Iterator[tuple[Any, Any]]:
     """Yield every container in a JSON value with each of its keys or indexes."""
     for member, child in value.items() if isinstance(value, dict) else enumerate(value):
-        if member not in SAYS_SOMETHING or isinstance(value, list):
+        if member not in NULL_IS_A_VALUE or isinstance(value, list):
             yield value, member
         if isinstance(child, dict | list):
             yield from _members(child)
@@ -369,16 +369,16 @@ def test_templates_have_a_creation_event_and_layouts_have_none():
     """OneSpan has no event for layouts."""
     created = {"created": iso(NOON)}
 
-    assert names(findings(None, snapshot("DRAFT", type="TEMPLATE", **created), until=NOW, told=())) == [
+    assert names(findings(None, snapshot("DRAFT", type="TEMPLATE", **created), until=NOW, known=())) == [
         "TEMPLATE_CREATE"
     ]
-    assert names(findings(None, snapshot("DRAFT", type="LAYOUT", **created), until=NOW, told=())) == []
+    assert names(findings(None, snapshot("DRAFT", type="LAYOUT", **created), until=NOW, known=())) == []
 
 
 def test_every_event_is_either_derivable_or_listed_as_not():
     """The two lists together are the catalogue."""
-    assert set(ORDER) | NEVER_FOUND == set(CATALOGUE)
-    assert not set(ORDER) & NEVER_FOUND
+    assert set(ORDER) | NOT_IN_SNAPSHOTS == set(CATALOGUE)
+    assert not set(ORDER) & NOT_IN_SNAPSHOTS
     assert {event for event in TRANSITIONS.values() if event} <= set(ORDER)
 
 
@@ -386,9 +386,9 @@ def test_every_event_is_either_derivable_or_listed_as_not():
 @given(strategies.snapshots(), strategies.snapshots(), st.data())
 def test_snapshot_events_explain_the_difference(first, second, data):
     """With them as known events nothing is missing; they lie between the snapshots and are ordered."""
-    before, now = read_package(first[0]), read_package(second[0])
+    before, now = parse_package(first[0]), parse_package(second[0])
     known = [
-        ToldEvent(
+        KnownEvent(
             data.draw(strategies.names), iso(NOON + timedelta(minutes=minute)), data.draw(st.sampled_from((ADA, BEN)))
         )
         for minute in data.draw(st.lists(st.integers(1, 59), max_size=4, unique=True))
@@ -402,8 +402,8 @@ def test_snapshot_events_explain_the_difference(first, second, data):
     assert all(a.at <= b.at for a, b in pairwise(result))
 
 
-def _as_known(event: Finding) -> ToldEvent:
-    return ToldEvent(event.name, event.at, event.signer_id, event.document_id, event.message)
+def _as_known(event: Finding) -> KnownEvent:
+    return KnownEvent(event.name, event.at, event.signer_id, event.document_id, event.message)
 
 
 def test_new_person_in_a_role_did_not_do_what_was_done_before():
@@ -413,10 +413,10 @@ def test_new_person_in_a_role_did_not_do_what_was_done_before():
     ada = snapshot("SENT", roles=[role(ADA, "role-1", locked=True, **done)], documents=marks)
     ben = snapshot("SENT", roles=[role(BEN, "role-1", locked=True, **done)], documents=marks)
 
-    assert names(missing(ada, ben, ToldEvent("ROLE_REASSIGN", BETWEEN, ADA, None, None))) == []
+    assert names(missing(ada, ben, KnownEvent("ROLE_REASSIGN", BETWEEN, ADA, None, None))) == []
 
 
-def shared(*people: str, done: bool, role_id: str = "role-1") -> PackageReading:
+def shared(*people: str, done: bool, role_id: str = "role-1") -> PackageSnapshot:
     """Return a snapshot with a role shared by these people, in which everything is done or nothing, and Cleo's role."""
     marks = [approval(role_id, signed=NOON + HOUR / 4 if done else None), approval("role-2")]
     passport = {"id": "1", "name": "passport", "required": True, "status": "COMPLETE" if done else "INCOMPLETE"}
@@ -439,7 +439,7 @@ def test_event_of_a_shared_role_is_yielded_once_for_the_role():
 @pytest.mark.parametrize("name", ROLE_EVENTS)
 def test_event_of_any_person_in_a_role_explains_it(name, who):
     """The event may name either person or the role."""
-    known = ToldEvent(name, BETWEEN, who, CONTRACT, "passport")
+    known = KnownEvent(name, BETWEEN, who, CONTRACT, "passport")
 
     result = missing(shared(ADA, BEN, done=False), shared(ADA, BEN, done=True), known)
 
@@ -448,7 +448,7 @@ def test_event_of_any_person_in_a_role_explains_it(name, who):
 
 def test_event_of_another_role_does_not_count():
     """Cleo's events are separate."""
-    known = [ToldEvent(name, BETWEEN, CLEO, CONTRACT) for name in ROLE_EVENTS]
+    known = [KnownEvent(name, BETWEEN, CLEO, CONTRACT) for name in ROLE_EVENTS]
 
     result = missing(shared(ADA, BEN, done=False), shared(ADA, BEN, done=True), *known)
 
@@ -469,7 +469,7 @@ def test_changed_role_id_is_not_an_event():
 @pytest.mark.parametrize("now", [(ADA,), (ADA, "dan"), ("dan",)])
 def test_known_event_of_a_former_member_explains_the_role(now):
     """Ben acted, and then left the role."""
-    known = [ToldEvent(name, BETWEEN, BEN, CONTRACT, "passport") for name in ROLE_EVENTS]
+    known = [KnownEvent(name, BETWEEN, BEN, CONTRACT, "passport") for name in ROLE_EVENTS]
 
     assert not set(names(missing(shared(ADA, BEN, done=False), shared(*now, done=True), *known))) & set(ROLE_EVENTS)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.errors import UnreadableAnswer, UnsteadyList
-from app.onespan.list_scan import PAGE, Place, onward, question, read_page
+from app.errors import InconsistentList, UnreadableAnswer
+from app.onespan.list_scan import PAGE_SIZE, ScanState, list_query, next_step, parse_page
 from app.types import iso
 from tests.conftest import NOON
 from tests.support.strategies import examples
@@ -58,14 +58,14 @@ class FakeList:
 def scan(fake: FakeList, meanwhile: Callable[[], None] = lambda: None, *, since: str | None = None) -> set[str]:
     """Scan the list and return the ids it showed; call `meanwhile` after each page."""
     passed: dict[str, int] = {}
-    state: Place | None = Place()
+    state: ScanState | None = ScanState()
     for _ in range(2_000):
         if state is None:
             return set(passed)
-        page = read_page(fake.page(question({}, state, since=None, now=NOON)))
-        step = onward(state, page, passed=passed, since=since)
-        passed |= dict.fromkeys(step.shown, state.passes)
-        state = step.to
+        page = parse_page(fake.page(list_query({}, state, since=None, now=NOON)))
+        step = next_step(state, page, passed=passed, since=since)
+        passed |= dict.fromkeys(step.seen, state.passes)
+        state = step.next_state
         meanwhile()
     raise AssertionError("the scan does not end")
 
@@ -76,7 +76,7 @@ def test_unchanged_list_takes_one_request_per_page(size):
     fake = FakeList(size)
 
     assert scan(fake) == {name for name, _ in fake.rows}
-    assert fake.requests <= max(1, -(-size // PAGE)) + (0 < size <= PAGE or size % PAGE == 0)
+    assert fake.requests <= max(1, -(-size // PAGE_SIZE)) + (0 < size <= PAGE_SIZE or size % PAGE_SIZE == 0)
 
 
 @settings(max_examples=examples(300))
@@ -107,7 +107,7 @@ def test_unchanged_packages_are_seen_in_every_variant(size, first, largest, vari
 
     try:
         seen = scan(fake, meanwhile)
-    except UnsteadyList:
+    except InconsistentList:
         assert activity, "an unchanged list is consistent"
         return
     assert unchanged <= seen
@@ -116,10 +116,10 @@ def test_unchanged_packages_are_seen_in_every_variant(size, first, largest, vari
 def test_page_smaller_than_earlier_pages_is_the_last():
     """OneSpan has shown pages of a hundred rows, so a page of thirty rows is complete."""
     fake = FakeList(30)
-    page = read_page(fake.page(question({}, Place(), since=None, now=NOON)))
+    page = parse_page(fake.page(list_query({}, ScanState(), since=None, now=NOON)))
 
-    assert onward(Place(largest=100), page, passed={}, since=None).to is None
-    assert onward(Place(), page, passed={}, since=None).to, "this may be a small page of a larger list"
+    assert next_step(ScanState(largest=100), page, passed={}, since=None).next_state is None
+    assert next_step(ScanState(), page, passed={}, since=None).next_state, "this may be a small page of a larger list"
 
 
 def test_scan_stops_at_the_window_of_a_list_that_ignores_dates():
@@ -183,9 +183,9 @@ def test_pages_that_do_not_overlap_are_inconsistent(size):
     """Pages that do not begin at a multiple of 100 are empty; the scan gives up."""
     fake = FakeList(size, counts_all=False)
     original = fake.page
-    fake.page = lambda query: original(query) if query["from"] % PAGE == 0 else {"count": 0, "results": []}
+    fake.page = lambda query: original(query) if query["from"] % PAGE_SIZE == 0 else {"count": 0, "results": []}
 
-    with pytest.raises(UnsteadyList):
+    with pytest.raises(InconsistentList):
         scan(fake)
     assert fake.requests < 50
 
@@ -195,7 +195,7 @@ def test_list_without_paging_is_inconsistent():
     fake = FakeList(250)
     fake.page = lambda query, page=fake.page: page({"from": 0, "to": 99})
 
-    with pytest.raises(UnsteadyList):
+    with pytest.raises(InconsistentList):
         scan(fake)
 
 
@@ -226,12 +226,12 @@ def test_unparsable_rows_do_not_stop_the_scan():
 def test_answer_without_results_is_rejected(answer):
     """It is not an empty list."""
     with pytest.raises(UnreadableAnswer):
-        read_page(answer)
+        parse_page(answer)
 
 
 def test_both_names_of_the_dates_are_sent():
     """OneSpan has renamed them, and ignores the other names."""
-    query = question({"query": "trashed"}, Place(offset=100), since=NOON, now=NOON)
+    query = list_query({"query": "trashed"}, ScanState(offset=100), since=NOON, now=NOON)
 
     assert query["lastUpdatedStartDate"] == query["startDate"] == "2026-03-02T12:00:00Z"
     assert query["lastUpdatedEndDate"] == query["endDate"] == "2026-03-03T12:00:00Z"

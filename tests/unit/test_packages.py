@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import UnreadablePackage
-from app.onespan.packages import PackageReading, Seat, read_package
+from app.onespan.packages import PackageSnapshot, Seat, parse_package
 from app.onespan.values import Sender
 from app.store import journal
 from app.store.journal import Entry
@@ -23,7 +23,7 @@ A, B = ROLE_OF[ADA], ROLE_OF[BEN]
 
 def seats(package_json: fixtures.JSON) -> dict[str, Seat]:
     """Return the seats of a package by signer id."""
-    return {seat.signer_id: seat for seat in read_package(package_json).seats}
+    return {seat.signer_id: seat for seat in parse_package(package_json).seats}
 
 
 def completed(*documents: fixtures.JSON) -> bool | None:
@@ -33,7 +33,7 @@ def completed(*documents: fixtures.JSON) -> bool | None:
 
 def test_sent_package_is_parsed():
     """The signing order, locks, attachments and signatures are parsed."""
-    snapshot = read_package(fixtures.snapshot("sent"))
+    snapshot = parse_package(fixtures.snapshot("sent"))
 
     assert (snapshot.id, snapshot.name, snapshot.type, snapshot.status) == ("pkg-1", "Lease", "PACKAGE", "SENT")
     assert snapshot.sender == Sender(CLEO, "Cleo Sends", f"{CLEO}@example.com")
@@ -43,14 +43,14 @@ def test_sent_package_is_parsed():
     ada, ben, empty = snapshot.seats
     assert ada == Seat(ADA, A, 1, "Ada Signs", f"{ADA}@example.com", False, True, ("passport.pdf",))  # noqa: FBT003
     assert (ben.signer_id, ben.order, ben.locked, ben.completed) == (BEN, 2, True, False)
-    assert (empty.signer_id, empty.name, empty.completed) == ("role-of-a-witness", None, None)
+    assert (empty.signer_id, empty.name, empty.completed) == ("role-of-a-guest", None, None)
     assert [document.id for document in snapshot.documents] == [CONSENT, CONTRACT, "appendix"]
     assert snapshot.documents[1].signed == {A: "2026-03-02T12:03:00.000000+00:00", B: None}
 
 
 def test_completed_package_is_parsed():
     """All signers have signed."""
-    snapshot = read_package(fixtures.snapshot("completed"))
+    snapshot = parse_package(fixtures.snapshot("completed"))
 
     assert snapshot.status == "COMPLETED"
     assert snapshot.completed == "2026-03-02T12:06:00.000000+00:00"
@@ -90,14 +90,14 @@ def test_document_is_signed_at_its_last_approval():
     """With several approvals the last one counts."""
     marks = [approval(A, signed=LATER), approval(A, signed=NOON)]
 
-    (parsed,) = read_package(package(roles=[role(ADA)], documents=[document(CONTRACT, marks)])).documents
+    (parsed,) = parse_package(package(roles=[role(ADA)], documents=[document(CONTRACT, marks)])).documents
 
     assert parsed.signed == {A: "2026-03-02T12:01:00.000000+00:00"}
 
 
 def test_empty_seat_has_the_id_of_its_role():
     """A role without a person is also a seat."""
-    assert seats(package(roles=[role(None, "role-of-a-witness")]))["role-of-a-witness"].role_id == "role-of-a-witness"
+    assert seats(package(roles=[role(None, "role-of-a-guest")]))["role-of-a-guest"].role_id == "role-of-a-guest"
 
 
 def test_sender_is_a_signer_only_with_approvals():
@@ -113,15 +113,15 @@ def test_signed_package_without_autocomplete_is_ready():
     """The sender must complete it."""
     all_signed = {ADA: NOON, BEN: NOON}
 
-    assert read_package(sent_to(ADA, BEN, signed=all_signed, autocomplete=False)).ready
-    assert not read_package(sent_to(ADA, BEN, signed=all_signed)).ready
-    assert not read_package(sent_to(ADA, BEN, signed={ADA: NOON}, autocomplete=False)).ready
-    assert not read_package(sent_to(ADA, BEN, signed=all_signed, autocomplete=False, status="COMPLETED")).ready
+    assert parse_package(sent_to(ADA, BEN, signed=all_signed, autocomplete=False)).ready
+    assert not parse_package(sent_to(ADA, BEN, signed=all_signed)).ready
+    assert not parse_package(sent_to(ADA, BEN, signed={ADA: NOON}, autocomplete=False)).ready
+    assert not parse_package(sent_to(ADA, BEN, signed=all_signed, autocomplete=False, status="COMPLETED")).ready
 
 
 def test_unknown_members_and_values_are_accepted():
     """OneSpan adds members and values; an unknown status is kept unchanged."""
-    snapshot = read_package(
+    snapshot = parse_package(
         {**sent_to(ADA), "status": "ARCHIVAL_PENDING", "type": "BLUEPRINT", "shape": {"round": True}}
     )
 
@@ -131,7 +131,7 @@ def test_unknown_members_and_values_are_accepted():
 
 def test_nulls_and_invalid_values_count_as_missing():
     """A null or a value of another type does not fail the parser."""
-    snapshot = read_package(
+    snapshot = parse_package(
         {
             "id": "pkg-1",
             "name": None,
@@ -145,7 +145,7 @@ def test_nulls_and_invalid_values_count_as_missing():
         }
     )
 
-    assert snapshot == PackageReading(
+    assert snapshot == PackageSnapshot(
         id="pkg-1",
         name=None,
         type=None,
@@ -157,9 +157,9 @@ def test_nulls_and_invalid_values_count_as_missing():
         due=None,
         completed=None,
         autocomplete=None,
-        seats=(Seat(A, A, None, None, None, None, None, None, taken=False),),
+        seats=(Seat(A, A, None, None, None, None, None, None, occupied=False),),
         documents=snapshot.documents,
-        vague=True,
+        incomplete=True,
         documents_incomplete=True,
     )
     assert [(document.id, document.signed) for document in snapshot.documents] == [(CONTRACT, None)]
@@ -167,14 +167,14 @@ def test_nulls_and_invalid_values_count_as_missing():
 
 def test_invalid_characters_are_replaced():
     """A NUL in a name would fail a whole batch."""
-    assert read_package(package(name="Lea\0se \ud83d")).name == "Lea\ufffdse \ufffd"
+    assert parse_package(package(name="Lea\0se \ud83d")).name == "Lea\ufffdse \ufffd"
 
 
 @pytest.mark.parametrize("value", [None, [], "pkg-1", 7, {}, {"id": None}, {"id": ""}, {"id": 7}], ids=repr)
 def test_json_without_an_id_is_rejected(value):
     """A package must have an id."""
     with pytest.raises(UnreadablePackage):
-        read_package(value)
+        parse_package(value)
 
 
 anything = any_json(st.just("2026-03-02T12:00:00Z"))
@@ -211,7 +211,7 @@ package_like = st.fixed_dictionaries(
 def test_any_json_is_parsed_or_rejected(value):
     """No answer raises any other error."""
     try:
-        snapshot = read_package(json.loads(json.dumps(value)))
+        snapshot = parse_package(json.loads(json.dumps(value)))
     except UnreadablePackage:
         return
     assert snapshot.id

@@ -8,8 +8,8 @@ from itertools import permutations
 import pytest
 
 from app.onespan import claims
-from app.onespan.callbacks import read_callback
-from app.onespan.packages import read_package
+from app.onespan.callbacks import parse_callback
+from app.onespan.packages import parse_package
 from app.onespan.projection import derive
 from app.onespan.values import Attention, Package
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON
@@ -484,34 +484,34 @@ def test_attachment_without_name_is_ignored():
     assert project(event("PACKAGE_ATTACHMENT", 0, sessionUser=ADA)).signers[0].attachments == ()
 
 
-def test_law_3_undated_callback_repeated_soon_changes_nothing(tell, picture, clock):
+def test_law_3_undated_callback_repeated_soon_changes_nothing(send_callback, stored_package, clock):
     """The repeated bounce is not newer than Ada's signature."""
-    tell("EMAIL_BOUNCE", happened_at=None, sessionUser=ADA, message="BOUNCE")
+    send_callback("EMAIL_BOUNCE", happened_at=None, sessionUser=ADA, message="BOUNCE")
     clock.forward(timedelta(minutes=1))
-    tell("SIGNER_COMPLETE", happened_at=None, sessionUser=ADA)
+    send_callback("SIGNER_COMPLETE", happened_at=None, sessionUser=ADA)
     clock.forward(timedelta(minutes=4))
-    tell("EMAIL_BOUNCE", happened_at=None, sessionUser=ADA, message="BOUNCE")
+    send_callback("EMAIL_BOUNCE", happened_at=None, sessionUser=ADA, message="BOUNCE")
 
-    assert [signer.email_bounce for signer in picture("pkg-1").signers] == [None]
+    assert [signer.email_bounce for signer in stored_package("pkg-1").signers] == [None]
 
 
-def test_undated_callback_repeated_later_is_a_new_event(tell, picture, clock, read):
+def test_undated_callback_repeated_later_is_a_new_event(send_callback, stored_package, clock, read):
     """After more than five minutes it counts as a new event."""
-    tell("SIGNER_LOCKED", happened_at=None, sessionUser=ADA)
+    send_callback("SIGNER_LOCKED", happened_at=None, sessionUser=ADA)
     clock.forward(timedelta(minutes=5, seconds=1))
-    tell("SIGNER_LOCKED", happened_at=None, sessionUser=ADA)
+    send_callback("SIGNER_LOCKED", happened_at=None, sessionUser=ADA)
 
-    assert picture("pkg-1").attention == (Attention("SIGNER_LOCKED", clock(), ADA),)
+    assert stored_package("pkg-1").attention == (Attention("SIGNER_LOCKED", clock(), ADA),)
     assert [item["repeats"] for item in read("/api/events")["items"]] == [0, 0]
 
 
-def test_callback_dated_2099_loses_to_the_next_callback(tell, picture, clock):
+def test_callback_dated_2099_loses_to_the_next_callback(send_callback, stored_package, clock):
     """A wrong clock must not fix the status for ever."""
-    tell("PACKAGE_EXPIRE", happened_at=datetime.fromisoformat("2099-01-01T00:00:00Z"))
+    send_callback("PACKAGE_EXPIRE", happened_at=datetime.fromisoformat("2099-01-01T00:00:00Z"))
     clock.forward(HOUR)
-    tell("PACKAGE_ACTIVATE", happened_at=clock())
+    send_callback("PACKAGE_ACTIVATE", happened_at=clock())
 
-    assert picture("pkg-1").status == "SENT"
+    assert stored_package("pkg-1").status == "SENT"
 
 
 def _orders(facts: tuple[Fact, ...]) -> Iterator[tuple[Fact, ...]]:
@@ -522,8 +522,8 @@ def _project(facts: tuple[Fact, ...]) -> Package:
     state: claims.State = {}
     for fact in facts:
         if isinstance(fact, tuple):
-            claimed = claims.shown_by(read_package(fact[0]), at=fact[1])
+            claimed = claims.snapshot_claims(parse_package(fact[0]), at=fact[1])
         else:
-            claimed = claims.told_by(read_callback(json.dumps(fact).encode()), received_at=NOON + 24 * HOUR)
+            claimed = claims.callback_claims(parse_callback(json.dumps(fact).encode()), received_at=NOON + 24 * HOUR)
         state = claims.merge(state, claimed)
     return derive("pkg-1", state)

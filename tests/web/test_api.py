@@ -19,7 +19,7 @@ from app.store import journal
 from app.store.journal import Entry
 from config import Settings
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, TOKEN, Clock, on_both, on_sqlite, onespan_time
-from tests.support.openapi_check import assert_promised
+from tests.support.openapi_check import assert_documented
 
 # The members that clients rely on. More may be added; none of these may be removed or renamed.
 PACKAGE = (
@@ -84,7 +84,7 @@ def show(service: Any, clock: Clock) -> Callable[..., None]:
 
 
 @pytest.fixture
-def lease(show: Any, tell: Any, work: Any, handlers: Handlers) -> str:
+def lease(show: Any, send_callback: Any, work: Any, handlers: Handlers) -> str:
     """The id of a package with everything: signers, documents, attention, a parked handler and repeats."""
 
     @handlers.on("EMAIL_BOUNCE")
@@ -93,8 +93,10 @@ def lease(show: Any, tell: Any, work: Any, handlers: Handlers) -> str:
 
     show(**LEASE)
     for _ in range(2):
-        tell("EMAIL_BOUNCE", package=LEASE["id"], sessionUser=BEN, message="BOUNCE", happened_at=NOON - HOUR / 2)
-    tell("KBA_FAILURE", package=LEASE["id"], sessionUser=BEN, happened_at=NOON - HOUR / 4)
+        send_callback(
+            "EMAIL_BOUNCE", package=LEASE["id"], sessionUser=BEN, message="BOUNCE", happened_at=NOON - HOUR / 2
+        )
+    send_callback("KBA_FAILURE", package=LEASE["id"], sessionUser=BEN, happened_at=NOON - HOUR / 4)
     work()
     return LEASE["id"]
 
@@ -114,9 +116,9 @@ def members(*pairs: tuple[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from members(*((name, item) for item in value))
 
 
-def test_package_has_all_documented_members(ask, lease):
+def test_package_has_all_documented_members(api_get, lease):
     """The package has a value for every member."""
-    shown = ask(path_of(lease)).json
+    shown = api_get(path_of(lease)).json
 
     assert set(PACKAGE.split()) <= set(shown)
     assert shown["id"] == lease
@@ -143,12 +145,12 @@ def test_package_has_all_documented_members(ask, lease):
         ("EMAIL_BOUNCE", "2026-03-02T11:30:00Z", BEN),
         ("PARKED_HANDLER", "2026-03-02T12:00:00Z", "notify_cleo"),
     ]
-    assert ask("/api/packages").json == {"items": [shown], "next": None, "previous": None, "timed_out": False}
+    assert api_get("/api/packages").json == {"items": [shown], "next": None, "previous": None, "timed_out": False}
 
 
-def test_event_has_all_documented_members(ask, lease):
+def test_event_has_all_documented_members(api_get, lease):
     """It includes its callbacks and its dispatches."""
-    listed = ask("/api/events", name="EMAIL_BOUNCE").json
+    listed = api_get("/api/events", name="EMAIL_BOUNCE").json
     (event,) = listed["items"]
 
     assert set(listed) == {"items", "next", "previous"}
@@ -164,20 +166,20 @@ def test_event_has_all_documented_members(ask, lease):
     assert (dispatch["handler"], dispatch["state"], dispatch["attempts"]) == ("notify_cleo", "parked", 1)
     assert dispatch["error"] == "no answer"
     assert dispatch["finished_at"] == "2026-03-02T12:00:00Z"
-    assert ask(f"/api/events/{event['id']}").json == event
+    assert api_get(f"/api/events/{event['id']}").json == event
 
 
-def test_law_8_every_change_has_a_cause_that_can_be_read(ask, lease):
+def test_law_8_every_change_has_a_cause_that_can_be_read(api_get, lease):
     """The history of a package is its part of the change feed. The id of a callback is its journal id."""
-    history = ask(f"{path_of(lease)}/history").json
-    feed = ask("/api/changes").json
+    history = api_get(f"{path_of(lease)}/history").json
+    feed = api_get("/api/changes").json
 
     assert history["items"] == feed["items"]
     for change in history["items"]:
         assert set(CHANGE.split()) <= set(change)
         assert set(CAUSE.split()) <= set(change["cause"])
         assert change["package_id"] == lease
-    journal_ids = [callback["id"] for event in ask("/api/events").json["items"] for callback in event["callbacks"]]
+    journal_ids = [callback["id"] for event in api_get("/api/events").json["items"] for callback in event["callbacks"]]
     by_kind = {change["cause"]["kind"]: change for change in history["items"]}
     assert set(by_kind) == {"callback", "snapshot", "dispatch"}
     assert by_kind["callback"]["cause"]["id"] in journal_ids
@@ -190,39 +192,41 @@ def test_law_8_every_change_has_a_cause_that_can_be_read(ask, lease):
     }
 
 
-def test_times_are_utc_with_a_z_and_keep_their_microseconds(ask, tell, work, *, show, lease, clock):
+def test_times_are_utc_with_a_z_and_keep_their_microseconds(api_get, send_callback, work, *, show, lease, clock):
     """All times are ISO 8601 on both databases, including the times in a change."""
     clock.forward(timedelta(microseconds=123456))
-    tell("PACKAGE_TRASH", package="pkg-1", happened_at=NOON - timedelta(milliseconds=1))
+    send_callback("PACKAGE_TRASH", package="pkg-1", happened_at=NOON - timedelta(milliseconds=1))
     show(**{**LEASE, "due": "2026-03-05T13:30:00.250+01:00"})
     work()
 
     for path in ("/api/packages", "/api/events", "/api/changes", path_of("pkg-1"), f"{path_of(lease)}/history"):
-        for name, value in members(("answer", ask(path).json)):
+        for name, value in members(("answer", api_get(path).json)):
             if (name.endswith("_at") or name == "since") and value is not None:
                 assert UTC_TIME.fullmatch(value), (path, name, value)
-    trashed = ask(f"{path_of('pkg-1')}/history").json["items"][0]
+    trashed = api_get(f"{path_of('pkg-1')}/history").json["items"][0]
     assert trashed["happened_at"] == "2026-03-02T11:59:59.999000Z"
     assert trashed["recorded_at"] == "2026-03-02T12:00:00.123456Z"
-    assert ask(path_of("pkg-1")).json["updated_at"] == "2026-03-02T11:59:59.999000Z"
+    assert api_get(path_of("pkg-1")).json["updated_at"] == "2026-03-02T11:59:59.999000Z"
 
 
-def test_old_and_new_times_of_a_change_have_a_z(ask, lease):
+def test_old_and_new_times_of_a_change_have_a_z(api_get, lease):
     """A change of the due date has two times as values."""
-    (due,) = [change for change in ask("/api/changes").json["items"] if change["attribute"] == "due_at"]
+    (due,) = [change for change in api_get("/api/changes").json["items"] if change["attribute"] == "due_at"]
 
     assert (due["old"], due["new"]) == (None, "2026-03-04T12:00:00Z")
 
 
 @pytest.fixture
-def listed(tell: Any, show: Any, work: Any, lease: str) -> Callable[..., list[str]]:
+def listed(send_callback: Any, show: Any, work: Any, lease: str) -> Callable[..., list[str]]:
     """Add packages of every kind. Returns a function that gives the sorted ids in a list."""
-    tell("PACKAGE_DECLINE", package="declined", sessionUser=BEN, message="too dear", happened_at=NOON - 5 * HOUR)
-    tell("PACKAGE_TRASH", package="trashed", happened_at=NOON - 6 * HOUR)
-    tell("PACKAGE_DELETE", package="deleted", happened_at=NOON - 7 * HOUR)
-    tell("TEMPLATE_CREATE", package="template", happened_at=NOON - 8 * HOUR)
-    tell("PACKAGE_EXPIRE", package="expired", happened_at=NOON - 8 * HOUR)
-    tell("PACKAGE_HATCHED", package="egg", happened_at=NOON - 9 * HOUR)
+    send_callback(
+        "PACKAGE_DECLINE", package="declined", sessionUser=BEN, message="too dear", happened_at=NOON - 5 * HOUR
+    )
+    send_callback("PACKAGE_TRASH", package="trashed", happened_at=NOON - 6 * HOUR)
+    send_callback("PACKAGE_DELETE", package="deleted", happened_at=NOON - 7 * HOUR)
+    send_callback("TEMPLATE_CREATE", package="template", happened_at=NOON - 8 * HOUR)
+    send_callback("PACKAGE_EXPIRE", package="expired", happened_at=NOON - 8 * HOUR)
+    send_callback("PACKAGE_HATCHED", package="egg", happened_at=NOON - 9 * HOUR)
     show(id="sibling", name="lease 100x forXada", status="COMPLETED", sender={"email": "Other@Example.com"})
     work()
     return lambda answer: sorted(item["id"] for item in answer.json["items"])
@@ -286,12 +290,12 @@ LEASE_ID = LEASE["id"]
 )
 @on_sqlite
 @on_both
-def test_packages_are_filtered(ask, listed, query, found):
+def test_packages_are_filtered(api_get, listed, query, found):
     """Each filter works alone and in combination."""
-    assert listed(ask("/api/packages", **query)) == sorted(found)
+    assert listed(api_get("/api/packages", **query)) == sorted(found)
 
 
-def test_filters_find_the_same_packages_on_both_databases(ask, listed):
+def test_filters_find_the_same_packages_on_both_databases(api_get, listed):
     """The databases differ in case and wildcards; the results do not."""
     for query, found in (
         ({"q": "LEASE 100"}, [LEASE_ID, "sibling"]),
@@ -306,19 +310,19 @@ def test_filters_find_the_same_packages_on_both_databases(ask, listed):
         ({"trashed": "true"}, ["trashed"]),
         ({"updated_since": "2026-03-02T06:00:00Z"}, [LEASE_ID, "declined", "trashed"]),
     ):
-        assert listed(ask("/api/packages", **query)) == sorted(found), query
+        assert listed(api_get("/api/packages", **query)) == sorted(found), query
 
 
-def test_search_ignores_case_in_any_alphabet(show, work, ask):
+def test_search_ignores_case_in_any_alphabet(show, work, api_get):
     """Names are in many alphabets."""
     show(id="pkg-1", name="Convention École über Ключ")
     work()
 
     for word in ("École", "école", "ÉCOLE", "über", "ÜBER", "ключ", "КЛЮЧ"):
-        assert [package["id"] for package in ask("/api/packages", q=word).json["items"]] == ["pkg-1"], word
+        assert [package["id"] for package in api_get("/api/packages", q=word).json["items"]] == ["pkg-1"], word
 
 
-def test_pages_contain_every_package_once_in_both_directions(ask, show, work, listed):
+def test_pages_contain_every_package_once_in_both_directions(api_get, show, work, listed):
     """This includes rows with equal values and rows without a value, which come last; for every page size."""
     for number in range(3):
         show(id=f"equal-{number}", name="equal", created=onespan_time(NOON - HOUR), due=onespan_time(NOON))
@@ -329,7 +333,7 @@ def test_pages_contain_every_package_once_in_both_directions(ask, show, work, li
         ids: list[str] = []
         cursor: dict[str, str] = {}
         for _ in range(30):
-            page = ask("/api/packages", sort=sort, limit=limit, **cursor).json
+            page = api_get("/api/packages", sort=sort, limit=limit, **cursor).json
             assert len(page["items"]) <= limit
             ids += [package["id"] for package in page["items"]]
             if page["next"] is None:
@@ -339,19 +343,19 @@ def test_pages_contain_every_package_once_in_both_directions(ask, show, work, li
 
     def backwards(sort: str, limit: int) -> list[str]:
         """All ids, read backwards from the last page."""
-        page = ask("/api/packages", sort=sort, limit=limit).json
+        page = api_get("/api/packages", sort=sort, limit=limit).json
         assert page["previous"] is None
         while page["next"]:
-            page = ask("/api/packages", sort=sort, limit=limit, cursor=page["next"]).json
+            page = api_get("/api/packages", sort=sort, limit=limit, cursor=page["next"]).json
         ids = [package["id"] for package in page["items"]]
         while page["previous"]:
-            page = ask("/api/packages", sort=sort, limit=limit, cursor=page["previous"]).json
+            page = api_get("/api/packages", sort=sort, limit=limit, cursor=page["previous"]).json
             assert page["next"]
             ids = [package["id"] for package in page["items"]] + ids
         return ids
 
     for key in ("updated_at", "created_at", "due_at", "status_at", "name", "id"):
-        whole = ask("/api/packages", sort=key).json["items"]
+        whole = api_get("/api/packages", sort=key).json["items"]
         ids = [package["id"] for package in whole]
         assert len(ids) == len(set(ids)) == 11
         assert forwards(key, 1) == forwards(key, 3) == forwards(key, 11) == ids
@@ -366,15 +370,15 @@ def test_pages_contain_every_package_once_in_both_directions(ask, show, work, li
 
 
 @pytest.mark.parametrize("sort", ["id", "-id", "created_at", "-created_at", "due_at", "name"])
-def test_previous_of_an_empty_page_skips_no_package(ask, tell, work, sort):
+def test_previous_of_an_empty_page_skips_no_package(api_get, send_callback, work, sort):
     """All packages of the neighbouring page may stop matching the filter in the meantime."""
     for number in range(6):
-        tell("PACKAGE_CREATE", package=f"p{number}", happened_at=NOON - HOUR)
+        send_callback("PACKAGE_CREATE", package=f"p{number}", happened_at=NOON - HOUR)
     work()
 
     def page(cursor: str | None) -> tuple[list[str], Any]:
         query = {"cursor": cursor} if cursor else {}
-        answer = ask("/api/packages", status="DRAFT", sort=sort, limit=2, **query).json
+        answer = api_get("/api/packages", status="DRAFT", sort=sort, limit=2, **query).json
         return [package["id"] for package in answer["items"]], answer
 
     first, first_page = page(None)
@@ -382,7 +386,7 @@ def test_previous_of_an_empty_page_skips_no_package(ask, tell, work, sort):
     third, _ = page(second_page["next"])
     assert len({*first, *second, *third}) == 6
     for package_id in (*first, *third):
-        tell("PACKAGE_ACTIVATE", package=package_id)
+        send_callback("PACKAGE_ACTIVATE", package=package_id)
     work()
 
     before, page_before = page(second_page["previous"])
@@ -394,26 +398,26 @@ def test_previous_of_an_empty_page_skips_no_package(ask, tell, work, sort):
 
 @on_sqlite
 @pytest.mark.parametrize("name", ["n" * 180, "é" * 60, "😀" * 40, "n" * 3000])
-def test_cursor_of_a_long_name_is_accepted(ask, show, work, name):
+def test_cursor_of_a_long_name_is_accepted(api_get, show, work, name):
     """A cursor contains the sort value, and is still short enough for a URL."""
     for number in range(3):
         show(id=f"pkg-{number}" + "x" * 240, name=name)
     work()
 
     for sort in ("name", "-updated_at"):
-        first = ask("/api/packages", sort=sort, limit=2).json
-        answer = ask("/api/packages", sort=sort, limit=2, cursor=first["next"])
+        first = api_get("/api/packages", sort=sort, limit=2).json
+        answer = api_get("/api/packages", sort=sort, limit=2, cursor=first["next"])
         assert answer.status_code == 200, answer.text
         assert len(first["next"]) < 2000  # it must fit into a request line
         assert len(answer.json["items"]) == 1
 
 
-def test_events_are_filtered_and_paged(ask, tell, listed):
+def test_events_are_filtered_and_paged(api_get, send_callback, listed):
     """Newest first, with each filter alone."""
-    everything = [event["id"] for event in ask("/api/events").json["items"]]
+    everything = [event["id"] for event in api_get("/api/events").json["items"]]
 
     def names(**query: Any) -> list[str]:
-        return [event["name"] for event in ask("/api/events", **query).json["items"]]
+        return [event["name"] for event in api_get("/api/events", **query).json["items"]]
 
     assert everything == sorted(everything, reverse=True)
     assert names(package=LEASE_ID) == ["KBA_FAILURE", "EMAIL_BOUNCE"]
@@ -425,7 +429,7 @@ def test_events_are_filtered_and_paged(ask, tell, listed):
     paged: list[int] = []
     cursor: dict[str, str] = {}
     for _ in range(len(everything)):
-        page = ask("/api/events", limit=3, **cursor).json
+        page = api_get("/api/events", limit=3, **cursor).json
         paged += [event["id"] for event in page["items"]]
         if page["next"] is None:
             break
@@ -433,13 +437,13 @@ def test_events_are_filtered_and_paged(ask, tell, listed):
     assert paged == everything
 
 
-def test_history_is_paged(ask, lease):
+def test_history_is_paged(api_get, lease):
     """Oldest first, each change once."""
-    whole = ask(f"{path_of(lease)}/history").json
+    whole = api_get(f"{path_of(lease)}/history").json
     paged: list[Any] = []
     cursor: dict[str, str] = {}
     for _ in range(len(whole["items"])):
-        page = ask(f"{path_of(lease)}/history", limit=4, **cursor).json
+        page = api_get(f"{path_of(lease)}/history", limit=4, **cursor).json
         paged += page["items"]
         if page["next"] is None:
             break
@@ -450,18 +454,18 @@ def test_history_is_paged(ask, lease):
 
 
 @on_sqlite
-def test_page_has_one_to_two_hundred_items(ask, tell, work):
+def test_page_has_one_to_two_hundred_items(api_get, send_callback, work):
     """The default is 50."""
     for number in range(201):
-        tell("PACKAGE_CREATE", package=f"pkg-{number}")
+        send_callback("PACKAGE_CREATE", package=f"pkg-{number}")
     work()
 
     for path in ("/api/packages", "/api/events", "/api/changes"):
-        assert len(ask(path).json["items"]) == 50
-        assert len(ask(path, limit=1).json["items"]) == 1
-        assert len(ask(path, limit=200).json["items"]) == 200
+        assert len(api_get(path).json["items"]) == 50
+        assert len(api_get(path, limit=1).json["items"]) == 1
+        assert len(api_get(path, limit=200).json["items"]) == 200
         for limit in ("0", "201", "-1", "ten", "", "1e1", "1.5"):
-            answer = ask(path, limit=limit)
+            answer = api_get(path, limit=limit)
             assert answer.status_code == 400, limit
             assert "limit" in answer.json["error"]["message"]
 
@@ -512,9 +516,9 @@ def test_page_has_one_to_two_hundred_items(ask, tell, work):
         ("/api/packages/pkg-1/history", "limit", "0"),
     ],
 )
-def test_invalid_parameter_is_400_and_the_message_names_it(client, tell, work, *, path, name, value):
+def test_invalid_parameter_is_400_and_the_message_names_it(client, send_callback, work, *, path, name, value):
     """A misspelled filter must not return everything."""
-    tell("PACKAGE_CREATE")
+    send_callback("PACKAGE_CREATE")
     work()
 
     answer = client.get(path, query_string={name: value}, headers={"Authorization": f"Bearer {TOKEN}"})
@@ -556,33 +560,33 @@ def cursor_of(*values: Any) -> str:
     ],
 )
 @on_sqlite
-def test_invalid_cursor_is_400(ask, cursor):
+def test_invalid_cursor_is_400(api_get, cursor):
     """A cursor of another sort order, a truncated one, or a forged one."""
-    answer = ask("/api/packages", cursor=cursor)
+    answer = api_get("/api/packages", cursor=cursor)
 
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_parameter"), answer.text
     assert answer.json["error"]["message"].startswith("cursor:")
 
 
-def test_cursor_of_another_sort_order_is_400(ask, listed):
+def test_cursor_of_another_sort_order_is_400(api_get, listed):
     """A cursor contains its sort order."""
-    cursor = ask("/api/packages", sort="name", limit=2).json["next"]
+    cursor = api_get("/api/packages", sort="name", limit=2).json["next"]
 
-    assert ask("/api/packages", sort="name", cursor=cursor).status_code == 200
-    assert ask("/api/packages", sort="-name", cursor=cursor).status_code == 400
-    assert ask("/api/packages", cursor=cursor).status_code == 400
+    assert api_get("/api/packages", sort="name", cursor=cursor).status_code == 200
+    assert api_get("/api/packages", sort="-name", cursor=cursor).status_code == 400
+    assert api_get("/api/packages", cursor=cursor).status_code == 400
 
 
-def test_unchanged_answer_is_304(client, tell, work):
+def test_unchanged_answer_is_304(client, send_callback, work):
     """The ETag changes with the answer, and only then."""
-    tell("PACKAGE_ACTIVATE", happened_at=NOON - HOUR)
+    send_callback("PACKAGE_ACTIVATE", happened_at=NOON - HOUR)
     work()
     headers = {"Authorization": f"Bearer {TOKEN}"}
     paths = ("/api/packages", "/api/packages/pkg-1", "/api/packages/pkg-1/history", "/api/events", "/api/changes")
     tags = {path: client.get(path, headers=headers).headers["ETag"] for path in paths}
 
     same = [client.get(path, headers={**headers, "If-None-Match": f'"other", {tags[path]}'}) for path in paths]
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
     changed = [client.get(path, headers={**headers, "If-None-Match": tags[path]}) for path in paths]
 
@@ -660,41 +664,41 @@ IDS = (
 )
 
 
-def test_any_package_id_can_be_requested(ask, tell, work):
+def test_any_package_id_can_be_requested(api_get, send_callback, work):
     """OneSpan chooses the ids. Case and every character matter, on both databases."""
     for number, package_id in enumerate(IDS):
-        tell("PACKAGE_ATTACHMENT", package=package_id, sessionUser=f"signer-{number}", message="passport")
+        send_callback("PACKAGE_ATTACHMENT", package=package_id, sessionUser=f"signer-{number}", message="passport")
     work()
 
     for number, package_id in enumerate(IDS):
-        shown = ask(path_of(package_id))
+        shown = api_get(path_of(package_id))
         assert (shown.status_code, shown.json["id"]) == (200, package_id)
         assert [signer["id"] for signer in shown.json["signers"]] == [f"signer-{number}"]
-        history = ask(f"{path_of(package_id)}/history").json["items"]
+        history = api_get(f"{path_of(package_id)}/history").json["items"]
         assert {change["package_id"] for change in history} == {package_id}
-        events = ask("/api/events", package=package_id).json["items"]
+        events = api_get("/api/events", package=package_id).json["items"]
         assert [event["package_id"] for event in events] == [package_id]
-    assert sorted(package["id"] for package in ask("/api/packages").json["items"]) == sorted(IDS)
+    assert sorted(package["id"] for package in api_get("/api/packages").json["items"]) == sorted(IDS)
 
 
 @on_sqlite
-def test_package_id_with_adjacent_slashes_can_be_requested(ask, tell, work):
+def test_package_id_with_adjacent_slashes_can_be_requested(api_get, send_callback, work):
     """The router must not merge the slashes of an id."""
     for package_id in ("a//b", "/a", "//"):
-        tell("PACKAGE_ACTIVATE", package=package_id)
+        send_callback("PACKAGE_ACTIVATE", package=package_id)
     work()
 
     for package_id in ("a//b", "/a", "//"):
-        answer = ask(path_of(package_id))
+        answer = api_get(path_of(package_id))
         assert (answer.status_code, answer.json["id"]) == (200, package_id)
 
 
-def test_signer_and_document_ids_are_case_sensitive(tell, picture):
+def test_signer_and_document_ids_are_case_sensitive(send_callback, stored_package):
     """Ids that differ only by case are two signers and two documents."""
     for who in ("Ab=", "aB="):
-        tell("DOCUMENT_SIGNED", sessionUser=who, documentId=who)
+        send_callback("DOCUMENT_SIGNED", sessionUser=who, documentId=who)
 
-    package = picture("pkg-1")
+    package = stored_package("pkg-1")
     assert sorted(signer.id for signer in package.signers) == ["Ab=", "aB="]
     signed_by = {document.id: document.signed_by for document in package.documents}
     assert signed_by == {"Ab=": ("Ab=",), "aB=": ("aB=",)}
@@ -726,9 +730,9 @@ def test_signer_and_document_ids_are_case_sensitive(tell, picture):
     ],
 )
 @on_sqlite
-def test_unknown_path_or_id_is_404_in_json(client, tell, work, path):
+def test_unknown_path_or_id_is_404_in_json(client, send_callback, work, path):
     """The answer is never a page or a redirect."""
-    tell("PACKAGE_CREATE")
+    send_callback("PACKAGE_CREATE")
     work()
 
     answer = client.get(path, headers={"Authorization": f"Bearer {TOKEN}"})
@@ -773,15 +777,15 @@ def test_head_equals_get_without_its_body(client, lease):
         )
 
 
-def test_parked_dispatch_is_replayed(client, ask, work, lease, promises):
+def test_parked_dispatch_is_replayed(client, api_get, work, lease, api_document):
     """It becomes due with all its attempts, and the attention reason closes, which the history shows."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    dispatch = ask("/api/events", state="parked").json["items"][0]["dispatches"][0]
-    attention = [item["reason"] for item in ask(path_of(lease)).json["attention"]]
+    dispatch = api_get("/api/events", state="parked").json["items"][0]["dispatches"][0]
+    attention = [item["reason"] for item in api_get(path_of(lease)).json["attention"]]
 
     answer = client.post(f"/api/dispatches/{dispatch['id']}/replay", headers=headers)
 
-    assert_promised(promises, "post", answer)
+    assert_documented(api_document, "post", answer)
     assert (answer.status_code, set(answer.json)) == (200, set(DISPATCH.split()))
     assert {**answer.json, "due_at": ""} == {
         "id": dispatch["id"],
@@ -792,8 +796,8 @@ def test_parked_dispatch_is_replayed(client, ask, work, lease, promises):
         "finished_at": None,
         "error": None,
     }
-    assert [item["reason"] for item in ask(path_of(lease)).json["attention"]] == attention[:-1]
-    last = ask(f"{path_of(lease)}/history").json["items"][-1]
+    assert [item["reason"] for item in api_get(path_of(lease)).json["attention"]] == attention[:-1]
+    last = api_get(f"{path_of(lease)}/history").json["items"][-1]
     assert (last["subject"], last["attribute"], last["old"], last["new"]) == (
         "handler:notify_cleo",
         "attention PARKED_HANDLER",
@@ -802,15 +806,15 @@ def test_parked_dispatch_is_replayed(client, ask, work, lease, promises):
     )
     assert last["cause"] == {"kind": "dispatch", "id": dispatch["id"]}
     work()
-    assert [item["reason"] for item in ask(path_of(lease)).json["attention"]] == attention
+    assert [item["reason"] for item in api_get(path_of(lease)).json["attention"]] == attention
 
 
-def test_replay_of_an_unknown_or_running_dispatch_is_refused(service, client, ask, lease, promises):
+def test_replay_of_an_unknown_or_running_dispatch_is_refused(service, client, api_get, lease, api_document):
     """The answers are 404 and 409; a parameter is 400. None of them changes anything."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with service.database.write() as connection:
         connection.execute(text("UPDATE dispatches SET state = 'running', due_at = '2999-01-01 00:00:00.000000'"))
-    before = ask("/api/events").json
+    before = api_get("/api/events").json
 
     answers = {
         path: client.post(f"/api/dispatches/{path}", headers=headers)
@@ -818,11 +822,11 @@ def test_replay_of_an_unknown_or_running_dispatch_is_refused(service, client, as
     }
 
     for answer in list(answers.values())[:3]:
-        assert_promised(promises, "post", answer)
+        assert_documented(api_document, "post", answer)
     assert [answer.status_code for answer in answers.values()] == [404, 404, 409, 400]
     assert answers["1/replay"].json["error"]["code"] == "still_running"
     assert "force" in answers["1/replay?force=1"].json["error"]["message"]
-    assert ask("/api/events").json == before
+    assert api_get("/api/events").json == before
 
 
 @on_sqlite
@@ -853,9 +857,9 @@ def test_document_is_valid_and_covers_every_route(app: Flask, client):
         Draft202012Validator.check_schema(schema)
 
 
-def test_every_operation_is_described(promises):
+def test_every_operation_is_described(api_document):
     """It has a summary, a description of each parameter, its errors, and whether it needs a token."""
-    for path, operations in promises["paths"].items():
+    for path, operations in api_document["paths"].items():
         for method, operation in operations.items():
             assert operation["summary"], path
             assert operation["security"] == ([] if path in PUBLIC_PATHS else [{"bearer": []}])
@@ -868,7 +872,7 @@ def test_every_operation_is_described(promises):
                 assert "404" in operation["responses"], path
             if any(parameter["in"] == "query" for parameter in operation["parameters"]):
                 assert "400" in operation["responses"], (path, method)
-    packages = promises["paths"]["/api/packages"]["get"]["parameters"]
+    packages = api_document["paths"]["/api/packages"]["get"]["parameters"]
     assert {parameter["name"] for parameter in packages} == {
         "status",
         "trashed",
@@ -885,19 +889,19 @@ def test_every_operation_is_described(promises):
         "limit",
         "cursor",
     }
-    events = promises["paths"]["/api/events"]["get"]["parameters"]
+    events = api_document["paths"]["/api/events"]["get"]["parameters"]
     assert {parameter["name"] for parameter in events} == {"package", "name", "source", "state", "limit", "cursor"}
-    changes = promises["paths"]["/api/changes"]["get"]["parameters"]
+    changes = api_document["paths"]["/api/changes"]["get"]["parameters"]
     assert {parameter["name"] for parameter in changes} == {"after", "limit", "wait"}
 
 
-def test_event_with_many_repeats_lists_its_first_callbacks(tell, work, ask):
+def test_event_with_many_repeats_lists_its_first_callbacks(send_callback, work, api_get):
     """The answer stays small; `repeats` counts them all."""
     for _ in range(30):
-        tell("PACKAGE_COMPLETE")
+        send_callback("PACKAGE_COMPLETE")
     work()
 
-    (event,) = ask("/api/events").json["items"]
+    (event,) = api_get("/api/events").json["items"]
     assert event["repeats"] == 29
     assert [callback["id"] for callback in event["callbacks"]] == list(range(1, 21))
 
@@ -916,29 +920,29 @@ def test_name_is_found_by_its_exact_text(name, service, read):
 
 
 @pytest.mark.parametrize("package", ["a\nb", "line\r\n", "/", "a//b/"])
-def test_any_id_that_the_receiver_accepts_can_be_requested(package, tell, picture, client):
+def test_any_id_that_the_receiver_accepts_can_be_requested(package, send_callback, stored_package, client):
     """This includes line breaks and slashes."""
-    tell("PACKAGE_CREATE", package=package)
-    picture(package)
+    send_callback("PACKAGE_CREATE", package=package)
+    stored_package(package)
 
     answer = client.get(f"/api/packages/{quote(package, safe='')}", headers={"Authorization": f"Bearer {TOKEN}"})
 
     assert (answer.status_code, answer.json["id"]) == (200, package)
 
 
-def test_if_match_is_ignored(client, tell, picture):
+def test_if_match_is_ignored(client, send_callback, stored_package):
     """It applies to writes only."""
-    tell("PACKAGE_CREATE")
-    picture("pkg-1")
+    send_callback("PACKAGE_CREATE")
+    stored_package("pkg-1")
 
     answer = client.get("/api/packages/pkg-1", headers={"Authorization": f"Bearer {TOKEN}", "If-Match": '"other"'})
 
     assert (answer.status_code, answer.json["id"]) == (200, "pkg-1")
 
 
-def test_common_errors_of_every_operation_are_documented(client, promises):
+def test_common_errors_of_every_operation_are_documented(client, api_document):
     """So is its success."""
-    paths = promises["paths"]
+    paths = api_document["paths"]
 
     for path, methods in paths.items():
         for operation in methods.values():
@@ -947,10 +951,10 @@ def test_common_errors_of_every_operation_are_documented(client, promises):
             assert {"200", "202"} & operation["responses"].keys()
 
 
-def test_empty_signer_filter_matches_nothing(read, tell, picture):
+def test_empty_signer_filter_matches_nothing(read, send_callback, stored_package):
     """An empty value is not the same as no filter."""
-    tell("SIGNER_COMPLETE", sessionUser=ADA)
-    picture("pkg-1")
+    send_callback("SIGNER_COMPLETE", sessionUser=ADA)
+    stored_package("pkg-1")
 
     assert read("/api/packages", signer="")["items"] == []
     assert len(read("/api/packages", signer=ADA)["items"]) == 1

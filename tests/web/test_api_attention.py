@@ -14,7 +14,7 @@ from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, on_both
 
 
 @pytest.fixture
-def packages_with_issues(tell, work, handlers: Handlers, service) -> None:
+def packages_with_issues(send_callback, work, handlers: Handlers, service) -> None:
     """One package for each attention reason; `lease` has two reasons with the same time."""
 
     @handlers.on("PACKAGE_ACTIVATE")
@@ -40,13 +40,15 @@ def packages_with_issues(tell, work, handlers: Handlers, service) -> None:
     with service.database.write() as connection:
         body = json.dumps(lease).encode()
         journal.add(connection, [Entry("snapshot", NOON, body, package_id="lease", read_at=NOON - 9 * HOUR)])
-    tell("KBA_FAILURE", package="lease", sessionUser=BEN, happened_at=NOON - 2 * HOUR)
-    tell("EMAIL_BOUNCE", package="lease", sessionUser=BEN, message="BOUNCE", happened_at=NOON - 2 * HOUR)
-    tell("SIGNER_LOCKED", package="locked", sessionUser=ADA, happened_at=NOON - 3 * HOUR)
-    tell("PACKAGE_DECLINE", package="declined", sessionUser=BEN, message="too dear", happened_at=NOON - 4 * HOUR)
-    tell("PACKAGE_EXPIRE", package="expired", happened_at=NOON - 5 * HOUR)
-    tell("PACKAGE_READY_FOR_COMPLETE", package="ready", happened_at=NOON - 6 * HOUR)
-    tell("PACKAGE_ACTIVATE", package="parked", happened_at=NOON - 7 * HOUR)
+    send_callback("KBA_FAILURE", package="lease", sessionUser=BEN, happened_at=NOON - 2 * HOUR)
+    send_callback("EMAIL_BOUNCE", package="lease", sessionUser=BEN, message="BOUNCE", happened_at=NOON - 2 * HOUR)
+    send_callback("SIGNER_LOCKED", package="locked", sessionUser=ADA, happened_at=NOON - 3 * HOUR)
+    send_callback(
+        "PACKAGE_DECLINE", package="declined", sessionUser=BEN, message="too dear", happened_at=NOON - 4 * HOUR
+    )
+    send_callback("PACKAGE_EXPIRE", package="expired", happened_at=NOON - 5 * HOUR)
+    send_callback("PACKAGE_READY_FOR_COMPLETE", package="ready", happened_at=NOON - 6 * HOUR)
+    send_callback("PACKAGE_ACTIVATE", package="parked", happened_at=NOON - 7 * HOUR)
     work()
 
 
@@ -66,18 +68,18 @@ ALL = [
 ]
 
 
-def test_attention_list_is_newest_first(ask, packages_with_issues):
+def test_attention_list_is_newest_first(api_get, packages_with_issues):
     """It can be filtered by reason."""
-    assert reasons(ask("/api/attention")) == ALL
+    assert reasons(api_get("/api/attention")) == ALL
     for package, reason in ALL:
-        assert reasons(ask("/api/attention", reason=reason)) == [(package, reason)]
-    assert ask("/api/attention", reason="BORED").status_code == 400
+        assert reasons(api_get("/api/attention", reason=reason)) == [(package, reason)]
+    assert api_get("/api/attention", reason="BORED").status_code == 400
 
 
-def test_item_has_the_person_and_the_package(ask, packages_with_issues):
+def test_item_has_the_person_and_the_package(api_get, packages_with_issues):
     """It is enough for a line on a page, and to replay a parked dispatch."""
-    bounce = ask("/api/attention", reason="EMAIL_BOUNCE").json["items"][0]
-    parked = ask("/api/attention", reason="PARKED_HANDLER").json["items"][0]
+    bounce = api_get("/api/attention", reason="EMAIL_BOUNCE").json["items"][0]
+    parked = api_get("/api/attention", reason="PARKED_HANDLER").json["items"][0]
 
     assert bounce == {
         "package_id": "lease",
@@ -93,10 +95,10 @@ def test_item_has_the_person_and_the_package(ask, packages_with_issues):
         "dispatch_id": None,
     }
     assert (parked["who"], parked["who_name"], parked["detail"]) == ("update_crm", None, "no answer")
-    assert ask(f"/api/dispatches/{parked['dispatch_id']}").json["state"] == "parked"
+    assert api_get(f"/api/dispatches/{parked['dispatch_id']}").json["state"] == "parked"
 
 
-def test_attention_list_is_paged(ask, packages_with_issues, service):
+def test_attention_list_is_paged(api_get, packages_with_issues, service):
     """Each item comes once, including those with equal or unknown times."""
     with service.database.write() as connection:
         connection.exec_driver_sql("UPDATE attention SET since = NULL WHERE package_id IN ('ready', 'expired')")
@@ -104,16 +106,16 @@ def test_attention_list_is_paged(ask, packages_with_issues, service):
     for limit in (1, 2, 3, 50):
         paged, cursor = [], {}
         for _ in range(10):
-            page = ask("/api/attention", limit=limit, **cursor)
+            page = api_get("/api/attention", limit=limit, **cursor)
             paged += reasons(page)
             if page.json["next"] is None:
                 break
             cursor = {"cursor": page.json["next"]}
         assert paged == [*ALL[:-2], ALL[-1], ALL[-2]]  # items without a time are sorted by id, descending
-    assert ask("/api/attention", cursor="7").status_code == 400
+    assert api_get("/api/attention", cursor="7").status_code == 400
 
 
-def test_parked_dispatches_with_equal_times_are_paged(ask, handlers, tell, work):
+def test_parked_dispatches_with_equal_times_are_paged(api_get, handlers, send_callback, work):
     """Each dispatch comes once."""
 
     @handlers.on("*")
@@ -122,41 +124,41 @@ def test_parked_dispatches_with_equal_times_are_paged(ask, handlers, tell, work)
 
     for name in ("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "PACKAGE_TRASH"):
         for package in ("pkg-1", "pkg-2"):
-            tell(name, package=package)
+            send_callback(name, package=package)
     work()
-    whole = [item["dispatch_id"] for item in ask("/api/attention").json["items"]]
-    first = ask("/api/attention", limit=2).json
-    second = ask("/api/attention", limit=2, cursor=first["next"]).json
-    third = ask("/api/attention", limit=2, cursor=second["next"]).json
+    whole = [item["dispatch_id"] for item in api_get("/api/attention").json["items"]]
+    first = api_get("/api/attention", limit=2).json
+    second = api_get("/api/attention", limit=2, cursor=first["next"]).json
+    third = api_get("/api/attention", limit=2, cursor=second["next"]).json
 
     assert sorted(whole) == [1, 2, 3, 4, 5, 6]
     assert [item["dispatch_id"] for page in (first, second, third) for item in page["items"]] == whole
     assert third["next"] is None
 
 
-def test_items_are_counted_by_reason_up_to_a_limit(ask, packages_with_issues, tell, work, monkeypatch):
+def test_items_are_counted_by_reason_up_to_a_limit(api_get, packages_with_issues, send_callback, work, monkeypatch):
     """Every reason has a number, zero included."""
-    tell("PACKAGE_DECLINE", package="declined-2", sessionUser=BEN)
+    send_callback("PACKAGE_DECLINE", package="declined-2", sessionUser=BEN)
     work()
-    counts = ask("/api/attention/counts").json
+    counts = api_get("/api/attention/counts").json
 
     assert counts == {"reasons": {**dict.fromkeys(attention.REASONS, 1), "DECLINED": 2}, "counted_to": 500}
-    monkeypatch.setattr(bounded, "COUNTED", 1)
-    assert ask("/api/attention/counts").json["reasons"]["DECLINED"] == 1
+    monkeypatch.setattr(bounded, "COUNT_LIMIT", 1)
+    assert api_get("/api/attention/counts").json["reasons"]["DECLINED"] == 1
 
 
-def test_resolved_item_disappears(ask, packages_with_issues, tell, work):
+def test_resolved_item_disappears(api_get, packages_with_issues, send_callback, work):
     """Later events of the package resolve it."""
-    tell("PACKAGE_COMPLETE", package="ready")
-    tell("PACKAGE_TRASH", package="expired")
+    send_callback("PACKAGE_COMPLETE", package="ready")
+    send_callback("PACKAGE_TRASH", package="expired")
     work()
 
-    assert reasons(ask("/api/attention")) == ALL[:5]
+    assert reasons(api_get("/api/attention")) == ALL[:5]
 
 
-def test_packages_are_counted_by_kind(ask, packages_with_issues):
+def test_packages_are_counted_by_kind(api_get, packages_with_issues):
     """A page shows these counts in its filters."""
-    counts = {(count["status"], count["trashed"]): count["number"] for count in ask("/api/counts").json["packages"]}
+    counts = {(count["status"], count["trashed"]): count["number"] for count in api_get("/api/counts").json["packages"]}
 
     assert counts[("DECLINED", False)] == counts[("EXPIRED", False)] == 1
     assert sum(counts.values()) == 6
@@ -164,8 +166,8 @@ def test_packages_are_counted_by_kind(ask, packages_with_issues):
 
 @on_both
 @pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**62, -(2**62)])
-def test_cursor_with_a_large_number_is_accepted(ask, packages_with_issues, number):
+def test_cursor_with_a_large_number_is_accepted(api_get, packages_with_issues, number):
     """Parked dispatches are sorted by dispatch id, which exceeds the range of other reasons."""
     for since in ("2026-03-02T12:00:00+00:00", None):
         for reason in ({}, {"reason": "DECLINED"}, {"reason": "PARKED_HANDLER"}):
-            assert ask("/api/attention", cursor=write_cursor(since, "pkg-1", number), **reason).status_code == 200
+            assert api_get("/api/attention", cursor=write_cursor(since, "pkg-1", number), **reason).status_code == 200

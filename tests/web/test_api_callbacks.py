@@ -12,18 +12,18 @@ from tests.conftest import ADA, CLEO, HOUR, NOON, on_both
 
 
 @pytest.fixture
-def post_all(tell, post, work) -> dict[str, int]:
+def post_all(send_callback, post, work) -> dict[str, int]:
     """Post callbacks of every kind, oldest first. Returns their journal ids."""
     journal_ids = {
-        "first": tell("PACKAGE_CREATE", happened_at=NOON - HOUR),
-        "again": tell("PACKAGE_CREATE", happened_at=NOON - HOUR),
-        "strange": tell("PACKAGE_LAMINATED", package="pkg-2", message="glossy"),
-        "strange again": tell("PACKAGE_LAMINATED", package="pkg-2", message="glossy"),
+        "first": send_callback("PACKAGE_CREATE", happened_at=NOON - HOUR),
+        "again": send_callback("PACKAGE_CREATE", happened_at=NOON - HOUR),
+        "strange": send_callback("PACKAGE_LAMINATED", package="pkg-2", message="glossy"),
+        "strange again": send_callback("PACKAGE_LAMINATED", package="pkg-2", message="glossy"),
     }
     assert post(b"{not json").status_code == 400
     work()
     journal_ids["unreadable"] = journal_ids["strange again"] + 1
-    journal_ids["waiting"] = tell("DOCUMENT_SIGNED", package="pkg-3", sessionUser=ADA, documentId="lease")
+    journal_ids["waiting"] = send_callback("DOCUMENT_SIGNED", package="pkg-3", sessionUser=ADA, documentId="lease")
     return journal_ids
 
 
@@ -32,15 +32,15 @@ def ids(answer: Any) -> list[int]:
     return [callback["id"] for callback in answer.json["items"]]
 
 
-def test_callback_has_its_body_and_parsed_fields(ask, post_all):
+def test_callback_has_its_body_and_parsed_fields(api_get, post_all):
     """It also has its event, and says whether it repeats an earlier callback."""
-    first, again = (ask(f"/api/callbacks/{post_all[name]}").json for name in ("first", "again"))
+    first, again = (api_get(f"/api/callbacks/{post_all[name]}").json for name in ("first", "again"))
 
     assert (first["kind"], first["key"], first["received_at"]) == ("callback", "test", "2026-03-02T12:00:00Z")
     assert json.loads(first["body"])["packageId"] == first["package_id"] == "pkg-1"
     assert (first["event_name"], first["repeat"], again["repeat"]) == ("PACKAGE_CREATE", False, True)
     assert first["event_id"] == again["event_id"]
-    assert ask(f"/api/events/{first['event_id']}").json["name"] == "PACKAGE_CREATE"
+    assert api_get(f"/api/events/{first['event_id']}").json["name"] == "PACKAGE_CREATE"
     assert first["understood"] == {
         "name": "PACKAGE_CREATE",
         "package_id": "pkg-1",
@@ -52,9 +52,9 @@ def test_callback_has_its_body_and_parsed_fields(ask, post_all):
     }
 
 
-def test_unreadable_callback_says_why(ask, post_all):
+def test_unreadable_callback_says_why(api_get, post_all):
     """Its body is kept."""
-    shown = ask(f"/api/callbacks/{post_all['unreadable']}").json
+    shown = api_get(f"/api/callbacks/{post_all['unreadable']}").json
 
     assert shown["body"] == "{not json"
     assert "not JSON" in shown["unreadable"]
@@ -81,58 +81,58 @@ def test_unreadable_callback_says_why(ask, post_all):
     ids=str,
 )
 @on_both
-def test_callbacks_are_filtered(ask, post_all, query, found):
+def test_callbacks_are_filtered(api_get, post_all, query, found):
     """Newest first. `unknown` shows the first callback of each unknown event."""
-    assert ids(ask("/api/callbacks", **query)) == [post_all[name] for name in found]
+    assert ids(api_get("/api/callbacks", **query)) == [post_all[name] for name in found]
 
 
-def test_callbacks_are_paged(ask, tell, work):
+def test_callbacks_are_paged(api_get, send_callback, work):
     """Each callback comes once, for every filter. A cursor of another list is refused."""
     for number in range(5):
-        tell("PACKAGE_LAMINATED", package=f"pkg-{number}")
-        tell("PACKAGE_EMBOSSED", package=f"pkg-{number}")
+        send_callback("PACKAGE_LAMINATED", package=f"pkg-{number}")
+        send_callback("PACKAGE_EMBOSSED", package=f"pkg-{number}")
     work()
 
     for query in ({}, {"state": "unknown"}, {"key": "test", "state": "digested"}):
-        whole, paged, cursor = ids(ask("/api/callbacks", **query)), [], {}
+        whole, paged, cursor = ids(api_get("/api/callbacks", **query)), [], {}
         for _ in range(10):
-            page = ask("/api/callbacks", limit=3, **query, **cursor)
+            page = api_get("/api/callbacks", limit=3, **query, **cursor)
             paged += ids(page)
             if page.json["next"] is None:
                 break
             cursor = {"cursor": page.json["next"]}
         assert paged == whole == sorted(whole, reverse=True)
         assert len(whole) == 10
-    assert ask("/api/callbacks", cursor="7").status_code == 400
+    assert api_get("/api/callbacks", cursor="7").status_code == 400
 
 
-def test_law_8_snapshot_that_caused_a_change_can_be_read(ask, service):
+def test_law_8_snapshot_that_caused_a_change_can_be_read(api_get, service):
     """Its journal id is the cause of the change. The list of callbacks leaves it out."""
     with service.database.write() as connection:
         body = json.dumps({"id": "pkg-1", "name": "Lease", "status": "SENT"}).encode()
         journal.add(connection, [Entry("snapshot", NOON, body, key="api", package_id="pkg-1", read_at=NOON)])
     service.digest.turn()
-    cause = ask("/api/changes").json["items"][0]["cause"]
+    cause = api_get("/api/changes").json["items"][0]["cause"]
 
-    snapshot = ask(f"/api/callbacks/{cause['id']}").json
+    snapshot = api_get(f"/api/callbacks/{cause['id']}").json
 
     assert cause["kind"] == snapshot["kind"] == "snapshot"
     assert (snapshot["body"], snapshot["understood"], snapshot["repeat"]) == (body.decode(), None, False)
-    assert ids(ask("/api/callbacks")) == []
+    assert ids(api_get("/api/callbacks")) == []
 
 
 @pytest.mark.usefixtures("post_all")
-def test_pages_of_one_key_are_full(ask, tell, work, service):
+def test_pages_of_one_key_are_full(api_get, send_callback, work, service):
     """Callbacks with other keys in between take no place on the page."""
     for number in range(6):
-        tell("PACKAGE_EMBOSSED", package=f"pkg-{number}")
+        send_callback("PACKAGE_EMBOSSED", package=f"pkg-{number}")
     work()
     with service.database.write() as connection:
         connection.execute(text("UPDATE journal SET key = 'old' WHERE package_id IN ('pkg-0', 'pkg-3', 'pkg-5')"))
 
-    first = ask("/api/callbacks", state="unknown", key="old", limit=2).json
-    second = ask("/api/callbacks", state="unknown", key="old", limit=2, cursor=first["next"]).json
+    first = api_get("/api/callbacks", state="unknown", key="old", limit=2).json
+    second = api_get("/api/callbacks", state="unknown", key="old", limit=2, cursor=first["next"]).json
 
     assert [callback["package_id"] for callback in first["items"]] == ["pkg-5", "pkg-3"]
     assert ([callback["package_id"] for callback in second["items"]], second["next"]) == (["pkg-0"], None)
-    assert ask("/api/callbacks", state="unknown", key="older").json["items"] == []
+    assert api_get("/api/callbacks", state="unknown", key="older").json["items"] == []

@@ -24,20 +24,20 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
     return [(path, method, operation) for path, methods in paths for method, operation in methods.items()]
 
 
-def test_every_operation_has_a_unique_id_and_a_tag(promises):
+def test_every_operation_has_a_unique_id_and_a_tag(api_document):
     """Client generators need both."""
-    names = [operation["operationId"] for *_, operation in operations(promises)]
-    tags = {tag["name"] for tag in promises["tags"]}
+    names = [operation["operationId"] for *_, operation in operations(api_document)]
+    tags = {tag["name"] for tag in api_document["tags"]}
 
     assert len(set(names)) == len(names)
-    used = [operation["tags"] for *_, operation in operations(promises)]
+    used = [operation["tags"] for *_, operation in operations(api_document)]
     assert all(len(names) == 1 for names in used)
     assert tags == {tag for names in used for tag in names}
 
 
-def test_every_answer_and_body_has_a_valid_example(promises):
+def test_every_answer_and_body_has_a_valid_example(api_document):
     """A wrong example is worse than none."""
-    for path, method, operation in operations(promises):
+    for path, method, operation in operations(api_document):
         contents = [
             (status, media)
             for status, answer in operation["responses"].items()
@@ -50,23 +50,23 @@ def test_every_answer_and_body_has_a_valid_example(promises):
             examples = [media["example"]] if "example" in media else [x["value"] for x in media["examples"].values()]
             assert examples, (path, method, status)
             for example in examples:
-                schema = {**media["schema"], "components": promises["components"]}
+                schema = {**media["schema"], "components": api_document["components"]}
                 Draft202012Validator(schema).validate(example)
 
 
-def test_every_get_documents_its_etag(promises):
+def test_every_get_documents_its_etag(api_document):
     """No other method does."""
-    for path, method, operation in operations(promises):
+    for path, method, operation in operations(api_document):
         responses = operation["responses"]
         assert (method == "get") == ("304" in responses), path
         assert (method == "get") == ("ETag" in responses.get("200", responses.get("202")).get("headers", {}))
 
 
 @on_sqlite
-def test_every_get_has_an_etag_and_answers_304_for_it(app: Flask, client, tell, work, *, clock):
+def test_every_get_has_an_etag_and_answers_304_for_it(app: Flask, client, send_callback, work, *, clock):
     """HEAD has the same ETag. OPTIONS lists the methods and needs no token."""
     clock.now = datetime.now(UTC)  # otherwise a note has the clock difference, which varies
-    tell("PACKAGE_CREATE")
+    send_callback("PACKAGE_CREATE")
     work()
     for rule in app.url_map.iter_rules():
         if not rule.rule.startswith("/api/"):
@@ -106,16 +106,16 @@ class Page(HTMLParser):
 
 
 @on_sqlite
-def test_reference_page_is_complete_and_self_contained(client, promises):
+def test_reference_page_is_complete_and_self_contained(client, api_document):
     """It needs no token, and has no inline script, no inline style and no link to another site."""
     answer = client.get("/api/")
     page = Page(answer.text)
 
     assert (answer.status_code, answer.mimetype) == (200, "text/html")
-    for path, method, operation in operations(promises):
+    for path, method, operation in operations(api_document):
         assert f"{method.upper()} {path}" in page.text
         assert all(parameter["name"] in page.text for parameter in operation["parameters"])
-    assert all(name in page.text for name in promises["components"]["schemas"])
+    assert all(name in page.text for name in api_document["components"]["schemas"])
     assert not [tag for tag, attributes in page.tags if tag == "style" or "style" in attributes]
     assert all("src" in attributes for tag, attributes in page.tags if tag == "script")
     links = [attributes.get("href") or attributes.get("src") or "" for _, attributes in page.tags]

@@ -36,10 +36,10 @@ def timed_read(app: Flask) -> Callable[..., tuple[Any, float]]:
     return timed_read
 
 
-def test_feed_has_every_change_once_in_order(tell, work, read):
+def test_feed_has_every_change_once_in_order(send_callback, work, read):
     """This holds for every limit. `next` is the next `after`, and null at the end."""
     for number, name in enumerate(STEPS):
-        tell(name, package=f"pkg-{number % 2}", happened_at=NOON - HOUR * (9 - number))
+        send_callback(name, package=f"pkg-{number % 2}", happened_at=NOON - HOUR * (9 - number))
         work()
     whole = read("/api/changes", limit=200)["items"]
 
@@ -60,13 +60,13 @@ def test_feed_has_every_change_once_in_order(tell, work, read):
     assert read("/api/changes", after=2**63 - 1) == {"items": [], "next": None, "previous": None}
 
 
-def test_client_can_begin_at_the_end_of_the_feed(tell, work, read):
+def test_client_can_begin_at_the_end_of_the_feed(send_callback, work, read):
     """It need not read older changes, and misses none from then on."""
     assert read("/api/changes", after="last") == {"items": [], "next": "0", "previous": None}
-    tell("PACKAGE_CREATE", happened_at=NOON - HOUR)
+    send_callback("PACKAGE_CREATE", happened_at=NOON - HOUR)
     work()
     end = read("/api/changes", after="last", wait=25)
-    tell("PACKAGE_ACTIVATE")
+    send_callback("PACKAGE_ACTIVATE")
     work()
 
     assert end["items"] == []
@@ -75,16 +75,16 @@ def test_client_can_begin_at_the_end_of_the_feed(tell, work, read):
     ]
 
 
-def test_held_request_is_answered_as_soon_as_there_is_a_change(tell, work, timed_read):
+def test_held_request_is_answered_as_soon_as_there_is_a_change(send_callback, work, timed_read):
     """A client sees a change within a second."""
-    tell("PACKAGE_CREATE", happened_at=NOON - HOUR)
+    send_callback("PACKAGE_CREATE", happened_at=NOON - HOUR)
     work()
     after = timed_read()[0]["next"]
     began = time.monotonic()
 
     with ThreadPoolExecutor() as pool:
         held = pool.submit(timed_read, after=after, wait=20)
-        tell("PACKAGE_ACTIVATE")
+        send_callback("PACKAGE_ACTIVATE")
         work()
         answer, _ = held.result(timeout=20)
 
@@ -117,11 +117,13 @@ def test_requests_beyond_the_held_ones_are_answered_at_once(timed_read):
 
 
 @on_postgresql
-def test_law_9_no_change_appears_below_one_already_seen(database_url, tell, clock: Clock):
+def test_law_9_no_change_appears_below_one_already_seen(database_url, send_callback, clock: Clock):
     """Several processes digest at once. A client that reads the feed meanwhile skips no change."""
     total = 240
     for number in range(total):
-        tell(STEPS[number % len(STEPS)], package=f"pkg-{number % 40}", happened_at=NOON - HOUR, sessionUser=ADA)
+        send_callback(
+            STEPS[number % len(STEPS)], package=f"pkg-{number % 40}", happened_at=NOON - HOUR, sessionUser=ADA
+        )
     databases = [Database(make_url(database_url).render_as_string(hide_password=False)) for _ in range(4)]
     reader = Database(database_url)
     done = threading.Event()
@@ -162,13 +164,13 @@ def test_law_9_no_change_appears_below_one_already_seen(database_url, tell, cloc
 
 
 @on_postgresql
-def test_law_9_uncommitted_callback_delays_no_other(database_url, tell, clock: Clock, service):
+def test_law_9_uncommitted_callback_delays_no_other(database_url, send_callback, clock: Clock, service):
     """Journal ids may commit in any order. An entry with a smaller id that commits later is still digested."""
     late = Database(database_url)
     body = b'{"name":"PACKAGE_COMPLETE","packageId":"slow","createdDate":"2026-03-02T11:00:00Z"}'
     with late.write() as connection:
         journal.add(connection, [Entry("callback", clock(), body, package_id="slow")])
-        tell("PACKAGE_COMPLETE", package="quick")
+        send_callback("PACKAGE_COMPLETE", package="quick")
         assert service.digest.turn()
     assert service.digest.turn()
     late.close()

@@ -20,9 +20,9 @@ from schemathesis.specs.openapi.checks import (
 from app.handling import GiveUp, Handlers
 from app.simulator.account import Account
 from app.simulator.population import populated
-from app.work.reconcile import Asked
+from app.work.reconcile import RunRequest
 from tests.conftest import ADA, BEN, HOUR, NOON, TOKEN
-from tests.support.simulation import World, knowing_onespan
+from tests.support.simulation import Simulation, with_onespan
 from tests.support.strategies import examples
 
 CHECKS = [
@@ -43,29 +43,29 @@ EXISTING = {
 @pytest.fixture(name="settings")
 def settings_with_onespan(settings):
     """Settings with a connection to OneSpan."""
-    return knowing_onespan(settings)
+    return with_onespan(settings)
 
 
 @pytest.fixture
-def busy(app: Flask, service, post, tell, work, *, handlers: Handlers, clock) -> Flask:
+def busy(app: Flask, service, post, send_callback, work, *, handlers: Handlers, clock) -> Flask:
     """The service with every kind of row: repeats, parked dispatches, unreadable, unknown and waiting callbacks."""
-    world = World(service, post, handlers=handlers, clock=clock)
+    simulation = Simulation(service, post, handlers=handlers, clock=clock)
 
     @handlers.on("EMAIL_BOUNCE", "PACKAGE_DECLINE")
     def notify_cleo(event, package) -> None:
         raise GiveUp("no answer")
 
     for _ in range(2):
-        tell("EMAIL_BOUNCE", package="lease", sessionUser=BEN, message="BOUNCE", happened_at=NOON - HOUR)
-    tell("KBA_FAILURE", package="lease", sessionUser=ADA, happened_at=NOON - HOUR)
-    tell("PACKAGE_DECLINE", package="a/b", sessionUser=BEN, message="<b>no</b> \0", happened_at=NOON - HOUR)
-    tell("PACKAGE_LAMINATED", package="lease", happened_at=None, extra={"deep": [1, 2.5, None, "\ud800"]})
+        send_callback("EMAIL_BOUNCE", package="lease", sessionUser=BEN, message="BOUNCE", happened_at=NOON - HOUR)
+    send_callback("KBA_FAILURE", package="lease", sessionUser=ADA, happened_at=NOON - HOUR)
+    send_callback("PACKAGE_DECLINE", package="a/b", sessionUser=BEN, message="<b>no</b> \0", happened_at=NOON - HOUR)
+    send_callback("PACKAGE_LAMINATED", package="lease", happened_at=None, extra={"deep": [1, 2.5, None, "\ud800"]})
     assert post(b"\xff{").status_code == 400
-    world.connect(Account(1, packages=0).hold(populated(1, 20, now=NOON - 900 * HOUR).packages()))
-    world.settle()
-    world.reconcile(Asked(fires=True))
-    service.presence.beat()
-    tell("PACKAGE_CREATE", package="waits")
+    simulation.connect(Account(1, packages=0).load(populated(1, 20, now=NOON - 900 * HOUR).packages()))
+    simulation.settle()
+    simulation.reconcile(RunRequest(fires=True))
+    service.heartbeat.beat()
+    send_callback("PACKAGE_CREATE", package="waits")
     return app
 
 

@@ -14,7 +14,7 @@ from tests.conftest import HOUR, NOON, on_both
 
 
 @pytest.fixture
-def crm(handlers: Handlers, tell, work) -> Handlers:
+def crm(handlers: Handlers, send_callback, work) -> Handlers:
     """Three handlers: one whose dispatches are all parked, one with discarded dispatches, one that never ran."""
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_DECLINE")
@@ -31,9 +31,9 @@ def crm(handlers: Handlers, tell, work) -> Handlers:
         """Never runs here."""
 
     for number in range(4):
-        tell("PACKAGE_CREATE", package=f"pkg-{number}", happened_at=NOON - (9 - number) * HOUR)
-        tell("PACKAGE_COMPLETE", package=f"pkg-{number}", happened_at=NOON - (4 - number) * HOUR)
-    tell("PACKAGE_TRASH", package="pkg-0")
+        send_callback("PACKAGE_CREATE", package=f"pkg-{number}", happened_at=NOON - (9 - number) * HOUR)
+        send_callback("PACKAGE_COMPLETE", package=f"pkg-{number}", happened_at=NOON - (4 - number) * HOUR)
+    send_callback("PACKAGE_TRASH", package="pkg-0")
     work()
     return handlers
 
@@ -43,11 +43,11 @@ def dispatches(answer: Any) -> list[tuple[str, str, str]]:
     return [(run["handler"], run["event_name"], run["package_id"]) for run in answer.json["items"]]
 
 
-def all_items(ask: Any, path: str, **query: Any) -> list[Any]:
+def all_items(api_get: Any, path: str, **query: Any) -> list[Any]:
     """Read a list page by page and return all items."""
     items, cursor = [], {}
     for _ in range(100):
-        page = ask(path, **query, **cursor).json
+        page = api_get(path, **query, **cursor).json
         items += page["items"]
         if page["next"] is None:
             return items
@@ -55,32 +55,32 @@ def all_items(ask: Any, path: str, **query: Any) -> list[Any]:
     raise AssertionError("the pages have no end")
 
 
-def test_handler_list_has_event_names_and_dispatch_counts(ask, crm):
+def test_handler_list_has_event_names_and_dispatch_counts(api_get, crm):
     """Handlers without dispatches are listed too."""
-    calls, deals, notes = ask("/api/handlers").json["items"]
+    calls, deals, notes = api_get("/api/handlers").json["items"]
 
     assert (calls["name"], calls["events"], calls["last_done_at"]) == ("call_the_signer", ["KBA_FAILURE"], None)
     assert (deals["name"], deals["events"]) == ("close_deal", ["PACKAGE_COMPLETE", "PACKAGE_DECLINE"])
     assert (deals["parked"], deals["due"], deals["running"], deals["last_done_at"]) == (4, 0, 0, None)
     assert (notes["events"], notes["parked"], notes["last_done_at"]) == (["*"], 0, "2026-03-02T12:00:00Z")
-    assert all_items(ask, "/api/handlers", limit=1) == [calls, deals, notes]
+    assert all_items(api_get, "/api/handlers", limit=1) == [calls, deals, notes]
 
 
-def test_deleted_handler_is_listed_while_it_has_dispatches(ask, crm, tell, work, service):
+def test_deleted_handler_is_listed_while_it_has_dispatches(api_get, crm, send_callback, work, service):
     """Its event names are null, and its dispatches wait."""
     del crm._functions["close_deal"]
 
-    (deals,) = [handler for handler in ask("/api/handlers").json["items"] if handler["name"] == "close_deal"]
+    (deals,) = [handler for handler in api_get("/api/handlers").json["items"] if handler["name"] == "close_deal"]
 
     assert (deals["events"], deals["parked"]) == (None, 4)
 
 
-def test_counting_stops_at_counted_to(ask, crm, monkeypatch):
+def test_counting_stops_at_counted_to(api_get, crm, monkeypatch):
     """The answer contains the limit."""
     for module in (bounded, reads):
-        monkeypatch.setattr(module, "COUNTED", 3)
+        monkeypatch.setattr(module, "COUNT_LIMIT", 3)
 
-    deals = ask("/api/handlers").json["items"][1]
+    deals = api_get("/api/handlers").json["items"][1]
 
     assert (deals["parked"], deals["counted_to"]) == (3, 3)
 
@@ -110,104 +110,106 @@ def test_counting_stops_at_counted_to(ask, crm, monkeypatch):
     ids=str,
 )
 @on_both
-def test_dispatches_are_filtered_and_paged(ask, crm, query, number):
+def test_dispatches_are_filtered_and_paged(api_get, crm, query, number):
     """Dispatches for the newest events come first, each once, for every page size."""
-    whole = ask("/api/dispatches", **query).json
+    whole = api_get("/api/dispatches", **query).json
 
     assert (len(whole["items"]), whole["next"]) == (number, None)
-    assert all_items(ask, "/api/dispatches", limit=3, **query) == whole["items"]
+    assert all_items(api_get, "/api/dispatches", limit=3, **query) == whole["items"]
     keys = [(run["event_id"], run["id"]) for run in whole["items"]]
     assert keys == sorted(set(keys), reverse=True)
 
 
-def test_pages_of_rare_dispatches_are_full(ask, crm):
+def test_pages_of_rare_dispatches_are_full(api_get, crm):
     """Filters apply before the page is cut."""
-    first = ask("/api/dispatches", handler="write_note", name="PACKAGE_CREATE", limit=3).json
-    rest = ask("/api/dispatches", handler="write_note", name="PACKAGE_CREATE", limit=3, cursor=first["next"]).json
+    first = api_get("/api/dispatches", handler="write_note", name="PACKAGE_CREATE", limit=3).json
+    rest = api_get("/api/dispatches", handler="write_note", name="PACKAGE_CREATE", limit=3, cursor=first["next"]).json
 
     assert [run["package_id"] for run in first["items"]] == ["pkg-3", "pkg-2", "pkg-1"]
     assert ([run["package_id"] for run in rest["items"]], rest["next"]) == (["pkg-0"], None)
 
 
-def test_dispatch_contains_its_event(ask, crm):
+def test_dispatch_contains_its_event(api_get, crm):
     """A client needs no second request for the event's name, package and time."""
-    listed = ask("/api/dispatches", state="parked").json["items"][0]
-    event = ask(f"/api/events/{listed['event_id']}").json
+    listed = api_get("/api/dispatches", state="parked").json["items"][0]
+    event = api_get(f"/api/events/{listed['event_id']}").json
 
-    assert ask(f"/api/dispatches/{listed['id']}").json == listed
+    assert api_get(f"/api/dispatches/{listed['id']}").json == listed
     assert (listed["event_name"], listed["package_id"]) == (event["name"], event["package_id"])
     assert (listed["happened_at"], listed["error"]) == (event["happened_at"], "the CRM knows no deal for this package")
-    assert ask("/api/dispatches/999").status_code == 404
+    assert api_get("/api/dispatches/999").status_code == 404
 
 
-def test_matching_parked_dispatches_are_counted_then_replayed(ask, send, crm, work):
+def test_matching_parked_dispatches_are_counted_then_replayed(api_get, api_post, crm, work):
     """They become due with all their attempts; no other dispatch does."""
     chosen = {"handler": "close_deal", "since": "2026-03-02T09:00:00Z"}
-    counted = send("/api/dispatches/replay", **chosen, dry_run=True).json
-    assert (counted, len(dispatches(ask("/api/dispatches", state="parked")))) == ({"count": 3, "more": False}, 4)
+    counted = api_post("/api/dispatches/replay", **chosen, dry_run=True).json
+    assert (counted, len(dispatches(api_get("/api/dispatches", state="parked")))) == ({"count": 3, "more": False}, 4)
 
-    made = send("/api/dispatches/replay", **chosen, expect=counted["count"])
+    made = api_post("/api/dispatches/replay", **chosen, expect=counted["count"])
 
     assert made.json == {"count": 3, "more": False}
-    assert sorted(package for *_, package in dispatches(ask("/api/dispatches", state="due"))) == [
+    assert sorted(package for *_, package in dispatches(api_get("/api/dispatches", state="due"))) == [
         "pkg-1",
         "pkg-2",
         "pkg-3",
     ]
-    assert [item["package_id"] for item in ask("/api/attention", reason="PARKED_HANDLER").json["items"]] == ["pkg-0"]
-    assert ask("/api/changes", after=0, limit=200).json["items"][-1]["attribute"] == "attention PARKED_HANDLER"
+    assert [item["package_id"] for item in api_get("/api/attention", reason="PARKED_HANDLER").json["items"]] == [
+        "pkg-0"
+    ]
+    assert api_get("/api/changes", after=0, limit=200).json["items"][-1]["attribute"] == "attention PARKED_HANDLER"
     work()
-    assert len(dispatches(ask("/api/dispatches", state="parked"))) == 4
+    assert len(dispatches(api_get("/api/dispatches", state="parked"))) == 4
 
 
-def test_replay_of_more_dispatches_than_expected_is_refused(ask, send, crm, tell, work):
+def test_replay_of_more_dispatches_than_expected_is_refused(api_get, api_post, crm, send_callback, work):
     """Fewer than expected are fine."""
-    tell("PACKAGE_DECLINE", package="pkg-9", sessionUser="ben")
+    send_callback("PACKAGE_DECLINE", package="pkg-9", sessionUser="ben")
     work()
 
-    refused = send("/api/dispatches/replay", handler="close_deal", expect=4)
+    refused = api_post("/api/dispatches/replay", handler="close_deal", expect=4)
 
     assert (refused.status_code, refused.json["error"]["code"]) == (409, "more_than_expected")
     assert "5, not 4" in refused.json["error"]["message"]
-    assert dispatches(ask("/api/dispatches", state="due")) == []
-    assert send("/api/dispatches/replay", handler="close_deal", expect=6).json["count"] == 5
+    assert dispatches(api_get("/api/dispatches", state="due")) == []
+    assert api_post("/api/dispatches/replay", handler="close_deal", expect=6).json["count"] == 5
 
 
-def test_dispatch_parked_after_the_count_is_not_replayed(ask, send, crm, tell, work, *, monkeypatch):
+def test_dispatch_parked_after_the_count_is_not_replayed(api_get, api_post, crm, send_callback, work, *, monkeypatch):
     """Neither one that existed at the count, nor a new one."""
     make_due = replay.replay
-    tell("PACKAGE_DECLINE", package="pkg-8", sessionUser="ben")
+    send_callback("PACKAGE_DECLINE", package="pkg-8", sessionUser="ben")
     work()
-    (newest,) = ask("/api/dispatches", package="pkg-8", state="parked").json["items"]
-    (other,) = ask("/api/dispatches", package="pkg-0", state="parked").json["items"]
+    (newest,) = api_get("/api/dispatches", package="pkg-8", state="parked").json["items"]
+    (other,) = api_get("/api/dispatches", package="pkg-0", state="parked").json["items"]
     for run in (newest, other):
-        send(f"/api/dispatches/{run['id']}/replay")
+        api_post(f"/api/dispatches/{run['id']}/replay")
 
     def park_and_make_due(*args: Any, **more: Any) -> int:
-        tell("PACKAGE_DECLINE", package="pkg-9", sessionUser="ben")
+        send_callback("PACKAGE_DECLINE", package="pkg-9", sessionUser="ben")
         work()
-        assert len(dispatches(ask("/api/dispatches", state="parked"))) == 6
+        assert len(dispatches(api_get("/api/dispatches", state="parked"))) == 6
         return make_due(*args, **more)
 
     monkeypatch.setattr(replay, "replay", park_and_make_due)
 
-    assert send("/api/dispatches/replay", handler="close_deal", expect=3).json == {"count": 3, "more": False}
-    assert sorted(package for *_, package in dispatches(ask("/api/dispatches", state="parked"))) == [
+    assert api_post("/api/dispatches/replay", handler="close_deal", expect=3).json == {"count": 3, "more": False}
+    assert sorted(package for *_, package in dispatches(api_get("/api/dispatches", state="parked"))) == [
         "pkg-0",
         "pkg-8",
         "pkg-9",
     ]
 
 
-def test_too_many_dispatches_for_one_request_are_refused(ask, send, crm, monkeypatch):
+def test_too_many_dispatches_for_one_request_are_refused(api_get, api_post, crm, monkeypatch):
     """None of them is replayed; `flask replay` has no limit."""
     monkeypatch.setattr(actions, "MAX_REPLAYED", 3)
 
-    assert send("/api/dispatches/replay", dry_run=True).json == {"count": 3, "more": True}
-    refused = send("/api/dispatches/replay")
+    assert api_post("/api/dispatches/replay", dry_run=True).json == {"count": 3, "more": True}
+    refused = api_post("/api/dispatches/replay")
 
     assert (refused.status_code, refused.json["error"]["code"]) == (409, "too_many")
-    assert dispatches(ask("/api/dispatches", state="due")) == []
+    assert dispatches(api_get("/api/dispatches", state="due")) == []
 
 
 @pytest.mark.parametrize(
@@ -219,17 +221,17 @@ def test_too_many_dispatches_for_one_request_are_refused(ask, send, crm, monkeyp
         ({"until": 7}, "until"),
     ],
 )
-def test_misspelled_replay_filter_is_refused(ask, send, crm, members, named):
+def test_misspelled_replay_filter_is_refused(api_get, api_post, crm, members, named):
     """It must not replay everything."""
-    answer = send("/api/dispatches/replay", **members)
+    answer = api_post("/api/dispatches/replay", **members)
 
     assert answer.status_code == 400
     assert answer.json["error"]["message"].startswith(f"{named}:")
-    assert dispatches(ask("/api/dispatches", state="due")) == []
+    assert dispatches(api_get("/api/dispatches", state="due")) == []
 
 
-def test_replay_times_are_times_of_onespan(ask, send, crm, clock):
+def test_replay_times_are_times_of_onespan(api_get, api_post, crm, clock):
     """`since` and `until` compare with `happened_at`, not with the time of receipt."""
     clock.forward(timedelta(days=1))
 
-    assert send("/api/dispatches/replay", until="2026-03-02T08:30:00Z", dry_run=True).json["count"] == 1
+    assert api_post("/api/dispatches/replay", until="2026-03-02T08:30:00Z", dry_run=True).json["count"] == 1

@@ -11,39 +11,39 @@ from app.simulator.faults import Faults
 from app.simulator.population import populated
 from app.store import outages
 from tests.conftest import HOUR, NOON, on_sqlite
-from tests.support.simulation import MINUTE, World, knowing_onespan
+from tests.support.simulation import MINUTE, Simulation, with_onespan
 
 
 @pytest.fixture
 def settings(settings, request):
-    """Configure the connection to OneSpan for tests that use `world`."""
-    if "world" not in request.fixturenames:
+    """Configure the connection to OneSpan for tests that use `simulation`."""
+    if "simulation" not in request.fixturenames:
         return settings
-    return knowing_onespan(settings)
+    return with_onespan(settings)
 
 
 @pytest.fixture
-def world(service, post, handlers, clock):
+def simulation(service, post, handlers, clock):
     """A simulated account with some packages."""
-    world = World(service, post, handlers=handlers, clock=clock)
-    world.connect(Account(1, packages=0).hold(populated(1, 5, now=clock.now - 40 * timedelta(days=1)).packages()))
-    return world
+    simulation = Simulation(service, post, handlers=handlers, clock=clock)
+    simulation.connect(Account(1, packages=0).load(populated(1, 5, now=clock.now - 40 * timedelta(days=1)).packages()))
+    return simulation
 
 
-def test_report_has_backlog_and_dwell(ask, world, tell, handlers, clock):
+def test_report_has_backlog_and_dwell(api_get, simulation, send_callback, handlers, clock):
     """The dwell is the time from receipt to the end of the handler."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def give_up(event, package) -> None:
         raise GiveUp("no")
 
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     clock.forward(timedelta(seconds=2))
-    world.settle()
-    tell("PACKAGE_TRASH")
+    simulation.settle()
+    send_callback("PACKAGE_TRASH")
     clock.forward(timedelta(seconds=3))
 
-    shown = ask("/api/health").json
+    shown = api_get("/api/health").json
 
     backlog = {"undigested": 1, "oldest_undigested": 3.0, "spooled": 0, "due": 0, "running": 0, "parked": 1}
     assert shown["backlog"] == backlog
@@ -52,124 +52,124 @@ def test_report_has_backlog_and_dwell(ask, world, tell, handlers, clock):
     assert (shown["is_ready"], shown["reasons"]) == (True, [])
 
 
-def test_report_has_last_and_next_reconcile_run(ask, world, clock):
+def test_report_has_last_and_next_reconcile_run(api_get, simulation, clock):
     """An outage makes the next run due at its end."""
-    assert ask("/api/health").json["reconciles"] == {
+    assert api_get("/api/health").json["reconciles"] == {
         "running": None,
         "last": None,
         "every_hours": 6.0,
         "next_due_at": None,
     }
-    world.reconcile()
-    first = ask("/api/health").json["reconciles"]
+    simulation.reconcile()
+    first = api_get("/api/health").json["reconciles"]
     assert (first["running"], first["last"]["kind"], first["last"]["shown"]) == (None, "backfill", 5)
     assert first["next_due_at"] == "2026-03-02T18:00:00Z"
 
-    with world.service.database.write() as connection:
-        outages.note(connection, "down", began_at=NOON + HOUR, ended_at=NOON + 2 * HOUR)
+    with simulation.service.database.write() as connection:
+        outages.record(connection, "down", began_at=NOON + HOUR, ended_at=NOON + 2 * HOUR)
     clock.forward(3 * HOUR)
 
-    shown = ask("/api/health").json
+    shown = api_get("/api/health").json
     assert shown["reconciles"]["next_due_at"] == "2026-03-02T14:00:00Z"
     assert [(outage["kind"], outage["ended_at"]) for outage in shown["outages"]] == [("down", "2026-03-02T14:00:00Z")]
 
 
-def test_report_says_whether_onespan_responds(ask, send, world, clock):
+def test_report_says_whether_onespan_responds(api_get, api_post, simulation, clock):
     """No request yet, responding, unreachable, and responding again."""
-    assert ask("/api/health").json["onespan"] == {
+    assert api_get("/api/health").json["onespan"] == {
         "is_asked": True,
         "why_not": None,
         "reach": {"answers": None, "error": None, "answered_at": None, "unreachable": None},
     }
-    world.reconcile()
-    reach = ask("/api/health").json["onespan"]["reach"]
+    simulation.reconcile()
+    reach = api_get("/api/health").json["onespan"]["reach"]
     assert (reach["answers"], reach["error"]) == (True, None)
     answered_at = reach["answered_at"]
 
-    account = world.account
+    account = simulation.account
     away = Faults(Random(1))
     away.outage = "503"
-    world.connect(account, away)
-    send(f"/api/packages/{account.packages()[0].id}/read")
-    world.service.refresh.turn()
-    reach = ask("/api/health").json["onespan"]["reach"]
+    simulation.connect(account, away)
+    api_post(f"/api/packages/{account.packages()[0].id}/read")
+    simulation.service.fetcher.turn()
+    reach = api_get("/api/health").json["onespan"]["reach"]
     assert (reach["answers"], reach["answered_at"]) == (False, answered_at)
     assert reach["error"].startswith("OneSpan is unavailable")
 
-    world.connect(account)
+    simulation.connect(account)
     clock.forward(10 * MINUTE)
-    world.service.refresh.turn()
-    reach = ask("/api/health").json["onespan"]["reach"]
+    simulation.service.fetcher.turn()
+    reach = api_get("/api/health").json["onespan"]["reach"]
     assert (reach["answers"], reach["error"], reach["unreachable"]["kind"]) == (True, None, "unreachable")
 
 
-def test_report_says_why_onespan_is_not_connected(ask, send, tell):
+def test_report_says_why_onespan_is_not_connected(api_get, api_post, send_callback):
     """A fetch is refused."""
-    tell("PACKAGE_CREATE")
-    shown = ask("/api/health").json
+    send_callback("PACKAGE_CREATE")
+    shown = api_get("/api/health").json
 
     assert (shown["onespan"]["is_asked"], shown["reconciles"]["next_due_at"]) == (False, None)
     assert "ONESPAN_URL" in shown["onespan"]["why_not"]
     assert any("Reconcile is off" in note for note in shown["notes"])
-    refused = send("/api/packages/pkg-1/read")
+    refused = api_post("/api/packages/pkg-1/read")
     assert (refused.status_code, refused.json["error"]["code"]) == (409, "no_onespan")
 
 
-def test_report_lists_processes_and_whether_they_are_alive(ask, world, clock):
+def test_report_lists_processes_and_whether_they_are_alive(api_get, simulation, clock):
     """A stopped process is not alive, nor is one without a heartbeat for a minute."""
-    presence = world.service.presence
-    presence.beat()
-    (seen,) = ask("/api/health").json["processes"]
+    heartbeat = simulation.service.heartbeat
+    heartbeat.beat()
+    (seen,) = api_get("/api/health").json["processes"]
     clock.forward(2 * MINUTE)
-    (silent,) = ask("/api/health").json["processes"]
-    presence.beat()
-    presence.say_goodbye()
-    (ended,) = ask("/api/health").json["processes"]
+    (silent,) = api_get("/api/health").json["processes"]
+    heartbeat.beat()
+    heartbeat.record_stop()
+    (ended,) = api_get("/api/health").json["processes"]
 
-    assert (seen["name"], seen["seen_at"], seen["is_alive"]) == (presence.name, "2026-03-02T12:00:00Z", True)
+    assert (seen["name"], seen["seen_at"], seen["is_alive"]) == (heartbeat.name, "2026-03-02T12:00:00Z", True)
     assert (silent["is_alive"], silent["stopped_at"]) == (False, None)
     assert (ended["is_alive"], ended["stopped_at"]) == (False, "2026-03-02T12:02:00Z")
 
 
-def test_unchanged_report_is_304(client, world, ask, clock):
+def test_unchanged_report_is_304(client, simulation, api_get, clock):
     """Polling every second is cheap."""
     clock.now = datetime.now(UTC)  # otherwise a note has the clock difference, which varies
-    tag = ask("/api/health").headers["ETag"]
+    tag = api_get("/api/health").headers["ETag"]
 
     answer = client.get("/api/health", headers={"Authorization": "Bearer the-api-token", "If-None-Match": tag})
 
     assert answer.status_code == 304
 
 
-def test_callback_rates_are_given_by_minute_and_hour(ask, tell, work):
+def test_callback_rates_are_given_by_minute_and_hour(api_get, send_callback, work):
     """The current minute and hour come last."""
-    tell("PACKAGE_CREATE")
+    send_callback("PACKAGE_CREATE")
     work()
-    flow = ask("/api/flow").json
+    flow = api_get("/api/flow").json
 
     assert (len(flow["minutes"]), len(flow["hours"])) == (60, 48)
     assert flow["minutes"][-1] == flow["hours"][-1] == {"at": "2026-03-02T12:00:00Z", "callbacks": 1}
 
 
-def test_requested_package_is_fetched(ask, send, world):
+def test_requested_package_is_fetched(api_get, api_post, simulation):
     """The fetch reads this package only, and stores its state in OneSpan."""
-    package = world.account.packages()[0]
+    package = simulation.account.packages()[0]
 
-    answer = send(f"/api/packages/{package.id}/read")
-    world.settle()
+    answer = api_post(f"/api/packages/{package.id}/read")
+    simulation.settle()
 
     assert answer.status_code == 202
     assert answer.json == {"package_id": package.id, "wanted_at": "2026-03-02T12:00:00Z", "is_known": False}
-    assert [url for url in world.asked if "/api/packages/" in url] == [f"/api/packages/{package.id}?"]
-    assert ask(f"/api/packages/{package.id}").json["status"] == package.status
-    assert send(f"/api/packages/{package.id}/read").json["is_known"]
-    history = ask(f"/api/packages/{package.id}/history").json["items"]
+    assert [url for url in simulation.requests if "/api/packages/" in url] == [f"/api/packages/{package.id}?"]
+    assert api_get(f"/api/packages/{package.id}").json["status"] == package.status
+    assert api_post(f"/api/packages/{package.id}/read").json["is_known"]
+    history = api_get(f"/api/packages/{package.id}/history").json["items"]
     (change,) = [change for change in history if change["attribute"] == "read"]
     assert (change["new"], change["cause"]) == ("wanted", {"kind": "person", "id": "api:test"})
 
 
 @on_sqlite
 @pytest.mark.parametrize("package_id", ["x" * 256, "nul%00", "%00"])
-def test_fetch_of_an_invalid_id_is_404(send, world, package_id):
+def test_fetch_of_an_invalid_id_is_404(api_post, simulation, package_id):
     """No package can have such an id."""
-    assert send(f"/api/packages/{package_id}/read").status_code == 404
+    assert api_post(f"/api/packages/{package_id}/read").status_code == 404

@@ -391,7 +391,7 @@ def test_failures_of_one_address_are_limited(client, clock, service):
     here, there = from_address("192.0.2.1"), from_address("192.0.2.2")
     log_in(client, environ=here)
     failing = client.application.test_client()
-    for _ in range(logins.OF_ONE):
+    for _ in range(logins.ADDRESS_LIMIT):
         assert log_in(failing, "wrong", environ=here).status_code == 401
         clock.forward(MINUTE)
 
@@ -412,16 +412,16 @@ def test_failures_of_one_address_are_limited(client, clock, service):
 
 def test_login_does_not_reset_failures(client):
     """A view-only user must not have unlimited guesses at the full-access password."""
-    passwords = ("guess", VIEW_ONLY_PASSWORD) * (logins.OF_ONE + 2)
+    passwords = ("guess", VIEW_ONLY_PASSWORD) * (logins.ADDRESS_LIMIT + 2)
 
     statuses = [log_in(client.application.test_client(), password).status_code for password in passwords]
 
-    assert statuses == [401, 303] * (logins.OF_ONE - 1) + [401, 429, 429, 429, 429, 429]
+    assert statuses == [401, 303] * (logins.ADDRESS_LIMIT - 1) + [401, 429, 429, 429, 429, 429]
 
 
 def test_failures_of_all_addresses_together_are_limited(client, clock):
     """This stops an attacker with many addresses, at the cost of everyone else's logins."""
-    for number in range(logins.OF_ALL):
+    for number in range(logins.TOTAL_LIMIT):
         assert log_in(client, "wrong", environ=from_address(f"192.0.2.{number}")).status_code == 401
 
     assert log_in(client, environ=from_address("198.51.100.1")).status_code == 429
@@ -431,10 +431,10 @@ def test_failures_of_all_addresses_together_are_limited(client, clock):
 
 def test_one_customer_network_locks_out_only_itself(client):
     """It has 65,536 smaller networks."""
-    addresses = [f"2001:db8:1:{number:x}::1" for number in range(logins.OF_ALL)]
+    addresses = [f"2001:db8:1:{number:x}::1" for number in range(logins.TOTAL_LIMIT)]
     statuses = [log_in(client, "wrong", environ=from_address(address)).status_code for address in addresses]
 
-    assert statuses == [401] * logins.OF_ONE + [429] * (logins.OF_ALL - logins.OF_ONE)
+    assert statuses == [401] * logins.ADDRESS_LIMIT + [429] * (logins.TOTAL_LIMIT - logins.ADDRESS_LIMIT)
     assert log_in(client, environ=from_address("2001:db8:2::1")).status_code == 303
 
 
@@ -453,7 +453,7 @@ def test_concurrent_guesses_in_two_processes_share_the_limit(settings):
     for app in apps:
         app.extensions[EXTENSION].database.close()
 
-    assert (statuses.count(401), statuses.count(429)) == (logins.OF_ONE, 32 - logins.OF_ONE)
+    assert (statuses.count(401), statuses.count(429)) == (logins.ADDRESS_LIMIT, 32 - logins.ADDRESS_LIMIT)
 
 
 GUESSES = st.lists(
@@ -477,9 +477,9 @@ def test_limit_holds_in_any_quarter_of_an_hour(service, guesses):
             now += minutes * MINUTE
             recent = [at for at in failed[address] if at > now - logins.WINDOW]
             result = logins.attempt(connection, address, now=now)
-            assert isinstance(result, timedelta) == (len(recent) >= logins.OF_ONE)
+            assert isinstance(result, timedelta) == (len(recent) >= logins.ADDRESS_LIMIT)
             if isinstance(result, timedelta):
-                assert result == min(recent[-logins.OF_ONE :]) + logins.WINDOW - now
+                assert result == min(recent[-logins.ADDRESS_LIMIT :]) + logins.WINDOW - now
             elif is_correct:
                 logins.succeed(connection, result)
             else:
@@ -499,12 +499,12 @@ def test_address_cannot_be_forged(settings, proxies):
         environ = from_address("10.0.0.1") | {"headers": {"X-Forwarded-For": header}}
         return log_in(app.test_client(), password, environ=environ).status_code
 
-    statuses = [guess(f"192.0.2.{number}") for number in range(logins.OF_ONE + 3)]
+    statuses = [guess(f"192.0.2.{number}") for number in range(logins.ADDRESS_LIMIT + 3)]
     added = ["203.0.113.8", "10.0.0.2"][:proxies]
     other = guess("192.0.2.1", PASSWORD)
     app.extensions[EXTENSION].database.close()
 
-    assert statuses == [401] * logins.OF_ONE + [429] * 3
+    assert statuses == [401] * logins.ADDRESS_LIMIT + [429] * 3
     assert other == (303 if proxies else 429)  # without PROXIES all clients behind a proxy share an address
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from app.errors import QueryTimeout
 from app.handling import GiveUp, Handlers, Package
-from app.onespan.auth import ApiKey, Connection
+from app.onespan.auth import ApiConnection, ApiKey
 from app.web.dashboard import export, transactions
 from config import Settings
 from tests.conftest import ADA, BEN, HOUR, NOON
@@ -81,10 +81,10 @@ def text_of(answer: Any) -> str:
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", text)).split())
 
 
-def sign(tell: Any, package: str, *, at: Any = NOON) -> None:
+def sign(send_callback: Any, package: str, *, at: Any = NOON) -> None:
     """Report all events of Ada's package, from creation to completion."""
     for number, name in enumerate(("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "SIGNER_COMPLETE", "PACKAGE_COMPLETE")):
-        tell(name, package=package, happened_at=at + number * HOUR, sessionUser=ADA)
+        send_callback(name, package=package, happened_at=at + number * HOUR, sessionUser=ADA)
 
 
 def test_slow_search_can_be_tried_again(visit, monkeypatch):
@@ -104,10 +104,10 @@ def test_slow_search_can_be_tried_again(visit, monkeypatch):
     assert "The search took too long" not in again.text
 
 
-def test_list_begins_with_the_last_activity(visit, tell, work):
+def test_list_begins_with_the_last_activity(visit, send_callback, work):
     """It shows the progress of the signing."""
-    sign(tell, "older", at=NOON - DAY)
-    sign(tell, "newer")
+    sign(send_callback, "older", at=NOON - DAY)
+    sign(send_callback, "newer")
     work()
 
     page = visit("/")
@@ -117,15 +117,15 @@ def test_list_begins_with_the_last_activity(visit, tell, work):
     assert "1 of 1 signed" in text_of(page)
 
 
-def test_status_count_is_a_filter(visit, tell, work):
+def test_status_count_is_a_filter(visit, send_callback, work):
     """Templates, trash and deleted transactions have their own views."""
-    sign(tell, "done")
-    tell("PACKAGE_CREATE", package="draft")
-    tell("TEMPLATE_CREATE", package="template")
-    sign(tell, "thrown away")
-    tell("PACKAGE_TRASH", package="thrown away", happened_at=NOON + 9 * HOUR)
-    sign(tell, "gone")
-    tell("PACKAGE_DELETE", package="gone", happened_at=NOON + 9 * HOUR)
+    sign(send_callback, "done")
+    send_callback("PACKAGE_CREATE", package="draft")
+    send_callback("TEMPLATE_CREATE", package="template")
+    sign(send_callback, "thrown away")
+    send_callback("PACKAGE_TRASH", package="thrown away", happened_at=NOON + 9 * HOUR)
+    sign(send_callback, "gone")
+    send_callback("PACKAGE_DELETE", package="gone", happened_at=NOON + 9 * HOUR)
     work()
 
     assert sorted(rows(visit("/"))) == ["done", "draft"]
@@ -136,11 +136,11 @@ def test_status_count_is_a_filter(visit, tell, work):
     assert "All 2 Draft 1 Completed 1" in text_of(visit("/"))
 
 
-def test_url_holds_all_filters(visit, tell, work):
+def test_url_holds_all_filters(visit, send_callback, work):
     """Each link of the page changes one of them."""
     for number in range(3):
-        sign(tell, f"deal-{number}", at=NOON - number * DAY)
-    tell("PACKAGE_DECLINE", package="deal-1", happened_at=NOON + DAY, sessionUser=BEN, message="too dear")
+        sign(send_callback, f"deal-{number}", at=NOON - number * DAY)
+    send_callback("PACKAGE_DECLINE", package="deal-1", happened_at=NOON + DAY, sessionUser=BEN, message="too dear")
     work()
 
     page = visit("/?q=DEAL&attention=DECLINED&since=2026-02-28&until=2026-03-02&sort=created_at")
@@ -160,11 +160,11 @@ def test_url_holds_all_filters(visit, tell, work):
         ("since=2026-02-01&sort=-updated_at", ["old", "new"]),
     ],
 )
-def test_list_of_some_days_is_sorted_by_creation(visit, tell, work, parameters, shown):
+def test_list_of_some_days_is_sorted_by_creation(visit, send_callback, work, parameters, shown):
     """Another order can be chosen. The column shows the order."""
-    tell("PACKAGE_CREATE", package="old", happened_at=NOON - DAY)
-    tell("PACKAGE_CREATE", package="new", happened_at=NOON)
-    tell("PACKAGE_ACTIVATE", package="old", happened_at=NOON + HOUR)
+    send_callback("PACKAGE_CREATE", package="old", happened_at=NOON - DAY)
+    send_callback("PACKAGE_CREATE", package="new", happened_at=NOON)
+    send_callback("PACKAGE_ACTIVATE", package="old", happened_at=NOON + HOUR)
     work()
 
     page = visit(f"/?{parameters}")
@@ -175,10 +175,10 @@ def test_list_of_some_days_is_sorted_by_creation(visit, tell, work, parameters, 
 
 
 @pytest.mark.parametrize("sort", ["name", "-created_at", "updated_at", "-due_at", "status_at"])
-def test_pages_lead_forward_and_back(visit, tell, work, sort):
+def test_pages_lead_forward_and_back(visit, send_callback, work, sort):
     """Each transaction is on exactly one page."""
     for number in range(MANY):
-        tell("PACKAGE_CREATE", package=f"p{number:03}", happened_at=NOON - DAY + timedelta(minutes=number))
+        send_callback("PACKAGE_CREATE", package=f"p{number:03}", happened_at=NOON - DAY + timedelta(minutes=number))
     work()
 
     shown, url = [], f"/?sort={sort}"
@@ -196,12 +196,12 @@ def test_pages_lead_forward_and_back(visit, tell, work, sort):
 
 
 @pytest.mark.own_database  # an export that is not read to its end keeps its slot
-def test_csv_has_all_pages_of_the_list(visit, tell, work):
+def test_csv_has_all_pages_of_the_list(visit, send_callback, work):
     """It is sorted by id, and no cell is a formula."""
     for number in range(MANY * 2):
-        tell("PACKAGE_CREATE", package=f"p{number:03}", happened_at=NOON - DAY + timedelta(minutes=number))
-    tell("PACKAGE_CREATE", package='=HYPERLINK("http://evil.example")', happened_at=NOON - 2 * DAY)
-    sign(tell, "done")
+        send_callback("PACKAGE_CREATE", package=f"p{number:03}", happened_at=NOON - DAY + timedelta(minutes=number))
+    send_callback("PACKAGE_CREATE", package='=HYPERLINK("http://evil.example")', happened_at=NOON - 2 * DAY)
+    sign(send_callback, "done")
     work()
 
     answer = visit("/transactions.csv?status=DRAFT&sort=created_at")
@@ -218,20 +218,20 @@ def test_csv_has_all_pages_of_the_list(visit, tell, work):
 @pytest.mark.own_database  # an export that is not read to its end keeps its slot
 @pytest.mark.parametrize("sort", ["-updated_at", "updated_at", "status_at"])
 def test_csv_has_each_transaction_once_despite_changes(  # noqa: PLR0917  (pytest passes fixtures by name)
-    client, visit, tell, work, monkeypatch, sort
+    client, visit, send_callback, work, monkeypatch, sort
 ):
     """A change while the file is written neither hides nor repeats a transaction."""
     monkeypatch.setattr(transactions, "CSV_ROWS", 2)
     ids = [f"p{number}" for number in range(6)]
     for number, package in enumerate(ids):
-        tell("PACKAGE_ACTIVATE", package=package, happened_at=NOON - DAY + number * MINUTE)
+        send_callback("PACKAGE_ACTIVATE", package=package, happened_at=NOON - DAY + number * MINUTE)
     work()
 
     with client.get(f"/transactions.csv?sort={sort}", buffered=False) as answer:
         pieces = iter(answer.response)
         written = [next(pieces), next(pieces)]  # the header and two rows
         for package in ids:
-            tell("PACKAGE_COMPLETE", package=package, happened_at=NOON)
+            send_callback("PACKAGE_COMPLETE", package=package, happened_at=NOON)
             work()
         written += pieces
 
@@ -257,10 +257,10 @@ def test_no_cell_is_a_formula(separator, name):
     assert [cell for cell in cells if cell.lstrip().startswith(tuple(OPERATORS))] == []
 
 
-def test_history_shows_the_source_of_each_event(visit, tell, work):
+def test_history_shows_the_source_of_each_event(visit, send_callback, work):
     """Each event links to the callback that reported it."""
-    sign(tell, "pkg-1")
-    tell("PACKAGE_COMPLETE", happened_at=NOON + 3 * HOUR, sessionUser=ADA)  # once more
+    sign(send_callback, "pkg-1")
+    send_callback("PACKAGE_COMPLETE", happened_at=NOON + 3 * HOUR, sessionUser=ADA)  # once more
     work()
 
     page = visit("/transactions/pkg-1")
@@ -276,14 +276,14 @@ def test_history_shows_the_source_of_each_event(visit, tell, work):
     assert '"PACKAGE_ACTIVATE"' in unescape(visit("/callbacks/2").text)
 
 
-def test_issue_is_listed_until_it_is_resolved(visit, tell, work):
+def test_issue_is_listed_until_it_is_resolved(visit, send_callback, work):
     """The page says what the sender can do."""
-    tell("PACKAGE_ACTIVATE")
-    tell("SIGNER_LOCKED", happened_at=NOON + HOUR, sessionUser=ADA)
+    send_callback("PACKAGE_ACTIVATE")
+    send_callback("SIGNER_LOCKED", happened_at=NOON + HOUR, sessionUser=ADA)
     work()
 
     page = visit("/attention")
-    tell("SIGNER_COMPLETE", happened_at=NOON + 2 * HOUR, sessionUser=ADA)
+    send_callback("SIGNER_COMPLETE", happened_at=NOON + 2 * HOUR, sessionUser=ADA)
     work()
 
     assert "Locked out 1" in text_of(page)
@@ -291,11 +291,11 @@ def test_issue_is_listed_until_it_is_resolved(visit, tell, work):
     assert "Nothing needs attention" in text_of(visit("/attention"))
 
 
-def test_issue_with_many_transactions_has_its_own_pages(visit, tell, work):
+def test_issue_with_many_transactions_has_its_own_pages(visit, send_callback, work):
     """The page of all issues shows the first ones and a link."""
     packages = [f"pkg-{number:02}" for number in range(12)]
     for minute, package in enumerate(packages):
-        tell("EMAIL_BOUNCE", package=package, happened_at=NOON + minute * MINUTE, sessionUser=ADA)
+        send_callback("EMAIL_BOUNCE", package=package, happened_at=NOON + minute * MINUTE, sessionUser=ADA)
     work()
     page = visit("/attention")
     assert rows(page) == [f"EMAIL_BOUNCE-{package}-{ADA}-" for package in packages[:1:-1]]
@@ -305,10 +305,10 @@ def test_issue_with_many_transactions_has_its_own_pages(visit, tell, work):
     assert rows(visit(unescape(link))) == [f"EMAIL_BOUNCE-{package}-{ADA}-" for package in packages[::-1]]
 
 
-def test_failed_handler_links_to_its_runs(visit, tell, work, crm):
+def test_failed_handler_links_to_its_runs(visit, send_callback, work, crm):
     """The attention page has the links."""
     for package in ("pkg-1", "pkg-2"):
-        tell("PACKAGE_COMPLETE", package=package)
+        send_callback("PACKAGE_COMPLETE", package=package)
     work()
 
     links = re.findall(r'href="(/handlers\?[^"]+)"><code>close_deal<', visit("/attention").text)
@@ -319,12 +319,12 @@ def test_failed_handler_links_to_its_runs(visit, tell, work, crm):
 
 
 def test_second_failure_of_a_handler_shows_at_once(  # noqa: PLR0917  (pytest passes fixtures by name)
-    visit, tell, work, crm, service, clock
+    visit, send_callback, work, crm, service, clock
 ):
     """It changes nothing of the transaction, but the page is sent again."""
-    tell("PACKAGE_COMPLETE")
+    send_callback("PACKAGE_COMPLETE")
     work()
-    tell("PACKAGE_COMPLETE", happened_at=NOON + HOUR)
+    send_callback("PACKAGE_COMPLETE", happened_at=NOON + HOUR)
     service.digest.turn()
     page = visit("/attention")
     clock.forward(timedelta(seconds=1))
@@ -334,9 +334,9 @@ def test_second_failure_of_a_handler_shows_at_once(  # noqa: PLR0917  (pytest pa
     assert [len(rows(answer)) for answer in (page, again)] == [1, 2]
 
 
-def test_failed_run_is_run_again(visit, submit, tell, work, crm):
+def test_failed_run_is_run_again(visit, submit, send_callback, work, crm):
     """The history names the user."""
-    sign(tell, "pkg-1")
+    sign(send_callback, "pkg-1")
     work()
     failed = visit("/handlers")
     crm.is_fixed = True
@@ -355,21 +355,21 @@ def test_failed_run_is_run_again(visit, submit, tell, work, crm):
 
 
 @pytest.mark.parametrize("back", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
-def test_replay_returns_to_a_local_page(submit, tell, work, crm, back):
+def test_replay_returns_to_a_local_page(submit, send_callback, work, crm, back):
     """A forged form cannot lead to another site."""
-    sign(tell, "pkg-1")
+    sign(send_callback, "pkg-1")
     work()
 
     assert submit("/dispatches/1/replay", back=back).location == "/handlers"
 
 
-def test_many_runs_are_run_again_after_confirmation(visit, submit, tell, work, crm):
+def test_many_runs_are_run_again_after_confirmation(visit, submit, send_callback, work, crm):
     """If there are more than the user confirmed, nothing runs."""
     for number in range(3):
-        sign(tell, f"pkg-{number}")
+        sign(send_callback, f"pkg-{number}")
     work()
     confirmation = visit("/handlers/replay?handler=close_deal")
-    sign(tell, "pkg-9")
+    sign(send_callback, "pkg-9")
     work()
 
     refused = submit("/handlers/replay", handler="close_deal", expect=3)
@@ -381,9 +381,9 @@ def test_many_runs_are_run_again_after_confirmation(visit, submit, tell, work, c
     assert "4 runs queued." in text_of(visit("/handlers?state=due"))
 
 
-def test_unknown_and_unreadable_callbacks_can_be_filtered(visit, post, tell, work):
+def test_unknown_and_unreadable_callbacks_can_be_filtered(visit, post, send_callback, work):
     """Their pages show the raw request and the problem."""
-    tell("PACKAGE_HATCHED")
+    send_callback("PACKAGE_HATCHED")
     post(b'{"name": "PACKAGE_CREATE"')
     work()
 
@@ -393,9 +393,9 @@ def test_unknown_and_unreadable_callbacks_can_be_filtered(visit, post, tell, wor
     assert "Unknown event: stored, not processed" in text_of(visit("/events/1"))
 
 
-def test_half_of_a_surrogate_pair_stays_an_escape(visit, tell, work):
+def test_half_of_a_surrogate_pair_stays_an_escape(visit, send_callback, work):
     """No page can hold the character itself."""
-    tell("PACKAGE_CREATE", message="half \ud83d of 😀")
+    send_callback("PACKAGE_CREATE", message="half \ud83d of 😀")
     work()
 
     for path in ("/callbacks/1", "/events/1"):
@@ -417,10 +417,10 @@ def test_new_installation_sends_a_test_callback(visit, submit, work, read):
     assert '"sessionUser": "Mia"' in sent["body"]
 
 
-def test_history_names_the_user_of_a_refresh(visit, submit, tell, work, handlers):
+def test_history_names_the_user_of_a_refresh(visit, submit, send_callback, work, handlers):
     """It does so even if the refresh finds nothing new."""
-    handlers.onespan.connect(Connection("http://127.0.0.1:9", ApiKey("key")))
-    tell("PACKAGE_CREATE")
+    handlers.onespan.connect(ApiConnection("http://127.0.0.1:9", ApiKey("key")))
+    send_callback("PACKAGE_CREATE")
     work()
 
     assert submit("/transactions/pkg-1/read").location == "/transactions/pkg-1"
@@ -428,25 +428,25 @@ def test_history_names_the_user_of_a_refresh(visit, submit, tell, work, handlers
     assert "Mia requested a refresh" in text_of(visit("/transactions/pkg-1"))
 
 
-def test_health_shows_rates_delivery_and_processes(visit, service, tell, work):
+def test_health_shows_rates_delivery_and_processes(visit, service, send_callback, work):
     """It says that sync is off."""
-    sign(tell, "pkg-1")
+    sign(send_callback, "pkg-1")
     work()
-    service.presence.beat()
+    service.heartbeat.beat()
 
     page = text_of(visit("/health"))
 
     assert "4 total, peak 4/min" in page
     assert "100.00 % of events arrived by callback: 4 received, 0 missed." in page
-    assert service.presence.name in page
+    assert service.heartbeat.name in page
     assert "Sync is off (ONESPAN_URL is not set), so missed callbacks cannot be recovered." in page
 
 
-def test_unchanged_page_answers_304(client, visit, tell, work, clock):
+def test_unchanged_page_answers_304(client, visit, send_callback, work, clock):
     """Every page has an ETag, which a callback changes."""
     clock.now = datetime.now(UTC)  # a wrong clock is a warning that counts seconds
     log_in(client)
-    tell("PACKAGE_CREATE")
+    send_callback("PACKAGE_CREATE")
     work()
     paths = ("/", "/attention", "/transactions/pkg-1", "/events", "/callbacks", "/handlers", "/health")
     etags = {path: visit(path, **{"X-Live": "1"}).headers["ETag"] for path in paths}
@@ -454,7 +454,7 @@ def test_unchanged_page_answers_304(client, visit, tell, work, clock):
     for path, etag in etags.items():
         again = visit(path, **{"X-Live": "1", "If-None-Match": etag})
         assert (again.status_code, again.text) == (304, ""), path
-    tell("PACKAGE_ACTIVATE", happened_at=NOON + HOUR)
+    send_callback("PACKAGE_ACTIVATE", happened_at=NOON + HOUR)
     work()
 
     del etags["/handlers"]  # without handlers there are no runs
@@ -462,9 +462,9 @@ def test_unchanged_page_answers_304(client, visit, tell, work, clock):
         assert visit(path, **{"X-Live": "1", "If-None-Match": etag}).status_code == 200, path
 
 
-def test_view_only_user_has_no_buttons(client, tell, work, crm):
+def test_view_only_user_has_no_buttons(client, send_callback, work, crm):
     """Requests without the buttons are refused, too."""
-    sign(tell, "pkg-1")
+    sign(send_callback, "pkg-1")
     work()
     log_in(client, VIEW_ONLY_PASSWORD)
 
@@ -537,9 +537,9 @@ BOUNDS = (
 )
 
 
-def test_refresh_needs_onespan_credentials(visit, submit, tell, work):
+def test_refresh_needs_onespan_credentials(visit, submit, send_callback, work):
     """Without them there is no button, and a request gets 409."""
-    tell("PACKAGE_CREATE")
+    send_callback("PACKAGE_CREATE")
     work()
 
     assert "Refresh from OneSpan" not in text_of(visit("/transactions/pkg-1"))

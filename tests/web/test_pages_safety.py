@@ -30,7 +30,7 @@ WITHOUT_SESSION = {  # endpoints that are authenticated in another way, or revea
     "login.show_form",
     "login.log_in",
     "login.log_out",
-    "door.receive",
+    "receiver.receive",
     "health.healthz",
     "health.readyz",
     "metrics.scrape",
@@ -165,11 +165,11 @@ def test_another_site_cannot_log_a_user_out(client):
     assert client.get("/probe").status_code == 200
 
 
-def test_callback_endpoint_and_api_need_no_csrf_token(client, tell):
+def test_callback_endpoint_and_api_need_no_csrf_token(client, send_callback):
     """They have their own keys, and ignore cookies."""
     log_in(client)
 
-    assert tell("PACKAGE_CREATE")
+    assert send_callback("PACKAGE_CREATE")
     authorized = {"Authorization": f"Bearer {TOKEN}"}
     assert client.post("/api/dispatches/1/replay", headers=authorized).status_code == 404
     assert client.post("/api/dispatches/1/replay").status_code == 401
@@ -215,9 +215,9 @@ def test_every_response_has_security_headers(client, method, path, status):
     assert "Strict-Transport-Security" not in plain.headers
 
 
-def test_pages_are_not_cached(client, tell, read):
+def test_pages_are_not_cached(client, send_callback, read):
     """The API allows clients to revalidate instead."""
-    tell("PACKAGE_CREATE")
+    send_callback("PACKAGE_CREATE")
     log_in(client)
 
     for path in ("/probe", "/login", "/nowhere", "/fails", "/healthz"):

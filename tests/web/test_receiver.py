@@ -338,9 +338,9 @@ def test_law_1_spooled_callback_is_deleted_only_once_it_is_in_the_journal(servic
     assert [bytes(row.body) for row in journal()] == [first, second]
 
 
-def test_law_11_no_table_contains_a_callback_key(service, post, tell, work):
+def test_law_11_no_table_contains_a_callback_key(service, post, send_callback, work):
     """The journal has only its label."""
-    tell("PACKAGE_ACTIVATE")
+    send_callback("PACKAGE_ACTIVATE")
     post(b"unreadable")
     work()
 
@@ -350,10 +350,10 @@ def test_law_11_no_table_contains_a_callback_key(service, post, tell, work):
                 assert KEY not in repr(tuple(row)), table.name
 
 
-def test_received_at_comes_from_the_service_clock(tell, journal, clock):
+def test_received_at_comes_from_the_service_clock(send_callback, journal, clock):
     """It keeps the microseconds."""
     clock.forward(timedelta(microseconds=123456))
-    tell("PACKAGE_ACTIVATE")
+    send_callback("PACKAGE_ACTIVATE")
 
     assert journal()[0].received_at == NOON + timedelta(microseconds=123456)
 

@@ -3,7 +3,7 @@
 from app.store.models.base import Base
 from app.store.models.lists import CallbackCount, EventCount, MissedCount, PackageCount, Search
 from app.store.models.logins import EndedSession, Login
-from app.store.models.operations import ListState, Missed, Outage, Process, Read, Request, Run
+from app.store.models.operations import Fetch, ListState, Missed, Outage, Process, Request, Run
 from app.store.models.pipeline import (
     CALLBACK,
     DUE,
@@ -35,6 +35,7 @@ __all__ = [
     "EndedSession",
     "Event",
     "EventCount",
+    "Fetch",
     "Journal",
     "ListState",
     "Login",
@@ -44,7 +45,6 @@ __all__ = [
     "Package",
     "PackageCount",
     "Process",
-    "Read",
     "Request",
     "Run",
     "Search",

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Boolean, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase
 
-from app.store.db import Moment
+from app.store.db import UTCDateTime
 
 # SQLite generates values for INTEGER keys only.
 Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -28,7 +28,7 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map = {
-        datetime: Moment,
+        datetime: UTCDateTime,
         dict[str, Any]: JSON,
         list[Any]: JSON,
         bool: Boolean(create_constraint=False),

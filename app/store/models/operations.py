@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.store.models.base import Base, Id, Serial
 
 
-class Read(Base):
+class Fetch(Base):
     """A package to be fetched, and why.
 
     `due_at` is when the fetch may start, and while it runs, when its lease ends. `wanted_at` is the time of the newest
@@ -18,7 +18,7 @@ class Read(Base):
     `error` names the error of the last attempt.
     """
 
-    __tablename__ = "reads"
+    __tablename__ = "fetches"
 
     package_id: Mapped[str] = mapped_column(Id, primary_key=True)
     reason: Mapped[str] = mapped_column(String(40))
@@ -32,9 +32,9 @@ class Read(Base):
     fence: Mapped[int] = mapped_column(Integer, server_default="0")
 
     __table_args__ = (
-        Index("ix_reads_rank_due_at", "rank", "due_at"),
+        Index("ix_fetches_rank_due_at", "rank", "due_at"),
         Index(
-            "ix_reads_error",
+            "ix_fetches_error",
             "error",
             postgresql_where=text("error IS NOT NULL"),
             sqlite_where=text("error IS NOT NULL"),
@@ -145,7 +145,7 @@ class Outage(Base):
 class Missed(Base):
     """An event that reconcile found and no callback reported within the grace period.
 
-    `cause` is a `MissedCause`. `told_at` is when a callback reported it late.
+    `cause` is a `MissedCause`. `reported_at` is when a callback reported it late.
     """
 
     __tablename__ = "missed"
@@ -157,20 +157,20 @@ class Missed(Base):
     found_at: Mapped[datetime]
     noted_at: Mapped[datetime]
     cause: Mapped[str] = mapped_column(String(20))
-    told_at: Mapped[datetime | None]
+    reported_at: Mapped[datetime | None]
 
     __table_args__ = (
         *(Index(f"ix_missed_{name}_event_id", name, "event_id") for name in ("package_id", "name", "cause")),
         Index(
-            "ix_missed_untold",
+            "ix_missed_unreported",
             "event_id",
-            postgresql_where=text("told_at IS NULL"),
-            sqlite_where=text("told_at IS NULL"),
+            postgresql_where=text("reported_at IS NULL"),
+            sqlite_where=text("reported_at IS NULL"),
         ),
         Index(
-            "ix_missed_told",
+            "ix_missed_reported",
             "event_id",
-            postgresql_where=text("told_at IS NOT NULL"),
-            sqlite_where=text("told_at IS NOT NULL"),
+            postgresql_where=text("reported_at IS NOT NULL"),
+            sqlite_where=text("reported_at IS NOT NULL"),
         ),
     )

@@ -64,7 +64,7 @@ class Journal(Base):
         Index("ix_journal_callbacks", "id", **_where("kind = 'callback'")),
         Index("ix_journal_callbacks_key", "key", "id", **_where("kind = 'callback'")),
         Index("ix_journal_callbacks_error", "id", **_where("kind = 'callback' AND error IS NOT NULL")),
-        Index("ix_journal_readings", "id", **_where("kind <> 'callback'")),
+        Index("ix_journal_snapshots", "id", **_where("kind <> 'callback'")),
         {"sqlite_autoincrement": True},
     )
 

@@ -1,18 +1,27 @@
 """All reads whose results are shown: in the JSON API, on pages, to handlers."""
 
-from app.store.queries.attention import REASONS, Needing, attention_counts, attention_page
-from app.store.queries.callback_rates import Flow, Tick, flow
+from app.store.queries.attention import REASONS, AttentionItem, attention_counts, attention_page
+from app.store.queries.callback_rates import CallbackRates, Tick, callback_rates
 from app.store.queries.callbacks import CallbackDetail, CallbackFilter, callback, callback_page
 from app.store.queries.details import (
     ChangeDetail,
     DispatchDetail,
+    EventCallback,
     EventDetail,
     EventFilter,
-    Pulse,
+    PipelineState,
     Silence,
-    Telling,
 )
-from app.store.queries.events import changes, dispatch, event, event_page, facts, history, pulse, recent_history
+from app.store.queries.events import (
+    changes,
+    dispatch,
+    event,
+    event_page,
+    facts,
+    history,
+    pipeline_state,
+    recent_history,
+)
 from app.store.queries.filters import PackageFilter
 from app.store.queries.handlers import (
     DispatchFilter,
@@ -23,7 +32,15 @@ from app.store.queries.handlers import (
     handler_counts,
     handler_page,
 )
-from app.store.queries.health import OutageDetail, ProcessDetail, Reach, next_due, outages, processes, reach
+from app.store.queries.health import (
+    OneSpanStatus,
+    OutageDetail,
+    ProcessDetail,
+    next_due,
+    onespan_status,
+    outages,
+    processes,
+)
 from app.store.queries.package_counts import PackageCount, package_counts
 from app.store.queries.packages import SORTS, TIME_LIMIT, PackagePage, names, package_page, packages, page_of_packages
 from app.store.queries.paging import BadCursor, Page
@@ -41,43 +58,44 @@ from app.store.queries.reconciles import (
     run_page,
     silence,
 )
-from app.store.queries.revision import last_change, picture_mark
+from app.store.queries.revision import last_change, store_revision
 
 __all__ = [
     "REASONS",
     "SORTS",
     "TIME_LIMIT",
+    "AttentionItem",
     "BadCursor",
     "CallbackDetail",
     "CallbackFilter",
+    "CallbackRates",
     "ChangeDetail",
     "Delivery",
     "DispatchDetail",
     "DispatchFilter",
+    "EventCallback",
     "EventDetail",
     "EventFilter",
-    "Flow",
     "HandlerDetail",
     "MissedDetail",
     "MissedFilter",
-    "Needing",
+    "OneSpanStatus",
     "OutageDetail",
     "PackageCount",
     "PackageFilter",
     "PackagePage",
     "Page",
+    "PipelineState",
     "ProcessDetail",
-    "Pulse",
-    "Reach",
     "RunDetail",
     "RunDispatch",
     "Silence",
-    "Telling",
     "Tick",
     "attention_counts",
     "attention_page",
     "callback",
     "callback_page",
+    "callback_rates",
     "changes",
     "delivery",
     "dispatch",
@@ -86,7 +104,6 @@ __all__ = [
     "event",
     "event_page",
     "facts",
-    "flow",
     "handler_counts",
     "handler_page",
     "history",
@@ -97,17 +114,17 @@ __all__ = [
     "names",
     "newest_run",
     "next_due",
+    "onespan_status",
     "outages",
     "package_counts",
     "package_page",
     "packages",
     "page_of_packages",
-    "picture_mark",
+    "pipeline_state",
     "processes",
-    "pulse",
-    "reach",
     "recent_history",
     "run",
     "run_page",
     "silence",
+    "store_revision",
 ]

@@ -32,7 +32,7 @@ REASONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Needing:
+class AttentionItem:
     """A package and one reason why it needs attention, open since `since`.
 
     `who` is the id of the signer and `who_name` their name, or `who` is the handler whose run `dispatch_id` is parked.
@@ -53,11 +53,13 @@ class Needing:
 
 
 def attention_counts(connection: Connection) -> dict[str, int]:
-    """The number of open items of each reason, counted up to `COUNTED`."""
+    """The number of open items of each reason, counted up to `COUNT_LIMIT`."""
     return dict(zip(REASONS, count_rows(connection, _COUNTS), strict=True))
 
 
-def attention_page(connection: Connection, reason: str | None, *, limit: int, cursor: str | None) -> Page[Needing]:
+def attention_page(
+    connection: Connection, reason: str | None, *, limit: int, cursor: str | None
+) -> Page[AttentionItem]:
     """A page of packages that need attention, for this reason or any, newest first. Raises `BadCursor`."""
     after = _read_position(cursor) if cursor is not None else None
     found: list[AnyRow] = []
@@ -92,7 +94,7 @@ def _open(reason: str) -> tuple[AnySelect, tuple[Any, Any, Any]]:
     return _STORED.where(Attention.reason == reason), (Attention.since, Attention.package_id, Attention.position)
 
 
-def _items(connection: Connection, rows: Sequence[AnyRow]) -> list[Needing]:
+def _items(connection: Connection, rows: Sequence[AnyRow]) -> list[AttentionItem]:
     packages = {row.id: row for row in connection.execute(_OF_PACKAGE, {"ids": [row.package_id for row in rows]})}
     with_signers = {row.package_id for row in rows if row.dispatch_id is None and row.who is not None}
     named = select(Signer.package_id, Signer.id, Signer.name).where(Signer.package_id.in_(with_signers))
@@ -104,8 +106,8 @@ def _items(connection: Connection, rows: Sequence[AnyRow]) -> list[Needing]:
     ]
 
 
-def _item(row: AnyRow, package: AnyRow, name: str | None) -> Needing:
-    return Needing(
+def _item(row: AnyRow, package: AnyRow, name: str | None) -> AttentionItem:
+    return AttentionItem(
         package_id=package.id,
         package_name=package.name,
         status=package.status,

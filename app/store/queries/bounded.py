@@ -7,7 +7,7 @@ from sqlalchemy import Integer, Label, Select, bindparam, func, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import InstrumentedAttribute
 
-COUNTED = 500  # rows; counting stops there
+COUNT_LIMIT = 500  # rows; counting stops there
 
 
 def count_statement(*queries: Select[*tuple[Any, ...]]) -> Select[*tuple[int, ...]]:
@@ -17,8 +17,8 @@ def count_statement(*queries: Select[*tuple[Any, ...]]) -> Select[*tuple[int, ..
 
 
 def count_rows(connection: Connection, statement: Select[*tuple[int, ...]], **parameters: object) -> Sequence[int]:
-    """The number of rows of each query of a `count_statement`, up to `COUNTED`."""
-    return connection.execute(statement, {"limit": COUNTED, **parameters}).one()
+    """The number of rows of each query of a `count_statement`, up to `COUNT_LIMIT`."""
+    return connection.execute(statement, {"limit": COUNT_LIMIT, **parameters}).one()
 
 
 def distinct_values(connection: Connection, column: InstrumentedAttribute[str], *, limit: int) -> list[str]:

@@ -24,20 +24,20 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class CallbackRates:
     """The callbacks of the last 60 minutes and of the last 48 hours, oldest first, the current ones last."""
 
     minutes: list[Tick]
     hours: list[Tick]
 
 
-def flow(connection: Connection, *, now: datetime) -> Flow:
+def callback_rates(connection: Connection, *, now: datetime) -> CallbackRates:
     """How many callbacks arrived recently. They are counted once they are digested."""
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
     hour = minute.replace(minute=0)
     by_minute = _counts(connection, since=minute - (MINUTES - 1) * MINUTE, until=minute, width=1)
     by_hour = _counts(connection, since=hour - (HOURS - 1) * HOUR, until=minute, width=MINUTES_OF_HOUR)
-    return Flow(
+    return CallbackRates(
         [Tick(at, by_minute.get(minute_of(at), 0)) for at in _times(minute, MINUTES, MINUTE)],
         [Tick(at, by_hour.get(minute_of(at) // MINUTES_OF_HOUR, 0)) for at in _times(hour, HOURS, HOUR)],
     )

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import aliased
 
 from app.errors import UnreadableCallback
-from app.onespan.callbacks import Callback, read_callback
+from app.onespan.callbacks import Callback, parse_callback
 from app.onespan.catalogue import CATALOGUE
 from app.store.models import CALLBACK, Event, Journal
 from app.store.queries.bounded import distinct_values
@@ -136,7 +136,7 @@ def _detail(row: Row[*tuple[Any, ...]]) -> CallbackDetail:
 
 def _understood(body: bytes) -> Callback | None:
     try:
-        return read_callback(body)
+        return parse_callback(body)
     except UnreadableCallback:
         return None
 

@@ -8,7 +8,7 @@ from app.store.packages import Cause
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
+class EventCallback:
     """A callback that reported an event. `key` is the label of its callback key; `body` is its raw body."""
 
     id: int
@@ -55,7 +55,7 @@ class EventDetail:
     found_until: datetime | None
     session_user: str | None
     extra: dict[str, Any]
-    callbacks: list[Telling]
+    callbacks: list[EventCallback]
     dispatches: list[DispatchDetail]
 
 
@@ -84,7 +84,7 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class PipelineState:
     """The state of processing now. Times are in seconds.
 
     `undigested` counts the journal rows to be digested, of which the oldest is `oldest_undigested` old. `dispatches`

@@ -11,7 +11,14 @@ from app.onespan import values
 from app.store.models import DUE, FOUND, PARKED, RUNNING, Change, Dispatch, Event, Journal
 from app.store.packages import Cause
 from app.store.queries.bounded import count_rows, count_statement
-from app.store.queries.details import ChangeDetail, DispatchDetail, EventDetail, EventFilter, Pulse, Telling
+from app.store.queries.details import (
+    ChangeDetail,
+    DispatchDetail,
+    EventCallback,
+    EventDetail,
+    EventFilter,
+    PipelineState,
+)
 from app.store.queries.paging import Page, following
 from app.store.queries.reconciles import last_done, missed_by_cause, silence
 from app.store.states import DispatchState, EventSource, JournalState, literal
@@ -104,12 +111,12 @@ def dispatch(connection: Connection, dispatch_id: int) -> DispatchDetail | None:
     return _dispatch(row) if row else None
 
 
-def pulse(connection: Connection, *, now: datetime) -> Pulse:
+def pipeline_state(connection: Connection, *, now: datetime) -> PipelineState:
     """The state of processing now. The cost does not grow with the tables."""
     oldest = connection.scalar(_UNDIGESTED.limit(1))
     undigested, *states = count_rows(connection, _BACKLOG)
     dwells = connection.execute(_DWELLS)
-    return Pulse(
+    return PipelineState(
         undigested=undigested,
         oldest_undigested=(now - oldest).total_seconds() if oldest else 0,
         dispatches=dict(zip(OPEN_OR_PARKED, states, strict=True)),
@@ -133,10 +140,10 @@ def _events(connection: Connection, rows: Sequence[AnyRow]) -> list[EventDetail]
     ids = [row.id for row in rows]
     if not ids:
         return []
-    callbacks: dict[int, list[Telling]] = {}
+    callbacks: dict[int, list[EventCallback]] = {}
     for row in connection.execute(_first_callbacks(ids)):
         body = row.body.decode("utf-8", "replace")
-        callbacks.setdefault(row.event_id, []).append(Telling(row.id, row.received_at, row.key, body))
+        callbacks.setdefault(row.event_id, []).append(EventCallback(row.id, row.received_at, row.key, body))
     dispatches: dict[int, list[DispatchDetail]] = {}
     for row in connection.execute(
         select(*_DISPATCH, Dispatch.event_id).where(Dispatch.event_id.in_(ids)).order_by(Dispatch.id)

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, bindparam, literal, select
 from sqlalchemy.engine import Connection
 
 from app.store.models import Dispatch, Event
-from app.store.queries.bounded import COUNTED, count_rows, count_statement, distinct_values
+from app.store.queries.bounded import COUNT_LIMIT, count_rows, count_statement, distinct_values
 from app.store.queries.paging import Page, following, read_cursor, write_cursor
 from app.store.states import DispatchState
 
@@ -60,27 +60,27 @@ class DispatchFilter:
     package: str | None = None
 
 
-def handler_counts(connection: Connection, listening: Mapping[str, Sequence[str]]) -> list[HandlerDetail]:
-    """All handlers that are registered or have runs, by name. `listening`: the event names of each registered one."""
-    return handler_page(connection, listening, limit=HANDLERS, cursor=None).items
+def handler_counts(connection: Connection, subscriptions: Mapping[str, Sequence[str]]) -> list[HandlerDetail]:
+    """All handlers that are registered or have runs, by name. `subscriptions`: the events of each registered one."""
+    return handler_page(connection, subscriptions, limit=HANDLERS, cursor=None).items
 
 
 def handler_page(
-    connection: Connection, listening: Mapping[str, Sequence[str]], *, limit: int, cursor: str | None
+    connection: Connection, subscriptions: Mapping[str, Sequence[str]], *, limit: int, cursor: str | None
 ) -> Page[HandlerDetail]:
     """A page of these handlers, by name. Raises `BadCursor`."""
     after = read_cursor(cursor, str)[0] or "" if cursor is not None else ""
-    known = sorted({*listening, *distinct_values(connection, Dispatch.handler, limit=HANDLERS)})
+    known = sorted({*subscriptions, *distinct_values(connection, Dispatch.handler, limit=HANDLERS)})
     names = [name for name in known if name > after]
     shown = names[:limit]
-    items = [_handler(connection, name, listening.get(name)) for name in shown]
+    items = [_handler(connection, name, subscriptions.get(name)) for name in shown]
     return Page(items, write_cursor(shown[-1]) if len(names) > limit else None)
 
 
 def _handler(connection: Connection, name: str, events: Sequence[str] | None) -> HandlerDetail:
     due, running, parked = count_rows(connection, _COUNTS, handler=name)
     last = connection.scalar(_LAST_DONE.where(Dispatch.handler == name))
-    return HandlerDetail(name, None if events is None else list(events), due, running, parked, COUNTED, last)
+    return HandlerDetail(name, None if events is None else list(events), due, running, parked, COUNT_LIMIT, last)
 
 
 def dispatch_detail(connection: Connection, dispatch_id: int) -> RunDispatch | None:

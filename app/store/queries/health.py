@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
-from app.errors import KeyRefused, OneSpanDown, Throttled, WrongAddress
+from app.errors import CredentialsRejected, OneSpanUnavailable, Throttled, WrongAddress
 from app.store import reconciles
-from app.store.models import CALLBACK, Journal, Outage, Process, Read, Run
+from app.store.models import CALLBACK, Fetch, Journal, Outage, Process, Run
 from app.store.outages import HEARTBEAT_TIMEOUT, last_end
 from app.store.queries.reconciles import last_done
 from app.store.states import OutageKind, RunState
@@ -46,7 +46,7 @@ class OutageDetail:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class OneSpanStatus:
     """Whether OneSpan answers.
 
     `answers` is false if the last attempt failed with `error`; null if there was no request yet. `answered_at` is the
@@ -74,7 +74,7 @@ def outages(connection: Connection) -> list[OutageDetail]:
     return [OutageDetail(**row._asdict()) for row in connection.execute(found)]
 
 
-def reach(connection: Connection) -> Reach:
+def onespan_status(connection: Connection) -> OneSpanStatus:
     """Whether OneSpan answered the last request."""
     error = connection.scalar(select(Run.error).where(Run.state == RunState.RUNNING)) or _fetch_error(connection)
     read_at = connection.scalar(
@@ -89,7 +89,7 @@ def reach(connection: Connection) -> Reach:
     )
     row = connection.execute(last).one_or_none()
     answers = False if error else None if answered_at is None else True
-    return Reach(answers, error, answered_at, OutageDetail(**row._asdict()) if row else None)
+    return OneSpanStatus(answers, error, answered_at, OutageDetail(**row._asdict()) if row else None)
 
 
 def next_due(connection: Connection, *, now: datetime, every: timedelta) -> datetime | None:
@@ -101,9 +101,9 @@ def next_due(connection: Connection, *, now: datetime, every: timedelta) -> date
 
 
 def _fetch_error(connection: Connection) -> str | None:
-    name = connection.scalar(select(Read.error).where(Read.error.is_not(None), Read.error.in_(OUTAGES)).limit(1))
+    name = connection.scalar(select(Fetch.error).where(Fetch.error.is_not(None), Fetch.error.in_(OUTAGES)).limit(1))
     return str(OUTAGES[name]()) if name else None
 
 
 # Errors that do not concern one package alone.
-OUTAGES = {error.__name__: error for error in (OneSpanDown, KeyRefused, WrongAddress, Throttled)}
+OUTAGES = {error.__name__: error for error in (OneSpanUnavailable, CredentialsRejected, WrongAddress, Throttled)}

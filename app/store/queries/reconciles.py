@@ -21,15 +21,15 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from app.onespan.catalogue import CATALOGUE
-from app.onespan.findings import DATED, NEVER_FOUND
+from app.onespan.findings import DATED_IN_SNAPSHOTS, NOT_IN_SNAPSHOTS
 from app.store.counters import day_of
 from app.store.models import CALLBACK, Event, EventCount, Journal, Missed, MissedCount, Run
-from app.store.queries.bounded import COUNTED, count_rows, count_statement
+from app.store.queries.bounded import COUNT_LIMIT, count_rows, count_statement
 from app.store.queries.details import Silence
 from app.store.queries.paging import Page, following
 from app.store.states import EventSource, OutageKind, RunState
 
-FINDABLE = tuple(name for name in CATALOGUE if name not in NEVER_FOUND)
+FINDABLE = tuple(name for name in CATALOGUE if name not in NOT_IN_SNAPSHOTS)
 RECENTLY_MISSED = 2000  # events that the check for a silence reads, at most
 SILENCE_EVENTS = 3  # consecutive missed events, with no callback since, that make a silence
 
@@ -157,7 +157,7 @@ def _conditions(wanted: MissedFilter) -> list[ColumnElement[bool]]:
     given = ((Missed.package_id, wanted.package), (Missed.name, wanted.name), (Missed.cause, wanted.cause))
     conditions: list[ColumnElement[bool]] = [column == value for column, value in given if value is not None]
     if wanted.reported is not None:
-        conditions.append(Missed.told_at.is_not(None) if wanted.reported else Missed.told_at.is_(None))
+        conditions.append(Missed.reported_at.is_not(None) if wanted.reported else Missed.reported_at.is_(None))
     return conditions
 
 
@@ -248,16 +248,16 @@ def _rate(of: str, reported: int, missed: int) -> Rate:
 
 
 def _missed(row: Row[*tuple[Any, ...]]) -> MissedDetail:
-    since = row.happened_at if row.name in DATED else row.found_after
+    since = row.happened_at if row.name in DATED_IN_SNAPSHOTS else row.found_after
     late = (row.found_at - since).total_seconds() if since else None
     return MissedDetail(
-        row.event_id, row.name, row.package_id, row.happened_at, row.found_at, late, row.cause, row.told_at
+        row.event_id, row.name, row.package_id, row.happened_at, row.found_at, late, row.cause, row.reported_at
     )
 
 
 _SO_FAR: ColumnElement[int] = literal_column(
     f"""(SELECT count(*) FROM (
-        SELECT 1 FROM events WHERE source = 'reconcile' AND first_received_at >= reconciles.began_at LIMIT {COUNTED}
+        SELECT 1 FROM events WHERE source = 'reconcile' AND first_received_at >= reconciles.began_at LIMIT {COUNT_LIMIT}
     ) AS so_far)"""  # noqa: S608  (our own number)
 )
 _FOUND = func.coalesce(Run.found, _SO_FAR).label("found")
@@ -320,7 +320,7 @@ _MISSED = _counts(MISSED, MissedCount, MissedCount.cause.expression)
 _ONLY_MISSED, _REPORTED_AND_MISSED = _sums(_MISSED), _sums(_REPORTED, _FOUND_ONLY, _MISSED)
 _RECENT = (
     select(Missed.__table__)
-    .where(Missed.told_at.is_(None))
+    .where(Missed.reported_at.is_(None))
     .order_by(Missed.event_id.desc())
     .limit(RECENTLY_MISSED)
     .subquery()
@@ -333,5 +333,5 @@ _LAST_MISSED = (
 )
 _LAST_CALLBACK = select(Journal.received_at).where(Journal.kind == CALLBACK).order_by(Journal.id.desc()).limit(1)
 _UNEXPLAINED = select(Missed.event_id).where(
-    Missed.told_at.is_(None), Missed.cause.not_in((OutageKind.DOWN, OutageKind.REFUSED))
+    Missed.reported_at.is_(None), Missed.cause.not_in((OutageKind.DOWN, OutageKind.REFUSED))
 )

@@ -12,7 +12,7 @@ def last_change(connection: Connection) -> int:
     return connection.scalar(select(func.max(Change.id))) or 0
 
 
-def picture_mark(connection: Connection) -> tuple[object, ...]:
+def store_revision(connection: Connection) -> tuple[object, ...]:
     """A value that changes whenever packages, or what is shown with them, may have changed."""
     return tuple(connection.execute(_REVISION).one())
 

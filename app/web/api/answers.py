@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.store.queries import OutageDetail, PackageCount, ProcessDetail, Reach, RunDetail, Silence
+from app.store.queries import OneSpanStatus, OutageDetail, PackageCount, ProcessDetail, RunDetail, Silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,11 @@ class OneSpanConnection:
 
     is_asked: bool
     why_not: str | None
-    reach: Reach
+    reach: OneSpanStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class HealthReport:
     """The health report. `reasons` make the service not ready; `notes` are warnings.
 
     `missed` counts the events of the last 30 days without a callback, by likely cause. `silence` is null while

@@ -2,8 +2,8 @@
 
 from app.store import queries
 from app.store.db import Database
-from app.store.queries import Needing, Page
-from app.store.queries.bounded import COUNTED
+from app.store.queries import AttentionItem, Page
+from app.store.queries.bounded import COUNT_LIMIT
 from app.web.api.answers import PackageCounts, ReasonCounts
 from app.web.api.endpoints import Endpoints
 from app.web.api.parameters import AttentionQuery
@@ -12,8 +12,8 @@ from app.web.api.parameters import AttentionQuery
 def add_views(endpoints: Endpoints, database: Database) -> None:
     """Register the attention and count endpoints."""
 
-    @endpoints.get("/api/attention", answer=Page[Needing], query=AttentionQuery)
-    def attention(query: AttentionQuery) -> Page[Needing]:
+    @endpoints.get("/api/attention", answer=Page[AttentionItem], query=AttentionQuery)
+    def attention(query: AttentionQuery) -> Page[AttentionItem]:
         """List what needs a person to act: one item per package and reason, newest first.
 
         An item disappears when later events show that it is resolved.
@@ -25,7 +25,7 @@ def add_views(endpoints: Endpoints, database: Database) -> None:
     def attention_counts() -> ReasonCounts:
         """Count the open items by reason."""
         with database.read() as connection:
-            return ReasonCounts(queries.attention_counts(connection), COUNTED)
+            return ReasonCounts(queries.attention_counts(connection), COUNT_LIMIT)
 
     @endpoints.get("/api/counts", answer=PackageCounts)
     def package_counts() -> PackageCounts:

@@ -10,25 +10,32 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.engine import Connection
 from werkzeug.routing import PathConverter
 
-from app.errors import MoreThanExpected, NoOneSpan, ReceiverError, StillRunning, TooMany, UnderWay
+from app.errors import (
+    DispatchRunning,
+    MoreThanExpected,
+    OneSpanNotConfigured,
+    ReceiverError,
+    ReconcileRunning,
+    TooManyRuns,
+)
 from app.onespan.values import Package
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import BadCursor, ChangeDetail, EventDetail, EventFilter, PackageFilter, PackagePage, Page
-from app.web.actions import Acts
+from app.web.actions import Actions
 from app.web.api import attention, callbacks, dispatches, fetch, health, reconciles, reference
-from app.web.api.endpoints import Endpoints, NoSuchThing, id_in, page_of
-from app.web.api.health import Bedside
-from app.web.api.parameters import LAST_ID, BadParameter, ChangesQuery, CursorQuery, EventQuery, PackageQuery
+from app.web.api.endpoints import Endpoints, ResourceNotFound, id_of_cursor, page_of
+from app.web.api.health import HealthSources
+from app.web.api.parameters import MAX_ID, BadParameter, ChangesQuery, CursorQuery, EventQuery, PackageQuery
 from app.web.auth import authenticate
-from app.web.errors import refuse
+from app.web.errors import error_response
 
 CONFLICTS = {
-    StillRunning: "still_running",
-    UnderWay: "under_way",
-    NoOneSpan: "no_onespan",
+    DispatchRunning: "still_running",
+    ReconcileRunning: "under_way",
+    OneSpanNotConfigured: "no_onespan",
     MoreThanExpected: "more_than_expected",
-    TooMany: "too_many",
+    TooManyRuns: "too_many",
 }
 PUBLIC_ENDPOINTS = ("api.openapi", "api.reference")
 FEED_POLL_SECONDS = 0.25  # between two reads of the feed while a request is held
@@ -46,20 +53,20 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
     *,
     tokens: Iterable[tuple[str, str]],
     clock: Callable[[], datetime],
-    acts: Acts,
-    listening: Callable[[], Mapping[str, Sequence[str]]],
-    bedside: Bedside,
-    waiters: int,
+    actions: Actions,
+    subscriptions: Callable[[], Mapping[str, Sequence[str]]],
+    health_sources: HealthSources,
+    max_held_requests: int,
 ) -> Blueprint:
     """Return the blueprint of `/api`.
 
-    `tokens` are (label, token) pairs. `listening` returns the event names of each handler. `waiters`
+    `tokens` are (label, token) pairs. `subscriptions` returns the event names of each handler. `max_held_requests`
     limits how many requests for the change feed are held at a time.
     """
     blueprint = Blueprint("api", __name__, template_folder="templates")
     endpoints = Endpoints(blueprint)
     api_tokens = tuple(tokens)
-    wait_slots = threading.BoundedSemaphore(waiters)
+    wait_slots = threading.BoundedSemaphore(max_held_requests)
 
     @blueprint.before_request
     def require_token() -> ResponseReturnValue | None:
@@ -68,7 +75,7 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
         g.token = authenticate(request.headers.get("Authorization"), scheme="bearer", keys=api_tokens)
         if g.token is None:
             message = "Missing or invalid token. Send one of API_TOKENS as `Authorization: Bearer <token>`."
-            return refuse(401, "no_token", message, {"WWW-Authenticate": "Bearer"})
+            return error_response(401, "no_token", message, {"WWW-Authenticate": "Bearer"})
         return None
 
     get = endpoints.get
@@ -87,7 +94,7 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
         """List the changes of one package, oldest first, each with its cause."""
         with database.read() as connection:
             _package(connection, package_id)
-            after = id_in(query.cursor) or 0
+            after = id_of_cursor(query.cursor) or 0
             items = queries.history(connection, package_id, limit=query.limit + 1, after=after)
         return page_of(items, query.limit)
 
@@ -102,15 +109,15 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
         """List events, newest first, each with the callbacks that reported it and its dispatches."""
         filters = EventFilter(**query.model_dump(exclude={"limit", "cursor"}))
         with database.read() as connection:
-            return queries.event_page(connection, filters, limit=query.limit, before=id_in(query.cursor))
+            return queries.event_page(connection, filters, limit=query.limit, before=id_of_cursor(query.cursor))
 
     @get("/api/events/<int:event_id>", answer=EventDetail, errors=(404,))
     def event(event_id: int) -> EventDetail:
         """Return one event."""
         with database.read() as connection:
-            found = queries.event(connection, event_id) if event_id <= LAST_ID else None
+            found = queries.event(connection, event_id) if event_id <= MAX_ID else None
         if found is None:
-            raise NoSuchThing(f"no event {event_id}")
+            raise ResourceNotFound(f"no event {event_id}")
         return found
 
     @get("/api/changes", answer=Page[ChangeDetail], query=ChangesQuery)
@@ -131,26 +138,26 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
                 wait_slots.release()
         return Page(items, str(items[-1].id) if items else None)
 
-    reconciles.add_views(endpoints, database, acts, clock=clock)
-    fetch.add_views(endpoints, acts)
+    reconciles.add_views(endpoints, database, actions, clock=clock)
+    fetch.add_views(endpoints, actions)
     callbacks.add_views(endpoints, database)
     attention.add_views(endpoints, database)
-    dispatches.add_views(endpoints, database, acts, listening=listening)
-    health.add_views(endpoints, database, sources=bedside, clock=clock)
+    dispatches.add_views(endpoints, database, actions, subscriptions=subscriptions)
+    health.add_views(endpoints, database, sources=health_sources, clock=clock)
     reference.add_views(endpoints, blueprint)
 
     @blueprint.errorhandler(BadParameter)
     @blueprint.errorhandler(BadCursor)
     def bad_parameter(error: ReceiverError) -> ResponseReturnValue:
         message = f"cursor: {error}" if isinstance(error, BadCursor) else error.detail or str(error)
-        return refuse(400, "bad_parameter", message)
+        return error_response(400, "bad_parameter", message)
 
-    @blueprint.errorhandler(NoSuchThing)
-    def not_found(error: NoSuchThing) -> ResponseReturnValue:
-        return refuse(404, "not_found", error.detail or str(error))
+    @blueprint.errorhandler(ResourceNotFound)
+    def not_found(error: ResourceNotFound) -> ResponseReturnValue:
+        return error_response(404, "not_found", error.detail or str(error))
 
     def conflict(error: ReceiverError) -> ResponseReturnValue:
-        return refuse(409, CONFLICTS[type(error)], str(error))
+        return error_response(409, CONFLICTS[type(error)], str(error))
 
     for error_class in CONFLICTS:
         blueprint.register_error_handler(error_class, conflict)
@@ -161,7 +168,7 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
 def _package(connection: Connection, package_id: str) -> Package:
     found = queries.packages(connection, [package_id]) if "\0" not in package_id else {}
     if package_id not in found:
-        raise NoSuchThing(f"no package {package_id!r}")
+        raise ResourceNotFound(f"no package {package_id!r}")
     return found[package_id]
 
 

@@ -3,8 +3,8 @@
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import CallbackDetail, CallbackFilter, Page
-from app.web.api.endpoints import Endpoints, NoSuchThing
-from app.web.api.parameters import LAST_ID, CallbackQuery
+from app.web.api.endpoints import Endpoints, ResourceNotFound
+from app.web.api.parameters import MAX_ID, CallbackQuery
 
 
 def add_views(endpoints: Endpoints, database: Database) -> None:
@@ -21,7 +21,7 @@ def add_views(endpoints: Endpoints, database: Database) -> None:
     def callback(journal_id: int) -> CallbackDetail:
         """Return one journal row: a callback, or the snapshot or absence (a 404) that caused a change."""
         with database.read() as connection:
-            found = queries.callback(connection, journal_id) if journal_id <= LAST_ID else None
+            found = queries.callback(connection, journal_id) if journal_id <= MAX_ID else None
         if found is None:
-            raise NoSuchThing(f"no callback {journal_id}")
+            raise ResourceNotFound(f"no callback {journal_id}")
         return found

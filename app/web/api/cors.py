@@ -13,7 +13,7 @@ PREFLIGHT_HEADERS = {
 }
 
 
-def let_pages_read(app: Flask, *, origins: Collection[str]) -> None:
+def add_cors_headers(app: Flask, *, origins: Collection[str]) -> None:
     """Let pages of these origins read the API with an API token of their own. Cookies are not allowed."""
     if not origins:
         return

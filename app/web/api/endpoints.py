@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from app.errors import ReceiverError
 from app.store.queries import BadCursor, Page
 from app.web.api.openapi import Document, Endpoint
-from app.web.api.parameters import parse_body, read_parameters, reject_parameters
+from app.web.api.parameters import parse_body, parse_query, reject_parameters
 from app.web.api.schemas import adapter_of
 from app.web.request_body import request_body
 
@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 View = Callable[..., Any]
 
 
-class NoSuchThing(ReceiverError):
+class ResourceNotFound(ReceiverError):
     """Not found."""
 
 
@@ -49,7 +49,7 @@ class Endpoints:
 
             @wraps(view)
             def respond(**path_parameters: Any) -> ResponseReturnValue:
-                parsed = {"query": read_parameters(query, request.args)} if query else reject_parameters(request.args)
+                parsed = {"query": parse_query(query, request.args)} if query else reject_parameters(request.args)
                 return conditional(json_response(adapter.dump_json(view(**path_parameters, **parsed))))
 
             self._blueprint.get(path.removeprefix("/api"))(respond)
@@ -91,7 +91,7 @@ def page_of(items: list[Item], limit: int) -> Page[Item]:
     return Page(items[:limit], str(last.id) if last else None)
 
 
-def id_in(cursor: str | None) -> int | None:
+def id_of_cursor(cursor: str | None) -> int | None:
     """Return the id that a cursor of a list sorted by id contains. Raises `BadCursor`."""
     if cursor is None:
         return None

@@ -4,29 +4,29 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args, get_origin
 
-from app.errors import MoreThanExpected, NoOneSpan, StillRunning, TooMany, UnderWay
+from app.errors import DispatchRunning, MoreThanExpected, OneSpanNotConfigured, ReconcileRunning, TooManyRuns
 from app.onespan.callbacks import Callback
 from app.onespan.values import Attention, Document, Package, Sender, Signer
 from app.store.packages import Cause
 from app.store.queries import (
+    AttentionItem,
     CallbackDetail,
+    CallbackRates,
     ChangeDetail,
     Delivery,
     DispatchDetail,
+    EventCallback,
     EventDetail,
-    Flow,
     HandlerDetail,
     MissedDetail,
-    Needing,
+    OneSpanStatus,
     OutageDetail,
     PackageCount,
     PackagePage,
     Page,
     ProcessDetail,
-    Reach,
     RunDetail,
     RunDispatch,
-    Telling,
     Tick,
 )
 from app.store.queries.reconciles import Rate
@@ -34,12 +34,12 @@ from app.web.api.answers import (
     Backlog,
     Dwell,
     FetchQueued,
+    HealthReport,
     OneSpanConnection,
     PackageCounts,
     ReasonCounts,
     ReconcileStatus,
     ReplayCount,
-    Vitals,
 )
 from app.web.api.parameters import ReconcileRequest, ReplayRequest
 from app.web.api.schemas import adapter_of
@@ -118,7 +118,7 @@ ANSWERS: Mapping[type, Any] = {
         found_until=None,
         session_user="ben",
         extra={},
-        callbacks=[Telling(6, TEN + DELAY, "first", BODY)],
+        callbacks=[EventCallback(6, TEN + DELAY, "first", BODY)],
         dispatches=[DispatchDetail(*DISPATCH)],
     ),
     CallbackDetail: CallbackDetail(
@@ -138,7 +138,7 @@ ANSWERS: Mapping[type, Any] = {
     DispatchDetail: DispatchDetail(7, "tell_the_sender", "due", 0, NOON, None, None),
     RunDispatch: RunDispatch(*DISPATCH, 5, "EMAIL_BOUNCE", PACKAGE_ID, TEN),
     HandlerDetail: HandlerDetail("tell_the_sender", ["EMAIL_BOUNCE"], 0, 0, 1, 500, NINE),
-    Needing: Needing(
+    AttentionItem: AttentionItem(
         package_id=PACKAGE_ID,
         package_name="Lease of Ada and Ben",
         status="SENT",
@@ -157,7 +157,7 @@ ANSWERS: Mapping[type, Any] = {
             PackageCount("PACKAGE", "DRAFT", trashed=True, deleted=False, number=3),
         ]
     ),
-    Flow: Flow([Tick(NOON, 12), Tick(NOON + timedelta(minutes=1), 7)], [Tick(NOON, 19)]),
+    CallbackRates: CallbackRates([Tick(NOON, 12), Tick(NOON + timedelta(minutes=1), 7)], [Tick(NOON, 19)]),
     ReasonCounts: ReasonCounts({"EMAIL_BOUNCE": 1, "DECLINED": 12, "PARKED_HANDLER": 1}, 500),
     ReplayCount: ReplayCount(12, more=False),
     FetchQueued: FetchQueued(PACKAGE_ID, NOON, is_known=True),
@@ -166,7 +166,7 @@ ANSWERS: Mapping[type, Any] = {
     Delivery: Delivery(
         1, 340, 4, 0.9884, [RATE], [Rate("PACKAGE_ARCHIVE", 8, 3, 0.7273)], {"down": 3, "no trace": 1}, None
     ),
-    Vitals: Vitals(
+    HealthReport: HealthReport(
         is_ready=True,
         reasons=[],
         notes=["Callbacks waiting in the spool for the database: 1."],
@@ -176,7 +176,9 @@ ANSWERS: Mapping[type, Any] = {
         missed={"down": 3, "no trace": 1},
         silence=None,
         onespan=OneSpanConnection(
-            is_asked=True, why_not=None, reach=Reach(answers=True, error=None, answered_at=NOON, unreachable=OUTAGE)
+            is_asked=True,
+            why_not=None,
+            reach=OneSpanStatus(answers=True, error=None, answered_at=NOON, unreachable=OUTAGE),
         ),
         processes=[
             ProcessDetail(
@@ -201,11 +203,11 @@ CODES: Mapping[int, Mapping[str, str]] = {
     401: {"no_token": "Missing or invalid token. Send one of API_TOKENS as `Authorization: Bearer <token>`."},
     404: {"not_found": "no event 4711"},
     409: {
-        "still_running": str(StillRunning()),
-        "under_way": str(UnderWay()),
-        "no_onespan": str(NoOneSpan()),
+        "still_running": str(DispatchRunning()),
+        "under_way": str(ReconcileRunning()),
+        "no_onespan": str(OneSpanNotConfigured()),
         "more_than_expected": str(MoreThanExpected("15, not 12; count again")),
-        "too_many": str(TooMany("more than 10000; narrow it with `since` and `until`, or use `flask replay`")),
+        "too_many": str(TooManyRuns("more than 10000; narrow it with `since` and `until`, or use `flask replay`")),
     },
     413: {"request_entity_too_large": "The data value transmitted exceeds the capacity limit."},
     500: {"our_fault": "Something went wrong. The error is logged. Nothing was changed."},

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from app.checks import Check, said_of_run, silence_note
+from app.checks import Check, reconcile_note, silence_note
 from app.store import queries
 from app.store.db import Database
-from app.store.queries import Flow, Pulse, RunDetail
+from app.store.queries import CallbackRates, PipelineState, RunDetail
 from app.store.states import DispatchState, RunState
-from app.web.api.answers import Backlog, Dwell, OneSpanConnection, ReconcileStatus, Vitals
+from app.web.api.answers import Backlog, Dwell, HealthReport, OneSpanConnection, ReconcileStatus
 from app.web.api.endpoints import Endpoints
 from app.web.metrics import quantile_of
 from app.web.ops import problems
@@ -20,45 +20,49 @@ RECENT_RUNS = 10  # enough to find the last run that is done: the newest may be 
 
 
 @dataclass(frozen=True, slots=True)
-class Bedside:
+class HealthSources:
     """What the health report reads besides the database."""
 
     checks: Sequence[Check]
     notes: Sequence[Check]
     spooled: Callable[[], int]
     every: timedelta
-    why_nothing_is_asked: Callable[[], str | None]
+    why_not_connected: Callable[[], str | None]
 
-    def look(self) -> tuple[list[str], list[str]]:
+    def run_checks(self) -> tuple[list[str], list[str]]:
         """Run the checks. Return the reasons why the service is not ready, and the notes."""
         return list(problems(self.checks)), list(problems(self.notes))
 
 
-def add_views(endpoints: Endpoints, database: Database, *, sources: Bedside, clock: Callable[[], datetime]) -> None:
+def add_views(
+    endpoints: Endpoints, database: Database, *, sources: HealthSources, clock: Callable[[], datetime]
+) -> None:
     """Register the health endpoints."""
 
-    @endpoints.get("/api/flow", answer=Flow)
-    def flow() -> Flow:
+    @endpoints.get("/api/flow", answer=CallbackRates)
+    def flow() -> CallbackRates:
         """Return the number of callbacks in each of the last 60 minutes and in each of the last 48 hours."""
         with database.read() as connection:
-            return queries.flow(connection, now=clock())
+            return queries.callback_rates(connection, now=clock())
 
-    @endpoints.get("/api/health", answer=Vitals)
-    def health() -> Vitals:
+    @endpoints.get("/api/health", answer=HealthReport)
+    def health() -> HealthReport:
         """Return the health report: readiness, backlog, latency, reconcile runs, OneSpan, processes and outages."""
-        results = sources.look()
+        results = sources.run_checks()
         with database.read() as connection:
-            return vitals(connection, sources, results, now=clock())
+            return health_report(connection, sources, results, now=clock())
 
 
-def vitals(connection: Connection, sources: Bedside, results: tuple[list[str], list[str]], *, now: datetime) -> Vitals:
-    """Return the health report. `results` comes from `sources.look()`, called outside of the transaction."""
+def health_report(
+    connection: Connection, sources: HealthSources, results: tuple[list[str], list[str]], *, now: datetime
+) -> HealthReport:
+    """Return the health report. `results` comes from `sources.run_checks()`, called outside of the transaction."""
     reasons, notes = results
-    why_not = sources.why_nothing_is_asked()
-    pulse = queries.pulse(connection, now=now)
+    why_not = sources.why_not_connected()
+    pulse = queries.pipeline_state(connection, now=now)
     runs = queries.run_page(connection, limit=RECENT_RUNS, before=None)
-    reconcile_notes = (silence_note(pulse.silence), said_of_run(_first(runs)))
-    return Vitals(
+    reconcile_notes = (silence_note(pulse.silence), reconcile_note(_first(runs)))
+    return HealthReport(
         is_ready=not reasons,
         reasons=reasons,
         notes=[*filter(None, reconcile_notes), *notes],
@@ -67,7 +71,7 @@ def vitals(connection: Connection, sources: Bedside, results: tuple[list[str], l
         reconciles=_reconcile_status(connection, runs, now=now, every=sources.every, is_connected=why_not is None),
         missed=pulse.missed,
         silence=pulse.silence,
-        onespan=OneSpanConnection(why_not is None, why_not, queries.reach(connection)),
+        onespan=OneSpanConnection(why_not is None, why_not, queries.onespan_status(connection)),
         processes=queries.processes(connection, now=now),
         outages=queries.outages(connection),
     )
@@ -77,7 +81,7 @@ def _dwell(seconds: Sequence[float]) -> Dwell:
     return Dwell(len(seconds), *(quantile_of(seconds, quantile) if seconds else None for quantile in (0.5, 0.95, 0.99)))
 
 
-def _backlog(pulse: Pulse, spooled: int) -> Backlog:
+def _backlog(pulse: PipelineState, spooled: int) -> Backlog:
     states = pulse.dispatches
     callbacks = (pulse.undigested, pulse.oldest_undigested, spooled)
     return Backlog(*callbacks, states[DispatchState.DUE], states[DispatchState.RUNNING], states[DispatchState.PARKED])

@@ -21,14 +21,14 @@ from app.onespan.catalogue import wire_name
 from app.store import queries
 
 MAX_PAGE_ITEMS = 200
-LAST_ID = 2**63 - 1
+MAX_ID = 2**63 - 1
 PACKAGE_SORTS = tuple(f"{sign}{key}" for key in queries.SORTS for sign in ("", "-"))
 ATTENTION_FILTERS = ("any", "none", *queries.REASONS)
 
 
 QueryModel = TypeVar("QueryModel", bound=BaseModel)
 BodyModel = TypeVar("BodyModel", bound=BaseModel)
-Reason = Literal[ATTENTION_FILTERS]  # type: ignore[valid-type]
+AttentionFilter = Literal[ATTENTION_FILTERS]  # type: ignore[valid-type]
 
 
 class BadParameter(ReceiverError):
@@ -60,11 +60,11 @@ def _to_utc(time: datetime) -> datetime:
         raise ValueError("is out of range") from None
 
 
-Word = Annotated[str, Field(max_length=256), AfterValidator(_no_nul)]
+ShortText = Annotated[str, Field(max_length=256), AfterValidator(_no_nul)]
 Cursor = Annotated[str, Field(max_length=4000)]
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_parse_time), AfterValidator(_to_utc)]
-EventName = Annotated[Word, AfterValidator(wire_name)]
-State = Literal["due", "running", "done", "parked", "discarded"]
+EventName = Annotated[ShortText, AfterValidator(wire_name)]
+DispatchState = Literal["due", "running", "done", "parked", "discarded"]
 
 
 class Parameters(BaseModel):
@@ -90,23 +90,25 @@ class CursorQuery(Query):
 class PackageQuery(CursorQuery):
     """Parameters of the list of packages."""
 
-    status: list[Word] = Field([], max_length=50, description="Only packages with this status. Repeat it for several.")
+    status: list[ShortText] = Field(
+        [], max_length=50, description="Only packages with this status. Repeat it for several."
+    )
     trashed: bool | None = Field(
         None, description="`true`: only packages in the trash. `false`: only packages outside the trash."
     )
     deleted: bool | None = Field(
         None, description="`true`: only packages deleted in OneSpan. `false`: only packages that are not."
     )
-    type: Word | None = Field(None, description="Only this type: `PACKAGE`, `TEMPLATE` or `LAYOUT`.")
-    q: Word | None = Field(
+    type: ShortText | None = Field(None, description="Only this type: `PACKAGE`, `TEMPLATE` or `LAYOUT`.")
+    q: ShortText | None = Field(
         None,
         description="Search words. Each must occur in the package's name or id, its sender or a signer. "
         "Order, case and accents do not matter.",
     )
-    signer: Word | None = Field(
+    signer: ShortText | None = Field(
         None, description="Only packages with this signer: the id or the complete email address."
     )
-    attention: Reason | None = Field(
+    attention: AttentionFilter | None = Field(
         None, description="Only packages with this attention reason, with `any` reason, or with `none`."
     )
     updated_since: Timestamp | None = Field(
@@ -126,33 +128,33 @@ class PackageQuery(CursorQuery):
 class EventQuery(CursorQuery):
     """Parameters of the list of events, newest first."""
 
-    package: Word | None = Field(None, description="Only events of this package.")
+    package: ShortText | None = Field(None, description="Only events of this package.")
     name: EventName | None = Field(None, description="Only events with this name.")
     source: Literal["callback", "reconcile"] | None = Field(
         None, description="Only events that a `callback` reported first, or only events that `reconcile` found first."
     )
-    state: State | None = Field(None, description="Only events with a dispatch in this state.")
+    state: DispatchState | None = Field(None, description="Only events with a dispatch in this state.")
 
 
 class CallbackQuery(CursorQuery):
     """Parameters of the list of callbacks, newest first."""
 
-    package: Word | None = Field(None, description="Only callbacks for this package.")
+    package: ShortText | None = Field(None, description="Only callbacks for this package.")
     state: Literal["waiting", "digested", "unreadable", "unknown"] | None = Field(
         None,
         description="Only callbacks in this state: `waiting` to be digested, `digested`, `unreadable`, or `unknown` "
         "(the first callback of each event whose name is not in the catalogue).",
     )
-    key: Word | None = Field(None, description="Only callbacks with the callback key of this label.")
+    key: ShortText | None = Field(None, description="Only callbacks with the callback key of this label.")
 
 
 class DispatchQuery(CursorQuery):
     """Parameters of the list of dispatches, those for the newest events first."""
 
-    handler: Word | None = Field(None, description="Only dispatches of this handler.")
-    state: State | None = Field(None, description="Only dispatches in this state.")
+    handler: ShortText | None = Field(None, description="Only dispatches of this handler.")
+    state: DispatchState | None = Field(None, description="Only dispatches in this state.")
     name: EventName | None = Field(None, description="Only dispatches for events with this name.")
-    package: Word | None = Field(None, description="Only dispatches for events of this package.")
+    package: ShortText | None = Field(None, description="Only dispatches for events of this package.")
 
 
 class AttentionQuery(CursorQuery):
@@ -166,7 +168,7 @@ class AttentionQuery(CursorQuery):
 class MissedQuery(CursorQuery):
     """Parameters of the list of missed events, newest first."""
 
-    package: Word | None = Field(None, description="Only events of this package.")
+    package: ShortText | None = Field(None, description="Only events of this package.")
     name: EventName | None = Field(None, description="Only events with this name.")
     cause: Literal["down", "refused", "never reported", "no trace"] | None = Field(
         None, description="Only events with this likely cause."
@@ -206,10 +208,10 @@ class ReplayRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    handler: Word | None = Field(None, description="Dispatches of this handler.")
+    handler: ShortText | None = Field(None, description="Dispatches of this handler.")
     state: Literal["due", "done", "parked", "discarded"] = Field("parked", description="Dispatches in this state.")
     name: EventName | None = Field(None, description="Dispatches for events with this name.")
-    package: Word | None = Field(None, description="Dispatches for events of this package.")
+    package: ShortText | None = Field(None, description="Dispatches for events of this package.")
     since: Timestamp | None = Field(None, description="Dispatches for events that happened at this time or later.")
     until: Timestamp | None = Field(None, description="Dispatches for events that happened before this time.")
     dry_run: bool = Field(default=False, description="Only count the matching dispatches.")
@@ -221,7 +223,7 @@ class ReplayRequest(BaseModel):
 class ChangesQuery(Query):
     """Parameters of the change feed."""
 
-    after: Annotated[int, Field(ge=0, le=LAST_ID)] | Literal["last"] = Field(
+    after: Annotated[int, Field(ge=0, le=MAX_ID)] | Literal["last"] = Field(
         0,
         description="Id of the last change you have. `last` returns no items, and the end of the feed as `next`.",
     )
@@ -236,7 +238,7 @@ def parse_body(model: type[BodyModel], body: bytes) -> BodyModel:
         raise BadParameter("; ".join(map(_message, error.errors(include_input=False)))) from None
 
 
-def read_parameters(query: type[QueryModel], given: MultiDict[str, str]) -> QueryModel:
+def parse_query(query: type[QueryModel], given: MultiDict[str, str]) -> QueryModel:
     """Parse the query parameters of a request. Raises `BadParameter`, which names the invalid parameter."""
     list_names = {name for name, field in query.model_fields.items() if get_origin(field.annotation) is list}
     parsed: dict[str, object] = {}

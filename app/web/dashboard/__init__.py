@@ -14,21 +14,21 @@ from app.web.dashboard.session import SESSION_LIFETIME, CookieSessionInterface, 
 from app.web.dashboard.user import has_full_access, user_name
 
 
-def open_dashboard(
+def add_dashboard(
     app: Flask,
     database: Database,
     *,
     passwords: Passwords,
-    others: Iterable[Iterable[str]],
+    other_secrets: Iterable[Iterable[str]],
     clock: Callable[[], datetime],
 ) -> AccessControl:
     """Set up sessions and the login. Returns the access control of the pages.
 
-    `others` are the service's other secrets by kind: the key that signs sessions is derived from all of them.
+    `other_secrets` are the service's other secrets by kind: the key that signs sessions is derived from all of them.
     """
     app.session_interface = CookieSessionInterface()
     app.config.update(
-        SECRET_KEY=session_key(passwords, others) if passwords else None,
+        SECRET_KEY=session_key(passwords, other_secrets) if passwords else None,
         SESSION_COOKIE_NAME="onespan_receiver",
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,

@@ -8,7 +8,7 @@ from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.exceptions import BadRequest
 
 from app.web.dashboard.session import Sessions
-from app.web.errors import refuse
+from app.web.errors import error_response
 
 LIVE_HEADER = "X-Live"  # sent by an open page that refreshes itself
 MAX_BODY_BYTES = 64 * 1024
@@ -58,7 +58,7 @@ class AccessControl:
         @blueprint.before_request
         def check_password() -> ResponseReturnValue | None:
             request.max_content_length = MAX_BODY_BYTES
-            return None if self._has_password else refuse(503, "dashboard_closed", DASHBOARD_CLOSED)
+            return None if self._has_password else error_response(503, "dashboard_closed", DASHBOARD_CLOSED)
 
     def check_csrf(self) -> None:
         """Check that the request comes from a page of this service. Raises `BadRequest` otherwise."""
@@ -72,6 +72,6 @@ class AccessControl:
 
 def _login_required() -> ResponseReturnValue:
     if request.method not in SAFE_METHODS or LIVE_HEADER in request.headers:
-        return refuse(401, "not_logged_in", SESSION_EXPIRED)
+        return error_response(401, "not_logged_in", SESSION_EXPIRED)
     requested = request.full_path if request.query_string else request.path
     return redirect(f"/login?{urlencode({'next': requested})}")

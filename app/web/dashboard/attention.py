@@ -7,8 +7,8 @@ from flask import Blueprint, Response, request
 from sqlalchemy.engine import Connection
 
 from app.store import queries
-from app.web.api.parameters import read_parameters
-from app.web.dashboard.layout import Frame, format_count
+from app.web.api.parameters import parse_query
+from app.web.dashboard.layout import Layout, format_count
 from app.web.dashboard.page_query import PageQuery
 
 ROWS_PER_ISSUE = 10  # when all issues are shown
@@ -21,13 +21,13 @@ class AttentionQuery(PageQuery):
     reason: Literal[queries.REASONS] | None = None  # type: ignore[valid-type]
 
 
-def add_views(blueprint: Blueprint, layout: Frame) -> None:
+def add_views(blueprint: Blueprint, layout: Layout) -> None:
     """Add `/attention`."""
 
     @blueprint.get("/attention")
     def attention() -> Response:
         """Transactions that need action."""
-        query = read_parameters(AttentionQuery, request.args)
+        query = parse_query(AttentionQuery, request.args)
 
         def read(connection: Connection) -> dict[str, Any]:
             return {"groups": list(_groups(connection, query)), "query": query}

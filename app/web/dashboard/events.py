@@ -7,11 +7,11 @@ from flask import Blueprint, Response, request
 from app.onespan.catalogue import CATALOGUE
 from app.store import queries
 from app.store.queries import CallbackFilter, EventFilter
-from app.web.actions import TEST
-from app.web.api.endpoints import id_in
-from app.web.api.parameters import LAST_ID, EventName, State, Word, read_parameters
+from app.web.actions import TEST_CALLBACK
+from app.web.api.endpoints import id_of_cursor
+from app.web.api.parameters import MAX_ID, DispatchState, EventName, ShortText, parse_query
 from app.web.dashboard import labels
-from app.web.dashboard.layout import Frame, required
+from app.web.dashboard.layout import Layout, required
 from app.web.dashboard.page_query import PageQuery
 
 ROWS = 50
@@ -25,29 +25,29 @@ EMPTY_TEXTS = {
 class EventsQuery(PageQuery):
     """Filters of the list of events."""
 
-    package: Word = ""
+    package: ShortText = ""
     name: EventName = ""
     source: Literal["", "callback", "reconcile"] = ""
-    state: State | Literal[""] = ""
+    state: DispatchState | Literal[""] = ""
 
 
 class CallbacksQuery(PageQuery):
     """Filters of the list of callbacks."""
 
-    package: Word = ""
+    package: ShortText = ""
     state: Literal["", "waiting", "unreadable", "unknown"] = ""
 
 
-def add_views(blueprint: Blueprint, layout: Frame) -> None:
+def add_views(blueprint: Blueprint, layout: Layout) -> None:
     """Add `/events` and `/callbacks`, as lists and one by one."""
 
     @blueprint.get("/events")
     def events() -> Response:
         """The list of events."""
-        query = read_parameters(EventsQuery, request.args)
+        query = parse_query(EventsQuery, request.args)
         filters = EventFilter(query.package or None, query.name or None, query.source or None, query.state or None)
         with layout.database.read() as connection:
-            page = queries.event_page(connection, filters, limit=ROWS, before=id_in(query.cursor))
+            page = queries.event_page(connection, filters, limit=ROWS, before=id_of_cursor(query.cursor))
             return layout.page(
                 connection,
                 "events.html",
@@ -56,14 +56,14 @@ def add_views(blueprint: Blueprint, layout: Frame) -> None:
                 page=page,
                 titles=layout.titles(connection, {event.package_id for event in page.items}),
                 known_events=CATALOGUE,
-                test_event=TEST[0],
+                test_event=TEST_CALLBACK[0],
             )
 
     @blueprint.get("/events/<int:event_id>")
     def event(event_id: int) -> Response:
         """One event with its callbacks and handler runs."""
         with layout.database.read() as connection:
-            detail = required(queries.event(connection, min(event_id, LAST_ID)), f"There is no event {event_id}.")
+            detail = required(queries.event(connection, min(event_id, MAX_ID)), f"There is no event {event_id}.")
             package = queries.packages(connection, [detail.package_id])[detail.package_id]
             return layout.page(
                 connection,
@@ -77,7 +77,7 @@ def add_views(blueprint: Blueprint, layout: Frame) -> None:
     @blueprint.get("/callbacks")
     def callbacks() -> Response:
         """The list of raw callbacks."""
-        query = read_parameters(CallbacksQuery, request.args)
+        query = parse_query(CallbacksQuery, request.args)
         filters = CallbackFilter(query.package or None, query.state or None)
         with layout.database.read() as connection:
             page = queries.callback_page(connection, filters, limit=ROWS, cursor=query.cursor)
@@ -96,7 +96,7 @@ def add_views(blueprint: Blueprint, layout: Frame) -> None:
         """One raw callback or snapshot, and its parsed values."""
         with layout.database.read() as connection:
             detail = required(
-                queries.callback(connection, min(callback_id, LAST_ID)), f"There is no callback {callback_id}."
+                queries.callback(connection, min(callback_id, MAX_ID)), f"There is no callback {callback_id}."
             )
             return layout.page(
                 connection,

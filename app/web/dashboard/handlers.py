@@ -7,10 +7,10 @@ from flask.typing import ResponseReturnValue
 
 from app.onespan.catalogue import CATALOGUE
 from app.store import queries
-from app.store.dispatch_filter import Choice
+from app.store.dispatch_filter import ReplayFilter
 from app.store.queries import DispatchFilter
-from app.web.api.parameters import EventName, Parameters, State, Word, read_parameters
-from app.web.dashboard.layout import Frame, format_count
+from app.web.api.parameters import DispatchState, EventName, Parameters, ShortText, parse_query
+from app.web.dashboard.layout import Layout, format_count
 from app.web.dashboard.login import local_url
 from app.web.dashboard.page_query import PageQuery
 from app.web.dashboard.user import requires_full_access, user_name
@@ -21,33 +21,33 @@ ROWS = 50
 class RunsQuery(PageQuery):
     """Filters of the list of runs."""
 
-    handler: Word = ""
+    handler: ShortText = ""
     name: EventName = ""
-    package: Word = ""
-    state: State = "parked"
+    package: ShortText = ""
+    state: DispatchState = "parked"
 
 
 class ReplayForm(Parameters):
     """Which parked runs to run again; `expect` is the number that the user confirmed."""
 
-    handler: Word = ""
+    handler: ShortText = ""
     name: EventName = ""
-    package: Word = ""
+    package: ShortText = ""
     expect: int | None = None
     csrf_token: str = ""
 
-    def dispatch_filter(self) -> Choice:
+    def dispatch_filter(self) -> ReplayFilter:
         """The filter that selects these runs."""
-        return Choice(self.name or None, self.handler or None, "parked", self.package or None)
+        return ReplayFilter(self.name or None, self.handler or None, "parked", self.package or None)
 
 
-def add_views(blueprint: Blueprint, layout: Frame) -> None:
+def add_views(blueprint: Blueprint, layout: Layout) -> None:
     """Add `/handlers` and its actions."""
 
     @blueprint.get("/handlers")
     def handlers() -> Response:
         """The handlers and their runs."""
-        query = read_parameters(RunsQuery, request.args)
+        query = parse_query(RunsQuery, request.args)
         filters = DispatchFilter(query.handler or None, query.state, query.name or None, query.package or None)
         with layout.database.read() as connection:
             page = queries.dispatch_page(connection, filters, limit=ROWS, cursor=query.cursor)
@@ -57,7 +57,7 @@ def add_views(blueprint: Blueprint, layout: Frame) -> None:
                 here="handlers",
                 query=query,
                 page=page,
-                handlers=queries.handler_counts(connection, layout.listening()),
+                handlers=queries.handler_counts(connection, layout.subscriptions()),
                 titles=layout.titles(connection, {run.package_id for run in page.items}),
                 names=list(CATALOGUE),
                 format_count=format_count,
@@ -75,7 +75,7 @@ def add_views(blueprint: Blueprint, layout: Frame) -> None:
     @requires_full_access
     def confirm_replay() -> Response:
         """Ask the user to confirm the number of runs."""
-        query = read_parameters(ReplayForm, request.args)
+        query = parse_query(ReplayForm, request.args)
         counted = layout.actions.count(query.dispatch_filter())
         with layout.database.read() as connection:
             return layout.page(
@@ -91,7 +91,7 @@ def add_views(blueprint: Blueprint, layout: Frame) -> None:
     @requires_full_access
     def replay_all() -> ResponseReturnValue:
         """Run all selected runs again."""
-        form = read_parameters(ReplayForm, request.form)
+        form = parse_query(ReplayForm, request.form)
         replayed = layout.actions.replay_all(form.dispatch_filter(), expect=form.expect, by=user_name() or "")
         if replayed.count == 1:
             flash("1 run queued. If it fails, it is retried for about 7 hours.")

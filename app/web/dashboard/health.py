@@ -7,13 +7,13 @@ from flask import Blueprint, Response, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 
 from app.store import queries
-from app.store.queries import Delivery, Flow, MissedFilter
-from app.web.api.answers import Vitals
-from app.web.api.health import vitals
+from app.store.queries import CallbackRates, Delivery, MissedFilter
+from app.web.api.answers import HealthReport
+from app.web.api.health import health_report
 from app.web.api.parameters import ReconcileRequest
 from app.web.dashboard import labels
 from app.web.dashboard.charts import Bar, bar_chart
-from app.web.dashboard.layout import Frame, format_count
+from app.web.dashboard.layout import Layout, format_count
 from app.web.dashboard.user import requires_full_access, user_name
 
 DAYS = 30
@@ -21,16 +21,16 @@ RUN_ROWS, MISSED_ROWS = 10, 20
 SLOW_SECONDS = 60  # a callback that waits longer for processing is marked
 
 
-def add_views(blueprint: Blueprint, layout: Frame) -> None:
+def add_views(blueprint: Blueprint, layout: Layout) -> None:
     """Add `/health` and its action."""
 
     @blueprint.get("/health")
     def health() -> Response:
         """The health report, with charts."""
         now = layout.clock()
-        looked = layout.health.look()
+        looked = layout.health.run_checks()
         with layout.database.read() as connection:
-            report = vitals(connection, layout.health, looked, now=now)
+            report = health_report(connection, layout.health, looked, now=now)
             delivery = queries.delivery(connection, now=now, days=DAYS, silence=report.silence)
             missed = queries.missed_page(connection, MissedFilter(), limit=MISSED_ROWS, before=None).items
             return layout.page(
@@ -44,7 +44,7 @@ def add_views(blueprint: Blueprint, layout: Frame) -> None:
                 delivery=delivery,
                 missed=missed,
                 titles=layout.titles(connection, {event.package_id for event in missed}),
-                **_charts(queries.flow(connection, now=now), delivery),
+                **_charts(queries.callback_rates(connection, now=now), delivery),
             )
 
     @blueprint.post("/reconciles")
@@ -56,7 +56,7 @@ def add_views(blueprint: Blueprint, layout: Frame) -> None:
         return redirect(url_for("pages.health"), 303)
 
 
-def _figures(report: Vitals) -> Iterator[dict[str, str]]:
+def _figures(report: HealthReport) -> Iterator[dict[str, str]]:
     dwell, backlog = report.dwell, report.backlog
     runs = f"last {dwell.runs:,} run{'s' * (dwell.runs != 1)}" if dwell.runs else "no runs yet"
     yield _figure("Median time to handler", labels.duration(dwell.p50), runs)
@@ -76,7 +76,7 @@ def _figure(name: str, value: str, detail: str, tone: str = "") -> dict[str, str
     return {"name": name, "value": value, "detail": detail, "tone": tone}
 
 
-def _charts(flow: Flow, delivery: Delivery) -> dict[str, Any]:
+def _charts(flow: CallbackRates, delivery: Delivery) -> dict[str, Any]:
     minutes = [Bar([tick.callbacks], f"{tick.at:%H:%M} UTC: {tick.callbacks:,}") for tick in flow.minutes]
     hours = [Bar([tick.callbacks], f"{tick.at:%d %b, %H:00} UTC: {tick.callbacks:,}") for tick in flow.hours]
     days = [

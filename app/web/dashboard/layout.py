@@ -13,10 +13,10 @@ from sqlalchemy.engine import Connection
 
 from app.store import queries
 from app.store.db import Database
-from app.store.queries.bounded import COUNTED
-from app.web.actions import Acts
-from app.web.api.endpoints import NoSuchThing
-from app.web.api.health import Bedside
+from app.store.queries.bounded import COUNT_LIMIT
+from app.web.actions import Actions
+from app.web.api.endpoints import ResourceNotFound
+from app.web.api.health import HealthSources
 from app.web.dashboard import labels
 from app.web.dashboard.user import has_full_access, user_name
 
@@ -30,20 +30,20 @@ NAVIGATION = (  # URL, name, key
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Layout:
     """Renders pages, with all that they share.
 
-    `onespan_url` is the address of OneSpan's own pages, None when it is not set. `is_open`: a callback key is set,
-    so callbacks are accepted. `listening` returns the events that each handler is subscribed to.
+    `onespan_url` is the address of OneSpan's own pages, None when it is not set. `accepts_callbacks`: a callback key is
+    set, so callbacks are accepted. `subscriptions` returns the events that each handler is subscribed to.
     """
 
     database: Database
     clock: Callable[[], datetime]
-    actions: Acts
-    health: Bedside
+    actions: Actions
+    health: HealthSources
     onespan_url: str | None
-    is_open: bool
-    listening: Callable[[], Mapping[str, Sequence[str]]]
+    accepts_callbacks: bool
+    subscriptions: Callable[[], Mapping[str, Sequence[str]]]
 
     def page(
         self, connection: Connection, template: str, *, here: str, etag: str | None = None, **values: Any
@@ -59,7 +59,7 @@ class Frame:
             navigation=list(self._navigation(connection, here)),
             is_sync_on=self.actions.is_connected(),
             has_onespan_url=self.onespan_url is not None,
-            accepts_callbacks=self.is_open,
+            accepts_callbacks=self.accepts_callbacks,
             labels=labels,
             now=self.clock(),
             **values,
@@ -91,7 +91,7 @@ class Frame:
 
     def _etag(self, connection: Connection) -> str:
         """The revision of the status store, to the minute, for this user and URL."""
-        revision = queries.picture_mark(connection)
+        revision = queries.store_revision(connection)
         return _hash(f"{request.full_path} {user_name()} {has_full_access()} {revision} {self.clock():%H:%M}")
 
     def titles(self, connection: Connection, package_ids: Iterable[str | None]) -> dict[str, str | None]:
@@ -115,8 +115,8 @@ class Frame:
 
 
 def format_count(count: int) -> str:
-    """A count as text; counting stops at `COUNTED`, which shows as `500+`."""
-    return f"{COUNTED:,}+" if count >= COUNTED else f"{count:,}"
+    """A count as text; counting stops at `COUNT_LIMIT`, which shows as `500+`."""
+    return f"{COUNT_LIMIT:,}+" if count >= COUNT_LIMIT else f"{count:,}"
 
 
 def respond(html: str, *, etag: str) -> Response:
@@ -139,7 +139,7 @@ def _hash(text: str) -> str:
 
 
 def required(value: Any, message: str) -> Any:
-    """Return the value. Raises `NoSuchThing` with this message if it is None."""
+    """Return the value. Raises `ResourceNotFound` with this message if it is None."""
     if value is None:
-        raise NoSuchThing(message)
+        raise ResourceNotFound(message)
     return value

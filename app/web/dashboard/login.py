@@ -16,7 +16,7 @@ from app.store.db import Database
 from app.web.dashboard.access import AccessControl
 from app.web.dashboard.passwords import Passwords
 from app.web.dashboard.user import MAX_NAME_LENGTH, User, clean_name
-from app.web.errors import refuse
+from app.web.errors import error_response
 
 log = structlog.get_logger()
 
@@ -96,7 +96,7 @@ def client_network(address: str | None) -> str:
 def _attempt(database: Database, address: str, *, now: datetime) -> int | timedelta:
     """The id of a counted attempt, or how long this address must wait. A refused attempt writes nothing."""
     with database.read() as connection:
-        if wait := logins.wait(connection, address, now=now):
+        if wait := logins.retry_after(connection, address, now=now):
             return wait
     with database.write() as connection:
         return logins.attempt(connection, address, now=now)
@@ -105,7 +105,7 @@ def _attempt(database: Database, address: str, *, now: datetime) -> int | timede
 def _too_many(wait: timedelta) -> ResponseReturnValue:
     minutes = math.ceil(wait / timedelta(minutes=1))
     message = f"Too many incorrect passwords. Try again in {minutes} minute{'s' * (minutes > 1)}."
-    return refuse(429, "too_many_attempts", message, {"Retry-After": str(math.ceil(wait.total_seconds()))})
+    return error_response(429, "too_many_attempts", message, {"Retry-After": str(math.ceil(wait.total_seconds()))})
 
 
 def _form(problem: str | None = None) -> str:

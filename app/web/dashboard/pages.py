@@ -8,22 +8,29 @@ from flask import Blueprint, Flask, request
 from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup
 
-from app.errors import MoreThanExpected, NoOneSpan, ReceiverError, StillRunning, TooMany, UnderWay
+from app.errors import (
+    DispatchRunning,
+    MoreThanExpected,
+    OneSpanNotConfigured,
+    ReceiverError,
+    ReconcileRunning,
+    TooManyRuns,
+)
 from app.store.queries import BadCursor
-from app.web.api.endpoints import NoSuchThing
+from app.web.api.endpoints import ResourceNotFound
 from app.web.api.parameters import BadParameter
 from app.web.dashboard import attention, events, handlers, health, transaction, transactions, welcome
 from app.web.dashboard.access import AccessControl
-from app.web.dashboard.layout import NAVIGATION, Frame
-from app.web.errors import refuse
+from app.web.dashboard.layout import NAVIGATION, Layout
+from app.web.errors import error_response
 
 PAGES = (transactions, transaction, attention, events, handlers, health, welcome)
-CONFLICTS = (StillRunning, UnderWay, NoOneSpan, MoreThanExpected, TooMany)
+CONFLICTS = (DispatchRunning, ReconcileRunning, OneSpanNotConfigured, MoreThanExpected, TooManyRuns)
 PARAMETERS = {"sort": "sort order", "source": "source", "state": "status", "attention": "attention filter"}
 MAX_VALUE_LENGTH = 60  # characters of a parameter in an error message
 
 
-def pages(layout: Frame, access: AccessControl) -> Blueprint:
+def pages(layout: Layout, access: AccessControl) -> Blueprint:
     """The blueprint of all pages except the login."""
     blueprint = Blueprint("pages", __name__)
     access.require_login(blueprint)
@@ -33,14 +40,16 @@ def pages(layout: Frame, access: AccessControl) -> Blueprint:
     @blueprint.errorhandler(BadParameter)
     @blueprint.errorhandler(BadCursor)
     def bad_parameter(error: ReceiverError) -> Any:
-        return refuse(400, "bad_parameter", f"This link is not valid: {link_problem(error.detail or str(error))}")
+        return error_response(
+            400, "bad_parameter", f"This link is not valid: {link_problem(error.detail or str(error))}"
+        )
 
-    @blueprint.errorhandler(NoSuchThing)
-    def not_found(error: NoSuchThing) -> Any:
-        return refuse(404, "not_found", error.detail or str(error))
+    @blueprint.errorhandler(ResourceNotFound)
+    def not_found(error: ResourceNotFound) -> Any:
+        return error_response(404, "not_found", error.detail or str(error))
 
     def conflict(error: ReceiverError) -> Any:
-        return refuse(409, "not_now", str(error))
+        return error_response(409, "not_now", str(error))
 
     for kind in CONFLICTS:
         blueprint.register_error_handler(kind, conflict)
@@ -55,7 +64,7 @@ def link_problem(detail: str) -> str:
     return detail
 
 
-def teach_templates(app: Flask) -> None:
+def register_template_helpers(app: Flask) -> None:
     """Register the filters and globals that all templates use."""
     app.jinja_env.filters |= {"iso": iso, "utc": utc, "pretty": pretty, "number": "{:,}".format}
     app.jinja_env.globals |= {

@@ -28,14 +28,14 @@ class Passwords:
         return is_full_access if is_full_access or is_view_only else None
 
 
-def session_key(passwords: Passwords, others: Iterable[Iterable[str]]) -> bytes:
+def session_key(passwords: Passwords, other_secrets: Iterable[Iterable[str]]) -> bytes:
     """The key that signs sessions, derived from all secrets of the service.
 
     Every process on every host has the same key without a setting for it, and changing any secret ends all sessions.
     Knowing some of the secrets, such as the view-only password, is not enough to sign a session with full access.
     If that password is the only secret, no session has full access. scrypt makes each guess of the rest expensive.
     """
-    secrets = [passwords.full_access, passwords.view_only, *(sorted(kind) for kind in others)]
+    secrets = [passwords.full_access, passwords.view_only, *(sorted(kind) for kind in other_secrets)]
     return hashlib.scrypt(json.dumps(secrets).encode(), salt=b"sessions of the receiver behind OneSpan Sign", **SCRYPT)
 
 

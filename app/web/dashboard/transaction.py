@@ -10,14 +10,14 @@ from app.onespan.values import Package
 from app.store import queries
 from app.store.queries import ChangeDetail, EventDetail, EventFilter
 from app.web.dashboard.history import cause_text, timeline
-from app.web.dashboard.layout import Frame, required
+from app.web.dashboard.layout import Layout, required
 from app.web.dashboard.user import requires_full_access, user_name
 
 EVENTS_SHOWN = 100
 CHANGES_SHOWN = 400
 
 
-def add_views(blueprint: Blueprint, layout: Frame) -> None:
+def add_views(blueprint: Blueprint, layout: Layout) -> None:
     """Add the page of a transaction and its action."""
 
     @blueprint.get("/transactions/<id:package_id>")

@@ -11,12 +11,12 @@ from sqlalchemy.engine import Connection
 
 from app.store import queries
 from app.store.queries import PackageCount, PackageFilter
-from app.web.actions import TEST
-from app.web.api.parameters import Reason, Word, read_parameters
+from app.web.actions import TEST_CALLBACK
+from app.web.api.parameters import AttentionFilter, ShortText, parse_query
 from app.web.dashboard import export, labels
-from app.web.dashboard.layout import Frame
+from app.web.dashboard.layout import Layout
 from app.web.dashboard.page_query import PageQuery
-from app.web.errors import refuse
+from app.web.errors import error_response
 
 ROWS = 50
 CSV_ROWS = 200  # read at once
@@ -45,9 +45,9 @@ Day = Annotated[date | None, Field(ge=FIRST_DAY, le=LAST_DAY), BeforeValidator(l
 class TransactionsQuery(PageQuery):
     """Filters and order of the list."""
 
-    q: Word = ""
-    status: Word = ""
-    attention: Reason | Literal[""] = ""
+    q: ShortText = ""
+    status: ShortText = ""
+    attention: AttentionFilter | Literal[""] = ""
     # Without scripts a form also sends its empty fields; the days allow for this, too.
     view: Annotated[ViewName, BeforeValidator(lambda given: given or "current")] = "current"
     since: Day = Field(None, description="Created on this day (UTC) or later.")
@@ -72,14 +72,14 @@ class TransactionsQuery(PageQuery):
         )
 
 
-def add_views(blueprint: Blueprint, layout: Frame) -> None:
+def add_views(blueprint: Blueprint, layout: Layout) -> None:
     """Add `/` and `/transactions.csv`."""
     exports = BoundedSemaphore(MAX_EXPORTS)
 
     @blueprint.get("/")
     def transactions() -> Response:
         """The list of transactions."""
-        query = read_parameters(TransactionsQuery, request.args)
+        query = parse_query(TransactionsQuery, request.args)
 
         def load() -> dict[str, Any]:
             page = queries.package_page(
@@ -96,7 +96,7 @@ def add_views(blueprint: Blueprint, layout: Frame) -> None:
                 "columns": list(_columns(query)),
                 "is_filtered": query.url() != "/",
                 "attention_filters": labels.ATTENTION_FILTERS,
-                "test_package": TEST[1],
+                "test_package": TEST_CALLBACK[1],
             }
 
         return layout.cached_page("transactions.html", here="transactions", read=read, load=load)
@@ -104,10 +104,10 @@ def add_views(blueprint: Blueprint, layout: Frame) -> None:
     @blueprint.get("/transactions.csv")
     def export_csv() -> Response:
         """All transactions of the list, streamed in the order of ids, which no change can disturb."""
-        query = read_parameters(TransactionsQuery, request.args)
+        query = parse_query(TransactionsQuery, request.args)
         if not exports.acquire(blocking=False):
             message = "Too many exports are running. Try again in a few seconds."
-            return refuse(503, "busy", message, {"Retry-After": "10"})
+            return error_response(503, "busy", message, {"Retry-After": "10"})
         response = current_app.response_class(_csv(layout, query), mimetype="text/csv")
         response.call_on_close(exports.release)
         response.headers["Content-Disposition"] = "attachment; filename=transactions.csv"
@@ -155,7 +155,7 @@ def _columns(query: TransactionsQuery) -> Iterator[dict[str, Any]]:
         yield {"key": key, "name": name, "order": order, "href": href}
 
 
-def _csv(layout: Frame, query: TransactionsQuery) -> Iterator[str]:
+def _csv(layout: Layout, query: TransactionsQuery) -> Iterator[str]:
     yield export.header()
     cursor = None
     while True:

@@ -3,17 +3,17 @@
 from flask import Blueprint, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 
-from app.web.dashboard.layout import Frame
+from app.web.dashboard.layout import Layout
 from app.web.dashboard.user import requires_full_access, user_name
 
 
-def add_views(blueprint: Blueprint, layout: Frame) -> None:
+def add_views(blueprint: Blueprint, layout: Layout) -> None:
     """Add the action of the welcome page."""
 
     @blueprint.post("/test-callback")
     @requires_full_access
     def send_test() -> ResponseReturnValue:
         """Store a test callback as if OneSpan had sent it."""
-        layout.actions.take_test(by=user_name() or "")
+        layout.actions.send_test_callback(by=user_name() or "")
         flash("Test callback received. It will appear below shortly.")
         return redirect(url_for("pages.events"), 303)
