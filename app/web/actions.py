@@ -116,7 +116,7 @@ class Actions:
     def replay_all(self, chosen: ReplayFilter, *, expect: int | None, by: str) -> ReplayCount:
         """Make the dispatches that match now due; later matches are left alone.
 
-        Raises `MoreThanExpected` for more than `expect` and `TooManyRuns` for more than `MAX_REPLAYED`; none is due then.
+        Raises `MoreThanExpected` for more than `expect`, `TooManyRuns` for more than `MAX_REPLAYED`; then none is due.
         """
         with self.database.read() as connection:
             ids = dispatch_filter.ids(connection, chosen, at_most=MAX_REPLAYED + 1)

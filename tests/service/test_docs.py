@@ -261,7 +261,7 @@ def test_every_option_of_the_simulator_is_explained_with_its_default():
     assert table("option", SIMULATOR) == defaults
 
 
-@pytest.mark.parametrize(("header", "names"), [("fault", FAULTS), ("oddity", ANOMALIES)])
+@pytest.mark.parametrize(("header", "names"), [("fault", FAULTS), ("anomaly", ANOMALIES)])
 def test_every_fault_of_the_simulator_is_explained_with_its_rate(header, names):
     """docs/simulator.md has the rates of the code."""
     assert table(header, SIMULATOR) == {name: f"{rate:g}" for name, (rate, _) in names.items()}
