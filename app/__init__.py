@@ -103,7 +103,8 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
         static_url_path="/static",
         template_folder="web/templates",
     )
-    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=min(settings.proxies, 1))  # type: ignore[method-assign]
+    proxies = settings.proxies
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=min(proxies, 1))  # type: ignore[method-assign]
     app.url_map.merge_slashes = False  # ids may contain `//`
     app.url_map.converters["id"] = AnyId
     app.config["ALEMBIC"] = {"script_location": str(MIGRATIONS)}

@@ -1,4 +1,4 @@
-"""The catalogue of OneSpan Sign's events, and what each one claims.
+"""The event catalogue: OneSpan Sign's events, and what each one claims.
 
 Names are spelled as on the wire. Sources: the event tables of OneSpan's callback documentation
 (docs.onespan.com, "Setting up callback notifications"), the `Callback.events` enum of its OpenAPI document

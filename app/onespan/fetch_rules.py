@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from app.onespan.callbacks import Callback
 from app.onespan.catalogue import event_type
 from app.onespan.lifecycle import TRANSITIONS
-from app.onespan.values import Package
+from app.onespan.values import OPEN_SIGNER_STATUSES, Package
 
 CONSENT = "default-consent"
-OPEN_STATUSES = ("PENDING", "LOCKED")
 # Structural events that need no fetch under a condition: then the callback describes the whole change.
 SELF_CONTAINED: Mapping[str, Callable[[Callback, Package | None], bool]] = {
     "PACKAGE_ATTACHMENT": lambda callback, _: bool(callback.message),
@@ -32,7 +31,8 @@ def fetch_reason(callback: Callback, *, before: Package | None, after: Package, 
         "signer": not _is_known_signer(callback, before) or _adds_signer(before, after),
         "document": not _is_known_document(callback, before),
         "late": late,
-        "open signers": after.status == "COMPLETED" and any(signer.status in OPEN_STATUSES for signer in after.signers),
+        "open signers": after.status == "COMPLETED"
+        and any(signer.status in OPEN_SIGNER_STATUSES for signer in after.signers),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

@@ -5,7 +5,16 @@ from datetime import datetime
 
 from app.onespan.claims import EPOCH, NO_CLAIM, PACKAGE, Registers, State, current_value, union, valid_since
 from app.onespan.lifecycle import COMPLETE_STATUSES
-from app.onespan.values import Attention, Document, Package, Sender, Signer
+from app.onespan.values import (
+    OPEN_SIGNER_STATUSES,
+    Attention,
+    AttentionReason,
+    Document,
+    Package,
+    Sender,
+    Signer,
+    SignerStatus,
+)
 
 # No one can sign in these statuses, so problems of signers need no attention.
 NOT_SIGNABLE = COMPLETE_STATUSES | {"DRAFT", "DECLINED", "OPTED_OUT", "EXPIRED"}
@@ -64,7 +73,7 @@ def derive(package_id: str, state: State) -> Package:
     people = People.of(state)
     about = people.about
     signers = people.signers()
-    waiting = [signer for signer in signers if signer.status in ("PENDING", "LOCKED")]
+    waiting = [signer for signer in signers if signer.status in OPEN_SIGNER_STATUSES]
     return Package(
         id=package_id,
         name=about.text("name"),
@@ -78,8 +87,8 @@ def derive(package_id: str, state: State) -> Package:
         updated_at=_updated(about),
         due_at=moment(about.value("due")),
         completed_at=moment(about.value("completed")),
-        signers_total=sum(signer.status != "REASSIGNED" for signer in signers),
-        signers_completed=sum(signer.status == "COMPLETED" for signer in signers),
+        signers_total=sum(signer.status != SignerStatus.REASSIGNED for signer in signers),
+        signers_completed=sum(signer.status == SignerStatus.COMPLETED for signer in signers),
         attention=tuple(_attention(about, people, signers)),
         documents=tuple(_documents(about, people, state)),
         signers=tuple(signers),
@@ -230,15 +239,15 @@ class People:
     def _status(self, signer_id: str, claims: SubjectClaims) -> tuple[str, datetime | None]:
         """Return the first status that applies. A signer who declined is pending again after the package is resent."""
         for attribute, status, holds in (
-            ("reassigned", "REASSIGNED", self._has_left(signer_id, claims)),
-            ("done", "COMPLETED", claims.flag("done")),
-            ("declined", "DECLINED", self.ended(claims, "declined", "DECLINED")),
-            ("opted_out", "OPTED_OUT", self.ended(claims, "opted_out", "OPTED_OUT")),
-            ("locked", "LOCKED", claims.flag("locked")),
+            ("reassigned", SignerStatus.REASSIGNED, self._has_left(signer_id, claims)),
+            ("done", SignerStatus.COMPLETED, claims.flag("done")),
+            ("declined", SignerStatus.DECLINED, self.ended(claims, "declined", "DECLINED")),
+            ("opted_out", SignerStatus.OPTED_OUT, self.ended(claims, "opted_out", "OPTED_OUT")),
+            ("locked", SignerStatus.LOCKED, claims.flag("locked")),
         ):
             if holds:
                 return status, claims.since(attribute)
-        return "PENDING", None
+        return SignerStatus.PENDING, None
 
 
 def _documents(about: SubjectClaims, people: People, state: State) -> Iterable[Document]:
@@ -281,23 +290,23 @@ def _attention(about: SubjectClaims, people: People, signers: Iterable[Signer]) 
     if status in NOT_SIGNABLE:
         return
     if about.flag("ready"):
-        yield Attention("READY_FOR_COMPLETION", about.since("ready"))
+        yield Attention(AttentionReason.READY_FOR_COMPLETION, about.since("ready"))
     yield from _signer_problems(about, None)
     for signer in signers:
-        if signer.status in ("PENDING", "LOCKED"):
+        if signer.status in OPEN_SIGNER_STATUSES:
             yield from _signer_problems(people.claims[signer.id], signer.id)
     for user_id, claims in sorted(people.non_signers(), key=lambda item: item[0]):
         if bounce := claims.text("email_bounce"):
-            yield Attention("EMAIL_BOUNCE", claims.since("email_bounce"), None, f"{bounce} ({user_id})")
+            yield Attention(AttentionReason.EMAIL_BOUNCE, claims.since("email_bounce"), None, f"{bounce} ({user_id})")
 
 
 def _signer_problems(claims: SubjectClaims, who: str | None) -> Iterable[Attention]:
     if claims.flag("locked"):
-        yield Attention("SIGNER_LOCKED", claims.since("locked"), who)
+        yield Attention(AttentionReason.SIGNER_LOCKED, claims.since("locked"), who)
     if claims.flag("kba"):
-        yield Attention("KBA_FAILURE", claims.since("kba"), who)
+        yield Attention(AttentionReason.KBA_FAILURE, claims.since("kba"), who)
     if bounce := claims.text("email_bounce"):
-        yield Attention("EMAIL_BOUNCE", claims.since("email_bounce"), who, bounce)
+        yield Attention(AttentionReason.EMAIL_BOUNCE, claims.since("email_bounce"), who, bounce)
 
 
 def _ended(about: SubjectClaims, people: People, status: str) -> Iterable[Attention]:

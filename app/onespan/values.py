@@ -3,6 +3,33 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+
+
+class SignerStatus(StrEnum):
+    """How far a signer is. A locked signer is locked out until the sender unlocks them."""
+
+    PENDING = "PENDING"
+    COMPLETED = "COMPLETED"
+    LOCKED = "LOCKED"
+    DECLINED = "DECLINED"
+    OPTED_OUT = "OPTED_OUT"
+    REASSIGNED = "REASSIGNED"
+
+
+OPEN_SIGNER_STATUSES = (SignerStatus.PENDING, SignerStatus.LOCKED)  # of signers who still have to sign
+
+
+class AttentionReason(StrEnum):
+    """Why a package needs a person to act, in the order of lists."""
+
+    SIGNER_LOCKED = "SIGNER_LOCKED"
+    KBA_FAILURE = "KBA_FAILURE"
+    EMAIL_BOUNCE = "EMAIL_BOUNCE"
+    READY_FOR_COMPLETION = "READY_FOR_COMPLETION"
+    DECLINED = "DECLINED"
+    EXPIRED = "EXPIRED"
+    PARKED_HANDLER = "PARKED_HANDLER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +84,7 @@ class Signer:
     """A person in a role.
 
     `order` is the position in the signing order, from OneSpan's `index`; signers with equal numbers sign in parallel.
-    `status` is PENDING, COMPLETED, LOCKED, DECLINED, OPTED_OUT or REASSIGNED.
+    `status` is a `SignerStatus`.
     `email_bounce` is BOUNCE, COMPLAINT, OOTO or UNKNOWN after an e-mail bounced, and None once that is resolved.
     `attachments` are the names of the uploaded attachments.
     """
@@ -67,7 +94,7 @@ class Signer:
     name: str | None = None
     email: str | None = None
     order: int | None = None
-    status: str = "PENDING"
+    status: str = SignerStatus.PENDING
     status_at: datetime | None = None
     locked: bool = False
     email_bounce: str | None = None

@@ -138,11 +138,13 @@ class Dispatcher:
 
     def _due(self, connection: Connection, ended: list[Outcome], *, now: datetime) -> list[int]:
         """Return the ids to take: never an unsettled run of this process, even if its lease has ended."""
-        room = self._room(ended)
-        ids = dispatches.due(connection, room, now=now)
+        capacity = self._capacity(ended)
+        ids = dispatches.due(connection, capacity, now=now)
         if self._suspect not in self._running or now >= self._suspect_until:
             suspects = [
-                dispatch for dispatch in dispatches.suspect(connection, room, now=now) if dispatch not in self._running
+                dispatch
+                for dispatch in dispatches.suspect(connection, capacity, now=now)
+                if dispatch not in self._running
             ]
             self._suspect = suspects[0] if suspects else None
             self._suspect_until = now + SUSPECT_LEASES * self._lease
@@ -153,11 +155,11 @@ class Dispatcher:
         if parked := dispatches.settle(connection, outcomes, now=now):
             packages.record_changes(connection, dispatches.parked_changes(connection, parked, now=now), now=now)
 
-    def _room(self, ended: list[Outcome]) -> dict[str, int]:
+    def _capacity(self, ended: list[Outcome]) -> dict[str, int]:
         busy = [taken.handler for taken in self._running.values()]
         freed = [outcome.taken.handler for outcome in ended]
-        room = {name: self._threads - busy.count(name) + freed.count(name) for name in self.handlers}
-        return {name: free for name, free in room.items() if free > 0}
+        capacity = {name: self._threads - busy.count(name) + freed.count(name) for name in self.handlers}
+        return {name: free for name, free in capacity.items() if free > 0}
 
     def _prepare(self, taken: list[TakenDispatch]) -> list[HandlerRun]:
         if not taken:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from app.onespan import claims
 from app.onespan.claims import State
 from app.onespan.projection import derive
-from app.onespan.values import Package
+from app.onespan.values import AttentionReason, Package
 from app.store import counters, journal, packages, queries
 from app.store.counters import PackageKind
 from app.store.db import Database, take_write_lock
@@ -120,7 +120,7 @@ def _states(connection: Connection, ids: Iterable[str]) -> dict[str, State]:
 
 
 def _without_parked(package: Package) -> Package:
-    kept = tuple(reason for reason in package.attention if reason.reason != "PARKED_HANDLER")
+    kept = tuple(reason for reason in package.attention if reason.reason != AttentionReason.PARKED_HANDLER)
     return replace(package, attention=kept)
 
 

@@ -214,9 +214,9 @@ def package_hidden_by_list(harness: Harness) -> None:
     """The list does not show an existing package."""
     account = harness.import_packages(20)
     hidden = account.packages()[0].id
-    account._shelf._shown.pop(hidden)
-    account._shelf._indexes.clear()
-    account._shelf._answers.clear()
+    account._list_view._visible.pop(hidden)
+    account._list_view._indexes.clear()
+    account._list_view._cache.clear()
     harness.simulation.reconcile(RunRequest(backfill=True))
     assert not harness.simulation.stored_package(hidden).deleted
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, Select, bindparam, literal, null, select
 from sqlalchemy.engine import Connection
 
-from app.onespan.values import Sender
+from app.onespan.values import AttentionReason, Sender
 from app.store.models import PARKED, Attention, Dispatch, Package, Signer
 from app.store.queries.bounded import count_rows, count_statement
 from app.store.queries.paging import BadCursor, Page, following, read_cursor, write_cursor
@@ -19,16 +19,7 @@ Position = tuple[datetime | None, str, int]  # since, package id, place among th
 
 ERROR_SHOWN = 300  # characters of a handler's error
 UNDATED = datetime(1, 1, 1, tzinfo=UTC)
-PARKED_HANDLER = "PARKED_HANDLER"
-REASONS = (
-    "SIGNER_LOCKED",
-    "KBA_FAILURE",
-    "EMAIL_BOUNCE",
-    "READY_FOR_COMPLETION",
-    "DECLINED",
-    "EXPIRED",
-    PARKED_HANDLER,
-)
+REASONS = tuple(AttentionReason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +80,7 @@ def _newest(connection: Connection, reason: str, *, after: Position | None, limi
 
 def _open(reason: str) -> tuple[AnySelect, tuple[Any, Any, Any]]:
     """The query for the open items of a reason, and its sort keys. The keys are unique."""
-    if reason == PARKED_HANDLER:
+    if reason == AttentionReason.PARKED_HANDLER:
         return _PARKED, (Dispatch.finished_at, Dispatch.package_id, -Dispatch.id)
     return _STORED.where(Attention.reason == reason), (Attention.since, Attention.package_id, Attention.position)
 
@@ -144,7 +135,7 @@ _STORED: AnySelect = select(
 )
 _PARKED: AnySelect = select(
     Dispatch.package_id,
-    literal(PARKED_HANDLER).label("reason"),
+    literal(AttentionReason.PARKED_HANDLER.value).label("reason"),
     Dispatch.finished_at.label("since"),
     Dispatch.handler.label("who"),
     Dispatch.error.label("detail"),

@@ -8,12 +8,13 @@ from itertools import product
 from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.onespan.values import AttentionReason
 from app.store.db import unindexed
 from app.store.models import PARKED, Attention, Dispatch, Package, Signer
 from app.store.packages import address
 from app.store.search import has_words_itself, words_of
 
-ANY, NONE, PARKED_HANDLER = "any", "none", "PARKED_HANDLER"
+ANY, NONE = "any", "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +102,8 @@ def _needs_attention(reason: str | None) -> list[ColumnElement[bool]]:
         return [~has_reason & ~has_parked]
     if reason == ANY:
         return [Package.id.in_(stored), is_parked]
-    return [is_parked if reason == PARKED_HANDLER else Package.id.in_(stored.where(Attention.reason == reason))]
+    return [
+        is_parked
+        if reason == AttentionReason.PARKED_HANDLER
+        else Package.id.in_(stored.where(Attention.reason == reason))
+    ]

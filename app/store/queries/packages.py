@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from app.errors import QueryTimeout
 from app.onespan import values
+from app.onespan.values import AttentionReason
 from app.onespan.values import Package as PackageValue
 from app.store.db import Database
 from app.store.models import PARKED, Attention, Dispatch, Document, Package, Signer
@@ -127,7 +128,10 @@ def _reason(row: AnyRow) -> values.Attention:
 
 def _parked(row: AnyRow) -> values.Attention:
     return values.Attention(
-        "PARKED_HANDLER", row.finished_at, row.handler, (row.error or "").partition("\n")[0][:ERROR_SHOWN] or None
+        AttentionReason.PARKED_HANDLER,
+        row.finished_at,
+        row.handler,
+        (row.error or "").partition("\n")[0][:ERROR_SHOWN] or None,
     )
 
 

@@ -7,9 +7,13 @@ from pydantic import TypeAdapter
 
 # The published component names of classes with another name in the code: generated clients use the published ones.
 PUBLISHED_NAMES = {
+    "AttentionItem": "Needing",
+    "CallbackRates": "Flow",
+    "EventCallback": "Telling",
     "FetchQueued": "ReadWanted",
     "HealthReport": "Vitals",
     "OneSpanConnection": "OneSpanSide",
+    "OneSpanStatus": "Reach",
     "ReconcileStatus": "Reconciles",
     "ReplayCount": "Replayed",
 }

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from app.onespan.values import Package, Signer
+from app.onespan.values import Package, Signer, SignerStatus
 from app.store.queries import EventDetail
 
 
@@ -173,7 +173,7 @@ def status(value: str | None) -> Label:
 
 def signer_status(package: Package, signer: Signer) -> Label:
     """A signer's status, which for those who have not signed says whose turn it is."""
-    if signer.status == "PENDING" and package.status == "SENT":
+    if signer.status == SignerStatus.PENDING and package.status == "SENT":
         return WAITING_FOR_SIGNATURE if signer.id in package.next_signers else NOT_THEIR_TURN
     return signer_state(signer.status)
 
@@ -217,9 +217,9 @@ def join_names(names: Sequence[str], *, limit: int = 2) -> str:
 
 def seat(package: Package, signer: Signer) -> str:
     """The CSS class of a signer's seat: `signed`, `next`, `stopped`, `reassigned`, or empty before their turn."""
-    if signer.status in ("COMPLETED", "REASSIGNED"):
-        return "signed" if signer.status == "COMPLETED" else "reassigned"
-    if signer.status in ("LOCKED", "DECLINED", "OPTED_OUT"):
+    if signer.status in (SignerStatus.COMPLETED, SignerStatus.REASSIGNED):
+        return "signed" if signer.status == SignerStatus.COMPLETED else "reassigned"
+    if signer.status in (SignerStatus.LOCKED, SignerStatus.DECLINED, SignerStatus.OPTED_OUT):
         return "stopped"
     return "next" if signer.id in package.next_signers else ""
 
