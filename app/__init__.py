@@ -23,10 +23,10 @@ from app.onespan.auth import ApiConnection, api_connection
 from app.registry import Handlers
 from app.store import queries
 from app.store.db import Database
-from app.store.dispatch_filter import ReplayFilter
 from app.store.intake import Intake
 from app.store.models import Base
 from app.store.queries import PipelineState
+from app.store.replay_filter import ReplayFilter
 from app.store.request_budget import Budget
 from app.store.schema import is_behind, upgrade_obstacle
 from app.store.spool import Spool
@@ -37,15 +37,15 @@ from app.web.api.blueprint import AnyId, api
 from app.web.api.cors import add_cors_headers
 from app.web.api.health import HealthSources
 from app.web.assets import version_assets
-from app.web.browser import add_security_headers
 from app.web.dashboard import add_dashboard
 from app.web.dashboard.layout import Layout
 from app.web.dashboard.pages import pages, register_template_helpers
 from app.web.dashboard.passwords import Passwords
 from app.web.errors import register_error_handlers
 from app.web.metrics import metrics
-from app.web.ops import health
+from app.web.probes import probes
 from app.web.receiver import receiver
+from app.web.security_headers import add_security_headers
 from app.work import replay as replaying
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher
@@ -235,7 +235,7 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     register_error_handlers(app, is_behind=lambda: is_behind(database, MIGRATIONS))
     add_security_headers(app)
     version_assets(app)
-    reserve_threads_for_callbacks(app, threads=settings.web_threads, exempt=("receiver.receive", "health.healthz"))
+    reserve_threads_for_callbacks(app, threads=settings.web_threads, exempt=("receiver.receive", "probes.healthz"))
     keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(
         receiver(keys=keys, keep=service.intake.keep, wake=service.wakeups.digesting.set, clock=clock)
@@ -272,7 +272,7 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     )
     app.register_blueprint(read, url_prefix="/api")
     add_cors_headers(app, origins=settings.cors_origins)
-    app.register_blueprint(metrics(pulse=_pipeline_state(database, clock), spooled=spooled))
+    app.register_blueprint(metrics(pipeline=_pipeline_state(database, clock), spooled=spooled))
     access = app.extensions["access"] = add_dashboard(
         app,
         database,
@@ -291,7 +291,7 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     )
     app.register_blueprint(pages(layout, access))
     register_template_helpers(app)
-    app.register_blueprint(health(checks=needed, notes=notes))
+    app.register_blueprint(probes(checks=needed, notes=notes))
     turns = Turns(service.reconcile, service.fetcher, service.digest, service.heartbeat)
     for command in commands(
         settings,

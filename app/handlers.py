@@ -24,7 +24,7 @@ so that they do the work once. Do not log names or email addresses of signers.
 import structlog
 
 from app.handling import Event, Handlers, Package
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 
 handlers = Handlers()
 onespan = handlers.onespan  # client for OneSpan's REST API: signed documents, evidence, attachments, reminders

@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable, Iterator
 
 from app.errors import InvalidHandler
-from app.onespan.catalogue import CATALOGUE, nearest_name, wire_name
 from app.onespan.client import OneSpan
+from app.onespan.event_catalogue import CATALOGUE, nearest_name, wire_name
 from app.onespan.values import Event, Package
 
 Handler = Callable[[Event, Package], object]

@@ -8,8 +8,8 @@ from click import Command, Group
 
 from app.cli.terminal import Unusable, beside, counted, is_interactive, print_result
 from app.errors import OneSpanError, OneSpanNotFound
-from app.onespan.catalogue import CATALOGUE, event_type, nearest_name, wire_name
 from app.onespan.client import OneSpan
+from app.onespan.event_catalogue import CATALOGUE, event_type, nearest_name, wire_name
 from app.onespan.registration import (
     PUBLISHED,
     Difference,

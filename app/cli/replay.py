@@ -6,11 +6,11 @@ import click
 from click import Command
 
 from app.cli.terminal import Moment, counted, operator, progress
-from app.onespan.catalogue import CATALOGUE, wire_name
+from app.onespan.event_catalogue import CATALOGUE, wire_name
 from app.registry import Handlers
 from app.store import journal
 from app.store.db import Database
-from app.store.dispatch_filter import ReplayFilter
+from app.store.replay_filter import ReplayFilter
 from app.store.states import DispatchState
 from app.types import Clock
 from app.work import replay as replaying

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.errors import UnreadableCallback
-from app.onespan.catalogue import NAMES_SIGNER, wire_name
+from app.onespan.event_catalogue import NAMES_SIGNER, wire_name
 from app.types import clean
 
 # Maximum lengths in characters. OneSpan documents them, except those of `name` and `newRoleId`.

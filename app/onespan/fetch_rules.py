@@ -6,7 +6,7 @@ A fetch is needed after a callback that contradicts the stored state, or that do
 from collections.abc import Callable, Mapping
 
 from app.onespan.callbacks import Callback
-from app.onespan.catalogue import event_type
+from app.onespan.event_catalogue import event_type
 from app.onespan.lifecycle import TRANSITIONS
 from app.onespan.values import OPEN_SIGNER_STATUSES, Package
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from app.onespan.claims import EPOCH
 from app.onespan.lifecycle import (
     COMPLETE_STATUSES,
     CREATION_EVENTS,
@@ -18,6 +17,7 @@ from app.onespan.lifecycle import (
     shortest_path,
     status_after,
 )
+from app.onespan.merge import EPOCH
 from app.onespan.packages import PackageSnapshot, Seat
 from app.types import iso
 
@@ -58,7 +58,7 @@ MAX_DATE_LAG: Mapping[str, timedelta] = {
 
 
 @dataclass(frozen=True, slots=True)
-class KnownEvent:
+class StoredEvent:
     """An event that is already stored. `at` is OneSpan's time; `who` is the id of a signer or a role.
 
     `to` is the new role after a reassignment.
@@ -104,8 +104,8 @@ class Interval:
     now: PackageSnapshot
     seen: str
     until: str
-    events: tuple[KnownEvent, ...]
-    late: tuple[KnownEvent, ...] = ()
+    events: tuple[StoredEvent, ...]
+    late: tuple[StoredEvent, ...] = ()
 
     @property
     def is_incomplete(self) -> bool:
@@ -130,7 +130,7 @@ def findings(
     after: str = EPOCH,
     seen: str | None = None,
     until: str,
-    known: Iterable[KnownEvent],
+    known: Iterable[StoredEvent],
 ) -> list[Finding]:
     """Return the events between the snapshots `before` (taken at `after`) and `now` that are missing in `known`.
 
@@ -145,9 +145,7 @@ def findings(
     late_names = {event.name for event in late}
     changes = (event for event in _status_events(interval) if event.name not in late_names)
     missing = [*changes, *_trash_events(interval), *_signer_events(interval), *_ready_event(interval)]
-    return sorted(
-        missing, key=lambda event: (event.at, _rank(event.name), event.signer_id or "", event.document_id or "")
-    )
+    return sorted(missing, key=_sort_key)
 
 
 def _sort_key(event: Finding) -> tuple[str, int, str, str]:

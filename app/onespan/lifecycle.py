@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 from functools import cache
 
-from app.onespan.catalogue import event_type
+from app.onespan.event_catalogue import event_type
 
 NOT_CREATED = ""
 # Statuses of accounts that archive with Arkhineo (OneSpan's guide to external archiving); they follow COMPLETED.

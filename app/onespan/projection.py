@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from app.onespan.claims import EPOCH, NO_CLAIM, PACKAGE, Registers, State, current_value, union, valid_since
 from app.onespan.lifecycle import COMPLETE_STATUSES
+from app.onespan.merge import EPOCH, NO_CLAIM, PACKAGE, Registers, State, current_value, union, valid_since
 from app.onespan.values import (
     OPEN_SIGNER_STATUSES,
     Attention,
@@ -116,7 +116,7 @@ def _updated(about: SubjectClaims) -> datetime | None:
 
 
 def _next(about: SubjectClaims, waiting: Iterable[Signer]) -> tuple[str, ...]:
-    """Return whose turn it is; empty if the package is not out for signature or the signing order is unclaims."""
+    """Return whose turn it is; empty if the package is not out for signature or the signing order is unknown."""
     ordered = [(signer.order, signer.id) for signer in waiting if signer.order is not None]
     if about.value("status") in NOT_SIGNABLE or about.flag("trashed") or about.flag("deleted") or not ordered:
         return ()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from app.errors import UnreadableAnswer
-from app.onespan.catalogue import CATALOGUE, UNPUBLISHED, wire_name
+from app.onespan.event_catalogue import CATALOGUE, UNPUBLISHED, wire_name
 
 # The events that are registered by default: all in OneSpan's OpenAPI document.
 PUBLISHED = tuple(name for name in CATALOGUE if name not in UNPUBLISHED)

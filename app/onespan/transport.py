@@ -25,7 +25,7 @@ from app.errors import (
 )
 
 TIMEOUTS = (5.0, 60.0)  # seconds to connect, and between two bytes
-RETRIES = 3
+MAX_RETRIES = 3
 BACKOFF_SECONDS = 0.5  # doubled with each retry, plus a random part of up to the same size
 MAX_RETRY_WAIT_SECONDS = 20  # if OneSpan asks for a longer wait, the caller gets the error at once
 MAX_MESSAGE_KEY_LENGTH = 200  # characters; a longer `messageKey` is not reported
@@ -57,7 +57,7 @@ def new_session(*, backoff: float = BACKOFF_SECONDS) -> requests.Session:
     session = requests.Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     retry = ShortRetry(
-        total=RETRIES,
+        total=MAX_RETRIES,
         status_forcelist=(TOO_MANY_REQUESTS, 500, 502, 503, 504),
         allowed_methods=("GET",),  # a POST may have taken effect, so it is not repeated
         backoff_factor=backoff,

@@ -5,7 +5,7 @@ from datetime import datetime
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
-from app.onespan.catalogue import wire_name
+from app.onespan.event_catalogue import wire_name
 from app.simulator.account import Registration
 from app.simulator.routes import BadRequest, RouteContext, json_object
 

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
-from app.onespan.findings import MAX_DATE_LAG, KnownEvent
+from app.onespan.findings import MAX_DATE_LAG, StoredEvent
 from app.store.bulk import insert_all
 from app.store.counters import EventKind, add_events, day_of
 from app.store.models import Event
@@ -94,7 +94,7 @@ class UnconfirmedEvent:
         return self.name == "ROLE_REASSIGN" and self.extra.get("newRoleId") in who
 
 
-class KnownEvents:
+class KnownFingerprints:
     """The fingerprints of known events: those given at the start, and those added since."""
 
     def __init__(self, fingerprints: Iterable[str] = ()) -> None:
@@ -160,14 +160,14 @@ def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
     add_events(connection, EventSource.RECONCILE, {kind: -number for kind, number in confirmed_now.items()})
 
 
-def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[KnownEvent]:
+def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[StoredEvent]:
     """The events of a package that happened after this time."""
     columns = (Event.name, Event.happened_at, Event.session_user, Event.signer_id, Event.document_id, Event.message)
     found = select(*columns, Event.extra).where(Event.package_id == package_id)
     if after is not None:
         found = found.where(Event.happened_at > after)
     return [
-        KnownEvent(
+        StoredEvent(
             row.name,
             iso(row.happened_at),
             row.session_user or row.signer_id,

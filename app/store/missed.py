@@ -9,10 +9,11 @@ from sqlalchemy import Row, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.findings import DATED_IN_SNAPSHOTS
-from app.store import outages, receiving
+from app.store import outages
 from app.store.counters import MissedKind, add_missed, day_of
 from app.store.db import take_write_lock
 from app.store.models import Event, Missed
+from app.store.receiving_since import receiving_since
 from app.store.states import EventSource, MissedCause, OutageKind
 
 DIGEST_DELAY = timedelta(days=7)  # at most, from the arrival of a snapshot until it is digested and finds an event
@@ -27,7 +28,7 @@ def record(connection: Connection, *, now: datetime, grace: timedelta, limit: in
     callback arrived.
     """
     take_write_lock(connection)
-    began = receiving.began_at(connection)
+    began = receiving_since(connection)
     if began is None:
         return 0
     last = connection.scalar(select(func.max(Missed.found_at, type_=Missed.found_at.type)))

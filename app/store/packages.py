@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.engine import Connection
 
-from app.onespan.claims import State, document, signer
+from app.onespan.merge import State, document, signer
 from app.onespan.values import Attention as OpenReason
 from app.onespan.values import Document as DocumentValue
 from app.onespan.values import Package as PackageValue

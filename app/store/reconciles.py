@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from app.onespan.claims import MAX_CLOCK_AHEAD
 from app.onespan.list_scan import ScanState
+from app.onespan.merge import MAX_CLOCK_AHEAD
 from app.store.db import take_write_lock
-from app.store.models import FOUND, Event, Process, Run
+from app.store.models import SOURCE_RECONCILE, Event, Process, Run
 from app.store.outages import HEARTBEAT_TIMEOUT
 from app.store.states import RunKind, RunState
 
@@ -96,7 +96,7 @@ def last_began(connection: Connection) -> datetime | None:
     return connection.scalar(select(Run.began_at).order_by(Run.id.desc()).limit(1))
 
 
-def last_done(connection: Connection, *kinds: str) -> datetime | None:
+def last_done_began_at(connection: Connection, *kinds: str) -> datetime | None:
     """When the newest completed run of these kinds began, by the clock at that time."""
     done = select(Run.began_at).where(Run.kind.in_(kinds), Run.state == RunState.DONE)
     return connection.scalar(done.order_by(Run.id.desc()).limit(1))
@@ -230,7 +230,7 @@ def _end(connection: Connection, run: TakenRun, state: str, *, now: datetime, **
 def _found_between(connection: Connection, start: datetime, end: datetime) -> int:
     """How many events snapshots found between two times that no callback had reported."""
     found = select(func.count()).where(
-        Event.source == FOUND, Event.first_received_at >= start, Event.first_received_at <= end
+        Event.source == SOURCE_RECONCILE, Event.first_received_at >= start, Event.first_received_at <= end
     )
     return connection.scalar(found) or 0
 

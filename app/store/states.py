@@ -48,7 +48,7 @@ class DispatchState(StrEnum):
 
 
 class RunKind(StrEnum):
-    """What a reconcile run reads: what changed lately, besides that the ids of all packages, or all packages whole."""
+    """What a run reads: `reconcile` recent changes, `sweep` also the ids of all packages, `backfill` all packages."""
 
     RECONCILE = "reconcile"
     SWEEP = "sweep"

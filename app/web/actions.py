@@ -15,12 +15,12 @@ import structlog
 from app.errors import MoreThanExpected, OneSpanNotConfigured, TooManyRuns
 from app.onespan.callbacks import is_id
 from app.onespan.list_scan import EARLIEST
-from app.store import dispatch_filter, dispatches, fetches, packages, queries
+from app.store import dispatches, fetches, packages, queries, replay_filter
 from app.store.db import Database, take_write_lock
-from app.store.dispatch_filter import ReplayFilter
 from app.store.journal import Entry
 from app.store.packages import Cause, NewChange
 from app.store.queries import RunDetail
+from app.store.replay_filter import ReplayFilter
 from app.web.api.answers import FetchQueued, ReplayCount
 from app.web.api.endpoints import ResourceNotFound
 from app.web.api.parameters import MAX_ID, BadParameter, ReconcileRequest
@@ -73,7 +73,7 @@ class Actions:
     keep: Callable[[Entry], int | None]
     wake_digest: Callable[[], None]
 
-    def read(self, package_id: str, *, by: str) -> FetchQueued:
+    def request_fetch(self, package_id: str, *, by: str) -> FetchQueued:
         """Enqueue a fetch of this package, whether it is in the status store or not."""
         if not self.is_connected():
             raise OneSpanNotConfigured
@@ -111,7 +111,7 @@ class Actions:
     def count(self, chosen: ReplayFilter) -> ReplayCount:
         """Count the chosen dispatches, up to `MAX_REPLAYED`."""
         with self.database.read() as connection:
-            return _capped(dispatch_filter.count(connection, chosen, at_most=MAX_REPLAYED + 1))
+            return _capped(replay_filter.count(connection, chosen, at_most=MAX_REPLAYED + 1))
 
     def replay_all(self, chosen: ReplayFilter, *, expect: int | None, by: str) -> ReplayCount:
         """Make the dispatches that match now due; later matches are left alone.
@@ -119,7 +119,7 @@ class Actions:
         Raises `MoreThanExpected` for more than `expect`, `TooManyRuns` for more than `MAX_REPLAYED`; then none is due.
         """
         with self.database.read() as connection:
-            ids = dispatch_filter.ids(connection, chosen, at_most=MAX_REPLAYED + 1)
+            ids = replay_filter.ids(connection, chosen, at_most=MAX_REPLAYED + 1)
         counted = _capped(len(ids))
         if expect is not None and counted.count > expect:
             raise MoreThanExpected(f"{counted.count}, not {expect}; count again")

@@ -15,23 +15,23 @@ from app.store.states import MissedCause
 QUANTILES = (0.5, 0.95, 0.99)
 
 
-def metrics(*, pulse: Callable[[], PipelineState | None], spooled: Callable[[], int]) -> Blueprint:
-    """Return the blueprint of `/metrics`. `pulse` returns None while the database does not respond."""
+def metrics(*, pipeline: Callable[[], PipelineState | None], spooled: Callable[[], int]) -> Blueprint:
+    """Return the blueprint of `/metrics`. `pipeline` returns None while the database does not respond."""
     blueprint = Blueprint("metrics", __name__)
 
     @blueprint.get("/metrics")
     def scrape() -> ResponseReturnValue:
         """Return all metrics as Prometheus text. They contain no names and no ids."""
         registry = CollectorRegistry()
-        registry.register(_ServiceCollector(pulse(), spooled()))
+        registry.register(_ServiceCollector(pipeline(), spooled()))
         return generate_latest(registry), {"Content-Type": CONTENT_TYPE_LATEST}
 
     return blueprint
 
 
 class _ServiceCollector(Collector):
-    def __init__(self, pulse: PipelineState | None, spooled: int) -> None:
-        self._pulse = pulse
+    def __init__(self, pipeline: PipelineState | None, spooled: int) -> None:
+        self._pulse = pipeline
         self._spooled = spooled
 
     def collect(self) -> Iterable[Metric]:
@@ -44,45 +44,47 @@ class _ServiceCollector(Collector):
             yield from _database_metrics(self._pulse)
 
 
-def _database_metrics(pulse: PipelineState) -> Iterable[Metric]:
+def _database_metrics(pipeline: PipelineState) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "journal_undigested",
         f"Journal entries waiting to be digested, counted up to {COUNT_LIMIT}.",
-        value=pulse.undigested,
+        value=pipeline.undigested,
     )
     yield GaugeMetricFamily(
         "journal_oldest_undigested_seconds",
         "Age of the oldest undigested journal entry, in seconds.",
-        value=pulse.oldest_undigested,
+        value=pipeline.oldest_undigested,
     )
     states = GaugeMetricFamily(
         "dispatches", f"Due, running and parked dispatches, counted up to {COUNT_LIMIT} each.", labels=["state"]
     )
-    for state, number in pulse.dispatches.items():
+    for state, number in pipeline.dispatches.items():
         states.add_metric([state], number)
     yield states
     missed = GaugeMetricFamily(
         "callbacks_missed", "Events of the last 30 days without a callback, by likely cause.", labels=["cause"]
     )
     for cause in MissedCause:
-        missed.add_metric([cause], pulse.missed.get(cause, 0))
+        missed.add_metric([cause], pipeline.missed.get(cause, 0))
     yield missed
     yield GaugeMetricFamily(
         "callbacks_silent",
         "1 if reconcile finds events although no callback arrives, else 0.",
-        value=pulse.silence is not None,
+        value=pipeline.silence is not None,
     )
-    if pulse.reconciled is not None:
+    if pipeline.reconciled is not None:
         yield GaugeMetricFamily(
-            "reconcile_age_seconds", "Time since the last finished reconcile run, in seconds.", value=pulse.reconciled
+            "reconcile_age_seconds",
+            "Time since the last finished reconcile run, in seconds.",
+            value=pipeline.reconciled,
         )
     dwell = GaugeMetricFamily(
         "dwell_seconds",
         "Time from a callback's arrival to the end of its handler, in seconds, over the most recent dispatches.",
         labels=["quantile"],
     )
-    for quantile in QUANTILES if pulse.dwell else ():
-        dwell.add_metric([str(quantile)], quantile_of(pulse.dwell, quantile))
+    for quantile in QUANTILES if pipeline.dwell else ():
+        dwell.add_metric([str(quantile)], quantile_of(pipeline.dwell, quantile))
     yield dwell
 
 

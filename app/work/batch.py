@@ -9,17 +9,18 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from app.onespan import claims
+from app.onespan import merge
 from app.onespan.callbacks import Callback
-from app.onespan.claims import State
 from app.onespan.fetch_rules import fetch_reason
+from app.onespan.merge import State
 from app.onespan.packages import PackageSnapshot
 from app.onespan.projection import People, derive
 from app.onespan.values import Package
 from app.registry import Handlers
-from app.store import dispatches, events, fetches, journal, list_state, missed, packages, receiving
-from app.store.events import KnownEvents, NewEvent, UnconfirmedEvent
+from app.store import dispatches, events, fetches, journal, list_state, missed, packages
+from app.store.events import KnownFingerprints, NewEvent, UnconfirmedEvent
 from app.store.packages import NewChange
+from app.store.receiving_since import receiving_since
 from app.store.states import Emit
 from app.types import iso
 from app.work.parsing import ParsedEntry, parse
@@ -47,7 +48,7 @@ class BatchPackages:
         """Merge the claims of a row and collect the changes. Returns whether the package changed."""
         package_id = entry.package_id
         old_state = self.states.get(package_id, {})
-        state = claims.merge(old_state, entry.claims)
+        state = merge.merge_claims(old_state, entry.claims)
         if state is old_state:
             return False
         old, new = self.now.get(package_id), derive(package_id, state)
@@ -76,7 +77,7 @@ class Batch:
         package_ids = {entry.package_id for entry in self._entries}
         callbacks = [(entry.callback, entry.received_at) for entry in self._entries if entry.callback]
         self._ids = events.find_known(connection, callbacks)
-        self._facts = KnownEvents(self._ids)
+        self._facts = KnownFingerprints(self._ids)
         self._packages = BatchPackages(packages.load_claims(connection, package_ids))
         self._unconfirmed = events.unconfirmed(connection, package_ids)
         self._seen_at = list_state.seen_at(connection, package_ids)
@@ -122,7 +123,7 @@ class Batch:
 
     def _is_late(self, entry: ParsedEntry) -> bool:
         """Return whether an earlier list page or snapshot may already show what this callback reports."""
-        shown = claims.snapshot_updated_at(self._packages.states[entry.package_id])
+        shown = merge.snapshot_updated_at(self._packages.states[entry.package_id])
         listed = self._seen_at.get(entry.package_id, BEGINNING)
         return entry.happened_at <= listed or iso(entry.happened_at) <= shown
 
@@ -181,7 +182,7 @@ class Batch:
     @cached_property
     def _began_at(self) -> datetime:
         """When this service began to receive callbacks; now, if it has not received any."""
-        return receiving.began_at(self._connection) or self._now
+        return receiving_since(self._connection) or self._now
 
     def _add_new(self) -> None:
         for event_id, event in zip(events.add(self._connection, self._new), self._new, strict=True):

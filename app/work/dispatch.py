@@ -24,7 +24,7 @@ from app.store.db import Database
 from app.store.dispatches import Outcome, TakenDispatch
 from app.store.states import DispatchState
 from app.types import Clock
-from app.work.attempt import ATTEMPTS, RETRIES, HandlerRun, attempt, poisoned
+from app.work.retry import ATTEMPTS, HANDLER_RETRY_DELAYS, HandlerRun, attempt, poisoned
 
 log = structlog.get_logger()
 
@@ -166,7 +166,7 @@ class Dispatcher:
             return []
         try:
             with self._database.read() as connection:
-                events = queries.facts(connection, {dispatch.event_id for dispatch in taken})
+                events = queries.handler_events(connection, {dispatch.event_id for dispatch in taken})
                 packages = queries.packages(connection, {dispatch.package_id for dispatch in taken})
         except SQLAlchemyError:
             self._running |= {dispatch.id: dispatch for dispatch in taken}
@@ -193,7 +193,7 @@ class Dispatcher:
             self._ended.append(self._not_started(run.taken, "the machine had no thread left"))
 
     def _not_started(self, taken: TakenDispatch, reason: str) -> Outcome:
-        return Outcome(taken, DispatchState.DUE, self._clock() + RETRIES[0], reason, counts=False)
+        return Outcome(taken, DispatchState.DUE, self._clock() + HANDLER_RETRY_DELAYS[0], reason, counts=False)
 
     def _run(self, run: HandlerRun) -> None:
         self._ended.append(attempt(run, now=self._clock))

@@ -12,10 +12,10 @@ from app.errors import (
     UnreadableAnswer,
     UnreadablePackage,
 )
-from app.onespan import claims
-from app.onespan.claims import State
+from app.onespan import merge
 from app.onespan.client import Answer, OneSpan
 from app.onespan.list_scan import FOLDERS, ListItem, ListPage, ScanState, list_query, next_step, parse_page
+from app.onespan.merge import State
 from app.onespan.packages import PackageSnapshot, parse_package
 from app.onespan.projection import derive
 from app.store import packages
@@ -26,7 +26,7 @@ from app.types import Clock, iso
 from app.work.snapshots import is_conclusive, listed_snapshot, was_read
 
 CHUNK = 100  # stored packages compared at once
-RETRY_SECONDS = (1.0, 5.0)  # delays after the first and second failure of a request
+DRIFT_RETRY_SECONDS = (1.0, 5.0)  # delays after the first and second failure of a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class DriftCheck:
 
     def _with_retries(self, request: Callable[[], Answer]) -> Answer:
         """Send a request with retries: unlike a reconcile run, this check cannot continue later."""
-        for seconds in RETRY_SECONDS:
+        for seconds in DRIFT_RETRY_SECONDS:
             try:
                 self.requests += 1
                 return request()
@@ -108,7 +108,7 @@ class DriftCheck:
 
     def _compare_item(self, item: ListItem, state: State, answer: Answer) -> Iterator[Drift]:
         snapshot = listed_snapshot(item, state)
-        if claims.agrees(state, claims.snapshot_claims(snapshot, at=answer.read_at)):
+        if merge.agrees(state, merge.snapshot_claims(snapshot, at=answer.read_at)):
             return
         if is_conclusive(snapshot, state, answer):
             yield from _differences(state, snapshot, answer)
@@ -150,7 +150,7 @@ class DriftCheck:
 
 def _differences(state: State, snapshot: PackageSnapshot, answer: Answer) -> Iterator[Drift]:
     """Yield what would change if this snapshot were merged."""
-    merged = claims.merge(state, claims.snapshot_claims(snapshot, at=answer.read_at))
+    merged = merge.merge_claims(state, merge.snapshot_claims(snapshot, at=answer.read_at))
     changes: Iterator[NewChange] = packages.changes_between(
         derive(snapshot.id, state) if state else None,
         derive(snapshot.id, merged),

@@ -16,7 +16,8 @@ from app.store.fetches import TakenFetch
 from app.store.request_budget import Budget
 from app.store.states import JournalKind, OutageKind
 from app.types import Clock
-from app.work.snapshots import failure_rule, retry_delay, snapshot_entry, was_read
+from app.work.fetch_failures import failure_rule, retry_delay
+from app.work.snapshots import snapshot_entry, was_read
 
 log = structlog.get_logger()
 

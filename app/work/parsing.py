@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.onespan import claims
+from app.onespan import merge
 from app.onespan.callbacks import Callback, parse_callback
-from app.onespan.claims import PACKAGE, Claim
 from app.onespan.findings import CLOCK_TOLERANCE
+from app.onespan.merge import PACKAGE, Claim
 from app.onespan.packages import PackageSnapshot, parse_package
 from app.store.packages import Cause
 from app.store.states import Emit, JournalKind
@@ -32,17 +32,17 @@ class ParsedEntry:
     def claims(self) -> list[Claim]:
         """The claims of this row."""
         if self.callback:
-            return claims.callback_claims(self.callback, received_at=self.received_at)
+            return merge.callback_claims(self.callback, received_at=self.received_at)
         assert self.read_at
         if self.snapshot is None:
             return [Claim(PACKAGE, "deleted", True, iso(self.read_at), "snapshot")]  # noqa: FBT003
-        return claims.snapshot_claims(self.snapshot, at=self.read_at)
+        return merge.snapshot_claims(self.snapshot, at=self.read_at)
 
     @property
     def happened_at(self) -> datetime:
         """OneSpan's time of the claims."""
         if self.callback:
-            return claims.claim_time(self.callback, received_at=self.received_at)
+            return merge.claim_time(self.callback, received_at=self.received_at)
         assert self.read_at
         return self.read_at
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields, replace
 
 from sqlalchemy.engine import Connection
 
-from app.onespan import claims
-from app.onespan.claims import State
+from app.onespan import merge
+from app.onespan.merge import State
 from app.onespan.projection import derive
 from app.onespan.values import AttentionReason, Package
 from app.store import counters, journal, packages, queries
@@ -115,7 +115,7 @@ def _states(connection: Connection, ids: Iterable[str]) -> dict[str, State]:
             seen.add(row.event_id)
             if row.source == EventSource.CALLBACK:  # rows may be committed out of order
                 entry = replace(entry, received_at=row.first_received_at)
-        states[entry.package_id] = claims.merge(states.get(entry.package_id, {}), entry.claims)
+        states[entry.package_id] = merge.merge_claims(states.get(entry.package_id, {}), entry.claims)
     return states
 
 

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy.engine import Connection
 
 from app.errors import InconsistentList, NotPermitted, OneSpanError, OneSpanNotFound, ReconcileRunning, RequestRejected
-from app.onespan import claims
+from app.onespan import merge
 from app.onespan.client import Answer, OneSpan
 from app.onespan.list_scan import ListItem, ListPage, list_query, next_step, parse_page, restart
 from app.store import fetches, journal, list_state, outages, packages, reconciles
@@ -26,8 +26,9 @@ from app.store.reconciles import Progress, RunCounts, TakenRun
 from app.store.request_budget import Budget, next_minute
 from app.store.states import Emit, RunKind
 from app.types import Clock, iso
+from app.work.fetch_failures import PACKAGE_ONLY_FROM, retry_delay
 from app.work.run_plan import Folder, current_folder, is_unread, next_folder, pass_of, since_of, skip_folder
-from app.work.snapshots import LIST_LAG, PACKAGE_ONLY_FROM, is_conclusive, listed_entry, listed_snapshot, retry_delay
+from app.work.snapshots import LIST_LAG, is_conclusive, listed_entry, listed_snapshot
 
 log = structlog.get_logger()
 
@@ -145,7 +146,7 @@ class Reconciler:
             return
         kind, since = RunKind.BACKFILL, None
         if not _never_imported(connection):
-            last_sweep = reconciles.last_done(connection, RunKind.SWEEP, RunKind.BACKFILL)
+            last_sweep = reconciles.last_done_began_at(connection, RunKind.SWEEP, RunKind.BACKFILL)
             kind = RunKind.RECONCILE if last_sweep and abs(now - last_sweep) < SWEEP_INTERVAL else RunKind.SWEEP
             since = _window(connection, now=now)
         run_id = reconciles.begin(connection, kind=kind, reason=reason, since=since, fires=False, now=now)
@@ -210,7 +211,7 @@ class Reconciler:
         for item in items:
             state = states.get(item.snapshot.id, {})
             snapshot = listed_snapshot(item, state)
-            if not run.fires and claims.agrees(state, claims.snapshot_claims(snapshot, at=answer.read_at)):
+            if not run.fires and merge.agrees(state, merge.snapshot_claims(snapshot, at=answer.read_at)):
                 continue
             if is_conclusive(snapshot, state, answer):
                 emit = Emit.ALL if run.fires else Emit.NONE if snapshot.id in unheard else Emit.NEW
@@ -321,7 +322,7 @@ class Reconciler:
 
 
 def _never_imported(connection: Connection) -> bool:
-    return reconciles.last_done(connection, RunKind.BACKFILL) is None
+    return reconciles.last_done_began_at(connection, RunKind.BACKFILL) is None
 
 
 def _unheard(connection: Connection, run: TakenRun, folder: Folder, package_ids: Collection[str]) -> set[str]:

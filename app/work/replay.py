@@ -8,9 +8,9 @@ from typing import Protocol
 from sqlalchemy.engine import Connection
 
 from app.registry import Handlers
-from app.store import dispatch_filter, dispatches, packages
+from app.store import dispatches, packages, replay_filter
 from app.store.db import Database, take_write_lock
-from app.store.dispatch_filter import ReplayFilter
+from app.store.replay_filter import ReplayFilter
 
 CHUNK = 500  # rows in one transaction
 
@@ -36,11 +36,11 @@ class ExistingDispatches(Selection):
 
     def count(self, connection: Connection) -> int:
         """Return the number of runs."""
-        return dispatch_filter.count(connection, self.replay_filter)
+        return replay_filter.count(connection, self.replay_filter)
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
         """Make the next runs due."""
-        ids = dispatch_filter.lock_next(connection, self.replay_filter, after=after, limit=CHUNK)
+        ids = replay_filter.lock_next(connection, self.replay_filter, after=after, limit=CHUNK)
         made, changes = dispatches.replay_all(connection, ids, by=self.by, now=now)
         packages.record_changes(connection, changes, now=now)
         return made, ids[-1] if ids else None
@@ -56,14 +56,14 @@ class MissingDispatches(Selection):
 
     def count(self, connection: Connection) -> int:
         """Return the number of runs."""
-        return dispatch_filter.count_undispatched_events(connection, self.replay_filter, names=self._names())
+        return replay_filter.count_undispatched_events(connection, self.replay_filter, names=self._names())
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
         """Make the next runs due."""
         handler = self.replay_filter.handler
         assert handler
         take_write_lock(connection)  # so that of two concurrent replays only one inserts them
-        events = dispatch_filter.undispatched_events(
+        events = replay_filter.undispatched_events(
             connection, self.replay_filter, names=self._names(), after=after, limit=CHUNK
         )
         dispatches.enqueue(connection, ((event, package, handler) for event, package in events), now=now)

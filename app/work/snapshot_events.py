@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.onespan.callbacks import Callback
-from app.onespan.claims import EPOCH
-from app.onespan.findings import Finding, KnownEvent, findings
+from app.onespan.findings import Finding, StoredEvent, findings
+from app.onespan.merge import EPOCH
 from app.onespan.packages import PackageSnapshot
 from app.store.events import NewEvent
 from app.store.states import Emit
 from app.types import iso
-
-# Which events the snapshot of an import may report; other snapshots report new events.
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ def may_emit(package: PackageSnapshot, emit: str, *, began_at: datetime) -> bool
 
 
 def unreported_events(
-    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[KnownEvent], began_at: datetime | None
+    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[StoredEvent], began_at: datetime | None
 ) -> list[NewEvent]:
     """Return the events since the snapshot `before` that were not reported.
 
@@ -56,7 +54,7 @@ def unreported_events(
 
 
 def unreported_deletion(
-    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[KnownEvent]
+    snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[StoredEvent]
 ) -> list[NewEvent]:
     """Return the deletion of a package that OneSpan no longer has, unless it was reported."""
     after, until = iso(before.read_at) if before else EPOCH, iso(snapshot.answered_at)

@@ -1,27 +1,15 @@
 """Turn OneSpan's answers into journal entries, dated so that they claim no more than OneSpan showed."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from app.errors import (
-    CredentialsRejected,
-    NotPermitted,
-    OneSpanError,
-    OneSpanNotConfigured,
-    OneSpanNotFound,
-    RequestRejected,
-    Throttled,
-    UnreadableAnswer,
-    UnsendableRequest,
-)
-from app.onespan import claims
-from app.onespan.claims import State
+from app.onespan import merge
 from app.onespan.client import Answer
 from app.onespan.list_scan import ListItem
+from app.onespan.merge import State
 from app.onespan.packages import PackageSnapshot
 from app.store import journal, list_state
 from app.store.journal import Entry
@@ -29,60 +17,6 @@ from app.store.states import Emit, JournalKind
 from app.types import iso
 
 LIST_LAG = timedelta(minutes=10)  # how late a change may appear in OneSpan's list
-# Delays after the first, second, ... failure; later failures have the last one.
-RETRY_DELAYS = (
-    timedelta(seconds=10),
-    timedelta(minutes=1),
-    timedelta(minutes=5),
-    timedelta(minutes=30),
-)
-LONGEST_DELAY = timedelta(hours=6)  # the most that OneSpan's Retry-After can ask for
-
-
-@dataclass(frozen=True, slots=True)
-class FailureRule:
-    """How to treat one kind of error of a fetch.
-
-    From attempt number `package_only_from` on, the error concerns this package only, and reconcile runs do not wait
-    for it (None: never). `delays` are the delays after each attempt; after the last one the package counts as refused.
-    None: retry without end, with the usual delays. `delays_if_unseen` replaces `delays` for a package that these
-    credentials have never seen.
-    """
-
-    package_only_from: int | None
-    delays: tuple[timedelta, ...] | None = None
-    delays_if_unseen: tuple[timedelta, ...] | None = None
-
-
-OTHER_ERRORS = FailureRule(package_only_from=len(RETRY_DELAYS))  # may concern all of OneSpan, or this package only
-REFUSAL_DELAYS = (*RETRY_DELAYS, *(timedelta(days=1),) * 10)
-FAILURE_RULES: Mapping[type[OneSpanError], FailureRule] = {
-    UnreadableAnswer: FailureRule(package_only_from=1),
-    NotPermitted: FailureRule(package_only_from=1, delays=REFUSAL_DELAYS, delays_if_unseen=()),
-    RequestRejected: FailureRule(package_only_from=1, delays=REFUSAL_DELAYS, delays_if_unseen=()),
-    OneSpanNotFound: FailureRule(package_only_from=1, delays=(), delays_if_unseen=RETRY_DELAYS[:2]),  # may be too new
-    CredentialsRejected: FailureRule(package_only_from=None),
-    UnsendableRequest: FailureRule(package_only_from=None),
-    Throttled: FailureRule(package_only_from=None),
-    OneSpanNotConfigured: FailureRule(package_only_from=None),
-}
-# By error name: `FailureRule.package_only_from`. The key None holds the value for all other errors.
-PACKAGE_ONLY_FROM: Mapping[str | None, int | None] = {
-    None: OTHER_ERRORS.package_only_from,
-    **{error.__name__: rule.package_only_from for error, rule in FAILURE_RULES.items()},
-}
-
-
-def failure_rule(problem: OneSpanError) -> FailureRule:
-    """Return how to treat an error of a fetch."""
-    return FAILURE_RULES.get(type(problem), OTHER_ERRORS)
-
-
-def retry_delay(attempt: int, problem: OneSpanError) -> timedelta:
-    """Return the delay after this attempt (the first is 1). OneSpan's `Retry-After` can make it longer."""
-    seconds = problem.seconds or 0 if isinstance(problem, Throttled) else 0
-    retry_after = timedelta(seconds=min(seconds, LONGEST_DELAY.total_seconds()))
-    return max(RETRY_DELAYS[min(max(attempt, 1), len(RETRY_DELAYS)) - 1], retry_after)
 
 
 def snapshot_entry(
@@ -134,8 +68,8 @@ def is_conclusive(snapshot: PackageSnapshot, state: State, answer: Answer) -> bo
     updated = snapshot.updated
     if updated is None or not snapshot.has_parts:
         return False
-    newer_than_read = iso(_listed_at(answer, updated)) > claims.newest_claim_at(state, "snapshot")
-    return updated >= claims.newest_claim_at(state, "event") and newer_than_read
+    newer_than_read = iso(_listed_at(answer, updated)) > merge.newest_claim_at(state, "snapshot")
+    return updated >= merge.newest_claim_at(state, "event") and newer_than_read
 
 
 def _has_parts(snapshot: PackageSnapshot) -> bool:
@@ -144,14 +78,12 @@ def _has_parts(snapshot: PackageSnapshot) -> bool:
 
 def _shows_less(snapshot: PackageSnapshot, state: State) -> bool:
     """Return whether more signers, documents or signatures are stored: the list is incomplete, or they were removed."""
-    seats, documents = (
-        claims.last_snapshot_value(state, claims.PACKAGE, part) or [] for part in ("seats", "documents")
-    )
+    seats, documents = (merge.last_snapshot_value(state, merge.PACKAGE, part) or [] for part in ("seats", "documents"))
     people, occupied = sum(signer != role for signer, role in seats), sum(seat.occupied for seat in snapshot.seats)
     if len(seats) > len(snapshot.seats) or people > occupied or len(documents) > len(snapshot.documents):
         return True
     for document in snapshot.documents:
-        signers = claims.required_signers(state, document.id)
+        signers = merge.required_signers(state, document.id)
         if not {role for signer, role in seats if signer in signers} <= set(document.signed or ()):
             return True
     return False

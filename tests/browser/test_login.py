@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from app.store.logins import ADDRESS_LIMIT
+from app.store.login_limit import MAX_FAILURES_PER_ADDRESS
 from tests.browser.conftest import IN_A_BROWSER, log_in
 from tests.support.logins import PASSWORD
 
@@ -57,7 +57,7 @@ def test_wrong_password_shows_an_error_and_too_many_are_refused(new_page, page_e
     """The page says how long to wait. The correct password is then refused as well."""
     page_errors.allow("401|429")
     new_page.goto("/login")
-    for _ in range(ADDRESS_LIMIT):
+    for _ in range(MAX_FAILURES_PER_ADDRESS):
         fill_in(new_page, "wrong")
         expect(new_page.get_by_role("alert")).to_have_text("Incorrect password.")
     expect(new_page.get_by_label("Password")).to_have_attribute("aria-describedby", "problem")

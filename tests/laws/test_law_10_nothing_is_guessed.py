@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.handling import Event, Handlers, Package
-from app.onespan.catalogue import CATALOGUE, event_type, wire_name
+from app.onespan.event_catalogue import CATALOGUE, event_type, wire_name
 from app.store import journal
 from app.store.journal import Entry
 from tests.conftest import ADA, HOUR, NOON, on_sqlite

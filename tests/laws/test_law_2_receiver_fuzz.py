@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from app import EXTENSION, Service
 from app.handling import Handlers
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 from app.store.models import Dispatch, Event, Journal
 from app.web.auth import authenticate
 from tests.conftest import KEY

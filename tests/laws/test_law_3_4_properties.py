@@ -14,9 +14,9 @@ from sqlalchemy import select
 
 from app import Service
 from app.handling import Handlers, Package
-from app.onespan import claims
+from app.onespan import merge
 from app.onespan.callbacks import parse_callback
-from app.onespan.claims import Claim, State
+from app.onespan.merge import Claim, State
 from app.onespan.packages import parse_package
 from app.onespan.projection import derive
 from app.store import journal, models, queries
@@ -77,7 +77,7 @@ def test_law_3_merging_is_idempotent(some, others):
     """Merging known claims again returns the same state object."""
     state = _merged(some, others)
 
-    assert claims.merge(state, [*others, *some, *others]) is state
+    assert merge.merge_claims(state, [*others, *some, *others]) is state
 
 
 @PURE
@@ -86,7 +86,7 @@ def test_law_4_a_state_that_was_stored_merges_as_before(some, others):
     """A state is stored as JSON in the database."""
     stored = json.loads(json.dumps(_merged(some)))
 
-    assert _plain(claims.merge(stored, others)) == _plain(_merged(some, others))
+    assert _plain(merge.merge_claims(stored, others)) == _plain(_merged(some, others))
 
 
 @PURE
@@ -197,15 +197,15 @@ def digested(service: Service, handlers: Handlers) -> Callable[..., Digested]:
 def _claims(facts: Facts) -> list[list[Claim]]:
     callbacks = (parse_callback(json.dumps(body).encode()) for body in facts.callbacks)
     return [
-        *(claims.callback_claims(callback, received_at=LATER) for callback in callbacks),
-        *(claims.snapshot_claims(parse_package(shown), at=at) for shown, at in facts.snapshots),
+        *(merge.callback_claims(callback, received_at=LATER) for callback in callbacks),
+        *(merge.snapshot_claims(parse_package(shown), at=at) for shown, at in facts.snapshots),
     ]
 
 
 def _merged(*bundles: Sequence[Claim]) -> State:
     state: State = {}
     for bundle in bundles:
-        state = claims.merge(state, bundle)
+        state = merge.merge_claims(state, bundle)
     return state
 
 

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 from app.handling import Event, Handlers, Package
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 from app.store import journal
 from app.store.journal import Entry
 from tests.conftest import ADA, HOUR, NOON, on_both

@@ -31,7 +31,7 @@ from app.simulator.server import api
 from app.store import fetches
 from app.store.events import UnconfirmedEvent
 from app.store.models import Fetch
-from app.work import snapshots
+from app.work import fetch_failures
 from tests.conftest import HOUR, NOON
 from tests.support.simulation import ADDRESS, API_KEY, with_onespan
 
@@ -239,7 +239,7 @@ def test_unavailable_onespan_is_asked_again_with_increasing_waits(
     assert 2 < requests < 8
 
     handlers.onespan.connect(ApiConnection(ADDRESS, ApiKey(API_KEY)))
-    clock.forward(snapshots.RETRY_DELAYS[-1])
+    clock.forward(fetch_failures.FETCH_RETRY_DELAYS[-1])
     fetch_all()
     assert read(f"/api/packages/{package.id}")["name"] == package.name
 

@@ -18,7 +18,7 @@ from sqlalchemy import select, update
 
 from app import EXTENSION, Service, create_app
 from app.errors import NotPermitted, OneSpanNotFound
-from app.onespan import claims, client, list_scan
+from app.onespan import client, list_scan, merge
 from app.onespan.client import Answer, OneSpan
 from app.simulator.account import Account
 from app.simulator.faults import Faults
@@ -419,7 +419,7 @@ def no_dedupe(patch: Patch) -> None:
     """Every callback is a new fact."""
     count = iter(range(10**6))
     patch.setattr(
-        events.KnownEvents,
+        events.KnownFingerprints,
         "identify",
         lambda self, callback, *, received_at: (f"{callback.fingerprint}{next(count)}", False),
     )
@@ -457,12 +457,12 @@ def answer_before_commit(patch: Patch) -> None:
 
 def last_arrival_wins(patch: Patch) -> None:
     """The claim that arrives later counts as newer."""
-    patch.setattr(claims, "_newer", lambda register, other: True)
+    patch.setattr(merge, "_newer", lambda register, other: True)
 
 
 def strict_on_ties(patch: Patch) -> None:
     """Of two facts of the same instant, the first to arrive stays."""
-    patch.setattr(claims, "_newer", lambda register, other: register[0] > other[0])
+    patch.setattr(merge, "_newer", lambda register, other: register[0] > other[0])
 
 
 def dated_at_arrival(patch: Patch) -> None:
@@ -570,7 +570,7 @@ def blind_paging(patch: Patch) -> None:
 
 def any_callback_date_is_accepted(patch: Patch) -> None:
     """Every date of a callback is accepted."""
-    patch.setattr(claims, "dated", lambda callback, *, received_at: callback.happened_at or received_at)
+    patch.setattr(merge, "dated", lambda callback, *, received_at: callback.happened_at or received_at)
 
 
 def late_callback_is_a_new_fact(patch: Patch) -> None:

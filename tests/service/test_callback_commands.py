@@ -14,7 +14,7 @@ from werkzeug.wrappers import Request, Response
 from app import EXTENSION, create_app
 from app.errors import UnreadableAnswer
 from app.handling import Handlers
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 from app.onespan.registration import differences, parse_registration, safe_url
 from app.simulator.account import Account, Registration
 from app.simulator.server import api

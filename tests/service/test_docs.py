@@ -20,8 +20,8 @@ from sqlalchemy import text as sql
 from app.errors import OneSpanError
 from app.handling import Document, Event, Handlers, Package, Signer
 from app.onespan.auth import ApiConnection, ApiKey
-from app.onespan.catalogue import CATALOGUE, SPELLINGS
 from app.onespan.client import OneSpan
+from app.onespan.event_catalogue import CATALOGUE, SPELLINGS
 from app.onespan.values import Attention, Sender
 from app.simulator import outbox, quirks
 from app.simulator.account import Account

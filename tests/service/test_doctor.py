@@ -15,8 +15,8 @@ from werkzeug.wrappers import Response
 
 from app import EXTENSION, create_app
 from app.handling import GiveUp, Handlers
-from app.onespan.catalogue import CATALOGUE
 from app.onespan.client import OneSpan
+from app.onespan.event_catalogue import CATALOGUE
 from app.simulator.account import Account, Registration
 from app.simulator.server import api
 from config import Settings

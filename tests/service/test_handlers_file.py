@@ -12,7 +12,7 @@ from app import EXTENSION, create_app, handling
 from app import handlers as handlers_file
 from app.errors import InvalidHandler
 from app.handling import Event, Handlers, Package
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 from config import Settings
 from tests.conftest import ADA, NOON, Clock, on_sqlite
 

@@ -21,8 +21,8 @@ from app.store import outages, queries, reconciles
 from app.store.journal import Writer
 from app.store.models import Change, Dispatch, Event, Journal, Run
 from app.store.request_budget import Budget
+from app.work.fetch_failures import FETCH_RETRY_DELAYS
 from app.work.reconcile import RunRequest
-from app.work.snapshots import RETRY_DELAYS
 from tests.conftest import HOUR, on_both
 from tests.support.simulation import ADDRESS, API_KEY, MINUTE, SECOND, Simulation
 
@@ -480,7 +480,7 @@ class TestOutages:
         assert simulation.service.reconcile.turn() is False, "the run waits"
 
         faults.outage = None
-        clock.forward(RETRY_DELAYS[0])
+        clock.forward(FETCH_RETRY_DELAYS[0])
         simulation.reconcile()
         assert simulation.differences() == []
         assert all_runs(simulation.service)[-1].error is None

@@ -21,8 +21,8 @@ from app.simulator.quirks import Quirks
 from app.store import outages, queries
 from app.store.models import Fetch, Outage, Run
 from app.store.states import OutageKind
+from app.work.fetch_failures import FETCH_RETRY_DELAYS
 from app.work.reconcile import RunRequest
-from app.work.snapshots import RETRY_DELAYS
 from tests.conftest import HOUR, TOKEN, in_all, on_sqlite, onespan_time
 from tests.service.test_reconcile import (
     DAY,
@@ -109,7 +109,7 @@ class TestUnreadablePackage:
             simulation.post(json.dumps(callback).encode())
         simulation.settle()
         simulation.requests.clear()
-        clock.forward(RETRY_DELAYS[0])
+        clock.forward(FETCH_RETRY_DELAYS[0])
         simulation.settle()
 
         assert len({request for request in simulation.requests if "/api/packages/" in request}) <= 2

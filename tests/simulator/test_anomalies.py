@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 from app.simulator.account import Account
 from app.simulator.anomalies import ANOMALIES, BAD_DAY
 from app.simulator.packages import ARCHIVAL_STATUSES, STATUSES, Action, ImpossibleAction

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 import requests
 
-from app.onespan.catalogue import CATALOGUE, SPELLINGS
+from app.onespan.event_catalogue import CATALOGUE, SPELLINGS
 from app.simulator import anomalies, faults, outbox
 from app.simulator.account import Account
 from app.simulator.faults import Faults

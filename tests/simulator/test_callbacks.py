@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 from app.simulator import callbacks
 from app.simulator.account import Registration
 from app.simulator.delivery import Delivery

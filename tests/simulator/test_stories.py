@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from flask import Flask
 
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 from app.simulator import callbacks, ids
 from app.simulator.account import Account
 from app.simulator.actions import perform

@@ -13,7 +13,7 @@ from hypothesis import note
 
 from app.handling import Event, Package
 from app.onespan.callbacks import parse_callback
-from app.onespan.catalogue import wire_name
+from app.onespan.event_catalogue import wire_name
 from app.simulator import callbacks, ids, people
 from app.simulator.actions import IN_AND_OUT_OF_TRASH, VERBS
 from app.simulator.anomalies import BAD_DAY

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON
 from tests.support.fixtures import CONSENT, CONTRACT, JSON, approval, callback, document, package, person, role
 

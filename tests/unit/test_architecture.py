@@ -27,8 +27,8 @@ MAY_IMPORT = {
         *("app.cli", "app.checks", "app.work", "app.store", "app.registry", "app.onespan", "app.types"),
         *("app.simulator.command", "config"),
     ),
-    "app.simulator": ("app.simulator", "app.onespan.catalogue"),
-    "app.handlers": ("app.handling", "app.onespan.catalogue"),
+    "app.simulator": ("app.simulator", "app.onespan.event_catalogue"),
+    "app.handlers": ("app.handling", "app.onespan.event_catalogue"),
     "app": ("app", "config"),
 }
 # Modules that may import inside a function: `create_app` loads the integrators' handlers last.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.errors import UnreadableCallback
 from app.onespan.callbacks import Callback, parse_callback
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 from tests.conftest import ADA, NOON
 from tests.support import fixtures
 from tests.support.fixtures import callback

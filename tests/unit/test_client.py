@@ -32,7 +32,7 @@ from app.errors import (
 from app.onespan.auth import ApiConnection, ApiKey, Token, api_connection, parse_client_token, parse_oauth2_token
 from app.onespan.client import OneSpan
 from app.onespan.packages import parse_package
-from app.onespan.transport import RETRIES
+from app.onespan.transport import MAX_RETRIES
 from app.simulator.account import Account
 from app.simulator.server import api, serve_in_thread
 from tests.conftest import NOON
@@ -265,7 +265,7 @@ def test_retries_are_limited(onespan, server):
     with pytest.raises(OneSpanUnavailable):
         onespan.package("pkg-1")
 
-    assert len(server.requests) == 1 + RETRIES
+    assert len(server.requests) == 1 + MAX_RETRIES
 
 
 @pytest.mark.parametrize("header", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
@@ -288,7 +288,7 @@ def test_invalid_retry_after_is_ignored(onespan, server, header):
     with pytest.raises(Throttled) as caught:
         onespan.package("pkg-1")
 
-    assert len(server.requests) == 1 + RETRIES
+    assert len(server.requests) == 1 + MAX_RETRIES
     assert caught.value.seconds is None
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from app.onespan.catalogue import CATALOGUE
-from app.onespan.findings import NOT_IN_SNAPSHOTS, ORDER, Finding, KnownEvent, findings
+from app.onespan.event_catalogue import CATALOGUE
+from app.onespan.findings import NOT_IN_SNAPSHOTS, ORDER, Finding, StoredEvent, findings
 from app.onespan.lifecycle import TRANSITIONS
 from app.onespan.packages import PackageSnapshot, parse_package
 from app.types import iso
@@ -44,7 +44,7 @@ def signed(*, consent: bool = False, contract: bool = False, **more: Any) -> dic
     }
 
 
-def missing(before: PackageSnapshot | None, now: PackageSnapshot, *known: KnownEvent) -> list[Finding]:
+def missing(before: PackageSnapshot | None, now: PackageSnapshot, *known: StoredEvent) -> list[Finding]:
     """Return the snapshot events between noon and one o'clock."""
     return findings(before, now, after=BEFORE, until=NOW, known=known)
 
@@ -76,9 +76,9 @@ def test_first_snapshot_of_completed_package_yields_its_whole_life():
 def test_known_events_are_not_repeated():
     """Each known event explains its part of the difference."""
     known = [
-        KnownEvent("PACKAGE_ACTIVATE", BETWEEN, CLEO),
-        KnownEvent("DOCUMENT_SIGNED", BETWEEN, ADA, CONSENT),
-        KnownEvent("SIGNER_COMPLETE", BETWEEN, ROLE_OF_ADA),
+        StoredEvent("PACKAGE_ACTIVATE", BETWEEN, CLEO),
+        StoredEvent("DOCUMENT_SIGNED", BETWEEN, ADA, CONSENT),
+        StoredEvent("SIGNER_COMPLETE", BETWEEN, ROLE_OF_ADA),
     ]
 
     now = snapshot("COMPLETED", **signed(consent=True, contract=True))
@@ -88,7 +88,7 @@ def test_known_events_are_not_repeated():
 
 def test_events_outside_the_interval_do_not_count():
     """They are other events of the same name."""
-    known = [KnownEvent("PACKAGE_ACTIVATE", at, CLEO) for at in (BEFORE, iso(NOON + 2 * HOUR))]
+    known = [StoredEvent("PACKAGE_ACTIVATE", at, CLEO) for at in (BEFORE, iso(NOON + 2 * HOUR))]
 
     assert names(missing(snapshot("DRAFT"), snapshot("SENT"), *known)) == ["PACKAGE_ACTIVATE"]
 
@@ -124,9 +124,9 @@ def test_missing_event_between_known_events():
     """The package was sent, declined, and sent again without a callback."""
     at = [iso(NOON + timedelta(minutes=minute)) for minute in (10, 20, 30)]
     known = [
-        KnownEvent("PACKAGE_ACTIVATE", at[0]),
-        KnownEvent("PACKAGE_DECLINE", at[1], ADA),
-        KnownEvent("PACKAGE_COMPLETE", at[2], ADA),
+        StoredEvent("PACKAGE_ACTIVATE", at[0]),
+        StoredEvent("PACKAGE_DECLINE", at[1], ADA),
+        StoredEvent("PACKAGE_COMPLETE", at[2], ADA),
     ]
 
     (event,) = missing(snapshot("DRAFT"), snapshot("COMPLETED"), *known)
@@ -150,7 +150,7 @@ def test_newest_message_names_who_declined_and_why():
 def test_trash_and_restore():
     """The last known event counts."""
     active, trashed = snapshot("SENT"), snapshot("SENT", trashed=True)
-    trash = KnownEvent("PACKAGE_TRASH", BETWEEN)
+    trash = StoredEvent("PACKAGE_TRASH", BETWEEN)
 
     assert names(missing(active, trashed)) == ["PACKAGE_TRASH"]
     assert names(missing(trashed, active)) == ["PACKAGE_RESTORE"]
@@ -162,11 +162,11 @@ def test_unique_events_may_have_a_slightly_later_date():
     """Their date may be that of sending, or of another clock. For other events a later date means a later event."""
     at = iso(NOON + HOUR + timedelta(seconds=20))
     known = [
-        KnownEvent("PACKAGE_CREATE", iso(NOON + 5 * HOUR)),
-        KnownEvent("PACKAGE_ACTIVATE", at),
-        KnownEvent("DOCUMENT_SIGNED", at, ADA, CONTRACT),
-        KnownEvent("SIGNER_COMPLETE", iso(NOON + HOUR + timedelta(seconds=61)), ADA),
-        KnownEvent("PACKAGE_COMPLETE", at, ADA),
+        StoredEvent("PACKAGE_CREATE", iso(NOON + 5 * HOUR)),
+        StoredEvent("PACKAGE_ACTIVATE", at),
+        StoredEvent("DOCUMENT_SIGNED", at, ADA, CONTRACT),
+        StoredEvent("SIGNER_COMPLETE", iso(NOON + HOUR + timedelta(seconds=61)), ADA),
+        StoredEvent("PACKAGE_COMPLETE", at, ADA),
     ]
     now = snapshot("COMPLETED", **signed(contract=True, consent=True))
 
@@ -183,9 +183,9 @@ def test_event_during_the_request_may_be_missing_in_the_snapshot():
     later = iso(NOON + 2 * HOUR / 3)
 
     for name in ("PACKAGE_EXPIRE", "PACKAGE_DEACTIVATE", "PACKAGE_TRASH"):
-        assert findings(sent, sent, **times, known=[KnownEvent(name, later)]) == []
+        assert findings(sent, sent, **times, known=[StoredEvent(name, later)]) == []
     # The event that must have come before is still missing.
-    (event,) = findings(snapshot("DRAFT"), snapshot("DRAFT"), **times, known=[KnownEvent("PACKAGE_EXPIRE", later)])
+    (event,) = findings(snapshot("DRAFT"), snapshot("DRAFT"), **times, known=[StoredEvent("PACKAGE_EXPIRE", later)])
     assert event.name == "PACKAGE_ACTIVATE"
     # The best estimate of its time is that of the snapshot.
     (event,) = findings(sent, snapshot("EXPIRED"), **times, known=())
@@ -213,7 +213,7 @@ def test_uploads_of_the_same_name_are_separate():
         for status in ("INCOMPLETE", "COMPLETE")
     )
 
-    (event,) = missing(before, now, KnownEvent("PACKAGE_ATTACHMENT", BETWEEN, ADA, message="passport"))
+    (event,) = missing(before, now, StoredEvent("PACKAGE_ATTACHMENT", BETWEEN, ADA, message="passport"))
 
     assert event.signer_id == BEN
 
@@ -241,9 +241,9 @@ def test_reassigned_role():
 
     assert (event.name, event.signer_id, event.extra) == ("ROLE_REASSIGN", ADA, {"newRoleId": "role-1"})
     for who, to in (("role-1", None), (ADA, "role-9"), (CLEO, None), (CLEO, "role-1"), (CLEO, BEN)):
-        assert missing(ada, ben, KnownEvent("ROLE_REASSIGN", BETWEEN, who, to=to)) == []
+        assert missing(ada, ben, StoredEvent("ROLE_REASSIGN", BETWEEN, who, to=to)) == []
     for who, to in ((CLEO, "role-2"), ("dan", "role-2"), ("dan", None)):
-        assert names(missing(ada, ben, KnownEvent("ROLE_REASSIGN", BETWEEN, who, to=to))) == ["ROLE_REASSIGN"]
+        assert names(missing(ada, ben, StoredEvent("ROLE_REASSIGN", BETWEEN, who, to=to))) == ["ROLE_REASSIGN"]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_reassigned_role():
 def test_sender_may_replace_signer_while_package_is_not_sent(before, now, name):
     """That is not a reassignment and has no event."""
     ada, ben = snapshot(before, roles=[role(ADA, "role-1")]), snapshot(now, roles=[role(BEN, "role-1")])
-    events = [KnownEvent(name, BETWEEN, CLEO)] if name else []
+    events = [StoredEvent(name, BETWEEN, CLEO)] if name else []
 
     assert "ROLE_REASSIGN" not in names(missing(ada, ben, *events))
 
@@ -347,7 +347,7 @@ def test_missing_values_add_no_events(first, second, data):
 
 
 known_events = st.builds(
-    KnownEvent,
+    StoredEvent,
     strategies.names,
     st.integers(1, 59).map(lambda minute: iso(NOON + timedelta(minutes=minute))),
     st.sampled_from((ADA, BEN, None)),
@@ -388,7 +388,7 @@ def test_snapshot_events_explain_the_difference(first, second, data):
     """With them as known events nothing is missing; they lie between the snapshots and are ordered."""
     before, now = parse_package(first[0]), parse_package(second[0])
     known = [
-        KnownEvent(
+        StoredEvent(
             data.draw(strategies.names), iso(NOON + timedelta(minutes=minute)), data.draw(st.sampled_from((ADA, BEN)))
         )
         for minute in data.draw(st.lists(st.integers(1, 59), max_size=4, unique=True))
@@ -402,8 +402,8 @@ def test_snapshot_events_explain_the_difference(first, second, data):
     assert all(a.at <= b.at for a, b in pairwise(result))
 
 
-def _as_known(event: Finding) -> KnownEvent:
-    return KnownEvent(event.name, event.at, event.signer_id, event.document_id, event.message)
+def _as_known(event: Finding) -> StoredEvent:
+    return StoredEvent(event.name, event.at, event.signer_id, event.document_id, event.message)
 
 
 def test_new_person_in_a_role_did_not_do_what_was_done_before():
@@ -413,7 +413,7 @@ def test_new_person_in_a_role_did_not_do_what_was_done_before():
     ada = snapshot("SENT", roles=[role(ADA, "role-1", locked=True, **done)], documents=marks)
     ben = snapshot("SENT", roles=[role(BEN, "role-1", locked=True, **done)], documents=marks)
 
-    assert names(missing(ada, ben, KnownEvent("ROLE_REASSIGN", BETWEEN, ADA, None, None))) == []
+    assert names(missing(ada, ben, StoredEvent("ROLE_REASSIGN", BETWEEN, ADA, None, None))) == []
 
 
 def shared(*people: str, done: bool, role_id: str = "role-1") -> PackageSnapshot:
@@ -439,7 +439,7 @@ def test_event_of_a_shared_role_is_yielded_once_for_the_role():
 @pytest.mark.parametrize("name", ROLE_EVENTS)
 def test_event_of_any_person_in_a_role_explains_it(name, who):
     """The event may name either person or the role."""
-    known = KnownEvent(name, BETWEEN, who, CONTRACT, "passport")
+    known = StoredEvent(name, BETWEEN, who, CONTRACT, "passport")
 
     result = missing(shared(ADA, BEN, done=False), shared(ADA, BEN, done=True), known)
 
@@ -448,7 +448,7 @@ def test_event_of_any_person_in_a_role_explains_it(name, who):
 
 def test_event_of_another_role_does_not_count():
     """Cleo's events are separate."""
-    known = [KnownEvent(name, BETWEEN, CLEO, CONTRACT) for name in ROLE_EVENTS]
+    known = [StoredEvent(name, BETWEEN, CLEO, CONTRACT) for name in ROLE_EVENTS]
 
     result = missing(shared(ADA, BEN, done=False), shared(ADA, BEN, done=True), *known)
 
@@ -469,7 +469,7 @@ def test_changed_role_id_is_not_an_event():
 @pytest.mark.parametrize("now", [(ADA,), (ADA, "dan"), ("dan",)])
 def test_known_event_of_a_former_member_explains_the_role(now):
     """Ben acted, and then left the role."""
-    known = [KnownEvent(name, BETWEEN, BEN, CONTRACT, "passport") for name in ROLE_EVENTS]
+    known = [StoredEvent(name, BETWEEN, BEN, CONTRACT, "passport") for name in ROLE_EVENTS]
 
     assert not set(names(missing(shared(ADA, BEN, done=False), shared(*now, done=True), *known))) & set(ROLE_EVENTS)
 

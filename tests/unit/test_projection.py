@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from app.onespan import claims
+from app.onespan import merge
 from app.onespan.callbacks import parse_callback
 from app.onespan.packages import parse_package
 from app.onespan.projection import derive
@@ -519,11 +519,11 @@ def _orders(facts: tuple[Fact, ...]) -> Iterator[tuple[Fact, ...]]:
 
 
 def _project(facts: tuple[Fact, ...]) -> Package:
-    state: claims.State = {}
+    state: merge.State = {}
     for fact in facts:
         if isinstance(fact, tuple):
-            claimed = claims.snapshot_claims(parse_package(fact[0]), at=fact[1])
+            claimed = merge.snapshot_claims(parse_package(fact[0]), at=fact[1])
         else:
-            claimed = claims.callback_claims(parse_callback(json.dumps(fact).encode()), received_at=NOON + 24 * HOUR)
-        state = claims.merge(state, claimed)
+            claimed = merge.callback_claims(parse_callback(json.dumps(fact).encode()), received_at=NOON + 24 * HOUR)
+        state = merge.merge_claims(state, claimed)
     return derive("pkg-1", state)

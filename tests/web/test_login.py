@@ -18,8 +18,8 @@ from sqlalchemy import func, select
 
 from app import EXTENSION, create_app
 from app.handling import Handlers
-from app.store import logins
-from app.store.models import EndedSession, Login
+from app.store import login_limit
+from app.store.models import EndedSession, LoginAttempt
 from app.web.dashboard.login import client_network, local_url
 from app.web.dashboard.passwords import Passwords, session_key
 from app.web.dashboard.user import DEFAULT_NAME, clean_name
@@ -391,7 +391,7 @@ def test_failures_of_one_address_are_limited(client, clock, service):
     here, there = from_address("192.0.2.1"), from_address("192.0.2.2")
     log_in(client, environ=here)
     failing = client.application.test_client()
-    for _ in range(logins.ADDRESS_LIMIT):
+    for _ in range(login_limit.MAX_FAILURES_PER_ADDRESS):
         assert log_in(failing, "wrong", environ=here).status_code == 401
         clock.forward(MINUTE)
 
@@ -405,36 +405,38 @@ def test_failures_of_one_address_are_limited(client, clock, service):
     assert log_in(client.application.test_client(), environ=there).status_code == 303
     clock.forward(5 * MINUTE)
     assert log_in(failing, environ=here).status_code == 303
-    clock.forward(logins.WINDOW)
+    clock.forward(login_limit.LOGIN_WINDOW)
     log_in(client.application.test_client(), "wrong", environ=here)
-    assert count(service, Login) == 1  # earlier ones are deleted
+    assert count(service, LoginAttempt) == 1  # earlier ones are deleted
 
 
 def test_login_does_not_reset_failures(client):
     """A view-only user must not have unlimited guesses at the full-access password."""
-    passwords = ("guess", VIEW_ONLY_PASSWORD) * (logins.ADDRESS_LIMIT + 2)
+    passwords = ("guess", VIEW_ONLY_PASSWORD) * (login_limit.MAX_FAILURES_PER_ADDRESS + 2)
 
     statuses = [log_in(client.application.test_client(), password).status_code for password in passwords]
 
-    assert statuses == [401, 303] * (logins.ADDRESS_LIMIT - 1) + [401, 429, 429, 429, 429, 429]
+    assert statuses == [401, 303] * (login_limit.MAX_FAILURES_PER_ADDRESS - 1) + [401, 429, 429, 429, 429, 429]
 
 
 def test_failures_of_all_addresses_together_are_limited(client, clock):
     """This stops an attacker with many addresses, at the cost of everyone else's logins."""
-    for number in range(logins.TOTAL_LIMIT):
+    for number in range(login_limit.MAX_FAILURES_IN_TOTAL):
         assert log_in(client, "wrong", environ=from_address(f"192.0.2.{number}")).status_code == 401
 
     assert log_in(client, environ=from_address("198.51.100.1")).status_code == 429
-    clock.forward(logins.WINDOW)
+    clock.forward(login_limit.LOGIN_WINDOW)
     assert log_in(client, environ=from_address("198.51.100.1")).status_code == 303
 
 
 def test_one_customer_network_locks_out_only_itself(client):
     """It has 65,536 smaller networks."""
-    addresses = [f"2001:db8:1:{number:x}::1" for number in range(logins.TOTAL_LIMIT)]
+    addresses = [f"2001:db8:1:{number:x}::1" for number in range(login_limit.MAX_FAILURES_IN_TOTAL)]
     statuses = [log_in(client, "wrong", environ=from_address(address)).status_code for address in addresses]
 
-    assert statuses == [401] * logins.ADDRESS_LIMIT + [429] * (logins.TOTAL_LIMIT - logins.ADDRESS_LIMIT)
+    assert statuses == [401] * login_limit.MAX_FAILURES_PER_ADDRESS + [429] * (
+        login_limit.MAX_FAILURES_IN_TOTAL - login_limit.MAX_FAILURES_PER_ADDRESS
+    )
     assert log_in(client, environ=from_address("2001:db8:2::1")).status_code == 303
 
 
@@ -453,7 +455,10 @@ def test_concurrent_guesses_in_two_processes_share_the_limit(settings):
     for app in apps:
         app.extensions[EXTENSION].database.close()
 
-    assert (statuses.count(401), statuses.count(429)) == (logins.ADDRESS_LIMIT, 32 - logins.ADDRESS_LIMIT)
+    assert (statuses.count(401), statuses.count(429)) == (
+        login_limit.MAX_FAILURES_PER_ADDRESS,
+        32 - login_limit.MAX_FAILURES_PER_ADDRESS,
+    )
 
 
 GUESSES = st.lists(
@@ -475,13 +480,13 @@ def test_limit_holds_in_any_quarter_of_an_hour(service, guesses):
         now = NOON
         for address, minutes, is_correct in guesses:
             now += minutes * MINUTE
-            recent = [at for at in failed[address] if at > now - logins.WINDOW]
-            result = logins.attempt(connection, address, now=now)
-            assert isinstance(result, timedelta) == (len(recent) >= logins.ADDRESS_LIMIT)
+            recent = [at for at in failed[address] if at > now - login_limit.LOGIN_WINDOW]
+            result = login_limit.record_attempt(connection, address, now=now)
+            assert isinstance(result, timedelta) == (len(recent) >= login_limit.MAX_FAILURES_PER_ADDRESS)
             if isinstance(result, timedelta):
-                assert result == min(recent[-logins.ADDRESS_LIMIT :]) + logins.WINDOW - now
+                assert result == min(recent[-login_limit.MAX_FAILURES_PER_ADDRESS :]) + login_limit.LOGIN_WINDOW - now
             elif is_correct:
-                logins.succeed(connection, result)
+                login_limit.succeed(connection, result)
             else:
                 failed[address].append(now)
         connection.rollback()
@@ -499,12 +504,12 @@ def test_address_cannot_be_forged(settings, proxies):
         environ = from_address("10.0.0.1") | {"headers": {"X-Forwarded-For": header}}
         return log_in(app.test_client(), password, environ=environ).status_code
 
-    statuses = [guess(f"192.0.2.{number}") for number in range(logins.ADDRESS_LIMIT + 3)]
+    statuses = [guess(f"192.0.2.{number}") for number in range(login_limit.MAX_FAILURES_PER_ADDRESS + 3)]
     added = ["203.0.113.8", "10.0.0.2"][:proxies]
     other = guess("192.0.2.1", PASSWORD)
     app.extensions[EXTENSION].database.close()
 
-    assert statuses == [401] * logins.ADDRESS_LIMIT + [429] * 3
+    assert statuses == [401] * login_limit.MAX_FAILURES_PER_ADDRESS + [429] * 3
     assert other == (303 if proxies else 429)  # without PROXIES all clients behind a proxy share an address
 
 

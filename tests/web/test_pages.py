@@ -19,6 +19,7 @@ from app.errors import QueryTimeout
 from app.handling import GiveUp, Handlers, Package
 from app.onespan.auth import ApiConnection, ApiKey
 from app.web.dashboard import export, transactions
+from app.web.dashboard.transactions import COLUMNS
 from config import Settings
 from tests.conftest import ADA, BEN, HOUR, NOON
 from tests.support.logins import PASSWORD, VIEW_ONLY_PASSWORD, log_in, token_in, with_passwords
@@ -95,13 +96,21 @@ def test_slow_search_can_be_tried_again(visit, monkeypatch):
 
     module = import_module("app.store.queries.packages")
     with monkeypatch.context() as patch:
-        patch.setattr(module, "page_of_packages", stopped)
+        patch.setattr(module, "package_page_in_transaction", stopped)
         page = visit("/?q=ab")
 
     assert "The search took too long" in page.text
     again = visit("/?q=ab", **{"If-None-Match": page.headers["ETag"]})
     assert again.status_code == 200
     assert "The search took too long" not in again.text
+
+
+def test_list_can_be_sorted_by_each_sortable_column(visit):
+    """Each `sort` of a column is an order of the store."""
+    keys = [column.sort for column in COLUMNS if column.sort]
+
+    assert len(keys) == 5
+    assert {visit(f"/?sort={sign}{key}").status_code for key in keys for sign in ("", "-")} == {200}
 
 
 def test_list_begins_with_the_last_activity(visit, send_callback, work):

@@ -31,7 +31,7 @@ WITHOUT_SESSION = {  # endpoints that are authenticated in another way, or revea
     "login.log_in",
     "login.log_out",
     "receiver.receive",
-    "health.healthz",
+    "probes.healthz",
     "health.readyz",
     "metrics.scrape",
 }

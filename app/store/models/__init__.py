@@ -1,15 +1,15 @@
 """The tables. `migrations/` builds them; a test holds both to one another."""
 
 from app.store.models.base import Base
-from app.store.models.lists import CallbackCount, EventCount, MissedCount, PackageCount, Search
-from app.store.models.logins import EndedSession, Login
+from app.store.models.derived import CallbackCount, EventCount, MissedCount, PackageCount, Search
+from app.store.models.logins import EndedSession, LoginAttempt
 from app.store.models.operations import Fetch, ListState, Missed, Outage, Process, Request, Run
 from app.store.models.pipeline import (
-    CALLBACK,
     DUE,
-    FOUND,
+    KIND_CALLBACK,
     PARKED,
     RUNNING,
+    SOURCE_RECONCILE,
     Attention,
     Change,
     Dispatch,
@@ -21,11 +21,11 @@ from app.store.models.pipeline import (
 )
 
 __all__ = [
-    "CALLBACK",
     "DUE",
-    "FOUND",
+    "KIND_CALLBACK",
     "PARKED",
     "RUNNING",
+    "SOURCE_RECONCILE",
     "Attention",
     "Base",
     "CallbackCount",
@@ -38,7 +38,7 @@ __all__ = [
     "Fetch",
     "Journal",
     "ListState",
-    "Login",
+    "LoginAttempt",
     "Missed",
     "MissedCount",
     "Outage",

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.store.models.base import Base, Serial
 
 
-class Login(Base):
+class LoginAttempt(Base):
     """One login attempt from an address that failed, or that is being checked now."""
 
     __tablename__ = "logins"

@@ -227,8 +227,8 @@ class Change(Base):
 DUE = literal(DispatchState.DUE)
 RUNNING = literal(DispatchState.RUNNING)
 PARKED = literal(DispatchState.PARKED)
-FOUND = literal(EventSource.RECONCILE)
-CALLBACK = literal(JournalKind.CALLBACK)
+SOURCE_RECONCILE = literal(EventSource.RECONCILE)
+KIND_CALLBACK = literal(JournalKind.CALLBACK)
 
 
 class Dispatch(Base):

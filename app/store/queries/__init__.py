@@ -17,7 +17,7 @@ from app.store.queries.events import (
     dispatch,
     event,
     event_page,
-    facts,
+    handler_events,
     history,
     pipeline_state,
     recent_history,
@@ -42,7 +42,15 @@ from app.store.queries.health import (
     processes,
 )
 from app.store.queries.package_counts import PackageCount, package_counts
-from app.store.queries.packages import SORTS, TIME_LIMIT, PackagePage, names, package_page, packages, page_of_packages
+from app.store.queries.packages import (
+    SORTS,
+    TIME_LIMIT,
+    PackagePage,
+    names,
+    package_page,
+    package_page_in_transaction,
+    packages,
+)
 from app.store.queries.paging import BadCursor, Page
 from app.store.queries.reconciles import (
     Delivery,
@@ -50,7 +58,7 @@ from app.store.queries.reconciles import (
     MissedFilter,
     RunDetail,
     delivery,
-    last_done,
+    last_finished_at,
     missed_by_cause,
     missed_page,
     newest_run,
@@ -103,12 +111,12 @@ __all__ = [
     "dispatch_page",
     "event",
     "event_page",
-    "facts",
     "handler_counts",
+    "handler_events",
     "handler_page",
     "history",
     "last_change",
-    "last_done",
+    "last_finished_at",
     "missed_by_cause",
     "missed_page",
     "names",
@@ -118,8 +126,8 @@ __all__ = [
     "outages",
     "package_counts",
     "package_page",
+    "package_page_in_transaction",
     "packages",
-    "page_of_packages",
     "pipeline_state",
     "processes",
     "recent_history",

@@ -11,8 +11,8 @@ from sqlalchemy.orm import aliased
 
 from app.errors import UnreadableCallback
 from app.onespan.callbacks import Callback, parse_callback
-from app.onespan.catalogue import CATALOGUE
-from app.store.models import CALLBACK, Event, Journal
+from app.onespan.event_catalogue import CATALOGUE
+from app.store.models import KIND_CALLBACK, Event, Journal
 from app.store.queries.bounded import distinct_values
 from app.store.queries.paging import Page, following, read_cursor, write_cursor
 from app.store.states import JournalKind, JournalState, literal
@@ -71,7 +71,7 @@ def callback_page(
     after = read_cursor(cursor, int) if cursor is not None else None
     if wanted.state == UNKNOWN:
         return _unknown_page(connection, wanted, limit=limit, after=after)
-    found = _ROWS.where(Journal.kind == CALLBACK, *_conditions(wanted))
+    found = _ROWS.where(Journal.kind == KIND_CALLBACK, *_conditions(wanted))
     rows = connection.execute(following(found, [Journal.__table__.c.id], after=after, limit=limit + 1)).all()
     return Page(list(map(_detail, rows[:limit])), write_cursor(rows[limit - 1].id) if len(rows) > limit else None)
 

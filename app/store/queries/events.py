@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select
 from sqlalchemy.engine import Connection
 
 from app.onespan import values
-from app.store.models import DUE, FOUND, PARKED, RUNNING, Change, Dispatch, Event, Journal
+from app.store.models import DUE, PARKED, RUNNING, SOURCE_RECONCILE, Change, Dispatch, Event, Journal
 from app.store.packages import Cause
 from app.store.queries.bounded import count_rows, count_statement
 from app.store.queries.details import (
@@ -20,7 +20,7 @@ from app.store.queries.details import (
     PipelineState,
 )
 from app.store.queries.paging import Page, following
-from app.store.queries.reconciles import last_done, missed_by_cause, silence
+from app.store.queries.reconciles import last_finished_at, missed_by_cause, silence
 from app.store.states import DispatchState, EventSource, JournalState, literal
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -81,11 +81,13 @@ def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
     given = ((Event.package_id, wanted.package), (Event.name, wanted.name))
     conditions: list[ColumnElement[bool]] = [column == value for column, value in given if value is not None]
     if wanted.source is not None:
-        conditions.append(Event.source == (FOUND if wanted.source == EventSource.RECONCILE else wanted.source))
+        conditions.append(
+            Event.source == (SOURCE_RECONCILE if wanted.source == EventSource.RECONCILE else wanted.source)
+        )
     return conditions
 
 
-def facts(connection: Connection, ids: Collection[int]) -> dict[int, values.Event]:
+def handler_events(connection: Connection, ids: Collection[int]) -> dict[int, values.Event]:
     """Events as handlers see them, by id. `key` is the fingerprint."""
     return {
         row.id: values.Event(
@@ -122,7 +124,7 @@ def pipeline_state(connection: Connection, *, now: datetime) -> PipelineState:
         dispatches=dict(zip(OPEN_OR_PARKED, states, strict=True)),
         missed=missed_by_cause(connection, since=now - MISSED_SHOWN),
         silence=silence(connection),
-        reconciled=(now - last).total_seconds() if (last := last_done(connection)) else None,
+        reconciled=(now - last).total_seconds() if (last := last_finished_at(connection)) else None,
         dwell=sorted((finished - received).total_seconds() for finished, received in dwells),
     )
 

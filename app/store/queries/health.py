@@ -8,9 +8,9 @@ from sqlalchemy.engine import Connection
 
 from app.errors import CredentialsRejected, OneSpanUnavailable, Throttled, WrongAddress
 from app.store import reconciles
-from app.store.models import CALLBACK, Fetch, Journal, Outage, Process, Run
+from app.store.models import KIND_CALLBACK, Fetch, Journal, Outage, Process, Run
 from app.store.outages import HEARTBEAT_TIMEOUT, last_end
-from app.store.queries.reconciles import last_done
+from app.store.queries.reconciles import last_finished_at
 from app.store.states import OutageKind, RunState
 
 SHOWN = 50  # processes and outages, at most
@@ -78,9 +78,9 @@ def onespan_status(connection: Connection) -> OneSpanStatus:
     """Whether OneSpan answered the last request."""
     error = connection.scalar(select(Run.error).where(Run.state == RunState.RUNNING)) or _fetch_error(connection)
     read_at = connection.scalar(
-        select(Journal.received_at).where(Journal.kind != CALLBACK).order_by(Journal.id.desc()).limit(1)
+        select(Journal.received_at).where(Journal.kind != KIND_CALLBACK).order_by(Journal.id.desc()).limit(1)
     )
-    answered_at = max(filter(None, (read_at, last_done(connection))), default=None)
+    answered_at = max(filter(None, (read_at, last_finished_at(connection))), default=None)
     last = (
         select(*Outage.__table__.c)
         .where(Outage.kind == OutageKind.UNREACHABLE)
@@ -101,9 +101,11 @@ def next_due(connection: Connection, *, now: datetime, every: timedelta) -> date
 
 
 def _fetch_error(connection: Connection) -> str | None:
-    name = connection.scalar(select(Fetch.error).where(Fetch.error.is_not(None), Fetch.error.in_(OUTAGES)).limit(1))
-    return str(OUTAGES[name]()) if name else None
+    name = connection.scalar(
+        select(Fetch.error).where(Fetch.error.is_not(None), Fetch.error.in_(OUTAGE_ERRORS)).limit(1)
+    )
+    return str(OUTAGE_ERRORS[name]()) if name else None
 
 
 # Errors that do not concern one package alone.
-OUTAGES = {error.__name__: error for error in (OneSpanUnavailable, CredentialsRejected, WrongAddress, Throttled)}
+OUTAGE_ERRORS = {error.__name__: error for error in (OneSpanUnavailable, CredentialsRejected, WrongAddress, Throttled)}

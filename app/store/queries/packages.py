@@ -62,12 +62,12 @@ def package_page(
     """
     try:
         with database.read(timeout=TIME_LIMIT) as connection:
-            return page_of_packages(connection, wanted, sort=sort, limit=limit, cursor=cursor)
+            return package_page_in_transaction(connection, wanted, sort=sort, limit=limit, cursor=cursor)
     except QueryTimeout:
         return PackagePage([], None, timed_out=True)
 
 
-def page_of_packages(
+def package_page_in_transaction(
     connection: Connection, wanted: PackageFilter, *, sort: str, limit: int, cursor: str | None
 ) -> PackagePage:
     """A page of packages, read in the transaction of the caller. Raises `BadCursor` and `QueryTimeout`."""

@@ -20,10 +20,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 from app.onespan.findings import DATED_IN_SNAPSHOTS, NOT_IN_SNAPSHOTS
 from app.store.counters import day_of
-from app.store.models import CALLBACK, Event, EventCount, Journal, Missed, MissedCount, Run
+from app.store.models import KIND_CALLBACK, Event, EventCount, Journal, Missed, MissedCount, Run
 from app.store.queries.bounded import COUNT_LIMIT, count_rows, count_statement
 from app.store.queries.details import Silence
 from app.store.queries.paging import Page, following
@@ -214,7 +214,7 @@ def newest_run(connection: Connection) -> RunDetail | None:
     return next(iter(run_page(connection, limit=1, before=None)), None)
 
 
-def last_done(connection: Connection) -> datetime | None:
+def last_finished_at(connection: Connection) -> datetime | None:
     """When the newest completed run ended."""
     return connection.scalar(
         select(func.max(Run.finished_at, type_=Run.began_at.type)).where(Run.state == RunState.DONE)
@@ -331,7 +331,7 @@ _LAST_MISSED = (
     .order_by(_RECENT.c.event_id.desc())
     .limit(SILENCE_EVENTS)
 )
-_LAST_CALLBACK = select(Journal.received_at).where(Journal.kind == CALLBACK).order_by(Journal.id.desc()).limit(1)
+_LAST_CALLBACK = select(Journal.received_at).where(Journal.kind == KIND_CALLBACK).order_by(Journal.id.desc()).limit(1)
 _UNEXPLAINED = select(Missed.event_id).where(
     Missed.reported_at.is_(None), Missed.cause.not_in((OutageKind.DOWN, OutageKind.REFUSED))
 )

@@ -6,8 +6,8 @@ from flask import g
 
 from app.store import queries
 from app.store.db import Database
-from app.store.dispatch_filter import ReplayFilter
 from app.store.queries import DispatchDetail, DispatchFilter, HandlerDetail, Page, RunDispatch
+from app.store.replay_filter import ReplayFilter
 from app.web.actions import Actions
 from app.web.api.answers import ReplayCount
 from app.web.api.endpoints import Endpoints, ResourceNotFound

@@ -13,4 +13,4 @@ def add_views(endpoints: Endpoints, actions: Actions) -> None:
     @endpoints.post("/api/packages/<id:package_id>/read", answer=FetchQueued, status=202, errors=(404, 409))
     def read(package_id: str) -> FetchQueued:
         """Queue a fetch of this package from OneSpan and return at once. The fetch updates the package's `read_at`."""
-        return actions.read(package_id, by=f"api:{g.token}")
+        return actions.request_fetch(package_id, by=f"api:{g.token}")

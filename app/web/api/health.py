@@ -14,7 +14,7 @@ from app.store.states import DispatchState, RunState
 from app.web.api.answers import Backlog, Dwell, HealthReport, OneSpanConnection, ReconcileStatus
 from app.web.api.endpoints import Endpoints
 from app.web.metrics import quantile_of
-from app.web.ops import problems
+from app.web.probes import problems
 
 RECENT_RUNS = 10  # enough to find the last run that is done: the newest may be running, others may have failed
 
@@ -59,18 +59,18 @@ def health_report(
     """Return the health report. `results` comes from `sources.run_checks()`, called outside of the transaction."""
     reasons, notes = results
     why_not = sources.why_not_connected()
-    pulse = queries.pipeline_state(connection, now=now)
+    pipeline = queries.pipeline_state(connection, now=now)
     runs = queries.run_page(connection, limit=RECENT_RUNS, before=None)
-    reconcile_notes = (silence_note(pulse.silence), reconcile_note(_first(runs)))
+    reconcile_notes = (silence_note(pipeline.silence), reconcile_note(_first(runs)))
     return HealthReport(
         is_ready=not reasons,
         reasons=reasons,
         notes=[*filter(None, reconcile_notes), *notes],
-        dwell=_dwell(pulse.dwell),
-        backlog=_backlog(pulse, sources.spooled()),
+        dwell=_dwell(pipeline.dwell),
+        backlog=_backlog(pipeline, sources.spooled()),
         reconciles=_reconcile_status(connection, runs, now=now, every=sources.every, is_connected=why_not is None),
-        missed=pulse.missed,
-        silence=pulse.silence,
+        missed=pipeline.missed,
+        silence=pipeline.silence,
         onespan=OneSpanConnection(why_not is None, why_not, queries.onespan_status(connection)),
         processes=queries.processes(connection, now=now),
         outages=queries.outages(connection),
@@ -81,9 +81,9 @@ def _dwell(seconds: Sequence[float]) -> Dwell:
     return Dwell(len(seconds), *(quantile_of(seconds, quantile) if seconds else None for quantile in (0.5, 0.95, 0.99)))
 
 
-def _backlog(pulse: PipelineState, spooled: int) -> Backlog:
-    states = pulse.dispatches
-    callbacks = (pulse.undigested, pulse.oldest_undigested, spooled)
+def _backlog(pipeline: PipelineState, spooled: int) -> Backlog:
+    states = pipeline.dispatches
+    callbacks = (pipeline.undigested, pipeline.oldest_undigested, spooled)
     return Backlog(*callbacks, states[DispatchState.DUE], states[DispatchState.RUNNING], states[DispatchState.PARKED])
 
 

@@ -17,7 +17,7 @@ from pydantic import (
 from werkzeug.datastructures import MultiDict
 
 from app.errors import ReceiverError
-from app.onespan.catalogue import wire_name
+from app.onespan.event_catalogue import wire_name
 from app.store import queries
 
 MAX_PAGE_ITEMS = 200

@@ -4,7 +4,7 @@ from typing import Literal
 
 from flask import Blueprint, Response, request
 
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 from app.store import queries
 from app.store.queries import CallbackFilter, EventFilter
 from app.web.actions import TEST_CALLBACK

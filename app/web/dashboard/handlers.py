@@ -5,10 +5,10 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from app.onespan.catalogue import CATALOGUE
+from app.onespan.event_catalogue import CATALOGUE
 from app.store import queries
-from app.store.dispatch_filter import ReplayFilter
 from app.store.queries import DispatchFilter
+from app.store.replay_filter import ReplayFilter
 from app.web.api.parameters import DispatchState, EventName, Parameters, ShortText, parse_query
 from app.web.dashboard.layout import Layout, format_count
 from app.web.dashboard.login import local_url

@@ -52,7 +52,7 @@ SIGNER_STATUSES: Mapping[str, Label] = {
 }
 WAITING_FOR_SIGNATURE = Label("Waiting for signature", "progress")
 NOT_THEIR_TURN = Label("Not their turn yet", "draft")
-RUN_STATES: Mapping[str, Label] = {
+DISPATCH_STATES: Mapping[str, Label] = {
     "due": Label("Queued", "progress"),
     "running": Label("Running", "progress"),
     "done": Label("Done", "done"),
@@ -151,12 +151,12 @@ JOURNAL_KINDS: Mapping[str, str] = {
     "snapshot": "Snapshot {id}",
     "absence": "Snapshot {id}: not in OneSpan",
 }
-RUNS: Mapping[str, str] = {
+RECONCILE_KINDS: Mapping[str, str] = {
     "reconcile": "Sync",
     "sweep": "Full sync (all transaction IDs)",
     "backfill": "Import of all transactions",
 }
-RUN_REASONS: Mapping[str, str] = {
+RECONCILE_REASONS: Mapping[str, str] = {
     "first": "initial import",
     "interval": "scheduled",
     "outage": "after an outage",

@@ -11,7 +11,7 @@ from flask import Blueprint, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
-from app.store import logins
+from app.store import login_limit
 from app.store.db import Database
 from app.web.dashboard.access import AccessControl
 from app.web.dashboard.passwords import Passwords
@@ -59,7 +59,7 @@ def login(
             log.warning("login.failed", address=address)
             return _form(WRONG_PASSWORD), 401
         with database.write() as connection:
-            logins.succeed(connection, attempt)
+            login_limit.succeed(connection, attempt)
         access.sessions.begin(User(clean_name(request.form.get("name", "")), has_full_access=full_access))
         return redirect(local_url(request.form.get("next")), 303)
 
@@ -96,10 +96,10 @@ def client_network(address: str | None) -> str:
 def _attempt(database: Database, address: str, *, now: datetime) -> int | timedelta:
     """The id of a counted attempt, or how long this address must wait. A refused attempt writes nothing."""
     with database.read() as connection:
-        if wait := logins.retry_after(connection, address, now=now):
+        if wait := login_limit.retry_after(connection, address, now=now):
             return wait
     with database.write() as connection:
-        return logins.attempt(connection, address, now=now)
+        return login_limit.record_attempt(connection, address, now=now)
 
 
 def _too_many(wait: timedelta) -> ResponseReturnValue:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from flask import Flask, request, session
 from flask.sessions import SecureCookieSessionInterface
 
-from app.store import logins
+from app.store import ended_sessions
 from app.store.db import Database
 from app.web.dashboard.user import User
 
@@ -49,7 +49,7 @@ class Sessions:
         if "id" not in session or self._has_expired():
             return None
         with self._database.read() as connection:
-            if logins.has_ended(connection, session["id"]):
+            if ended_sessions.has_ended(connection, session["id"]):
                 return None
         return User(session["who"], has_full_access=session["acts"] and self._allow_full_access)
 
@@ -61,7 +61,7 @@ class Sessions:
     def end(self) -> None:
         """End the session for good, including any copy of its cookie."""
         with self._database.write() as connection:
-            logins.end(connection, session["id"], until=_time("began") + SESSION_LIFETIME, now=self._clock())
+            ended_sessions.end(connection, session["id"], until=_time("began") + SESSION_LIFETIME, now=self._clock())
         session.clear()
 
     def _has_expired(self) -> bool:

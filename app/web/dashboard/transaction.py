@@ -47,7 +47,7 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
     @requires_full_access
     def refresh(package_id: str) -> ResponseReturnValue:
         """Read the transaction from OneSpan now."""
-        layout.actions.read(package_id, by=user_name() or "")
+        layout.actions.request_fetch(package_id, by=user_name() or "")
         return redirect(url_for("pages.transaction", package_id=package_id), 303)
 
 

@@ -1,6 +1,7 @@
 """The list of transactions: status counts, search, filters, sorting, pages, and the CSV export."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from threading import BoundedSemaphore
 from typing import Annotated, Any, Literal
@@ -22,14 +23,30 @@ ROWS = 50
 CSV_ROWS = 200  # read at once
 MAX_EXPORTS = 2  # at once in a process: each keeps a thread busy until its client has read all of it
 DEFAULT_SORT, SORT_WITH_DAYS = "-updated_at", "-created_at"
-SORTS = {
-    "name": "Transaction",
-    "status_at": "Status",
-    "created_at": "Created",
-    "due_at": "Due",
-    "updated_at": "Last activity",
-}
-NEWEST_FIRST = ("status_at", "created_at", "updated_at")  # the first click on these columns sorts descending
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the list. The template has its cell as the macro `cell`; a `sort` is a key of `queries.SORTS`.
+
+    `newest_first`: the first click on its title sorts descending.
+    """
+
+    title: str
+    cell: str
+    sort: str | None = None
+    newest_first: bool = False
+
+
+COLUMNS = (
+    Column("Transaction", "transaction", sort="name"),
+    Column("Signing", "signing"),
+    Column("Status", "status", sort="status_at", newest_first=True),
+    Column("Created", "created", sort="created_at", newest_first=True),
+    Column("Due", "due", sort="due_at"),
+    Column("Last activity", "last_activity", sort="updated_at", newest_first=True),
+)
+SORTS = tuple(column.sort for column in COLUMNS if column.sort)
 STATUS_ORDER = ("SENT", "DRAFT", "COMPLETED", "DECLINED", "OPTED_OUT", "EXPIRED", "ARCHIVED")
 VIEWS: dict[str, dict[str, Any]] = {
     "current": {"trashed": False, "deleted": False},
@@ -93,7 +110,7 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
                 "days": (FIRST_DAY, LAST_DAY),
                 "time_limit": queries.TIME_LIMIT.seconds,
                 "status_counts": list(_status_counts(queries.package_counts(connection), query)),
-                "columns": list(_columns(query)),
+                "columns": list(_headings(query)),
                 "is_filtered": query.url() != "/",
                 "attention_filters": labels.ATTENTION_FILTERS,
                 "test_package": TEST_CALLBACK[1],
@@ -143,16 +160,16 @@ def _status_count(name: str, number: int, query: TransactionsQuery, status: str)
     }
 
 
-def _columns(query: TransactionsQuery) -> Iterator[dict[str, Any]]:
-    """The columns that can be sorted; clicking the current one reverses the order."""
-    for key, name in SORTS.items():
-        is_descending = query.order == f"-{key}"
-        is_current = query.order.removeprefix("-") == key
-        first_click = f"-{key}" if key in NEWEST_FIRST else key
-        reversed_order = key if is_descending else f"-{key}"
+def _headings(query: TransactionsQuery) -> Iterator[dict[str, Any]]:
+    """The title and cell of each column, and the link that sorts by it; for the current one it reverses the order."""
+    for column in COLUMNS:
+        is_descending = query.order == f"-{column.sort}"
+        is_current = query.order.removeprefix("-") == column.sort
+        first_click = f"-{column.sort}" if column.newest_first else column.sort
+        reversed_order = column.sort if is_descending else f"-{column.sort}"
         order = ("descending" if is_descending else "ascending") if is_current else None
-        href = query.url(sort=reversed_order if is_current else first_click)
-        yield {"key": key, "name": name, "order": order, "href": href}
+        href = query.url(sort=reversed_order if is_current else first_click) if column.sort else None
+        yield {"title": column.title, "cell": column.cell, "order": order, "href": href}
 
 
 def _csv(layout: Layout, query: TransactionsQuery) -> Iterator[str]:
@@ -160,7 +177,9 @@ def _csv(layout: Layout, query: TransactionsQuery) -> Iterator[str]:
     cursor = None
     while True:
         with layout.database.read() as connection:
-            page = queries.page_of_packages(connection, query.filters(), sort="id", limit=CSV_ROWS, cursor=cursor)
+            page = queries.package_page_in_transaction(
+                connection, query.filters(), sort="id", limit=CSV_ROWS, cursor=cursor
+            )
         yield export.rows(page.items)
         cursor = page.next
         if cursor is None:

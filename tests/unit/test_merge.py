@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import pytest
 
-from app.onespan import claims
+from app.onespan import merge
 from app.onespan.callbacks import parse_callback
-from app.onespan.catalogue import STATUSES
-from app.onespan.claims import MAX_CLOCK_AHEAD, Claim, State
+from app.onespan.event_catalogue import STATUSES
+from app.onespan.merge import MAX_CLOCK_AHEAD, Claim, State
 from app.onespan.packages import parse_package
 from app.types import iso
 from tests.conftest import ADA, CLEO, HOUR, NOON
@@ -23,19 +23,19 @@ def after_callback(
 ) -> State:
     """Return the state after one callback."""
     parsed = parse_callback(json.dumps(callback(name, happened_at, **members)).encode())
-    return claims.merge({}, claims.callback_claims(parsed, received_at=received_at))
+    return merge.merge_claims({}, merge.callback_claims(parsed, received_at=received_at))
 
 
 def after_snapshot(shown: JSON, at: datetime = NOON) -> State:
     """Return the state after one snapshot."""
-    return claims.merge({}, claims.snapshot_claims(parse_package(shown), at=at))
+    return merge.merge_claims({}, merge.snapshot_claims(parse_package(shown), at=at))
 
 
 def both(*states: State) -> State:
     """Return the merge of several states."""
     merged: State = {}
     for state in states:
-        merged = claims.merge(
+        merged = merge.merge_claims(
             merged,
             [
                 Claim(subject, attribute, value, at, origin)
@@ -47,9 +47,9 @@ def both(*states: State) -> State:
     return merged
 
 
-def current(state: State, attribute: str, subject: str = claims.PACKAGE) -> object:
+def current(state: State, attribute: str, subject: str = merge.PACKAGE) -> object:
     """Return the current value of an attribute."""
-    return claims.current_value(state[subject][attribute])[1]
+    return merge.current_value(state[subject][attribute])[1]
 
 
 def test_newest_claim_wins_in_any_order_of_arrival():
@@ -145,8 +145,8 @@ def test_only_a_later_snapshot_revokes_a_deletion():
 
 def test_unknown_event_claims_only_its_occurrence():
     """Nothing else is known about it."""
-    assert after_callback("PACKAGE_FRAMED", sessionUser=ADA).keys() == {claims.PACKAGE}
-    assert after_callback("PACKAGE_FRAMED")[claims.PACKAGE].keys() == {"event"}
+    assert after_callback("PACKAGE_FRAMED", sessionUser=ADA).keys() == {merge.PACKAGE}
+    assert after_callback("PACKAGE_FRAMED")[merge.PACKAGE].keys() == {"event"}
 
 
 def test_creator_is_the_sender():
@@ -161,8 +161,8 @@ def test_merge_without_new_claims_returns_the_same_object():
     state = both(after_callback("PACKAGE_CREATE"), after_snapshot(sent_to(ADA)))
 
     assert both(state, after_callback("PACKAGE_CREATE")) == state
-    assert claims.merge(state, claims.snapshot_claims(parse_package(sent_to(ADA)), at=NOON)) is state
-    assert claims.merge(state, claims.snapshot_claims(parse_package(sent_to(ADA)), at=NOON - HOUR)) is state
+    assert merge.merge_claims(state, merge.snapshot_claims(parse_package(sent_to(ADA)), at=NOON)) is state
+    assert merge.merge_claims(state, merge.snapshot_claims(parse_package(sent_to(ADA)), at=NOON - HOUR)) is state
 
 
 def test_merge_does_not_modify_its_input():

@@ -10,7 +10,7 @@ from app.store.models import Journal
 from app.store.states import JournalKind
 
 
-def began_at(connection: Connection) -> datetime | None:
+def receiving_since(connection: Connection) -> datetime | None:
     """When the first callback arrived or the first completed import began, whichever was earlier."""
     first = select(Journal.received_at).where(Journal.kind == JournalKind.CALLBACK).order_by(Journal.id).limit(1)
     return min(filter(None, (connection.scalar(first), reconciles.first_import(connection))), default=None)

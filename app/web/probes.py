@@ -10,12 +10,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.checks import Check
 
 
-def health(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
+def probes(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
     """Return the blueprint of `/healthz` and `/readyz`.
 
     A failing check in `checks` makes the service not ready. One in `notes` is only reported.
     """
-    blueprint = Blueprint("health", __name__)
+    blueprint = Blueprint("probes", __name__)
     readiness, warnings = tuple(checks), tuple(notes)
 
     @blueprint.get("/healthz")

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from app.onespan.callbacks import Callback
-from app.onespan.catalogue import STATUSES, event_type
+from app.onespan.event_catalogue import STATUSES, event_type
 from app.onespan.packages import PackageSnapshot
 from app.types import iso
 
@@ -49,7 +49,7 @@ def document(document_id: str) -> str:
     return f"document:{document_id}"
 
 
-def merge(state: State, claims: Iterable[Claim]) -> State:
+def merge_claims(state: State, claims: Iterable[Claim]) -> State:
     """Return the state with these claims merged in; the given state is not changed.
 
     Returns the same object if no claim is new.
@@ -69,7 +69,7 @@ def union(states: Iterable[Mapping[str, Registers]]) -> Mapping[str, Registers]:
     """Merge the claims of several subjects that are the same signer or document."""
     merged: State = {}
     for attributes in states:
-        merged = merge(
+        merged = merge_claims(
             merged,
             (
                 Claim("", attribute, value, at, origin)

@@ -19,14 +19,14 @@ from app.types import Clock, clean
 log = structlog.get_logger()
 
 # Delays after the first, second, ... failed attempt. When the last retry fails too, the dispatch is parked.
-RETRIES = (
+HANDLER_RETRY_DELAYS = (
     timedelta(seconds=10),
     timedelta(minutes=1),
     timedelta(minutes=10),
     timedelta(hours=1),
     timedelta(hours=6),
 )
-ATTEMPTS = len(RETRIES) + 1
+ATTEMPTS = len(HANDLER_RETRY_DELAYS) + 1
 ERROR_LENGTH = 4000  # characters of an error message, and of the end of its traceback
 
 
@@ -78,7 +78,7 @@ def _delay(error: BaseException, attempt: int) -> timedelta:
     seconds = getattr(error, "seconds", None) if isinstance(error, RetryAfter) else None
     if isinstance(seconds, float | int) and 0 <= seconds <= MAX_RETRY_AFTER_SECONDS:
         return timedelta(seconds=seconds)
-    return RETRIES[attempt - 1]
+    return HANDLER_RETRY_DELAYS[attempt - 1]
 
 
 def poisoned(taken: TakenDispatch, now: datetime) -> Outcome:
