@@ -246,8 +246,8 @@ class People:
             ("locked", SignerStatus.LOCKED, claims.flag("locked")),
         ):
             if holds:
-                return status, claims.since(attribute)
-        return SignerStatus.PENDING, None
+                return status.value, claims.since(attribute)
+        return SignerStatus.PENDING.value, None
 
 
 def _documents(about: SubjectClaims, people: People, state: State) -> Iterable[Document]:
@@ -290,23 +290,24 @@ def _attention(about: SubjectClaims, people: People, signers: Iterable[Signer]) 
     if status in NOT_SIGNABLE:
         return
     if about.flag("ready"):
-        yield Attention(AttentionReason.READY_FOR_COMPLETION, about.since("ready"))
+        yield Attention(AttentionReason.READY_FOR_COMPLETION.value, about.since("ready"))
     yield from _signer_problems(about, None)
     for signer in signers:
         if signer.status in OPEN_SIGNER_STATUSES:
             yield from _signer_problems(people.claims[signer.id], signer.id)
     for user_id, claims in sorted(people.non_signers(), key=lambda item: item[0]):
         if bounce := claims.text("email_bounce"):
-            yield Attention(AttentionReason.EMAIL_BOUNCE, claims.since("email_bounce"), None, f"{bounce} ({user_id})")
+            detail = f"{bounce} ({user_id})"
+            yield Attention(AttentionReason.EMAIL_BOUNCE.value, claims.since("email_bounce"), None, detail)
 
 
 def _signer_problems(claims: SubjectClaims, who: str | None) -> Iterable[Attention]:
     if claims.flag("locked"):
-        yield Attention(AttentionReason.SIGNER_LOCKED, claims.since("locked"), who)
+        yield Attention(AttentionReason.SIGNER_LOCKED.value, claims.since("locked"), who)
     if claims.flag("kba"):
-        yield Attention(AttentionReason.KBA_FAILURE, claims.since("kba"), who)
+        yield Attention(AttentionReason.KBA_FAILURE.value, claims.since("kba"), who)
     if bounce := claims.text("email_bounce"):
-        yield Attention(AttentionReason.EMAIL_BOUNCE, claims.since("email_bounce"), who, bounce)
+        yield Attention(AttentionReason.EMAIL_BOUNCE.value, claims.since("email_bounce"), who, bounce)
 
 
 def _ended(about: SubjectClaims, people: People, status: str) -> Iterable[Attention]:

@@ -94,7 +94,7 @@ class Signer:
     name: str | None = None
     email: str | None = None
     order: int | None = None
-    status: str = SignerStatus.PENDING
+    status: str = SignerStatus.PENDING.value
     status_at: datetime | None = None
     locked: bool = False
     email_bounce: str | None = None

@@ -465,7 +465,7 @@ def test_law_7_run_that_could_not_begin_is_no_attempt(
 
     send_callback("PACKAGE_COMPLETE")
     with monkeypatch.context() as broken:
-        broken.setattr(queries, "facts", raising(OperationalError("SELECT", {}, Exception("gone"))))
+        broken.setattr(queries, "handler_events", raising(OperationalError("SELECT", {}, Exception("gone"))))
         for _ in range(9):
             with pytest.raises(OperationalError):
                 turn()

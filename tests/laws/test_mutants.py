@@ -551,7 +551,7 @@ def interval_per_process(patch: Patch) -> None:
 
 def runs_handlers_again(patch: Patch) -> None:
     """Whatever a run finds runs handlers, although a callback reported it before."""
-    patch.setattr(reconcile.claims, "agrees", lambda *_: False)
+    patch.setattr(reconcile.merge, "agrees", lambda *_: False)
     patch.setattr(reconcile, "is_conclusive", lambda *_: True)
     find = batch.unreported_events
     patch.setattr(batch, "unreported_events", lambda reading, **_: find(reading, before=None, known=(), began_at=None))
@@ -570,7 +570,7 @@ def blind_paging(patch: Patch) -> None:
 
 def any_callback_date_is_accepted(patch: Patch) -> None:
     """Every date of a callback is accepted."""
-    patch.setattr(merge, "dated", lambda callback, *, received_at: callback.happened_at or received_at)
+    patch.setattr(merge, "claim_time", lambda callback, *, received_at: callback.happened_at or received_at)
 
 
 def late_callback_is_a_new_fact(patch: Patch) -> None:

@@ -128,7 +128,7 @@ def _reason(row: AnyRow) -> values.Attention:
 
 def _parked(row: AnyRow) -> values.Attention:
     return values.Attention(
-        AttentionReason.PARKED_HANDLER,
+        AttentionReason.PARKED_HANDLER.value,
         row.finished_at,
         row.handler,
         (row.error or "").partition("\n")[0][:ERROR_SHOWN] or None,
