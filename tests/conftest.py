@@ -1,6 +1,6 @@
-"""Fixtures for all tests: a database, the app on it, and functions that call the app.
+"""Fixtures for all tests: a database, an app that uses the database, and functions that call the app.
 
-The cast: Ada signs, Ben declines, Cleo sends.
+The people in the tests: Ada signs, Ben declines, Cleo sends packages.
 """
 
 import gc
@@ -30,9 +30,9 @@ from tests.support.databases import PostgresqlDatabase, SqliteDatabase, migrate,
 from tests.support.openapi_check import assert_documented
 from tests.support.shared_apps import SharedApps, new_app
 
-# The PostgreSQL wheel needs this variable and warns when it is missing.
+# The PostgreSQL wheel needs `XDG_RUNTIME_DIR` and warns when the variable is missing.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
-# No test may depend on the environment of this machine or on an installation beside it.
+# Tests must not read settings from environment variables or from a settings file of the machine.
 for name in Settings.model_fields:
     os.environ.pop(name.upper(), None)
 os.environ["SETTINGS_FILE"] = os.devnull
@@ -44,7 +44,8 @@ TOKEN = "the-api-token"
 CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"
 
 
-# Marks that choose the databases. An unmarked test runs on SQLite in `make test` and on both in `make test-all`.
+# These marks choose the databases of a test. An unmarked test runs on SQLite in `make test`, and on SQLite and
+# PostgreSQL in `make test-all`.
 # `on_both` is for tests about SQL, locks or processes. `pytest.mark.all` is for tests that only `make test-all` runs.
 on_sqlite = pytest.mark.databases("sqlite")
 on_postgresql = pytest.mark.databases("postgresql")
@@ -52,7 +53,7 @@ on_both = pytest.mark.databases("sqlite", "postgresql")
 
 
 def in_all(*parameters: Any) -> list[Any]:
-    """Mark parameters that only `make test-all` runs. A tuple holds several arguments."""
+    """Mark parameters that only `make test-all` runs; a tuple holds the arguments of one test."""
     several = [values if isinstance(values, tuple) else (values,) for values in parameters]
     return [pytest.param(*values, marks=pytest.mark.all) for values in several]
 
@@ -72,16 +73,17 @@ class Clock:
         self.now += by
 
 
-gc.set_threshold(100_000)  # looking for reference cycles more often takes a tenth of the run time
+# A lower threshold would spend a tenth of the run time of the tests on the search for reference cycles.
+gc.set_threshold(100_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--tier`, which `make test-all` sets."""
+    """Add the option `--tier` to pytest; `make test-all` sets the option to `all`."""
     parser.addoption("--tier", choices=["quick", "all"], default="quick", help="how much to test (default: quick)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks and load the hypothesis profile of the tier, which sets the number of examples."""
+    """Register the pytest marks, and set the number of hypothesis examples for the value of `--tier`."""
     config.addinivalue_line("markers", "databases(*kinds): run on these databases in every tier; see `on_sqlite`")
     config.addinivalue_line("markers", "own_database: get a new database and app, as threads may outlive the test")
     config.addinivalue_line("markers", "all: run in `make test-all` only")
@@ -93,7 +95,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that needs a database on the databases of its mark, or on those of the tier."""
+    """Run a database test on each database that its mark names, or on each database of the tier without a mark."""
     chosen = any("database_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "database_url" in metafunc.fixturenames and not chosen:
         mark = metafunc.definition.get_closest_marker("databases")
@@ -102,7 +104,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests that only `make test-all` runs."""
+    """With `--tier=quick`, deselect the tests that only `make test-all` runs."""
     deselected = [item for item in items if config.is_quick and item.get_closest_marker("all")]
     if deselected:
         config.hook.pytest_deselected(items=deselected)
@@ -110,12 +112,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Use one process more than there are cores: many tests wait for other processes and for browsers."""
+    """Use one test process more than there are cores, as many tests wait for other processes and for browsers."""
     return (os.cpu_count() or 1) + 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the totals of the random schedules of all processes."""
+    """Print the totals of the random schedules that all test processes ran."""
     passed = terminalreporter.getreports("passed")
     counts = [Counter(value) for report in passed for name, value in report.user_properties if name == "schedules"]
     if total := sum(counts, Counter()):
@@ -124,13 +126,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def tier(pytestconfig: pytest.Config) -> str:
-    """How much to test: `quick` or `all`."""
+    """The amount of tests to run: `quick` or `all`."""
     return "quick" if pytestconfig.is_quick else "all"
 
 
 @pytest.fixture(scope="session")
 def postgresql(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A PostgreSQL server with a migrated database `template`. All processes of this run share it."""
+    """A PostgreSQL server with a migrated database `template`, shared by all processes of a test run."""
     run = getattr(request.config, "workerinput", {}).get("testrunuid", uuid.uuid4().hex)
     with postgresql_server(Path(tempfile.gettempdir()) / f"pg-{run}") as url:
         yield url
@@ -138,7 +140,7 @@ def postgresql(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite file."""
+    """A SQLite file with migrated tables and without rows."""
     file = tmp_path_factory.mktemp("sqlite") / "template.db"
     migrate(f"sqlite:///{file}")
     return file
@@ -146,13 +148,13 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_sqlite(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabase:
-    """The SQLite file that the tests of this process share."""
+    """The SQLite file that the tests of one process share."""
     return SqliteDatabase(tmp_path_factory.mktemp("shared"), migrated_sqlite)
 
 
 @pytest.fixture(scope="session")
 def shared_postgresql(postgresql: str) -> Iterator[PostgresqlDatabase]:
-    """The PostgreSQL database that the tests of this process share."""
+    """The PostgreSQL database that the tests of one process share."""
     database = PostgresqlDatabase(postgresql, f"shared_{uuid.uuid4().hex[:12]}")
     yield database
     database.drop()
@@ -160,7 +162,7 @@ def shared_postgresql(postgresql: str) -> Iterator[PostgresqlDatabase]:
 
 @pytest.fixture(scope="session")
 def shared_apps() -> Iterator[SharedApps]:
-    """The apps that the tests of this process share."""
+    """The apps that the tests of one process share."""
     apps = SharedApps()
     yield apps
     apps.close()
@@ -170,7 +172,7 @@ def shared_apps() -> Iterator[SharedApps]:
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated database without rows.
 
-    All tests of a process share it, except those that are marked with `own_database`.
+    All tests of a process share the database, except tests that are marked with `own_database`.
     """
     if request.node.get_closest_marker("own_database") is None:
         database = request.getfixturevalue(f"shared_{request.param}")
@@ -188,7 +190,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 @pytest.fixture
 def handlers(shared_apps: SharedApps) -> Handlers:
-    """An empty registry. A test registers its handlers before it calls `work`."""
+    """An empty registry of handlers; a test registers its handlers before it calls `work`."""
     return shared_apps.reset_handlers()
 
 
@@ -213,7 +215,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(database_url: str, shared_folder: Path) -> Settings:
-    """Settings of a configured service."""
+    """Settings with a database, a callback key, an API token and an empty spool folder."""
     shutil.rmtree(shared_folder)
     shared_folder.mkdir()
     return Settings(
@@ -228,7 +230,7 @@ def settings(database_url: str, shared_folder: Path) -> Settings:
 def get_app(
     settings: Settings, handlers: Handlers, clock: Clock, shared_clock: Clock, shared_apps: SharedApps
 ) -> Iterator[Callable[..., Flask]]:
-    """Return the app. If `prepare` is given, call it with a new app, for example to add routes."""
+    """Return a function that returns the app; `prepare` is called with a new app, for example to add routes."""
     own: list[Flask] = []
 
     def get_app(prepare: Callable[[Flask], object] | None = None) -> Flask:
@@ -244,7 +246,7 @@ def get_app(
 
 @pytest.fixture
 def app(get_app: Callable[..., Flask]) -> Flask:
-    """The app without a running worker: the test calls the turns itself."""
+    """The app without a running worker: each test calls the worker's turns itself."""
     return get_app()
 
 
@@ -256,7 +258,7 @@ def service(app: Flask) -> Service:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """A client that needs no network."""
+    """A test client that calls the app without a network."""
     return app.test_client()
 
 
@@ -268,7 +270,7 @@ def runner(app: Flask) -> FlaskCliRunner:
 
 @pytest.fixture
 def flask(app: Flask) -> Callable[..., Result]:
-    """Run `flask` with these words. `more` goes to click's runner, for example `input`."""
+    """Return a function that runs a `flask` command and passes options such as `input` to click's test runner."""
 
     def flask(*words: str, **more: Any) -> Result:
         return app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app), words, **more)
@@ -305,7 +307,7 @@ def send_callback(post: Callable[..., Any], clock: Clock) -> Callable[..., int]:
 
 @pytest.fixture
 def work(service: Service) -> Callable[[], None]:
-    """Run turns, handlers included, until no work is left."""
+    """Run the turns of the digest and the dispatcher, handlers included, until no work is left."""
 
     def work() -> None:
         for _ in range(1000):
@@ -313,7 +315,7 @@ def work(service: Service) -> Callable[[], None]:
             if not digested and not dispatched:
                 if service.dispatcher.idle.is_set():
                     return
-                service.wakeups.dispatching.wait(10)  # a handler is running; it rings when it ends
+                service.wakeups.dispatching.wait(10)  # waits until the running handler ends
                 service.wakeups.dispatching.clear()
         raise AssertionError("the work never ends")
 
@@ -322,7 +324,7 @@ def work(service: Service) -> Callable[[], None]:
 
 @pytest.fixture
 def stored_package(service: Service, work: Callable[[], None]) -> Callable[[str], Package]:
-    """Digest all pending entries and return a package of the status store."""
+    """Digest all pending journal rows, run their handlers, and return a package of the status store."""
 
     def stored_package(package_id: str) -> Package:
         work()
@@ -334,7 +336,7 @@ def stored_package(service: Service, work: Callable[[], None]) -> Callable[[str]
 
 @pytest.fixture
 def read(client: FlaskClient) -> Callable[..., Any]:
-    """GET from the JSON API with a token, assert 200 and return the JSON."""
+    """Send a GET request to the JSON API with a token, assert status 200, and return the JSON."""
 
     def read(path: str, **query: Any) -> Any:
         answer = client.get(path, query_string=query, headers={"Authorization": f"Bearer {TOKEN}"})
@@ -346,7 +348,7 @@ def read(client: FlaskClient) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def api_document(migrated_sqlite: Path) -> Any:
-    """The API document, which is the same for every app."""
+    """The OpenAPI document of the JSON API, which is the same for every app."""
     app = create_app(Settings(database_url=f"sqlite:///{migrated_sqlite}"), handlers=Handlers())
     yield app.test_client().get("/api/openapi.json").json
     app.extensions[EXTENSION].database.close()
@@ -354,7 +356,7 @@ def api_document(migrated_sqlite: Path) -> Any:
 
 @pytest.fixture
 def api_get(client: FlaskClient, api_document: Any) -> Callable[..., Any]:
-    """GET with a token. Check the answer against the API document."""
+    """Send a GET request with a token, check the answer against the OpenAPI document, and return the answer."""
 
     def api_get(path: str, **query: Any) -> Any:
         answer = client.get(path, query_string=query, headers={"Authorization": f"Bearer {TOKEN}"})
@@ -366,7 +368,7 @@ def api_get(client: FlaskClient, api_document: Any) -> Callable[..., Any]:
 
 @pytest.fixture
 def api_post(client: FlaskClient, api_document: Any) -> Callable[..., Any]:
-    """POST these members with a token. Check the answer against the API document."""
+    """POST members as JSON with a token, check the answer against the OpenAPI document, and return the answer."""
 
     def api_post(path: str, **members: Any) -> Any:
         answer = client.post(path, json=members or None, headers={"Authorization": f"Bearer {TOKEN}"})
@@ -377,5 +379,5 @@ def api_post(client: FlaskClient, api_document: Any) -> Callable[..., Any]:
 
 
 def onespan_time(moment: datetime) -> str:
-    """Format a time as OneSpan does: UTC with milliseconds."""
+    """Format a time as OneSpan does, in UTC with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
