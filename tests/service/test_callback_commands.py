@@ -1,4 +1,4 @@
-"""`flask callback`: shows the registration in OneSpan, replaces it after confirmation, and checks it."""
+"""The `flask callback` commands show, check and, after confirmation, replace the callback registration at OneSpan."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ PUBLISHED = frozenset(CATALOGUE) - UNPUBLISHED
 RIGHT = Registration(URL, NEWEST, PUBLISHED)
 
 
-pytestmark = on_sqlite  # these commands hardly need a database
+pytestmark = on_sqlite  # the commands of `flask callback` need no database
 
 
 @pytest.fixture
@@ -45,13 +45,13 @@ def handlers(handlers, account, clock) -> Handlers:
 
 @pytest.fixture
 def account() -> Account:
-    """An account without a registration."""
+    """A simulated OneSpan account without a callback registration."""
     return Account(1, packages=0)
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """The callback URL, OneSpan's URL, and two callback keys are set."""
+    """Settings with the callback URL, OneSpan's URL, and two callback keys."""
     keys = Settings(onespan_callback_keys=f"summer={NEWEST},spring={OLDER}").onespan_callback_keys
     onespan = {"onespan_url": ADDRESS, "onespan_api_key": SecretStr(API_KEY)}
     return settings.model_copy(update={"callback_url": URL, "onespan_callback_keys": keys, **onespan})
@@ -59,7 +59,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def answers(handlers: Handlers) -> Callable[..., list[Request]]:
-    """Script OneSpan's answers, the last one repeated; returns the requests."""
+    """Let OneSpan give scripted answers, the last answer repeatedly, and return the list of received requests."""
 
     def answers(*responses: Response) -> list[Request]:
         asked: list[Request] = []
@@ -78,12 +78,12 @@ def answers(handlers: Handlers) -> Callable[..., list[Request]]:
 
 @pytest.fixture
 def interactive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A person sits at the terminal."""
+    """Let the commands assume that a person uses the terminal."""
     monkeypatch.setattr("app.cli.callback.is_interactive", lambda: True)
 
 
 def as_json(value: object, status: int = 200) -> Response:
-    """An answer of OneSpan."""
+    """Return an answer of OneSpan with a JSON body."""
     return Response(json.dumps(value), status, content_type="application/json")
 
 
@@ -101,7 +101,7 @@ NOT_REGISTERED = [
 @pytest.mark.parametrize("body", ["", "<html>Not found</html>", '{"detail": "Not Found"}', "[]"])
 @pytest.mark.parametrize("command", ["show", "check"])
 def test_a_404_of_another_server_is_an_error(flask, answers, command, body):
-    """It does not mean that nothing is registered: something else answers at this address."""
+    """A 404 without OneSpan's error body comes from another server and does not mean that nothing is registered."""
     answers(Response(body, 404))
 
     result = flask("callback", command)
@@ -115,7 +115,7 @@ def test_a_404_of_another_server_is_an_error(flask, answers, command, body):
     "answer", NOT_REGISTERED, ids=lambda answer: f"{answer.status_code} {answer.get_data(as_text=True)}"
 )
 def test_every_form_of_an_empty_registration_is_understood(flask, answers, answer):
-    """OneSpan does not document which one it sends."""
+    """Every likely form of an empty registration is accepted, because OneSpan does not document the form."""
     answers(answer)
 
     shown, checked = flask("callback", "show"), flask("callback", "check")
@@ -127,7 +127,7 @@ def test_every_form_of_an_empty_registration_is_understood(flask, answers, answe
 
 
 def test_show_prints_the_registration_without_the_key(flask, account):
-    """Each event has its meaning; unknown events are shown too."""
+    """`flask callback show` explains each registered event, prints unknown events too, and hides the key."""
     account.registration = Registration(OTHER, FOREIGN, frozenset({"PACKAGE_COMPLETE", "PACKAGE_HATCHED"}))
 
     shown = flask("callback", "show")
@@ -143,14 +143,14 @@ def test_show_prints_the_registration_without_the_key(flask, account):
 
 
 def test_a_registration_without_a_key_says_none(flask, account):
-    """This explains why every callback is refused."""
+    """`flask callback show` prints that a registration has no key, which explains why callbacks are refused."""
     account.registration = Registration(OTHER, "", frozenset())
 
     assert "Key     none" in flask("callback", "show").output
 
 
 def test_law_11_secrets_in_a_registered_address_are_not_shown(flask, account):
-    """A URL may contain a password or a token; control characters are not printed either."""
+    """The `flask callback` commands print no password, token or control character of a registered URL."""
     url = "https://cleo:canary-word@crm.example.com/hook\x07?code=canary-code#canary-part"
     account.registration = Registration(url, FOREIGN, frozenset({"PACKAGE_\x07\x1b[2J"}))
 
@@ -161,7 +161,7 @@ def test_law_11_secrets_in_a_registered_address_are_not_shown(flask, account):
 
 
 def test_register_sets_the_url_the_newest_key_and_all_published_events(flask, account):
-    """Published are the events of OneSpan's OpenAPI document."""
+    """`flask callback register` registers all events of OneSpan's OpenAPI document by default."""
     done = flask("callback", "register")
 
     assert done.exit_code == 0, done.output
@@ -171,7 +171,7 @@ def test_register_sets_the_url_the_newest_key_and_all_published_events(flask, ac
 
 
 def test_the_url_and_events_can_be_options(flask, account):
-    """Both spellings of an event are one event."""
+    """`flask callback register` registers an event once, even if its options name both spellings."""
     events = ("PACKAGE_READY_FOR_COMPLETION", "PACKAGE_READY_FOR_COMPLETE", "DOCUMENT_VIEWED")
 
     done = flask("callback", "register", "--url", OTHER, *[word for name in events for word in ("--event", name)])
@@ -196,7 +196,7 @@ def test_the_url_and_events_can_be_options(flask, account):
     ids=str,
 )
 def test_invalid_options_are_refused_with_a_hint(flask, account, options, message):
-    """Nothing is sent to OneSpan."""
+    """`flask callback register` sends nothing to OneSpan if an option is invalid."""
     refused = flask("callback", "register", *options)
 
     assert refused.exit_code == 2
@@ -208,7 +208,7 @@ def test_invalid_options_are_refused_with_a_hint(flask, account, options, messag
     ("missing", "message"), [({"callback_url": None}, "CALLBACK_URL"), ({"onespan_callback_keys": ()}, "CALLBACK_KEYS")]
 )
 def test_register_needs_a_url_and_a_key(settings, handlers, account, missing, message):
-    """The error names the missing setting."""
+    """`flask callback register` fails without a URL or a key, and the error names the missing setting."""
     app = create_app(settings.model_copy(update=missing), handlers=handlers)
 
     refused = app.test_cli_runner().invoke(args=["callback", "register"])
@@ -226,7 +226,7 @@ def test_register_needs_a_url_and_a_key(settings, handlers, account, missing, me
     ],
 )
 def test_without_a_terminal_only_yes_replaces_a_registration(flask, account, before, lost):
-    """In both cases the output shows what is lost."""
+    """Without a terminal, `flask callback register` needs `--yes` to replace a registration, and shows what is lost."""
     account.registration = before
 
     refused = flask("callback", "register", input="y\n")
@@ -243,7 +243,7 @@ def test_without_a_terminal_only_yes_replaces_a_registration(flask, account, bef
 @pytest.mark.parametrize(("answer", "code", "url"), [("y", 0, URL), ("n", 1, OTHER), ("", 1, OTHER)])
 @pytest.mark.usefixtures("interactive")
 def test_register_asks_for_confirmation_at_a_terminal(flask, account, answer, code, url):
-    """Only "y" replaces the registration."""
+    """At a terminal, only the answer "y" lets `flask callback register` replace a registration."""
     account.registration = replace(RIGHT, url=OTHER)
 
     done = flask("callback", "register", input=f"{answer}\n")
@@ -257,7 +257,7 @@ def test_register_asks_for_confirmation_at_a_terminal(flask, account, answer, co
     [RIGHT, replace(RIGHT, key=OLDER), replace(RIGHT, key=FOREIGN), replace(RIGHT, events=frozenset({"KBA_FAILURE"}))],
 )
 def test_register_needs_no_confirmation_if_nothing_is_lost(flask, account, before):
-    """A new key, or more events, loses nothing."""
+    """`flask callback register` asks for no confirmation if it only changes the key or adds events."""
     account.registration = before
 
     done = flask("callback", "register")
@@ -267,7 +267,7 @@ def test_register_needs_no_confirmation_if_nothing_is_lost(flask, account, befor
 
 
 def test_add_keeps_the_registered_events(flask, account):
-    """Unknown events too."""
+    """`flask callback register --add` keeps all registered events, unknown events included."""
     account.registration = replace(RIGHT, events=frozenset({"PACKAGE_HATCHED", "DOCUMENT_VIEWED"}))
 
     single = flask("callback", "register", "--add", "--event", "PACKAGE_COMPLETE")
@@ -279,7 +279,7 @@ def test_add_keeps_the_registered_events(flask, account):
 
 
 def registered(**other: Any) -> Response:
-    """OneSpan's answer with a registration."""
+    """Return OneSpan's answer with the configured registration, in which `other` replaces members."""
     return as_json({"url": URL, "key": NEWEST, "events": sorted(PUBLISHED), **other})
 
 
@@ -295,7 +295,7 @@ def registered(**other: Any) -> Response:
     ],
 )
 def test_register_reports_what_onespan_did_not_store(flask, answers, other, message):
-    """The registration is read again; a 200 alone proves nothing."""
+    """`flask callback register` reads the registration again, because status 200 does not prove the change."""
     answers(as_json({}), as_json({}), registered(**other))
 
     done = flask("callback", "register")
@@ -306,7 +306,7 @@ def test_register_reports_what_onespan_did_not_store(flask, answers, other, mess
 
 
 def test_register_reports_if_the_registration_cannot_be_read_afterwards(flask, answers):
-    """The error says that the registration was changed."""
+    """If the new registration cannot be read, the error says that OneSpan accepted the change."""
     requests = answers(as_json({}), as_json({}), as_json({}, 403))
 
     done = flask("callback", "register")
@@ -317,7 +317,7 @@ def test_register_reports_if_the_registration_cannot_be_read_afterwards(flask, a
 
 
 def test_register_does_nothing_if_it_cannot_read_what_would_be_lost(flask, answers):
-    """Even with --yes."""
+    """`flask callback register --yes` changes nothing if it cannot read the present registration."""
     requests = answers(as_json({}, 403))
 
     done = flask("callback", "register", "--yes")
@@ -348,7 +348,7 @@ DIFFERENCES = [
 
 @pytest.mark.parametrize(("found", "lines", "texts"), DIFFERENCES)
 def test_check_prints_a_line_for_each_difference(flask, account, found, lines, texts):
-    """It exits with 1 if there is one; a key change in progress is only a warning."""
+    """`flask callback check` exits with 1 if the registration differs; an older configured key is only a warning."""
     account.registration = found
 
     checked = flask("callback", "check")
@@ -361,14 +361,14 @@ def test_check_prints_a_line_for_each_difference(flask, account, found, lines, t
 
 
 def test_an_event_can_be_registered_in_either_spelling(flask, answers):
-    """OneSpan may show the spelling of the SDKs."""
+    """`flask callback check` accepts an event in the spelling of the SDKs, which OneSpan may show."""
     answers(as_json({"url": URL, "key": NEWEST, "events": ["PACKAGE_COMPLETE", "PACKAGE_READY_FOR_COMPLETION"]}))
 
     assert flask("callback", "check").exit_code == 0
 
 
 def test_a_handler_of_every_event_needs_all_published_events(flask, account, handlers):
-    """Events that OneSpan's API may not accept are left out."""
+    """For a handler of every event, `flask callback check` requires only the events that OneSpan publishes."""
 
     @handlers.on("*")
     def archive(event: Any, package: Any) -> None: ...
@@ -383,7 +383,7 @@ def test_a_handler_of_every_event_needs_all_published_events(flask, account, han
 
 
 def test_a_handler_of_an_unpublished_event_is_a_warning(flask, account, handlers):
-    """The warning says where to enable the event."""
+    """The warning about a handler of an unpublished event says where to enable the event."""
 
     @handlers.on("DOCUMENT_VIEWED")
     def count_views(event: Any, package: Any) -> None: ...
@@ -399,7 +399,7 @@ def test_a_handler_of_an_unpublished_event_is_a_warning(flask, account, handlers
 
 
 def test_without_callback_url_the_registered_url_is_shown(settings, handlers, account):
-    """A person can compare it."""
+    """Without `CALLBACK_URL`, `flask callback check` shows the registered URL, so that a person can check it."""
     account.registration = RIGHT
     app = create_app(settings.model_copy(update={"callback_url": None}), handlers=handlers)
 
@@ -411,7 +411,7 @@ def test_without_callback_url_the_registered_url_is_shown(settings, handlers, ac
 
 
 def test_without_a_callback_key_the_check_fails(settings, handlers, account):
-    """An empty setting matches no key, not even an empty one."""
+    """Without `ONESPAN_CALLBACK_KEYS`, `flask callback check` fails, even if the registered key is empty too."""
     for key in (FOREIGN, ""):
         account.registration = replace(RIGHT, key=key)
         app = create_app(settings.model_copy(update={"onespan_callback_keys": ()}), handlers=handlers)
@@ -437,7 +437,7 @@ def test_without_a_callback_key_the_check_fails(settings, handlers, account):
     ],
 )
 def test_an_error_of_onespan_is_one_sentence(flask, answers, command, answer, message):
-    """The exit code is 2."""
+    """After an error of OneSpan, a `flask callback` command prints one sentence and exits with 2."""
     answers(answer)
 
     done = flask("callback", command)
@@ -450,7 +450,7 @@ def test_an_error_of_onespan_is_one_sentence(flask, answers, command, answer, me
 
 
 def test_without_onespan_the_missing_settings_are_named(tmp_path):
-    """These commands need no database."""
+    """The `flask callback` commands name missing OneSpan settings even if the database is unavailable."""
     settings = Settings(
         database_url="postgresql://user@127.0.0.1:1/nothing", callback_url=URL, onespan_callback_keys=NEWEST
     )
@@ -464,7 +464,7 @@ def test_without_onespan_the_missing_settings_are_named(tmp_path):
 
 
 def test_law_11_no_command_prints_a_key(flask, account):
-    """Neither a configured key nor a registered one."""
+    """The `flask callback` commands print neither a configured key nor a registered key."""
     account.registration = Registration(OTHER, FOREIGN, frozenset({"PACKAGE_COMPLETE"}))
 
     outputs = [flask("callback", *words).output for words in (["show"], ["check"], ["register"], ["register", "--yes"])]
@@ -484,7 +484,7 @@ JSON = some.recursive(
 
 @given(answer=JSON)
 def test_law_10_any_json_is_a_registration_or_is_refused(answer):
-    """Every registration can be compared and printed."""
+    """A JSON object or null is always read as a registration, which can be compared and printed."""
     try:
         registration = parse_registration(answer)
     except UnreadableAnswer:
@@ -509,5 +509,5 @@ def test_law_10_any_json_is_a_registration_or_is_refused(answer):
     ],
 )
 def test_law_11_secrets_in_a_url_are_not_shown(url, shown):
-    """User, password, query and fragment."""
+    """A printed URL contains no user, password, query or fragment."""
     assert safe_url(url) == shown

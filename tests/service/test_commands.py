@@ -1,4 +1,4 @@
-"""The commands: each does one thing and prints the result; its exit code is 0 on success."""
+"""Each `flask` command does one thing, prints the result, and exits with 0 on success."""
 
 import re
 from collections.abc import Callable
@@ -32,7 +32,7 @@ COMMANDS = (
 
 @pytest.fixture
 def handlers(handlers: Handlers) -> Handlers:
-    """One handler that files documents, one that gives up on declined packages, and one for every event."""
+    """Three handlers: one files documents, one gives up on declined packages, and one runs for every event."""
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_READY_FOR_COMPLETE")
     def file_documents(event: Event, package: Package) -> None: ...
@@ -49,7 +49,7 @@ def handlers(handlers: Handlers) -> Handlers:
 
 @pytest.fixture
 def past(send_callback: Any, work: Any) -> None:
-    """Four events of two packages, three hours apart; one run is parked."""
+    """Four events of two packages, three hours apart; one handler run is parked."""
     send_callback("PACKAGE_ACTIVATE", package="one", happened_at=NOON - 9 * HOUR, sessionUser=ADA)
     send_callback("PACKAGE_READY_FOR_COMPLETION", package="one", happened_at=NOON - 6 * HOUR)
     send_callback("PACKAGE_COMPLETE", package="one", happened_at=NOON - 3 * HOUR, sessionUser=ADA)
@@ -99,7 +99,7 @@ SELECTIONS = [
 
 @on_sqlite
 def test_a_dry_run_counts_and_changes_nothing(past, flask, runs):
-    """Every option selects, alone and combined."""
+    """A dry run of `flask replay` counts the runs that its options select, and changes nothing."""
     before = runs()
 
     for options, count in SELECTIONS:
@@ -111,7 +111,7 @@ def test_a_dry_run_counts_and_changes_nothing(past, flask, runs):
 
 
 def test_a_replayed_run_has_all_its_attempts_again(past, flask, runs, work, read):
-    """A replayed parked run also closes its attention reason, until it is parked again."""
+    """A replay resets the attempts of a parked run and closes its attention reason until the run is parked again."""
     done = flask("replay", "--package", "two")
 
     assert (done.exit_code, "Due now: 2 runs." in done.output) == (0, True)
@@ -127,7 +127,7 @@ def test_a_replayed_run_has_all_its_attempts_again(past, flask, runs, work, read
 
 
 def test_replay_makes_due_what_the_dry_run_counts(past, flask, runs, work, service):
-    """On both databases. Runs that are running now are not touched."""
+    """`flask replay` makes as many runs due as its dry run counts, and skips runs in the state `running`."""
     for options, count in (SELECTIONS[2], SELECTIONS[8], SELECTIONS[9], SELECTIONS[13], SELECTIONS[18], SELECTIONS[21]):
         result = flask("replay", *options)
         assert f"Due now: {count} run{'' if count == 1 else 's'}." in result.output, options
@@ -143,7 +143,7 @@ def test_replay_makes_due_what_the_dry_run_counts(past, flask, runs, work, servi
 
 
 def test_a_new_handler_catches_up(past, flask, runs, handlers, work):
-    """`--missing` runs it for older events, and only for those it subscribes to."""
+    """`flask replay --missing` runs a new handler for the older events to which the handler subscribes."""
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_DECLINE")
     def newcomer(event: Event, package: Package) -> None: ...
@@ -185,7 +185,7 @@ def test_a_new_handler_catches_up(past, flask, runs, handlers, work):
     ids=str,
 )
 def test_invalid_options_are_refused_with_a_hint(past, flask, runs, options, message):
-    """The exit code is 2, and nothing changes."""
+    """`flask replay` exits with 2 and changes nothing if an option is invalid."""
     before = runs()
 
     refused = flask("replay", *options)
@@ -197,7 +197,7 @@ def test_invalid_options_are_refused_with_a_hint(past, flask, runs, options, mes
 
 @on_sqlite
 def test_an_unknown_event_is_accepted_with_a_note(send_callback, work, flask):
-    """OneSpan may have added it after this version."""
+    """`flask replay` accepts an unknown event name, because OneSpan may have added the event recently."""
     send_callback("PACKAGE_HATCHED")
     work()
 
@@ -209,7 +209,7 @@ def test_an_unknown_event_is_accepted_with_a_note(send_callback, work, flask):
 
 
 def test_law_8_rebuild_finds_and_repairs_differences(past, flask, service, read):
-    """`--check` exits with 1 if there is one; without it the packages are as derived from the journal."""
+    """`flask rebuild --check` exits with 1 if packages differ from the journal; `flask rebuild` repairs packages."""
     clean = flask("rebuild", "--check")
     with service.database.write() as connection:
         connection.execute(text("UPDATE packages SET status = 'SENT' WHERE id = 'two'"))
@@ -226,7 +226,7 @@ def test_law_8_rebuild_finds_and_repairs_differences(past, flask, service, read)
 
 @on_sqlite
 def test_rebuild_runs_no_handler(past, flask, service, runs, read):
-    """Handlers have run for these events before."""
+    """`flask rebuild` runs no handlers, because handlers have already run for the events."""
     before = runs()
     with service.database.write() as connection:
         connection.execute(text("UPDATE packages SET status = 'SENT'"))
@@ -240,7 +240,7 @@ def test_rebuild_runs_no_handler(past, flask, service, runs, read):
 
 @on_sqlite
 def test_setup_writes_secrets_once_and_prints_none(flask, tmp_path, monkeypatch, database_url):
-    """It prints where everything is."""
+    """`flask setup` prints the settings file, the addresses, the handlers file and the database, but no secrets."""
     file = tmp_path / "fresh" / "settings.env"
     monkeypatch.setenv("SETTINGS_FILE", str(file))
     monkeypatch.setenv("DATABASE_URL", "postgresql://cleo:canary@db.example/status")
@@ -261,7 +261,7 @@ def test_setup_writes_secrets_once_and_prints_none(flask, tmp_path, monkeypatch,
 
 @on_sqlite
 def test_law_11_setup_hides_a_password_in_the_parameters_of_the_url(flask, tmp_path, monkeypatch):
-    """Libpq accepts it there too."""
+    """`flask setup` hides a password in the parameters of `DATABASE_URL`, where libpq accepts passwords too."""
     monkeypatch.setenv("SETTINGS_FILE", str(tmp_path / "settings.env"))
     monkeypatch.setenv("DATABASE_URL", "postgresql://db.example/status?user=cleo&password=canary")
 
@@ -283,7 +283,7 @@ def commands(group: click.Group, *names: str) -> list[tuple[str, click.Command]]
 
 @on_sqlite
 def test_every_command_and_option_has_a_help_text(app: Flask, flask):
-    """`--help` explains all commands except those of Alembic."""
+    """Every command and option has a help text, except Alembic's commands under `flask db`."""
     own = [(name, command) for name, command in commands(app.cli) if not name.startswith("db")]
 
     assert set(COMMANDS) <= {name for name, _ in own}
@@ -309,7 +309,7 @@ def test_the_migrations_are_flask_db(flask, service):
 
 @on_sqlite
 def test_a_replay_of_many_goes_in_chunks(send_callback, work, flask, runs):
-    """More runs than one transaction takes are each made due once, with progress in plain lines."""
+    """A replay in several transactions makes each run due once and prints its progress in plain lines."""
     for number in range(260):
         send_callback("PACKAGE_COMPLETE", package=f"pkg-{number}")
     work()
@@ -326,7 +326,7 @@ def test_a_replay_of_many_goes_in_chunks(send_callback, work, flask, runs):
 )
 @pytest.mark.parametrize("url", ["postgresql://user@127.0.0.1:1/nothing", "sqlite:///{folder}/empty.db"])
 def test_a_command_without_its_database_says_so(url, arguments, tmp_path):
-    """It prints one sentence with what to do, and exits with 2."""
+    """A command that cannot use its database prints one sentence with what to do, and exits with 2."""
     settings = Settings(database_url=url.format(folder=tmp_path), spool_dir=tmp_path / "spool")
     app = create_app(settings, handlers=Handlers())
 
@@ -340,7 +340,7 @@ def test_a_command_without_its_database_says_so(url, arguments, tmp_path):
 
 
 def test_migrating_without_a_database_says_so(tmp_path):
-    """In one sentence, without a traceback."""
+    """`flask db upgrade` without a database prints an error in one sentence, without a traceback."""
     settings = Settings(database_url="postgresql://user@127.0.0.1:1/nothing", spool_dir=tmp_path / "spool")
     app = create_app(settings, handlers=Handlers())
 
@@ -354,7 +354,7 @@ def test_migrating_without_a_database_says_so(tmp_path):
 @on_sqlite
 @pytest.mark.parametrize("option", ["--since=0001-01-01T00:00:00+14:00", "--until=9999-12-31T23:00:00-10:00"])
 def test_a_time_out_of_range_is_refused(flask, option):
-    """Without a traceback."""
+    """`flask replay` refuses a time that is out of range, without a traceback."""
     done = flask("replay", option, "--dry-run")
 
     assert (done.exit_code, "out of range" in done.output) == (2, True)

@@ -1,4 +1,4 @@
-"""`flask doctor`: checks everything, says how to fix problems, and continues after a failed check."""
+"""`flask doctor` checks the whole service, says how to fix problems, and continues after a failed check."""
 
 import re
 from collections.abc import Callable
@@ -31,13 +31,13 @@ LINE = re.compile(r"(ok|warn|FAIL) +(\S+(?: \S+)*?)  +(\S.*)")
 
 @pytest.fixture
 def clock() -> Clock:
-    """The real time, because the database has its own clock."""
+    """A clock with the real time, because doctor compares the clock with the database's clock."""
     return Clock(datetime.now(UTC))
 
 
 @pytest.fixture
 def account() -> Account:
-    """An account whose registration is correct."""
+    """A simulated OneSpan account with a correct callback registration."""
     account = Account(1, packages=0)
     account.registration = RIGHT
     return account
@@ -59,7 +59,7 @@ def handlers(account, clock) -> Handlers:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """All settings, with a secret wherever one is possible."""
+    """Settings for all checks, with a secret in each setting that can contain a secret."""
     url = make_url(settings.database_url.get_secret_value())
     if url.get_backend_name() == "postgresql":
         url = url.set(password=DATABASE)
@@ -76,7 +76,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def doctor_of(settings: Settings, handlers: Handlers, clock: Clock) -> Callable[..., Result]:
-    """Run `flask doctor` with some other settings."""
+    """Return a function that runs `flask doctor` with some changed settings."""
 
     def doctor_of(*, handlers: Handlers = handlers, **other: Any) -> Result:
         app = create_app(settings.model_copy(update=other), handlers=handlers, clock=clock)
@@ -88,19 +88,19 @@ def doctor_of(settings: Settings, handlers: Handlers, clock: Clock) -> Callable[
 
 
 def lines(result: Result, mark: str = "ok|warn|FAIL") -> dict[str, str]:
-    """Return the printed texts with this mark, by their label."""
+    """Return the texts of the checks with this mark, such as `ok` or `FAIL`, by the label of the check."""
     printed = [LINE.fullmatch(line) for line in result.output.splitlines()[:-2]]
     assert all(printed), result.output
     return {line[2]: line[3] for line in printed if line and re.fullmatch(mark, line[1])}
 
 
 def problems(result: Result) -> dict[str, str]:
-    """Return the failures and warnings."""
+    """Return the texts of the failures and warnings that `flask doctor` printed."""
     return lines(result, "warn|FAIL")
 
 
 def test_a_healthy_service_has_no_problems(flask, database_url):
-    """Each check prints one line, on both databases."""
+    """For a healthy service, each check of `flask doctor` prints one line without a problem."""
     result = flask("doctor")
 
     assert result.exit_code == 0, result.output
@@ -118,7 +118,7 @@ def test_a_healthy_service_has_no_problems(flask, database_url):
 
 
 def test_without_the_database_the_other_checks_run(doctor_of):
-    """Checks that need the database are warnings."""
+    """If the database is unavailable, only checks that need the database are reported as not checked."""
     result = doctor_of(database_url=SecretStr(f"postgresql+psycopg://user:{DATABASE}@127.0.0.1:1/nothing"))
 
     assert result.exit_code == 1
@@ -131,7 +131,7 @@ def test_without_the_database_the_other_checks_run(doctor_of):
 
 @on_sqlite
 def test_an_empty_database_names_the_migration_command(doctor_of, tmp_path):
-    """It is the only failure."""
+    """For an empty database, `flask doctor` reports a single failure, which names the migration command."""
     result = doctor_of(database_url=SecretStr(f"sqlite:///{tmp_path}/empty.db"))
 
     assert result.exit_code == 1
@@ -154,7 +154,7 @@ def test_an_empty_database_names_the_migration_command(doctor_of, tmp_path):
     ],
 )
 def test_missing_and_wrong_settings_are_reported(doctor_of, other, mark, about, message):
-    """A failure if nothing can work, a warning if it may be intended."""
+    """A missing or wrong setting is a failure if the service cannot work, or a warning if it may be intended."""
     result = doctor_of(**other)
 
     assert message in lines(result, mark)[about]
@@ -164,7 +164,7 @@ def test_missing_and_wrong_settings_are_reported(doctor_of, other, mark, about, 
 
 @on_sqlite
 def test_callback_keys_are_named_by_their_labels(doctor_of):
-    """Logs and rows have the labels too."""
+    """`flask doctor` names callback keys by their labels, which logs and rows contain too."""
     keys = Settings(onespan_callback_keys=f"summer=canary-new,spring={KEY}").onespan_callback_keys
 
     result = doctor_of(onespan_callback_keys=keys)
@@ -176,7 +176,7 @@ def test_callback_keys_are_named_by_their_labels(doctor_of):
 
 @on_sqlite
 def test_handlers_are_counted(doctor_of, handlers):
-    """A handler of every event is mentioned; no handler at all is a warning."""
+    """`flask doctor` mentions a handler of every event, and warns if there is no handler at all."""
     empty = Handlers()
     empty.onespan = handlers.onespan
 
@@ -189,7 +189,7 @@ def test_handlers_are_counted(doctor_of, handlers):
 
 @on_sqlite
 def test_differences_of_the_registration_are_failures(flask, account):
-    """Each difference has its own line."""
+    """Each difference in the callback registration is a failure on its own line."""
     account.registration = replace(RIGHT, key="canary-other", events=frozenset({"KBA_FAILURE"}))
 
     result = flask("doctor")
@@ -213,7 +213,7 @@ def test_differences_of_the_registration_are_failures(flask, account):
     ],
 )
 def test_errors_of_onespan_are_reported(flask, handlers, answer, mark, message):
-    """A 403 is only a warning: these credentials may be able to do everything else."""
+    """A 403 from OneSpan is only a warning, because the credentials may be able to do everything else."""
     connect(handlers.onespan, answer)
 
     result = flask("doctor")
@@ -224,7 +224,7 @@ def test_errors_of_onespan_are_reported(flask, handlers, answer, mark, message):
 
 
 def test_a_wrong_clock_is_a_warning(flask, clock):
-    """Leases would end too early or too late."""
+    """A wrong clock is a warning, because leases would end too early or too late."""
     clock.forward(-timedelta(minutes=2))
 
     result = flask("doctor")
@@ -235,7 +235,7 @@ def test_a_wrong_clock_is_a_warning(flask, clock):
 
 @on_sqlite
 def test_the_spool_is_checked(flask, settings):
-    """Waiting files, damaged files, and whether it accepts files."""
+    """`flask doctor` reports waiting files, damaged files, and a spool that is not writable."""
     settings.spool_dir.mkdir()
     for name in ("1.json", "2.json", "3.damaged"):
         (settings.spool_dir / name).touch()
@@ -253,7 +253,7 @@ def test_the_spool_is_checked(flask, settings):
 
 
 def test_callbacks_that_are_not_digested_are_a_failure(flask, send_callback, clock):
-    """Not if they arrived just now."""
+    """Callbacks that are not digested after 12 minutes are a failure; callbacks that have just arrived are not."""
     send_callback("PACKAGE_COMPLETE", package="pkg-1")
     send_callback("PACKAGE_COMPLETE", package="pkg-2")
     soon = flask("doctor")
@@ -266,7 +266,7 @@ def test_callbacks_that_are_not_digested_are_a_failure(flask, send_callback, clo
 
 
 def test_failed_callbacks_and_parked_runs_are_counted(flask, service, send_callback, work):
-    """The lines name the command to use, but no reasons: these may name persons."""
+    """`flask doctor` names a command for failed callbacks and parked runs, but no reasons, which may name persons."""
     send_callback("PACKAGE_DECLINE", sessionUser=ADA, message=f"{PERSON} is ill", happened_at=datetime.now(UTC) - HOUR)
     work()
     send_callback("PACKAGE_COMPLETE")
@@ -290,7 +290,7 @@ def test_failed_callbacks_and_parked_runs_are_counted(flask, service, send_callb
 
 @on_sqlite
 def test_a_missing_or_readable_settings_file_is_reported(flask, monkeypatch, tmp_path):
-    """A missing file is a failure; a file that all users can read is a warning."""
+    """A missing settings file is a failure; a settings file that all users can read is a warning."""
     file = tmp_path / "settings.env"
     monkeypatch.setenv("SETTINGS_FILE", str(file))
     missing = flask("doctor")
@@ -308,7 +308,7 @@ def test_a_missing_or_readable_settings_file_is_reported(flask, monkeypatch, tmp
 
 @on_sqlite
 def test_colour_is_for_terminals(flask):
-    """Other outputs get plain lines that are not wrapped."""
+    """`flask doctor` prints colours on terminals only; in other outputs, lines are plain and not wrapped."""
     plain, coloured = flask("doctor"), flask("doctor", color=True)
 
     assert "\x1b" not in plain.output
@@ -317,7 +317,7 @@ def test_colour_is_for_terminals(flask):
 
 
 def test_law_11_the_doctor_prints_no_secret(doctor_of, account, database_url):
-    """Neither in passed checks nor in failures."""
+    """`flask doctor` prints secrets neither in passed checks nor in failures."""
     healthy = doctor_of()
     account.registration = Registration("https://cleo:canary@x.example.com/?canary", "canary-other", frozenset())
     broken = doctor_of(database_url=SecretStr(f"postgresql+psycopg://canary:{DATABASE}@127.0.0.1:1/nothing"))
@@ -329,7 +329,7 @@ def test_law_11_the_doctor_prints_no_secret(doctor_of, account, database_url):
 
 @on_sqlite
 def test_a_check_that_cannot_run_is_a_warning(flask, monkeypatch):
-    """Another user may have no access to the spool."""
+    """A check that cannot run is a warning, for example if the user has no access to the spool."""
 
     def forbidden(_: Path) -> bool:
         raise PermissionError(13, "Permission denied")

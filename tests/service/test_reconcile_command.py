@@ -1,4 +1,4 @@
-"""`flask reconcile` and `/api/reconciles`: start a run, show its result, or only check."""
+"""`flask reconcile` and `/api/reconciles` start a reconcile run and show its result; `--check` only compares."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -29,13 +29,13 @@ def settings(settings, request):
 
 @pytest.fixture
 def faults():
-    """No faults, until a test sets some."""
+    """Simulated faults of OneSpan, empty until a test sets some."""
     return Faults(Random(1))
 
 
 @pytest.fixture
 def simulation(service, post, handlers, clock, faults, monkeypatch):  # noqa: PLR0917
-    """An account with 40 packages that are not imported yet. Sleeping moves the clock forward."""
+    """An account with 40 packages that are not imported yet; calls of `sleep` move the clock forward."""
     monkeypatch.setattr("app.cli.reconcile.time.sleep", lambda seconds: clock.forward(timedelta(seconds=seconds)))
     simulation = Simulation(service, post, handlers=handlers, clock=clock)
     packages = populated(1, 40, now=clock.now - timedelta(days=1)).packages()
@@ -50,7 +50,7 @@ def a_completed(simulation: Simulation) -> str:
 
 
 def test_the_first_run_imports_the_account(simulation, runner):
-    """It prints the result."""
+    """The first `flask reconcile` imports all packages and prints the result."""
     result = runner.invoke(args=["reconcile"])
 
     assert result.exit_code == 0, result.output
@@ -60,7 +60,7 @@ def test_the_first_run_imports_the_account(simulation, runner):
 
 
 def test_later_runs_read_what_changed(simulation, runner, clock):
-    """One package was archived without a callback."""
+    """A later `flask reconcile` lists only the package that was archived without a callback."""
     runner.invoke(args=["reconcile"])
     simulation.act(a_completed(simulation), "archive")
     clock.forward(HOUR)
@@ -71,7 +71,7 @@ def test_later_runs_read_what_changed(simulation, runner, clock):
 
 
 def test_check_lists_differences_and_changes_nothing(simulation, runner, service):
-    """It exits with 1 if there is one, and names no person."""
+    """`flask reconcile --check` exits with 1 if there is a difference, and names no person."""
     runner.invoke(args=["reconcile"])
     archived = a_completed(simulation)
     simulation.act(archived, "archive")
@@ -92,7 +92,7 @@ def test_check_lists_differences_and_changes_nothing(simulation, runner, service
 
 
 def test_check_without_differences_exits_with_0(simulation, runner):
-    """It prints how many packages it compared."""
+    """`flask reconcile --check` prints how many packages it compared."""
     runner.invoke(args=["reconcile"])
     result = runner.invoke(args=["reconcile", "--check"])
 
@@ -102,7 +102,7 @@ def test_check_without_differences_exits_with_0(simulation, runner):
 
 @pytest.mark.parametrize("answer", ["404", "403"])
 def test_check_fetches_what_the_list_does_not_show(simulation, runner, answer):
-    """A 404 is a difference; a 403 says nothing."""
+    """A package that the list does not show is a difference if its fetch returns 404, but not if it returns 403."""
     runner.invoke(args=["reconcile"])
     gone = a_completed(simulation)
     simulation.account.quirks = Quirks(deleted_answer=answer)
@@ -113,7 +113,7 @@ def test_check_fetches_what_the_list_does_not_show(simulation, runner, answer):
 
 
 def test_check_fetches_packages_of_which_the_list_shows_a_summary(simulation, runner, faults):
-    """A summary that is newer than the last snapshot does not show the signers."""
+    """`flask reconcile --check` fetches packages with new summaries, because summaries do not show signers."""
     simulation.connect(
         Account(1, packages=0, quirks=Quirks(list_items="summary")).load(simulation.account.packages()), faults
     )
@@ -129,7 +129,7 @@ def test_check_fetches_packages_of_which_the_list_shows_a_summary(simulation, ru
 
 @pytest.mark.parametrize("status", ["403 Forbidden", "503 Service Unavailable"])
 def test_check_retries_after_a_failure(simulation, runner, status):
-    """It cannot continue later."""
+    """`flask reconcile --check` retries after a failure, because a check cannot continue later."""
     runner.invoke(args=["reconcile"])
     left = [1]
     simulation.change_answers(lambda _, answer: setattr(answer, "status", status) if left and left.pop() else None)
@@ -140,7 +140,7 @@ def test_check_retries_after_a_failure(simulation, runner, status):
 
 
 def test_an_interrupted_check_says_so(simulation, runner, faults):
-    """Its list of differences is incomplete."""
+    """A check that an outage interrupts says that its list of differences is incomplete."""
     runner.invoke(args=["reconcile"])
     faults.outage = "503"
     result = runner.invoke(args=["reconcile", "--check"])
@@ -150,7 +150,7 @@ def test_an_interrupted_check_says_so(simulation, runner, faults):
 
 
 def test_a_wrong_url_is_named(simulation, runner, handlers):
-    """The message names the setting too."""
+    """The error for an unreachable address names the URL and the setting `ONESPAN_URL`."""
     handlers.onespan.connect(ApiConnection("http://127.0.0.1:1", ApiKey(API_KEY)))
     result = runner.invoke(args=["reconcile", "--check"])
 
@@ -158,7 +158,7 @@ def test_a_wrong_url_is_named(simulation, runner, handlers):
 
 
 def test_refused_credentials_are_reported(simulation, runner, faults):
-    """Without printing them."""
+    """`flask reconcile` reports refused credentials without printing the credentials."""
     faults.outage = "401"
     result = runner.invoke(args=["reconcile", "--check"])
     assert result.exit_code == 2
@@ -167,7 +167,7 @@ def test_refused_credentials_are_reported(simulation, runner, faults):
 
 
 def test_a_run_that_must_wait_long_is_left_to_the_service(simulation, runner, faults, clock):
-    """The command says so and exits with 1."""
+    """`flask reconcile` exits with 1 if the run must wait long, and says that the service continues the run."""
     faults.outage = "429"
     result = runner.invoke(args=["reconcile"])
 
@@ -183,7 +183,7 @@ def test_a_run_that_must_wait_long_is_left_to_the_service(simulation, runner, fa
 
 @pytest.mark.parametrize("options", [["--backfill"], ["--since", "2026-03-01"], ["--fire"]])
 def test_options_that_the_current_run_does_not_have_are_refused(simulation, runner, service, options):
-    """They would be ignored otherwise."""
+    """Options that the current run does not have are refused, because the run would ignore the options."""
     service.reconcile.begin(RunRequest())
     result = runner.invoke(args=["reconcile", *options])
 
@@ -195,7 +195,7 @@ def test_options_that_the_current_run_does_not_have_are_refused(simulation, runn
     "options", [["--check", "--fire"], ["--check", "--backfill"], ["--since", "2026-01-01", "--backfill"]]
 )
 def test_contradicting_options_are_refused(simulation, runner, options):
-    """With a message."""
+    """`flask reconcile` refuses contradicting options with a message."""
     result = runner.invoke(args=["reconcile", *options])
 
     assert result.exit_code == 2
@@ -203,7 +203,7 @@ def test_contradicting_options_are_refused(simulation, runner, options):
 
 
 def test_fire_runs_handlers_for_imported_packages(simulation, runner, work):
-    """However old their events are."""
+    """`flask reconcile --fire` runs handlers for imported packages, however old the events are."""
     runner.invoke(args=["reconcile", "--fire"])
     work()
 
@@ -211,7 +211,7 @@ def test_fire_runs_handlers_for_imported_packages(simulation, runner, work):
 
 
 def test_since_reads_older_packages(simulation, runner, clock):
-    """Packages updated since then are read again."""
+    """`flask reconcile --since` reads packages again that were updated since the given date."""
     runner.invoke(args=["reconcile"])
     clock.forward(60 * 24 * HOUR)
     assert "0 packages listed" in runner.invoke(args=["reconcile"]).output
@@ -223,7 +223,7 @@ def test_since_reads_older_packages(simulation, runner, clock):
 
 @pytest.mark.parametrize("args", [["reconcile"], ["reconcile", "--check"]])
 def test_without_onespan_the_command_is_refused(service, runner, args):
-    """The message names the missing settings."""
+    """Without OneSpan's settings, `flask reconcile` is refused, and the message names the missing settings."""
     result = runner.invoke(args=args)
 
     assert result.exit_code == 2
@@ -231,10 +231,10 @@ def test_without_onespan_the_command_is_refused(service, runner, args):
 
 
 class TestApi:
-    """`/api/reconciles`."""
+    """Requests to `/api/reconciles` start reconcile runs and show their results."""
 
     def test_a_post_starts_a_run(self, simulation, client, read):
-        """The service continues it; the list shows the newest first."""
+        """A POST to `/api/reconciles` starts a run, which the service continues and the list of runs shows."""
         answer = client.post("/api/reconciles", headers=BEARER)
         assert answer.status_code == 200
         assert (answer.json["state"], answer.json["kind"]) == ("running", "backfill")
@@ -246,7 +246,7 @@ class TestApi:
         assert read(f"/api/reconciles/{run['id']}") == run
 
     def test_a_second_post_returns_the_current_run(self, simulation, client):
-        """Two people may press the button."""
+        """A second POST to `/api/reconciles` returns the current run, because two people may press the button."""
         first = client.post("/api/reconciles", headers=BEARER).json
         assert client.post("/api/reconciles", headers=BEARER).json["id"] == first["id"]
 
@@ -254,7 +254,7 @@ class TestApi:
         assert (refused.status_code, refused.json["error"]["code"]) == (409, "under_way")
 
     def test_a_post_has_the_options_of_the_command(self, simulation, client):
-        """In the JSON body."""
+        """The JSON body of a POST to `/api/reconciles` has the options of `flask reconcile`."""
         simulation.reconcile()
         answer = client.post("/api/reconciles", headers=BEARER, json={"since": "2026-02-01T00:00:00Z", "fire": True})
 
@@ -264,24 +264,24 @@ class TestApi:
         "body", [b"{", b"[]", b'{"sinse": "2026-01-01"}', b'{"since": "yesterday"}', b'{"fire": 7}']
     )
     def test_an_invalid_body_is_refused(self, simulation, client, body):
-        """No run starts."""
+        """A POST to `/api/reconciles` with an invalid body starts no run."""
         answer = client.post("/api/reconciles", headers=BEARER, data=body)
 
         assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_parameter")
         assert all_runs(simulation.service) == []
 
     def test_without_onespan_a_post_is_refused(self, service, client):
-        """The message names the missing settings."""
+        """Without OneSpan's settings, a POST to `/api/reconciles` is refused with the names of missing settings."""
         answer = client.post("/api/reconciles", headers=BEARER)
 
         assert (answer.status_code, answer.json["error"]["code"]) == (409, "no_onespan")
         assert "ONESPAN_URL" in answer.json["error"]["message"]
 
     def test_a_token_is_required(self, simulation, client):
-        """To start a run, and to read missed events."""
+        """A token is required to start a reconcile run and to read missed events."""
         assert client.post("/api/reconciles").status_code == 401
         assert client.get("/api/missed").status_code == 401
 
     def test_an_unknown_run_is_404(self, simulation, client):
-        """Like any unknown id."""
+        """The API answers 404 for an unknown run id, as for any unknown id."""
         assert client.get("/api/reconciles/99", headers=BEARER).status_code == 404
