@@ -1,4 +1,4 @@
-"""Law 12: events that no callback reported are counted, with their likely cause; a silence is detected."""
+"""Law 12: the service counts events that no callback reported, finds their likely cause, and detects a silence."""
 
 import threading
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def settings(settings):
 
 @pytest.fixture
 def simulation(service, post, handlers, clock):
-    """A service that has imported its packages and received callbacks."""
+    """A service that has imported its packages and has received callbacks."""
     simulation = Simulation(service, post, handlers=handlers, clock=clock)
     simulation.connect(Account(1, packages=0).load(populated(1, 60, now=clock.now - 40 * timedelta(days=1)).packages()))
     simulation.post(BEFORE, ARCHIVED)
@@ -37,14 +37,14 @@ def simulation(service, post, handlers, clock):
 
 
 def completed(simulation: Simulation) -> list[str]:
-    """The ids of packages that can be archived."""
+    """Return the ids of the packages that can be archived."""
     packages = simulation.account.packages()
     return [package.id for package in packages if package.status == "COMPLETED" and not package.trashed]
 
 
 @pytest.fixture
 def miss(simulation) -> Callable[[int], list[bytes]]:
-    """Archive packages without delivering the callbacks, reconcile, and return these callbacks."""
+    """Archive packages without delivering the callbacks, run reconcile, and return the lost callbacks."""
     left = completed(simulation)
 
     def miss(number: int) -> list[bytes]:
@@ -57,7 +57,7 @@ def miss(simulation) -> Callable[[int], list[bytes]]:
 
 
 def test_law_12_an_event_found_by_reconcile_is_missed_after_the_grace_period(simulation, miss, read, clock):
-    """Until then, its callback may only be late."""
+    """An event is not missed before the grace period ends, because its callback may only be late."""
     miss(2)
     simulation.service.housekeeping.turn()
     assert read("/api/missed")["items"] == []
@@ -74,7 +74,7 @@ def test_law_12_an_event_found_by_reconcile_is_missed_after_the_grace_period(sim
 
 
 def test_law_12_an_event_reported_in_time_is_not_missed(simulation, miss, read, clock):
-    """The callback is late, but within the grace period."""
+    """An event whose callback arrives late, but within the grace period, is not missed."""
     simulation.post(*miss(1))
     simulation.settle()
     clock.forward(2 * HOUR)
@@ -85,7 +85,7 @@ def test_law_12_an_event_reported_in_time_is_not_missed(simulation, miss, read, 
 
 
 def test_law_12_a_missed_event_reported_later_is_marked(simulation, miss, read, clock):
-    """The callback is posted again by hand, from OneSpan's mail."""
+    """A missed event is marked as reported when a person posts its callback from OneSpan's mail."""
     lost = miss(1)
     clock.forward(2 * HOUR)
     simulation.service.housekeeping.turn()
@@ -103,7 +103,7 @@ def test_law_12_a_missed_event_reported_later_is_marked(simulation, miss, read, 
     ("kind", "cause"), [("down", "down"), ("refused", "refused"), ("spooled", "no trace"), (None, "no trace")]
 )
 def test_law_12_the_likely_cause_is_the_outage_at_that_time(simulation, miss, read, kind, cause):
-    """The service was down or answered 503. A database outage is no cause, because the spool stored the callbacks."""
+    """A missed event is explained by an outage of the service, not of the database, as the spool keeps callbacks."""
     began: datetime = simulation.clock.now
     miss(1)
     if kind:
@@ -117,7 +117,7 @@ def test_law_12_the_likely_cause_is_the_outage_at_that_time(simulation, miss, re
 
 
 def test_law_12_a_deletion_may_have_happened_at_any_time_since_the_last_snapshot(simulation, read, clock):
-    """Any outage in that time is the likely cause, and `late` covers all of it."""
+    """Any outage since the last snapshot is the likely cause of a missed deletion, and `late` covers that time."""
     began, gone = clock.now, next(iter(completed(simulation)))
     simulation.act(gone, "delete")
     with simulation.service.database.write() as connection:
@@ -133,7 +133,7 @@ def test_law_12_a_deletion_may_have_happened_at_any_time_since_the_last_snapshot
 
 
 def test_law_12_late_is_unknown_without_an_earlier_snapshot(simulation, read, clock):
-    """A package is created and sent without callbacks. Only its creation has a known time."""
+    """Without an earlier snapshot, the delay `late` is known for the creation of a package, but not for its sending."""
     simulation.connect(Account(1, packages=1))
     for _ in range(2):
         simulation.step()
@@ -151,7 +151,7 @@ def test_law_12_late_is_unknown_without_an_earlier_snapshot(simulation, read, cl
 
 
 def test_law_9_concurrent_processes_record_a_missed_event_once(simulation, miss, read, clock):
-    """No process fails."""
+    """Concurrent transactions record each missed event once, and no transaction fails."""
     miss(3)
     clock.forward(2 * HOUR)
     database, recorded = simulation.service.database, []
@@ -168,7 +168,7 @@ def test_law_9_concurrent_processes_record_a_missed_event_once(simulation, miss,
 
 
 def test_law_12_a_callback_digested_while_its_event_is_recorded_marks_it(simulation, miss, read, clock):
-    """The digest confirms the event before or after it is recorded as missed, not in between."""
+    """A callback that is digested while its event is recorded as missed marks the event as reported."""
     lost = miss(1)
     clock.forward(2 * HOUR)
     simulation.post(*lost)
@@ -185,7 +185,7 @@ def test_law_12_a_callback_digested_while_its_event_is_recorded_marks_it(simulat
 
 
 def test_law_12_an_event_name_without_any_callback_has_its_own_cause(simulation, read, clock):
-    """Perhaps the event is not switched on in OneSpan: no callback ever reported a package moved to the trash."""
+    """An event that no callback ever reported has the cause `never reported`: it may be disabled in OneSpan."""
     simulation.act(completed(simulation)[0], "trash")
     clock.forward(6 * HOUR)
     simulation.reconcile()
@@ -198,7 +198,7 @@ def test_law_12_an_event_name_without_any_callback_has_its_own_cause(simulation,
 
 
 def test_law_12_events_found_by_the_import_are_not_missed(service, post, handlers, clock, read):
-    """They happened before the service received callbacks."""
+    """Events that the import finds are not missed, because they happened before the service received callbacks."""
     simulation = Simulation(service, post, handlers=handlers, clock=clock)
     simulation.connect(populated(1, 30, now=clock.now))
     simulation.reconcile()
@@ -211,7 +211,7 @@ def test_law_12_events_found_by_the_import_are_not_missed(service, post, handler
 
 
 def test_law_12_a_late_import_finds_events_after_the_first_callback(service, post, handlers, clock, read):
-    """The service already received callbacks then; older events are not missed."""
+    """An import after the first callback finds missed events, but older events are not missed."""
     simulation = Simulation(service, post, handlers=handlers, clock=clock)
     simulation.connect(Account(1, packages=1))
     simulation.step()
@@ -232,7 +232,7 @@ def test_law_12_a_late_import_finds_events_after_the_first_callback(service, pos
 
 
 def test_law_12_without_any_callback_events_since_the_import_are_missed(service, post, handlers, clock, read):
-    """The callback URL was never registered, or it cannot be reached."""
+    """Events since the import are missed if no callback ever arrives, as with an unregistered callback URL."""
     simulation = Simulation(service, post, handlers=handlers, clock=clock)
     simulation.connect(Account(1, packages=0).load(populated(1, 60, now=clock.now - 40 * timedelta(days=1)).packages()))
     simulation.reconcile()
@@ -248,7 +248,7 @@ def test_law_12_without_any_callback_events_since_the_import_are_missed(service,
 
 
 def test_law_12_the_delivery_rate_is_given_by_day_and_by_name(simulation, miss, read, clock):
-    """Two of three callbacks about archiving arrive."""
+    """The delivery rate by day and by event name counts one lost callback of three."""
     simulation.post(*miss(3)[:2])
     simulation.settle()
     clock.forward(2 * HOUR)
@@ -264,7 +264,7 @@ def test_law_12_the_delivery_rate_is_given_by_day_and_by_name(simulation, miss, 
 
 
 def test_law_12_a_silence_is_reported_with_advice(simulation, miss, client, read, clock):
-    """Reconcile keeps finding events, but no callbacks arrive."""
+    """A silence is reported when reconcile keeps finding events, but no callbacks arrive."""
     miss(3)
     clock.forward(2 * HOUR)
     simulation.service.housekeeping.turn()
@@ -278,7 +278,7 @@ def test_law_12_a_silence_is_reported_with_advice(simulation, miss, client, read
 
 
 def test_law_12_events_missed_while_the_service_was_down_are_no_silence(simulation, miss, read, clock):
-    """Their cause is known and over."""
+    """Events missed during a downtime are no silence, because their cause is known and over."""
     began = clock.now
     miss(3)
     with simulation.service.database.write() as connection:
@@ -291,7 +291,7 @@ def test_law_12_events_missed_while_the_service_was_down_are_no_silence(simulati
 
 
 def test_law_12_a_callback_ends_the_silence(simulation, miss, read, clock):
-    """Any callback does."""
+    """Any callback ends a silence."""
     miss(3)
     clock.forward(2 * HOUR)
     simulation.service.housekeeping.turn()
@@ -314,7 +314,7 @@ def test_law_12_one_missed_event_is_no_silence(simulation, miss, read, clock):
     [({"days": "0"}, "days"), ({"days": "x"}, "days"), ({"cause": "fate"}, "cause"), ({"nonsense": "1"}, "nonsense")],
 )
 def test_a_bad_parameter_is_named_in_the_error(client, query, member):
-    """A wrong value or an unknown name is an error and is not ignored."""
+    """An unknown query parameter or a wrong value is an error and is not ignored."""
     path = "/api/missed/rate" if "days" in query else "/api/missed"
     answer = client.get(path, query_string=query, headers={"Authorization": f"Bearer {TOKEN}"})
 

@@ -32,7 +32,7 @@ SIX_HOURS = 6 * HOUR
 
 @pytest.fixture
 def settings(settings):
-    """The service is connected to OneSpan."""
+    """Settings that connect the service to OneSpan."""
     return settings.model_copy(
         update={
             "onespan_url": ADDRESS,
@@ -55,7 +55,7 @@ def simulation(service, post, handlers, clock):
 
 @pytest.fixture
 def start_process(settings, handlers, clock) -> Iterator[Callable[[], Service]]:
-    """Return a function that starts another process of the service, or the same one after a restart."""
+    """Return a function that starts an app on the same database, like a new process or a restart of the service."""
     services = []
 
     def start_process() -> Service:
@@ -77,7 +77,7 @@ def row_counts(service: Service) -> Counter[str]:
 
 
 def all_runs(service: Service) -> list[queries.RunDetail]:
-    """Return all runs, the oldest first."""
+    """Return all reconcile runs, the oldest first."""
     with service.database.read() as connection:
         return queries.run_page(connection, limit=100, before=None)[::-1]
 
@@ -110,13 +110,13 @@ def archivable(account: Account) -> list[str]:
 
 
 class TestLaw5:
-    """After a reconcile run the status store equals the state at OneSpan."""
+    """After a reconcile run, the status store equals the state at OneSpan."""
 
     @pytest.mark.parametrize("seed", [1])
     @pytest.mark.parametrize("drop", [0.3, 1.0])
     @pytest.mark.parametrize("items", ["whole", "summary"])
     def test_law_5_after_a_run_the_status_store_equals_onespan(self, simulation, runner, items, drop, seed):
-        """Some or all callbacks of ten packages are lost."""
+        """The status store equals OneSpan after a run, even if some or all callbacks of ten packages are lost."""
         simulation.connect(Account(seed, packages=10, quirks=Quirks(list_items=items)))
         simulation.live(drop=drop, dice=Random(seed))
         simulation.settle()
@@ -127,7 +127,7 @@ class TestLaw5:
         assert runner.invoke(args=["rebuild", "--check"]).exit_code == 0
 
     def test_law_5_changes_that_only_the_list_shows_are_stored(self, simulation):
-        """No event reports that a package was unarchived. The list shows it."""
+        """A run finds that a package is no longer archived, although no event reports the change."""
         account = lose_all_callbacks(simulation, packages=12)
         simulation.reconcile(RunRequest())
         archived = next(
@@ -141,7 +141,7 @@ class TestLaw5:
         assert simulation.handled.get(archived.id, Counter()) == before
 
     def test_law_5_unlisted_package_is_fetched_and_then_deleted(self, simulation):
-        """Absence from the list proves nothing. The 404 of the package itself does."""
+        """A package that the list leaves out is deleted only if a request for the package answers 404."""
         account = import_account(simulation, 5)
         deleted = account.packages()[0].id
         simulation.clock.forward(SIX_HOURS)
@@ -156,7 +156,7 @@ class TestLaw5:
         assert simulation.handled[deleted]["PACKAGE_DELETE"] == 1
 
     def test_law_10_a_403_is_not_a_deletion(self, simulation):
-        """The credentials may have lost a permission."""
+        """A 403 is not a deletion of a package, because the credentials may have lost a permission."""
         account = import_account(simulation, 5, quirks=Quirks(deleted_answer="403"))
         forbidden = account.packages()[0].id
         simulation.act(forbidden, "delete")
@@ -165,7 +165,7 @@ class TestLaw5:
         assert not simulation.stored_package(forbidden).deleted
 
     def test_law_10_a_404_does_not_delete_a_package_never_read_before(self, simulation):
-        """Only a callback named the package; no fetch ever returned it."""
+        """A 404 does not delete a package that a callback named, but no fetch ever returned."""
         simulation.connect(Account(1, packages=0))
         simulation.post(
             b'{"name": "PACKAGE_ACTIVATE", "packageId": "hidden", "createdDate": "2026-03-02T13:00:00.000Z"}'
@@ -206,7 +206,7 @@ class TestLaw6:
 
     @pytest.mark.parametrize("seed", range(2))
     def test_law_6_event_found_by_reconcile_and_reported_late_is_handled_once(self, simulation, seed):
-        """Reconcile finds the events of ten packages, then all their callbacks arrive."""
+        """Callbacks that arrive after reconcile has found their events run no handler again."""
         simulation.connect(Account(seed, packages=10))
         late = simulation.live(drop=0.5, dice=Random(seed))
         simulation.settle()
@@ -238,7 +238,7 @@ class TestLaw6:
         assert run.changed >= 100
 
     def test_law_6_events_after_the_import_of_an_empty_account_run_handlers(self, service, post, handlers, clock):
-        """No callback has ever arrived: the first one may be lost."""
+        """Events after the import of an empty account run handlers, even if every callback is lost."""
         simulation = Simulation(service, post, handlers=handlers, clock=clock)
         simulation.reconcile()
         simulation.connect(Account(0, packages=1))
@@ -249,7 +249,7 @@ class TestLaw6:
         assert simulation.handled == simulation.happened
 
     def test_law_6_event_lost_after_the_import_runs_handlers(self, simulation, clock):
-        """An imported package changes after the import, and the callback is lost."""
+        """An imported package that changes later runs handlers, even if the callback is lost."""
         account = import_account(simulation, 30)
         package_id = archivable(account)[0]
         simulation.act(package_id, "archive")
@@ -259,7 +259,7 @@ class TestLaw6:
         assert simulation.handled[package_id] == {"PACKAGE_ARCHIVE": 1}
 
     def test_law_6_import_that_fires_handles_every_event_once(self, service, post, handlers, clock):
-        """`--fire`: a package that is first seen completed was also created, sent and signed."""
+        """An import with `--fire` runs handlers for the creation and the completion of a completed package."""
         simulation = Simulation(service, post, handlers=handlers, clock=clock)
         account = populated(1, 20, now=clock.now)
         simulation.connect(account)
@@ -273,7 +273,7 @@ class TestLaw6:
         assert simulation.handled == handled
 
     def test_law_6_import_without_handlers_can_fire_later(self, service, post, handlers, clock):
-        """The operator imports without handlers, looks at the result, and then fires."""
+        """After an import without handlers, an import with `--fire` runs the handlers."""
         simulation = Simulation(service, post, handlers=handlers, clock=clock)
         simulation.connect(populated(1, 20, now=clock.now))
         simulation.reconcile()
@@ -283,7 +283,7 @@ class TestLaw6:
         assert sum(sum(names.values()) for names in simulation.handled.values()) > 20
 
     def test_law_6_unchanged_packages_cost_four_requests_and_run_no_handlers(self, simulation, clock):
-        """One page of each folder, and no single package."""
+        """A run over unchanged packages requests one page of each folder, and no single package."""
         import_account(simulation, 50)
         before, handled = row_counts(simulation.service), dict(simulation.handled)
         simulation.requests.clear()
@@ -297,7 +297,7 @@ class TestLaw6:
     @pytest.mark.all
     @pytest.mark.parametrize("items", ["summary", "whole"])
     def test_unchanged_account_costs_one_request_per_hundred_packages(self, simulation, items):
-        """No package is fetched, whether the list has whole packages or summaries."""
+        """A run fetches no unchanged package, whether the list has whole packages or summaries."""
         account = import_account(simulation, 230, quirks=Quirks(list_items=items))
         simulation.requests.clear()
         simulation.reconcile(RunRequest(backfill=True))
@@ -312,7 +312,7 @@ class TestLaw9:
     """Reconcile runs once per interval in one process, even when processes die."""
 
     def test_law_9_the_interval_survives_restarts(self, simulation, start_process, clock):
-        """A new process reads the time of the last run from the database."""
+        """A new process reads the time of the last reconcile run from the database."""
         clock.forward(SIX_HOURS - 2 * MINUTE)
         restarted = start_process()
         restarted.reconcile.turn()
@@ -323,7 +323,7 @@ class TestLaw9:
         assert [run.reason for run in all_runs(restarted)] == ["first", "interval"]
 
     def test_law_9_one_of_several_processes_begins_the_run(self, simulation, start_process, clock):
-        """The database allows one running run."""
+        """Only one of several processes begins a run, because the database allows one running run."""
         clock.forward(SIX_HOURS)
         services = [start_process() for _ in range(4)]
         start = threading.Barrier(4)
@@ -341,14 +341,14 @@ class TestLaw9:
         assert len(all_runs(simulation.service)) == 2
 
     def test_law_9_run_of_a_dead_process_goes_on_at_the_last_committed_page(self, simulation, start_process, clock):
-        """Committed pages are not requested again."""
+        """A process that continues the run of a dead process does not request committed pages again."""
         account = populated(1, 300, now=clock.now - DAY)
         simulation.connect(Account(1, packages=0, quirks=Quirks(list_largest=20)).load(account.packages()))
         simulation.service.reconcile.begin(RunRequest(backfill=True))
         for _ in range(4):
             assert simulation.service.reconcile.turn()
         before = list(simulation.requests)
-        with simulation.service.database.write() as connection:  # the process takes the next turn and dies
+        with simulation.service.database.write() as connection:  # as if a process died during its turn
             assert reconciles.take(connection, now=clock.now, lease=10 * MINUTE, process="dead")
         simulation.requests.clear()
         other = start_process()
@@ -364,7 +364,7 @@ class TestLaw9:
         assert simulation.differences() == []
 
     def test_law_9_process_without_heartbeat_for_a_minute_loses_its_run(self, simulation, start_process, clock):
-        """A killed process does not record that it stops, but its heartbeats end."""
+        """A killed process loses its run after a minute, because its heartbeats end."""
         dead = start_process()
         dead.heartbeat.beat()
         dead.reconcile.begin(RunRequest())
@@ -375,7 +375,7 @@ class TestLaw9:
         assert start_process().reconcile.turn()
 
     def test_law_9_late_owner_of_a_run_commits_nothing(self, simulation, start_process, clock, monkeypatch):
-        """Its answer arrives after another process has taken over the run."""
+        """A process commits nothing if another process took over its run before OneSpan's answer arrived."""
         import_account(simulation, 5)
         clock.forward(SIX_HOURS)
         late = start_process()
@@ -400,7 +400,7 @@ class TestOutages:
     """After an outage that may have lost callbacks, a run begins before the interval ends."""
 
     def test_run_begins_at_once_after_downtime_of_the_service(self, simulation, start_process, clock):
-        """No process received callbacks for two minutes."""
+        """A reconcile run begins at once if no process received callbacks for two minutes."""
         simulation.service.heartbeat.mark_as_receiver()
         simulation.service.heartbeat.beat()
         clock.forward(2 * MINUTE)
@@ -412,7 +412,7 @@ class TestOutages:
         assert [run.reason for run in all_runs(restarted)] == ["first", "outage"]
 
     def test_restart_is_not_an_outage(self, simulation, start_process, clock):
-        """A deployment takes only seconds."""
+        """A restart of the service is not an outage, because a deployment takes only seconds."""
         simulation.service.heartbeat.mark_as_receiver()
         simulation.service.heartbeat.beat()
         clock.forward(20 * SECOND)
@@ -423,7 +423,7 @@ class TestOutages:
         assert restarted.reconcile.turn() is False
 
     def test_one_running_receiver_means_no_outage(self, simulation, start_process, clock):
-        """One of two processes was down; the other received callbacks."""
+        """There is no outage if one receiver process was down while another received callbacks."""
         down, running = start_process(), start_process()
         for service in (down, running):
             service.heartbeat.mark_as_receiver()
@@ -437,7 +437,7 @@ class TestOutages:
         assert down.reconcile.turn() is False
 
     def test_running_worker_does_not_hide_an_outage_of_the_receiver(self, simulation, start_process, clock):
-        """`flask worker` keeps running while gunicorn is down."""
+        """The downtime of gunicorn is an outage, even if `flask worker` keeps running."""
         simulation.service.heartbeat.mark_as_receiver()
         simulation.service.heartbeat.beat()
         worker = start_process()
@@ -452,7 +452,7 @@ class TestOutages:
         assert all_runs(restarted)[-1].reason == "outage"
 
     def test_run_begins_when_onespan_answers_again(self, simulation, clock):
-        """A fetch had to wait: callbacks may have been lost as well."""
+        """A run begins after an outage of OneSpan that delayed a fetch, because callbacks may have been lost."""
         faults = Faults(Random(1))
         simulation.connect(Account(1, packages=0), faults)
         faults.outage = "503"
@@ -469,7 +469,7 @@ class TestOutages:
         assert all_runs(simulation.service)[-1].reason == "outage"
 
     def test_run_waits_during_an_outage_and_goes_on(self, simulation, clock):
-        """The run records what it waits for."""
+        """A run that waits during an outage of OneSpan records the reason, and goes on after the outage."""
         faults = Faults(Random(1))
         account = populated(1, 30, now=clock.now - DAY)
         simulation.connect(account, faults)
@@ -486,7 +486,7 @@ class TestOutages:
         assert all_runs(simulation.service)[-1].error is None
 
     def test_forbidden_folder_does_not_delay_other_folders(self, simulation, clock, monkeypatch):
-        """Templates may need a permission of their own. Packages are reconciled without it."""
+        """A run stores packages even if the credentials lack the permission for templates."""
         account = populated(1, 30, now=clock.now - DAY)
         simulation.connect(account)
         list_packages = simulation.handlers.onespan.packages
@@ -508,7 +508,7 @@ class TestOutages:
         assert [difference for difference in simulation.differences() if "not known" not in difference] == []
 
     def test_drained_spool_is_an_outage(self, service, client, clock, monkeypatch):
-        """The database was unavailable: the spool kept callbacks, but others may have been lost."""
+        """The use of the spool counts as an outage, because other callbacks may have been lost."""
         monkeypatch.setattr(Writer, "keep", lambda *_: (_ for _ in ()).throw(TimeoutError("away")))
         headers = {"Authorization": "Basic the-callback-key"}
         body = {"name": "PACKAGE_CREATE", "packageId": "p"}
@@ -522,10 +522,10 @@ class TestOutages:
 
 
 class TestWindow:
-    """The start of the next run moves only when everything before it is stored."""
+    """The next run's window moves forward only when all changes before the window are stored."""
 
     def test_window_moves_only_when_the_run_is_done(self, simulation, clock):
-        """The run stays open until every single package has been fetched."""
+        """The next run's window moves only when a run is done, after every listed package has been fetched."""
         account = lose_all_callbacks(simulation, quirks=Quirks(list_items="summary"))
         clock.forward(SIX_HOURS)
         before = all_runs(simulation.service)[-1].until
@@ -541,7 +541,7 @@ class TestWindow:
         assert run.until > before
 
     def test_run_that_leaves_a_gap_does_not_move_the_window(self, simulation, clock):
-        """A run `--since` yesterday leaves out the six days before."""
+        """A run with `--since` leaves a gap of six days, and therefore does not move the next run's window."""
         clock.forward(7 * DAY)
         simulation.reconcile(RunRequest(since=clock.now - DAY))
         assert all_runs(simulation.service)[-1].until is None
@@ -552,7 +552,7 @@ class TestWindow:
         assert run.since == first.until - DAY
 
     def test_outdated_list_undoes_no_callback(self, simulation, clock):
-        """The list shows the state of two minutes ago."""
+        """A list that is two minutes old does not undo newer callbacks."""
         account = Account(3, packages=1, quirks=Quirks(list_lag=120))
         simulation.connect(account)
         for body in simulation.live(drop=0, dice=Random(1)):
@@ -563,7 +563,7 @@ class TestWindow:
         assert simulation.differences() == []
 
     def test_unreadable_package_is_skipped_and_counted(self, simulation, clock, monkeypatch):
-        """The run goes on without the package and fetches it again later."""
+        """A run skips and counts an unreadable package, which is fetched again later."""
         account = import_account(simulation, 5, quirks=Quirks(list_items="summary"))
         unreadable = archivable(account)[0]
         simulation.act(unreadable, "archive")
@@ -586,7 +586,7 @@ class TestWindow:
         assert simulation.stored_package(unreadable).status == "ARCHIVED"
 
     def test_run_keeps_its_request_budget_and_allows_fetches(self, settings, handlers, post, clock, service):
-        """Of ten requests a minute, eight are for the list."""
+        """A run uses eight of ten requests a minute for lists, so that fetches remain possible."""
         simulation = Simulation(service, post, handlers=handlers, clock=clock)
         account = populated(1, 300, now=clock.now - DAY)
         simulation.connect(Account(1, packages=0, quirks=Quirks(list_largest=10)).load(account.packages()))
@@ -606,7 +606,7 @@ class TestWindow:
 
 
 def test_only_one_run_is_running_at_a_time(simulation):
-    """A second request gets no run while one is running."""
+    """A second request begins no run while another run is running."""
     assert simulation.service.reconcile.begin(RunRequest())
     assert simulation.service.reconcile.begin(RunRequest()) is None
     with simulation.service.database.read() as connection:

@@ -1,4 +1,4 @@
-"""Reconcile when OneSpan misbehaves: one faulty package, header, list or clock does not affect the rest."""
+"""One faulty package, header, list or clock at OneSpan does not affect the rest of reconcile."""
 
 # ruff: noqa: F401, F811  (fixtures are imported and used by name)
 
@@ -41,13 +41,13 @@ HTML = b"<html>Sorry</html>"
 
 
 def values(simulation: Simulation, column: Any) -> list[Any]:
-    """Return the values of a column in all rows."""
+    """Return the values of a table's column in all rows."""
     with simulation.service.database.read() as connection:
         return list(connection.execute(select(column)).scalars())
 
 
 class TestUnreadablePackage:
-    """A package that cannot be fetched delays no other."""
+    """A package that cannot be fetched delays no other package."""
 
     @pytest.mark.parametrize(
         ("status", "body", "kind"),
@@ -57,7 +57,7 @@ class TestUnreadablePackage:
         ],
     )
     def test_package_that_always_fails_does_not_stop_reconcile(self, simulation, status, body, kind):
-        """It is counted and fetched again, and the next run begins on time."""
+        """A package that always fails is counted and fetched again, and the next run begins on time."""
         account = import_account(simulation, 40, quirks=Quirks(list_items="summary"))
         bad, other = archivable(simulation.account)[:2]
         simulation.refuse(bad, status=status, body=body, Content_Type=kind)
@@ -74,7 +74,7 @@ class TestUnreadablePackage:
         assert bad in values(simulation, Fetch.package_id)
 
     def test_unreadable_package_delays_no_other(self, simulation, clock):
-        """A package that needs a fetch is fetched at once, although another one fails."""
+        """A package that needs a fetch is fetched at once, although the fetch of another package fails."""
         simulation.connect(Account(1, packages=1))
         simulation.refuse("/poison")
         simulation.post(
@@ -89,7 +89,7 @@ class TestUnreadablePackage:
         assert f"/api/packages/{package.id}?" in simulation.requests
 
     def test_unreadable_package_is_not_an_outage(self, simulation):
-        """OneSpan answers for other packages, so no additional run begins."""
+        """One unreadable package starts no additional run, because OneSpan answers for other packages."""
         simulation.connect(Account(1, packages=3))
         simulation.refuse("/poison")
         simulation.post(
@@ -102,7 +102,7 @@ class TestUnreadablePackage:
         assert OutageKind.UNREACHABLE not in values(simulation, Outage.kind)
 
     def test_after_two_failures_in_sequence_no_other_package_is_fetched(self, simulation, clock):
-        """OneSpan is unavailable: one request after each wait checks whether it answers again."""
+        """After two failed fetches in sequence, single requests check whether OneSpan answers again."""
         simulation.change_answers(lambda _, answer: setattr(answer, "status", "503 Service Unavailable"))
         for number in range(20):
             callback = {"name": "PACKAGE_ACTIVATE", "packageId": f"p{number}", "createdDate": onespan_time(clock.now)}
@@ -115,7 +115,7 @@ class TestUnreadablePackage:
         assert len({request for request in simulation.requests if "/api/packages/" in request}) <= 2
 
     def test_run_waits_for_its_own_fetch_when_a_callback_needs_one_too(self, simulation, clock):
-        """The fetch for the callback does not hide that the fetch for the run is unfinished."""
+        """A run waits for its failed fetch of a package, even if a callback requests a fetch of the package too."""
         import_account(simulation, 40, quirks=Quirks(list_items="summary"))
         bad = archivable(simulation.account)[0]
         simulation.refuse(bad)
@@ -134,7 +134,7 @@ class TestUnreadablePackage:
         assert all_runs(simulation.service)[-1].state == "running"
 
     def test_package_that_is_not_available_yet_is_fetched_again_soon(self, simulation, clock):
-        """OneSpan sends the callback before its API returns the package."""
+        """A package is fetched again if OneSpan sends its callback before the API returns the package."""
         simulation.connect(Account(1, packages=1))
         is_missing = [True]
 
@@ -154,7 +154,7 @@ class TestUnreadablePackage:
         assert simulation.stored_package(package.id).read_at
 
     def test_package_deleted_before_its_first_fetch_is_fetched_once(self, simulation, clock):
-        """The callback explains why the package is missing, so it is not fetched again."""
+        """A missing package is not fetched again if a callback has reported its deletion."""
         simulation.connect(Account(1, packages=1))
         simulation.post(*simulation.step())
         (package,) = simulation.account.packages()
@@ -168,11 +168,11 @@ class TestUnreadablePackage:
 
 
 class TestIncompleteRows:
-    """An incomplete row of the list claims nothing about the parts that it leaves out."""
+    """An incomplete row of OneSpan's list claims nothing about the parts that the row leaves out."""
 
     @pytest.mark.parametrize("cut", ["parts", "signers", *in_all("approvals", "no approvals")])
     def test_law_5_package_of_an_incomplete_row_is_fetched(self, simulation, clock, cut):
-        """An empty member does not mean that the package has no such part."""
+        """A package whose list row has an empty member is fetched, because the list may leave parts out."""
 
         def change(environ: Any, answer: ChangedAnswer) -> None:
             if environ["PATH_INFO"] == "/api/packages" and answer.status.startswith("200"):
@@ -195,7 +195,7 @@ class TestIncompleteRows:
             assert package_id == "before" or names <= simulation.happened[package_id]
 
     def test_unchanged_incomplete_rows_cost_no_fetch(self, simulation, clock):
-        """The members that are present have not changed, so no package is fetched."""
+        """A package is not fetched if all members in its incomplete list row are unchanged."""
         import_account(simulation, 30)
 
         def change(environ: Any, answer: ChangedAnswer) -> None:
@@ -212,7 +212,7 @@ class TestIncompleteRows:
 
 
 def leave_out(row: dict[str, Any], cut: str) -> None:
-    """Remove a part of the row, if it has one."""
+    """Remove the part that `cut` names from a row of the list, if the row has such a part."""
     if cut == "parts" and "roles" in row:
         row |= {"roles": [], "documents": []}
     for document in row.get("documents", ()):
@@ -225,11 +225,11 @@ def leave_out(row: dict[str, Any], cut: str) -> None:
 
 
 class TestLists:
-    """No order of the list leaves a package out for good."""
+    """Reconcile finds every package, in whatever order OneSpan lists packages."""
 
     @pytest.mark.all
     def test_law_5_packages_changed_at_one_instant_may_come_in_any_order(self, simulation, clock):
-        """All completed packages are archived at the same instant, and no callback arrives."""
+        """A run finds all packages that changed at the same instant, in whatever order the list has them."""
         packages = populated(1, 400, now=clock.now - 40 * DAY).packages()
         account = Account(1, packages=0, quirks=Quirks(list_largest=0)).load(packages)
         simulation.connect(account)
@@ -250,7 +250,7 @@ class TestLists:
     @on_sqlite
     @pytest.mark.all
     def test_import_of_packages_changed_at_one_instant_is_complete(self, service, post, handlers, clock):
-        """After a migration at OneSpan all packages have the same date."""
+        """An import is complete even if all packages have the same date, as after a migration at OneSpan."""
         simulation = Simulation(service, post, handlers=handlers, clock=clock)
         at = clock.now - 40 * DAY
         packages = [replace(package, updated=at, due=None) for package in populated(1, 350, now=at).packages()]
@@ -263,7 +263,7 @@ class TestLists:
     @on_sqlite
     @pytest.mark.all
     def test_capped_count_does_not_end_an_import(self, service, post, handlers, clock):
-        """The list counts 150 packages and returns more."""
+        """An import is complete even if the list has more than the 150 packages that its count states."""
         simulation = Simulation(service, post, handlers=handlers, clock=clock)
         packages = populated(1, 350, now=clock.now - 40 * DAY).packages()
         simulation.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).load(packages))
@@ -274,9 +274,9 @@ class TestLists:
 
 
 def in_any_order(seed: int) -> Callable[[list[Any]], tuple[list[Any], int]]:
-    """Return a function that lists the newest first and shuffles packages of one instant.
+    """Return a function that sorts rows from the newest and shuffles rows of the same instant.
 
-    A list in order of creation, or of ids only, stays as it is.
+    The function does not change a list in order of creation or a list of ids only.
     """
     rng = Random(seed)
 
@@ -295,7 +295,7 @@ class TestClocks:
     """A clock that was wrong for a while has no lasting effect."""
 
     def test_law_5_one_answer_dated_ahead_hides_no_change(self, simulation, clock):
-        """One answer has a `Date` two months in the future."""
+        """An answer with a `Date` header two months in the future hides no later change."""
         import_account(simulation, 5)
         first, second = archivable(simulation.account)[:2]
         wrong_answers = [1]
@@ -319,7 +319,7 @@ class TestClocks:
 
     @pytest.mark.parametrize("date", ["", "garbage", "Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"])
     def test_run_ends_with_any_date_header(self, simulation, clock, date):
-        """Once the `Date` header is right again, the status store equals OneSpan."""
+        """A run ends with any `Date` header; once the header is right again, the status store equals OneSpan."""
         import_account(simulation, 5)
         package_id = archivable(simulation.account)[0]
         is_wrong = [True]
@@ -337,7 +337,7 @@ class TestClocks:
         assert simulation.differences() == []
 
     def test_law_9_interval_continues_after_the_clock_was_a_month_ahead(self, simulation, clock):
-        """The clock is corrected. Runs that began in that month do not delay the next one."""
+        """Runs that began while the clock was a month ahead do not delay runs after the clock is corrected."""
         import_account(simulation, 3)
         clock.forward(30 * DAY + SIX_HOURS)
         simulation.reconcile()
@@ -351,7 +351,7 @@ class TestClocks:
         assert len(all_runs(simulation.service)) - before == 8
 
     def test_law_9_clock_slightly_ahead_begins_no_second_run(self, simulation, start_process, clock):
-        """The clock of another machine is ahead, and its run has ended."""
+        """A process whose clock is two seconds behind begins no second run after another process has ended a run."""
         clock.forward(SIX_HOURS + 2 * SECOND)
         simulation.reconcile()
         clock.now -= 2 * SECOND
@@ -360,7 +360,7 @@ class TestClocks:
         assert len(all_runs(simulation.service)) == 2
 
     def test_run_that_waits_for_a_wrong_time_goes_on(self, simulation, clock):
-        """A clock that was a month ahead set the time until which the run waits."""
+        """After a clock that was a month ahead is corrected, a run that waits for a wrong time goes on."""
         import_account(simulation, 3)
         clock.forward(30 * DAY)
         simulation.service.reconcile.turn()
@@ -373,10 +373,10 @@ class TestClocks:
 
 
 class TestFailedRuns:
-    """A run that makes no progress fails, and the next one begins."""
+    """A run that makes no progress fails, and the next run begins."""
 
     def test_run_refused_for_an_interval_fails_and_the_next_begins(self, simulation, clock, client):
-        """The failed run records its reason and does not move the window."""
+        """A run that OneSpan refuses for six hours fails, records the reason, and does not move the window."""
         import_account(simulation, 3)
         is_forbidden = [True]
 
@@ -413,7 +413,7 @@ class TestFailedRuns:
     @on_sqlite
     @pytest.mark.all
     def test_run_with_an_inconsistent_list_fails(self, simulation, clock):
-        """The list is empty unless a page begins at a multiple of a hundred."""
+        """A run fails if the list is empty on every page that does not begin at a multiple of a hundred."""
         packages = populated(1, 130, now=clock.now - 40 * DAY).packages()
         simulation.connect(Account(1, packages=0, quirks=Quirks(list_largest=0, list_items="summary")).load(packages))
 
@@ -433,7 +433,7 @@ class TestFailedRuns:
 
     @pytest.mark.parametrize("since", ["0001-01-01T00:00:00Z", "1999-12-31T00:00:00Z", "2099-01-01T00:00:00+14:00"])
     def test_since_outside_the_time_of_packages_is_rejected(self, simulation, client, runner, since):
-        """`since` may be neither before OneSpan existed nor in the future."""
+        """A run is rejected if `since` is before OneSpan existed or in the future."""
         answer = client.post("/api/reconciles", json={"since": since}, headers=BEARER)
         assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_parameter")
         assert "since" in answer.json["error"]["message"]
@@ -445,10 +445,10 @@ class TestFailedRuns:
 
 
 class TestForbiddenFolder:
-    """A forbidden folder delays no other. Its changes are found once it may be read again."""
+    """A forbidden folder delays no other folder, and its changes are found once the folder may be read."""
 
     def test_forbidden_folder_is_reported(self, simulation, client):
-        """The run ends without the folder, and its error names it."""
+        """A run ends without a forbidden folder, and the error of the run names the folder."""
         import_account(simulation, 5)
         simulation.refuse_trash()
         simulation.run_for(SIX_HOURS + HOUR)
@@ -459,7 +459,7 @@ class TestForbiddenFolder:
         assert any("packages in the trash" in note for note in client.get("/readyz").json["notes"])
 
     def test_law_5_changes_in_a_forbidden_folder_are_found_later(self, simulation, clock):
-        """The first run that may read the folder finds the changes of five days. The next goes back three days."""
+        """The first run that may read a folder again finds the changes of the five days before."""
         account = import_account(simulation, 5)
         is_forbidden = simulation.refuse_trash()
         original = account.package(archivable(account)[0])
@@ -486,13 +486,13 @@ class TestForbiddenFolder:
         assert min(starts) > (clock.now - 3 * DAY).isoformat()[:10]
 
     def test_law_6_first_import_of_a_forbidden_folder_runs_no_handlers(self, simulation, clock):
-        """The first import of a folder runs no handlers, even when it comes later than the others."""
+        """The first import of a folder runs no handlers, even if other folders were imported earlier."""
         is_forbidden, packages = simulation.refuse_trash(), populated(1, 12, now=clock.now - 40 * DAY).packages()
         account = simulation.account.load(
             [replace(package, trashed=number < 4) for number, package in enumerate(packages)]
         )
         with simulation.service.database.write() as connection:
-            connection.execute(delete(Run))  # the first import has not happened yet
+            connection.execute(delete(Run))  # lets the next run be a first import
         simulation.handled.clear()
         simulation.run_for(DAY, every=30 * MINUTE)
         assert len([run for run in all_runs(simulation.service) if run.state == "done"]) > 1
@@ -505,7 +505,7 @@ class TestForbiddenFolder:
 
 
 class TestRequestedRuns:
-    """A requested run does not wait because an earlier attempt failed."""
+    """A request ends the waiting time of a run after a failed attempt."""
 
     def start_outage(self, simulation: Simulation) -> list[bool]:
         """Let OneSpan answer 503 until the returned list is empty."""
@@ -517,7 +517,7 @@ class TestRequestedRuns:
 
     @pytest.mark.parametrize("how", ["request", "restart"])
     def test_waiting_run_goes_on_at_once(self, simulation, clock, client, start_process, how):
-        """After the repair the operator requests a run or restarts the service."""
+        """A waiting run goes on at once when an operator requests a run or restarts the service."""
         import_account(simulation, 3)
         is_down = self.start_outage(simulation)
         clock.forward(SIX_HOURS)
@@ -537,7 +537,7 @@ class TestRequestedRuns:
             assert restarted.reconcile.turn()
 
     def test_second_request_names_what_the_run_waits_for(self, simulation, clock, client, runner):
-        """The answer to the second request names the reason and the time at which the run goes on."""
+        """The answer to a second request says why the current run waits and when the run goes on."""
         import_account(simulation, 3)
         self.start_outage(simulation)
         clock.forward(SIX_HOURS)
@@ -552,7 +552,7 @@ class TestRequestedRuns:
             assert "goes on at 18:0" in text
 
     def test_finished_run_has_no_note(self, simulation, clock):
-        """A run that waited has no note once it is done."""
+        """A run that waited has no note once the run is done."""
         import_account(simulation, 3)
         is_down = self.start_outage(simulation)
         clock.forward(SIX_HOURS)

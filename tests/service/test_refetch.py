@@ -1,4 +1,4 @@
-"""Packages that are fetched again: no answer and no refusal is final while there is a reason to doubt it."""
+"""Packages are fetched again while there is a reason to doubt the last answer or refusal."""
 
 from random import Random
 from unittest.mock import ANY
@@ -23,7 +23,7 @@ def settings(settings):
 
 @pytest.fixture
 def simulation(service, post, handlers, clock):
-    """A service that received callbacks before anything else happened."""
+    """A service that received a callback before its first import."""
     simulation = Simulation(service, post, handlers=handlers, clock=clock)
     simulation.faults = Faults(Random(0))
     simulation.post(b'{"name": "PACKAGE_CREATE", "packageId": "before", "createdDate": "2026-03-02T12:00:00.000Z"}')
@@ -33,7 +33,7 @@ def simulation(service, post, handlers, clock):
 
 
 def sent(simulation, **quirks) -> str:
-    """Create a package that is out for signature, here and in OneSpan, and return its id."""
+    """Create a package with the status SENT in OneSpan and in the status store, and return its id."""
     simulation.connect(Account(1, packages=0, quirks=Quirks(**quirks)), simulation.faults)
     simulation.account._to_create = 1
     for _ in range(2):
@@ -46,7 +46,7 @@ def sent(simulation, **quirks) -> str:
 
 @pytest.mark.parametrize("reassign_role", ["stays", "signer"])
 def test_law_6_a_reassignment_is_dispatched_once_even_if_the_callback_names_the_role(simulation, reassign_role):
-    """The snapshot shows the person who left the seat; the callback names only the role."""
+    """A reassignment is dispatched once, although the snapshot shows the person and the callback only the role."""
     package_id = sent(simulation, session_user="role", reassign_role=reassign_role)
     (role, *_) = simulation.account.package(package_id).roles
     new_signer = people.signer(Random(1))
@@ -62,7 +62,7 @@ def test_law_6_a_reassignment_is_dispatched_once_even_if_the_callback_names_the_
 
 
 def test_law_5_a_callback_for_what_a_snapshot_already_showed_enqueues_a_fetch(simulation):
-    """It happened in the second in which OneSpan answered, so it is unknown which of the two is newer."""
+    """A callback from the same second as a snapshot enqueues a fetch, because either of the two may be newer."""
     package_id = sent(simulation, system_user="system", list_items="summary")
     lost = simulation.act(package_id, "bounce", text="BOUNCE")
     simulation.service.reconcile.begin(RunRequest())
@@ -78,7 +78,7 @@ def test_law_5_a_callback_for_what_a_snapshot_already_showed_enqueues_a_fetch(si
 
 
 def test_law_10_a_listed_package_that_is_refused_is_fetched_again(simulation):
-    """A refusal may be a mistake. If it were final, later events would stay unknown."""
+    """A listed package is fetched again after a refusal, because the refusal may be a mistake."""
     package_id = sent(simulation, list_items="summary")
     simulation.act(package_id, "rename", text="Another name")
     simulation.service.reconcile.begin(RunRequest())
@@ -95,7 +95,7 @@ def test_law_10_a_listed_package_that_is_refused_is_fetched_again(simulation):
 
 
 def test_a_fetch_requested_again_by_a_process_with_another_clock_stays_queued(service):
-    """The clock of the other machine is a second behind, but its request came after the fetch was taken."""
+    """A fetch that is requested again while it runs stays queued, even if the clocks differ by a second."""
     with service.database.write() as connection:
         fetches.enqueue(connection, {"pkg-1": "unknown"}, now=NOON)
         taken = fetches.take(connection, "pkg-1", now=NOON, lease=HOUR)
