@@ -1,4 +1,4 @@
-"""The history records what people did, and who did it."""
+"""The history of packages and the list of reconcile runs record who requested an action."""
 
 # ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
@@ -35,7 +35,7 @@ def handlers(handlers):
 
 @pytest.fixture
 def manual_changes(read):
-    """The changes that people made to a package: subject, attribute, old, new, person."""
+    """The changes that people made to a package: subject, attribute, old value, new value and person."""
 
     def manual_changes(package: str = "pkg-1") -> list[tuple[Any, ...]]:
         changes = read(f"/api/packages/{package}/history")["items"]
@@ -49,7 +49,7 @@ def manual_changes(read):
 
 
 def test_a_replay_by_the_api_records_its_token(client, send_callback, work, read, manual_changes, flask):
-    """The replay also closes the attention reason; `rebuild --check` finds no difference."""
+    """A replay by the API records the token's label and closes the attention reason; `rebuild` finds no difference."""
     send_callback("PACKAGE_COMPLETE")
     work()
     assert manual_changes() == []
@@ -69,7 +69,7 @@ def test_a_replay_by_the_api_records_its_token(client, send_callback, work, read
 
 
 def test_a_replay_by_command_records_the_login_name(send_callback, work, flask, manual_changes, monkeypatch):
-    """Each replayed run is a change; a dry run records none."""
+    """`flask replay` records each replayed run with the login name; a dry run records nothing."""
     monkeypatch.setattr(getpass, "getuser", lambda: "cleo")
     send_callback("PACKAGE_COMPLETE")
     send_callback("PACKAGE_COMPLETE", package="pkg-2")
@@ -85,7 +85,7 @@ def test_a_replay_by_command_records_the_login_name(send_callback, work, flask, 
 
 
 def test_a_dispatch_that_runs_when_it_is_replayed_is_skipped(send_callback, service, clock):
-    """It was selected before it was taken; no change is recorded for it."""
+    """A dispatch that starts between its selection and its replay is skipped, and no change is recorded for it."""
     send_callback("PACKAGE_COMPLETE")
     service.digest.turn()
 
@@ -100,7 +100,7 @@ def test_a_dispatch_that_runs_when_it_is_replayed_is_skipped(send_callback, serv
 def test_a_run_for_a_new_handler_records_who_requested_it(
     send_callback, work, handlers, flask, manual_changes, monkeypatch
 ):
-    """There was no dispatch before, so `old` is None."""
+    """A replay for a new handler records the old state None, because no dispatch existed before."""
     monkeypatch.setattr(getpass, "getuser", lambda: "cleo")
     send_callback("PACKAGE_COMPLETE")
     work()
@@ -115,7 +115,7 @@ def test_a_run_for_a_new_handler_records_who_requested_it(
 
 
 def test_a_user_without_a_name_is_recorded_by_number(send_callback, work, flask, manual_changes, monkeypatch):
-    """In a container, the user id may have no name."""
+    """`flask replay` records the user id of a user without a name, such as a user in a container."""
 
     def nameless() -> str:
         raise KeyError("uid not found")
@@ -131,15 +131,15 @@ def test_a_user_without_a_name_is_recorded_by_number(send_callback, work, flask,
 
 
 def test_a_reconcile_run_records_who_requested_it(client, handlers, service, read, flask, monkeypatch):
-    """The label of the token or the login name; null if the service began it."""
+    """A reconcile run records the token's label or the login name, or null if the service began the run."""
     monkeypatch.setattr(getpass, "getuser", lambda: "cleo")
     account = Account(3, packages=1)
     with serve_in_thread(api(account, api_key="key", clock=lambda: NOON), port=0) as address:
         handlers.onespan.connect(ApiConnection(address, ApiKey("key")))
         service.reconcile.turn()
-        assert flask("reconcile").exit_code == 0  # continues that run
+        assert flask("reconcile").exit_code == 0  # continues the run that the service began
         requested = client.post("/api/reconciles", headers=AUTHORIZED).json
-        assert flask("reconcile").exit_code == 0  # continues this run
+        assert flask("reconcile").exit_code == 0  # continues the run that the API requested
         assert flask("reconcile").exit_code == 0
 
     assert requested["by"] == "api:test"

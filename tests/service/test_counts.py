@@ -1,4 +1,4 @@
-"""How many packages there are of each kind, and how many callbacks arrive per minute and hour."""
+"""The number of packages of each kind, and the number of callbacks per minute and hour."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,7 +17,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def counts(service, work) -> Callable[[], set[PackageCount]]:
-    """Digest everything, then read the numbers of packages."""
+    """Digest all callbacks, then read the numbers of packages."""
 
     def counts() -> set[PackageCount]:
         work()
@@ -31,7 +31,7 @@ def counts(service, work) -> Callable[[], set[PackageCount]]:
 
 @pytest.fixture
 def flow(service, work, clock) -> Callable[[], CallbackRates]:
-    """Digest everything, then read the callback rates."""
+    """Digest all callbacks, then read the callback rates."""
 
     def flow() -> CallbackRates:
         work()
@@ -42,7 +42,7 @@ def flow(service, work, clock) -> Callable[[], CallbackRates]:
 
 
 def test_packages_are_counted_by_type_status_and_flags(counts, send_callback):
-    """A package that changes is counted by its present values."""
+    """A package that changes is counted under its present type, status and flags."""
     assert counts() == set()
 
     send_callback("PACKAGE_CREATE", package="first")
@@ -64,7 +64,7 @@ def test_packages_are_counted_by_type_status_and_flags(counts, send_callback):
 
 
 def test_rates_without_callbacks_have_every_minute_and_every_hour(flow):
-    """Oldest first, the current one last."""
+    """Callback rates list the last 60 minutes and 48 hours, the oldest first, even without callbacks."""
     rates = flow()
 
     assert [tick.at for tick in rates.minutes] == [NOON - ago * MINUTE for ago in range(59, -1, -1)]
@@ -73,7 +73,7 @@ def test_rates_without_callbacks_have_every_minute_and_every_hour(flow):
 
 
 def test_callbacks_count_in_the_minute_of_their_arrival(flow, send_callback, post, clock):
-    """Repeats count as callbacks too; unreadable ones do not."""
+    """Repeated callbacks count in the minute of their arrival; unreadable callbacks do not count."""
     send_callback("PACKAGE_CREATE")
     send_callback("PACKAGE_CREATE")
     clock.forward(MINUTE * 2.5)
@@ -89,7 +89,7 @@ def test_callbacks_count_in_the_minute_of_their_arrival(flow, send_callback, pos
 
 
 def test_old_callbacks_leave_the_rates(flow, send_callback, clock):
-    """After an hour they count only by hour, after two days not at all."""
+    """A callback appears in the rates by minute for an hour, and in the rates by hour for two days."""
     send_callback("PACKAGE_CREATE")
 
     clock.forward(HOUR)
@@ -101,7 +101,7 @@ def test_old_callbacks_leave_the_rates(flow, send_callback, clock):
 
 
 def test_counters_of_old_minutes_are_deleted(service, send_callback, clock, monkeypatch):
-    """After three days, in batches, one per housekeeping turn. Counters of events by day stay."""
+    """Housekeeping deletes per-minute counters after three days, one batch per turn, but keeps daily counters."""
     monkeypatch.setattr(counters, "MINUTES_DELETED", 2)
 
     def number_of_rows(table: str) -> int:

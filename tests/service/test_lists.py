@@ -1,4 +1,4 @@
-"""Lists: filters, order, paging and search. Every match is listed once, in order; every page but the last is full."""
+"""Tests of lists: filters list every match once and in order, and every page but the last is full."""
 
 # ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
@@ -29,13 +29,13 @@ pytestmark = on_both
 
 @pytest.fixture
 def sorts(tier) -> list[str]:
-    """The sort orders to test: one of each kind, or all."""
+    """The sort orders to test: some with `--tier=quick`, and all with `--tier=all`."""
     return SORTS if tier == "all" else ["-updated_at", "created_at", "-name"]
 
 
 @pytest.fixture
 def dataset(send_callback, work, clock) -> None:
-    """Two dozen packages of many kinds; some have hardly any values."""
+    """Two dozen packages of many kinds; some packages have hardly any values."""
     for number in range(8):
         at = NOON - number * HOUR
         send_callback("PACKAGE_CREATE", package=f"Ä-draft-{number}", happened_at=at)
@@ -48,7 +48,7 @@ def dataset(send_callback, work, clock) -> None:
 
 
 def matches(package: dict[str, Any], query: dict[str, Any]) -> bool:
-    """Whether a package matches a filter, in plain Python."""
+    """Whether a package matches a filter, computed in plain Python."""
     texts = [package["id"], package["sender"]["id"] or "", *(signer["id"] for signer in package["signers"])]
     folded = "\n".join(texts).casefold().replace("ä", "a")
     reasons = [item["reason"] for item in package["attention"]]
@@ -88,7 +88,7 @@ QUERIES: list[Any] = [
 
 
 def pages(read: Callable[..., Any], path: str, query: dict[str, Any], *, direction: str = "next") -> list[list[Any]]:
-    """The items of each page, in this direction."""
+    """Return the items of each page of a list, read forwards or backwards."""
     found: list[list[Any]] = []
     cursor: dict[str, str] = {}
     for _ in range(200):
@@ -101,7 +101,7 @@ def pages(read: Callable[..., Any], path: str, query: dict[str, Any], *, directi
 
 
 def are_full(found: list[list[Any]], limit: int) -> bool:
-    """Whether each page has `limit` items. The last may have fewer, and only a single page may be empty."""
+    """Whether each page has `limit` items; the last page may have fewer, and only a single page may be empty."""
     *others, last = found
     return all(len(page) == limit for page in others) and (not others or 0 < len(last) <= limit)
 
@@ -109,7 +109,7 @@ def are_full(found: list[list[Any]], limit: int) -> bool:
 @pytest.mark.parametrize("query", QUERIES, ids=str)
 @pytest.mark.usefixtures("dataset")
 def test_pages_have_all_matches(read, query, sorts):
-    """For every filter, order and page size: each match once, in order, on full pages."""
+    """For every filter, order and page size, full pages list each matching package once and in order."""
     whole = {sort: read("/api/packages", sort=sort, limit=200)["items"] for sort in sorts}
     assert {sort: len(packages) for sort, packages in whole.items()} == dict.fromkeys(sorts, 24)
 
@@ -123,7 +123,7 @@ def test_pages_have_all_matches(read, query, sorts):
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.usefixtures("dataset")
 def test_packages_without_a_value_come_last(read, sort):
-    """In both directions; the others are in order."""
+    """Packages without a value in the sorted column come last, in ascending and in descending order."""
     member = sort.removeprefix("-")
     packages = read("/api/packages", sort=sort, limit=200)["items"]
     values = [package[member] for package in packages]
@@ -136,7 +136,7 @@ def test_packages_without_a_value_come_last(read, sort):
 
 
 def test_a_package_with_several_reasons_is_listed_once(handlers, read, send_callback, work):
-    """A parked handler is an attention reason like any other."""
+    """A package that is declined and has a parked handler appears once in the list of attention."""
 
     @handlers.on("PACKAGE_CREATE")
     def file_lease(event: Any, package: Any) -> None:
@@ -162,7 +162,7 @@ def test_a_package_with_several_reasons_is_listed_once(handlers, read, send_call
 @pytest.mark.parametrize("query", QUERIES, ids=str)
 @pytest.mark.usefixtures("dataset")
 def test_pages_can_be_read_backwards(read, query, sorts):
-    """They show the same packages in the same order."""
+    """Pages that are read backwards show the same packages in the same order."""
     for sort in sorts:
         parameters = {**query, "sort": sort, "limit": 3}
         forwards = [package["id"] for page in pages(read, "/api/packages", parameters) for package in page]
@@ -177,7 +177,7 @@ def test_pages_can_be_read_backwards(read, query, sorts):
 
 
 def test_the_way_back_from_an_empty_page_skips_nothing(read, send_callback, work):
-    """All packages after a page lost their reason meanwhile. The page before the empty one is still that page."""
+    """If no package of a page matches any more, the page's link to the previous page still skips no package."""
     parameters = {"attention": "SIGNER_LOCKED", "sort": "id", "limit": 1}
     for number in range(9):
         send_callback("SIGNER_LOCKED", package=f"p{number}", sessionUser=BEN, happened_at=NOON - HOUR)
@@ -213,7 +213,7 @@ def test_the_way_back_from_an_empty_page_skips_nothing(read, send_callback, work
     ids=str,
 )
 def test_pages_of_events_have_all_matches(handlers, request, read, service, query):
-    """Newest first, each once even if several handlers ran, on full pages. A third comes from reconcile."""
+    """Full pages list each matching event once, the newest first, even if several handlers ran for the event."""
     handlers.on("SIGNER_COMPLETE")(_succeed)
     handlers.on("PACKAGE_TRASH")(_succeed)
     handlers.on("*")(_succeed_too)
@@ -245,13 +245,13 @@ def _succeed_too(event: Any, package: Any) -> None:
 
 @on_sqlite
 def test_sqlite_updates_its_statistics_in_time(service, handlers, send_callback, work, clock, read):
-    """Even if most runs are parked, SQLite finds the runs of a package by the package."""
+    """SQLite uses the index on the package to search parked runs, even if most runs are parked."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def close_deal(event, package) -> None:
         raise GiveUp("the CRM knows no deal for this package")
 
-    service.housekeeping.turn()  # at the start, when the tables are empty
+    service.housekeeping.turn()  # the first turn runs while the tables are empty
     for number in range(200):
         send_callback("PACKAGE_COMPLETE", package=f"pkg-{number}")
     work()
@@ -273,7 +273,7 @@ NAME = "Straße 7, Łódź: Ærø ÉCOLE Παπαδόπουλος 王伟 100%_do
 
 @pytest.fixture
 def names(send_callback, work) -> None:
-    """Two packages: the signer of one has letters of many scripts in the name."""
+    """Two packages, one of them with a signer whose name has letters of many scripts."""
     send_callback("SIGNER_COMPLETE", package="pkg-1", sessionUser=NAME)
     send_callback("SIGNER_COMPLETE", package="pkg-2", sessionUser="Strand 7, Lodge: 100 undone")
     work()
@@ -291,7 +291,7 @@ def names(send_callback, work) -> None:
 )
 @pytest.mark.usefixtures("names")
 def test_words_are_found_without_case_and_accents(read, query):
-    """Each word is found anywhere, in any order, in any script. Wildcards of SQL are ordinary letters."""
+    """A search finds words in any order and script, and treats the wildcards of SQL as ordinary characters."""
     found = [package["id"] for package in read("/api/packages", q=query)["items"]]
 
     assert "pkg-1" in found
@@ -315,40 +315,40 @@ def test_words_are_found_without_case_and_accents(read, query):
 )
 @pytest.mark.usefixtures("names")
 def test_packages_without_one_of_the_words_are_not_found(read, query):
-    """All words must be in the text."""
+    """A search finds a package only if the package's text contains all words of the query."""
     assert read("/api/packages", q=query)["items"] == []
 
 
 @pytest.mark.parametrize("query", ["", " ", "\u0301", "\u200f"])
 @pytest.mark.usefixtures("names")
 def test_a_query_without_words_finds_everything(read, query):
-    """White space and format characters are no words."""
+    """A query of white space or format characters contains no words and finds every package."""
     assert len(read("/api/packages", q=query)["items"]) == 2
 
 
 @given(st.text())
 def test_folding_twice_is_folding_once(text):
-    """So stored texts and queries are folded alike, for any input."""
+    """Folding a folded text changes nothing, so stored texts and queries are folded alike."""
     assert fold(fold(text)) == fold(text)
 
 
 @given(st.text(st.characters(whitelist_categories=["Lu", "Ll"], max_codepoint=0x24F)))
 def test_folding_ignores_case_and_accents(text):
-    """For all Latin letters, composed or decomposed."""
+    """Folding ignores the case and accents of all Latin letters, composed or decomposed."""
     assert fold(text) == fold(unicodedata.normalize("NFD", text)) == fold(text.casefold())
     assert fold(text).casefold() == fold(text)
 
 
 @pytest.mark.usefixtures("dataset")
-def test_a_package_that_is_renamed_is_found_by_its_new_name_only(read, send_callback, work):
-    """The search text has the present values."""
+def test_a_package_is_found_by_a_signer_of_a_later_callback(read, send_callback, work):
+    """The search text of a package includes a signer that a later callback adds."""
     send_callback("SIGNER_COMPLETE", package="C-egg-1", sessionUser="person-new", happened_at=NOON)
     work()
 
     assert [package["id"] for package in read("/api/packages", q="SON-NEW")["items"]] == ["C-egg-1"]
 
 
-# A statement that runs for minutes.
+# SQL statements that run for minutes.
 ENDLESS = {
     "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n",
     "postgresql": "SELECT pg_sleep(300)",
@@ -356,7 +356,7 @@ ENDLESS = {
 
 
 def test_a_query_that_takes_too_long_is_stopped(service):
-    """On both databases. Later statements on the same connection have no time limit."""
+    """A query that exceeds its time limit is stopped, and later statements on the connection have no time limit."""
     database = service.database
     endless = text(ENDLESS[database.engine.dialect.name])
 
@@ -371,7 +371,7 @@ def test_a_query_that_takes_too_long_is_stopped(service):
 
 @pytest.fixture
 def endless_searches(monkeypatch, service) -> None:
-    """Every search takes minutes, and the time limit is 50 ms."""
+    """Let every search take minutes, and set the time limit of searches to 50 ms."""
     endless = text(f"({ENDLESS[service.database.engine.dialect.name]}) IS NOT NULL")
     if service.database.engine.dialect.name == "postgresql":
         endless = text("pg_sleep(300) IS NOT NULL")
@@ -382,7 +382,7 @@ def endless_searches(monkeypatch, service) -> None:
 
 @pytest.mark.usefixtures("dataset", "endless_searches")
 def test_a_search_that_takes_too_long_answers_an_empty_page(read):
-    """The page says so, without an error; other lists still work."""
+    """A search that exceeds its time limit returns an empty page with `timed_out`, and other lists still work."""
     page = read("/api/packages", q="egg")
 
     assert page == {"items": [], "next": None, "previous": None, "timed_out": True}
@@ -391,7 +391,7 @@ def test_a_search_that_takes_too_long_answers_an_empty_page(read):
 
 @pytest.mark.usefixtures("dataset")
 def test_law_8_rebuild_finds_and_corrects_wrong_counters(service, flask, counts):
-    """Also a counter that should not exist."""
+    """`flask rebuild` corrects wrong counters, including a counter that should not exist."""
     before = counts()
     with service.database.write() as connection:
         unknown = counters.PackageKind(trashed=True, deleted=True, type=None, status=None)
@@ -408,7 +408,7 @@ def test_law_8_rebuild_finds_and_corrects_wrong_counters(service, flask, counts)
 
 @pytest.mark.usefixtures("dataset")
 def test_law_8_rebuild_finds_and_corrects_wrong_texts_and_sort_names(service, flask, read):
-    """What lists need of a package follows only from its claims."""
+    """`flask rebuild` restores search texts and sort names, because both follow from a package's claims."""
     with service.database.write() as connection:
         connection.execute(text("UPDATE searches SET text = 'another text' WHERE package_id = 'C-egg-1'"))
         connection.execute(text("DELETE FROM searches WHERE package_id = 'C-egg-2'"))
@@ -425,7 +425,7 @@ def test_law_8_rebuild_finds_and_corrects_wrong_texts_and_sort_names(service, fl
 
 @pytest.fixture
 def counts(service) -> Callable[[], list[Any]]:
-    """All counters that are not zero."""
+    """All counters of packages that are not zero."""
 
     def counts() -> list[Any]:
         with service.database.read() as connection:
