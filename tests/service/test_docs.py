@@ -40,7 +40,7 @@ README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 OPERATIONS, SIMULATOR = DOCS / "operations.md", DOCS / "simulator.md"
 PAGES = [README, CONTRIBUTING, *sorted(DOCS.glob("*.md"))]
 EVENT = re.compile(r"\b(?:PACKAGE|TEMPLATE|DOCUMENT|SIGNER|KBA|EMAIL|ROLE|COBROWSE)_[A-Z_]+\b")
-INVENTED = {"PACKAGE_LAMINATED", "PACKAGE_UNARCHIVE"}  # examples of events that are not known
+INVENTED = {"PACKAGE_LAMINATED", "PACKAGE_UNARCHIVE"}  # event names in examples of unknown events
 CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -49,19 +49,19 @@ def pages() -> Any:
 
 
 def table(header: str, page: Path) -> dict[str, str]:
-    """Return the table of a page with this header: its first column and its second."""
+    """Return the first two columns of the table with this header on a page, as a dictionary."""
     _, _, rest = page.read_text("utf-8").partition(f"\n| {header} |")
     rows = re.findall(r"^\| `([^`]+)` \| (.*?) \|", rest.partition("\n\n")[0], re.MULTILINE)
     return dict(rows)
 
 
 def examples(page: Path) -> list[str]:
-    """Return the Python examples of a page."""
+    """Return the Python examples of a documentation page."""
     return [code for language, code in CODE.findall(page.read_text("utf-8")) if language == "python"]
 
 
 def run(code: str, handlers: Handlers) -> dict[str, Any]:
-    """Run an example as if it were at the end of `app/handlers.py`; return its names."""
+    """Run an example as if it were at the end of `app/handlers.py`, and return the names that it defines."""
     names = {"handlers": handlers, "onespan": handlers.onespan, "Event": Event, "Package": Package}
     names["log"] = structlog.get_logger()
     exec(compile(code, "example", "exec"), names)
@@ -70,12 +70,12 @@ def run(code: str, handlers: Handlers) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("file", "page"), generate.PAGES.items(), ids=lambda value: getattr(value, "name", ""))
 def test_generated_pages_are_up_to_date(file, page):
-    """If this fails, run `make docs`."""
+    """The generated documentation pages are up to date; `make docs` updates outdated pages."""
     assert file.read_text("utf-8") == page()
 
 
 def test_every_setting_and_command_is_on_its_page(app):
-    """The generator drops nothing, and each setting shows its default."""
+    """The generated pages contain every command, and every setting with its default."""
     defaults = {}
     for name, setting in Settings.model_fields.items():
         default = getattr(setting.default, "get_secret_value", lambda value=setting.default: value)()
@@ -94,7 +94,7 @@ def commands(app: Flask) -> dict[str, click.Command]:
 
 @pages()
 def test_commands_and_options_in_the_documentation_exist(page, app):
-    """A command that a reader copies is a command that runs."""
+    """A reader can run every `flask` command and option that the documentation shows."""
     known = commands(app)
     groups = {name.rpartition(" ")[0] for name in known}
     for name, options in flask_calls(page.read_text("utf-8")):
@@ -105,7 +105,7 @@ def test_commands_and_options_in_the_documentation_exist(page, app):
 
 
 def flask_calls(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield each `flask ...` in code, as the name of the command and its options."""
+    """Yield the command name and the options of each `flask` call in the code of a page."""
     lines = [line for _, code in CODE.findall(text) for line in code.split("\n")]
     spans = [*re.findall(r"`([^`\n]+)`", CODE.sub("", text)), *lines]
     for span in spans:
@@ -116,14 +116,14 @@ def flask_calls(text: str) -> Iterator[tuple[str, list[str]]]:
 
 @pages()
 def test_sql_in_the_documentation_runs(page, service):
-    """On the tables as they are."""
+    """The SQL statements in the documentation run on the current tables."""
     for statement in [code for language, code in CODE.findall(page.read_text("utf-8")) if language == "sql"]:
         with service.database.read() as connection:
             connection.execute(sql(statement))
 
 
 def test_every_log_line_to_watch_is_in_the_code():
-    """Operators search for exactly these lines."""
+    """The code contains every log line of docs/operations.md, because operators search for exactly these lines."""
     _, _, rows = OPERATIONS.read_text("utf-8").partition("\n| log line |")
     lines = re.findall(r"`([a-z]+\.[a-z_]+)`", rows.partition("\n\n")[0])
     code = "".join(file.read_text("utf-8") for file in (ROOT / "app").rglob("*.py"))
@@ -133,10 +133,10 @@ def test_every_log_line_to_watch_is_in_the_code():
 
 
 def test_every_metric_is_explained(client: FlaskClient, service, send_callback, work):
-    """The table and `/metrics` have the same metrics."""
+    """The table of metrics in docs/operations.md and the answer of `/metrics` contain the same metrics."""
     send_callback("PACKAGE_COMPLETE")
     work()
-    with service.database.write() as connection:  # some metrics appear only after the first reconcile
+    with service.database.write() as connection:  # some metrics appear only after a reconcile run
         reconciles.begin(connection, kind=RunKind.RECONCILE, reason="asked", since=None, fires=False, now=NOON)
         if run := reconciles.take(connection, now=NOON, lease=timedelta(0), process="this"):
             reconciles.finish(connection, run, now=NOON, until=None, unreadable=0)
@@ -148,7 +148,7 @@ def test_every_metric_is_explained(client: FlaskClient, service, send_callback, 
 
 
 def test_recipes_name_files_and_names_that_exist():
-    """A row of a recipe names a file, and what is in it."""
+    """Each row of a recipe in CONTRIBUTING.md shows an existing file and identifiers that the file contains."""
     recipes = CONTRIBUTING.read_text("utf-8").partition("## Recipes")[2]
     rows = re.findall(r"^\| `([^`]+)` \| (.*) \|$", recipes, re.MULTILINE)
 
@@ -162,7 +162,7 @@ def test_recipes_name_files_and_names_that_exist():
 
 
 def test_addresses_that_the_demo_prints_are_answered(client: FlaskClient):
-    """A command that a reader copies is a command that runs."""
+    """A reader can call every API address that the demo script prints."""
     shown = re.findall(r"\$address(/api/[^\"\s]*)", (ROOT / "deploy" / "demo.sh").read_text("utf-8"))
 
     answers = [client.get(path, headers={"Authorization": f"Bearer {TOKEN}"}) for path in shown]
@@ -173,7 +173,7 @@ def test_addresses_that_the_demo_prints_are_answered(client: FlaskClient):
 
 @pages()
 def test_links_lead_to_existing_files_and_headings(page):
-    """No link into this project is broken."""
+    """Every link in the documentation to a file or heading of this project has an existing target."""
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
         if "://" in target:
             continue
@@ -185,14 +185,14 @@ def test_links_lead_to_existing_files_and_headings(page):
 
 
 def headings(page: Path) -> set[str]:
-    """Return the anchors of a page."""
+    """Return the anchors of the headings on a page."""
     titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pages()
 def test_events_named_in_the_documentation_are_in_the_catalogue(page):
-    """No page uses a spelling that does not work."""
+    """The documentation uses no spelling of an event name that the catalogue does not accept."""
     assert set(EVENT.findall(page.read_text("utf-8"))) <= {*CATALOGUE, *SPELLINGS, *INVENTED, "DOCUMENT_", "PACKAGE_"}
 
 
@@ -203,7 +203,7 @@ def test_all_events_are_explained():
 
 @pytest.mark.parametrize("value", [Event, Package, Sender, Signer, Document, Attention])
 def test_every_field_a_handler_gets_is_explained(value):
-    """docs/handlers.md lists each field of each value."""
+    """docs/handlers.md lists each field of the values that a handler receives."""
     text = (ROOT / "docs" / "handlers.md").read_text("utf-8")
 
     assert [name for name in value.__dataclass_fields__ if f"`{name}`" not in text] == []
@@ -218,7 +218,7 @@ def test_every_address_of_the_api_is_explained(api_document: Any):
 
 
 def test_every_parameter_of_the_api_is_explained(api_document: Any):
-    """docs/api.md mentions every query parameter."""
+    """docs/api.md mentions every query parameter of the JSON API."""
     text = (ROOT / "docs" / "api.md").read_text("utf-8")
     paths = api_document["paths"]
     parameters = [methods.get("get", {}).get("parameters", ()) for methods in paths.values()]
@@ -228,7 +228,7 @@ def test_every_parameter_of_the_api_is_explained(api_document: Any):
 
 
 def test_example_answers_have_the_members_of_the_schemas(api_document: Any):
-    """No more and no fewer, at any depth: each object of docs/api.md matches a schema of the OpenAPI document."""
+    """Each object in the examples of docs/api.md has exactly the members of a schema in the OpenAPI document."""
     schemas = {frozenset(schema["properties"]) for schema in objects(api_document) if "properties" in schema}
     text = (ROOT / "docs" / "api.md").read_text("utf-8")
     blocks = [code for language, code in CODE.findall(text) if language == "json"]
@@ -240,7 +240,7 @@ def test_example_answers_have_the_members_of_the_schemas(api_document: Any):
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield the objects in a JSON value, except those with free member names."""
+    """Yield all objects in a JSON value, except the values of `extra` and `causes`, whose member names vary."""
     if isinstance(value, dict):
         yield value
         for name, member in value.items():
@@ -252,7 +252,7 @@ def objects(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_every_option_of_the_simulator_is_explained_with_its_default():
-    """docs/simulator.md lists every option of `flask simulate`."""
+    """docs/simulator.md lists every option of `flask simulate` with its default."""
     defaults = {}
     for option in simulate.params:
         default = f"`{option.default}`" if isinstance(option.default, (int, float, str)) else "none"
@@ -263,19 +263,19 @@ def test_every_option_of_the_simulator_is_explained_with_its_default():
 
 @pytest.mark.parametrize(("header", "names"), [("fault", FAULTS), ("anomaly", ANOMALIES)])
 def test_every_fault_of_the_simulator_is_explained_with_its_rate(header, names):
-    """docs/simulator.md has the rates of the code."""
+    """docs/simulator.md has the same rate as the code for every fault and anomaly."""
     assert table(header, SIMULATOR) == {name: f"{rate:g}" for name, (rate, _) in names.items()}
 
 
 def test_every_quirk_of_the_simulator_is_explained_with_its_values():
-    """The default comes first."""
+    """docs/simulator.md lists the values of every quirk, the default value first."""
     values = {name: choices.replace(" | ", ", ") for name, choices, _ in quirks.descriptions()}
 
     assert table("quirk", SIMULATOR) == values
 
 
 def test_the_mishaps_of_a_bad_day_are_explained():
-    """One sentence lists all rates."""
+    """A sentence in docs/simulator.md lists all rates of a bad day."""
     day, text = outbox.BAD_DAY, SIMULATOR.read_text("utf-8")
 
     assert day.repeat == day.delay == day.reorder
@@ -285,7 +285,7 @@ def test_the_mishaps_of_a_bad_day_are_explained():
 
 
 def test_tests_named_in_the_documentation_exist():
-    """A reader who looks for the proof of a law finds it."""
+    """A reader finds every test of a law that the documentation names."""
     tests = "".join(file.read_text("utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
     named = {name for page in PAGES for name in re.findall(r"\btest_law_\d+_\w+\b(?!\.py)", page.read_text("utf-8"))}
 
@@ -293,7 +293,7 @@ def test_tests_named_in_the_documentation_exist():
 
 
 def test_every_law_in_the_documentation_has_tests():
-    """Each guarantee is tested under its number."""
+    """Each law in docs/architecture.md has tests with the law's number in their names."""
     tests = "".join(file.read_text("utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
     laws = re.findall(
         r"^### \d+\. .* \(`(test_law_\d+_)\*`\)$", (ROOT / "docs/architecture.md").read_text("utf-8"), re.MULTILINE
@@ -305,7 +305,7 @@ def test_every_law_in_the_documentation_has_tests():
 
 @pages()
 def test_python_examples_work(page, monkeypatch, tmp_path):
-    """Every example compiles, its handlers can be registered, and its tests pass."""
+    """Every Python example in the documentation compiles, its handlers can be registered, and its tests pass."""
     monkeypatch.chdir(tmp_path)
     for code in examples(page):
         handlers = Handlers()
@@ -318,7 +318,7 @@ def test_python_examples_work(page, monkeypatch, tmp_path):
 
 @pages()
 def test_examples_of_handlers_import_the_public_module_only(page):
-    """`app.handling` is stable; everything else may change."""
+    """Examples of handlers import only `app.handling`, because other modules may change."""
     for code in examples(page):
         if "@handlers.on" in code or "Package(" in code:
             assert set(re.findall(r"^from (app[\w.]*) import", code, re.MULTILINE)) <= {"app.handling"}
@@ -326,7 +326,7 @@ def test_examples_of_handlers_import_the_public_module_only(page):
 
 @pytest.fixture
 def crm(monkeypatch) -> Iterator[Any]:
-    """A local CRM that answers `crm.status` and records the idempotency keys."""
+    """A local CRM server that answers with the status `crm.status` and records the idempotency keys."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -337,7 +337,7 @@ def crm(monkeypatch) -> Iterator[Any]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Log nothing."""
+            """Suppress the server's log line for a request."""
 
     server: Any = HTTPServer(("127.0.0.1", 0), Answer)
     server.status, server.keys = 200, []
@@ -364,7 +364,7 @@ def crm(monkeypatch) -> Iterator[Any]:
 def test_the_example_handler_does_what_its_table_says(  # noqa: PLR0917  (pytest passes them by name)
     crm, handlers, send_callback, work, read, status, state, wait
 ):
-    """Done, parked, or due again: a minute later as it requests, ten seconds later if it failed."""
+    """A handler run is done after status 200, parked after 404, due in 60 s after 429, and due in 10 s after 500."""
     run(example_of("mark_deal_signed"), handlers)
     crm.status = status
 
@@ -377,7 +377,7 @@ def test_the_example_handler_does_what_its_table_says(  # noqa: PLR0917  (pytest
 
 
 def example_of(name: str) -> str:
-    """Return the README's example of this function."""
+    """Return the Python example in the README that contains a name."""
     (code,) = (code for code in examples(README) if name in code)
     return code
 
@@ -385,7 +385,7 @@ def example_of(name: str) -> str:
 def test_the_example_handler_files_signed_documents(  # noqa: PLR0917  (pytest passes them by name)
     handlers, send_callback, work, read, monkeypatch, tmp_path
 ):
-    """A simulated OneSpan has the package."""
+    """The example handler saves the documents and the evidence of a package in a simulated OneSpan."""
     monkeypatch.chdir(tmp_path)
     account = Account(5, packages=1)
     while not account.is_over:
@@ -404,7 +404,7 @@ def test_the_example_handler_files_signed_documents(  # noqa: PLR0917  (pytest p
 
 
 def test_every_call_of_the_client_is_explained():
-    """docs/handlers.md lists each call and each error."""
+    """docs/handlers.md lists each call and each error of the OneSpan client."""
     text = (ROOT / "docs" / "handlers.md").read_text("utf-8")
     calls = [name for name, value in vars(OneSpan).items() if callable(value) and not name.startswith("_")]
     errors = [error.__name__ for error in OneSpanError.__subclasses__()]
@@ -414,7 +414,7 @@ def test_every_call_of_the_client_is_explained():
 
 
 def test_the_example_handler_sends_the_same_key_again(crm, handlers, send_callback, work, clock):
-    """The other system can detect the repeated run."""
+    """A repeated handler run sends the same idempotency key, so that the other system can detect the repetition."""
     run(example_of("mark_deal_signed"), handlers)
     crm.status = 500
     send_callback("PACKAGE_COMPLETE")

@@ -1,4 +1,4 @@
-"""`app/handlers.py` as shipped, and the mistakes in it that stop the service at start."""
+"""The delivered `app/handlers.py`, and mistakes in handlers that stop the service at start."""
 
 import functools
 import inspect
@@ -24,7 +24,7 @@ unchanged_file_only = pytest.mark.skipif(not IS_UNCHANGED, reason="app/handlers.
 
 @unchanged_file_only
 def test_there_is_one_documented_stub_for_every_event_and_one_for_all():
-    """An integrator starts from a stub, without looking up event names."""
+    """Each event has a handler stub, so that an integrator need not look up event names."""
     stubs = handlers_file.handlers
 
     for name in CATALOGUE:
@@ -42,7 +42,7 @@ def test_there_is_one_documented_stub_for_every_event_and_one_for_all():
 @unchanged_file_only
 @on_sqlite
 def test_law_11_the_stubs_log_no_person_and_fail_on_nothing(settings, capsys):
-    """Every event runs through the shipped file, with a person's name in every member."""
+    """The handler stubs run without errors for every event and log no personal data of a callback."""
     app = create_app(settings, clock=Clock())
     service, client = app.extensions[EXTENSION], app.test_client()
     for name in (*CATALOGUE, "PACKAGE_HATCHED"):
@@ -74,13 +74,13 @@ def test_law_11_the_stubs_log_no_person_and_fail_on_nothing(settings, capsys):
 
 
 def test_the_public_module_offers_what_handlers_import():
-    """`app.handling` has these names and no others; the examples in the docs use them."""
+    """`app.handling` has exactly the public names that the examples in the documentation use."""
     assert set(handling.__all__) == PUBLIC
     assert all(hasattr(handling, name) for name in PUBLIC)
 
 
 def mistake(register: Callable[[], object]) -> str:
-    """Return the message of a mistake."""
+    """Return the message of the error that a wrong registration of a handler raises."""
     with pytest.raises(InvalidHandler) as error:
         register()
     return str(error.value)
@@ -98,7 +98,7 @@ def mistake(register: Callable[[], object]) -> str:
     ],
 )
 def test_a_misspelt_name_is_an_error_with_a_suggestion(misspelt, meant):
-    """The error comes at start, before any event is lost."""
+    """A misspelt event name is an error when the service starts, before any event is lost."""
     message = mistake(lambda: Handlers().on(misspelt))
 
     assert misspelt in message
@@ -107,12 +107,12 @@ def test_a_misspelt_name_is_an_error_with_a_suggestion(misspelt, meant):
 
 @pytest.mark.parametrize("name", ["", "NONSENSE", "PACKAGE_*", "**", " PACKAGE_COMPLETE"])
 def test_any_other_name_is_an_error_too(name):
-    """Names must match exactly."""
+    """A handler must name an event exactly; any other name is an error."""
     assert repr(name) in mistake(lambda: Handlers().on(name))
 
 
 def test_one_wrong_name_among_right_ones_registers_nothing():
-    """All names of one `on` call are registered, or none."""
+    """A call of `on` with one wrong event name registers nothing, not even for the right names."""
     handlers = Handlers()
 
     mistake(lambda: handlers.on("PACKAGE_COMPLETE", "PACKAGE_COMPLETT"))
@@ -121,7 +121,7 @@ def test_one_wrong_name_among_right_ones_registers_nothing():
 
 
 def test_a_handler_takes_the_event_and_the_package():
-    """Any other number of arguments is an error at start."""
+    """A function that cannot be called with an event and a package is an error when the service starts."""
 
     def none() -> None: ...
     def event_only(event: Event) -> None: ...
@@ -139,7 +139,7 @@ def test_a_handler_takes_the_event_and_the_package():
 
 
 def test_coroutines_and_generators_are_refused():
-    """Calling one runs nothing, and would count as done."""
+    """Coroutines and generators cannot be handlers, because a call runs no code and would count as done."""
 
     async def coroutine(event: Event, package: Package) -> None: ...
 
@@ -154,7 +154,7 @@ def test_coroutines_and_generators_are_refused():
 
 
 def test_two_functions_of_one_name_are_refused():
-    """The database identifies a handler by its name."""
+    """Two handlers cannot have the same name, because the database identifies a handler by its name."""
     handlers = Handlers()
 
     def make() -> Callable[[Event, Package], None]:
@@ -171,7 +171,7 @@ def test_two_functions_of_one_name_are_refused():
 
 
 def test_a_decorator_without_an_event_name_is_an_error():
-    """Both `@handlers.on` and `@handlers.on()`."""
+    """The decorators `@handlers.on` and `@handlers.on()` are errors, because they name no event."""
 
     def forgetful(event: Event, package: Package) -> None: ...
 
@@ -180,7 +180,7 @@ def test_a_decorator_without_an_event_name_is_an_error():
 
 
 def test_a_callable_without_a_name_is_an_error():
-    """A partial has no `__name__`."""
+    """A `functools.partial` object cannot be a handler, because the object has no `__name__`."""
 
     def bill(rate: int, event: Event, package: Package) -> None: ...
 
@@ -189,7 +189,7 @@ def test_a_callable_without_a_name_is_an_error():
 
 @on_sqlite
 def test_every_handler_of_an_event_has_one_dispatch(handlers, send_callback, work, read):
-    """Several handlers run per event; a handler that matches twice runs once."""
+    """Each handler of an event runs once, even a handler that is registered for the event twice."""
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_COMPLETE", "*")
     def everything(event: Event, package: Package) -> None: ...
@@ -213,7 +213,7 @@ def test_every_handler_of_an_event_has_one_dispatch(handlers, send_callback, wor
 
 
 def test_both_spellings_of_ready_for_complete_are_one_event():
-    """The SDK's constant, and the name that callbacks have."""
+    """The SDK's constant and the name in callbacks are two spellings of one event."""
     handlers = Handlers()
 
     @handlers.on("PACKAGE_READY_FOR_COMPLETION", "PACKAGE_READY_FOR_COMPLETE")
@@ -224,7 +224,7 @@ def test_both_spellings_of_ready_for_complete_are_one_event():
 
 
 def test_a_registered_function_can_still_be_called(tmp_path):
-    """It can be tested like any other; `create_app` loads the file by default."""
+    """A test can call a handler like any other function; `create_app` loads `app/handlers.py` by default."""
     handlers = Handlers()
 
     @handlers.on("PACKAGE_COMPLETE")
