@@ -13,7 +13,7 @@ STORY = ("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "SIGNER_COMPLETE", "PACKAGE_COMPL
 
 @pytest.mark.parametrize("arrival", list(permutations(STORY)), ids=" ".join)
 def test_law_4_order_of_arrival_does_not_matter(stored_package, send_callback, arrival):
-    """OneSpan promises no order; the latest fact wins for every order of arrival."""
+    """The latest fact wins in every order of arrival, because OneSpan promises no order of callbacks."""
     for name in arrival:
         send_callback(name, happened_at=NOON + HOUR * STORY.index(name), sessionUser=ADA)
 
@@ -22,7 +22,7 @@ def test_law_4_order_of_arrival_does_not_matter(stored_package, send_callback, a
 
 
 def test_law_3_a_callback_received_twice_is_one_event(send_callback, work, read):
-    """OneSpan may send a callback twice, and people may post it again by hand."""
+    """A callback that OneSpan or a person sends several times is stored as one event."""
     for _ in range(3):
         send_callback("PACKAGE_COMPLETE")
     work()
@@ -33,7 +33,7 @@ def test_law_3_a_callback_received_twice_is_one_event(send_callback, work, read)
 
 
 def test_a_handler_gets_the_event_and_the_package(send_callback, work, handlers: Handlers):
-    """A handler sees the event, and the package after it."""
+    """A handler receives the event, and the package in its state after the event."""
     calls: list[tuple[Event, Package]] = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -50,5 +50,5 @@ def test_a_handler_gets_the_event_and_the_package(send_callback, work, handlers:
 
 
 def test_the_worker_stops_when_there_is_nothing_to_do(work: Callable[[], None]):
-    """A turn without work ends at once."""
+    """A turn of the worker ends at once if there is no work."""
     work()

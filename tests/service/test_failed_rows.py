@@ -1,4 +1,4 @@
-"""A journal row that cannot be digested is marked as failed: only that row, and only if its content is the cause."""
+"""The digest marks a journal row as failed only if the content of that row causes the error."""
 
 # ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
@@ -22,7 +22,7 @@ pytestmark = on_both
 
 @pytest.fixture
 def reasons(service: Any) -> Any:
-    """The reasons why rows are unreadable, by package id."""
+    """The reasons why journal rows cannot be digested, by package id."""
 
     def reasons() -> dict[str, str]:
         with service.database.read() as connection:
@@ -33,7 +33,7 @@ def reasons(service: Any) -> Any:
 
 
 def add_bad_rows(service: Any, *packages: str) -> None:
-    """Journal snapshots that cannot be parsed."""
+    """Add unparsable snapshots to the journal."""
     with service.database.write() as connection:
         journal.add(
             connection, [Entry("snapshot", NOON, b"[]", package_id=package, read_at=NOON) for package in packages]
@@ -41,7 +41,7 @@ def add_bad_rows(service: Any, *packages: str) -> None:
 
 
 def test_one_bad_row_is_marked_as_failed_and_the_others_are_digested(send_callback, service, work, read, reasons):
-    """The bad row is found by halving the batch."""
+    """The digest finds a bad row by halving the batch, and digests all other rows."""
     send_callback("PACKAGE_CREATE", package="first")
     add_bad_rows(service, "bad")
     for number in range(20):
@@ -56,7 +56,7 @@ def test_one_bad_row_is_marked_as_failed_and_the_others_are_digested(send_callba
 def test_law_9_processes_that_meet_a_bad_row_at_once_fail_only_that_row(
     send_callback, service, settings, reasons, handlers, clock
 ):
-    """The second process finds the row done and marks no other row as failed."""
+    """Processes that digest the same bad row at once mark no other row as failed."""
     for group in range(4):
         add_bad_rows(service, f"bad-{group}")
         for number in range(10):
@@ -75,7 +75,7 @@ def test_law_9_processes_that_meet_a_bad_row_at_once_fail_only_that_row(
 
 @pytest.mark.parametrize("table", ["dispatches", "documents", "changes"])
 def test_no_row_fails_because_of_an_outdated_schema(table, send_callback, service, work, read, reasons, handlers):
-    """While a migration is missing, callbacks wait until the tables are there."""
+    """While a migration is missing, callbacks wait for the missing table and are not marked as failed."""
 
     @handlers.on("*")
     def do_nothing(event: Event, package: Package) -> None: ...
@@ -97,7 +97,7 @@ def test_no_row_fails_because_of_an_outdated_schema(table, send_callback, servic
 
 
 def test_failed_rows_can_be_digested_again(send_callback, service, work, read, reasons, runner, monkeypatch):
-    """After the repair, one command digests failed rows again. It does not combine with filters."""
+    """`flask replay --set-aside` digests failed rows again, and cannot be combined with filters."""
     send_callback("PACKAGE_CREATE", package="pkg-1")
     with monkeypatch.context() as patch:
         patch.setattr(batch, "parse", lambda _: 1 / 0)
@@ -116,7 +116,7 @@ def test_failed_rows_can_be_digested_again(send_callback, service, work, read, r
 
 
 def test_what_a_bad_row_wrote_is_rolled_back(send_callback, service, work, read, reasons, handlers, monkeypatch):
-    """The row fails at its last step; only the reason is stored."""
+    """A row that fails at the last step of the digest leaves only its reason in the database."""
 
     @handlers.on("*")
     def do_nothing(event: Event, package: Package) -> None: ...

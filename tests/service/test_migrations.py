@@ -21,13 +21,13 @@ from config import Settings
 from tests.conftest import on_both, on_postgresql
 from tests.support.databases import administer
 
-# Each test creates and drops tables.
+# Each migration test creates and drops tables, so it needs its own database.
 pytestmark = [on_both, pytest.mark.own_database]
 
 
 @pytest.fixture
 def empty(database_url: str, tmp_path: Path) -> Iterator[Flask]:
-    """The app on an empty database."""
+    """The app on a database without tables."""
     url = f"sqlite:///{tmp_path}/empty.db" if database_url.startswith("sqlite") else database_url
     settings = Settings(database_url=url, onespan_callback_keys="key", spool_dir=tmp_path / "spool")
     app = create_app(settings, handlers=Handlers())
@@ -40,30 +40,30 @@ def empty(database_url: str, tmp_path: Path) -> Iterator[Flask]:
 
 
 def flask(app: Flask, *words: str) -> Result:
-    """Run `flask` with these arguments."""
+    """Run a `flask` command of an app with these arguments."""
     return app.test_cli_runner().invoke(FlaskGroup(create_app=lambda: app), words)
 
 
 def tables(app: Flask) -> set[str]:
-    """The names of the existing tables."""
+    """Return the names of the tables in the database."""
     engine = app.extensions[EXTENSION].database.engine
     return {name for name in inspect(engine).get_table_names() if not name.startswith("sqlite_")}
 
 
 def differences(app: Flask) -> list[object]:
-    """The differences between the tables and the models."""
+    """Return the differences between the tables in the database and the models."""
     with app.extensions[EXTENSION].database.read() as connection:
         options = {
             "compare_type": True,
             "compare_server_default": True,
-            # PostgreSQL only, and only if `pg_trgm` is available.
+            # The index `ix_searches_text` exists only on PostgreSQL, and only if `pg_trgm` is available.
             "include_name": lambda name, *_: name != "ix_searches_text",
         }
         return compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
 
 
 def test_the_migrations_build_what_the_models_describe(empty):
-    """No column, type, index or constraint differs."""
+    """After an upgrade, no column, type, index or constraint differs from the models."""
     upgraded = flask(empty, "db", "upgrade")
 
     assert upgraded.exit_code == 0, upgraded.output
@@ -72,10 +72,10 @@ def test_the_migrations_build_what_the_models_describe(empty):
 
 
 def test_what_was_upgraded_can_be_downgraded_and_upgraded_again(empty):
-    """A downgrade removes everything, also the second time."""
+    """A downgrade removes all tables of the service, even after a second upgrade."""
     for _ in range(2):
         assert flask(empty, "db", "upgrade").exit_code == 0
-        assert flask(empty, "db", "upgrade").exit_code == 0  # a second time changes nothing
+        assert flask(empty, "db", "upgrade").exit_code == 0  # a repeated upgrade changes nothing
         down = flask(empty, "db", "downgrade", "base")
         assert down.exit_code == 0, down.output
         assert tables(empty) == {"alembic_version"}
@@ -85,7 +85,7 @@ def test_what_was_upgraded_can_be_downgraded_and_upgraded_again(empty):
 
 
 def test_ids_keep_their_case(service, send_callback, work):
-    """OneSpan's ids may differ only by case. An id column and its index compare bytes."""
+    """Id columns and their indexes compare bytes, because OneSpan's ids may differ only by case."""
     for package_id in ("aB=", "AB=", "ab="):
         send_callback("PACKAGE_CREATE", package=package_id)
     work()
@@ -101,7 +101,7 @@ def test_ids_keep_their_case(service, send_callback, work):
 
 @on_postgresql
 def test_search_works_without_a_trigram_index_and_doctor_warns(empty):
-    """If `pg_trgm` may not be created, the upgrade succeeds, and the statements of the warning repair it."""
+    """If an upgrade may not create `pg_trgm`, the SQL in doctor's warning creates the trigram index later."""
     owner = f"owner_{os.urandom(4).hex()}"
     database = empty.extensions[EXTENSION].database
     with database.write() as connection:
@@ -118,7 +118,7 @@ def test_search_works_without_a_trigram_index_and_doctor_warns(empty):
         assert len(statements) == 3
 
         for interrupted in (False, True):
-            if interrupted:  # as if `CREATE INDEX CONCURRENTLY` had been interrupted
+            if interrupted:  # an interrupted `CREATE INDEX CONCURRENTLY` leaves an invalid index
                 with database.write() as connection:
                     connection.execute(
                         text("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_searches_text'::regclass")
@@ -137,7 +137,7 @@ def test_search_works_without_a_trigram_index_and_doctor_warns(empty):
 
 
 def test_a_database_from_before_the_first_release_is_refused(empty):
-    """It is not ready, and the upgrade says what to do, without a traceback."""
+    """An upgrade of a database from before the first release says what to do, without a traceback."""
     with empty.extensions[EXTENSION].database.write() as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
         connection.execute(text("INSERT INTO alembic_version VALUES ('0008')"))
@@ -152,7 +152,7 @@ def test_a_database_from_before_the_first_release_is_refused(empty):
 
 @contextmanager
 def app_on_another_database(url: str, options: str) -> Iterator[Flask]:
-    """The app on another database of the same server, created with these options."""
+    """Yield an app that uses a new database on the same server, created with these options."""
     server, name = make_url(url), f"other_{os.urandom(4).hex()}"
     administer(server, f"CREATE DATABASE {name} TEMPLATE template0 {options}")
     other = server.set(database=name).render_as_string(hide_password=False)
@@ -167,7 +167,7 @@ def app_on_another_database(url: str, options: str) -> Iterator[Flask]:
 @on_postgresql
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_a_database_of_another_encoding_is_refused(database_url, encoding):
-    """It could not store every name, and would fail only when such a name arrives."""
+    """An upgrade refuses a database without UTF-8, because storing some names would fail later."""
     with app_on_another_database(database_url, f"ENCODING '{encoding}' LOCALE 'C'") as app:
         upgraded, doctor = flask(app, "db", "upgrade"), flask(app, "doctor")
 
@@ -179,7 +179,7 @@ def test_a_database_of_another_encoding_is_refused(database_url, encoding):
 
 @on_postgresql
 def test_doctor_warns_of_another_locale(database_url):
-    """Letters beyond ASCII have no trigrams there. Searches find them, but slowly."""
+    """`flask doctor` warns of the locale `C`, where searches for letters beyond ASCII are slow without trigrams."""
     with app_on_another_database(database_url, "ENCODING 'UTF8' LOCALE 'C'") as app:
         upgraded, doctor = flask(app, "db", "upgrade"), flask(app, "doctor")
 
@@ -190,7 +190,7 @@ def test_doctor_warns_of_another_locale(database_url):
 @on_postgresql
 @pytest.mark.parametrize("may_use", [True, False])
 def test_upgrade_without_the_right_to_create_tables_says_what_to_do(empty, may_use):
-    """Since PostgreSQL 15, a role that does not own the database may not create tables."""
+    """`flask db upgrade` says what to do if its role may not create tables, as is common since PostgreSQL 15."""
     role = f"guest_{os.urandom(4).hex()}"
     database = empty.extensions[EXTENSION].database
     administer(database.engine.url, f"CREATE ROLE {role} LOGIN")
@@ -210,7 +210,7 @@ def test_upgrade_without_the_right_to_create_tables_says_what_to_do(empty, may_u
 
 @on_postgresql
 def test_the_extension_may_be_in_another_schema(empty):
-    """Managed servers do this; the operators of the extension are then not on the search path."""
+    """Search works if `pg_trgm` is in a schema outside the search path, as on managed servers."""
     with empty.extensions[EXTENSION].database.write() as connection:
         connection.execute(text("CREATE SCHEMA extensions"))
         connection.execute(text("CREATE EXTENSION pg_trgm SCHEMA extensions"))

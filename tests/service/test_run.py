@@ -15,7 +15,7 @@ from app.handlers import handlers
 from tests.support.databases import administer
 from tests.support.processes import BIN, BOOT_SECONDS, ROOT, Site, Web, until
 
-# A captured callback with its headers. Only the host, the path and the key are replaced.
+# The headers of a captured callback; only the host, the path, the key and the length are replaced.
 CAPTURED = (
     "POST {path} HTTP/1.1\r\n"
     "Host: {host}\r\n"
@@ -31,7 +31,7 @@ COMPLETED = (
     '"sessionUser":"30ba8506-9819-46aa-a22d-c0114ba34cd0","packageId":"LWsUTvGgE4WpOvaQPT16idnxNj8=",'
     '"message":null,"documentId":null,"createdDate":"2020-08-21T14:12:34.544Z"}'
 )
-# The same callback, reformatted by hand.
+# The captured callback `COMPLETED`, reformatted by hand.
 COMPLETED_BY_HAND = """{
   "@class": "com.silanis.esl.packages.event.ESLProcessEvent",
   "name": "PACKAGE_COMPLETE",
@@ -68,7 +68,7 @@ class Installation:
         self.secrets = {name: value.removeprefix("first=") for name, value in settings}
 
     def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the service. Raises if it fails."""
+        """Run a command of the service, and raise an error if the command fails."""
         return subprocess.run(
             [str(BIN / "flask"), *arguments],
             env=self.site.env,
@@ -80,19 +80,19 @@ class Installation:
         )
 
     def read(self, path: str) -> Any:
-        """GET from the JSON API with the generated token. Returns None on 404."""
+        """Send a GET request to the JSON API with the generated token, and return the JSON, or None after a 404."""
         bearer = {"Authorization": f"Bearer {self.secrets['API_TOKENS']}"}
         status, answer = self.web.request("GET", path, headers=bearer)
         assert status in (200, 404), answer
         return json.loads(answer) if status == 200 else None
 
     def post(self, body: str) -> tuple[int, bytes]:
-        """Post a body with the generated callback key."""
+        """Post a body to the callback endpoint with the generated callback key."""
         key = {"Authorization": f"Basic {self.secrets['ONESPAN_CALLBACK_KEYS']}"}
         return self.web.request("POST", "/onespan/callback", body=body.encode(), headers=key)
 
     def post_as_captured(self, body: str) -> str:
-        """Send the bytes that OneSpan sends, headers included. Returns the status line of the answer."""
+        """Send a callback with the bytes and headers of OneSpan, and return the status line of the answer."""
         head = CAPTURED.format(
             path="/onespan/callback",
             host=f"127.0.0.1:{self.web.port}",
@@ -116,7 +116,7 @@ def empty_postgresql(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.all)])
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    """An installation on an empty database."""
+    """A new installation of the service on an empty database."""
     url = f"sqlite:///{tmp_path}/data/status.db"
     if request.param == "postgresql":
         url = request.getfixturevalue("empty_postgresql")
@@ -151,7 +151,7 @@ def test_new_installation_processes_real_callbacks(installation: Installation):
 
 @pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
 def test_setup_writes_secrets_once_and_readable_by_the_owner_only(installation: Installation):
-    """Only the owner may read the settings file, and setup never overwrites it. No output contains a secret."""
+    """Only the owner may read the settings file; `flask setup` never overwrites the file and prints no secrets."""
     before = installation.settings_file.read_bytes()
 
     second = installation.flask("setup")

@@ -1,4 +1,4 @@
-"""The worker: wakes at once, stops gracefully, survives failed turns."""
+"""The worker wakes at once, stops gracefully, and survives failed turns."""
 
 # ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
@@ -23,7 +23,7 @@ from tests.support.processes import Process, Site, Web, until
 
 pytestmark = pytest.mark.own_database
 
-THREAD_SECONDS = 10  # how long a test waits for a thread
+THREAD_SECONDS = 10  # seconds that a test waits for a thread, at most
 HANDLERS = '''
 import pathlib
 import time
@@ -49,7 +49,7 @@ def look(event, package):
 
 @pytest.fixture
 def working(service: Service) -> Iterator[Service]:
-    """The service, with its worker running."""
+    """A service whose worker is running."""
     service.worker.start()
     yield service
     service.worker.stop(grace=5)
@@ -57,7 +57,7 @@ def working(service: Service) -> Iterator[Service]:
 
 @pytest.fixture
 def runs(service: Service) -> Callable[[], list[Any]]:
-    """Return the rows of `dispatches`."""
+    """Return the rows of the table `dispatches`."""
 
     def runs() -> list[Any]:
         with service.database.read() as connection:
@@ -67,7 +67,7 @@ def runs(service: Service) -> Callable[[], list[Any]]:
 
 
 def test_a_callback_wakes_the_worker_at_once(handlers, working, send_callback):
-    """In one process no handler waits for the next poll: the median delay is well below it."""
+    """A callback wakes the worker in the same process, so that handlers do not wait for the next poll."""
     begun: list[float] = []
     called = threading.Event()
 
@@ -79,7 +79,7 @@ def test_a_callback_wakes_the_worker_at_once(handlers, working, send_callback):
     delays = []
     for number in range(9):
         assert working.dispatcher.idle.wait(THREAD_SECONDS)
-        threading.Event().wait(0.1)  # so that the worker is waiting and must be woken
+        threading.Event().wait(0.1)  # lets the worker become idle, so that the callback must wake it
         sent = time.monotonic()
         send_callback("PACKAGE_ACTIVATE", package=f"pkg-{number}")
         assert called.wait(THREAD_SECONDS)
@@ -90,7 +90,7 @@ def test_a_callback_wakes_the_worker_at_once(handlers, working, send_callback):
 
 
 def test_a_run_that_ends_before_the_deadline_is_settled(handlers, service, send_callback, runs):
-    """A stopping worker waits for running handlers."""
+    """A stopping worker waits for running handlers and stores their results."""
     begun, go_on = threading.Event(), threading.Event()
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -110,7 +110,7 @@ def test_a_run_that_ends_before_the_deadline_is_settled(handlers, service, send_
 
 
 def test_an_unfinished_run_is_handed_back(handlers, service, send_callback, runs, settings: Settings, clock):
-    """It is due at once for other processes, without counting an attempt; the late result is ignored."""
+    """An unfinished run of a stopping worker is due at once, counts no attempt, and ignores the late result."""
     begun, go_on = threading.Event(), threading.Event()
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -140,7 +140,7 @@ def test_an_unfinished_run_is_handed_back(handlers, service, send_callback, runs
 
 
 def test_a_run_that_ended_after_the_last_turn_is_not_run_again(handlers, service, send_callback, runs):
-    """It is settled with its result, not handed back."""
+    """A run that ended after the worker's last turn is settled with its result and is not handed back."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def file_it(event: Event, package: Package) -> None: ...
@@ -168,20 +168,20 @@ def test_a_turn_that_fails_does_not_end_the_worker(database_url, handlers, worki
     until(lambda: seen == ["pkg-1"])
     with database_unavailable(database_url, working):
         assert post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "pkg-2"}').json == {"callback": None}
-        threading.Event().wait(1.2)  # both threads take at least two turns
+        threading.Event().wait(1.2)  # each thread of the worker takes at least two turns
 
     until(lambda: seen == ["pkg-1", "pkg-2"], what="the handler of the spooled callback has run")
 
 
 def test_a_worker_stops_while_the_database_is_away(database_url, service):
-    """It stops without an error."""
+    """A worker stops without an error while the database is unavailable."""
     service.worker.start()
     with database_unavailable(database_url, service):
         service.worker.stop(grace=1)
 
 
 def test_gunicorn_and_worker_finish_running_handlers_on_sigterm(database_url: str, tmp_path: Path):
-    """Running handlers are settled as done, no new run starts, and the exit code is 0."""
+    """On SIGTERM, gunicorn and the worker finish running handlers, start no new run, and exit with 0."""
     with Site(tmp_path, database_url, handlers=HANDLERS, HANDLER_THREADS="1") as site:
         web = site.gunicorn(workers=1)
         worker = site.worker()
@@ -207,7 +207,7 @@ def test_gunicorn_and_worker_finish_running_handlers_on_sigterm(database_url: st
 
 
 def test_with_worker_external_only_the_worker_runs_handlers(database_url: str, tmp_path: Path):
-    """Gunicorn only journals; `flask worker` runs the handler within a second."""
+    """With `WORKER=external`, gunicorn only stores callbacks, and `flask worker` runs handlers within a second."""
     with Site(tmp_path, database_url, handlers=HANDLERS, WORKER="external") as site:
         web = site.gunicorn(workers=1)
         web.send_callback("PACKAGE_ACTIVATE", package="pkg-0")
@@ -229,7 +229,7 @@ def test_with_worker_external_only_the_worker_runs_handlers(database_url: str, t
 
 
 def test_ctrl_c_ends_a_worker(database_url: str, tmp_path: Path):
-    """Like SIGTERM."""
+    """Ctrl-C ends a worker without a traceback and with exit code 0, like SIGTERM."""
     with Site(tmp_path, database_url) as site:
         worker = site.worker()
         worker.terminate(number=signal.SIGINT)
@@ -240,7 +240,7 @@ def test_ctrl_c_ends_a_worker(database_url: str, tmp_path: Path):
 
 @on_sqlite
 def test_a_wrong_setting_stops_gunicorn(database_url: str, tmp_path: Path):
-    """It prints the error without a traceback, and does not restart its workers without end."""
+    """A wrong setting ends gunicorn with an error, without a traceback and without endless restarts."""
     with Site(tmp_path, database_url, RECONCILE_HOURS="7") as site:
         web = site.boot(workers=1)
         until(lambda: web.ended, seconds=15, what="gunicorn has ended")
@@ -251,7 +251,7 @@ def test_a_wrong_setting_stops_gunicorn(database_url: str, tmp_path: Path):
 
 
 def test_the_worker_digests_every_callback(handlers, working, send_callback, service):
-    """No journal row stays pending."""
+    """The worker digests every callback, so that no journal row stays pending."""
     for number in range(20):
         send_callback("PACKAGE_ACTIVATE", package=f"pkg-{number}")
 
