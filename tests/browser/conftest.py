@@ -64,7 +64,7 @@ class PageErrors(list[str]):
 
 @pytest.fixture
 def page_errors() -> Iterator[PageErrors]:
-    """The console errors of all pages of a test. The test fails if there are any at its end."""
+    """The console errors of all pages of a test. The test fails if any error is left at its end."""
     page_errors = PageErrors()
     yield page_errors
     assert not page_errors

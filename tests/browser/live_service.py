@@ -67,7 +67,7 @@ class LiveService:
             yield self
 
     def start_server(self) -> None:
-        """Start the web server, which keeps its address after a stop."""
+        """Start the web server, or restart it at its old address."""
         self._server = ExitStack()
         port = int(self.address.rpartition(":")[2] or 0)
         self.address = self._server.enter_context(serve_in_thread(self.app, port=port))

@@ -1,4 +1,4 @@
-"""Transactions, issues, handlers and syncs: what users see, and their actions."""
+"""Transactions, issues, handlers and syncs: what users see and what they can do."""
 
 import re
 

@@ -37,7 +37,7 @@ def portal() -> Iterator[Flask]:
 
 @pytest.fixture
 def app(settings: Settings, handlers, clock, portal) -> Iterator[Flask]:
-    """The service, which allows the portal as a CORS origin."""
+    """A service that allows the portal as a CORS origin."""
     app = create_app(settings.model_copy(update={"cors_origins": (portal.address,)}), handlers=handlers, clock=clock)
     app.is_followed = threading.Event()
 

@@ -13,7 +13,7 @@ from tests.support.processes import until
 
 pytestmark = IN_A_BROWSER
 
-MAX_DELAY_SECONDS = 2.0  # from a callback to the moment when an open page shows it
+MAX_DELAY_SECONDS = 2.0  # seconds from a callback to the moment when an open page shows it
 HIDDEN = """
 let hidden = false;
 Object.defineProperty(document, "hidden", { get: () => hidden });

@@ -13,7 +13,7 @@ pytestmark = IN_A_BROWSER
 
 PAGES = ("/", "/transactions/pkg-1", "/attention", "/events", "/events/1", "/callbacks", "/callbacks/2", "/handlers")
 ALL_PAGES = (*PAGES, "/health", "/handlers/replay", "/api/")
-# A script that returns the focused element and whether it has an outline. In a row, the link has the outline.
+# A script that returns the focused element and whether an outline marks it. The outline of a row belongs to its link.
 FOCUSED = """() => {
   const node = document.activeElement;
   const styles = [getComputedStyle(node), getComputedStyle(node, "::after")];

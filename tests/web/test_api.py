@@ -371,7 +371,7 @@ def test_pages_contain_every_package_once_in_both_directions(api_get, show, work
 
 @pytest.mark.parametrize("sort", ["id", "-id", "created_at", "-created_at", "due_at", "name"])
 def test_previous_of_an_empty_page_skips_no_package(api_get, send_callback, work, sort):
-    """If no package of a neighbouring page matches the filter any more, that page is empty but skips no package."""
+    """A next or previous page that has become empty leads back to its neighbour and skips no package."""
     for number in range(6):
         send_callback("PACKAGE_CREATE", package=f"p{number}", happened_at=NOON - HOUR)
     work()
@@ -578,7 +578,7 @@ def test_cursor_of_another_sort_order_is_400(api_get, listed):
 
 
 def test_unchanged_answer_is_304(client, send_callback, work):
-    """The ETag of an API answer changes if the answer changes, and only then."""
+    """The ETag of an API answer changes exactly when the answer changes."""
     send_callback("PACKAGE_ACTIVATE", happened_at=NOON - HOUR)
     work()
     headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -908,7 +908,7 @@ def test_event_with_many_repeats_lists_its_first_callbacks(send_callback, work, 
 
 @pytest.mark.parametrize("name", ["ΠΑΠΑΔΟΠΟΥΛΟΣ", "İstanbul", "Straße", "100 %_/\\"])
 def test_name_is_found_by_its_exact_text(name, service, read):
-    """A search for its exact name finds a package, although the databases have different lower-casing rules."""
+    """A package is found by its exact name, although the databases have different lower-casing rules."""
     snapshot = {"id": "pkg-1", "name": name, "status": "SENT", "roles": [], "documents": []}
     with service.database.write() as connection:
         entry = Entry("snapshot", NOON, json.dumps(snapshot).encode(), package_id="pkg-1", read_at=NOON)

@@ -53,7 +53,7 @@ def test_callback_has_its_body_and_parsed_fields(api_get, post_all):
 
 
 def test_unreadable_callback_says_why(api_get, post_all):
-    """An unreadable callback gives the reason, and its body is kept."""
+    """For an unreadable callback, the API gives the body and the reason why it is unreadable."""
     shown = api_get(f"/api/callbacks/{post_all['unreadable']}").json
 
     assert shown["body"] == "{not json"
@@ -123,7 +123,7 @@ def test_law_8_snapshot_that_caused_a_change_can_be_read(api_get, service):
 
 @pytest.mark.usefixtures("post_all")
 def test_pages_of_one_key_are_full(api_get, send_callback, work, service):
-    """Pages filtered by key are full, even if callbacks with other keys come in between."""
+    """A page of callbacks filtered by key is full, even if callbacks with other keys come in between."""
     for number in range(6):
         send_callback("PACKAGE_EMBOSSED", package=f"pkg-{number}")
     work()

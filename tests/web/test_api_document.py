@@ -65,7 +65,7 @@ def test_every_get_documents_its_etag(api_document):
 @on_sqlite
 def test_every_get_has_an_etag_and_answers_304_for_it(app: Flask, client, send_callback, work, *, clock):
     """The answer to HEAD has the same ETag as GET; OPTIONS lists the methods and needs no token."""
-    clock.now = datetime.now(UTC)  # otherwise the health report has the varying clock difference
+    clock.now = datetime.now(UTC)  # otherwise the health report has a clock difference, which varies
     send_callback("PACKAGE_CREATE")
     work()
     for rule in app.url_map.iter_rules():

@@ -102,7 +102,7 @@ def test_held_request_is_answered_without_items_at_its_deadline(timed_read):
     assert timed_read(wait=0)[1] < 0.55
 
 
-HELD_REQUESTS = 4  # waiting feed requests at the same time, on 16 threads
+HELD_REQUESTS = 4  # how many feed requests may wait at the same time, with 16 threads
 
 
 @on_sqlite
@@ -113,7 +113,7 @@ def test_requests_beyond_the_held_ones_are_answered_at_once(timed_read):
         seconds = sorted(answer.result(timeout=30)[1] for answer in held)
 
     assert sum(second >= 2.5 for second in seconds) == HELD_REQUESTS
-    assert timed_read(wait=0.3)[1] >= 0.3  # an answered request lets another request wait
+    assert timed_read(wait=0.3)[1] >= 0.3  # after an answer, another request may wait
 
 
 @on_postgresql

@@ -28,7 +28,7 @@ def crm(handlers: Handlers, send_callback, work) -> Handlers:
 
     @handlers.on("KBA_FAILURE")
     def call_the_signer(event, package) -> None:
-        """Handle an event that does not occur in this file."""
+        """Handle an event that no test of this file sends."""
 
     for number in range(4):
         send_callback("PACKAGE_CREATE", package=f"pkg-{number}", happened_at=NOON - (9 - number) * HOUR)
@@ -141,7 +141,7 @@ def test_dispatch_contains_its_event(api_get, crm):
 
 
 def test_matching_parked_dispatches_are_counted_then_replayed(api_get, api_post, crm, work):
-    """A replay makes the matching parked dispatches due with all their attempts, and no other dispatches."""
+    """A replay makes all matching parked dispatches due, with all their attempts, and no other dispatches."""
     chosen = {"handler": "close_deal", "since": "2026-03-02T09:00:00Z"}
     counted = api_post("/api/dispatches/replay", **chosen, dry_run=True).json
     assert (counted, len(dispatches(api_get("/api/dispatches", state="parked")))) == ({"count": 3, "more": False}, 4)

@@ -133,7 +133,7 @@ def test_report_lists_processes_and_whether_they_are_alive(api_get, simulation, 
 
 def test_unchanged_report_is_304(client, simulation, api_get, clock):
     """An unchanged health report gets 304, so that reading it every second is cheap."""
-    clock.now = datetime.now(UTC)  # otherwise the health report has the varying clock difference
+    clock.now = datetime.now(UTC)  # otherwise the report has a clock difference, which varies
     tag = api_get("/api/health").headers["ETag"]
 
     answer = client.get("/api/health", headers={"Authorization": "Bearer the-api-token", "If-None-Match": tag})
@@ -152,7 +152,7 @@ def test_callback_rates_are_given_by_minute_and_hour(api_get, send_callback, wor
 
 
 def test_requested_package_is_fetched(api_get, api_post, simulation):
-    """A requested fetch reads only the requested package, and stores its state in OneSpan."""
+    """A fetch on request reads only the requested package from OneSpan and stores its state."""
     package = simulation.account.packages()[0]
 
     answer = api_post(f"/api/packages/{package.id}/read")

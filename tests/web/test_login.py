@@ -204,7 +204,7 @@ def test_open_page_does_not_extend_a_session(client, clock):
 
 
 def test_copied_cookie_is_void_after_logout(app, client, service, clock):
-    """A logout voids copied cookies: the service remembers the ended session until it would have expired."""
+    """A copied cookie is void after the logout, since a table keeps the ended session until it would have expired."""
     log_in(client)
     thief, other = app.test_client(), app.test_client()
     thief.set_cookie("onespan_receiver", client.get_cookie("onespan_receiver").value)
@@ -351,7 +351,7 @@ def test_next_leads_to_a_local_page(requested, url):
 @example("/.//evil.example")
 @example("/%09/evil.example")
 def test_next_never_leads_to_another_site(requested):
-    """The value of `next` never leads to another site, though browsers drop control characters and flip backslashes."""
+    """Browsers drop control characters and read a backslash as a slash, but `next` never leads to another site."""
     read = "".join(letter for letter in local_url(requested) if ord(letter) > 32).replace("\\", "/")
 
     assert urlsplit(urljoin("https://us.example/login", read))[:2] == ("https", "us.example")
@@ -500,7 +500,7 @@ def test_limit_holds_in_any_quarter_of_an_hour(service, guesses):
 def test_address_cannot_be_forged(settings, proxies):
     """Only addresses that the proxies added count, so an attacker cannot change the address with each guess."""
     app = create_app(settings.model_copy(update={"proxies": proxies}), handlers=Handlers(), clock=lambda: NOON)
-    added = ["203.0.113.7", "10.0.0.2"][:proxies]  # each proxy appends the address of its client
+    added = ["203.0.113.7", "10.0.0.2"][:proxies]  # each proxy appends its client's address to the header
 
     def guess(forged: str, password: str = "wrong") -> int:
         header = ", ".join([forged, *added])

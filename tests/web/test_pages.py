@@ -1,4 +1,4 @@
-"""The HTML of the pages; tests/browser tests what browsers do with it."""
+"""Tests of the pages' HTML; the tests in tests/browser check what browsers do with the HTML."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from tests.conftest import ADA, BEN, HOUR, NOON
 from tests.support.logins import PASSWORD, VIEW_ONLY_PASSWORD, log_in, token_in, with_passwords
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
-MANY = 120  # packages in a long list
+MANY = 120  # number of packages in a long list
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def sign(send_callback: Any, package: str, *, at: Any = NOON) -> None:
 
 
 def test_slow_search_can_be_tried_again(visit, monkeypatch):
-    """The page of a stopped search says so, and its ETag is not valid for the next request."""
+    """A search that takes too long shows a message, and its page is not reused for the next request."""
 
     def stopped(*_: Any, **__: Any) -> Any:
         raise QueryTimeout
@@ -106,7 +106,7 @@ def test_slow_search_can_be_tried_again(visit, monkeypatch):
 
 
 def test_list_can_be_sorted_by_each_sortable_column(visit):
-    """The `sort` key of each column of the transaction list is a sort order of the store."""
+    """The transaction list can be sorted in both directions by each column that has a `sort` key."""
     keys = [column.sort for column in COLUMNS if column.sort]
 
     assert len(keys) == 5
@@ -204,7 +204,7 @@ def test_pages_lead_forward_and_back(visit, send_callback, work, sort):
     assert rows(visit(f"/{unescape(back[1])}")) == shown[1]
 
 
-@pytest.mark.own_database  # an export that a test does not read to its end counts as running
+@pytest.mark.own_database  # a CSV export that is not read to its end counts as running
 def test_csv_has_all_pages_of_the_list(visit, send_callback, work):
     """The CSV export has all pages of the list, is sorted by id, and contains no formula."""
     for number in range(MANY * 2):
@@ -224,7 +224,7 @@ def test_csv_has_all_pages_of_the_list(visit, send_callback, work):
     assert table[1]["created_at"] == "2026-03-01T12:00:00Z"
 
 
-@pytest.mark.own_database  # an export that a test does not read to its end counts as running
+@pytest.mark.own_database  # a CSV export that is not read to its end counts as running
 @pytest.mark.parametrize("sort", ["-updated_at", "updated_at", "status_at"])
 def test_csv_has_each_transaction_once_despite_changes(  # noqa: PLR0917  (pytest passes fixtures by name)
     client, visit, send_callback, work, monkeypatch, sort
@@ -316,7 +316,7 @@ def test_issue_with_many_transactions_has_its_own_pages(visit, send_callback, wo
 
 
 def test_failed_handler_links_to_its_runs(visit, send_callback, work, crm):
-    """The attention page links from each failed handler to the failed runs."""
+    """The attention page links from a failed handler to the failed runs of that handler."""
     for package in ("pkg-1", "pkg-2"):
         send_callback("PACKAGE_COMPLETE", package=package)
     work()
@@ -453,7 +453,7 @@ def test_health_shows_rates_delivery_and_processes(visit, service, send_callback
 
 
 def test_unchanged_page_answers_304(client, visit, send_callback, work, clock):
-    """Every page has an ETag, which a callback changes."""
+    """Every page has an ETag, which changes when a callback changes the page."""
     clock.now = datetime.now(UTC)  # a wrong clock causes a warning with a varying number of seconds
     log_in(client)
     send_callback("PACKAGE_CREATE")
@@ -501,7 +501,7 @@ def test_view_only_user_has_no_buttons(client, send_callback, work, crm):
     ],
 )
 def test_invalid_link_shows_an_error_page(client, visit, path, status, message):
-    """The error page of an invalid link gives the problem, no internals, and links to go on."""
+    """An invalid link leads to an error page that gives the problem and further links, but no internals."""
     answer = client.get(path)
 
     assert answer.status_code == status
@@ -511,7 +511,7 @@ def test_invalid_link_shows_an_error_page(client, visit, path, status, message):
     assert re.findall(r'<a href="([^"]+)"', answer.text)[:2] == ["/", "/attention"]
 
 
-@pytest.mark.own_database  # an export that a test does not read to its end counts as running
+@pytest.mark.own_database  # a CSV export that is not read to its end counts as running
 def test_two_exports_at_most_run_at_once(client, visit):
     """A CSV export keeps a thread until its client has read all of it, so a third export at once gets 503."""
     first, second = visit("/transactions.csv"), visit("/transactions.csv")
@@ -523,7 +523,7 @@ def test_two_exports_at_most_run_at_once(client, visit):
     assert [answer.text.count("\r\n") for answer in (second, visit("/transactions.csv"))] == [1, 1]
 
 
-@pytest.mark.own_database  # an export that a test does not read to its end counts as running
+@pytest.mark.own_database  # a CSV export that is not read to its end counts as running
 @pytest.mark.parametrize("path", ["/", "/transactions.csv"])
 @pytest.mark.parametrize("name", ["since", "until"])
 def test_day_must_be_within_bounds(client, visit, path, name):

@@ -25,7 +25,7 @@ from tests.support.logins import (
 
 pytestmark = on_sqlite  # the tests of this file do not depend on the kind of database
 
-WITHOUT_SESSION = {  # endpoints that are authenticated in another way, or reveal nothing
+WITHOUT_SESSION = {  # endpoints that need no session: they have other keys or reveal nothing
     "static",
     "login.show_form",
     "login.log_in",
@@ -227,7 +227,7 @@ def test_pages_are_not_cached(client, send_callback, read):
 
 
 def test_versioned_assets_are_cached_for_a_year(client):
-    """An asset with a version in its URL is cached for a year; without it, browsers revalidate each time."""
+    """A static file with a version in its URL is cached for a year; without a version, browsers revalidate it."""
     page = client.get("/login").text
     named = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
 

@@ -1,4 +1,4 @@
-"""The receiver: authentication, what is stored, and the answers."""
+"""The receiver of callbacks: its authentication, what it stores, and its answers."""
 
 import json
 import socket
@@ -178,7 +178,7 @@ def test_law_11_every_key_is_accepted_and_the_row_has_its_label(app, settings, t
 @on_sqlite
 @pytest.mark.parametrize("keys", ["", " ", ",", " , ,", "\t"])
 def test_law_2_blank_key_setting_refuses_every_request(post_with_keys, keys):
-    """Blank entries in the setting are no callback keys, and a blank header does not match them."""
+    """A setting with only blank callback keys refuses every request, even a request with a blank header."""
     for header in (None, "", "Basic", "Basic ", "Basic ,", "Basic key-1", "Basic None", "Bearer "):
         assert post_with_keys(keys, header) == 401, header
 
