@@ -19,8 +19,8 @@ import structlog
 from benchmarks import digest, latency, pages, receiver, reconcile
 from benchmarks.servers import Databases, temporary_databases
 
-RECONCILE_SIZES = (1_000, 10_000, 100_000)  # packages; the last size only with --full
-# Packages in the small and in the large dataset of `pages`.
+RECONCILE_SIZES = (1_000, 10_000, 100_000)  # packages in the account; the last size needs --full
+# The number of packages in the small and in the large dataset of the benchmark `pages`.
 DATASET_SIZES = {"sqlite": (1_000, 10_000), "postgresql": (1_000, 10_000)}
 QUICK_DATASET_SIZES = {"sqlite": (300, 1_000), "postgresql": (300, 1_000)}
 FULL_DATASET_SIZES = {"sqlite": (10_000, 100_000), "postgresql": (10_000, 1_000_000)}

@@ -1,7 +1,7 @@
 """The simulated OneSpan in its own process, so that its memory does not count as the service's.
 
 `python -m benchmarks.account '{"packages": 1000, "items": "whole"}'` prints `{"address": ...}` when it is ready. For
-each JSON line on standard input it prints how many list requests and fetches it has served since the line before.
+each JSON line on standard input, the process prints how many list requests and fetches came since the line before.
 The line `{"change": 10}` also changes 10 packages, without a callback.
 """
 
@@ -26,10 +26,10 @@ SEED = 7
 
 
 def main() -> None:
-    """Serve the API until standard input ends."""
+    """Serve the API of the simulated OneSpan until standard input ends."""
     options, rng, requests = json.loads(sys.argv[1]), Random(SEED), Counter()
     account = populated(SEED, options["packages"], now=_now(), quirks=Quirks(list_items=options["items"]))
-    gc.freeze()  # the packages are many and stay until the end
+    gc.freeze()  # exclude the many packages, which stay in memory, from garbage collection
     app = api(account, api_key=API_KEY, clock=_now)
 
     @app.before_request
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _change_packages(account: Account, rng: Random, count: int) -> None:
-    """Archive completed packages and trash the others, `count` in all."""
+    """Change `count` packages: archive those that are completed and trash the rest."""
     changeable = [
         package
         for package in account.packages()

@@ -1,4 +1,4 @@
-"""The implementations that the receiver is compared with: a view that does nothing, and one as in a tutorial."""
+"""The implementations that the receiver is compared with: a view that does nothing, and a view as in a tutorial."""
 
 import os
 from datetime import datetime
@@ -11,7 +11,7 @@ from benchmarks.callbacks import KEY
 
 
 class Base(DeclarativeBase):
-    """The tutorial's tables."""
+    """The base class of the tutorial's tables."""
 
 
 class Package(Base):
@@ -25,7 +25,7 @@ class Package(Base):
 
 
 class Event(Base):
-    """A received callback."""
+    """A callback that the tutorial's app received."""
 
     __tablename__ = "events"
 
@@ -40,7 +40,7 @@ class Event(Base):
 
 
 def no_op() -> Flask:
-    """Measure the floor: Flask, gunicorn and a POST."""
+    """Create an app whose view does nothing, to measure the least that Flask, gunicorn and a POST cost."""
     app = Flask(__name__)
 
     @app.post("/callback")
@@ -51,7 +51,7 @@ def no_op() -> Flask:
 
 
 def tutorial() -> Flask:
-    """Do everything in the request: parse the JSON, select the package, insert or update it, add the event, commit."""
+    """Create an app that does everything in the request: parse the JSON, store the package and the event, commit."""
     app = Flask(__name__)
     sessions = sessionmaker(_engine(os.environ["DATABASE_URL"]))
 

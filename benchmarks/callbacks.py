@@ -44,7 +44,7 @@ def body(
 
 
 def generate(count: int) -> Iterator[tuple[str, bytes]]:
-    """Yield (package id, body) of `count` distinct callbacks. Packages are interleaved; each is in order."""
+    """Yield (package id, body) of `count` callbacks. Packages alternate; the callbacks of a package are in order."""
     for number in range(count):
         group, offset = divmod(number, CONCURRENT_PACKAGES * len(LIFECYCLE))
         step, member = divmod(offset, CONCURRENT_PACKAGES)

@@ -11,14 +11,14 @@ from config import ROOT
 
 
 class ChildProcess:
-    """A running child. It sends a message when it is ready, and one in reply to each request."""
+    """A running child process. It sends a message when it is ready, and a reply to each request."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self.ready_message = self._read_message()
 
     def request(self, **members: object) -> dict:
-        """Send a message and return the reply. Raises `RuntimeError` if the child has ended."""
+        """Send a message to the child and return its reply. Raises `RuntimeError` if the child has ended."""
         assert self._process.stdin
         self._process.stdin.write(json.dumps(members) + "\n")
         self._process.stdin.flush()
@@ -34,7 +34,7 @@ class ChildProcess:
 
 @contextmanager
 def start_child(module: str, **options: object) -> Iterator[ChildProcess]:
-    """Run `python -m module OPTIONS` while the block runs."""
+    """Run `python -m module OPTIONS` as a child process during the `with` block."""
     command = [sys.executable, "-m", module, json.dumps(options)]
     with subprocess.Popen(
         command, cwd=ROOT, env=clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -53,7 +53,7 @@ def write_message(**members: object) -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """An environment without any setting that this machine has for the service."""
+    """Environment variables without any setting that this machine has for the service."""
     return {
         **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ},
         "SETTINGS_FILE": os.devnull,

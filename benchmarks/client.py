@@ -1,8 +1,8 @@
 """The load generator: one process, one thread, keep-alive connections; lean, so that it is not the bottleneck.
 
 `python -m benchmarks.client '{"port": 8000, "path": "/", "clients": 16, "warm_up": 1, "seconds": 6, "rate": null}'`
-prints one JSON object. Without a rate, every client sends its next callback when the last one is answered. With a
-rate, callbacks are due at fixed times, and their latency counts from those times.
+prints one JSON object. Without a rate, every client sends its next callback when its previous callback is answered.
+With a rate, callbacks are due at fixed times, and their latency counts from those times.
 """
 
 import json
@@ -21,9 +21,9 @@ HEAD = (
     "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Basic {key}\r\n"
     "Content-Type: application/json; charset=utf-8\r\nContent-Length: {length}\r\n\r\n"
 )
-ANSWER_TIMEOUT_SECONDS = 15.0  # how long to wait for the last answers
+ANSWER_TIMEOUT_SECONDS = 15.0  # how long the load generator waits for the last answers
 # The first gunicorn worker to wake accepts all waiting connections and keeps them. If connections lasted for the whole
-# run, chance would decide whether one worker answers everything or both do.
+# run, chance would decide whether one worker or both workers answer.
 CALLBACKS_PER_CONNECTION = 40
 PACKAGE_PLACEHOLDER, SENT_PLACEHOLDER = "#" * 27, "1234567890.123456"
 CREATED, CREATED_PLACEHOLDER = datetime(2001, 1, 1, 1, 1, 1, tzinfo=UTC), "2001-01-01T01:01:01.000Z"
@@ -31,7 +31,7 @@ CREATED, CREATED_PLACEHOLDER = datetime(2001, 1, 1, 1, 1, 1, tzinfo=UTC), "2001-
 
 @dataclass
 class Client:
-    """One connection, with at most one callback unanswered."""
+    """A simulated client: one connection, with at most one unanswered callback."""
 
     number: int
     port: int
@@ -47,8 +47,8 @@ class Client:
         self.connect()
 
     def connect(self) -> None:
-        """Open a new connection."""
-        # Clients start at different counts, so that they do not all reconnect at the same time.
+        """Open a new connection to the server."""
+        # Clients start with different counts of answers, so that not all clients reconnect at the same time.
         self.buffer, self.answers = b"", self.number % CALLBACKS_PER_CONNECTION
         self.connection = socket.create_connection(("127.0.0.1", self.port), timeout=ANSWER_TIMEOUT_SECONDS)
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -75,7 +75,7 @@ class Load:
         self.accepted = 0
 
     def run(self) -> dict[str, object]:
-        """Send callbacks until time is up, wait for the last answers, return the results."""
+        """Send callbacks until time is up, wait for the last answers, and return the results."""
         for client in self.clients:
             self.selector.register(client.connection, selectors.EVENT_READ, client)
         started = time.perf_counter()
@@ -130,7 +130,7 @@ class Load:
         return [key.data for key, _ in self.selector.select(timeout) if self._receive(key.data)]
 
     def _receive(self, client: Client) -> bool:
-        """Read what has arrived. Returns whether the answer is complete or the connection is lost."""
+        """Read from a client's connection. Returns whether the answer is complete or the connection is lost."""
         try:
             received = client.connection.recv(65536)
         except OSError:
@@ -162,7 +162,7 @@ class Load:
 
 
 def _request_template(step: int, *, path: str, port: int) -> bytes:
-    """Return the request of one lifecycle step, with `%b` for the package, the send time and `createdDate`."""
+    """Return the HTTP request of a lifecycle step, with `%b` for the package, the send time and `createdDate`."""
     callback = body(*LIFECYCLE[step], package=PACKAGE_PLACEHOLDER, at=CREATED, message=SENT_PLACEHOLDER).decode()
     head = HEAD.format(path=path, port=port, key=KEY, length=len(callback))
     template = (head + callback).replace("%", "%%")

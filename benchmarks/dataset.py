@@ -1,6 +1,6 @@
-"""A dataset for the benchmarks: packages, people, events and their dispatches, the same for the same size.
+"""A dataset for the benchmarks: packages, people, events and dispatches, which depend only on the dataset's size.
 
-Rows are written with COPY, or with many rows in one statement. Derived columns come from the service's own functions.
+PostgreSQL rows are written with COPY, SQLite rows with INSERT. Derived columns come from the service's own functions.
 Only one chunk of packages is in memory at a time.
 """
 
@@ -22,13 +22,13 @@ from app.store.db import Database
 from app.store.packages import address, list_entry
 from benchmarks.progress import Progress
 
-CHUNK_SIZE = 1_000  # packages
-SIGNERS, EVENTS, CHANGES = 3, 10, 6  # of each package
+CHUNK_SIZE = 1_000  # packages in memory at once
+SIGNERS, EVENTS, CHANGES = 3, 10, 6  # signers, events and changes of each package
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-PERIOD = timedelta(days=700)  # from the first package to the last
+PERIOD = timedelta(days=700)  # time from the first package to the last package
 RECONCILE_RUNS = 3_000
 
-# How often each value occurs: shares of the sum.
+# The frequency of each value, as a share of the sum of all frequencies.
 STATUSES = {"COMPLETED": 60, "SENT": 15, "ARCHIVED": 10, "DRAFT": 6, "EXPIRED": 4, "DECLINED": 3, "OPTED_OUT": 2}
 TYPES = {"PACKAGE": 94, "TEMPLATE": 5, None: 1}
 EVENT_NAMES = {"DOCUMENT_VIEWED": 30, "DOCUMENT_SIGNED": 30, "SIGNER_COMPLETE": 20, "PACKAGE_CREATE": 9}
@@ -60,8 +60,8 @@ FIRST_NAMES = (
 CHINESE_NAMES = ("王伟", "李娜", "张敏", "刘洋", "陈静", "杨磊", "赵军", "黄丽")
 GREEK_NAMES = ("Παπαδόπουλος", "Γεωργίου", "Νικολάου", "Οικονόμου")
 SYLLABLES = [a + b + c for a in "bdfghklmnprstvwz" for b in "aeiou" for c in "lnrstk"]
-WORDS = 16_000  # distinct words in names
-BUSY_SIGNER = "legal@contoso.example"  # signs one package in a hundred
+WORDS = 16_000  # number of distinct words in names
+BUSY_SIGNER = "legal@contoso.example"  # the email of a signer in one of a hundred packages
 
 CounterKey = tuple[str, tuple[Any, ...]]  # the table of the counter, and the columns it counts by
 Row = tuple[str, tuple[Any, ...], CounterKey | None]  # table, values, and the counter that counts the row
@@ -96,12 +96,12 @@ def word(number: int) -> str:
 
 
 def package_id(number: int) -> str:
-    """Return the id of a package."""
+    """Return the id of the package with this number."""
     return hashlib.blake2b(str(number).encode(), digest_size=10).hexdigest()[:19] + f"{number:08d}="
 
 
 def person(number: int) -> tuple[str, str, str]:
-    """Return the id, name and e-mail address of a person."""
+    """Return the id, name and e-mail address of the person with this number."""
     digest = hashlib.blake2b(f"person {number}".encode(), digest_size=16).hexdigest()
     name = f"{FIRST_NAMES[number % len(FIRST_NAMES)]} {word(number * 7919)}"
     id_ = f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}"
@@ -244,7 +244,7 @@ COLUMNS = {
 
 
 class _CopyWriter:
-    """Writes rows to PostgreSQL with COPY. Drops all indexes first and creates them again at the end."""
+    """A writer of rows to PostgreSQL with COPY. It drops all indexes first and creates them again at the end."""
 
     def __init__(self, url: str) -> None:
         plain_url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
@@ -260,7 +260,7 @@ class _CopyWriter:
             self._connection.execute(f"DROP INDEX {name}")
 
     def write(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Copy the rows into the table."""
+        """Copy rows into a PostgreSQL table."""
         columns = ", ".join(f'"{column}"' for column in COLUMNS[table].split())
         with self._connection.cursor().copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
             copy.write("".join(map(_copy_line, rows)))
@@ -279,7 +279,7 @@ def _copy_line(row: tuple[Any, ...]) -> str:
 
 
 class _InsertWriter:
-    """Writes rows to SQLite."""
+    """A writer of rows to SQLite with INSERT."""
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
@@ -288,7 +288,7 @@ class _InsertWriter:
         pass
 
     def write(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert the rows into the table."""
+        """Insert rows into a SQLite table."""
         names = COLUMNS[table].split()
         columns, placeholders = ", ".join(f'"{name}"' for name in names), ", ".join("?" * len(names))
         with self._database.write() as connection:

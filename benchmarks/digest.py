@@ -1,4 +1,4 @@
-"""How many callbacks one worker digests per second."""
+"""The benchmark of the digest: how many callbacks one worker digests per second."""
 
 import time
 from datetime import UTC, datetime
@@ -13,12 +13,12 @@ from benchmarks.callbacks import LIFECYCLE, START, generate
 from benchmarks.servers import Databases, count_rows
 
 AIM_EVENTS_PER_SECOND = 1500
-JOURNAL_BATCH = 1000  # callbacks journaled in one transaction
+JOURNAL_BATCH = 1000  # callbacks added to the journal in one transaction
 MAX_TURNS = 10_000
 
 
 def run(databases: Databases, *, callbacks: int) -> bool:
-    """Digest this many callbacks on each database, with the handlers of app/handlers.py and without handlers.
+    """Digest this many callbacks on each database, with and without the handlers of app/handlers.py.
 
     Returns whether the aims were met.
     """
@@ -40,7 +40,7 @@ def run(databases: Databases, *, callbacks: int) -> bool:
 def _measure(
     databases: Databases, kind: str, handlers: Handlers, *, callbacks: int
 ) -> tuple[float, float, dict[str, int]]:
-    """Return events per second, milliseconds of CPU per event, and the number of rows in the end."""
+    """Return events per second, milliseconds of CPU per event, and the final number of rows in each table."""
     with databases.fresh(kind) as url:
         database = Database(url)
         _fill_journal(database, callbacks)

@@ -1,4 +1,4 @@
-"""The time from the POST to the start of the handler, at a steady rate, with the worker embedded."""
+"""The benchmark of the time from a callback's POST to its handler's start, at a steady rate with an embedded worker."""
 
 import tempfile
 import time
@@ -9,11 +9,11 @@ from config import ROOT
 
 CALLBACKS_PER_SECOND = 100
 AIM_P50_MS, AIM_P99_MS = 50, 250
-HANDLER_TIMEOUT_SECONDS = 15.0  # how long to wait for the last handlers
+HANDLER_TIMEOUT_SECONDS = 15.0  # how long the benchmark waits for the last handler runs
 
 
 def run(databases: Databases, *, seconds: float) -> bool:
-    """Measure both databases and print the results. Returns whether the aims were met."""
+    """Measure the latency on both databases and print the results. Returns whether the aims were met."""
     print(
         f"\nFrom POST to handler: {CALLBACKS_PER_SECOND} callbacks/s for {seconds:g} s, "
         "two gunicorn workers, WORKER=embedded"
@@ -46,7 +46,7 @@ def _measure(databases: Databases, kind: str, *, seconds: float) -> bool:
 
 
 def _read_latencies(log: Path, expected: int) -> list[float]:
-    """Return the latency of each handler run in milliseconds, sorted. Waits until there are as many as expected."""
+    """Wait until the expected handler runs have started. Returns their latencies in milliseconds, sorted."""
     deadline = time.monotonic() + HANDLER_TIMEOUT_SECONDS
     while log.read_bytes().count(b"\n") < expected and time.monotonic() < deadline:
         time.sleep(0.1)

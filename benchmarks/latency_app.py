@@ -10,7 +10,7 @@ from app.handling import Event, Handlers, Package
 
 
 def create() -> Flask:
-    """Create the app. The handler appends `SENT STARTED` to the file `BENCHMARK_LOG`: seconds since 1970."""
+    """Create the app. Its handler logs the times `SENT STARTED`, in seconds since 1970, to the file `BENCHMARK_LOG`."""
     handlers = Handlers()
     log = os.open(os.environ["BENCHMARK_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 

@@ -1,4 +1,4 @@
-"""The requests that `pages` measures: each API list in every order and with every filter, and each dashboard page."""
+"""The requests of the benchmark `pages`: each API list in every order and with every filter, each dashboard page."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ from app.store.queries.paging import write_cursor
 from benchmarks import dataset
 
 PAGE_ROWS = 50
-DEEP_PAGE = 1_000  # the page that is measured beside the first
-# Searches and filters that are also measured on the deep page.
+DEEP_PAGE = 1_000  # the number of the page that is measured beside the first page
+# Searches and filters that are also measured on the 1,000th page of a list.
 MEASURED_DEEP = ("q", "attention=any", "signer", "status=SENT", "trashed=false")
 
 
@@ -29,7 +29,7 @@ class PageRequest:
 
 
 def build_requests(database: Database, size: int) -> list[PageRequest]:
-    """Build all requests for a dataset of this size."""
+    """Build all requests that are measured on a dataset of this size."""
     with database.read() as connection:
         requests = [
             *_package_orders(connection, size),
@@ -56,7 +56,7 @@ def _package_orders(connection: Connection, size: int) -> Iterator[PageRequest]:
 
 
 def _deep_offset(size: int) -> int:
-    """The number of packages before the deep page, or half of them if the list is shorter."""
+    """The number of packages before the 1,000th page, or half of all packages if the list is shorter."""
     return min(PAGE_ROWS * DEEP_PAGE, size // 2)
 
 

@@ -1,7 +1,7 @@
-"""The time to read: each page of the dashboard, and each list of the API in every order and with every filter.
+"""The benchmark of reading: each page of the dashboard, and each API list in every order and with every filter.
 
 Lists are measured on the first and on the 1,000th page; searches with rare, common and absent words. The requests go to
-the Flask app in this process: no server, no network. A smaller dataset is measured beside the larger one.
+the Flask app in this process, without server and network. A small dataset is measured beside a large dataset.
 """
 
 import gc
@@ -22,10 +22,10 @@ from benchmarks.progress import Progress
 from benchmarks.servers import Databases
 from config import Settings
 
-# Aims for the p95 in milliseconds: a list, a search for words of three letters or more, one with shorter words only.
+# Aims for the p95 in milliseconds: for a list, a search with a word of three letters or more, and any other search.
 AIM_LIST_MS, AIM_SEARCH_MS, AIM_SHORT_SEARCH_MS = 50, {"postgresql": 100, "sqlite": 150}, 1_000
 TRIGRAM_LETTERS = 3
-WARM_UP_REQUESTS = 3  # not measured: they fill the caches
+WARM_UP_REQUESTS = 3  # requests that fill the caches and are not measured
 TOKEN, PASSWORD = "the-token-of-the-benchmarks", "the-password-of-the-benchmarks"
 
 
@@ -50,7 +50,7 @@ def _run_kind(databases: Databases, kind: str, small: int, large: int, *, repeat
 def measure(small: tuple[str, int], large: tuple[str, int], *, kind: str, repeats: int) -> bool:
     """Measure two datasets, given as (URL, packages), and print the results. Returns whether all aims were met.
 
-    The requests to the two alternate, so that a disturbance affects both.
+    The requests alternate between the two datasets, so that a disturbance affects both datasets.
     """
     progress, missed = Progress(), 0
     print(f"  {'':<44}{'p50':>7}{'p95':>7}{'p50':>9}{'p95':>7}{'ratio':>7}{'aim':>9}")
@@ -58,7 +58,7 @@ def measure(small: tuple[str, int], large: tuple[str, int], *, kind: str, repeat
         logged_in_client(*small) as (small_client, small_requests),
         logged_in_client(*large) as (large_client, large_requests),
     ):
-        gc.freeze()  # as gunicorn's workers do
+        gc.freeze()  # exclude loaded objects from garbage collection, as gunicorn's workers do
         for name, request in large_requests.items():
             progress.show(name)
             times = [
@@ -74,7 +74,7 @@ def measure(small: tuple[str, int], large: tuple[str, int], *, kind: str, repeat
 
 
 def aim_ms(request: PageRequest, kind: str) -> int:
-    """Return the aim for the p95 in milliseconds."""
+    """Return the aim for the p95 of a request, in milliseconds."""
     words = words_of(request.query.get("q", ""))
     if not words:
         return AIM_LIST_MS
@@ -92,13 +92,13 @@ def _print_row(name: str, small: Sequence[float], large: Sequence[float], *, aim
 
 
 def quantile(values: Sequence[float], fraction: float) -> float:
-    """Return the value below which this fraction of the values lies."""
+    """Return the value below which the given fraction of the values lies."""
     return sorted(values)[min(int(fraction * len(values)), len(values) - 1)]
 
 
 @contextmanager
 def logged_in_client(url: str, size: int) -> Iterator[tuple[FlaskClient, dict[str, PageRequest]]]:
-    """Give a client that is logged in to a service on this dataset, and its requests by name."""
+    """Yield a client that is logged in to a service on this dataset, and the requests to measure by their names."""
     settings = Settings(database_url=url, api_tokens=f"benchmarks={TOKEN}", dashboard_password=PASSWORD)
     app = create_app(settings, handlers=Handlers(), clock=lambda: dataset.NOW)
     database: Database = app.extensions[EXTENSION].database

@@ -1,4 +1,4 @@
-"""The receiver under load, beside a view that does nothing and beside a tutorial's implementation."""
+"""The benchmark of the receiver under load, beside a view that does nothing and a tutorial's implementation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,14 +9,15 @@ from config import ROOT
 
 CLIENTS = 16
 CONFIG_FILE = str(ROOT / "gunicorn.conf.py")
-# Requests per second as a ratio of the no-op's and of the tutorial's; p99 as a ratio of the tutorial's.
+# Aims for the receiver: requests per second divided by those of the no-op and of the tutorial, and the p99 divided by
+# the p99 of the tutorial.
 AIM_NO_OP, AIM_TUTORIAL, AIM_P99 = 0.35, 2.5, 0.5
 KINDS = ("sqlite", "postgresql")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One implementation of the callback endpoint. `table` has a row for each callback that it stored."""
+    """An implementation of the callback endpoint. Its `table` has a row for each callback that it stored."""
 
     name: str
     app: str
@@ -27,7 +28,7 @@ class Variant:
     config_file: str | None = None
 
     def measure(self, databases: Databases, kind: str, *, seconds: float) -> "Measurement":
-        """Start the server on an empty database, put load on it, and count the stored callbacks."""
+        """Start the server on an empty database, put load on the server, and count the stored callbacks."""
         if not self.table:
             with start_gunicorn(self.app) as server:
                 load = run_load(server, self.path, clients=CLIENTS, warm_up=1, seconds=seconds)
@@ -48,17 +49,17 @@ class Measurement:
 
     @property
     def accepted(self) -> int:
-        """The number of 2xx answers, those of the warm-up included."""
+        """The number of 2xx answers, including those to the warm-up."""
         return sum(count for status, count in self.load["statuses"].items() if status.startswith("2"))
 
     @property
     def refused(self) -> int:
-        """The number of other answers and of callbacks without an answer."""
+        """The number of answers other than 2xx, and of callbacks without an answer."""
         return sum(self.load["statuses"].values()) - self.accepted
 
     @property
     def is_complete(self) -> bool:
-        """Whether there is a row for every 2xx."""
+        """Whether the table has a row for every 2xx answer."""
         return self.stored is None or self.stored == self.accepted
 
 
@@ -69,7 +70,7 @@ RECEIVER, RECEIVER_WITH_WORKER = (
     for name, worker in (("receiver", "external"), ("receiver+worker", "embedded"))
 )
 
-Measurements = dict[tuple[str, str], list[Measurement]]  # by database and variant
+Measurements = dict[tuple[str, str], list[Measurement]]  # measurements by database kind and variant name
 
 
 def run(databases: Databases, *, seconds: float, rounds: int) -> bool:

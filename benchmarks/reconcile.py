@@ -1,4 +1,4 @@
-"""The cost of a reconcile run as the account grows: requests, seconds, and the service's memory."""
+"""The benchmark of a reconcile run as the account grows: requests, seconds, and the service's memory."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,16 @@ from benchmarks.child_process import start_child
 from benchmarks.servers import Databases
 
 KINDS = ("sqlite", "postgresql")
-AIM_MEMORY_MB = 50  # the largest account may need this much more memory than the smallest
-AIM_TIME_RATIO = 1.5  # a package of the largest account may take this many times as long as one of the smallest
+AIM_MEMORY_MB = 50  # the largest account may need this much more memory than the smallest account
+# A package of the largest account may take this many times as long as a package of the smallest account.
+AIM_TIME_RATIO = 1.5
 IMPORT, FULL_RUN, RECENT_RUN, CHANGED_RUN = "first import", "unchanged, all", "unchanged, recent", "1 % changed, recent"
 RUNS = (IMPORT, FULL_RUN, RECENT_RUN, CHANGED_RUN)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run cost: list requests, fetches of single packages, seconds, and CPU seconds of the service.
+    """What one reconcile run cost: list requests, fetches of single packages, seconds, and CPU seconds of the service.
 
     `listed` is the number of packages that the list returned. `peak_mb` is the highest memory use of the service's
     process so far.
@@ -31,17 +32,17 @@ class Cost:
 
     @property
     def ms_per_package(self) -> float:
-        """Milliseconds for each package that the list returned."""
+        """The milliseconds of the run divided by the number of packages that the list returned."""
         return self.seconds * 1000 / max(1, self.listed)
 
     @property
     def max_lists(self) -> int:
-        """How many list requests are allowed: for each folder one per page of 100 packages, and one more."""
+        """The allowed number of list requests: one for each page of 100 packages, and two more for each folder."""
         return self.listed // PAGE_SIZE + 2 * len(FOLDERS)
 
     @property
     def is_cheap(self) -> bool:
-        """Whether there were at most `max_lists` list requests and no fetch."""
+        """Whether the run made at most `max_lists` list requests and no fetch."""
         return self.lists <= self.max_lists and self.fetches == 0
 
     def __str__(self) -> str:
@@ -50,11 +51,11 @@ class Cost:
         return f"{requests}{self.seconds:>9.2f}{self.ms_per_package:>9.2f}{cpu:>8.2f}{self.peak_mb:>9.1f}"
 
 
-Costs = dict[tuple[str, int, str], Cost]  # by database, number of packages and run
+Costs = dict[tuple[str, int, str], Cost]  # costs by database kind, number of packages and run
 
 
 def run(databases: Databases, *, sizes: Sequence[int]) -> bool:
-    """Measure each size on both databases and print the results. Returns whether the aims were met."""
+    """Measure each account size on both databases and print the results. Returns whether the aims were met."""
     print(
         "\nReconcile: a simulated account with 4 folders over HTTP, pages of 100; account and service in own processes"
     )

@@ -1,8 +1,8 @@
-"""The service in its own process, which takes its own turns: its memory and CPU can be measured separately.
+"""The service in its own process without a worker, so that its memory and CPU can be measured separately.
 
 `python -m benchmarks.reconcile_service '{"database": url, "onespan": address, "label": "sqlite, 1000 packages"}'`
-prints `{}` when it is ready. For each line `{"run": "first import", "backfill": true}` on standard input it makes one
-reconcile run and prints what the run cost.
+prints `{}` when it is ready. For each line `{"run": "first import", "backfill": true}` on standard input, the process
+makes one reconcile run and prints what the run cost.
 """
 
 import gc
@@ -26,13 +26,13 @@ from benchmarks.child_process import write_message
 from benchmarks.progress import Progress
 from config import Settings
 
-PAGES_PER_DIGEST = 5  # pages read before the digest runs: as many rows as it takes in one batch
-POLL_SECONDS = 0.01  # pause before the next turn when a run is waiting
+PAGES_PER_DIGEST = 5  # pages that are read before each digest, which takes as many rows in one batch
+POLL_SECONDS = 0.01  # pause before the next turn while the reconcile run waits
 RUN_TIMEOUT_SECONDS = 1800.0
 
 
 def main() -> None:
-    """Make the requested runs until standard input ends."""
+    """Make the requested reconcile runs until standard input ends."""
     options = json.loads(sys.argv[1])
     settings = Settings(
         database_url=options["database"],
@@ -42,7 +42,7 @@ def main() -> None:
     )
     service: Service = create_app(settings, handlers=handlers).extensions[EXTENSION]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    gc.freeze()  # as gunicorn's workers do
+    gc.freeze()  # exclude loaded objects from garbage collection, as gunicorn's workers do
     write_message()
     for line in sys.stdin:
         message = json.loads(line)
@@ -62,7 +62,7 @@ def _measure(service: Service, request: RunRequest, *, label: str) -> dict[str, 
 
 
 def _run(service: Service, request: RunRequest, *, label: str) -> int:
-    """Make one run in this thread and return how many rows the list returned.
+    """Make one reconcile run in this thread and return how many packages the list returned.
 
     Raises `TimeoutError` after `RUN_TIMEOUT_SECONDS`.
     """

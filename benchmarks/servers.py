@@ -24,27 +24,27 @@ from benchmarks.callbacks import KEY
 from benchmarks.child_process import clean_environment
 from config import ROOT, Settings
 
-# The locale of most servers. Trigrams of letters beyond ASCII need it.
+# The locale of most PostgreSQL servers. Trigrams of letters beyond ASCII need this locale.
 LOCALE = "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
-START_TIMEOUT_SECONDS = 20.0  # until a server must answer
+START_TIMEOUT_SECONDS = 20.0  # until a started server must answer
 GUNICORN = ("--worker-class=gthread", "--workers=2", "--threads=16", "--keep-alive=5", "--no-control-socket")
 
 
 @dataclass(frozen=True)
 class Server:
-    """gunicorn with its workers. `group` is their process group."""
+    """A running gunicorn with its workers. `group` is their process group."""
 
     port: int
     group: int
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time of all its processes together; NaN on a system without /proc."""
+        """Return the CPU time of all processes of the server together; NaN on a system without /proc."""
         ticks = [_ticks(file) for file in Path("/proc").glob("[0-9]*/stat") if _group(file) == self.group]
         return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else float("nan")
 
 
 class Databases:
-    """Creates empty databases of both kinds, with the service's tables or the tutorial's, in a temporary folder."""
+    """Creates empty SQLite and PostgreSQL databases with the tables of the service or of the tutorial."""
 
     def __init__(self, folder: Path, postgresql: URL) -> None:
         self._folder = folder
@@ -57,7 +57,7 @@ class Databases:
 
     @contextmanager
     def fresh(self, kind: str, *, schema: str = "service") -> Iterator[str]:
-        """Give the URL of an empty database with the tables of this schema; drop it at the end of the block."""
+        """Yield the URL of an empty database with the schema's tables. Drop the database after the `with` block."""
         self._created += 1
         name = f"{schema}_{self._created}"
         if kind == "sqlite":
@@ -91,7 +91,7 @@ class Databases:
 
 @contextmanager
 def temporary_databases() -> Iterator[Databases]:
-    """Start a PostgreSQL server and create a folder; remove both at the end of the block."""
+    """Start a PostgreSQL server and create a folder. Remove the server and the folder after the `with` block."""
     with ExitStack() as stack:
         # The PostgreSQL wheel reads this variable on import.
         os.environ.setdefault("XDG_RUNTIME_DIR", stack.enter_context(tempfile.TemporaryDirectory(prefix="run")))
@@ -109,7 +109,7 @@ def temporary_databases() -> Iterator[Databases]:
 def start_gunicorn(
     app: str, *, environment: Mapping[str, str] | None = None, config_file: str | None = None
 ) -> Iterator[Server]:
-    """Run gunicorn with two workers on a free port; kill it at the end of the block."""
+    """Run gunicorn with two workers on a free port. Kill gunicorn after the `with` block."""
     with tempfile.TemporaryDirectory(prefix="served") as folder:
         port = _free_port()
         command = [sys.executable, "-m", "gunicorn", *GUNICORN, f"--bind=127.0.0.1:{port}"]
@@ -136,7 +136,7 @@ def start_gunicorn(
 def run_load(
     server: Server, path: str, *, clients: int, warm_up: float, seconds: float, rate: float | None = None
 ) -> dict:
-    """Run `benchmarks.client` and return its results; `cpu` is the server's CPU per callback in milliseconds."""
+    """Run `benchmarks.client` and return its results; `cpu` is the server's CPU time per callback in milliseconds."""
     options = {"port": server.port, "path": path, "clients": clients, "warm_up": warm_up, "seconds": seconds}
     options["rate"] = rate
     cpu_before = server.cpu_seconds()
@@ -163,7 +163,7 @@ def _free_port() -> int:
 
 
 def _wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until both workers have booted and the server answers. Raises `RuntimeError` if it does not start."""
+    """Wait until both gunicorn workers have booted and the server answers. Raises `RuntimeError` if the start fails."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         if log.read_bytes().count(b"Booting worker") >= 2 and _answers(port):
@@ -196,6 +196,6 @@ def _ticks(stat: Path) -> int:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the whole process group with SIGKILL: answered callbacks must be stored all the same."""
+    """Kill the whole process group with SIGKILL, because answered callbacks must be stored even after a crash."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(5)

@@ -1,4 +1,4 @@
-"""A real Chromium, a running service, and pages of logged-in users.
+"""Fixtures of the browser tests: a real Chromium, a running service, and pages of logged-in users.
 
 Any console warning, policy violation or script error fails the test, unless the test allows it.
 """
@@ -20,10 +20,10 @@ from tests.conftest import on_sqlite
 from tests.support.chromium import CHROMIUM, CHROMIUM_MISSING, CHROMIUM_REQUIRED
 from tests.support.logins import PASSWORD, token_in, with_passwords
 
-# Pages do not depend on the kind of database; their queries are tested on both. Threads of a service may outlive
-# its test.
+# Browser tests run on SQLite only: pages do not depend on the kind of database, and other tests run the queries on both
+# databases. Each test has its own database, because threads of its service may outlive the test.
 IN_A_BROWSER = [on_sqlite, pytest.mark.own_database, pytest.mark.all]
-TIMEOUT_MS = 15_000  # until an expectation fails, on a busy machine
+TIMEOUT_MS = 15_000  # milliseconds until an unmet expectation fails, on a busy machine
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-color-profile=srgb"]
 LOCALE: dict[str, Any] = {"locale": "en-GB", "timezone_id": "Europe/Brussels"}
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
@@ -31,7 +31,7 @@ DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of this process."""
+    """The Chromium that all tests of this process share."""
     if CHROMIUM is None:
         (pytest.fail if CHROMIUM_REQUIRED else pytest.skip)(CHROMIUM_MISSING)
     expect.set_options(timeout=TIMEOUT_MS)
@@ -42,18 +42,18 @@ def browser() -> Iterator[Browser]:
 
 
 class PageErrors(list[str]):
-    """Console warnings and errors of pages. A test may `allow` those that it provokes, by a pattern."""
+    """Console warnings and errors of pages. A test may `allow` warnings and errors that match a pattern."""
 
     def __init__(self) -> None:
         super().__init__()
         self._allowed: list[str] = []
 
     def allow(self, pattern: str) -> None:
-        """Ignore errors that match this pattern."""
+        """Ignore console warnings and errors that match this pattern."""
         self._allowed.append(pattern)
 
     def watch(self, page: Page) -> None:
-        """Collect the errors of this page from now on."""
+        """Collect the console warnings and errors of this page from now on."""
         page.on("console", lambda message: message.type in ("error", "warning") and self._add(message.text))
         page.on("pageerror", lambda error: self._add(str(error)))
 
@@ -64,7 +64,7 @@ class PageErrors(list[str]):
 
 @pytest.fixture
 def page_errors() -> Iterator[PageErrors]:
-    """The errors of all pages; at the end of the test there must be none."""
+    """The console errors of all pages of a test. The test fails if any error is left at its end."""
     page_errors = PageErrors()
     yield page_errors
     assert not page_errors
@@ -72,26 +72,26 @@ def page_errors() -> Iterator[PageErrors]:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """The dashboard has passwords, and requests to OneSpan are not limited."""
+    """Settings with passwords of the dashboard, and practically no limit on requests to OneSpan."""
     onespan = {"onespan_url": "here", "onespan_api_key": SecretStr(API_KEY), "onespan_requests_per_minute": 100_000}
     return with_passwords(settings).model_copy(update=onespan)
 
 
 @pytest.fixture
 def packages() -> list[Package]:
-    """The packages that OneSpan has at the start: one lease, without callbacks."""
+    """The packages in OneSpan at the start of a test: one lease, without callbacks."""
     return [lease()]
 
 
 @pytest.fixture
 def failing_events() -> set[str]:
-    """Names of the events for which the handler fails."""
+    """The names of the events for which the handler fails."""
     return set()
 
 
 @pytest.fixture
 def handlers(failing_events: set[str]) -> Handlers:
-    """One handler, which gives up at once for the failing events."""
+    """A registry with one handler, which gives up at once if the event is in `failing_events`."""
     handlers = Handlers()
 
     @handlers.on("*")
@@ -104,14 +104,14 @@ def handlers(failing_events: set[str]) -> Handlers:
 
 @pytest.fixture
 def live_service(settings: Settings, handlers: Handlers, packages: list[Package]) -> Iterator[LiveService]:
-    """The running service."""
+    """The running service and its simulated OneSpan."""
     with LiveService(settings, handlers, account_with(packages)).running() as live_service:
         yield live_service
 
 
 @pytest.fixture
 def visit(browser: Browser, page_errors: PageErrors) -> Iterator[Callable[..., Page]]:
-    """Open a page for a new user, at this address; further options are of the browser context."""
+    """Open an empty page of a new user on the service at this address. `options` configure the browser context."""
     contexts = []
 
     def visit(address: str, **options: Any) -> Page:
@@ -128,12 +128,12 @@ def visit(browser: Browser, page_errors: PageErrors) -> Iterator[Callable[..., P
 
 @pytest.fixture
 def page(live_service: LiveService, visit: Callable[..., Page]) -> Page:
-    """The page of Mia, who has full access."""
+    """A browser page of Mia, who is logged in with full access."""
     return log_in(visit(live_service.address))
 
 
 def log_in(page: Page, password: str = PASSWORD, *, name: str = "Mia") -> Page:
-    """Log in without showing the form. Returns the page."""
+    """Log in over HTTP, without showing the login form. Returns the page."""
     form = {"csrf_token": token_in(page.request.get("/login").text()), "password": password, "name": name}
     assert page.request.post("/login", form=form, max_redirects=0).status == 303
     return page

@@ -1,4 +1,4 @@
-"""The service with its worker, and the simulated OneSpan: both in this process, both over HTTP."""
+"""The service with its worker, and the simulated OneSpan. The test's process serves both over HTTP."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -31,9 +31,9 @@ BEN = Person("ben-who-declines", "Ben", "Brandt", "ben@signer.example", "")
 
 @dataclass
 class LiveService:
-    """A running service. `responses` are the methods, paths and statuses of all its responses.
+    """A running service. Its `responses` are the method, path and status of each response that it sent.
 
-    OneSpan does not respond while `onespan_may_answer` is cleared.
+    The simulated OneSpan does not respond while `onespan_may_answer` is cleared.
     """
 
     settings: Settings
@@ -46,7 +46,7 @@ class LiveService:
 
     @contextmanager
     def running(self) -> Iterator["LiveService"]:
-        """Run the service during the block, which begins after its first import."""
+        """Run the service during the `with` block, which begins after the first import from OneSpan."""
         with ExitStack() as stack:
             onespan = self._onespan() if self.settings.onespan_url else None
             if onespan:
@@ -67,7 +67,7 @@ class LiveService:
             yield self
 
     def start_server(self) -> None:
-        """Start the web server, at the same address as before."""
+        """Start the web server, or restart it at its old address."""
         self._server = ExitStack()
         port = int(self.address.rpartition(":")[2] or 0)
         self.address = self._server.enter_context(serve_in_thread(self.app, port=port))
@@ -77,7 +77,7 @@ class LiveService:
         self._server.close()
 
     def has_imported(self) -> bool:
-        """Whether a reconcile run has ended and none is running."""
+        """Whether a reconcile run has ended and no reconcile run is running."""
         with self.service.database.read() as connection:
             runs = queries.run_page(connection, limit=1, before=None)
         return bool(runs) and runs[0].state != "running"
@@ -94,12 +94,12 @@ class LiveService:
         assert self.post(body | members) == 200
 
     def act(self, verb: str, *, package: str = "pkg-1", **more: Any) -> None:
-        """Do this at OneSpan, and post all its callbacks."""
+        """Do an action in the simulated OneSpan, and post all callbacks of the action."""
         for event in self.act_without_callbacks(verb, package=package, **more):
             assert self.post(callbacks.body(event)) == 200
 
     def act_without_callbacks(self, verb: str, *, package: str = "pkg-1", **more: Any) -> list[Event]:
-        """Do this at OneSpan, and lose its callbacks. Returns its events."""
+        """Do an action in the simulated OneSpan, and lose its callbacks. Returns the action's events."""
         return self.account.act(package, Action(verb, **more), now=utc_now())
 
     def wait_until_idle(self) -> None:
@@ -127,7 +127,7 @@ class LiveService:
 
 
 def lease(package_id: str = "pkg-1", **more: Any) -> Package:
-    """A lease that Cleo sent to Ada and Ben to sign, in this order."""
+    """A package with a lease that Cleo sent to Ada and Ben, who sign in this order."""
     now = datetime.now(UTC) - timedelta(hours=1)
     roles = (Role("role-ada", 1, ADA), Role("role-ben", 2, BEN), Role("role-cleo", 3, CLEO, is_sender=True))
     document = Document("doc-1", "The lease", 3, (Approval("a-1", 0), Approval("a-2", 1)))
@@ -137,5 +137,5 @@ def lease(package_id: str = "pkg-1", **more: Any) -> Package:
 
 
 def account_with(packages: Iterable[Package]) -> Account:
-    """An account with these packages."""
+    """A simulated OneSpan account with these packages."""
     return Account(0, packages=0).load(packages)

@@ -1,4 +1,4 @@
-"""Accessibility of every page by axe: light and dark, at desktop and phone width, with much data and with none."""
+"""Accessibility of every page, checked with axe: light and dark, desktop and phone, with much data and with none."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -26,9 +26,9 @@ COLOURS = ("color-contrast", "link-in-text-block")
 PAGES = ("/", "/attention", "/events", "/callbacks", "/handlers", "/health", "/handlers/replay", "/api/", "/login")
 DETAIL_PAGES = ("/transactions/{package}", "/events/{event}", "/callbacks/{callback}")
 OVERFLOW_PX = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
-# The API reference describes every request in the same way, so a few are enough.
+# A script that shortens the API reference, which describes every request in the same way.
 SHORTEN = "document.querySelectorAll('.reference article:nth-of-type(n+2)').forEach((article) => article.remove())"
-# Elements that are cut off. The navigation, filter links and tables may scroll sideways.
+# A script that finds elements that are cut off. The navigation, filter links and tables may scroll sideways.
 CUT_OFF = """() => {
   const scrolls = (node) => node.closest(".scroll, .site-nav, .filter-links, pre, .visually-hidden, .skip");
   const visible = [...document.querySelectorAll("main *, header *")].filter((node) => node.checkVisibility());
@@ -39,7 +39,7 @@ CUT_OFF = """() => {
 
 @pytest.fixture(scope="session")
 def busy(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
-    """A service with weeks of data. Tests only read it."""
+    """A service with two weeks of data, which tests only read."""
     folder = tmp_path_factory.mktemp("busy")
     (folder / "status.db").write_bytes(migrated_sqlite.read_bytes())
     secrets = {"onespan_api_key": SecretStr(API_KEY), "onespan_callback_keys": f"production={KEY}"}
@@ -70,7 +70,7 @@ def empty(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def addresses(live_service: LiveService) -> list[str]:
-    """The paths of all pages."""
+    """The paths of all pages, including the details of a package, an event and a callback if there are any."""
     with live_service.service.database.read() as connection:
         runs = queries.dispatch_page(connection, DispatchFilter(state="parked"), limit=1, cursor=None).items
         callbacks = queries.callback_page(connection, CallbackFilter(), limit=1, cursor=None).items
@@ -83,7 +83,7 @@ def addresses(live_service: LiveService) -> list[str]:
 
 
 def visit_all(browser: Browser, live_service: LiveService, page_errors: PageErrors, **options: Any) -> Iterator[Page]:
-    """Open each page in turn, `/login` without a session."""
+    """Open each page in turn, `/login` without a session and the other pages as a logged-in user."""
     for logged_in in (True, False):
         context = browser.new_context(base_url=live_service.address, **LOCALE, **options)
         context.on("page", page_errors.watch)
@@ -101,7 +101,7 @@ def visit_all(browser: Browser, live_service: LiveService, page_errors: PageErro
     ("which", "size"), [("busy", DESKTOP), ("busy", PHONE), ("empty", DESKTOP)], ids=["desktop", "phone", "empty"]
 )
 def test_axe_finds_no_violations(browser, request, page_errors, which, size):
-    """Every page meets WCAG 2.2 AA and good practice. In the dark scheme only colours differ."""
+    """Every page meets WCAG 2.2 AA and good practice. The dark scheme is checked for colours only."""
     found = {}
     for page in visit_all(browser, request.getfixturevalue(which), page_errors, viewport=size):
         page.evaluate(SHORTEN)
@@ -116,7 +116,7 @@ def test_axe_finds_no_violations(browser, request, page_errors, which, size):
 
 
 def test_no_page_is_wider_than_the_window(browser, busy, page_errors):
-    """This holds from a small phone to a wide screen. Tables may scroll; nothing else is cut off."""
+    """Every page fits a small phone and a wide screen. Tables may scroll; nothing else is cut off."""
     for page in visit_all(browser, busy, page_errors):
         for width in (320, 390, 768, 1024, 2560):
             page.set_viewport_size({"width": width, "height": 700})

@@ -1,4 +1,4 @@
-"""Transactions, issues, handlers and syncs: what users see, and their actions."""
+"""Transactions, issues, handlers and syncs: what users see and what they can do."""
 
 import re
 
@@ -17,7 +17,7 @@ MANY = 3
 
 
 def test_transaction_page_shows_signers_documents_and_history(page, live_service):
-    """Each event of the history links to its raw callback."""
+    """In the history of a transaction, each event links to its raw callback."""
     live_service.act("sign", role=0)
     page.goto("/transactions/pkg-1")
 
@@ -35,7 +35,7 @@ def test_transaction_page_shows_signers_documents_and_history(page, live_service
 
 
 def test_raw_callback_can_be_copied(page, live_service):
-    """The button confirms it."""
+    """A button copies the body of a raw callback and confirms the copy."""
     live_service.callback("PACKAGE_ARCHIVE")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto("/callbacks")
@@ -48,7 +48,7 @@ def test_raw_callback_can_be_copied(page, live_service):
 
 
 def test_refresh_reads_the_transaction_from_onespan(page, live_service):
-    """It shows a new name, which no event reports. A link leads to OneSpan's own page."""
+    """A refresh shows a new name, which no event reports. A link leads to the transaction in OneSpan."""
     page.goto("/transactions/pkg-1")
     live_service.act_without_callbacks("rename", text="Lease of the barn")
 
@@ -65,7 +65,7 @@ LEASES = [lease(f"pkg-{number}", name=f"Lease {number}") for number in range(1, 
 
 @pytest.mark.parametrize("packages", [LEASES], ids=["seven"])
 def test_issues_are_grouped_with_advice(page, live_service, failing_events):
-    """They appear on the open page by themselves, with the signer or handler."""
+    """Issues appear on the open attention page by themselves, with advice and the signer or handler."""
     failing_events.add("PACKAGE_ARCHIVE")
     page.goto("/attention")
     expect(page.get_by_role("heading", name="Nothing needs attention")).to_be_visible()
@@ -98,7 +98,7 @@ GROUPS = {
 
 
 def test_resolved_issues_disappear(page, live_service):
-    """A callback reports that a declined transaction was sent again; a refresh shows that a signer was unlocked."""
+    """An issue disappears when a callback or a refresh shows that it is resolved."""
     page.goto("/attention")
     live_service.act("decline", role=0, text="Too expensive.")
     expect(page.get_by_role("region", name="Declined")).to_be_visible()
@@ -115,12 +115,12 @@ def test_resolved_issues_disappear(page, live_service):
 
 
 def handlers_link(page: Page) -> Locator:
-    """The link in the navigation, which counts the failed runs."""
+    """The link to the handlers in the navigation, which shows the number of failed runs."""
     return page.get_by_role("navigation", name="Pages").get_by_role("link", name="Handlers")
 
 
 def test_failed_run_is_run_again_and_the_history_names_the_user(page, live_service, failing_events):
-    """The open page shows it as failed, and as done once the cause is fixed."""
+    """An open page shows a failed run, which the user runs again with success once the cause is fixed."""
     page.goto("/transactions/pkg-1")
     failing_events.add("PACKAGE_ARCHIVE")
     live_service.callback("PACKAGE_ARCHIVE")
@@ -139,7 +139,7 @@ def test_failed_run_is_run_again_and_the_history_names_the_user(page, live_servi
 
 
 def test_many_failed_runs_are_run_again_after_confirmation(page, live_service, failing_events):
-    """Only the filtered runs, and only after the user confirms their number."""
+    """Only failed runs that match the filter run again, and only after the user confirms their number."""
     failing_events.update({"PACKAGE_ARCHIVE", "PACKAGE_TRASH"})
     for number in range(MANY):
         live_service.callback("PACKAGE_ARCHIVE", package=f"p-{number}")
@@ -163,7 +163,7 @@ def test_many_failed_runs_are_run_again_after_confirmation(page, live_service, f
 
 
 def test_unreadable_and_unknown_callbacks_can_be_found(page, live_service):
-    """They are marked, and the page of an unreadable one gives the reason."""
+    """Unknown events are marked, and the page of an unreadable callback gives the reason."""
     assert live_service.post(b"<callback/>") == 400
     live_service.callback("PACKAGE_NOTARIZED")
     page.goto("/events")
@@ -178,7 +178,7 @@ def test_unreadable_and_unknown_callbacks_can_be_found(page, live_service):
 
 
 def test_events_can_be_filtered_by_name_status_and_transaction(page, live_service, failing_events):
-    """Each filter applies at once, and is part of the URL."""
+    """Each filter of the event list applies at once, and is part of the URL."""
     failing_events.add("PACKAGE_ARCHIVE")
     live_service.callback("PACKAGE_ARCHIVE")
     live_service.callback("PACKAGE_TRASH", package="pkg-2")
@@ -198,7 +198,7 @@ def test_events_can_be_filtered_by_name_status_and_transaction(page, live_servic
 
 
 def test_sync_can_be_started_and_followed(page, live_service):
-    """The page shows its progress, its result and the user who started it."""
+    """The health page shows the progress of a sync, its result and the user who started it."""
     live_service.act_without_callbacks("decline", role=0, text="Too expensive.")
     page.goto("/health")
     live_service.onespan_may_answer.clear()
@@ -219,7 +219,7 @@ def test_sync_can_be_started_and_followed(page, live_service):
 
 @pytest.mark.parametrize("packages", [[]], ids=["nothing"])
 def test_new_installation_shows_the_setup_and_sends_a_test_callback(page, live_service):
-    """The test callback reaches the handlers as an event."""
+    """The page of a new installation sends a test callback, which reaches the handlers as an event."""
     page.goto("/")
     expect(page.get_by_role("heading", name="Waiting for the first callback from OneSpan")).to_be_visible()
     expect(page.locator("main")).to_contain_text("/onespan/callback")
@@ -232,7 +232,7 @@ def test_new_installation_shows_the_setup_and_sends_a_test_callback(page, live_s
 
 
 def test_view_only_user_has_no_buttons_and_is_refused(live_service, visit, failing_events, page_errors):
-    """The only form that posts is the logout. A forged request gets 403."""
+    """The only form that a view-only user can send is the logout, and a forged request gets 403."""
     page_errors.allow("403")
     failing_events.add("PACKAGE_ARCHIVE")
     live_service.callback("PACKAGE_ARCHIVE")

@@ -1,4 +1,4 @@
-"""The example page of docs/api.md, in a browser, on another host."""
+"""The example page of docs/api.md, in a browser and with another origin than the API."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.skipif(CHROMIUM is None and not CHROMIUM_REQUIRED, rea
 
 
 def page_of_the_docs(address: str) -> str:
-    """The example, with this service's address and token, and a shorter wait."""
+    """The example page of docs/api.md with the address and token of the service, and a shorter wait."""
     (page,) = re.findall(r"^```html\n(.*?)^```", (ROOT / "docs/api.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert len(page.strip().splitlines()) <= 30
     return page.replace("http://127.0.0.1:8000", address).replace("the-token", TOKEN).replace("wait=20", "wait=2")
@@ -28,7 +28,7 @@ def page_of_the_docs(address: str) -> str:
 
 @pytest.fixture
 def portal() -> Iterator[Flask]:
-    """A web server with one page, `portal.page`, at `portal.address`."""
+    """A web server at `portal.address` with one page, `portal.page`."""
     portal = Flask("portal")
     portal.get("/")(lambda: Response(portal.page, mimetype="text/html"))
     with serve_in_thread(portal, port=0) as portal.address:
@@ -37,7 +37,7 @@ def portal() -> Iterator[Flask]:
 
 @pytest.fixture
 def app(settings: Settings, handlers, clock, portal) -> Iterator[Flask]:
-    """The service, which allows the portal as a CORS origin."""
+    """A service that allows the portal as a CORS origin."""
     app = create_app(settings.model_copy(update={"cors_origins": (portal.address,)}), handlers=handlers, clock=clock)
     app.is_followed = threading.Event()
 
@@ -52,7 +52,7 @@ def app(settings: Settings, handlers, clock, portal) -> Iterator[Flask]:
 
 @pytest.fixture
 def open_page(app, portal, tmp_path: Path) -> Callable[[], str]:
-    """Open the page, let 1.5 seconds pass in it, and return its HTML."""
+    """Open the example page, let 1.5 seconds of virtual time pass in it, and return its HTML."""
 
     def open_page() -> str:
         with serve_in_thread(app, port=0) as address:
@@ -65,7 +65,7 @@ def open_page(app, portal, tmp_path: Path) -> Callable[[], str]:
 
 
 def test_example_page_follows_open_packages(app, open_page, send_callback, work):
-    """A package that is sent meanwhile appears; one that is completed disappears."""
+    """While the example page is open, a package that is sent appears and a package that is completed disappears."""
 
     def change_packages() -> None:
         assert app.is_followed.wait(60)

@@ -39,26 +39,26 @@ ALL_ADDRESSES = (
     "/health",
     "/events?package=pkg-1",
 )
-# The top and bottom of each row of a list: rows do not overlap, and none is higher than a few lines of text.
+# A script that returns the top and bottom of each row of a list, to find rows that overlap or are too high.
 ROWS = """() => [...document.querySelectorAll("table.rows tbody tr")].map((row) => row.getBoundingClientRect())
   .map((box) => [Math.round(box.top), Math.round(box.bottom)])"""
 INJECTED = "document.querySelectorAll('main script, main img, main [onfocus], main [onerror]').length"
 
 
 def tidy(text: str) -> str:
-    """The text with each white space as one blank, as a page shows it."""
+    """The text with each run of white space as one blank, as a page shows it."""
     return " ".join(text.split())
 
 
 @pytest.fixture(params=ODD.values(), ids=ODD)
 def odd(request: pytest.FixtureRequest) -> str:
-    """The text that is in every field."""
+    """An odd text, such as a script or a very long word, that a test puts into every field."""
     return request.param
 
 
 @pytest.fixture
 def packages(odd):
-    """A lease with the odd text in every field."""
+    """The packages in OneSpan: a lease with the odd text in every field."""
     package = lease(name=odd)
     ada = replace(ADA, first_name=odd, last_name="", email=odd, company=odd)
     cleo = replace(CLEO, first_name=odd, last_name="", email=odd)
@@ -71,7 +71,7 @@ def packages(odd):
 
 @pytest.fixture
 def handlers(odd) -> Handlers:
-    """A handler whose error is the odd text."""
+    """A registry with a handler whose error is the odd text."""
     handlers = Handlers()
 
     @handlers.on("*")
@@ -83,7 +83,7 @@ def handlers(odd) -> Handlers:
 
 @pytest.fixture
 def odd_ids(live_service, odd) -> dict[str, object]:
-    """Send the text in every field. Returns the ids and the name that find it."""
+    """Send callbacks with the odd text in every field. Returns their ids and the event name that finds them."""
     name = f"PACKAGE_{odd}"[:200]
     for verb in ("upload", "cobrowse", "bounce", "decline"):
         live_service.act(verb, role=0, text=odd)
@@ -98,7 +98,7 @@ def odd_ids(live_service, odd) -> dict[str, object]:
 
 
 def test_odd_text_is_escaped_and_keeps_the_layout(page, odd_ids):
-    """On every page it adds no element or attribute, runs no script and moves nothing out of place."""
+    """An odd text adds no element or attribute to a page, runs no script and moves nothing out of place."""
     page.on("dialog", lambda _: pytest.fail("an injected script ran"))
     for address in ALL_ADDRESSES:
         assert page.goto(address.format(**odd_ids)).status == 200, page.url
@@ -113,7 +113,7 @@ def test_odd_text_is_escaped_and_keeps_the_layout(page, odd_ids):
 
 
 def test_odd_text_is_complete_on_detail_pages(page, odd_ids, odd):
-    """Titles, names and messages show the whole text."""
+    """The titles, names and messages on detail pages show an odd text completely."""
     text = tidy(odd)
     page.goto("/transactions/pkg-1")
     assert page.title() == f"{text} · OneSpan Sign receiver"
@@ -131,7 +131,7 @@ def test_odd_text_is_complete_on_detail_pages(page, odd_ids, odd):
 
 
 def test_odd_text_can_be_searched(page, odd_ids, odd):
-    """The search is part of the URL and fills the field after a reload."""
+    """A search for an odd text is part of the URL and fills the search field after a reload."""
     words = odd[:60].strip()
     page.goto("/")
     page.get_by_label("Search").fill(words)

@@ -13,7 +13,7 @@ from tests.support.processes import until
 
 pytestmark = IN_A_BROWSER
 
-MAX_DELAY_SECONDS = 2.0  # from a callback to the page that shows it
+MAX_DELAY_SECONDS = 2.0  # seconds from a callback to the moment when an open page shows it
 HIDDEN = """
 let hidden = false;
 Object.defineProperty(document, "hidden", { get: () => hidden });
@@ -22,7 +22,7 @@ window.hide = (isHidden) => { hidden = isHidden; document.dispatchEvent(new Even
 
 
 def test_open_pages_show_a_callback_within_two_seconds(page, live_service):
-    """A list with its counts, and a transaction. The second best of three counts, since the machine may be busy."""
+    """Open pages show at least two of three callbacks within two seconds; a busy machine may delay one callback."""
     other = page.context.new_page()
     page.goto("/")
     other.goto("/transactions/pkg-1")
@@ -54,13 +54,13 @@ in_a_long_list = pytest.mark.parametrize("packages", [many_leases()], ids=["many
 
 
 def top_of(page: Page, selector: str) -> float:
-    """The vertical position of an element in the window."""
+    """The vertical position of an element in the window, in pixels."""
     return page.locator(selector).bounding_box()["y"]
 
 
 @in_a_long_list
 def test_changing_list_keeps_scroll_position_focus_and_selection(page, live_service):
-    """A new transaction above does not move the row that the user reads."""
+    """A new transaction at the top of a list does not move the row that the user reads."""
     row = "tr[data-key=old-20]"
     page.goto("/")
     page.locator(row).scroll_into_view_if_needed()
@@ -78,7 +78,7 @@ def test_changing_list_keeps_scroll_position_focus_and_selection(page, live_serv
 
 @in_a_long_list
 def test_moving_row_keeps_focus_and_selection(page, live_service):
-    """The row moves to the top of the list."""
+    """A row that moves to the top of the list keeps the focus and the selection."""
     page.goto("/")
     page.locator("tr[data-key=old-20] a.title").focus()
     page.evaluate("getSelection().selectAllChildren(document.querySelector('tr[data-key=old-20] bdi'))")
@@ -91,7 +91,7 @@ def test_moving_row_keeps_focus_and_selection(page, live_service):
 
 
 def test_typed_text_stays_while_the_list_changes(page, live_service):
-    """The cursor stays, too."""
+    """The text and the cursor in the search field stay while the list changes."""
     page.goto("/")
     search = page.get_by_label("Search")
     search.press_sequentially("Lease")
@@ -107,7 +107,7 @@ def test_typed_text_stays_while_the_list_changes(page, live_service):
 
 
 def test_open_details_stay_open(page, live_service, failing_events):
-    """Focus in them and a selection in the history stay as well."""
+    """When a page changes, open details stay open, with the focus in them and a selection in the history."""
     failing_events.add("PACKAGE_ACTIVATE")
     live_service.callback("PACKAGE_ACTIVATE")
     page.set_viewport_size({"width": 1280, "height": 400})
@@ -129,7 +129,7 @@ def test_open_details_stay_open(page, live_service, failing_events):
 
 
 def test_notice_that_disappears_keeps_details_below_it_open(page, live_service, failing_events):
-    """The error that the user reads stays open and focused."""
+    """An error that the user reads stays open and focused when a notice above it disappears."""
     failing_events.add("PACKAGE_ACTIVATE")
     live_service.callback("PACKAGE_ACTIVATE")
     live_service.act("lock", role=0)
@@ -151,7 +151,7 @@ def test_notice_that_disappears_keeps_details_below_it_open(page, live_service, 
 
 
 def test_list_that_becomes_empty_keeps_details_below_it_open(page, live_service, failing_events):
-    """The last open run ends while the user reads the finished ones."""
+    """The details of a finished run stay open when the last open run ends and its list becomes empty."""
     live_service.callback("PACKAGE_ACTIVATE")
     failing_events.add("PACKAGE_ARCHIVE")
     live_service.callback("PACKAGE_ARCHIVE")
@@ -172,7 +172,7 @@ def test_list_that_becomes_empty_keeps_details_below_it_open(page, live_service,
 
 @pytest.mark.parametrize("path", ["/", "/transactions/pkg-1", "/attention", "/events", "/handlers", "/callbacks"])
 def test_unchanged_page_is_not_sent_again(page, path):
-    """Three requests in a row get an empty 304."""
+    """An open page requests itself regularly, and gets an empty 304 while it is unchanged."""
 
     def unchanged(answer: Response) -> bool:
         return answer.status == 304 and answer.headers.get("content-length", "0") == "0"
@@ -184,7 +184,7 @@ def test_unchanged_page_is_not_sent_again(page, path):
 
 
 def test_hidden_page_pauses_and_updates_when_it_is_visible_again(page, live_service):
-    """It shows that it is paused."""
+    """A hidden page pauses, shows that it is paused, and updates when it is visible again."""
     page.add_init_script(HIDDEN)
     page.clock.install()
     page.goto("/")
@@ -198,14 +198,14 @@ def test_hidden_page_pauses_and_updates_when_it_is_visible_again(page, live_serv
     page.clock.run_for(120_000)
 
     requests = [response for response in live_service.responses if response[:2] == ("GET", "/")]
-    assert len(requests) <= 1, requests  # one may have been running when the page was hidden
+    assert len(requests) <= 1, requests  # one request may have been running when the page was hidden
     page.evaluate("hide(false)")
     expect(page.locator("tr[data-key=new]")).to_be_visible()
     expect(page.locator("#connection-status")).to_have_text("Live")
 
 
 def test_page_shows_a_lost_connection_and_recovers(page, live_service, page_errors):
-    """It retries with growing intervals, and then shows all that happened meanwhile."""
+    """A page that lost its connection retries with growing intervals, and then shows all that happened meanwhile."""
     page_errors.allow("Failed to load resource")
     page.clock.install()
     page.goto("/")
@@ -230,7 +230,7 @@ def test_page_shows_a_lost_connection_and_recovers(page, live_service, page_erro
 
 @pytest.mark.parametrize("status", [408, 429, 503])
 def test_temporary_errors_are_retried(page, live_service, page_errors, status):
-    """They count as a lost connection."""
+    """An open page treats the statuses 408, 429 and 503 like a lost connection and retries."""
     page_errors.allow(str(status))
     page.goto("/")
     expect(page.locator("#connection-status")).to_have_text("Live")
@@ -243,12 +243,12 @@ def test_temporary_errors_are_retried(page, live_service, page_errors, status):
 
 
 def is_live_request(route: Route) -> bool:
-    """Whether an open page requests itself."""
+    """Whether a request is sent by an open page to update itself."""
     return "x-live" in route.request.headers
 
 
 def test_page_whose_live_requests_are_always_refused_does_not_reload(page, live_service, page_errors):
-    """A proxy may let pages through, but not their own requests."""
+    """An open page does not reload if a proxy lets the page through but refuses the requests that update it."""
     page_errors.allow("403")
     page.route("/", lambda route: route.fulfill(status=403) if is_live_request(route) else route.continue_())
 
@@ -260,7 +260,7 @@ def test_page_whose_live_requests_are_always_refused_does_not_reload(page, live_
 
 
 def test_open_page_leads_to_the_login_when_its_session_ends(page, live_service, page_errors):
-    """Here the user logs out in another window. The login returns to the same page."""
+    """If the user logs out in another window, an open page leads to the login, which returns to that page."""
     page_errors.allow("401")
     page.goto("/transactions/pkg-1")
     other = page.context.new_page()

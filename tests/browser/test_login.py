@@ -13,32 +13,32 @@ pytestmark = IN_A_BROWSER
 
 PAGES = ("/", "/transactions/pkg-1", "/attention", "/events", "/events/1", "/callbacks", "/callbacks/2", "/handlers")
 ALL_PAGES = (*PAGES, "/health", "/handlers/replay", "/api/")
-# The focused element, and whether an outline marks it; a row is outlined around its link.
+# A script that returns the focused element and whether an outline marks it. The outline of a row belongs to its link.
 FOCUSED = """() => {
   const node = document.activeElement;
   const styles = [getComputedStyle(node), getComputedStyle(node, "::after")];
   const outlined = styles.some((style) => style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2);
   return { html: node.outerHTML.slice(0, 200), body: node === document.body, outlined };
 }"""
-# The number of elements that Tab must reach.
+# A script that returns the number of elements that the Tab key must reach.
 REACHABLE = """() => [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")].filter(
   (node) => !node.disabled && node.type !== "hidden" && node.checkVisibility()).length"""
 
 
 @pytest.fixture
 def new_page(live_service, visit) -> Page:
-    """A page without a session."""
+    """A browser page without a session."""
     return visit(live_service.address)
 
 
 def fill_in(page: Page, password: str) -> None:
-    """Send the login form."""
+    """Fill in the login form and send it."""
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()
 
 
 def test_login_returns_to_the_requested_page_and_logout_ends_it(new_page):
-    """After the logout, the browser's Back button shows no page either."""
+    """A login returns to the requested page, and after the logout the browser's Back button shows the login form."""
     new_page.goto("/transactions/pkg-1?x=1")
     expect(new_page.get_by_label("Password")).to_be_focused()
     new_page.get_by_label("Your name").fill("Mia")
@@ -54,7 +54,7 @@ def test_login_returns_to_the_requested_page_and_logout_ends_it(new_page):
 
 
 def test_wrong_password_shows_an_error_and_too_many_are_refused(new_page, page_errors):
-    """The page says how long to wait. The correct password is then refused as well."""
+    """After too many wrong passwords, the page says how long to wait and the correct password is refused as well."""
     page_errors.allow("401|429")
     new_page.goto("/login")
     for _ in range(MAX_FAILURES_PER_ADDRESS):
@@ -68,7 +68,7 @@ def test_wrong_password_shows_an_error_and_too_many_are_refused(new_page, page_e
 
 
 def test_form_with_a_forged_token_changes_nothing(page, live_service, page_errors):
-    """The page says what to do."""
+    """A form with a forged CSRF token changes nothing, and the page says what to do."""
     page_errors.allow("400")
     page.goto("/transactions/pkg-1")
 
@@ -80,7 +80,7 @@ def test_form_with_a_forged_token_changes_nothing(page, live_service, page_error
 
 
 def test_tab_reaches_every_control_and_outlines_it(page, live_service, failing_events):
-    """This holds for every page."""
+    """On every page, the Tab key reaches every control, and an outline marks the focused control."""
     failing_events.add("PACKAGE_DECLINE")
     live_service.act("decline", role=0, text="Too expensive.")
     live_service.wait_until_idle()
@@ -99,7 +99,7 @@ def test_tab_reaches_every_control_and_outlines_it(page, live_service, failing_e
 
 
 def test_keyboard_jumps_to_content_search_and_row(page):
-    """By the first Tab, a slash and Enter. A slash in a text field is an ordinary slash."""
+    """The first Tab, a slash and Enter lead to content, search and a row; in a text field a slash is only typed."""
     page.goto("/")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
@@ -121,7 +121,7 @@ def test_keyboard_jumps_to_content_search_and_row(page):
 
 
 def test_click_anywhere_in_a_row_opens_it(page):
-    """The name is not the only link."""
+    """A click anywhere in a table row opens its transaction, not only a click on the name."""
     page.goto("/")
 
     last = page.locator("tbody tr td").last.bounding_box()
@@ -131,7 +131,7 @@ def test_click_anywhere_in_a_row_opens_it(page):
 
 
 def test_pages_work_without_scripts(live_service, visit, failing_events):
-    """Login, every page with times in UTC, search and actions work. Pages do not update themselves."""
+    """Without scripts, login, search and actions work and times are in UTC, but pages do not update themselves."""
     failing_events.add("PACKAGE_DECLINE")
     live_service.act("decline", role=0, text="Too expensive.")
     live_service.wait_until_idle()
@@ -155,7 +155,7 @@ def test_pages_work_without_scripts(live_service, visit, failing_events):
 
 
 def test_times_are_local_with_utc_in_the_tooltip(page, live_service):
-    """The browser is in Brussels, in summer time."""
+    """A browser in Brussels shows a time in local summer time, with UTC in the tooltip."""
     live_service.callback("DOCUMENT_VIEWED", createdDate="2026-07-01T10:00:00.000Z", documentId="doc-1")
     live_service.wait_until_idle()
     page.goto("/events/1")
@@ -167,7 +167,7 @@ def test_times_are_local_with_utc_in_the_tooltip(page, live_service):
 
 
 def test_header_shows_the_name_of_the_user(live_service, visit, page):
-    """Two users have their own sessions."""
+    """Two users who are logged in at the same time each see their own name in the header."""
     other = log_in(visit(live_service.address), name="Kim <b>")
 
     other.goto("/")

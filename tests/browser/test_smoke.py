@@ -1,4 +1,4 @@
-"""Every page once in a browser, and one of them while something changes. The other tests go into detail."""
+"""A test that opens every page once in a browser. The other browser tests go into detail."""
 
 import pytest
 from playwright.sync_api import expect
@@ -11,7 +11,7 @@ pytestmark = [on_sqlite, pytest.mark.own_database]
 
 
 def test_every_page_loads_without_errors(live_service, visit, failing_events):
-    """After a login by the form. The first page shows changes by itself."""
+    """After a login with the form, the first page shows changes by itself, and every page loads without errors."""
     failing_events.add("PACKAGE_DECLINE")
     page = visit(live_service.address)
     page.goto("/")

@@ -34,17 +34,17 @@ def one_of_each() -> list[Package]:
 
 
 def many(number: int) -> list[Package]:
-    """This number of packages with the same date, so that only the id determines their order."""
+    """The given number of packages with the same date, so that only the id determines their order."""
     return [lease(f"p-{index:03}", name=f"Lease {index:03}", created=NOW, updated=NOW) for index in range(number)]
 
 
 def with_packages(packages: list[Package]) -> pytest.MarkDecorator:
-    """Run the test with these packages at OneSpan."""
+    """A mark that runs a test with these packages in OneSpan."""
     return pytest.mark.parametrize("packages", [packages], ids=[str(len(packages))])
 
 
 def names(page: Page) -> list[str]:
-    """The names in the list."""
+    """The names of the transactions in the list."""
     return page.locator("tbody a.title").all_inner_texts()
 
 
@@ -64,7 +64,7 @@ def expect_names(page: Page, *expected: str) -> None:
     ],
 )
 def test_list_searches_while_typing(page, words, found):
-    """It finds names, ids, signers and emails; the search is part of the URL."""
+    """While the user types, the list shows matching names, ids, signers and emails; the search is part of the URL."""
     page.goto("/")
 
     page.get_by_label("Search").press_sequentially(words)
@@ -75,7 +75,7 @@ def test_list_searches_while_typing(page, words, found):
 
 @with_packages(one_of_each())
 def test_text_typed_before_the_scripts_load_is_searched(page):
-    """On a slow connection people type first; the search starts once the scripts have loaded."""
+    """Text that a user types on a slow connection is searched once the scripts have loaded."""
     held = []
 
     def hold(route):
@@ -94,7 +94,7 @@ def test_text_typed_before_the_scripts_load_is_searched(page):
 
 @with_packages(one_of_each())
 def test_search_can_be_reloaded_shared_and_undone(page, visit, live_service):
-    """The URL holds all of it. Back returns to the list before, and empties the field."""
+    """The URL holds the whole search. The Back button returns to the list before, and empties the search field."""
     page.goto("/")
     page.get_by_label("Search").press_sequentially("Lease")
     expect_names(page, "Lease of the mill")
@@ -117,7 +117,7 @@ def test_search_can_be_reloaded_shared_and_undone(page, visit, live_service):
 
 @with_packages(one_of_each())
 def test_status_counts_are_filters(page):
-    """A click on a status lists its transactions and marks it as current."""
+    """A click on a status count lists the transactions of that status and marks the count as current."""
     page.goto("/")
     counts = page.get_by_role("navigation", name="By status")
     expect(counts.get_by_role("link")).to_have_text([re.compile(pattern) for pattern in COUNTS])
@@ -138,7 +138,7 @@ COUNTS = (r"All\s+4", r"In progress\s+2", r"Draft\s+1", r"Declined\s+1")
 
 @with_packages(one_of_each())
 def test_list_can_be_filtered_by_attention_view_and_date(page):
-    """Each filter applies at once."""
+    """The filters for attention, view and date apply as soon as the user changes them."""
     page.goto("/")
     page.get_by_label("Attention").select_option("Declined")
     expect_names(page, "Sale of the barn")
@@ -155,7 +155,7 @@ def test_list_can_be_filtered_by_attention_view_and_date(page):
 
 @with_packages(one_of_each())
 def test_date_applies_once_its_year_is_complete(page, live_service):
-    """An incomplete or invalid date sends no request, so none is refused."""
+    """An incomplete or invalid date sends no request, so no request is refused."""
     page.goto("/")
     page.get_by_label("to", exact=True).focus()
     page.keyboard.type("01012001", delay=300)
@@ -172,7 +172,7 @@ def test_date_applies_once_its_year_is_complete(page, live_service):
 
 @with_packages(one_of_each())
 def test_refused_filter_leads_to_an_error_page(page, live_service, page_errors):
-    """It is not retried like a lost connection, and Back returns to the list."""
+    """A refused filter is not retried but leads to an error page, from which Back returns to the list."""
     page_errors.allow("400")
     page.goto("/")
     expect(page.locator("#connection-status")).to_have_text("Live")
@@ -193,7 +193,7 @@ def test_refused_filter_leads_to_an_error_page(page, live_service, page_errors):
 
 @with_packages(one_of_each())
 def test_column_headers_sort_the_list(page):
-    """A second click reverses the order, and the header shows it."""
+    """A click on a column header sorts the list, a second click reverses the order, and the header shows the order."""
     page.goto("/")
     heads = page.locator("thead")
 
@@ -210,7 +210,7 @@ def test_column_headers_sort_the_list(page):
 
 @with_packages(many(120))
 def test_pages_show_each_transaction_once(page):
-    """All of them have the same date. Previous leads back over the same pages."""
+    """Pages show each transaction once, even if all have the same date; Previous leads back over the same pages."""
     page.goto("/?sort=created_at")
     shown = [names(page)]
     for number in (2, 3):
@@ -231,7 +231,7 @@ def test_pages_show_each_transaction_once(page):
     [*one_of_each(), lease("sum", name="=1+1", status="DECLINED"), lease("at", name="  @SUM(A1)", status="DECLINED")]
 )
 def test_list_can_be_exported_as_csv(page, tmp_path: Path):
-    """The filters apply, and a cell that looks like a formula becomes text."""
+    """The filters apply to the CSV export, and a cell that looks like a formula becomes text."""
     page.goto("/?status=DECLINED&sort=name")
 
     with page.expect_download() as download:
@@ -246,7 +246,7 @@ def test_list_can_be_exported_as_csv(page, tmp_path: Path):
 
 @with_packages(many(420))
 def test_large_csv_is_streamed(page, live_service):
-    """It has each transaction once."""
+    """A large CSV export is streamed and has each transaction once."""
     cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
 
     answer = requests.get(f"{live_service.address}/transactions.csv", cookies=cookies, stream=True, timeout=10)

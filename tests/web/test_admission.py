@@ -18,13 +18,13 @@ THREADS = 8
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Settings with few threads."""
+    """Settings of a service with eight web threads."""
     return settings.model_copy(update={"web_threads": THREADS})
 
 
 @on_sqlite
 def test_callbacks_are_accepted_while_readers_hang(app, service, monkeypatch):
-    """A database that hangs blocks readers. Further readers get 503, callbacks are still accepted."""
+    """If reads hang in the database, further reads get 503, but callbacks are still accepted."""
     hang, reading = threading.Event(), threading.Semaphore(0)
     read = service.database.read
 
@@ -58,7 +58,7 @@ def test_callbacks_are_accepted_while_readers_hang(app, service, monkeypatch):
 
 @on_sqlite
 def test_streamed_response_keeps_its_slot_until_its_end(settings):
-    """A slow client holds a thread. The reserved threads stay free for callbacks."""
+    """A client that reads a response slowly holds a thread, but the threads reserved for callbacks stay free."""
     app = create_app(settings, handlers=Handlers())
     app.add_url_rule("/long", view_func=lambda: Response(iter([b"first", b"second"])))
     client = app.test_client()
@@ -77,7 +77,7 @@ def test_streamed_response_keeps_its_slot_until_its_end(settings):
 
 @on_sqlite
 def test_every_request_releases_its_slot(settings):
-    """Refused, failed and unknown requests release it too."""
+    """Every request frees its thread slot, even if the request fails, is refused or has an unknown path."""
     app = create_app(settings, handlers=Handlers())
 
     @app.get("/fails")

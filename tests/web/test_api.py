@@ -1,4 +1,4 @@
-"""The JSON API: members, filters, paging, errors, and the OpenAPI document."""
+"""The JSON API: members of the answers, filters, paging, errors, and the OpenAPI document."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ from config import Settings
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, TOKEN, Clock, on_both, on_sqlite, onespan_time
 from tests.support.openapi_check import assert_documented
 
-# The members that clients rely on. More may be added; none of these may be removed or renamed.
+# The JSON members that clients rely on. New members may be added, but no member may be removed or renamed.
 PACKAGE = (
     "id name type status status_at trashed deleted sender created_at updated_at due_at completed_at signers_total"
     " signers_completed attention documents signers next_signers last_event_at read_at"
@@ -73,7 +73,7 @@ LEASE = {
 
 @pytest.fixture
 def show(service: Any, clock: Clock) -> Callable[..., None]:
-    """Add a snapshot of a package to the journal, as a fetch does. Its time is an hour ago."""
+    """Add a snapshot of a package to the journal, as a fetch does. The snapshot is an hour old."""
 
     def show(**members: Any) -> None:
         entry = Entry("snapshot", clock(), json.dumps(members).encode(), package_id=members["id"], read_at=NOON - HOUR)
@@ -85,7 +85,7 @@ def show(service: Any, clock: Clock) -> Callable[..., None]:
 
 @pytest.fixture
 def lease(show: Any, send_callback: Any, work: Any, handlers: Handlers) -> str:
-    """The id of a package with everything: signers, documents, attention, a parked handler and repeats."""
+    """The id of a package with signers, documents, attention reasons, a parked dispatch and a repeated callback."""
 
     @handlers.on("EMAIL_BOUNCE")
     def notify_cleo(event: Event, package: Package) -> None:
@@ -102,12 +102,12 @@ def lease(show: Any, send_callback: Any, work: Any, handlers: Handlers) -> str:
 
 
 def path_of(package_id: str) -> str:
-    """The path of a package."""
+    """The API path of a package."""
     return f"/api/packages/{quote(package_id, safe='')}"
 
 
 def members(*pairs: tuple[str, Any]) -> Iterator[tuple[str, Any]]:
-    """All (name, value) pairs at every depth."""
+    """All (name, value) pairs of JSON members at every depth."""
     for name, value in pairs:
         yield name, value
         if isinstance(value, dict):
@@ -117,7 +117,7 @@ def members(*pairs: tuple[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def test_package_has_all_documented_members(api_get, lease):
-    """The package has a value for every member."""
+    """The API answer for a package has every documented member, with the values that OneSpan reported."""
     shown = api_get(path_of(lease)).json
 
     assert set(PACKAGE.split()) <= set(shown)
@@ -149,7 +149,7 @@ def test_package_has_all_documented_members(api_get, lease):
 
 
 def test_event_has_all_documented_members(api_get, lease):
-    """It includes its callbacks and its dispatches."""
+    """The API answer for an event includes the callbacks and the dispatches of the event."""
     listed = api_get("/api/events", name="EMAIL_BOUNCE").json
     (event,) = listed["items"]
 
@@ -170,7 +170,7 @@ def test_event_has_all_documented_members(api_get, lease):
 
 
 def test_law_8_every_change_has_a_cause_that_can_be_read(api_get, lease):
-    """The history of a package is its part of the change feed. The id of a callback is its journal id."""
+    """Every change in a package's history names its cause; for a callback, the cause is the callback's journal id."""
     history = api_get(f"{path_of(lease)}/history").json
     feed = api_get("/api/changes").json
 
@@ -193,7 +193,7 @@ def test_law_8_every_change_has_a_cause_that_can_be_read(api_get, lease):
 
 
 def test_times_are_utc_with_a_z_and_keep_their_microseconds(api_get, send_callback, work, *, show, lease, clock):
-    """All times are ISO 8601 on both databases, including the times in a change."""
+    """On both databases, all times in API answers are ISO 8601 in UTC and keep their microseconds."""
     clock.forward(timedelta(microseconds=123456))
     send_callback("PACKAGE_TRASH", package="pkg-1", happened_at=NOON - timedelta(milliseconds=1))
     show(**{**LEASE, "due": "2026-03-05T13:30:00.250+01:00"})
@@ -210,7 +210,7 @@ def test_times_are_utc_with_a_z_and_keep_their_microseconds(api_get, send_callba
 
 
 def test_old_and_new_times_of_a_change_have_a_z(api_get, lease):
-    """A change of the due date has two times as values."""
+    """The old and new values of a changed due date are times in UTC that end with Z."""
     (due,) = [change for change in api_get("/api/changes").json["items"] if change["attribute"] == "due_at"]
 
     assert (due["old"], due["new"]) == (None, "2026-03-04T12:00:00Z")
@@ -218,7 +218,7 @@ def test_old_and_new_times_of_a_change_have_a_z(api_get, lease):
 
 @pytest.fixture
 def listed(send_callback: Any, show: Any, work: Any, lease: str) -> Callable[..., list[str]]:
-    """Add packages of every kind. Returns a function that gives the sorted ids in a list."""
+    """Add packages of every kind. Returns a function that gives the sorted package ids of an API answer."""
     send_callback(
         "PACKAGE_DECLINE", package="declined", sessionUser=BEN, message="too dear", happened_at=NOON - 5 * HOUR
     )
@@ -291,12 +291,12 @@ LEASE_ID = LEASE["id"]
 @on_sqlite
 @on_both
 def test_packages_are_filtered(api_get, listed, query, found):
-    """Each filter works alone and in combination."""
+    """Each filter of the package list works alone and in combination with other filters."""
     assert listed(api_get("/api/packages", **query)) == sorted(found)
 
 
 def test_filters_find_the_same_packages_on_both_databases(api_get, listed):
-    """The databases differ in case and wildcards; the results do not."""
+    """The two databases treat case and wildcards differently, but the filters find the same packages."""
     for query, found in (
         ({"q": "LEASE 100"}, [LEASE_ID, "sibling"]),
         ({"q": "100%"}, [LEASE_ID]),
@@ -314,7 +314,7 @@ def test_filters_find_the_same_packages_on_both_databases(api_get, listed):
 
 
 def test_search_ignores_case_in_any_alphabet(show, work, api_get):
-    """Names are in many alphabets."""
+    """A search ignores the case of letters in any alphabet, including Cyrillic and accented letters."""
     show(id="pkg-1", name="Convention École über Ключ")
     work()
 
@@ -323,13 +323,13 @@ def test_search_ignores_case_in_any_alphabet(show, work, api_get):
 
 
 def test_pages_contain_every_package_once_in_both_directions(api_get, show, work, listed):
-    """This includes rows with equal values and rows without a value, which come last; for every page size."""
+    """Pages of any size contain every package once, in both directions; packages without a sort value come last."""
     for number in range(3):
         show(id=f"equal-{number}", name="equal", created=onespan_time(NOON - HOUR), due=onespan_time(NOON))
     work()
 
     def forwards(sort: str, limit: int) -> list[str]:
-        """All ids, read page by page."""
+        """All package ids, read page by page from the first page."""
         ids: list[str] = []
         cursor: dict[str, str] = {}
         for _ in range(30):
@@ -342,7 +342,7 @@ def test_pages_contain_every_package_once_in_both_directions(api_get, show, work
         raise AssertionError("the pages have no end")
 
     def backwards(sort: str, limit: int) -> list[str]:
-        """All ids, read backwards from the last page."""
+        """All package ids, read backwards from the last page."""
         page = api_get("/api/packages", sort=sort, limit=limit).json
         assert page["previous"] is None
         while page["next"]:
@@ -371,7 +371,7 @@ def test_pages_contain_every_package_once_in_both_directions(api_get, show, work
 
 @pytest.mark.parametrize("sort", ["id", "-id", "created_at", "-created_at", "due_at", "name"])
 def test_previous_of_an_empty_page_skips_no_package(api_get, send_callback, work, sort):
-    """All packages of the neighbouring page may stop matching the filter in the meantime."""
+    """A next or previous page that has become empty leads back to its neighbour and skips no package."""
     for number in range(6):
         send_callback("PACKAGE_CREATE", package=f"p{number}", happened_at=NOON - HOUR)
     work()
@@ -399,7 +399,7 @@ def test_previous_of_an_empty_page_skips_no_package(api_get, send_callback, work
 @on_sqlite
 @pytest.mark.parametrize("name", ["n" * 180, "é" * 60, "😀" * 40, "n" * 3000])
 def test_cursor_of_a_long_name_is_accepted(api_get, show, work, name):
-    """A cursor contains the sort value, and is still short enough for a URL."""
+    """A cursor contains the sort value, but is short enough for a URL even if that value is a long name."""
     for number in range(3):
         show(id=f"pkg-{number}" + "x" * 240, name=name)
     work()
@@ -408,12 +408,12 @@ def test_cursor_of_a_long_name_is_accepted(api_get, show, work, name):
         first = api_get("/api/packages", sort=sort, limit=2).json
         answer = api_get("/api/packages", sort=sort, limit=2, cursor=first["next"])
         assert answer.status_code == 200, answer.text
-        assert len(first["next"]) < 2000  # it must fit into a request line
+        assert len(first["next"]) < 2000  # a cursor must fit into a request line
         assert len(answer.json["items"]) == 1
 
 
 def test_events_are_filtered_and_paged(api_get, send_callback, listed):
-    """Newest first, with each filter alone."""
+    """The event list is sorted newest first, and each of its filters works alone."""
     everything = [event["id"] for event in api_get("/api/events").json["items"]]
 
     def names(**query: Any) -> list[str]:
@@ -438,7 +438,7 @@ def test_events_are_filtered_and_paged(api_get, send_callback, listed):
 
 
 def test_history_is_paged(api_get, lease):
-    """Oldest first, each change once."""
+    """The pages of a package's history contain each change once, oldest first."""
     whole = api_get(f"{path_of(lease)}/history").json
     paged: list[Any] = []
     cursor: dict[str, str] = {}
@@ -455,7 +455,7 @@ def test_history_is_paged(api_get, lease):
 
 @on_sqlite
 def test_page_has_one_to_two_hundred_items(api_get, send_callback, work):
-    """The default is 50."""
+    """A page of a list has 50 items by default, and from 1 to 200 items with the parameter `limit`."""
     for number in range(201):
         send_callback("PACKAGE_CREATE", package=f"pkg-{number}")
     work()
@@ -517,7 +517,7 @@ def test_page_has_one_to_two_hundred_items(api_get, send_callback, work):
     ],
 )
 def test_invalid_parameter_is_400_and_the_message_names_it(client, send_callback, work, *, path, name, value):
-    """A misspelled filter must not return everything."""
+    """A request with a misspelled filter is refused, because it must not return everything."""
     send_callback("PACKAGE_CREATE")
     work()
 
@@ -531,7 +531,7 @@ FORWARD = False
 
 
 def cursor_of(*values: Any) -> str:
-    """A forged cursor."""
+    """A forged cursor that encodes the given values."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
@@ -561,7 +561,7 @@ def cursor_of(*values: Any) -> str:
 )
 @on_sqlite
 def test_invalid_cursor_is_400(api_get, cursor):
-    """A cursor of another sort order, a truncated one, or a forged one."""
+    """A cursor that is forged, truncated or made for another sort order gets 400."""
     answer = api_get("/api/packages", cursor=cursor)
 
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "bad_parameter"), answer.text
@@ -569,7 +569,7 @@ def test_invalid_cursor_is_400(api_get, cursor):
 
 
 def test_cursor_of_another_sort_order_is_400(api_get, listed):
-    """A cursor contains its sort order."""
+    """A cursor contains the sort order of its list, and is refused with another sort order."""
     cursor = api_get("/api/packages", sort="name", limit=2).json["next"]
 
     assert api_get("/api/packages", sort="name", cursor=cursor).status_code == 200
@@ -578,7 +578,7 @@ def test_cursor_of_another_sort_order_is_400(api_get, listed):
 
 
 def test_unchanged_answer_is_304(client, send_callback, work):
-    """The ETag changes with the answer, and only then."""
+    """The ETag of an API answer changes exactly when the answer changes."""
     send_callback("PACKAGE_ACTIVATE", happened_at=NOON - HOUR)
     work()
     headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -613,7 +613,7 @@ def test_unchanged_answer_is_304(client, send_callback, work):
 )
 @on_sqlite
 def test_law_2_request_without_a_valid_token_is_401(app: Flask, client, header):
-    """This holds for every method and every API route except the document and the reference."""
+    """Every method of every API route needs a token, except the OpenAPI document and the reference page."""
     headers = {"Authorization": header} if header is not None else {}
     for rule in app.url_map.iter_rules():
         if not rule.rule.startswith("/api/") or rule.rule in PUBLIC_PATHS:
@@ -629,7 +629,7 @@ def test_law_2_request_without_a_valid_token_is_401(app: Flask, client, header):
 
 @on_sqlite
 def test_every_token_is_valid_and_without_tokens_the_api_is_closed(database_url, tmp_path):
-    """Tokens have labels, as callback keys have."""
+    """Every configured token opens the API, with or without a label; without tokens every request gets 401."""
     tokens = {
         "front=first-token,second-token,third=dG9rZW4tdG9rZW4=": ["first-token", "second-token", "dG9rZW4tdG9rZW4="],
         "": [],
@@ -665,7 +665,7 @@ IDS = (
 
 
 def test_any_package_id_can_be_requested(api_get, send_callback, work):
-    """OneSpan chooses the ids. Case and every character matter, on both databases."""
+    """OneSpan chooses the package ids, so their case and every character matter, on both databases."""
     for number, package_id in enumerate(IDS):
         send_callback("PACKAGE_ATTACHMENT", package=package_id, sessionUser=f"signer-{number}", message="passport")
     work()
@@ -683,7 +683,7 @@ def test_any_package_id_can_be_requested(api_get, send_callback, work):
 
 @on_sqlite
 def test_package_id_with_adjacent_slashes_can_be_requested(api_get, send_callback, work):
-    """The router must not merge the slashes of an id."""
+    """The router must not merge adjacent slashes of a package id."""
     for package_id in ("a//b", "/a", "//"):
         send_callback("PACKAGE_ACTIVATE", package=package_id)
     work()
@@ -694,7 +694,7 @@ def test_package_id_with_adjacent_slashes_can_be_requested(api_get, send_callbac
 
 
 def test_signer_and_document_ids_are_case_sensitive(send_callback, stored_package):
-    """Ids that differ only by case are two signers and two documents."""
+    """Ids that differ only by case belong to two different signers or documents."""
     for who in ("Ab=", "aB="):
         send_callback("DOCUMENT_SIGNED", sessionUser=who, documentId=who)
 
@@ -731,7 +731,7 @@ def test_signer_and_document_ids_are_case_sensitive(send_callback, stored_packag
 )
 @on_sqlite
 def test_unknown_path_or_id_is_404_in_json(client, send_callback, work, path):
-    """The answer is never a page or a redirect."""
+    """A request for an unknown path or id gets an error in JSON, never a page or a redirect."""
     send_callback("PACKAGE_CREATE")
     work()
 
@@ -757,7 +757,7 @@ def test_unknown_path_or_id_is_404_in_json(client, send_callback, work, path):
 )
 @on_sqlite
 def test_wrong_method_is_405_in_json_with_an_allow_header(client, method, path):
-    """The header lists the allowed methods."""
+    """The `Allow` header of a 405 answer lists the allowed methods."""
     answer = client.open(path, method=method, headers={"Authorization": f"Bearer {TOKEN}"})
 
     assert (answer.status_code, answer.json["error"]["code"]) == (405, "method_not_allowed")
@@ -766,7 +766,7 @@ def test_wrong_method_is_405_in_json_with_an_allow_header(client, method, path):
 
 @on_sqlite
 def test_head_equals_get_without_its_body(client, lease):
-    """The status and the headers are equal."""
+    """The answer to HEAD has the same status and headers as the answer to GET, but no body."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     for path in ("/api/packages", path_of(lease), f"{path_of(lease)}/history", "/api/events/1", "/api/changes"):
         got, head = client.get(path, headers=headers), client.head(path, headers=headers)
@@ -778,7 +778,7 @@ def test_head_equals_get_without_its_body(client, lease):
 
 
 def test_parked_dispatch_is_replayed(client, api_get, work, lease, api_document):
-    """It becomes due with all its attempts, and the attention reason closes, which the history shows."""
+    """A replayed dispatch becomes due with all its attempts, and the history shows that its attention reason closed."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     dispatch = api_get("/api/events", state="parked").json["items"][0]["dispatches"][0]
     attention = [item["reason"] for item in api_get(path_of(lease)).json["attention"]]
@@ -810,7 +810,7 @@ def test_parked_dispatch_is_replayed(client, api_get, work, lease, api_document)
 
 
 def test_replay_of_an_unknown_or_running_dispatch_is_refused(service, client, api_get, lease, api_document):
-    """The answers are 404 and 409; a parameter is 400. None of them changes anything."""
+    """Replaying an unknown dispatch gets 404, a running dispatch 409, and a query parameter 400; nothing changes."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with service.database.write() as connection:
         connection.execute(text("UPDATE dispatches SET state = 'running', due_at = '2999-01-01 00:00:00.000000'"))
@@ -831,7 +831,7 @@ def test_replay_of_an_unknown_or_running_dispatch_is_refused(service, client, ap
 
 @on_sqlite
 def test_document_is_valid_and_covers_every_route(app: Flask, client):
-    """It needs no token. Every reference resolves, every path is a route, and every route is a path."""
+    """The OpenAPI document needs no token, has no broken references, and describes exactly the routes of the API."""
     answer = client.get("/api/openapi.json")
     document = answer.json
 
@@ -858,7 +858,7 @@ def test_document_is_valid_and_covers_every_route(app: Flask, client):
 
 
 def test_every_operation_is_described(api_document):
-    """It has a summary, a description of each parameter, its errors, and whether it needs a token."""
+    """Each operation in the OpenAPI document has a summary, described parameters, errors and its token requirement."""
     for path, operations in api_document["paths"].items():
         for method, operation in operations.items():
             assert operation["summary"], path
@@ -896,7 +896,7 @@ def test_every_operation_is_described(api_document):
 
 
 def test_event_with_many_repeats_lists_its_first_callbacks(send_callback, work, api_get):
-    """The answer stays small; `repeats` counts them all."""
+    """An event lists only its first 20 callbacks to keep the answer small; `repeats` counts all repeated callbacks."""
     for _ in range(30):
         send_callback("PACKAGE_COMPLETE")
     work()
@@ -908,7 +908,7 @@ def test_event_with_many_repeats_lists_its_first_callbacks(send_callback, work, 
 
 @pytest.mark.parametrize("name", ["ΠΑΠΑΔΟΠΟΥΛΟΣ", "İstanbul", "Straße", "100 %_/\\"])
 def test_name_is_found_by_its_exact_text(name, service, read):
-    """Lower-casing rules of the databases make no difference."""
+    """A package is found by its exact name, although the databases have different lower-casing rules."""
     snapshot = {"id": "pkg-1", "name": name, "status": "SENT", "roles": [], "documents": []}
     with service.database.write() as connection:
         entry = Entry("snapshot", NOON, json.dumps(snapshot).encode(), package_id="pkg-1", read_at=NOON)
@@ -921,7 +921,7 @@ def test_name_is_found_by_its_exact_text(name, service, read):
 
 @pytest.mark.parametrize("package", ["a\nb", "line\r\n", "/", "a//b/"])
 def test_any_id_that_the_receiver_accepts_can_be_requested(package, send_callback, stored_package, client):
-    """This includes line breaks and slashes."""
+    """Every package id that the receiver accepts can be requested, even with line breaks and slashes."""
     send_callback("PACKAGE_CREATE", package=package)
     stored_package(package)
 
@@ -931,7 +931,7 @@ def test_any_id_that_the_receiver_accepts_can_be_requested(package, send_callbac
 
 
 def test_if_match_is_ignored(client, send_callback, stored_package):
-    """It applies to writes only."""
+    """A GET request ignores the `If-Match` header, which applies to writes only."""
     send_callback("PACKAGE_CREATE")
     stored_package("pkg-1")
 
@@ -941,7 +941,7 @@ def test_if_match_is_ignored(client, send_callback, stored_package):
 
 
 def test_common_errors_of_every_operation_are_documented(client, api_document):
-    """So is its success."""
+    """The OpenAPI document describes the success and the common errors of every operation."""
     paths = api_document["paths"]
 
     for path, methods in paths.items():
@@ -952,7 +952,7 @@ def test_common_errors_of_every_operation_are_documented(client, api_document):
 
 
 def test_empty_signer_filter_matches_nothing(read, send_callback, stored_package):
-    """An empty value is not the same as no filter."""
+    """An empty `signer` filter finds no packages, while a list without the filter contains all packages."""
     send_callback("SIGNER_COMPLETE", sessionUser=ADA)
     stored_package("pkg-1")
 

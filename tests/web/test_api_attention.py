@@ -1,4 +1,4 @@
-"""The API endpoints of packages that need attention, and of counts."""
+"""The API endpoints that list packages needing attention, and that count packages and attention reasons."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, on_both
 
 @pytest.fixture
 def packages_with_issues(send_callback, work, handlers: Handlers, service) -> None:
-    """One package for each attention reason; `lease` has two reasons with the same time."""
+    """Packages that together have every attention reason; `lease` has two reasons with the same time."""
 
     @handlers.on("PACKAGE_ACTIVATE")
     def update_crm(event, package) -> None:
@@ -53,12 +53,12 @@ def packages_with_issues(send_callback, work, handlers: Handlers, service) -> No
 
 
 def reasons(answer: Any) -> list[tuple[str, str]]:
-    """Package id and reason of the items in a list."""
+    """The package id and the attention reason of each item in a list."""
     return [(item["package_id"], item["reason"]) for item in answer.json["items"]]
 
 
 ALL = [
-    ("parked", "PARKED_HANDLER"),  # its time is now, when the handler failed
+    ("parked", "PARKED_HANDLER"),  # the time of this item is now, when the handler failed
     ("lease", "EMAIL_BOUNCE"),
     ("lease", "KBA_FAILURE"),
     ("locked", "SIGNER_LOCKED"),
@@ -69,7 +69,7 @@ ALL = [
 
 
 def test_attention_list_is_newest_first(api_get, packages_with_issues):
-    """It can be filtered by reason."""
+    """The attention list is sorted newest first and can be filtered by reason."""
     assert reasons(api_get("/api/attention")) == ALL
     for package, reason in ALL:
         assert reasons(api_get("/api/attention", reason=reason)) == [(package, reason)]
@@ -77,7 +77,7 @@ def test_attention_list_is_newest_first(api_get, packages_with_issues):
 
 
 def test_item_has_the_person_and_the_package(api_get, packages_with_issues):
-    """It is enough for a line on a page, and to replay a parked dispatch."""
+    """An attention item has enough data to show it on one line of a page, and to replay its parked dispatch."""
     bounce = api_get("/api/attention", reason="EMAIL_BOUNCE").json["items"][0]
     parked = api_get("/api/attention", reason="PARKED_HANDLER").json["items"][0]
 
@@ -99,7 +99,7 @@ def test_item_has_the_person_and_the_package(api_get, packages_with_issues):
 
 
 def test_attention_list_is_paged(api_get, packages_with_issues, service):
-    """Each item comes once, including those with equal or unknown times."""
+    """The pages of the attention list contain each item once, including items with equal or unknown times."""
     with service.database.write() as connection:
         connection.exec_driver_sql("UPDATE attention SET since = NULL WHERE package_id IN ('ready', 'expired')")
 
@@ -116,7 +116,7 @@ def test_attention_list_is_paged(api_get, packages_with_issues, service):
 
 
 def test_parked_dispatches_with_equal_times_are_paged(api_get, handlers, send_callback, work):
-    """Each dispatch comes once."""
+    """The pages of the attention list contain each parked dispatch once, even if all failed at the same time."""
 
     @handlers.on("*")
     def fail(event, package) -> None:
@@ -137,7 +137,7 @@ def test_parked_dispatches_with_equal_times_are_paged(api_get, handlers, send_ca
 
 
 def test_items_are_counted_by_reason_up_to_a_limit(api_get, packages_with_issues, send_callback, work, monkeypatch):
-    """Every reason has a number, zero included."""
+    """The attention counts have a number for every reason, up to the limit `counted_to`."""
     send_callback("PACKAGE_DECLINE", package="declined-2", sessionUser=BEN)
     work()
     counts = api_get("/api/attention/counts").json
@@ -148,7 +148,7 @@ def test_items_are_counted_by_reason_up_to_a_limit(api_get, packages_with_issues
 
 
 def test_resolved_item_disappears(api_get, packages_with_issues, send_callback, work):
-    """Later events of the package resolve it."""
+    """Later events of a package resolve its attention items, which then leave the list."""
     send_callback("PACKAGE_COMPLETE", package="ready")
     send_callback("PACKAGE_TRASH", package="expired")
     work()
@@ -157,7 +157,7 @@ def test_resolved_item_disappears(api_get, packages_with_issues, send_callback, 
 
 
 def test_packages_are_counted_by_kind(api_get, packages_with_issues):
-    """A page shows these counts in its filters."""
+    """The API counts packages by status and trash flag, and a page shows these counts in its filters."""
     counts = {(count["status"], count["trashed"]): count["number"] for count in api_get("/api/counts").json["packages"]}
 
     assert counts[("DECLINED", False)] == counts[("EXPIRED", False)] == 1
@@ -167,7 +167,7 @@ def test_packages_are_counted_by_kind(api_get, packages_with_issues):
 @on_both
 @pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**62, -(2**62)])
 def test_cursor_with_a_large_number_is_accepted(api_get, packages_with_issues, number):
-    """Parked dispatches are sorted by dispatch id, which exceeds the range of other reasons."""
+    """A cursor may contain a number of more than 32 bits, because parked dispatches are sorted by dispatch id."""
     for since in ("2026-03-02T12:00:00+00:00", None):
         for reason in ({}, {"reason": "DECLINED"}, {"reason": "PARKED_HANDLER"}):
             assert api_get("/api/attention", cursor=write_cursor(since, "pkg-1", number), **reason).status_code == 200

@@ -13,7 +13,7 @@ from tests.conftest import ADA, CLEO, HOUR, NOON, on_both
 
 @pytest.fixture
 def post_all(send_callback, post, work) -> dict[str, int]:
-    """Post callbacks of every kind, oldest first. Returns their journal ids."""
+    """Post callbacks of every kind, oldest first. Returns their journal ids by name."""
     journal_ids = {
         "first": send_callback("PACKAGE_CREATE", happened_at=NOON - HOUR),
         "again": send_callback("PACKAGE_CREATE", happened_at=NOON - HOUR),
@@ -28,12 +28,12 @@ def post_all(send_callback, post, work) -> dict[str, int]:
 
 
 def ids(answer: Any) -> list[int]:
-    """The ids in a list."""
+    """The journal ids of the callbacks in a list."""
     return [callback["id"] for callback in answer.json["items"]]
 
 
 def test_callback_has_its_body_and_parsed_fields(api_get, post_all):
-    """It also has its event, and says whether it repeats an earlier callback."""
+    """A callback has its body, parsed fields and event, and says whether it repeats an earlier callback."""
     first, again = (api_get(f"/api/callbacks/{post_all[name]}").json for name in ("first", "again"))
 
     assert (first["kind"], first["key"], first["received_at"]) == ("callback", "test", "2026-03-02T12:00:00Z")
@@ -53,7 +53,7 @@ def test_callback_has_its_body_and_parsed_fields(api_get, post_all):
 
 
 def test_unreadable_callback_says_why(api_get, post_all):
-    """Its body is kept."""
+    """For an unreadable callback, the API gives the body and the reason why it is unreadable."""
     shown = api_get(f"/api/callbacks/{post_all['unreadable']}").json
 
     assert shown["body"] == "{not json"
@@ -82,12 +82,12 @@ def test_unreadable_callback_says_why(api_get, post_all):
 )
 @on_both
 def test_callbacks_are_filtered(api_get, post_all, query, found):
-    """Newest first. `unknown` shows the first callback of each unknown event."""
+    """Callbacks are listed newest first; the state `unknown` shows the first callback of each unknown event."""
     assert ids(api_get("/api/callbacks", **query)) == [post_all[name] for name in found]
 
 
 def test_callbacks_are_paged(api_get, send_callback, work):
-    """Each callback comes once, for every filter. A cursor of another list is refused."""
+    """The pages of the callback list contain each callback once; a cursor of another list is refused."""
     for number in range(5):
         send_callback("PACKAGE_LAMINATED", package=f"pkg-{number}")
         send_callback("PACKAGE_EMBOSSED", package=f"pkg-{number}")
@@ -107,7 +107,7 @@ def test_callbacks_are_paged(api_get, send_callback, work):
 
 
 def test_law_8_snapshot_that_caused_a_change_can_be_read(api_get, service):
-    """Its journal id is the cause of the change. The list of callbacks leaves it out."""
+    """A snapshot can be read by its journal id, which a change gives as its cause, but is not a listed callback."""
     with service.database.write() as connection:
         body = json.dumps({"id": "pkg-1", "name": "Lease", "status": "SENT"}).encode()
         journal.add(connection, [Entry("snapshot", NOON, body, key="api", package_id="pkg-1", read_at=NOON)])
@@ -123,7 +123,7 @@ def test_law_8_snapshot_that_caused_a_change_can_be_read(api_get, service):
 
 @pytest.mark.usefixtures("post_all")
 def test_pages_of_one_key_are_full(api_get, send_callback, work, service):
-    """Callbacks with other keys in between take no place on the page."""
+    """A page of callbacks filtered by key is full, even if callbacks with other keys come in between."""
     for number in range(6):
         send_callback("PACKAGE_EMBOSSED", package=f"pkg-{number}")
     work()

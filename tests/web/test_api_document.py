@@ -19,13 +19,13 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Path, method and operation object of every operation."""
+    """The path, method and operation object of every operation in the OpenAPI document."""
     paths = document["paths"].items()
     return [(path, method, operation) for path, methods in paths for method, operation in methods.items()]
 
 
 def test_every_operation_has_a_unique_id_and_a_tag(api_document):
-    """Client generators need both."""
+    """Client generators need a unique id and a tag for every operation."""
     names = [operation["operationId"] for *_, operation in operations(api_document)]
     tags = {tag["name"] for tag in api_document["tags"]}
 
@@ -36,7 +36,7 @@ def test_every_operation_has_a_unique_id_and_a_tag(api_document):
 
 
 def test_every_answer_and_body_has_a_valid_example(api_document):
-    """A wrong example is worse than none."""
+    """Every documented answer and request body has an example that matches its schema."""
     for path, method, operation in operations(api_document):
         contents = [
             (status, media)
@@ -55,7 +55,7 @@ def test_every_answer_and_body_has_a_valid_example(api_document):
 
 
 def test_every_get_documents_its_etag(api_document):
-    """No other method does."""
+    """The OpenAPI document describes an ETag and the status 304 for GET, and for no other method."""
     for path, method, operation in operations(api_document):
         responses = operation["responses"]
         assert (method == "get") == ("304" in responses), path
@@ -64,8 +64,8 @@ def test_every_get_documents_its_etag(api_document):
 
 @on_sqlite
 def test_every_get_has_an_etag_and_answers_304_for_it(app: Flask, client, send_callback, work, *, clock):
-    """HEAD has the same ETag. OPTIONS lists the methods and needs no token."""
-    clock.now = datetime.now(UTC)  # otherwise a note has the clock difference, which varies
+    """The answer to HEAD has the same ETag as GET; OPTIONS lists the methods and needs no token."""
+    clock.now = datetime.now(UTC)  # otherwise the health report has a clock difference, which varies
     send_callback("PACKAGE_CREATE")
     work()
     for rule in app.url_map.iter_rules():
@@ -78,7 +78,7 @@ def test_every_get_has_an_etag_and_answers_304_for_it(app: Flask, client, send_c
         if "GET" not in rule.methods:
             continue
         got = client.get(path, headers=BEARER)
-        if got.status_code == 404:  # there is no reconcile run and no dispatch with this id
+        if got.status_code == 404:  # no reconcile run and no dispatch has the id 1
             continue
         tag = got.headers["ETag"]
         head = client.head(path, headers=BEARER)
@@ -88,7 +88,7 @@ def test_every_get_has_an_etag_and_answers_304_for_it(app: Flask, client, send_c
 
 
 class Page(HTMLParser):
-    """The tags and the text of a page."""
+    """The tags and the text of an HTML page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -97,17 +97,17 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Collect a start tag."""
+        """Collect a start tag and its attributes."""
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        """Collect text."""
+        """Collect the text between two tags."""
         self.text += data
 
 
 @on_sqlite
 def test_reference_page_is_complete_and_self_contained(client, api_document):
-    """It needs no token, and has no inline script, no inline style and no link to another site."""
+    """The API reference needs no token, and has no inline script, no inline style and no link to another site."""
     answer = client.get("/api/")
     page = Page(answer.text)
 
@@ -127,14 +127,14 @@ def test_reference_page_is_complete_and_self_contained(client, api_document):
 
 @on_sqlite
 def test_path_without_its_slash_redirects_to_the_page(client):
-    """People type it without the slash."""
+    """The path `/api` redirects to the reference page at `/api/`, because people type it without the slash."""
     assert client.get("/api").headers["Location"].endswith("/api/")
 
 
 @pytest.mark.parametrize(
     ("body", "kind", "status"),
     [
-        (b'{"dry_run": true}', "application/x-www-form-urlencoded", 200),  # as curl -d sends it
+        (b'{"dry_run": true}', "application/x-www-form-urlencoded", 200),  # the content type that curl -d sends
         (b'{"dry_run": true}', "application/json", 200),
         (b"", "application/json", 200),
         (b"dry_run=true", "application/x-www-form-urlencoded", 400),
@@ -154,7 +154,7 @@ def test_path_without_its_slash_redirects_to_the_page(client):
 )
 @on_sqlite
 def test_body_must_be_json_of_limited_size(client, body, kind, status):
-    """The answer to any other body is an error in JSON."""
+    """A request body that is not a JSON object or is longer than 64 KiB gets an error in JSON."""
     answer = client.post("/api/dispatches/replay", data=body, content_type=kind, headers=BEARER)
 
     assert (answer.status_code, answer.content_type) == (status, "application/json"), answer.text
@@ -163,7 +163,7 @@ def test_body_must_be_json_of_limited_size(client, body, kind, status):
 
 @pytest.fixture
 def portal(settings: Settings) -> Any:
-    """A client of the service with two allowed origins."""
+    """A client of a service that allows requests from pages of two origins."""
     app = create_app(
         settings.model_copy(update={"cors_origins": (PORTAL, "http://localhost:3000")}), handlers=Handlers()
     )
@@ -173,7 +173,7 @@ def portal(settings: Settings) -> Any:
 
 @on_sqlite
 def test_page_of_an_allowed_origin_may_read(portal):
-    """It may read error answers too."""
+    """A page of an allowed origin may read all answers of the API, including errors."""
     for path, headers, status in (
         ("/api/packages", BEARER, 200),
         ("/api/packages", {}, 401),
@@ -188,7 +188,7 @@ def test_page_of_an_allowed_origin_may_read(portal):
 
 @on_sqlite
 def test_preflight_request_needs_no_token(portal):
-    """A browser sends none with it."""
+    """A preflight request needs no token, because browsers send it without a token."""
     preflight = {
         "Access-Control-Request-Method": "GET",
         "Access-Control-Request-Headers": "authorization,if-none-match",
@@ -208,7 +208,7 @@ def test_preflight_request_needs_no_token(portal):
 )
 @on_sqlite
 def test_page_of_another_origin_may_not_read(portal, origin):
-    """`Vary` keeps caches from answering one origin with the answer for another."""
+    """Other origins get no permission, and `Vary` keeps caches from reusing an answer for a different origin."""
     answer = portal.get("/api/packages", headers={**BEARER, "Origin": origin})
 
     assert "Access-Control-Allow-Origin" not in answer.headers
@@ -217,7 +217,7 @@ def test_page_of_another_origin_may_not_read(portal, origin):
 
 @on_sqlite
 def test_only_the_api_is_open_to_other_origins(portal, client):
-    """The receiver and the probes are not. Without the setting, the API is not either."""
+    """The receiver and the probes allow no other origin, and without `CORS_ORIGINS` the API allows none either."""
     for path in ("/healthz", "/readyz", "/metrics", "/onespan/callback"):
         answer = portal.options(path, headers={"Origin": PORTAL, "Access-Control-Request-Method": "GET"})
         assert "Access-Control-Allow-Origin" not in answer.headers
@@ -230,7 +230,7 @@ def test_only_the_api_is_open_to_other_origins(portal, client):
     ["*", f"{PORTAL},*", f"{PORTAL}/", f"{PORTAL}/app", "portal.example.com", "null", "https://u:p@x.example"],
 )
 def test_origins_must_be_listed_individually(monkeypatch, origins):
-    """A wildcard, or a value that matches no origin, is an error at start."""
+    """A wildcard in `CORS_ORIGINS`, or a value that matches no origin, is an error at start."""
     monkeypatch.setenv("CORS_ORIGINS", origins)
     with pytest.raises(SettingsError, match="CORS_ORIGINS: cannot be" if "*" in origins else "CORS_ORIGINS: must be"):
         load_settings()
@@ -240,7 +240,7 @@ def test_origins_must_be_listed_individually(monkeypatch, origins):
 
 @on_sqlite
 def test_law_11_public_pages_contain_no_secret(client):
-    """The examples contain no key and no token of this service."""
+    """The examples on the public API pages contain no key and no token of the service."""
     for path in ("/api/", "/api/openapi.json"):
         text = client.get(path).text
         assert TOKEN not in text

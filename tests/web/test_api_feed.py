@@ -24,7 +24,7 @@ STEPS = ("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "PACKAGE_TRASH", "PACKAGE_RESTORE
 
 @pytest.fixture
 def timed_read(app: Flask) -> Callable[..., tuple[Any, float]]:
-    """Read the feed as a front end does. Returns the answer and the seconds it took."""
+    """Read the change feed as a front end does. Returns the answer and the seconds until it arrived."""
 
     def timed_read(**query: Any) -> tuple[Any, float]:
         began = time.monotonic()
@@ -37,7 +37,7 @@ def timed_read(app: Flask) -> Callable[..., tuple[Any, float]]:
 
 
 def test_feed_has_every_change_once_in_order(send_callback, work, read):
-    """This holds for every limit. `next` is the next `after`, and null at the end."""
+    """The pages of the change feed contain every change once; `next` is the next `after`, and null at the end."""
     for number, name in enumerate(STEPS):
         send_callback(name, package=f"pkg-{number % 2}", happened_at=NOON - HOUR * (9 - number))
         work()
@@ -61,7 +61,7 @@ def test_feed_has_every_change_once_in_order(send_callback, work, read):
 
 
 def test_client_can_begin_at_the_end_of_the_feed(send_callback, work, read):
-    """It need not read older changes, and misses none from then on."""
+    """A client that begins at the end of the feed need not read older changes, and misses no later change."""
     assert read("/api/changes", after="last") == {"items": [], "next": "0", "previous": None}
     send_callback("PACKAGE_CREATE", happened_at=NOON - HOUR)
     work()
@@ -76,7 +76,7 @@ def test_client_can_begin_at_the_end_of_the_feed(send_callback, work, read):
 
 
 def test_held_request_is_answered_as_soon_as_there_is_a_change(send_callback, work, timed_read):
-    """A client sees a change within a second."""
+    """A feed request that waits for a change is answered as soon as there is a change."""
     send_callback("PACKAGE_CREATE", happened_at=NOON - HOUR)
     work()
     after = timed_read()[0]["next"]
@@ -94,7 +94,7 @@ def test_held_request_is_answered_as_soon_as_there_is_a_change(send_callback, wo
 
 @on_sqlite
 def test_held_request_is_answered_without_items_at_its_deadline(timed_read):
-    """A request without `wait` is answered at once."""
+    """Without a change, a waiting feed request is answered at its deadline; a request with `wait=0`, at once."""
     answer, seconds = timed_read(wait=0.6)
     assert answer == {"items": [], "next": None, "previous": None}
     assert 0.55 <= seconds < 10
@@ -102,23 +102,23 @@ def test_held_request_is_answered_without_items_at_its_deadline(timed_read):
     assert timed_read(wait=0)[1] < 0.55
 
 
-HELD_REQUESTS = 4  # of 16 threads
+HELD_REQUESTS = 4  # how many feed requests may wait at the same time, with 16 threads
 
 
 @on_sqlite
 def test_requests_beyond_the_held_ones_are_answered_at_once(timed_read):
-    """However many clients follow the feed, a thread stays free for callbacks."""
+    """However many clients follow the feed, only four requests wait, so a thread stays free for callbacks."""
     with ThreadPoolExecutor(HELD_REQUESTS * 3) as pool:
         held = [pool.submit(timed_read, wait=2.5) for _ in range(HELD_REQUESTS * 3)]
         seconds = sorted(answer.result(timeout=30)[1] for answer in held)
 
     assert sum(second >= 2.5 for second in seconds) == HELD_REQUESTS
-    assert timed_read(wait=0.3)[1] >= 0.3  # an answered request frees its slot
+    assert timed_read(wait=0.3)[1] >= 0.3  # after an answer, another request may wait
 
 
 @on_postgresql
 def test_law_9_no_change_appears_below_one_already_seen(database_url, send_callback, clock: Clock):
-    """Several processes digest at once. A client that reads the feed meanwhile skips no change."""
+    """A client that reads the feed while several processes digest callbacks skips no change."""
     total = 240
     for number in range(total):
         send_callback(
@@ -165,7 +165,7 @@ def test_law_9_no_change_appears_below_one_already_seen(database_url, send_callb
 
 @on_postgresql
 def test_law_9_uncommitted_callback_delays_no_other(database_url, send_callback, clock: Clock, service):
-    """Journal ids may commit in any order. An entry with a smaller id that commits later is still digested."""
+    """A journal entry that commits after an entry with a larger id is still digested, and delays no other entry."""
     late = Database(database_url)
     body = b'{"name":"PACKAGE_COMPLETE","packageId":"slow","createdDate":"2026-03-02T11:00:00Z"}'
     with late.write() as connection:

@@ -32,7 +32,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = examples(20)  # requests to each operation
+EXAMPLES = examples(20)  # generated requests to each operation
 MAX_WAIT_SECONDS = 0.05
 EXISTING = {
     "package_id": st.sampled_from(["lease", "a/b", "unknown"]),
@@ -48,7 +48,7 @@ def settings_with_onespan(settings):
 
 @pytest.fixture
 def busy(app: Flask, service, post, send_callback, work, *, handlers: Handlers, clock) -> Flask:
-    """The service with every kind of row: repeats, parked dispatches, unreadable, unknown and waiting callbacks."""
+    """An app with rows of every kind: parked dispatches, and repeated, unreadable, unknown and waiting callbacks."""
     simulation = Simulation(service, post, handlers=handlers, clock=clock)
 
     @handlers.on("EMAIL_BOUNCE", "PACKAGE_DECLINE")
@@ -71,7 +71,7 @@ def busy(app: Flask, service, post, send_callback, work, *, handlers: Handlers, 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])
 def test_every_answer_conforms_to_the_document(busy, mode):
-    """No server error, and no status, header or member that the document lacks."""
+    """No answer is a server error or has a status, header or member that the OpenAPI document lacks."""
     schema = schemathesis.openapi.from_wsgi("/api/openapi.json", busy)
     operations = [result.ok() for result in schema.get_all_operations()]
 
@@ -82,7 +82,7 @@ def test_every_answer_conforms_to_the_document(busy, mode):
 
 
 def send_generated_requests(operation: APIOperation, mode: GenerationMode) -> None:
-    """Send generated requests, some with existing ids, and validate the answers against the document."""
+    """Send generated requests, some with existing ids, and validate the answers against the OpenAPI document."""
     ids = st.fixed_dictionaries(
         {parameter.name: EXISTING[parameter.name] for parameter in operation.path_parameters.items}
     )
@@ -105,6 +105,6 @@ def send_generated_requests(operation: APIOperation, mode: GenerationMode) -> No
 
 
 def limit_wait(case: Case) -> None:
-    """Limit how long a request is held."""
+    """Limit the parameter `wait` of a generated request to `MAX_WAIT_SECONDS`."""
     with suppress(KeyError, TypeError, ValueError):
         case.query["wait"] = min(float(case.query["wait"]), MAX_WAIT_SECONDS)

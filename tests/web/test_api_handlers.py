@@ -15,7 +15,7 @@ from tests.conftest import HOUR, NOON, on_both
 
 @pytest.fixture
 def crm(handlers: Handlers, send_callback, work) -> Handlers:
-    """Three handlers: one whose dispatches are all parked, one with discarded dispatches, one that never ran."""
+    """Three handlers: the first has only parked dispatches, the second has discarded dispatches, the third has none."""
 
     @handlers.on("PACKAGE_COMPLETE", "PACKAGE_DECLINE")
     def close_deal(event, package) -> None:
@@ -28,7 +28,7 @@ def crm(handlers: Handlers, send_callback, work) -> Handlers:
 
     @handlers.on("KBA_FAILURE")
     def call_the_signer(event, package) -> None:
-        """Never runs here."""
+        """Handle an event that no test of this file sends."""
 
     for number in range(4):
         send_callback("PACKAGE_CREATE", package=f"pkg-{number}", happened_at=NOON - (9 - number) * HOUR)
@@ -39,7 +39,7 @@ def crm(handlers: Handlers, send_callback, work) -> Handlers:
 
 
 def dispatches(answer: Any) -> list[tuple[str, str, str]]:
-    """Handler, event name and package id of the dispatches in a list."""
+    """The handler, event name and package id of each dispatch in a list."""
     return [(run["handler"], run["event_name"], run["package_id"]) for run in answer.json["items"]]
 
 
@@ -56,7 +56,7 @@ def all_items(api_get: Any, path: str, **query: Any) -> list[Any]:
 
 
 def test_handler_list_has_event_names_and_dispatch_counts(api_get, crm):
-    """Handlers without dispatches are listed too."""
+    """The handler list has event names and dispatch counts, and includes handlers without dispatches."""
     calls, deals, notes = api_get("/api/handlers").json["items"]
 
     assert (calls["name"], calls["events"], calls["last_done_at"]) == ("call_the_signer", ["KBA_FAILURE"], None)
@@ -67,7 +67,7 @@ def test_handler_list_has_event_names_and_dispatch_counts(api_get, crm):
 
 
 def test_deleted_handler_is_listed_while_it_has_dispatches(api_get, crm, send_callback, work, service):
-    """Its event names are null, and its dispatches wait."""
+    """A deleted handler is listed while its dispatches wait, with null instead of event names."""
     del crm._functions["close_deal"]
 
     (deals,) = [handler for handler in api_get("/api/handlers").json["items"] if handler["name"] == "close_deal"]
@@ -76,7 +76,7 @@ def test_deleted_handler_is_listed_while_it_has_dispatches(api_get, crm, send_ca
 
 
 def test_counting_stops_at_counted_to(api_get, crm, monkeypatch):
-    """The answer contains the limit."""
+    """Dispatches are counted up to a limit, which the answer contains as `counted_to`."""
     for module in (bounded, reads):
         monkeypatch.setattr(module, "COUNT_LIMIT", 3)
 
@@ -111,7 +111,7 @@ def test_counting_stops_at_counted_to(api_get, crm, monkeypatch):
 )
 @on_both
 def test_dispatches_are_filtered_and_paged(api_get, crm, query, number):
-    """Dispatches for the newest events come first, each once, for every page size."""
+    """Pages of any size contain each dispatch once, and dispatches for the newest events come first."""
     whole = api_get("/api/dispatches", **query).json
 
     assert (len(whole["items"]), whole["next"]) == (number, None)
@@ -121,7 +121,7 @@ def test_dispatches_are_filtered_and_paged(api_get, crm, query, number):
 
 
 def test_pages_of_rare_dispatches_are_full(api_get, crm):
-    """Filters apply before the page is cut."""
+    """Filters apply before the page is cut, so a page of rare dispatches is full."""
     first = api_get("/api/dispatches", handler="write_note", name="PACKAGE_CREATE", limit=3).json
     rest = api_get("/api/dispatches", handler="write_note", name="PACKAGE_CREATE", limit=3, cursor=first["next"]).json
 
@@ -130,7 +130,7 @@ def test_pages_of_rare_dispatches_are_full(api_get, crm):
 
 
 def test_dispatch_contains_its_event(api_get, crm):
-    """A client needs no second request for the event's name, package and time."""
+    """A dispatch has the name, package and time of its event, so a client needs no second request."""
     listed = api_get("/api/dispatches", state="parked").json["items"][0]
     event = api_get(f"/api/events/{listed['event_id']}").json
 
@@ -141,7 +141,7 @@ def test_dispatch_contains_its_event(api_get, crm):
 
 
 def test_matching_parked_dispatches_are_counted_then_replayed(api_get, api_post, crm, work):
-    """They become due with all their attempts; no other dispatch does."""
+    """A replay makes all matching parked dispatches due, with all their attempts, and no other dispatches."""
     chosen = {"handler": "close_deal", "since": "2026-03-02T09:00:00Z"}
     counted = api_post("/api/dispatches/replay", **chosen, dry_run=True).json
     assert (counted, len(dispatches(api_get("/api/dispatches", state="parked")))) == ({"count": 3, "more": False}, 4)
@@ -163,7 +163,7 @@ def test_matching_parked_dispatches_are_counted_then_replayed(api_get, api_post,
 
 
 def test_replay_of_more_dispatches_than_expected_is_refused(api_get, api_post, crm, send_callback, work):
-    """Fewer than expected are fine."""
+    """A replay is refused if more dispatches match than the client expects, but not if fewer match."""
     send_callback("PACKAGE_DECLINE", package="pkg-9", sessionUser="ben")
     work()
 
@@ -176,7 +176,7 @@ def test_replay_of_more_dispatches_than_expected_is_refused(api_get, api_post, c
 
 
 def test_dispatch_parked_after_the_count_is_not_replayed(api_get, api_post, crm, send_callback, work, *, monkeypatch):
-    """Neither one that existed at the count, nor a new one."""
+    """A dispatch that is parked after the count is not replayed, whether it is new or existed at the count."""
     make_due = replay.replay
     send_callback("PACKAGE_DECLINE", package="pkg-8", sessionUser="ben")
     work()
@@ -202,7 +202,7 @@ def test_dispatch_parked_after_the_count_is_not_replayed(api_get, api_post, crm,
 
 
 def test_too_many_dispatches_for_one_request_are_refused(api_get, api_post, crm, monkeypatch):
-    """None of them is replayed; `flask replay` has no limit."""
+    """If too many dispatches match, an API request replays none of them; `flask replay` has no limit."""
     monkeypatch.setattr(actions, "MAX_REPLAYED", 3)
 
     assert api_post("/api/dispatches/replay", dry_run=True).json == {"count": 3, "more": True}
@@ -222,7 +222,7 @@ def test_too_many_dispatches_for_one_request_are_refused(api_get, api_post, crm,
     ],
 )
 def test_misspelled_replay_filter_is_refused(api_get, api_post, crm, members, named):
-    """It must not replay everything."""
+    """A replay with a misspelled filter is refused, because it must not replay everything."""
     answer = api_post("/api/dispatches/replay", **members)
 
     assert answer.status_code == 400
@@ -231,7 +231,7 @@ def test_misspelled_replay_filter_is_refused(api_get, api_post, crm, members, na
 
 
 def test_replay_times_are_times_of_onespan(api_get, api_post, crm, clock):
-    """`since` and `until` compare with `happened_at`, not with the time of receipt."""
+    """The replay filters `since` and `until` compare with `happened_at`, not with the time of receipt."""
     clock.forward(timedelta(days=1))
 
     assert api_post("/api/dispatches/replay", until="2026-03-02T08:30:00Z", dry_run=True).json["count"] == 1

@@ -16,7 +16,7 @@ from tests.support.simulation import MINUTE, Simulation, with_onespan
 
 @pytest.fixture
 def settings(settings, request):
-    """Configure the connection to OneSpan for tests that use `simulation`."""
+    """Settings with a connection to OneSpan for tests that use the fixture `simulation`."""
     if "simulation" not in request.fixturenames:
         return settings
     return with_onespan(settings)
@@ -24,14 +24,14 @@ def settings(settings, request):
 
 @pytest.fixture
 def simulation(service, post, handlers, clock):
-    """A simulated account with some packages."""
+    """A simulated OneSpan account with five packages."""
     simulation = Simulation(service, post, handlers=handlers, clock=clock)
     simulation.connect(Account(1, packages=0).load(populated(1, 5, now=clock.now - 40 * timedelta(days=1)).packages()))
     return simulation
 
 
 def test_report_has_backlog_and_dwell(api_get, simulation, send_callback, handlers, clock):
-    """The dwell is the time from receipt to the end of the handler."""
+    """The health report has the backlog and the dwell: the time from receipt to the end of the handler."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def give_up(event, package) -> None:
@@ -53,7 +53,7 @@ def test_report_has_backlog_and_dwell(api_get, simulation, send_callback, handle
 
 
 def test_report_has_last_and_next_reconcile_run(api_get, simulation, clock):
-    """An outage makes the next run due at its end."""
+    """After an outage, the health report gives the end of the outage as the time of the next reconcile run."""
     assert api_get("/api/health").json["reconciles"] == {
         "running": None,
         "last": None,
@@ -75,7 +75,7 @@ def test_report_has_last_and_next_reconcile_run(api_get, simulation, clock):
 
 
 def test_report_says_whether_onespan_responds(api_get, api_post, simulation, clock):
-    """No request yet, responding, unreachable, and responding again."""
+    """The health report says whether OneSpan responds, is unreachable, or has had no request yet."""
     assert api_get("/api/health").json["onespan"] == {
         "is_asked": True,
         "why_not": None,
@@ -104,7 +104,7 @@ def test_report_says_whether_onespan_responds(api_get, api_post, simulation, clo
 
 
 def test_report_says_why_onespan_is_not_connected(api_get, api_post, send_callback):
-    """A fetch is refused."""
+    """The health report says why OneSpan is not connected, and a request to fetch a package is refused."""
     send_callback("PACKAGE_CREATE")
     shown = api_get("/api/health").json
 
@@ -116,7 +116,7 @@ def test_report_says_why_onespan_is_not_connected(api_get, api_post, send_callba
 
 
 def test_report_lists_processes_and_whether_they_are_alive(api_get, simulation, clock):
-    """A stopped process is not alive, nor is one without a heartbeat for a minute."""
+    """A process is reported as not alive if it has stopped or has had no heartbeat for a minute."""
     heartbeat = simulation.service.heartbeat
     heartbeat.beat()
     (seen,) = api_get("/api/health").json["processes"]
@@ -132,8 +132,8 @@ def test_report_lists_processes_and_whether_they_are_alive(api_get, simulation, 
 
 
 def test_unchanged_report_is_304(client, simulation, api_get, clock):
-    """Polling every second is cheap."""
-    clock.now = datetime.now(UTC)  # otherwise a note has the clock difference, which varies
+    """An unchanged health report gets 304, so that reading it every second is cheap."""
+    clock.now = datetime.now(UTC)  # otherwise the report has a clock difference, which varies
     tag = api_get("/api/health").headers["ETag"]
 
     answer = client.get("/api/health", headers={"Authorization": "Bearer the-api-token", "If-None-Match": tag})
@@ -142,7 +142,7 @@ def test_unchanged_report_is_304(client, simulation, api_get, clock):
 
 
 def test_callback_rates_are_given_by_minute_and_hour(api_get, send_callback, work):
-    """The current minute and hour come last."""
+    """Callback rates are lists of 60 minutes and 48 hours, in which the current minute and hour come last."""
     send_callback("PACKAGE_CREATE")
     work()
     flow = api_get("/api/flow").json
@@ -152,7 +152,7 @@ def test_callback_rates_are_given_by_minute_and_hour(api_get, send_callback, wor
 
 
 def test_requested_package_is_fetched(api_get, api_post, simulation):
-    """The fetch reads this package only, and stores its state in OneSpan."""
+    """A fetch on request reads only the requested package from OneSpan and stores its state."""
     package = simulation.account.packages()[0]
 
     answer = api_post(f"/api/packages/{package.id}/read")
@@ -171,5 +171,5 @@ def test_requested_package_is_fetched(api_get, api_post, simulation):
 @on_sqlite
 @pytest.mark.parametrize("package_id", ["x" * 256, "nul%00", "%00"])
 def test_fetch_of_an_invalid_id_is_404(api_post, simulation, package_id):
-    """No package can have such an id."""
+    """A request to fetch a package with an id that no package can have gets 404."""
     assert api_post(f"/api/packages/{package_id}/read").status_code == 404

@@ -25,12 +25,12 @@ def client_with(tmp_path: Path, **given: object) -> FlaskClient:
 
 
 def close(client: FlaskClient) -> None:
-    """Close its database connections."""
+    """Close the database connections of the client's app."""
     client.application.extensions[EXTENSION].database.close()
 
 
 def test_alive_without_a_database(tmp_path):
-    """A restart of the process would not bring the database back."""
+    """A process without a database is alive, because a restart would not bring the database back."""
     client = client_with(tmp_path, database_url="postgresql://user@127.0.0.1:1/nothing")
 
     answer = client.get("/healthz")
@@ -40,7 +40,7 @@ def test_alive_without_a_database(tmp_path):
 
 
 def test_ready_when_callbacks_would_be_kept(client):
-    """A note says that OneSpan is not connected."""
+    """A service that can keep callbacks is ready, and a note says that OneSpan is not connected."""
     answer = client.get("/readyz")
 
     assert answer.status_code == 200
@@ -49,7 +49,7 @@ def test_ready_when_callbacks_would_be_kept(client):
 
 
 def test_no_note_about_onespan_when_it_is_configured(database_url, tmp_path):
-    """The note disappears with the setting."""
+    """The note that OneSpan is not connected disappears when `ONESPAN_URL` is set."""
     client = client_with(
         tmp_path, database_url=database_url, onespan_url="https://sandbox.esignlive.com", onespan_api_key="secret"
     )
@@ -62,7 +62,7 @@ def test_no_note_about_onespan_when_it_is_configured(database_url, tmp_path):
 
 
 def test_not_ready_without_a_callback_key(database_url, tmp_path):
-    """A receiver that refuses every callback is not ready."""
+    """A receiver without a callback key is not ready, because it refuses every callback."""
     client = client_with(tmp_path, database_url=database_url, onespan_callback_keys="")
 
     answer = client.get("/readyz")
@@ -75,7 +75,7 @@ def test_not_ready_without_a_callback_key(database_url, tmp_path):
 
 
 def test_not_ready_before_the_migration(tmp_path):
-    """The reason names the command to run."""
+    """A service is not ready before the migration, and the reason names the command to run."""
     client = client_with(tmp_path, database_url=f"sqlite:///{tmp_path}/empty.db")
 
     answer = client.get("/readyz")
@@ -87,7 +87,7 @@ def test_not_ready_before_the_migration(tmp_path):
 
 
 def test_not_ready_without_a_database(postgresql, tmp_path):
-    """Without the server or without the database, all reasons are listed at once."""
+    """If the database or its server is missing, `/readyz` lists all reasons at once."""
     missing = make_url(postgresql).set(database="missing").render_as_string(hide_password=False)
     for url in ("postgresql://user:pass-canary@127.0.0.1:1/nothing", missing):
         client = client_with(tmp_path, database_url=url, onespan_callback_keys="")
@@ -102,7 +102,7 @@ def test_not_ready_without_a_database(postgresql, tmp_path):
 
 
 def test_ready_again_with_the_database(service, client, tmp_path):
-    """Each request runs the checks again."""
+    """Each request to `/readyz` repeats the checks, so the service is ready as soon as the database is back."""
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE alembic_version RENAME TO hidden"))
     without = client.get("/readyz")
@@ -114,7 +114,7 @@ def test_ready_again_with_the_database(service, client, tmp_path):
 
 
 def test_not_ready_while_a_migration_is_missing(service, client):
-    """Tables of an older version are not enough."""
+    """A service is not ready if its database has the tables of an older version."""
     with service.database.write() as connection:
         connection.execute(text("DELETE FROM alembic_version"))
 
@@ -122,7 +122,7 @@ def test_not_ready_while_a_migration_is_missing(service, client):
 
 
 def test_ready_with_a_newer_database(service, client):
-    """During an upgrade, the migration runs before the last old process ends."""
+    """A process is ready with a newer database, because an upgrade migrates before the last old process ends."""
     with service.database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'of-tomorrow'"))
 
@@ -130,7 +130,7 @@ def test_ready_with_a_newer_database(service, client):
 
 
 def test_note_counts_spooled_callbacks(service, client, post):
-    """They are kept, but not processed yet."""
+    """A note counts the callbacks in the spool, which are kept but not processed yet."""
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE journal RENAME TO hidden"))
     post({"name": "PACKAGE_CREATE", "packageId": "pkg-1"})
@@ -146,14 +146,14 @@ def test_note_counts_spooled_callbacks(service, client, post):
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_probes_need_no_key_and_accept_get_and_head_only(client, path):
-    """Load balancers have no secrets."""
+    """The probes need no key, because load balancers have no secrets, and accept GET and HEAD only."""
     assert client.head(path).status_code == 200
     refused = client.post(path)
     assert (refused.status_code, refused.json["error"]["code"]) == (405, "method_not_allowed")
 
 
 def test_note_on_an_unusable_spool(database_url, tmp_path):
-    """The note comes before the spool is needed, for instance with a file in the folder's place."""
+    """A note reports an unusable spool before it is needed, for instance if a file is in the folder's place."""
     (tmp_path / "spool").write_text("a file")
     client = client_with(tmp_path, database_url=database_url)
 
@@ -166,7 +166,7 @@ def test_note_on_an_unusable_spool(database_url, tmp_path):
 
 @on_postgresql
 def test_note_on_a_clock_difference(client, clock):
-    """Each machine measures leases with its own clock."""
+    """A note reports a wrong clock, because each machine measures leases with its own clock."""
     clock.now = datetime.now(UTC) + timedelta(seconds=61)
     late = client.get("/readyz").json["notes"]
     clock.now = datetime.now(UTC)
@@ -176,7 +176,7 @@ def test_note_on_a_clock_difference(client, clock):
 
 
 def test_metrics_without_a_database(tmp_path):
-    """The spool's metric is there when it matters most."""
+    """Without a database, `/metrics` still gives the number of callbacks in the spool."""
     client = client_with(tmp_path, database_url="postgresql://user@127.0.0.1:1/nothing")
     client.post("/onespan/callback", data=BODY, headers={"Authorization": f"Basic {KEY}"})
 
@@ -190,7 +190,7 @@ def test_metrics_without_a_database(tmp_path):
 
 
 def test_api_before_the_migration(database_url, service, client):
-    """Its message names the command to run, as `/readyz` does."""
+    """An API error before the migration names the command to run, as `/readyz` does."""
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE changes RENAME TO hidden"))
         connection.execute(text("DELETE FROM alembic_version"))

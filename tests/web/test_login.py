@@ -43,31 +43,31 @@ TLS = {"base_url": "https://sign.example.com"}
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """The dashboard has passwords."""
+    """Settings with both passwords of the dashboard."""
     return with_passwords(settings)
 
 
 @pytest.fixture
 def app(get_app: Callable[..., Flask]) -> Flask:
-    """The app has the two probe views."""
+    """The app with the two test views at `/probe`, which need a login."""
     return get_app(add_probe)
 
 
 def is_logged_in(client: Any, **more: Any) -> bool:
-    """Whether this client sees a page."""
+    """Whether a client sees a page that needs a login."""
     status = client.get("/probe", **more).status_code
     assert status in (200, 302)
     return status == 200
 
 
 def count(service: Any, table: Any) -> int:
-    """The number of rows."""
+    """The number of rows in a table."""
     with service.database.read() as connection:
         return connection.scalar(select(func.count()).select_from(table)) or 0
 
 
 def test_login_returns_to_the_requested_page(client):
-    """The URL that needed a login comes back as `next`."""
+    """The URL that needed a login is the parameter `next` of the login form, which returns to that URL."""
     redirected = client.get("/probe?status=SENT")
     assert (redirected.status_code, redirected.location) == (302, "/login?next=%2Fprobe%3Fstatus%3DSENT")
 
@@ -90,7 +90,7 @@ def test_login_returns_to_the_requested_page(client):
 )
 @on_sqlite
 def test_wrong_password_is_refused(client, password):
-    """The form shows the error and keeps the name."""
+    """After a wrong password, the login form shows an error and keeps the user's name."""
     answer = log_in(client, password, name="Cleo")
 
     assert answer.status_code == 401
@@ -100,7 +100,7 @@ def test_wrong_password_is_refused(client, password):
 
 
 def test_view_only_user_cannot_change_anything(client):
-    """The page says which password is needed."""
+    """A view-only user who tries a change sees a page that says which password is needed."""
     log_in(client, VIEW_ONLY_PASSWORD)
 
     shown, refused = client.get("/probe").json, post_probe(client)
@@ -113,7 +113,7 @@ def test_view_only_user_cannot_change_anything(client):
 @pytest.mark.parametrize(("full_access", "view_only"), [(None, VIEW_ONLY_PASSWORD), (PASSWORD, None)])
 @on_sqlite
 def test_unset_password_does_not_log_in(settings, full_access, view_only):
-    """The password that is set works as usual."""
+    """A password that is not set logs no user in, and the password that is set works as usual."""
     passwords = {
         "dashboard_password": SecretStr(full_access) if full_access else None,
         "dashboard_readonly_password": SecretStr(view_only) if view_only else None,
@@ -131,7 +131,7 @@ def test_unset_password_does_not_log_in(settings, full_access, view_only):
 
 @on_sqlite
 def test_view_only_password_as_only_secret_cannot_forge_full_access(settings):
-    """The session key is derived from that password alone, so a view-only user can sign any session."""
+    """If the view-only password is the only secret, its users can sign sessions, but do not get full access."""
     alone = {"dashboard_password": None, "onespan_callback_keys": (), "api_tokens": ()}
     app = create_app(settings.model_copy(update=alone), handlers=Handlers())
     add_probe(app)
@@ -149,7 +149,7 @@ def test_view_only_password_as_only_secret_cannot_forge_full_access(settings):
 
 @on_sqlite
 def test_dashboard_without_a_password_answers_503(settings):
-    """Each page says which settings are missing; endpoints for machines still work."""
+    """Without passwords, pages get 503 and name the missing settings; endpoints for machines still work."""
     none = {"dashboard_password": None, "dashboard_readonly_password": None}
     app = create_app(settings.model_copy(update=none), handlers=Handlers())
     add_probe(app)
@@ -164,7 +164,7 @@ def test_dashboard_without_a_password_answers_503(settings):
 
 
 def test_session_ends_an_hour_after_the_last_page(client, clock):
-    """Opening a page extends it."""
+    """A session ends an hour after the user last opened a page."""
     log_in(client)
     for _ in range(5):
         clock.forward(HOUR - MINUTE)
@@ -176,7 +176,7 @@ def test_session_ends_an_hour_after_the_last_page(client, clock):
 
 
 def test_session_ends_twelve_hours_after_the_login(client, clock):
-    """Opening pages does not extend it further."""
+    """A session ends twelve hours after the login, even if the user keeps opening pages."""
     log_in(client)
     for _ in range(23):
         clock.forward(HOUR / 2)
@@ -190,7 +190,7 @@ def test_session_ends_twelve_hours_after_the_login(client, clock):
 
 
 def test_open_page_does_not_extend_a_session(client, clock):
-    """Its own requests are marked as such. After the end of the session they get 401, no redirect."""
+    """Live requests of an open page do not extend the session, and after its end they get 401, no redirect."""
     log_in(client)
     for _ in range(59):
         clock.forward(MINUTE)
@@ -204,7 +204,7 @@ def test_open_page_does_not_extend_a_session(client, clock):
 
 
 def test_copied_cookie_is_void_after_logout(app, client, service, clock):
-    """The table of ended sessions forgets a session once it would have expired anyway."""
+    """A copied cookie is void after the logout, since a table keeps the ended session until it would have expired."""
     log_in(client)
     thief, other = app.test_client(), app.test_client()
     thief.set_cookie("onespan_receiver", client.get_cookie("onespan_receiver").value)
@@ -224,25 +224,25 @@ def test_copied_cookie_is_void_after_logout(app, client, service, clock):
 
 @on_sqlite
 def test_logout_without_a_session_leads_to_the_form(client):
-    """The session may expire before the user presses the button."""
+    """If the session expires before the user logs out, the logout leads to the login form."""
     assert client.post("/logout").location == "/login"
 
 
 @on_sqlite
 def test_login_replaces_an_existing_session(client):
-    """The new session keeps neither the user nor the token of the old one."""
+    """After a second login, the new session keeps neither the user nor the token of the old session."""
     log_in(client, VIEW_ONLY_PASSWORD, name="Ben")
     token = client.get("/probe").json["token"]
 
     client.post("/login", data={"csrf_token": token, "password": PASSWORD, "name": "Cleo"})
 
     assert client.get("/probe").json["user"] == "Cleo"
-    assert client.post("/probe", data={"csrf_token": token}).status_code == 400  # the token of Ben's page
+    assert client.post("/probe", data={"csrf_token": token}).status_code == 400  # the CSRF token of Ben's session
 
 
 @on_sqlite
 def test_pages_opened_at_once_share_a_csrf_token(app, client):
-    """A browser that restores its tabs opens all of them with the same cookie."""
+    """Browser tabs that are restored with the same cookie share a CSRF token, so the forms of all tabs work."""
     log_in(client)
     other = app.test_client()
     other.set_cookie("onespan_receiver", client.get_cookie("onespan_receiver").value)
@@ -254,7 +254,7 @@ def test_pages_opened_at_once_share_a_csrf_token(app, client):
 
 @on_sqlite
 def test_changing_any_secret_ends_sessions(settings, client):
-    """This includes swapping the two passwords."""
+    """Changing any secret ends all sessions, and so does swapping the two passwords."""
     log_in(client, VIEW_ONLY_PASSWORD)
     cookie = client.get_cookie("onespan_receiver").value
     changed = {
@@ -281,7 +281,7 @@ def test_changing_any_secret_ends_sessions(settings, client):
 
 
 def test_session_key_depends_on_every_secret():
-    """The order in which keys are listed does not matter."""
+    """The session key depends on every secret, but not on the order in which the keys are listed."""
     keys = {
         session_key(Passwords(full_access, view_only), [callbacks, tokens])
         for full_access, view_only, callbacks, tokens in (
@@ -305,7 +305,7 @@ def test_session_key_depends_on_every_secret():
 )
 @on_sqlite
 def test_cookie_is_for_this_host_and_hidden_from_scripts(client, environ, name, secure):
-    """Over TLS it is secure, with a name that browsers accept from no other host."""
+    """Over TLS the session cookie is secure, with a name that browsers accept from no other host."""
     answer = log_in(client, environ=environ)
 
     (cookie,) = SimpleCookie(answer.headers["Set-Cookie"]).values()
@@ -343,7 +343,7 @@ def test_cookie_is_for_this_host_and_hidden_from_scripts(client, environ, name, 
     ],
 )
 def test_next_leads_to_a_local_page(requested, url):
-    """Anything else leads to the first page."""
+    """The login leads to a requested page of the service; any other value of `next` leads to the first page."""
     assert local_url(requested) == url
 
 
@@ -351,7 +351,7 @@ def test_next_leads_to_a_local_page(requested, url):
 @example("/.//evil.example")
 @example("/%09/evil.example")
 def test_next_never_leads_to_another_site(requested):
-    """Browsers drop control characters and read a backslash as a slash."""
+    """Browsers drop control characters and read a backslash as a slash, but `next` never leads to another site."""
     read = "".join(letter for letter in local_url(requested) if ord(letter) > 32).replace("\\", "/")
 
     assert urlsplit(urljoin("https://us.example/login", read))[:2] == ("https", "us.example")
@@ -359,7 +359,7 @@ def test_next_never_leads_to_another_site(requested):
 
 @on_sqlite
 def test_next_is_checked_again_after_the_login(client):
-    """The form's field can be forged like the URL."""
+    """The form field `next` is checked after the login, because it can be forged like the URL."""
     shown = client.get("/login?next=//evil.example").text
 
     assert 'name="next" value="/"' in shown
@@ -382,12 +382,15 @@ def test_next_is_checked_again_after_the_login(client):
     ],
 )
 def test_name_for_the_history_is_one_readable_line(entered, name):
-    """It cannot look like a name of the API or the command line."""
+    """A user's name is one readable line, and cannot look like a name of the API or the command line."""
     assert clean_name(entered) == name
 
 
 def test_failures_of_one_address_are_limited(client, clock, service):
-    """Then it must wait, even with the correct password. Other addresses and logged-in users need not."""
+    """After too many failed logins an address must wait, even with the correct password.
+
+    Other addresses and users who are logged in need not wait.
+    """
     here, there = from_address("192.0.2.1"), from_address("192.0.2.2")
     log_in(client, environ=here)
     failing = client.application.test_client()
@@ -407,11 +410,11 @@ def test_failures_of_one_address_are_limited(client, clock, service):
     assert log_in(failing, environ=here).status_code == 303
     clock.forward(login_limit.LOGIN_WINDOW)
     log_in(client.application.test_client(), "wrong", environ=here)
-    assert count(service, LoginAttempt) == 1  # earlier ones are deleted
+    assert count(service, LoginAttempt) == 1  # earlier attempts are deleted
 
 
 def test_login_does_not_reset_failures(client):
-    """A view-only user must not have unlimited guesses at the full-access password."""
+    """A login does not reset the failures, or a view-only user could guess the full-access password for ever."""
     passwords = ("guess", VIEW_ONLY_PASSWORD) * (login_limit.MAX_FAILURES_PER_ADDRESS + 2)
 
     statuses = [log_in(client.application.test_client(), password).status_code for password in passwords]
@@ -420,7 +423,7 @@ def test_login_does_not_reset_failures(client):
 
 
 def test_failures_of_all_addresses_together_are_limited(client, clock):
-    """This stops an attacker with many addresses, at the cost of everyone else's logins."""
+    """A limit for all addresses together stops an attacker with many addresses, at the cost of all users' logins."""
     for number in range(login_limit.MAX_FAILURES_IN_TOTAL):
         assert log_in(client, "wrong", environ=from_address(f"192.0.2.{number}")).status_code == 401
 
@@ -430,7 +433,7 @@ def test_failures_of_all_addresses_together_are_limited(client, clock):
 
 
 def test_one_customer_network_locks_out_only_itself(client):
-    """It has 65,536 smaller networks."""
+    """A customer's 65,536 smaller IPv6 networks count as one address, so the customer locks out no other network."""
     addresses = [f"2001:db8:1:{number:x}::1" for number in range(login_limit.MAX_FAILURES_IN_TOTAL)]
     statuses = [log_in(client, "wrong", environ=from_address(address)).status_code for address in addresses]
 
@@ -441,7 +444,7 @@ def test_one_customer_network_locks_out_only_itself(client):
 
 
 def test_concurrent_guesses_in_two_processes_share_the_limit(settings):
-    """Each attempt counts as a failure before its password is checked."""
+    """Each login attempt counts as a failure before its password is checked, so concurrent guesses share the limit."""
     apps = [create_app(settings, handlers=Handlers(), clock=lambda: NOON) for _ in range(2)]
     together = threading.Barrier(8)
 
@@ -474,7 +477,7 @@ GUESSES = st.lists(
 )
 @given(guesses=GUESSES)
 def test_limit_holds_in_any_quarter_of_an_hour(service, guesses):
-    """An address below the limit is never refused, whatever others do."""
+    """An address below the limit of failed logins is never refused, whatever other addresses do."""
     failed: dict[str, list[Any]] = {"first": [], "second": []}
     with service.database.engine.connect() as connection:
         now = NOON
@@ -495,9 +498,9 @@ def test_limit_holds_in_any_quarter_of_an_hour(service, guesses):
 @pytest.mark.parametrize("proxies", [0, 1, 2])
 @on_sqlite
 def test_address_cannot_be_forged(settings, proxies):
-    """Only what the proxies added counts, so an attacker cannot change the address with each guess."""
+    """Only addresses that the proxies added count, so an attacker cannot change the address with each guess."""
     app = create_app(settings.model_copy(update={"proxies": proxies}), handlers=Handlers(), clock=lambda: NOON)
-    added = ["203.0.113.7", "10.0.0.2"][:proxies]  # each proxy appends an address to what it received
+    added = ["203.0.113.7", "10.0.0.2"][:proxies]  # each proxy appends its client's address to the header
 
     def guess(forged: str, password: str = "wrong") -> int:
         header = ", ".join([forged, *added])
@@ -515,7 +518,7 @@ def test_address_cannot_be_forged(settings, proxies):
 
 @on_sqlite
 def test_proxy_header_makes_the_cookie_secure(settings):
-    """Without `PROXIES` the header is ignored."""
+    """The header `X-Forwarded-Proto` makes the session cookie secure, but is ignored without `PROXIES`."""
     headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.7"}
     secure = {}
     for proxies in (0, 1):
@@ -545,5 +548,5 @@ def test_proxy_header_makes_the_cookie_secure(settings):
     ],
 )
 def test_an_ipv6_network_counts_as_one_address(address, counted):
-    """A single customer has at least 2**64 addresses."""
+    """An IPv6 network counts as one address, because a single customer has at least 2**64 addresses."""
     assert client_network(address) == counted

@@ -1,4 +1,4 @@
-"""The HTML of the pages; tests/browser tests what browsers do with it."""
+"""Tests of the pages' HTML; the tests in tests/browser check what browsers do with the HTML."""
 
 import csv
 import io
@@ -25,18 +25,18 @@ from tests.conftest import ADA, BEN, HOUR, NOON
 from tests.support.logins import PASSWORD, VIEW_ONLY_PASSWORD, log_in, token_in, with_passwords
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
-MANY = 120  # packages of a long list
+MANY = 120  # number of packages in a long list
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """The dashboard has passwords."""
+    """Settings with both passwords of the dashboard."""
     return with_passwords(settings)
 
 
 @pytest.fixture
 def visit(client: FlaskClient) -> Callable[..., Any]:
-    """Log in, then open pages; each answers 200 or 304."""
+    """Log in as Mia. Returns a function that opens a page and asserts that its status is 200 or 304."""
     assert log_in(client, name="Mia").status_code == 303
 
     def visit(path: str, **headers: str) -> Any:
@@ -49,7 +49,7 @@ def visit(client: FlaskClient) -> Callable[..., Any]:
 
 @pytest.fixture
 def submit(client: FlaskClient, visit) -> Callable[..., Any]:
-    """Send a form of a page."""
+    """Send a form as a page does, with a valid CSRF token."""
 
     def submit(path: str, **members: Any) -> Any:
         token = token_in(client.get("/").text)
@@ -72,7 +72,7 @@ def crm(handlers: Handlers) -> Handlers:
 
 
 def rows(answer: Any) -> list[str]:
-    """The keys of the rows of a page, in order."""
+    """The keys of the table rows on a page, in order."""
     return [unescape(key) for key in re.findall(r'<tr data-key="([^"]*)"', answer.text)]
 
 
@@ -83,13 +83,13 @@ def text_of(answer: Any) -> str:
 
 
 def sign(send_callback: Any, package: str, *, at: Any = NOON) -> None:
-    """Report all events of Ada's package, from creation to completion."""
+    """Send the callbacks of a package that Ada signs, from creation to completion."""
     for number, name in enumerate(("PACKAGE_CREATE", "PACKAGE_ACTIVATE", "SIGNER_COMPLETE", "PACKAGE_COMPLETE")):
         send_callback(name, package=package, happened_at=at + number * HOUR, sessionUser=ADA)
 
 
 def test_slow_search_can_be_tried_again(visit, monkeypatch):
-    """The page says that the search was stopped, and its ETag does not last."""
+    """A search that takes too long shows a message, and its page is not reused for the next request."""
 
     def stopped(*_: Any, **__: Any) -> Any:
         raise QueryTimeout
@@ -106,7 +106,7 @@ def test_slow_search_can_be_tried_again(visit, monkeypatch):
 
 
 def test_list_can_be_sorted_by_each_sortable_column(visit):
-    """Each `sort` of a column is an order of the store."""
+    """The transaction list can be sorted in both directions by each column that has a `sort` key."""
     keys = [column.sort for column in COLUMNS if column.sort]
 
     assert len(keys) == 5
@@ -114,7 +114,7 @@ def test_list_can_be_sorted_by_each_sortable_column(visit):
 
 
 def test_list_begins_with_the_last_activity(visit, send_callback, work):
-    """It shows the progress of the signing."""
+    """The transaction list begins with the last activity and shows the progress of signing."""
     sign(send_callback, "older", at=NOON - DAY)
     sign(send_callback, "newer")
     work()
@@ -127,7 +127,7 @@ def test_list_begins_with_the_last_activity(visit, send_callback, work):
 
 
 def test_status_count_is_a_filter(visit, send_callback, work):
-    """Templates, trash and deleted transactions have their own views."""
+    """Each status count filters the list; templates, trash and deleted transactions have their own views."""
     sign(send_callback, "done")
     send_callback("PACKAGE_CREATE", package="draft")
     send_callback("TEMPLATE_CREATE", package="template")
@@ -146,7 +146,7 @@ def test_status_count_is_a_filter(visit, send_callback, work):
 
 
 def test_url_holds_all_filters(visit, send_callback, work):
-    """Each link of the page changes one of them."""
+    """The URL of the transaction list holds all filters, and each link of the page changes one filter."""
     for number in range(3):
         sign(send_callback, f"deal-{number}", at=NOON - number * DAY)
     send_callback("PACKAGE_DECLINE", package="deal-1", happened_at=NOON + DAY, sessionUser=BEN, message="too dear")
@@ -164,13 +164,13 @@ def test_url_holds_all_filters(visit, send_callback, work):
     ("parameters", "shown"),
     [
         ("", ["old", "new"]),
-        ("since=2026-02-01", ["new", "old"]),  # the newest created first
+        ("since=2026-02-01", ["new", "old"]),  # the newest transaction first
         ("until=2026-03-31", ["new", "old"]),
         ("since=2026-02-01&sort=-updated_at", ["old", "new"]),
     ],
 )
 def test_list_of_some_days_is_sorted_by_creation(visit, send_callback, work, parameters, shown):
-    """Another order can be chosen. The column shows the order."""
+    """A list of certain days is sorted by creation unless the user chooses an order, which the column shows."""
     send_callback("PACKAGE_CREATE", package="old", happened_at=NOON - DAY)
     send_callback("PACKAGE_CREATE", package="new", happened_at=NOON)
     send_callback("PACKAGE_ACTIVATE", package="old", happened_at=NOON + HOUR)
@@ -185,7 +185,7 @@ def test_list_of_some_days_is_sorted_by_creation(visit, send_callback, work, par
 
 @pytest.mark.parametrize("sort", ["name", "-created_at", "updated_at", "-due_at", "status_at"])
 def test_pages_lead_forward_and_back(visit, send_callback, work, sort):
-    """Each transaction is on exactly one page."""
+    """Each transaction is on exactly one page of the list, and links lead to the next and the previous page."""
     for number in range(MANY):
         send_callback("PACKAGE_CREATE", package=f"p{number:03}", happened_at=NOON - DAY + timedelta(minutes=number))
     work()
@@ -204,9 +204,9 @@ def test_pages_lead_forward_and_back(visit, send_callback, work, sort):
     assert rows(visit(f"/{unescape(back[1])}")) == shown[1]
 
 
-@pytest.mark.own_database  # an export that is not read to its end keeps its slot
+@pytest.mark.own_database  # a CSV export that is not read to its end counts as running
 def test_csv_has_all_pages_of_the_list(visit, send_callback, work):
-    """It is sorted by id, and no cell is a formula."""
+    """The CSV export has all pages of the list, is sorted by id, and contains no formula."""
     for number in range(MANY * 2):
         send_callback("PACKAGE_CREATE", package=f"p{number:03}", happened_at=NOON - DAY + timedelta(minutes=number))
     send_callback("PACKAGE_CREATE", package='=HYPERLINK("http://evil.example")', happened_at=NOON - 2 * DAY)
@@ -224,12 +224,12 @@ def test_csv_has_all_pages_of_the_list(visit, send_callback, work):
     assert table[1]["created_at"] == "2026-03-01T12:00:00Z"
 
 
-@pytest.mark.own_database  # an export that is not read to its end keeps its slot
+@pytest.mark.own_database  # a CSV export that is not read to its end counts as running
 @pytest.mark.parametrize("sort", ["-updated_at", "updated_at", "status_at"])
 def test_csv_has_each_transaction_once_despite_changes(  # noqa: PLR0917  (pytest passes fixtures by name)
     client, visit, send_callback, work, monkeypatch, sort
 ):
-    """A change while the file is written neither hides nor repeats a transaction."""
+    """A change while the CSV file is written neither hides nor repeats a transaction."""
     monkeypatch.setattr(transactions, "CSV_ROWS", 2)
     ids = [f"p{number}" for number in range(6)]
     for number, package in enumerate(ids):
@@ -238,7 +238,7 @@ def test_csv_has_each_transaction_once_despite_changes(  # noqa: PLR0917  (pytes
 
     with client.get(f"/transactions.csv?sort={sort}", buffered=False) as answer:
         pieces = iter(answer.response)
-        written = [next(pieces), next(pieces)]  # the header and two rows
+        written = [next(pieces), next(pieces)]  # the CSV header and the first two rows
         for package in ids:
             send_callback("PACKAGE_COMPLETE", package=package, happened_at=NOON)
             work()
@@ -248,7 +248,8 @@ def test_csv_has_each_transaction_once_despite_changes(  # noqa: PLR0917  (pytes
     assert [row["id"] for row in table] == ids
 
 
-OPERATORS = "=+-@" + "".join(chr(ord(sign) + 0xFEE0) for sign in "=+-@")  # and their full-width forms
+# Characters that begin a formula in a spreadsheet, and their full-width forms.
+OPERATORS = "=+-@" + "".join(chr(ord(sign) + 0xFEE0) for sign in "=+-@")
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -258,7 +259,7 @@ OPERATORS = "=+-@" + "".join(chr(ord(sign) + 0xFEE0) for sign in "=+-@")  # and 
 @example(name="x\n\n=1+1")
 @example(name=" =1+1")
 def test_no_cell_is_a_formula(separator, name):
-    """This holds for every separator: in many countries it is a semicolon."""
+    """No cell of the CSV export is a formula with any separator, which is a semicolon in many countries."""
     text = io.StringIO(export.rows([Package("pkg-1", name=name)]), newline="")
 
     cells = [cell for row in csv.reader(text, delimiter=separator) for cell in row]
@@ -267,9 +268,9 @@ def test_no_cell_is_a_formula(separator, name):
 
 
 def test_history_shows_the_source_of_each_event(visit, send_callback, work):
-    """Each event links to the callback that reported it."""
+    """The history of a transaction shows the source of each event and links to the callback that reported it."""
     sign(send_callback, "pkg-1")
-    send_callback("PACKAGE_COMPLETE", happened_at=NOON + 3 * HOUR, sessionUser=ADA)  # once more
+    send_callback("PACKAGE_COMPLETE", happened_at=NOON + 3 * HOUR, sessionUser=ADA)  # a repeat of the last callback
     work()
 
     page = visit("/transactions/pkg-1")
@@ -286,7 +287,7 @@ def test_history_shows_the_source_of_each_event(visit, send_callback, work):
 
 
 def test_issue_is_listed_until_it_is_resolved(visit, send_callback, work):
-    """The page says what the sender can do."""
+    """The attention page lists an issue until it is resolved, and says what the sender can do."""
     send_callback("PACKAGE_ACTIVATE")
     send_callback("SIGNER_LOCKED", happened_at=NOON + HOUR, sessionUser=ADA)
     work()
@@ -301,7 +302,7 @@ def test_issue_is_listed_until_it_is_resolved(visit, send_callback, work):
 
 
 def test_issue_with_many_transactions_has_its_own_pages(visit, send_callback, work):
-    """The page of all issues shows the first ones and a link."""
+    """The attention page shows the first ten transactions of an issue, and a link to all transactions with it."""
     packages = [f"pkg-{number:02}" for number in range(12)]
     for minute, package in enumerate(packages):
         send_callback("EMAIL_BOUNCE", package=package, happened_at=NOON + minute * MINUTE, sessionUser=ADA)
@@ -315,7 +316,7 @@ def test_issue_with_many_transactions_has_its_own_pages(visit, send_callback, wo
 
 
 def test_failed_handler_links_to_its_runs(visit, send_callback, work, crm):
-    """The attention page has the links."""
+    """The attention page links from a failed handler to the failed runs of that handler."""
     for package in ("pkg-1", "pkg-2"):
         send_callback("PACKAGE_COMPLETE", package=package)
     work()
@@ -330,7 +331,7 @@ def test_failed_handler_links_to_its_runs(visit, send_callback, work, crm):
 def test_second_failure_of_a_handler_shows_at_once(  # noqa: PLR0917  (pytest passes fixtures by name)
     visit, send_callback, work, crm, service, clock
 ):
-    """It changes nothing of the transaction, but the page is sent again."""
+    """A second failure of a handler does not change the transaction, but the attention page shows it at once."""
     send_callback("PACKAGE_COMPLETE")
     work()
     send_callback("PACKAGE_COMPLETE", happened_at=NOON + HOUR)
@@ -344,7 +345,7 @@ def test_second_failure_of_a_handler_shows_at_once(  # noqa: PLR0917  (pytest pa
 
 
 def test_failed_run_is_run_again(visit, submit, send_callback, work, crm):
-    """The history names the user."""
+    """The history names the user who ran a failed run again."""
     sign(send_callback, "pkg-1")
     work()
     failed = visit("/handlers")
@@ -365,7 +366,7 @@ def test_failed_run_is_run_again(visit, submit, send_callback, work, crm):
 
 @pytest.mark.parametrize("back", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
 def test_replay_returns_to_a_local_page(submit, send_callback, work, crm, back):
-    """A forged form cannot lead to another site."""
+    """A forged form that runs a failed run again cannot lead to another site."""
     sign(send_callback, "pkg-1")
     work()
 
@@ -373,7 +374,7 @@ def test_replay_returns_to_a_local_page(submit, send_callback, work, crm, back):
 
 
 def test_many_runs_are_run_again_after_confirmation(visit, submit, send_callback, work, crm):
-    """If there are more than the user confirmed, nothing runs."""
+    """If there are more failed runs than the user confirmed, nothing runs again."""
     for number in range(3):
         sign(send_callback, f"pkg-{number}")
     work()
@@ -391,7 +392,7 @@ def test_many_runs_are_run_again_after_confirmation(visit, submit, send_callback
 
 
 def test_unknown_and_unreadable_callbacks_can_be_filtered(visit, post, send_callback, work):
-    """Their pages show the raw request and the problem."""
+    """The pages of unknown and unreadable callbacks show the raw request and the problem."""
     send_callback("PACKAGE_HATCHED")
     post(b'{"name": "PACKAGE_CREATE"')
     work()
@@ -403,7 +404,7 @@ def test_unknown_and_unreadable_callbacks_can_be_filtered(visit, post, send_call
 
 
 def test_half_of_a_surrogate_pair_stays_an_escape(visit, send_callback, work):
-    """No page can hold the character itself."""
+    """Half of a surrogate pair is shown as an escape sequence, because no page can hold the character itself."""
     send_callback("PACKAGE_CREATE", message="half \ud83d of 😀")
     work()
 
@@ -412,7 +413,7 @@ def test_half_of_a_surrogate_pair_stays_an_escape(visit, send_callback, work):
 
 
 def test_new_installation_sends_a_test_callback(visit, submit, work, read):
-    """It becomes an event, and its body names the user."""
+    """A test callback becomes an event, and its body names the user who sent it."""
     empty = visit("/")
 
     answer = submit("/test-callback")
@@ -427,7 +428,7 @@ def test_new_installation_sends_a_test_callback(visit, submit, work, read):
 
 
 def test_history_names_the_user_of_a_refresh(visit, submit, send_callback, work, handlers):
-    """It does so even if the refresh finds nothing new."""
+    """The history names the user who requested a refresh, even if the refresh finds nothing new."""
     handlers.onespan.connect(ApiConnection("http://127.0.0.1:9", ApiKey("key")))
     send_callback("PACKAGE_CREATE")
     work()
@@ -438,7 +439,7 @@ def test_history_names_the_user_of_a_refresh(visit, submit, send_callback, work,
 
 
 def test_health_shows_rates_delivery_and_processes(visit, service, send_callback, work):
-    """It says that sync is off."""
+    """The health page shows callback rates, delivery and processes, and says that sync is off."""
     sign(send_callback, "pkg-1")
     work()
     service.heartbeat.beat()
@@ -452,8 +453,8 @@ def test_health_shows_rates_delivery_and_processes(visit, service, send_callback
 
 
 def test_unchanged_page_answers_304(client, visit, send_callback, work, clock):
-    """Every page has an ETag, which a callback changes."""
-    clock.now = datetime.now(UTC)  # a wrong clock is a warning that counts seconds
+    """Every page has an ETag, which changes when a callback changes the page."""
+    clock.now = datetime.now(UTC)  # a wrong clock causes a warning with a varying number of seconds
     log_in(client)
     send_callback("PACKAGE_CREATE")
     work()
@@ -466,13 +467,13 @@ def test_unchanged_page_answers_304(client, visit, send_callback, work, clock):
     send_callback("PACKAGE_ACTIVATE", happened_at=NOON + HOUR)
     work()
 
-    del etags["/handlers"]  # without handlers there are no runs
+    del etags["/handlers"]  # without handlers, a callback does not change this page
     for path, etag in etags.items():
         assert visit(path, **{"X-Live": "1", "If-None-Match": etag}).status_code == 200, path
 
 
 def test_view_only_user_has_no_buttons(client, send_callback, work, crm):
-    """Requests without the buttons are refused, too."""
+    """A view-only user sees no buttons, and the service refuses requests that need full access."""
     sign(send_callback, "pkg-1")
     work()
     log_in(client, VIEW_ONLY_PASSWORD)
@@ -500,7 +501,7 @@ def test_view_only_user_has_no_buttons(client, send_callback, work, crm):
     ],
 )
 def test_invalid_link_shows_an_error_page(client, visit, path, status, message):
-    """The page gives the problem, no internals, and links to go on."""
+    """An invalid link leads to an error page that gives the problem and further links, but no internals."""
     answer = client.get(path)
 
     assert answer.status_code == status
@@ -510,9 +511,9 @@ def test_invalid_link_shows_an_error_page(client, visit, path, status, message):
     assert re.findall(r'<a href="([^"]+)"', answer.text)[:2] == ["/", "/attention"]
 
 
-@pytest.mark.own_database  # an export that is not read to its end keeps its slot
+@pytest.mark.own_database  # a CSV export that is not read to its end counts as running
 def test_two_exports_at_most_run_at_once(client, visit):
-    """Each keeps a thread until its client has read all of it; a third one gets 503."""
+    """A CSV export keeps a thread until its client has read all of it, so a third export at once gets 503."""
     first, second = visit("/transactions.csv"), visit("/transactions.csv")
     third = client.get("/transactions.csv")
     first.close()
@@ -522,11 +523,11 @@ def test_two_exports_at_most_run_at_once(client, visit):
     assert [answer.text.count("\r\n") for answer in (second, visit("/transactions.csv"))] == [1, 1]
 
 
-@pytest.mark.own_database  # an export that is not read to its end keeps its slot
+@pytest.mark.own_database  # a CSV export that is not read to its end counts as running
 @pytest.mark.parametrize("path", ["/", "/transactions.csv"])
 @pytest.mark.parametrize("name", ["since", "until"])
 def test_day_must_be_within_bounds(client, visit, path, name):
-    """Other days get 400, and the fields of the form have the same bounds."""
+    """Days before 1970 or after 2999 get 400, and the date fields of the form have the same bounds."""
     for day, problem in BOUNDS:
         answer = client.get(f"{path}?{name}={day}")
         assert (answer.status_code, answer.mimetype) == (400, "text/html")
@@ -547,7 +548,7 @@ BOUNDS = (
 
 
 def test_refresh_needs_onespan_credentials(visit, submit, send_callback, work):
-    """Without them there is no button, and a request gets 409."""
+    """Without OneSpan credentials there is no refresh button, and a request for a refresh gets 409."""
     send_callback("PACKAGE_CREATE")
     work()
 
@@ -557,7 +558,7 @@ def test_refresh_needs_onespan_credentials(visit, submit, send_callback, work):
 
 
 def test_password_in_the_url_is_no_login(client):
-    """It is ignored, and the answer is the login page."""
+    """A password in the URL is ignored, and the answer is a redirect to the login page."""
     answer = client.get("/transactions/x?password=" + PASSWORD)
 
     assert answer.status_code == 302

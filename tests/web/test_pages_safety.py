@@ -23,9 +23,9 @@ from tests.support.logins import (
     with_passwords,
 )
 
-pytestmark = on_sqlite  # none of this touches a table
+pytestmark = on_sqlite  # the tests of this file do not depend on the kind of database
 
-WITHOUT_SESSION = {  # endpoints that are authenticated in another way, or reveal nothing
+WITHOUT_SESSION = {  # endpoints that need no session: they have other keys or reveal nothing
     "static",
     "login.show_form",
     "login.log_in",
@@ -45,18 +45,18 @@ FAILURES: dict[str, Exception] = {
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """The dashboard has passwords."""
+    """Settings with both passwords of the dashboard."""
     return with_passwords(settings)
 
 
 @pytest.fixture
 def app(get_app: Callable[..., Flask]) -> Flask:
-    """The app has the two probe views, and views that fail."""
+    """The app with the two test views at `/probe`, and views that fail."""
     return get_app(add_failures)
 
 
 def add_failures(app: Flask) -> None:
-    """Add the probe and the failing views."""
+    """Add the two test views at `/probe`, and a failing view for each path in `FAILURES`."""
     add_probe(app)
 
     def fails(path: str) -> Any:
@@ -81,7 +81,7 @@ def pages(app: Flask) -> list[tuple[str, str]]:
 
 
 def test_every_page_needs_a_session(app, client):
-    """Without one, reading redirects to the login, and any change is refused."""
+    """Without a session, reading a page redirects to the login, and any change is refused."""
     found = pages(app)
 
     assert ("GET", "/probe") in found
@@ -93,7 +93,7 @@ def test_every_page_needs_a_session(app, client):
 
 
 def test_every_change_needs_a_csrf_token_and_full_access(app, client):
-    """This holds for every page."""
+    """On every page, a change needs a CSRF token and full access."""
     log_in(client)
     changing = [(method, path) for method, path in pages(app) if method not in ("GET", "HEAD")]
 
@@ -109,7 +109,7 @@ def test_every_change_needs_a_csrf_token_and_full_access(app, client):
 
 
 def test_foreign_or_forged_token_is_refused(app, client):
-    """The page says what to do."""
+    """A CSRF token that is forged or belongs to another session is refused, and the page says what to do."""
     log_in(client)
     other = app.test_client()
     log_in(other)
@@ -122,7 +122,7 @@ def test_foreign_or_forged_token_is_refused(app, client):
 
 
 def test_script_may_send_the_token_as_a_header(client):
-    """It needs no form."""
+    """A script may send the CSRF token as a header instead of a form field."""
     log_in(client)
     token = client.get("/probe").json["token"]
 
@@ -134,7 +134,7 @@ def test_script_may_send_the_token_as_a_header(client):
     [("cross-site", 400), ("same-site", 400), ("x", 400), ("same-origin", 200), ("none", 200), (None, 200)],
 )
 def test_change_from_another_site_is_refused(client, site, status):
-    """A subdomain of the same domain is another site, too."""
+    """A change from another site is refused, and another subdomain of the same domain is another site, too."""
     log_in(client)
 
     answer = post_probe(client, headers={"Sec-Fetch-Site": site} if site else {})
@@ -143,7 +143,7 @@ def test_change_from_another_site_is_refused(client, site, status):
 
 
 def test_another_site_cannot_log_a_user_in(client):
-    """Without the form's token the answer is the form, and no session begins."""
+    """A login without the form's CSRF token shows the form again, and no session begins."""
     refused = [
         client.post("/login", data={"password": PASSWORD}),
         client.post("/login", data={"password": PASSWORD, "csrf_token": "x"}),
@@ -158,7 +158,7 @@ def test_another_site_cannot_log_a_user_in(client):
 
 
 def test_another_site_cannot_log_a_user_out(client):
-    """Logout needs a token like any other change."""
+    """A logout needs a CSRF token like any other change."""
     log_in(client)
 
     assert client.post("/logout").status_code == 400
@@ -166,7 +166,7 @@ def test_another_site_cannot_log_a_user_out(client):
 
 
 def test_callback_endpoint_and_api_need_no_csrf_token(client, send_callback):
-    """They have their own keys, and ignore cookies."""
+    """The callback endpoint and the API have their own keys, ignore cookies, and need no CSRF token."""
     log_in(client)
 
     assert send_callback("PACKAGE_CREATE")
@@ -193,7 +193,7 @@ ANSWERS = (
 
 @pytest.mark.parametrize(("method", "path", "status"), ANSWERS)
 def test_every_response_has_security_headers(client, method, path, status):
-    """Errors have them, too. Strict-Transport-Security comes only over TLS."""
+    """Every response has security headers, even an error; Strict-Transport-Security comes only over TLS."""
     log_in(client, environ={"base_url": "https://sign.example.com"})
 
     secure = client.open(path, method=method, base_url="https://sign.example.com", buffered=True)
@@ -216,7 +216,7 @@ def test_every_response_has_security_headers(client, method, path, status):
 
 
 def test_pages_are_not_cached(client, send_callback, read):
-    """The API allows clients to revalidate instead."""
+    """Browsers must not store pages, while API clients may store answers and revalidate them."""
     send_callback("PACKAGE_CREATE")
     log_in(client)
 
@@ -227,7 +227,7 @@ def test_pages_are_not_cached(client, send_callback, read):
 
 
 def test_versioned_assets_are_cached_for_a_year(client):
-    """A new version has a new URL; without a version browsers revalidate each time."""
+    """A static file with a version in its URL is cached for a year; without a version, browsers revalidate it."""
     page = client.get("/login").text
     named = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
 
@@ -249,7 +249,7 @@ def test_versioned_assets_are_cached_for_a_year(client):
 
 
 def test_templates_have_no_inline_script_or_style(app):
-    """The content security policy would block them."""
+    """Templates have no inline scripts or styles, because the content security policy would block them."""
     for file in app.jinja_env.list_templates():
         text = app.jinja_env.loader.get_source(app.jinja_env, file)[0]
         assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:|\|\s*safe\b", text), file
@@ -269,7 +269,7 @@ PROBLEMS = (
 
 @pytest.mark.parametrize(("method", "path", "status", "text"), PROBLEMS)
 def test_people_get_error_pages(client, method, path, status, text):
-    """They give the problem and no internals; a client that accepts only JSON gets JSON."""
+    """Error pages give the problem and no internals; a client that accepts only JSON gets JSON."""
     for headers in (BROWSER, {"Accept": "*/*"}, {}):
         page = client.open(path, method=method, headers=headers)
         assert (page.status_code, page.mimetype) == (status, "text/html")
@@ -287,7 +287,7 @@ def test_people_get_error_pages(client, method, path, status, text):
     "path", ["/api/nowhere", "/api/packages", "/onespan/callback", "/onespan/x", "/metrics/x", "/healthz/x"]
 )
 def test_machine_endpoints_always_answer_json(client, path):
-    """The Accept header does not matter there."""
+    """Endpoints for machines answer errors in JSON, whatever the Accept header says."""
     answer = client.get(path, headers=BROWSER)
 
     assert answer.status_code in (401, 404, 405)
@@ -295,7 +295,7 @@ def test_machine_endpoints_always_answer_json(client, path):
 
 
 def test_large_form_is_refused(client):
-    """It is refused before it is read."""
+    """A form that is too large is refused before the service reads it."""
     log_in(client)
     token = client.get("/probe").json["token"]
 
@@ -305,7 +305,7 @@ def test_large_form_is_refused(client):
 
 
 def test_user_name_is_escaped(client):
-    """A name with markup in it is shown as text."""
+    """A user name with markup in it is shown as text."""
     wrong = log_in(client, "wrong", name='"><script>alert(1)</script>')
 
     assert wrong.status_code == 401
@@ -313,7 +313,7 @@ def test_user_name_is_escaped(client):
 
 
 def test_error_page_needs_no_database(app, client, monkeypatch):
-    """It says that the database does not answer."""
+    """The error page needs no database, and says that the database does not respond."""
     log_in(client)
     database = app.extensions[EXTENSION].database
 

@@ -1,4 +1,4 @@
-"""The receiver: authentication, what is stored, and the answers."""
+"""The receiver of callbacks: its authentication, what it stores, and its answers."""
 
 import json
 import socket
@@ -39,7 +39,7 @@ def journal(service: Service) -> Callable[[], list[Any]]:
 
 @pytest.fixture
 def post_with_keys(settings: Settings, tmp_path: Any) -> Iterator[Callable[..., Any]]:
-    """Post to a receiver with other keys: `post_with_keys(keys, header)` returns the status."""
+    """Post a callback to a receiver with other keys: `post_with_keys(keys, header)` returns the status."""
     apps: list[Flask] = []
 
     def post_with_keys(keys: str, header: str | None) -> int:
@@ -60,7 +60,7 @@ def post_with_keys(settings: Settings, tmp_path: Any) -> Iterator[Callable[..., 
 
 @pytest.fixture
 def address(app: Flask) -> Iterator[tuple[str, int]]:
-    """The address of a real server with the app."""
+    """The host and port of a real HTTP server that serves the app."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -71,12 +71,12 @@ def address(app: Flask) -> Iterator[tuple[str, int]]:
 
 
 def on_the_wire(header: str) -> str:
-    """A header as WSGI passes it: its UTF-8 bytes decoded as latin-1."""
+    """An HTTP header as WSGI passes it: its UTF-8 bytes decoded as latin-1."""
     return header.encode().decode("latin-1")
 
 
 def assert_refused(answer: Any, status: int, code: str) -> None:
-    """Assert the status and the code; all errors have the same format."""
+    """Assert that an answer is an error with the given status and code; all errors have the same format."""
     assert answer.status_code == status, answer.text
     assert answer.content_type == "application/json"
     assert set(answer.json) == {"error"}
@@ -86,7 +86,7 @@ def assert_refused(answer: Any, status: int, code: str) -> None:
 
 
 def test_law_1_acknowledged_callback_is_in_the_journal_byte_for_byte(post, journal):
-    """The answer has the id of the journal row, and the row has the raw body."""
+    """The answer to a callback has the id of its journal row, and the row has the raw body."""
     body = b'\n {"packageId" : "pkg-1",\t"name":"PACKAGE_ACTIVATE" , "message":"\xc3\xa9\\u0000"}  '
 
     answer = post(body)
@@ -117,11 +117,11 @@ def test_law_1_acknowledged_callback_is_in_the_journal_byte_for_byte(post, journ
         f"Basic{KEY}",
         KEY,
         "Basic dGhlLWNhbGxiYWNrLWtleQ==",  # the key in base64, which OneSpan does not send
-        "Basic OnRoZS1jYWxsYmFjay1rZXk=",  # the key as a password
+        "Basic OnRoZS1jYWxsYmFjay1rZXk=",  # the key as the password of an empty user name
     ],
 )
 def test_law_2_request_without_a_valid_key_is_401(post, journal, header):
-    """It leaves no row in the journal."""
+    """A callback without a valid key gets 401 and leaves no row in the journal."""
     answer = post(BODY, authorization=header)
 
     assert_refused(answer, 401, "not_onespan")
@@ -132,7 +132,7 @@ def test_law_2_request_without_a_valid_key_is_401(post, journal, header):
 @on_sqlite
 @pytest.mark.parametrize("header", [f"Basic {KEY}", f"basic {KEY}", f"BASIC   {KEY}", f"Basic {KEY}  "])
 def test_scheme_is_case_insensitive(post, header):
-    """HTTP defines it so. Blanks around the key are ignored."""
+    """The authentication scheme is case-insensitive, as HTTP defines it, and blanks around the key are ignored."""
     assert post(BODY, authorization=header).status_code == 200
 
 
@@ -152,14 +152,14 @@ def test_scheme_is_case_insensitive(post, header):
     ],
 )
 def test_any_text_can_be_a_key(post_with_keys, keys, sent):
-    """OneSpan sends the key exactly as an administrator entered it."""
+    """Any text can be a callback key, because OneSpan sends the key exactly as an administrator entered it."""
     assert post_with_keys(keys, on_the_wire(f"Basic {sent}")) == 200
     assert post_with_keys(keys, on_the_wire(f"Basic {sent}x")) == 401
     assert post_with_keys(keys, on_the_wire(f"Basic x{sent}")) == 401
 
 
 def test_law_11_every_key_is_accepted_and_the_row_has_its_label(app, settings, tmp_path, journal):
-    """During a key change the old and the new key are both valid. The journal has the label of the key."""
+    """During a key change the old and the new key are both valid, and the journal has the label of the used key."""
     keys = "new=first-key,old=second-key,third-key"
     url = settings.database_url.get_secret_value()
     given = Settings(database_url=url, onespan_callback_keys=keys, spool_dir=tmp_path / "spool")
@@ -178,7 +178,7 @@ def test_law_11_every_key_is_accepted_and_the_row_has_its_label(app, settings, t
 @on_sqlite
 @pytest.mark.parametrize("keys", ["", " ", ",", " , ,", "\t"])
 def test_law_2_blank_key_setting_refuses_every_request(post_with_keys, keys):
-    """Blank entries are no keys, and a blank header does not match them."""
+    """A setting with only blank callback keys refuses every request, even a request with a blank header."""
     for header in (None, "", "Basic", "Basic ", "Basic ,", "Basic key-1", "Basic None", "Bearer "):
         assert post_with_keys(keys, header) == 401, header
 
@@ -197,7 +197,7 @@ def test_law_2_blank_key_setting_refuses_every_request(post_with_keys, keys):
     ],
 )
 def test_content_type_is_ignored(post, journal, content_type):
-    """A proxy may change it. Only the body decides."""
+    """The receiver ignores the content type of a callback, because a proxy may change it."""
     assert post(BODY, content_type=content_type).status_code == 200
     assert bytes(journal()[-1].body) == BODY
 
@@ -236,7 +236,7 @@ def test_content_type_is_ignored(post, journal, content_type):
     ],
 )
 def test_law_2_unreadable_callback_is_400_and_kept_with_the_reason(post, journal, work, body, reason):
-    """Nothing is lost: the bytes and the reason are in the journal."""
+    """An unreadable callback gets 400, but its bytes and the reason are in the journal."""
     answer = post(body)
     work()
 
@@ -249,7 +249,7 @@ def test_law_2_unreadable_callback_is_400_and_kept_with_the_reason(post, journal
 
 
 def test_largest_accepted_body_has_65536_bytes(post, journal):
-    """A larger body is not kept. The answer and the log contain the limit."""
+    """A body of more than 65,536 bytes is not kept, and the answer and the log contain the limit."""
     largest = BODY + b" " * (MAX_BODY_BYTES - len(BODY))
 
     assert post(largest).status_code == 200
@@ -264,7 +264,7 @@ def test_largest_accepted_body_has_65536_bytes(post, journal):
 
 @on_sqlite
 def test_law_2_missing_key_is_reported_before_a_large_body(post, journal):
-    """The key is checked before the body is read."""
+    """The receiver checks the key before it reads the body, so a large body without a valid key gets 401."""
     assert_refused(post(b"x" * (MAX_BODY_BYTES + 1), authorization="Basic no"), 401, "not_onespan")
     assert journal() == []
 
@@ -272,7 +272,7 @@ def test_law_2_missing_key_is_reported_before_a_large_body(post, journal):
 @on_sqlite
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD"])
 def test_receiver_accepts_post_only(client, journal, method):
-    """Any other method is 405 with an `Allow` header."""
+    """The callback endpoint answers any method other than POST with 405 and an `Allow` header."""
     answer = client.open("/onespan/callback", method=method, headers={"Authorization": f"Basic {KEY}"}, data=BODY)
 
     assert answer.status_code == 405
@@ -283,7 +283,7 @@ def test_receiver_accepts_post_only(client, journal, method):
 
 
 def test_law_2_503_only_when_neither_database_nor_spool_can_keep_it(service, post, settings, journal):
-    """A fault of the service is never a 4xx. A callback that is not kept is never acknowledged."""
+    """If neither database nor spool can keep a callback, the answer is 503, never a 4xx or an acknowledgement."""
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE journal RENAME TO hidden"))
 
@@ -307,7 +307,7 @@ def test_law_2_503_only_when_neither_database_nor_spool_can_keep_it(service, pos
 
 
 def test_law_2_unreadable_callback_is_spooled_with_the_reason(service, post, journal):
-    """It is 400 and kept, also while the database is down."""
+    """An unreadable callback gets 400 and is kept, even while the database is down."""
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE journal RENAME TO hidden"))
     answer = post(b"{}")
@@ -321,7 +321,7 @@ def test_law_2_unreadable_callback_is_spooled_with_the_reason(service, post, jou
 
 
 def test_law_1_spooled_callback_is_deleted_only_once_it_is_in_the_journal(service, post, journal):
-    """A row that the journal refuses stays in the spool, for any reason."""
+    """A spooled callback stays in the spool while the journal refuses its row, for any reason."""
     first, second = BODY, BODY + b" "
     post(first)
     with service.database.write() as connection:
@@ -339,7 +339,7 @@ def test_law_1_spooled_callback_is_deleted_only_once_it_is_in_the_journal(servic
 
 
 def test_law_11_no_table_contains_a_callback_key(service, post, send_callback, work):
-    """The journal has only its label."""
+    """No table contains a callback key; the journal has only the label of the key."""
     send_callback("PACKAGE_ACTIVATE")
     post(b"unreadable")
     work()
@@ -351,7 +351,7 @@ def test_law_11_no_table_contains_a_callback_key(service, post, send_callback, w
 
 
 def test_received_at_comes_from_the_service_clock(send_callback, journal, clock):
-    """It keeps the microseconds."""
+    """The time of receipt comes from the service's clock and keeps its microseconds."""
     clock.forward(timedelta(microseconds=123456))
     send_callback("PACKAGE_ACTIVATE")
 
@@ -359,7 +359,7 @@ def test_received_at_comes_from_the_service_clock(send_callback, journal, clock)
 
 
 def send(address: tuple[str, int], head: list[str], parts: list[bytes]) -> tuple[int, dict[str, Any]]:
-    """Send a raw HTTP request. Returns the status and the JSON."""
+    """Send a raw HTTP request. Returns the status and the JSON of the answer."""
     with socket.create_connection(address, timeout=10) as connection:
         lines = ["POST /onespan/callback HTTP/1.1", "Host: localhost", "Connection: close", *head, "", ""]
         connection.sendall("\r\n".join(lines).encode())
@@ -384,7 +384,7 @@ CHUNKED = [f"Authorization: Basic {KEY}", "Transfer-Encoding: chunked"]
 
 
 def test_law_1_chunked_body_is_kept_whole(address, journal):
-    """A sender or a proxy may omit the length."""
+    """The journal keeps a chunked body whole, because a sender or a proxy may omit the length."""
     largest = BODY + b" " * (MAX_BODY_BYTES - len(BODY))
 
     small_answer = send(address, CHUNKED, chunked(BODY, 10))
@@ -395,7 +395,7 @@ def test_law_1_chunked_body_is_kept_whole(address, journal):
 
 
 def test_law_2_too_large_chunked_body_is_refused_not_cut(address, journal):
-    """Its first 65536 bytes are not the callback that was sent."""
+    """A chunked body that is too large is refused: its first 65,536 bytes are not the callback that was sent."""
     status, answer = send(address, CHUNKED, chunked(BODY + b" " * (MAX_BODY_BYTES + 1 - len(BODY))))
 
     assert (status, answer["error"]["code"]) == (413, "request_entity_too_large")
@@ -404,7 +404,7 @@ def test_law_2_too_large_chunked_body_is_refused_not_cut(address, journal):
 
 @on_sqlite
 def test_law_2_large_body_without_a_key_is_401_on_a_real_server(address, journal):
-    """The size of the body makes no difference."""
+    """On a real server, a request without a valid key gets 401, whatever the size of its body."""
     head = ["Authorization: Basic no", f"Content-Length: {MAX_BODY_BYTES * 4}"]
 
     status, answer = send(address, head, [b"x" * MAX_BODY_BYTES] * 4)
