@@ -1,4 +1,4 @@
-"""The commands, one module for each family. A command parses its options, calls one function, prints the result."""
+"""The `flask` commands, a module per family. A command parses options, calls a function and prints the result."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ def commands(
     readiness_checks: Sequence[Check],
     note_checks: Sequence[Check],
 ) -> list[Command]:
-    """Create all commands except `flask db`. The checks are those of `/readyz`; the first is about the database."""
+    """Create all commands except `flask db`. The checks are those of `/readyz`, beginning with the database."""
     readiness = readiness_checks[0].problem
     return [
         setup_command(),
@@ -61,8 +61,8 @@ def commands(
 
 
 def with_database(command: Command, readiness: Callable[[], str | None] = lambda: None) -> Command:
-    """Wrap a command: without settings file, database or OneSpan it prints what is missing and exits with 2."""
-    command, run = copy.copy(command), command.invoke  # `flask db` is one object that all apps of a process share
+    """Wrap a command so that it reports a missing settings file, database or OneSpan and exits with code 2."""
+    command, run = copy.copy(command), command.invoke  # a copy, because all apps of a process share `flask db`
 
     def invoke(context: click.Context) -> Any:
         try:
@@ -85,7 +85,7 @@ def with_database(command: Command, readiness: Callable[[], str | None] = lambda
 
 
 def _simulate_command(keys: Sequence[Key]) -> Command:
-    """Create the simulator's command. By default it posts with the newest callback key."""
+    """Create the command `flask simulate`, which posts with the newest callback key by default."""
     command = copy.copy(simulate)
     newest = f"first={keys[0].secret.get_secret_value()}" if keys else None
     command.context_settings = {"default_map": {"key": newest}}

@@ -31,7 +31,7 @@ NOT_REGISTERED = """Nothing is registered in OneSpan, so it sends no callbacks. 
 
 
 def callback_group(settings: Settings, handlers: Handlers) -> Group:
-    """Create the three commands. Each may raise an `OneSpanError`."""
+    """Create the three `flask callback` commands. Each command may raise an `OneSpanError`."""
 
     @click.group("callback")
     def group() -> None:
@@ -44,7 +44,7 @@ def callback_group(settings: Settings, handlers: Handlers) -> Group:
 
 
 def read(onespan: OneSpan) -> Registration:
-    """Return what is registered in OneSpan; empty if nothing is. May raise an `OneSpanError`."""
+    """Return the callback registration in OneSpan, empty if there is none. May raise an `OneSpanError`."""
     try:
         return parse_registration(onespan.callback().json)
     except OneSpanNotFound:
@@ -61,7 +61,7 @@ def compare(registered: Registration, settings: Settings, handlers: Handlers) ->
 def _show_command(settings: Settings, onespan: OneSpan) -> Command:
     @click.command("show")
     def command() -> None:
-        """Show what is registered in OneSpan.
+        """Show the callback registration in OneSpan.
 
         Prints the URL, the events, and whether a key is set; never the key itself.
         """
@@ -88,11 +88,11 @@ def _register_command(settings: Settings, onespan: OneSpan) -> Command:
     @click.option("--add", is_flag=True, help="Keep the events that are already registered.")
     @click.option("--yes", is_flag=True, help="Replace another URL or other events without confirmation.")
     def command(url: str | None, events: tuple[str, ...], *, add: bool, yes: bool) -> None:
-        """Register this service in OneSpan.
+        """Register this service for callbacks in OneSpan.
 
-        Replaces the existing registration, after showing what would be lost and asking for confirmation. The key is
-        the first of ONESPAN_CALLBACK_KEYS. Exits with 1 if OneSpan shows something else afterwards, 2 if OneSpan does
-        not answer.
+        Replaces the existing registration, after showing what would be lost and asking for confirmation. Registers the
+        first key of ONESPAN_CALLBACK_KEYS. Exits with 1 if OneSpan shows another registration afterwards, 2 if OneSpan
+        does not answer.
         """
         address, key = _url_to_register(url, settings), _newest_key(settings)
         before = read(onespan)
@@ -107,11 +107,11 @@ def _register_command(settings: Settings, onespan: OneSpan) -> Command:
 def _check_command(settings: Settings, handlers: Handlers) -> Command:
     @click.command("check")
     def command() -> None:
-        """Compare the registration in OneSpan with this service.
+        """Compare the callback registration in OneSpan with this service.
 
-        Compares CALLBACK_URL, the first of ONESPAN_CALLBACK_KEYS, and the events of the handlers in app/handlers.py.
-        Prints how to fix each difference. Exits with 1 if there is a difference (warnings do not count), 2 if OneSpan
-        does not answer.
+        Compares CALLBACK_URL, the first key of ONESPAN_CALLBACK_KEYS, and the events of the handlers in
+        app/handlers.py. Prints how to fix each difference. Exits with 1 if there is a difference (warnings do not
+        count), 2 if OneSpan does not answer.
         """
         found = compare(read(handlers.onespan), settings, handlers)
         for difference in found:
@@ -136,7 +136,7 @@ def _show(registered: Registration) -> None:
 
 
 def _confirm(losses: Sequence[tuple[str, str]], wanted: Registration, *, yes: bool) -> None:
-    """Print what would be lost, and ask whether to continue."""
+    """Print what the new registration would replace, and ask whether to continue."""
     for what, lost in losses:
         click.echo(beside(f"{what:16}  ", lost))
     if not losses or yes:
@@ -148,7 +148,7 @@ def _confirm(losses: Sequence[tuple[str, str]], wanted: Registration, *, yes: bo
 
 
 def _register(onespan: OneSpan, wanted: Registration) -> None:
-    """Register, then check that OneSpan shows the same."""
+    """Register the callbacks, then check that OneSpan shows the same registration."""
     assert wanted.url
     assert wanted.key
     onespan.register_callback(url=wanted.url, key=wanted.key, events=list(wanted.events))

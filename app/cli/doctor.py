@@ -1,4 +1,4 @@
-"""`flask doctor`: check everything that can be wrong, and say how to fix it."""
+"""`flask doctor`: check everything that can be wrong with the installation, and say how to fix each problem."""
 
 import sys
 from collections import Counter
@@ -21,8 +21,8 @@ from app.store.states import DispatchState
 from app.types import Clock
 from config import Settings, SettingsError, require_settings_file, settings_file
 
-MAX_WAIT_SECONDS = 300  # for a callback to be digested
-READABLE_BY_OTHERS = 0o004  # in the mode of a file
+MAX_WAIT_SECONDS = 300  # a callback that is not digested after this time is reported
+READABLE_BY_OTHERS = 0o004  # the bit of a file's mode that lets all users read the file
 Result = tuple[Mark, str, str]
 
 
@@ -35,14 +35,14 @@ def doctor_command(
     readiness_checks: Sequence[Check],
     note_checks: Sequence[Check],
 ) -> Command:
-    """Create the command. A problem of `readiness_checks` is a failure, one of `note_checks` a warning."""
+    """Create `flask doctor`. Problems of `readiness_checks` are failures, problems of `note_checks` are warnings."""
 
     @click.command("doctor")
     def command() -> None:
         """Check the installation and say how to fix each problem.
 
-        Checks settings, database, callbacks, spool, handlers, the connection to OneSpan and its registration. Changes
-        nothing. Exits with 1 if a check FAILs; warnings do not count.
+        Checks settings, database, callbacks, spool, handlers, the connection to OneSpan and the callback registration.
+        Changes nothing. Exits with 1 if a check FAILs; warnings do not count.
         """
         critical = [_settings_file(), *readiness_checks, _pending_callbacks(database, clock)]
         others = [*note_checks, *_access(settings), _registered(handlers), *_failures(database, clock)]
@@ -68,7 +68,7 @@ def _results(
 
 
 def _run(check: Check, mark: Mark) -> Iterator[Result]:
-    """Run one check; `mark` is for a problem. A check that cannot run is a warning."""
+    """Run a check and yield its result, with `mark` for a problem. A check that cannot run is a warning."""
     try:
         problem = check.problem()
     except SQLAlchemyError:
@@ -83,11 +83,11 @@ def _run(check: Check, mark: Mark) -> Iterator[Result]:
 
 
 def _onespan(settings: Settings, handlers: Handlers) -> Iterator[Result]:
-    """Check the connection to OneSpan and the registration there."""
+    """Check the connection to OneSpan and the callback registration there."""
     try:
         registration = callback.read(handlers.onespan)
     except OneSpanNotConfigured:
-        return  # another check reports this
+        return  # another check reports that OneSpan is not configured
     except NotPermitted:
         yield (
             "warn",

@@ -12,12 +12,12 @@ from app.types import Clock
 from app.work import rebuild as rebuilding
 from app.work.rebuild import Difference
 
-PERSONAL = ("name", "email")  # attributes whose values are not printed
-MAX_PRINTED = 50  # differences; the rest is only counted
+PERSONAL = ("name", "email")  # attributes that may name a person, so their values are not printed
+MAX_PRINTED = 50  # number of differences to print; further differences are only counted
 
 
 def rebuild_command(database: Database, clock: Clock) -> Command:
-    """Create the command."""
+    """Create the command `flask rebuild`."""
 
     @click.command("rebuild")
     @click.option(
@@ -48,7 +48,7 @@ def rebuild_command(database: Database, clock: Clock) -> Command:
 
 
 def _line(difference: Difference) -> str:
-    """Format a difference, without values that name a person."""
+    """Format a difference between a stored and a derived value, without values that name a person."""
     is_hidden = difference.subject != "package" and difference.attribute in PERSONAL
     values = " differs" if is_hidden else f": {difference.stored!r} -> {difference.derived!r}"
     return f"{difference.package_id} {difference.subject} {difference.attribute}{values}"

@@ -25,17 +25,18 @@ from app.work.fetch import Fetcher
 from app.work.housekeeping import Heartbeat
 from app.work.reconcile import Reconciler, RunRequest
 
-PERSONAL = ("name", "email", "sender_id")  # not printed; names of packages and documents may name persons too
-MAX_PRINTED = 50  # differences; the rest is only counted
-POLL_SECONDS = 0.2  # between two turns while the run waits
-MAX_IDLE_SECONDS = 600.0  # without progress; then the run is left to the service
-MAX_WAIT = timedelta(seconds=90)  # a run that waits longer is left to the service
-PROGRESS_SECONDS = 5.0  # between two lines of progress, without a terminal
+# Attributes whose values are not printed. The names of packages and documents may name persons, too.
+PERSONAL = ("name", "email", "sender_id")
+MAX_PRINTED = 50  # number of differences to print; further differences are only counted
+POLL_SECONDS = 0.2  # seconds between two turns while the run waits
+MAX_IDLE_SECONDS = 600.0  # seconds without progress, after which the run is left to the service
+MAX_WAIT = timedelta(seconds=90)  # a run that must wait longer than this is left to the service
+PROGRESS_SECONDS = 5.0  # seconds between two lines of progress, if the output is not a terminal
 
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The turns that a reconcile run needs."""
+    """The parts of the service that take turns during a reconcile run, and the heartbeat."""
 
     reconcile: Reconciler
     fetcher: Fetcher
@@ -44,7 +45,7 @@ class Turns:
 
 
 def reconcile_command(database: Database, onespan: OneSpan, turns: Turns, clock: Clock) -> Command:
-    """Create the command."""
+    """Create the command `flask reconcile`."""
 
     @click.command("reconcile")
     @click.option(
@@ -108,7 +109,7 @@ def _check(database: Database, onespan: OneSpan, clock: Clock, *, since: datetim
 
 
 def _drift(drift: Drift) -> str:
-    """Format a difference, without values that name a person."""
+    """Format a difference between the status store and OneSpan, without values that name a person."""
     values = " differs" if drift.attribute in PERSONAL else f": {drift.ours!r} here, {drift.theirs!r} at OneSpan"
     return f"{drift.package_id} {drift.subject} {drift.attribute}{values}"
 
@@ -140,7 +141,7 @@ def _drive(
     say: Callable[[str], None],
     beat: Callable[[], None],
 ) -> RunDetail:
-    """Take turns until the run ends, must wait for long, or makes no progress."""
+    """Work on the reconcile run until it ends, must wait for long, or makes no progress."""
     deadline = time.monotonic() + MAX_IDLE_SECONDS
     while True:
         beat()
@@ -176,7 +177,7 @@ def _summary(run: RunDetail) -> str:
 
 @contextmanager
 def _line() -> Iterator[Callable[[str], None]]:
-    """Print progress: one line that is overwritten on a terminal, elsewhere a line every few seconds."""
+    """Yield a function that prints progress: in the same line on a terminal, otherwise every few seconds."""
     on_terminal, last = sys.stderr.isatty(), time.monotonic()
 
     def say(text: str) -> None:
@@ -196,7 +197,7 @@ def _line() -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _present(heartbeat: Heartbeat, clock: Clock) -> Iterator[Callable[[], None]]:
-    """Send heartbeats while the command runs, so that others take its run over if it dies."""
+    """Send heartbeats while the command runs; if the command dies, another process takes over its run."""
     seen: datetime | None = None
 
     def beat() -> None:

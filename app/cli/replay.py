@@ -1,4 +1,4 @@
-"""`flask replay`: run handlers again, and process failed callbacks again."""
+"""`flask replay`: run handlers again for past events, and process failed callbacks again."""
 
 from datetime import datetime
 
@@ -19,7 +19,7 @@ NO_SELECTION = "Select runs with --event, --handler, --package, --state, --since
 
 
 def replay_command(database: Database, handlers: Handlers, clock: Clock) -> Command:
-    """Create the command."""
+    """Create the command `flask replay`."""
 
     def handler_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
         if value is not None and value not in set(handlers):

@@ -1,4 +1,4 @@
-"""`flask setup`: create settings with new secrets, and show where everything is."""
+"""`flask setup`: create settings with new secrets, and print the addresses of the service."""
 
 import socket
 
@@ -22,7 +22,7 @@ See the result at {address}/, or as JSON:
 
 
 def setup_command() -> Command:
-    """Create the command."""
+    """Create the command `flask setup`."""
 
     @click.command("setup")
     def command() -> None:
@@ -51,7 +51,7 @@ def setup_command() -> Command:
 
 
 def _is_taken(bind: str) -> bool:
-    """Return whether another program listens at a port. Gunicorn replaces a Unix socket."""
+    """Return whether another program listens at a port; a Unix socket is free, because Gunicorn replaces it."""
     host, _, port = bind.rpartition(":")
     if bind.startswith("unix:"):
         return False

@@ -1,4 +1,4 @@
-"""Shared by the commands: the type of time options, progress, lines with a mark, who runs the command."""
+"""Helpers of the commands: the type of time options, progress, results of checks, and the user's name."""
 
 import getpass
 import os
@@ -17,18 +17,18 @@ COLOURS: Mapping[Mark, str] = {"ok": "green", "warn": "yellow", "FAIL": "red"}
 
 
 class Unusable(click.ClickException):
-    """The command cannot run: something that it needs is missing or does not answer. Exit code 2."""
+    """An error with exit code 2: something that the command needs is missing or does not answer."""
 
     exit_code = 2
 
 
 class Moment(click.ParamType[datetime]):
-    """An option value: a date, or a date and time; UTC unless it has an offset."""
+    """The type of a time option: a date, or a date and time, in UTC unless an offset is given."""
 
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Parse the value."""
+        """Return the time that the text of an option names, in UTC."""
         try:
             moment = datetime.fromisoformat(str(value))
         except ValueError:
@@ -46,7 +46,7 @@ def counted(number: int, noun: str) -> str:
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show progress: a bar on a terminal, elsewhere a line for every 10 %."""
+    """Show progress as a bar on a terminal, and as a line for every 10 % elsewhere."""
     if sys.stderr.isatty():
         with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
             yield bar.update
@@ -63,7 +63,7 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def beside(head: str, text: str) -> str:
-    """Format a text after a head. On a terminal, long text is wrapped and indented."""
+    """Format a text after a heading. On a terminal, a long text is wrapped and indented."""
     return textwrap.fill(
         text,
         shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize,
@@ -81,13 +81,13 @@ def print_result(mark: Mark, about: str, text: str) -> None:
 
 
 def is_interactive() -> bool:
-    """Return whether a person can answer a question."""
+    """Return whether the command runs on a terminal, where a user can answer a question."""
     return sys.stdin.isatty()
 
 
 def operator() -> str:
-    """Return who runs the command, for the history."""
+    """Return the name of the user who runs the command, for the history."""
     try:
         return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # the user id has no name, as in many containers
+    except (KeyError, OSError):  # the user id has no user name, as in many containers
         return f"cli:{os.getuid()}"

@@ -10,24 +10,23 @@ from click import Command
 
 from app.work.worker import Worker
 
-GRACE_SECONDS = 25.0  # for running handlers to end, after a signal to stop
+GRACE_SECONDS = 25.0  # seconds for running handlers to end after a stop signal
 
 
 def worker_command(worker: Worker, readiness: Callable[[], str | None]) -> Command:
-    """Create the command. `readiness` returns what is wrong with the database."""
+    """Create the command `flask worker`. `readiness` returns what is wrong with the database, if anything."""
 
     @click.command("worker")
     def command() -> None:
         """Process callbacks and run handlers until stopped.
 
-        Use it with WORKER=external. You can run any number of workers on any number of machines. On SIGTERM or Ctrl-C
-        it waits up to 25 seconds for running handlers. Handlers that are still running then are run again by other
-        workers.
+        Use this command with WORKER=external. You can run any number of workers on any number of machines. On SIGTERM
+        or Ctrl-C the worker waits up to 25 seconds for running handlers. Other workers run unfinished handlers again.
         """
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        gc.freeze()  # as in gunicorn.conf.py
+        gc.freeze()  # loaded modules stay in memory; exclude them from garbage collection
         worker.start()
         click.echo("Working. Press Ctrl-C to stop.", err=True)
         if problem := readiness():

@@ -1,4 +1,4 @@
-"""The simulator: actions over its REST API, and the registration of callbacks."""
+"""Tests of the simulator: actions over its REST API, and the registration of callbacks."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +16,7 @@ from tests.support.simulated import API_KEY, AUTHORIZED, account_of, client_of, 
 
 
 class PackageClient(NamedTuple):
-    """A REST client for one package, and the events of its actions."""
+    """A REST client for a single package of the simulator, and the events that its actions cause."""
 
     account: Account
     package_id: str
@@ -29,19 +29,19 @@ class PackageClient(NamedTuple):
         return self.account.package(self.package_id)
 
     def send(self, method: str, path: str = "", body: Any = None) -> Any:
-        """Send a request about the package."""
+        """Send a REST request about the package."""
         url = f"/api/packages/{self.package_id}{path}"
         return self.client.open(url, method=method, json=body, headers=AUTHORIZED)
 
 
 def client_for(package: Package, **quirks: str) -> PackageClient:
-    """A client for an account with this package."""
+    """Return a REST client for a simulated account that contains only this package."""
     account, events = account_of([package], quirks=Quirks(**quirks)), []
     return PackageClient(account, package.id, client_of(account, notify=events.extend), events)
 
 
 def package_with_status(status: str, **changes: Any) -> Package:
-    """A package with this status."""
+    """Return a simulated package with this status and these changed attributes."""
     packages = (step.after for step in recorded_steps() if (step.after.status, step.after.type) == (status, "PACKAGE"))
     return replace(next(package for package in packages if not package.deleted and not package.trashed), **changes)
 
@@ -59,7 +59,7 @@ def package_with_status(status: str, **changes: Any) -> Package:
     ],
 )
 def test_status_changes(method, before, after, event):
-    """By PUT as documented, or by POST as one SDK sends; the event is sent if OneSpan has one."""
+    """A package's status changes by PUT, as documented, or by POST, as one SDK does; the event, if any, is sent."""
     client = client_for(package_with_status(before))
 
     assert client.send(method, body={"status": after}).status_code == 200
@@ -68,7 +68,7 @@ def test_status_changes(method, before, after, event):
 
 
 def test_unarchiving_sends_the_event_of_the_quirk():
-    """`unarchive_event` names it."""
+    """Un-archiving a package sends the event that the quirk `unarchive_event` names."""
     client = client_for(package_with_status("ARCHIVED"), unarchive_event="PACKAGE_UNARCHIVE")
     client.send("PUT", body={"status": "COMPLETED"})
 
@@ -76,7 +76,7 @@ def test_unarchiving_sends_the_event_of_the_quirk():
 
 
 def test_trashed_is_a_flag_beside_the_status():
-    """Trash and restore; setting the same value again changes nothing and sends no event."""
+    """The trash flag is separate from the status; setting the same value again sends no event."""
     client = client_for(package_with_status("COMPLETED"))
     codes = [client.send("PUT", body={"trashed": value}).status_code for value in (True, True, False)]
 
@@ -86,7 +86,7 @@ def test_trashed_is_a_flag_beside_the_status():
 
 
 def test_due_date_and_name_change_without_an_event():
-    """Together with a status."""
+    """A request may change due date, name and status together; a new due date or name has no event."""
     due = NOON + timedelta(days=400)
     client = client_for(package_with_status("EXPIRED"))
     client.send("PUT", body={"name": "Another", "due": due.isoformat()[:-6], "status": "DRAFT"})
@@ -96,7 +96,7 @@ def test_due_date_and_name_change_without_an_event():
 
 
 def test_deletion_is_permanent():
-    """One event, then 404."""
+    """The deletion of a package sends one event; every later request for the package answers 404."""
     client = client_for(package_with_status("SENT"))
 
     assert [client.send("DELETE").status_code for _ in range(2)] == [200, 404]
@@ -105,7 +105,7 @@ def test_deletion_is_permanent():
 
 
 def test_a_locked_signer_can_be_unlocked():
-    """The answer is the role; OneSpan has no event for it."""
+    """A request that unlocks a signer answers with the role; OneSpan has no event for unlocking."""
     package = package_with_status("SENT")
     client = client_for(replace(package, roles=(replace(package.roles[0], locked=True), *package.roles[1:])))
 
@@ -118,7 +118,7 @@ def test_a_locked_signer_can_be_unlocked():
 
 
 def test_reminders_are_recorded():
-    """A test can read them; they have no other effect."""
+    """The simulator records reminders so that tests can read them; a reminder has no other effect."""
     client = client_for(package_with_status("SENT"))
     role = client.package.roles[0].id
     client.send("POST", "/notifications", body={"email": "ada@example.com"})
@@ -142,7 +142,7 @@ def test_reminders_are_recorded():
     ids=str,
 )
 def test_an_impossible_action_is_refused_and_changes_nothing(before, body, code):
-    """The answer has the shape of OneSpan's errors."""
+    """An impossible action is refused with an error in OneSpan's form, and changes nothing."""
     client = client_for(package_with_status(before))
     original = client.package
     answer = client.send("PUT", body=body)
@@ -153,7 +153,7 @@ def test_an_impossible_action_is_refused_and_changes_nothing(before, body, code)
 
 
 def test_a_registration_replaces_the_one_before():
-    """Its key is returned in clear; both spellings of an event name are accepted."""
+    """A callback registration replaces the previous registration; both spellings of an event name are valid."""
     account = account_of([])
     client = client_of(account)
     before = client.get("/api/callback", headers=AUTHORIZED).json
@@ -173,7 +173,7 @@ def test_a_registration_replaces_the_one_before():
     "body", [[], {}, {"url": 1}, {"url": "ftp://a"}, {"url": "http://a", "events": "PACKAGE_TRASH"}], ids=str
 )
 def test_an_invalid_registration_is_refused(body):
-    """The account's registration stays unchanged."""
+    """An invalid callback registration is refused, and the account's registration stays unchanged."""
     account = account_of([])
 
     assert client_of(account).post("/api/callback", json=body, headers=AUTHORIZED).status_code == 400

@@ -1,4 +1,4 @@
-"""The simulator: anomalies happen at the given rates, and quirks change the events that report changes."""
+"""Tests of the simulator: anomalies happen at the given rates, and quirks choose the events of changes."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +17,7 @@ SILENT = {"redate": "due", "rename": "name", "readdress": "roles", "add-signer":
 
 
 def steps_with(rates, *, quirks: Quirks | None = None, seeds=range(4)) -> list[Step]:
-    """The steps of stories with these anomalies, without the creation of packages."""
+    """Return the steps of stories with these anomalies, without the steps that create packages."""
     return [
         step
         for seed in seeds
@@ -27,7 +27,7 @@ def steps_with(rates, *, quirks: Quirks | None = None, seeds=range(4)) -> list[S
 
 
 def test_by_default_callbacks_report_every_change():
-    """Every change of status, trash flag, existence or type has an event."""
+    """Except after expiry, callbacks report every change of a package's status, trash flag, existence or type."""
     for before, after, events in recorded_steps():
         if before and before.status != "EXPIRED":
             before_, after_ = ((state.status, state.trashed, state.deleted, state.type) for state in (before, after))
@@ -36,7 +36,7 @@ def test_by_default_callbacks_report_every_change():
 
 @pytest.mark.parametrize("anomaly", SILENT)
 def test_silent_changes_have_no_event(anomaly):
-    """They change `updated`, the only sign of them."""
+    """A silent change of a package has no event; a newer `updated` is the only sign of the change."""
     found = [
         (before, after)
         for before, after, events in steps_with({anomaly: 1.0})
@@ -48,7 +48,7 @@ def test_silent_changes_have_no_event(anomaly):
 
 
 def test_an_added_signer_signs_like_the_others():
-    """The package completes only after their signature."""
+    """A package to which a signer was added completes only after the signature of the added signer."""
     steps_ = steps_with({"add-signer": 1.0})
     extended = [after for before, after, _ in steps_ if len(after.roles) > len(before.roles)]
     ends = {step.after.id: step.after for step in steps_}
@@ -59,7 +59,7 @@ def test_an_added_signer_signs_like_the_others():
 
 
 def test_archival_statuses_follow_each_other_in_order():
-    """They have no event and are not among OneSpan's documented statuses."""
+    """Archival statuses have no event and are not among OneSpan's documented statuses."""
     changes = [
         (before.status, after.status, events)
         for before, after, events in steps_with({"archival": 1.0})
@@ -75,7 +75,7 @@ def test_archival_statuses_follow_each_other_in_order():
 
 @pytest.mark.parametrize("name", ["none", "PACKAGE_COMPLETE", "PACKAGE_UNARCHIVE"])
 def test_unarchiving_sends_the_event_of_the_quirk(name):
-    """The real event is unknown."""
+    """A quirk chooses the event that un-archiving sends, because OneSpan's real event is unknown."""
     sent = [
         [event.name for event in events]
         for before, after, events in steps_with({"unarchive": 1.0}, quirks=Quirks(unarchive_event=name))
@@ -88,7 +88,7 @@ def test_unarchiving_sends_the_event_of_the_quirk(name):
 
 @pytest.mark.parametrize("name", ["none", "PACKAGE_DELETE"])
 def test_retention_deletes_with_an_event_or_without(name):
-    """Retention applies to packages in every final status."""
+    """The retention anomaly deletes packages in every final status, with an event or without."""
     deletions = [
         (before.status, [event.name for event in events])
         for before, after, events in steps_with({"retention": 1.0}, quirks=Quirks(retention_event=name))
@@ -100,7 +100,7 @@ def test_retention_deletes_with_an_event_or_without(name):
 
 
 def test_layouts_are_created_without_an_event():
-    """A layout is neither a package nor a template."""
+    """A layout, which is neither a package nor a template, is created without an event."""
     account = Account(1, packages=40, anomalies={"layout": 0.5})
     layouts = [step for step in steps(account) if step.after.type == "LAYOUT"]
 
@@ -109,7 +109,7 @@ def test_layouts_are_created_without_an_event():
 
 
 def test_on_a_bad_day_every_anomaly_happens_and_every_action_is_possible():
-    """All anomalies at once."""
+    """With all anomalies of a bad day at once, stories reach every status and never try an impossible action."""
     all_steps = steps_with(dict.fromkeys(BAD_DAY, 0.5), quirks=Quirks(reassign_role="stays"), seeds=range(12))
 
     assert set(BAD_DAY) == set(ANOMALIES)
@@ -119,7 +119,7 @@ def test_on_a_bad_day_every_anomaly_happens_and_every_action_is_possible():
 
 @pytest.mark.parametrize("quirk", ["changes", "stays", "signer"])
 def test_a_reassigned_role_keeps_its_id_or_not(quirk):
-    """`newRoleId` is the role's id or the new signer's."""
+    """A quirk decides whether a reassigned role keeps its id, and whether `newRoleId` is the new signer's."""
     reassigned = []
     for before, after, events in steps_with({}, quirks=Quirks(reassign_role=quirk), seeds=range(8)):
         if events and events[0].name == "ROLE_REASSIGN":
@@ -133,7 +133,7 @@ def test_a_reassigned_role_keeps_its_id_or_not(quirk):
 
 
 def test_session_user_can_be_the_role_id():
-    """An older OneSpan article says so."""
+    """A quirk makes `sessionUser` the id of a role, as an older OneSpan article says."""
     for before, after, events in steps_with({}, quirks=Quirks(session_user="role")):
         for event in events:
             roles = {role.id for role in (*before.roles, *after.roles)}
@@ -143,7 +143,7 @@ def test_session_user_can_be_the_role_id():
 
 @pytest.mark.parametrize(("quirk", "user"), [("system", "onespan-system"), ("null", None)])
 def test_session_user_of_events_without_an_actor(quirk, user):
-    """The real value is unknown."""
+    """A quirk sets the `sessionUser` of events without an actor, because OneSpan's real value is unknown."""
     all_steps = steps_with({}, quirks=Quirks(system_user=quirk))
     names = {"PACKAGE_EXPIRE", "EMAIL_BOUNCE"}
     sent = [event for step in all_steps for event in step.events if event.name in names]
@@ -153,20 +153,20 @@ def test_session_user_of_events_without_an_actor(quirk, user):
 
 
 def test_anomalies_with_rate_0_do_not_change_stories():
-    """They draw nothing from the random generator."""
+    """Anomalies with rate 0 do not change stories, because they draw nothing from the random generator."""
     plain = [step.after.name for step in steps(Account(3, packages=5))]
 
     assert plain == [step.after.name for step in steps(Account(3, packages=5, anomalies=dict.fromkeys(ANOMALIES, 0.0)))]
 
 
 def test_updated_grows_with_every_change():
-    """So a client that asks for updates finds every change."""
+    """The `updated` of a package grows with every change, so a client that asks for updates finds all changes."""
     for before, after, _ in steps_with(dict.fromkeys(BAD_DAY, 0.3)):
         assert after.updated > before.updated
 
 
 def test_an_action_over_rest_ends_a_story_that_became_impossible():
-    """A deleted package has no further events; the other stories go on."""
+    """A package that is deleted over REST has no further events, and the stories of other packages go on."""
     account = Account(3, packages=6)
     now = NOON
     for _ in range(10):
@@ -183,7 +183,7 @@ def test_an_action_over_rest_ends_a_story_that_became_impossible():
 
 
 def test_a_mistake_in_a_story_raises():
-    """An impossible action is tolerated only after an action over REST."""
+    """An impossible action in a story raises an error, unless an action over REST made it impossible."""
     account = Account(3, packages=1)
     account.step(NOON)
     (draft,) = account.packages()

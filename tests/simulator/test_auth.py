@@ -1,4 +1,4 @@
-"""The simulator: credentials, and what each caller may see."""
+"""Tests of the simulator's authentication: credentials, and what each caller may see."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ CLIENT = {"clientId": CLIENT_ID, "secret": CLIENT_SECRET, "type": "OWNER"}
 
 
 def account_with(**quirks: int | str) -> Account:
-    """A small finished account with many senders."""
+    """Return a small finished account with several senders and these quirks."""
     account = Account(5, packages=40, senders=4, quirks=Quirks(**quirks))
     for _ in steps(account):
         pass
@@ -26,7 +26,7 @@ def account_with(**quirks: int | str) -> Account:
 
 
 def visible_ids(account: Account, *people) -> list[str]:
-    """The ids of these senders' packages that the list may show."""
+    """Return the ids of these senders' packages that the list may show."""
     senders = {person.id for person in people}
     return [
         package.id
@@ -40,7 +40,7 @@ def visible_ids(account: Account, *people) -> list[str]:
 )
 @pytest.mark.parametrize("path", ["/api/packages", "/api/packages/none", "/api/packages/none/signingStatus", "/other"])
 def test_every_path_requires_an_api_key(authorization, path):
-    """A path that does not exist answers 401, too."""
+    """Every path without a valid API key answers 401, even a path that does not exist."""
     headers = {"Authorization": authorization} if authorization is not None else {}
     answer = client_of(account_of([])).get(path, headers=headers)
 
@@ -49,7 +49,7 @@ def test_every_path_requires_an_api_key(authorization, path):
 
 
 def test_each_sender_has_a_key_and_sees_own_packages():
-    """The owner sees every package."""
+    """Each sender has an API key and sees only the sender's own packages; the owner sees every package."""
     account = account_with()
     for sender in account.people[1:]:
         assert listed_ids(account, key=sender_key(sender)) == visible_ids(account, sender) != []
@@ -58,7 +58,7 @@ def test_each_sender_has_a_key_and_sees_own_packages():
 
 
 def test_a_sender_may_not_see_other_senders_packages():
-    """403 for reading, listing and deleting; 404 only for packages that never existed."""
+    """A sender gets 403 for other senders' packages, and 404 only for packages that never existed."""
     account = account_with()
     _, sender, other, *_ = account.people
     theirs, key = visible_ids(account, other)[0], sender_key(sender)
@@ -77,7 +77,7 @@ def test_a_sender_may_not_see_other_senders_packages():
     [("all", True, 200, 200), ("managed", False, 200, 200), ("named", False, 403, 200), ("own", False, 403, 403)],
 )
 def test_the_owner_may_see_less(visibility, lists_all, reads, reads_named):
-    """All packages; other senders' packages only if the request names them; or own packages only."""
+    """A quirk limits the owner to named senders' packages, or to the owner's own packages."""
     account = account_with(owner_sees=visibility)
     owner, sender, other, *_ = account.people
     path = f"/api/packages/{visible_ids(account, sender)[0]}"
@@ -94,12 +94,12 @@ def test_the_owner_may_see_less(visibility, lists_all, reads, reads_named):
 
 
 def test_an_unknown_owner_is_forbidden():
-    """The answer does not reveal whether a sender exists."""
+    """A list of an unknown sender's packages answers 403, so it does not reveal whether a sender exists."""
     read(account_with(), "/api/packages", status=403, ownerUserId="unknown")
 
 
 def test_a_deleted_package_can_answer_403():
-    """The real answer is unknown."""
+    """A quirk makes a deleted package answer 403, because OneSpan's real answer is unknown."""
     account = account_with(deleted_answer="403")
     deleted = next(package.id for package in account.packages() if package.deleted)
 
@@ -108,7 +108,7 @@ def test_a_deleted_package_can_answer_403():
 
 
 def test_an_api_token_replaces_the_key_until_it_expires():
-    """For the owner, or for a sender."""
+    """An API token of the owner or of a sender replaces the API key until the token expires."""
     account, clock = account_with(token_lifetime=60), Clock()
     client, sender = client_of(account, clock=clock), account.people[2]
     owners = client.post(TOKEN, json=CLIENT).json
@@ -127,14 +127,14 @@ def test_an_api_token_replaces_the_key_until_it_expires():
 
 
 def test_the_expiry_of_an_api_token_can_be_in_seconds():
-    """Known clients disagree on the unit."""
+    """A quirk writes the expiry of an API token in seconds, because known clients disagree on the unit."""
     answer = client_of(account_of([], quirks=Quirks(token_expires="s"))).post(TOKEN, json=CLIENT)
 
     assert answer.json["expiresAt"] == int(NOON.timestamp()) + 1800
 
 
 def test_an_oauth_token_is_a_jwt_for_client_credentials():
-    """The credentials are sent by HTTP Basic in base64."""
+    """An OAuth token is a JWT, which a client gets for credentials sent by HTTP Basic in base64."""
     account, clock = account_with(), Clock()
     client, sender = client_of(account, clock=clock), account.people[1]
     answer = client.post(
@@ -154,7 +154,7 @@ def test_an_oauth_token_is_a_jwt_for_client_credentials():
 
 
 def test_tokens_require_the_credentials_of_the_client_app():
-    """And an existing sender."""
+    """The simulator issues a token only for the client app's credentials and an existing sender."""
     client = client_of(account_of([]))
     form = {"grant_type": "client_credentials"}
 
@@ -169,7 +169,7 @@ def test_tokens_require_the_credentials_of_the_client_app():
 
 @pytest.mark.parametrize("accepted", ["key", "token", "oauth"])
 def test_an_account_can_accept_only_one_kind_of_credentials(accepted):
-    """It refuses the other kinds."""
+    """A quirk makes an account accept only one kind of credentials and refuse all other kinds."""
     client = client_of(account_of([], quirks=Quirks(auth=accepted)))
     token = client.post(TOKEN, json=CLIENT).json["accessToken"]
     form = {"grant_type": "client_credentials"}

@@ -1,4 +1,4 @@
-"""The simulator: a whole bad day in one process, with a manual clock, without sockets and without waiting."""
+"""Tests of the simulator on a bad day: in one process, with a manual clock, without sockets or waiting."""
 
 import json
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ MISHAPS = Mishaps(drop=0.1, repeat=0.2, delay=0.2, reorder=0.2, undated=0.05, de
 
 @dataclass
 class Day:
-    """An account with mishaps, faults and anomalies, and a session that reads it."""
+    """A simulated account with mishaps, faults and anomalies, and a session that reads the account."""
 
     seed: int
     quirks: Quirks = field(default_factory=Quirks)
 
     def __post_init__(self) -> None:
-        """Build it."""
+        """Build the clock, the account, the faults, the outbox and the session of the day."""
         self.clock = Clock()
         self.account = Account(self.seed, packages=15, quirks=self.quirks, anomalies=anomalies.BAD_DAY)
         self.faults = Faults(Random(f"{self.seed}:faults"), faults.BAD_DAY)
@@ -50,7 +50,7 @@ class Day:
         self.session.mount(ONESPAN, InProcess(app))
 
     def callbacks(self) -> Iterator[bytes]:
-        """Play to the end; yields each callback when it arrives."""
+        """Play all stories to their end, and yield each callback when it arrives."""
         for _ in range(5000):
             self.clock.forward(timedelta(seconds=1))
             self.outbox.put(self.account.step(self.clock.now), now=self.clock.now)
@@ -60,7 +60,7 @@ class Day:
         raise AssertionError("the day never ends")
 
     def all_listed(self) -> dict[str, dict]:
-        """Every package that the list shows."""
+        """Return every package that the list shows, by its id."""
         listed = {}
         for query in ("", "trashed"):
             for kind in ("PACKAGE", "TEMPLATE", "LAYOUT"):
@@ -69,11 +69,11 @@ class Day:
         return listed
 
     def read_list(self, **query) -> dict:
-        """One valid answer, after as many attempts as it takes."""
+        """Return a valid page of the list, after as many attempts as necessary."""
         for _ in range(100):
             try:
                 page = self.session.get(f"{ONESPAN}/api/packages", params=query).json()
-            except requests.RequestException:  # a cut connection, or invalid JSON
+            except requests.RequestException:  # the connection was cut, or the JSON is invalid
                 continue
             if isinstance(page, dict) and all("id" in package for package in page.get("results", [{}])):
                 return page
@@ -82,7 +82,7 @@ class Day:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_list_shows_the_truth_even_if_callbacks_do_not(seed):
-    """Callbacks are lost, repeated and delayed; the list shows the present state."""
+    """The package list shows the present state, even if callbacks are lost, repeated or delayed."""
     day = Day(seed)
     bodies = list(day.callbacks())
     names = {json.loads(body)["name"] for body in bodies}
@@ -96,7 +96,7 @@ def test_the_list_shows_the_truth_even_if_callbacks_do_not(seed):
 
 
 def test_the_same_seed_replays_the_same_bad_day():
-    """Bodies, order, faults and anomalies depend on the seed only."""
+    """The same seed gives the same callbacks, faults and anomalies in the same order."""
     first, again = Day(4), Day(4)
 
     assert list(first.callbacks()) == list(again.callbacks())
@@ -104,7 +104,7 @@ def test_the_same_seed_replays_the_same_bad_day():
 
 
 def test_no_request_succeeds_during_an_outage():
-    """Requests succeed again afterwards, and the account's stories have gone on."""
+    """Every request fails during an outage; requests succeed again afterwards."""
     day = Day(5)
     day.faults.rates = {}
     list(day.callbacks())
@@ -117,7 +117,7 @@ def test_no_request_succeeds_during_an_outage():
 
 
 def test_many_kinds_of_faults_occur_on_a_bad_day():
-    """Their rates are low enough to get answers all the same."""
+    """Many kinds of faults occur on a bad day, but rarely enough for a client to get answers."""
     day = Day(6)
     list(day.callbacks())
     for _ in range(30):
@@ -128,7 +128,7 @@ def test_many_kinds_of_faults_occur_on_a_bad_day():
 
 
 def test_actions_over_rest_send_callbacks():
-    """With the mishaps of the day."""
+    """Actions over the REST API send callbacks, which meet the mishaps of the bad day."""
     day = Day(7)
     day.faults.rates = {}
     list(day.callbacks())
@@ -149,7 +149,7 @@ def test_actions_over_rest_send_callbacks():
 
 
 def test_a_bad_day_has_every_kind_of_trouble_at_a_moderate_rate():
-    """Except a false 404, which no client can detect."""
+    """A bad day has every kind of trouble at a moderate rate, except a false 404, which no client can detect."""
     assert set(faults.BAD_DAY) == set(faults.FAULTS) - {"404"}
     assert 0 < sum(faults.BAD_DAY.values()) < 0.5
     assert set(anomalies.BAD_DAY) == set(anomalies.ANOMALIES)

@@ -1,4 +1,4 @@
-"""The simulator: its callbacks have OneSpan's exact form, and meet mishaps at the given rates."""
+"""Tests of the simulator's callbacks, which have OneSpan's exact form and meet mishaps at the given rates."""
 
 import json
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.support.simulated import SECOND, callback_server, recorded_steps
 
 
 def test_the_body_has_onespans_exact_form():
-    """Byte for byte as in a public capture."""
+    """The body of a simulated callback has OneSpan's exact form, byte for byte as in a public capture."""
     event = Event("PACKAGE_COMPLETE", "LWsUTvGgE4WpOvaQPT16idnxNj8=", ADA, NOON + timedelta(milliseconds=44))
 
     assert callbacks.body(event) == (
@@ -28,7 +28,7 @@ def test_the_body_has_onespans_exact_form():
 
 
 def test_the_body_has_the_optional_members_of_its_event():
-    """Those of the catalogue, never null; on other events they are absent or null."""
+    """Optional members have a value only in callbacks of events for which the catalogue lists them."""
     common = ["@class", "name", "sessionUser", "packageId", "message", "documentId", "createdDate"]
     for step in recorded_steps():
         for event in step.events:
@@ -40,7 +40,7 @@ def test_the_body_has_the_optional_members_of_its_event():
 
 
 def test_headers_have_onespans_exact_form_over_one_connection():
-    """The bare key behind Basic, an empty User-Agent, and one connection for both callbacks."""
+    """Callbacks have OneSpan's headers: the bare key after Basic and an empty User-Agent, over one connection."""
     with callback_server() as server, Delivery(server.url, KEY) as delivery:
         for name in ("PACKAGE_CREATE", "PACKAGE_ACTIVATE"):
             assert delivery.post(callbacks.body(Event(name, "pkg-1", CLEO, NOON))) is None
@@ -58,23 +58,23 @@ def test_headers_have_onespans_exact_form_over_one_connection():
 
 
 def sample_events(count: int = 200) -> list[Event]:
-    """Events of real stories, a second apart."""
+    """Return events of simulated stories, dated a second apart."""
     events = [event for step in recorded_steps()[: count * 2] for event in step.events][:count]
     return [replace(event, at=NOON + number * SECOND) for number, event in enumerate(events)]
 
 
 def scheduled(**mishaps: float) -> list[OutgoingCallback]:
-    """Their callbacks with these mishaps."""
+    """Return the scheduled callbacks of the sample events, with these mishaps."""
     return schedule(sample_events(), now=NOON, rng=Random(7), mishaps=Mishaps(**mishaps))
 
 
 def test_on_a_good_day_all_callbacks_arrive_at_once_and_in_order():
-    """The random draws have no effect without mishaps."""
+    """Without mishaps, all callbacks arrive at once and in order, whatever the random generator draws."""
     assert scheduled() == [(NOON, callbacks.body(event), ()) for event in sample_events()]
 
 
 def test_dropped_callbacks_are_missing_and_the_others_unchanged():
-    """About a tenth is dropped."""
+    """With a drop rate of 0.1, about a tenth of the callbacks is missing and the others are unchanged."""
     left = scheduled(drop=0.1)
 
     assert 160 < len(left) < 198
@@ -83,7 +83,7 @@ def test_dropped_callbacks_are_missing_and_the_others_unchanged():
 
 
 def test_repeated_callbacks_arrive_again_within_ten_seconds():
-    """With the same bytes, or reformatted as by a person who reposts them."""
+    """Repeated callbacks arrive within ten seconds, unchanged or reformatted as if a person had reposted them."""
     repeats: dict[str, list[OutgoingCallback]] = {}
     for callback in scheduled(repeat=1):
         repeats.setdefault(json.dumps(json.loads(callback.body)), []).append(callback)
@@ -94,7 +94,7 @@ def test_repeated_callbacks_arrive_again_within_ten_seconds():
 
 
 def test_delayed_callbacks_arrive_within_the_maximum_delay():
-    """Half of them, within an hour."""
+    """With a delay rate of 0.5, about half of the callbacks arrive late, within an hour."""
     callbacks_ = scheduled(delay=0.5, delay_by=3600)
     late = [callback.due - NOON for callback in callbacks_ if callback.mishaps == ("delayed",)]
 
@@ -104,7 +104,7 @@ def test_delayed_callbacks_arrive_within_the_maximum_delay():
 
 
 def test_reordered_callbacks_arrive_after_later_ones():
-    """No callback is lost."""
+    """Reordered callbacks arrive after later callbacks, and no callback is lost."""
     bodies = [callback.body for callback in scheduled(reorder=0.3)]
 
     assert bodies != [callbacks.body(event) for event in sample_events()]
@@ -112,19 +112,19 @@ def test_reordered_callbacks_arrive_after_later_ones():
 
 
 def test_undated_callbacks_have_no_created_date():
-    """Like those of old captures."""
+    """Undated callbacks have no `createdDate`, like callbacks in old captures."""
     bodies = [json.loads(callback.body) for callback in scheduled(undated=0.5)]
 
     assert {"createdDate" in body for body in bodies} == {True, False}
 
 
 def test_the_same_seed_gives_the_same_mishaps():
-    """A bad day can be replayed."""
+    """The same seed gives the same mishaps, so a bad day can be replayed."""
     assert scheduled(drop=0.2, repeat=0.2, delay=0.2) == scheduled(drop=0.2, repeat=0.2, delay=0.2)
 
 
 def test_quirks_change_the_body():
-    """The other spelling of a name, no nulls, the date of sending."""
+    """Quirks change the body of a callback: another spelling of a name, no nulls, and the date of sending."""
     event = Event("PACKAGE_READY_FOR_COMPLETE", "pkg-1", CLEO, NOON)
     quirks = Quirks(ready_name="PACKAGE_READY_FOR_COMPLETION", unused_fields="absent", created_date="sent")
 
@@ -141,7 +141,7 @@ def test_quirks_change_the_body():
 
 
 def test_the_outbox_returns_due_callbacks_and_counts_mishaps():
-    """None twice, none early, and none lost except the dropped ones."""
+    """The outbox returns no callback twice or early, and loses only the dropped callbacks."""
     outbox = Outbox(Random(1), mishaps=Mishaps(drop=0.1, repeat=0.2, delay=0.5, delay_by=100))
     outbox.put(sample_events(), now=NOON)
     now, bodies = NOON, []
@@ -157,7 +157,7 @@ def test_the_outbox_returns_due_callbacks_and_counts_mishaps():
 
 
 def test_only_registered_events_are_sent():
-    """Every event is sent while there is no registration."""
+    """Only registered events are sent; without a registration, every event is sent."""
     registration = Registration("http://127.0.0.1/", "key", frozenset({"PACKAGE_COMPLETE"}))
     outbox = Outbox(Random(1), registered=lambda: registration)
     outbox.put([Event(name, "pkg-1", CLEO, NOON) for name in CATALOGUE], now=NOON)
@@ -166,7 +166,7 @@ def test_only_registered_events_are_sent():
 
 
 def test_callbacks_go_to_the_registered_url():
-    """With the registered key, if there is one; without a registration to the default URL."""
+    """Callbacks go to the registered URL with the registered key, or to the default URL without a registration."""
     with callback_server() as default, callback_server() as other:
         without_key = Registration(other.url, "", frozenset())
         registrations = iter([None, Registration(other.url, "other-key", frozenset()), without_key])

@@ -1,4 +1,4 @@
-"""The simulator: `flask simulate`."""
+"""Tests of the command `flask simulate`."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from tests.support.simulated import API_KEY, AUTHORIZED, ROOT, callback_server, 
 
 @on_sqlite
 def test_the_command_plays_all_stories(app: Flask):
-    """It ends by itself, prints the outcomes of the callbacks, and exits with 0."""
+    """`flask simulate` plays all stories, prints the outcomes of the callbacks, and exits with 0."""
     with serving(app) as url:
         result = run("--packages", "5", "--seed", "2", "--url", url, "--key", KEY)
 
@@ -36,7 +36,7 @@ def test_the_command_plays_all_stories(app: Flask):
     "setting", ["the-callback-key", "first=the-callback-key,second=other", " , the-callback-key , old"]
 )
 def test_the_command_uses_the_first_key_of_the_setting(setting):
-    """Without its label, as in the service's settings."""
+    """`flask simulate` sends the first key of ONESPAN_CALLBACK_KEYS, without the key's label."""
     with callback_server() as server:
         result = run("--packages", "1", "--url", server.url, env={"ONESPAN_CALLBACK_KEYS": setting})
 
@@ -45,7 +45,7 @@ def test_the_command_uses_the_first_key_of_the_setting(setting):
 
 
 def test_the_command_sends_a_base64_key_whole():
-    """A trailing `=` does not make the key a label."""
+    """`flask simulate` sends a base64 key whole, because a trailing `=` does not make the key a label."""
     with callback_server() as server:
         run("--packages", "1", "--url", server.url, "--key", "c2VjcmV0IQ==")
 
@@ -53,7 +53,7 @@ def test_the_command_sends_a_base64_key_whole():
 
 
 def test_a_port_in_use_gives_a_one_line_error():
-    """The error says how to get a free port."""
+    """The error for a port that is in use says how to get a free port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = run("--packages", "1", "--key", "k", "--serve", str(taken.getsockname()[1]))
 
@@ -63,7 +63,7 @@ def test_a_port_in_use_gives_a_one_line_error():
 
 @pytest.mark.parametrize("setting", [None, "", " , "])
 def test_a_missing_key_gives_an_error_that_names_the_options(setting):
-    """No callback is sent."""
+    """Without a callback key, `flask simulate` names the options that set the key, and sends no callback."""
     result = run("--packages", "1", env={"ONESPAN_CALLBACK_KEYS": setting})
 
     assert result.exit_code == 2
@@ -73,7 +73,7 @@ def test_a_missing_key_gives_an_error_that_names_the_options(setting):
 
 @on_sqlite
 def test_a_refused_callback_is_reported(app: Flask):
-    """Once, with the service's message; the command goes on, like OneSpan, and exits with 1."""
+    """`flask simulate` reports a refused callback once with the service's message, goes on, and exits with 1."""
     with serving(app) as url:
         result = run("--packages", "2", "--seed", "2", "--url", url, "--key", "wrong")
 
@@ -84,7 +84,7 @@ def test_a_refused_callback_is_reported(app: Flask):
 
 
 def test_an_unreachable_service_is_reported():
-    """At once, without a traceback; the command exits with 1."""
+    """`flask simulate` reports an unreachable service at once, without a traceback, and exits with 1."""
     with callback_server() as server:
         pass
 
@@ -97,7 +97,7 @@ def test_an_unreachable_service_is_reported():
 
 
 def test_the_command_goes_on_after_an_outage_of_the_service():
-    """Undelivered callbacks are counted and not sent again."""
+    """After an outage of the service, `flask simulate` counts undelivered callbacks but does not resend them."""
     with callback_server(answers=[200, None, 503, 200]) as server:
         result = run("--packages", "1", "--seed", "0", "--url", server.url, "--key", KEY)
 
@@ -108,7 +108,7 @@ def test_the_command_goes_on_after_an_outage_of_the_service():
 
 
 def test_the_command_serves_the_rest_api_until_ctrl_c():
-    """`--packages 0` never ends by itself; after Ctrl-C it prints the outcomes and exits with 0."""
+    """With `--packages 0`, `flask simulate` serves the REST API until Ctrl-C, then prints outcomes and exits with 0."""
     with (
         callback_server() as server,
         running_command("--packages", "0", "--rate", "200", "--serve", "0", "--url", server.url) as process,
@@ -125,7 +125,7 @@ def test_the_command_serves_the_rest_api_until_ctrl_c():
 
 
 def test_keep_serving_answers_after_all_stories_have_ended():
-    """Packages can be read until the command is stopped."""
+    """With `--keep-serving`, packages can be read after all stories have ended, until the command is stopped."""
     arguments = ("--packages", "3", "--seed", "1", "--rate", "10000", "--serve", "0", "--keep-serving")
     with callback_server() as server, running_command(*arguments, "--url", server.url) as process:
         address = address_in(process)
@@ -139,7 +139,7 @@ def test_keep_serving_answers_after_all_stories_have_ended():
 
 
 def test_keep_serving_requires_serve():
-    """The error names both options."""
+    """The error for `--keep-serving` without `--serve` names both options."""
     result = run("--key", KEY, "--keep-serving")
 
     assert result.exit_code == 2
@@ -148,7 +148,7 @@ def test_keep_serving_requires_serve():
 
 @contextmanager
 def running_command(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the command in a separate process."""
+    """Run `flask simulate` in a separate process."""
     code = "from app.simulator.command import simulate; simulate()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--key", KEY, "--api-key", API_KEY, *arguments],
@@ -165,7 +165,7 @@ def running_command(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def address_in(process: subprocess.Popen[str]) -> str:
-    """The address of the REST API that the command printed."""
+    """Return the address of the REST API that `flask simulate` printed."""
     line = next(line for line in process.stderr if "REST" in line)
     return re.search(r"http://[\d.:]+\d", line)[0]
 
@@ -187,7 +187,7 @@ def address_in(process: subprocess.Popen[str]) -> str:
     ids=" ".join,
 )
 def test_invalid_values_give_an_error_with_the_valid_ones(arguments, message):
-    """No value is guessed."""
+    """The error for an invalid option value lists the valid values."""
     result = run("--key", KEY, *arguments)
 
     assert result.exit_code == 2
@@ -195,7 +195,7 @@ def test_invalid_values_give_an_error_with_the_valid_ones(arguments, message):
 
 
 def test_the_help_explains_every_fault_anomaly_and_quirk():
-    """With rates and default values."""
+    """The help of `flask simulate` explains every fault, anomaly and quirk, with rates and default values."""
     text = " ".join(run("--help").output.split())
 
     for name, values, help_text in quirks.descriptions():
@@ -205,7 +205,7 @@ def test_the_help_explains_every_fault_anomaly_and_quirk():
 
 
 def test_the_command_plays_a_bad_day():
-    """Callbacks are lost and undated, and the command prints how many."""
+    """On a bad day, callbacks are lost and undated, and `flask simulate` prints how many."""
     arguments = ("--packages", "8", "--seed", "3", "--bad-day", "--delay", "0", "--reorder", "0", "--drop", "0.2")
     with callback_server() as server:
         result = run(*arguments, "--repeat", "0", "--url", server.url, "--key", KEY)
@@ -218,7 +218,7 @@ def test_the_command_plays_a_bad_day():
 
 
 def test_the_same_seed_sends_the_same_callbacks_on_a_bad_day():
-    """The same bodies in the same order, apart from dates."""
+    """With the same seed, `flask simulate` sends the same callbacks in the same order, apart from dates."""
 
     def sent_bodies() -> list[str]:
         with callback_server() as server:
@@ -230,7 +230,7 @@ def test_the_same_seed_sends_the_same_callbacks_on_a_bad_day():
 
 
 def test_a_registration_over_rest_replaces_the_url_option():
-    """The command prints the senders' keys, and actions over REST send callbacks."""
+    """After a registration over REST, callbacks go to the registered URL instead of the URL in `--url`."""
     arguments = ("--packages", "2", "--seed", "1", "--rate", "10000", "--serve", "0", "--keep-serving")
     with (
         callback_server() as default,

@@ -1,4 +1,4 @@
-"""The simulator: `make demo`."""
+"""Tests of `make demo`, which runs the service together with the simulator."""
 
 import os
 import pty
@@ -23,7 +23,7 @@ from tests.support.simulated import ROOT, serving, wait_until
 @pytest.mark.own_database
 @pytest.mark.all
 def test_the_demo_shows_packages_and_ends_with_ctrl_c(database_url: str, tmp_path: Path):
-    """`make demo` starts the service and the simulator. Ctrl-C ends both, with exit code 0."""
+    """`make demo` starts the service and the simulator; Ctrl-C ends both programs, with exit code 0."""
     address = f"127.0.0.1:{free_port()}"
     environment = environment_for(database_url, tmp_path, address)
     output = tmp_path / "output"
@@ -45,7 +45,7 @@ def test_the_demo_shows_packages_and_ends_with_ctrl_c(database_url: str, tmp_pat
 @on_sqlite
 @pytest.mark.own_database
 def test_ctrl_c_in_a_terminal_ends_the_demo_with_one_line(database_url: str, tmp_path: Path):
-    """The terminal signals all processes at once; neither the demo's processes nor `make` print an error."""
+    """Ctrl-C in a terminal signals all processes at once, but neither the demo nor `make` prints an error."""
     address = f"127.0.0.1:{free_port()}"
     (tmp_path / "Makefile").write_text(f"demo:\n\t@cd {ROOT} && python deploy/foreground.py sh deploy/demo.sh\n")
     make, terminal = pty.fork()
@@ -71,14 +71,14 @@ def test_ctrl_c_in_a_terminal_ends_the_demo_with_one_line(database_url: str, tmp
 
 
 def read_all(terminal: int, into: list[str]) -> None:
-    """Read the terminal's output until the last process closes it."""
+    """Read the terminal's output until the last process closes the terminal."""
     with suppress(OSError):
         while part := os.read(terminal, 65536):
             into.append(part.decode(errors="replace"))
 
 
 def test_the_demo_has_its_own_settings_database_and_spool():
-    """It must not take callbacks of the real service into its own database."""
+    """The demo has its own settings, database and spool, so it never takes callbacks of the real service."""
     recipe = (ROOT / "Makefile").read_text()
 
     for name in ("SETTINGS_FILE", "DATABASE_URL", "SPOOL_DIR"):
@@ -86,7 +86,7 @@ def test_the_demo_has_its_own_settings_database_and_spool():
 
 
 def environment_for(database_url: str, folder: Path, address: str) -> dict[str, str]:
-    """The environment of a demo with known settings in `folder`."""
+    """Return the environment variables of a demo with known settings in `folder`."""
     (folder / "settings.env").write_text(f"ONESPAN_CALLBACK_KEYS=first={KEY}\nAPI_TOKENS=first={TOKEN}\n")
     return {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -101,7 +101,7 @@ def environment_for(database_url: str, folder: Path, address: str) -> dict[str, 
 
 
 def test_the_demo_refuses_an_address_in_use():
-    """It would show the packages of another service."""
+    """The demo refuses an address in use, because it would show the packages of another service."""
     other = Flask("other")
     other.add_url_rule("/healthz", view_func=lambda: "fine")
     with serving(other) as url:
@@ -120,13 +120,13 @@ def test_the_demo_refuses_an_address_in_use():
 
 
 def free_port() -> int:
-    """A port without a listener."""
+    """Return a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
 
 def package_count(address: str) -> int:
-    """The number of packages that the service shows; 0 if it does not answer."""
+    """Return the number of packages that the service shows, or 0 if the service does not answer."""
     try:
         answer = requests.get(
             f"http://{address}/api/packages", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10

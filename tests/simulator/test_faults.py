@@ -1,4 +1,4 @@
-"""The simulator: its REST API on a bad day, without sockets and with them."""
+"""Tests of the faults of the simulator's REST API, without sockets and with them."""
 
 import json
 from collections import Counter
@@ -19,7 +19,7 @@ ADDRESS = "http://onespan.test"
 
 
 def session_of(faults: Faults, *, account: Account | None = None, slept: list[float] | None = None) -> requests.Session:
-    """A session with the REST API of an account that has these faults."""
+    """Return a session with the REST API of an account that has these faults."""
     waits = [] if slept is None else slept
     session = requests.Session()
     session.headers.update(AUTHORIZED)
@@ -29,12 +29,12 @@ def session_of(faults: Faults, *, account: Account | None = None, slept: list[fl
 
 
 def answer_with(fault: str, *, path: str = "/api/packages?to=2", slept: list[float] | None = None) -> requests.Response:
-    """An answer to a request that meets this fault."""
+    """Return the answer to a request that meets this fault."""
     return session_of(Faults(Random(3), {fault: 1.0}), slept=slept).get(ADDRESS + path)
 
 
 def test_an_in_process_session_needs_no_socket():
-    """Its answers have the status, headers and body of real ones."""
+    """A session inside the process gets answers with the status, headers and body of real answers."""
     answer = session_of(Faults(Random(0))).get(f"{ADDRESS}/api/packages", params={"to": 2}, timeout=5)
 
     PAGE_SHAPE.validate(answer.json())
@@ -43,7 +43,7 @@ def test_an_in_process_session_needs_no_socket():
 
 
 def test_an_in_process_session_can_post_and_stream():
-    """It sends bodies and reads answers in parts."""
+    """A session inside the process sends bodies and reads answers in parts."""
     session = session_of(Faults(Random(0)))
     package = next(package for package in finished_account(5).packages() if not package.deleted)
 
@@ -56,7 +56,7 @@ def test_an_in_process_session_can_post_and_stream():
 
 @pytest.mark.parametrize("fault", ["401", "403", "404", "429", "500", "503"])
 def test_refusals_have_the_shape_of_onespans_errors(fault):
-    """With a `Date`, and without Retry-After."""
+    """A refused request gets an error in OneSpan's form, with a `Date` header and without `Retry-After`."""
     answer = answer_with(fault)
 
     assert answer.status_code == int(fault)
@@ -66,7 +66,7 @@ def test_refusals_have_the_shape_of_onespans_errors(fault):
 
 
 def test_too_many_requests_may_come_with_retry_after():
-    """In seconds or as a date."""
+    """A 429 answer may have a `Retry-After` header, in seconds or as a date."""
     session = session_of(Faults(Random(3), {"429-wait": 1.0}))
     waits = [session.get(f"{ADDRESS}/api/packages").headers["Retry-After"] for _ in range(20)]
 
@@ -75,14 +75,14 @@ def test_too_many_requests_may_come_with_retry_after():
 
 
 def test_a_bad_gateway_answers_html():
-    """As a proxy in front of OneSpan would."""
+    """A 502 answer is HTML, as from a proxy in front of OneSpan."""
     answer = answer_with("502")
 
     assert (answer.status_code, answer.headers["Content-Type"]) == (502, "text/html")
 
 
 def test_slow_answers_are_correct_and_late():
-    """By at most `slow_by` seconds."""
+    """A slow answer is correct, and late by at most `slow_by` seconds."""
     slept: list[float] = []
 
     PAGE_SHAPE.validate(answer_with("slow", slept=slept).json())
@@ -91,7 +91,7 @@ def test_slow_answers_are_correct_and_late():
 
 
 def test_a_cut_connection_raises_in_the_client():
-    """In process as over a socket."""
+    """A cut connection raises an error in the client, inside the process as well as over a socket."""
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         answer_with("cut")
 
@@ -101,7 +101,7 @@ def test_a_cut_connection_raises_in_the_client():
 
 
 def test_corrupt_answers_have_status_200():
-    """An HTML page, truncated JSON, a list."""
+    """A corrupt answer has status 200, and its body is an HTML page, truncated JSON or a list."""
     assert answer_with("html").text.startswith("<!DOCTYPE html>")
     assert answer_with("html", path="/api/packages?to=0").status_code == 200
     with pytest.raises(json.JSONDecodeError):
@@ -112,7 +112,7 @@ def test_corrupt_answers_have_status_200():
 @pytest.mark.parametrize("single", [True, False])
 @pytest.mark.parametrize("fault", ["no-id", "wrong-types"])
 def test_packages_can_be_corrupt(fault, single):
-    """A single package, or one package of a list."""
+    """Some faults corrupt a single package, or one package of a list."""
     package = next(package for package in finished_account(5).packages() if not package.deleted)
     answer = answer_with(fault, path=f"/api/packages/{package.id}" if single else "/api/packages?to=4").json()
     packages = [answer] if single else answer["results"]
@@ -122,7 +122,7 @@ def test_packages_can_be_corrupt(fault, single):
 
 
 def test_files_are_not_corrupted_like_json():
-    """They can only be replaced by an HTML page."""
+    """The faults that corrupt JSON do not corrupt files, which can only be replaced by an HTML page."""
     package = next(package for package in finished_account(5).packages() if not package.deleted)
     path = f"/api/packages/{package.id}/documents/zip"
 
@@ -132,7 +132,7 @@ def test_files_are_not_corrupted_like_json():
 
 
 def test_faults_occur_at_their_rates_and_the_same_seed_repeats_them():
-    """A bad day can be replayed."""
+    """Faults occur at their rates, and the same seed repeats the faults, so a bad day can be replayed."""
     faults, again = (Faults(Random(5), BAD_DAY) for _ in range(2))
     drawn = [faults.draw() for _ in range(5000)]
 
@@ -144,7 +144,7 @@ def test_faults_occur_at_their_rates_and_the_same_seed_repeats_them():
 
 
 def test_an_outage_lasts_until_it_is_reset():
-    """Random faults do not occur meanwhile."""
+    """An outage lasts until it is reset, and random faults do not occur during the outage."""
     faults = Faults(Random(0))
     session = session_of(faults)
 
@@ -160,7 +160,7 @@ def test_an_outage_lasts_until_it_is_reset():
 
 
 def test_rates_can_be_changed_at_any_time():
-    """A bad day becomes a good one."""
+    """The rates of faults can be changed at any time, so a bad day can become a good day."""
     faults = Faults(Random(0), {"500": 1.0})
     session = session_of(faults)
     before = session.get(f"{ADDRESS}/api/packages").status_code
@@ -171,12 +171,12 @@ def test_rates_can_be_changed_at_any_time():
 
 @pytest.mark.parametrize("pair", ["503", "503=", "503=2", "503=-1", "503=often", "503=nan"])
 def test_an_invalid_rate_raises(pair):
-    """The error shows a valid example."""
+    """The error for an invalid fault rate shows a valid example."""
     with pytest.raises(ValueError, match=r"503 needs a rate from 0 to 1, as in 503=0\.1"):
         parse_rates([pair], FAULTS, "fault")
 
 
 def test_an_unknown_name_raises_with_the_known_names():
-    """All of them, in order."""
+    """The error for an unknown fault lists all known faults, in order."""
     with pytest.raises(ValueError, match=r"unknown fault 'flood'; choose from 401, 403, .*, wrong-types"):
         parse_rates(["flood=0.1"], FAULTS, "fault")

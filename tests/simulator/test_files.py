@@ -1,4 +1,4 @@
-"""The simulator: signed documents, evidence and attachments, as files of any size."""
+"""Tests of the simulator's files: signed documents, evidence and attachments of any size."""
 
 import io
 import re
@@ -16,24 +16,24 @@ from tests.support.simulated import AUTHORIZED, account_of, client_of, read, rec
 
 
 def completed_package(*, uploads: bool = False) -> Package:
-    """A completed package, on request with an upload."""
+    """Return a completed package, with an uploaded attachment if `uploads` is set."""
     packages = (step.after for step in recorded_steps() if step.after.status == "COMPLETED" and not step.after.trashed)
     return next(package for package in packages if not uploads or any(map(has_upload, package.roles)))
 
 
 def has_upload(role: Role) -> bool:
-    """Whether the signer has uploaded the attachment."""
+    """Whether the signer in this role has uploaded the attachment."""
     return role.attachment is not None and role.attachment.uploaded
 
 
 def get(package: Package, path: str, **quirks: int):
-    """GET a file of the package."""
+    """Return the answer to a GET request for a file of the package."""
     account = account_of([package], quirks=Quirks(**quirks))
     return client_of(account).get(f"/api/packages/{package.id}{path}", headers=AUTHORIZED)
 
 
 def is_pdf(data: bytes) -> bool:
-    """Whether the offsets of the table and of the trailer are correct."""
+    """Whether the data is a PDF with correct offsets in its cross-reference table and its trailer."""
     start = int(re.search(rb"startxref\n(\d+)\n%%EOF\n$", data)[1])
     offsets = [int(offset) for offset in re.findall(rb"^(\d{10}) 00000 n ", data[start:], re.MULTILINE)]
     objects = [data[at:].startswith(b"%d 0 obj" % number) for number, at in enumerate(offsets, 1)]
@@ -41,7 +41,7 @@ def is_pdf(data: bytes) -> bool:
 
 
 def test_a_signed_document_is_a_pdf_with_its_signatures():
-    """Content-Length is its real length."""
+    """A signed document is a PDF that shows its signatures; its `Content-Length` is correct."""
     package = completed_package()
     answer = get(package, f"/documents/{package.documents[1].id}/pdf")
 
@@ -52,7 +52,7 @@ def test_a_signed_document_is_a_pdf_with_its_signatures():
 
 
 def test_the_evidence_summary_is_a_pdf():
-    """It has an entry for each signature in the audit trail."""
+    """The evidence summary is a PDF with an entry for each signature in the audit trail."""
     package = completed_package()
     answer = get(package, "/evidence/summary")
 
@@ -63,12 +63,12 @@ def test_the_evidence_summary_is_a_pdf():
 
 
 def test_a_pdf_can_have_any_text():
-    """Parentheses, backslashes, any alphabet."""
+    """The text of a PDF can contain parentheses, backslashes and any alphabet."""
     assert is_pdf(b"".join(files.pdf("x.pdf", [r"a (b) \ c", "Łódź 漢字 🙁"]).chunks))
 
 
 def test_the_zip_has_all_documents_except_the_consent():
-    """Each as a PDF."""
+    """The zip of a package contains all documents as PDFs, except the consent."""
     package = completed_package()
     archive = zipfile.ZipFile(io.BytesIO(get(package, "/documents/zip").data))
 
@@ -78,7 +78,7 @@ def test_the_zip_has_all_documents_except_the_consent():
 
 
 def test_uploads_can_be_read_singly_by_signer_or_all():
-    """Singly as a PDF, otherwise as a zip."""
+    """A single upload is read as a PDF; the uploads of a signer, or all uploads, are read as a zip."""
     package = completed_package(uploads=True)
     role = next(role for role in package.roles if has_upload(role))
 
@@ -88,7 +88,7 @@ def test_uploads_can_be_read_singly_by_signer_or_all():
 
 
 def test_a_missing_upload_answers_404():
-    """On every path."""
+    """A request for a missing upload answers 404 on every path."""
     package = completed_package(uploads=True)
     roles = tuple(
         replace(role, attachment=role.attachment and replace(role.attachment, uploaded=False)) for role in package.roles
@@ -103,7 +103,7 @@ def test_a_missing_upload_answers_404():
 
 @pytest.mark.parametrize("path", ["/documents/zip", "/documents/{}/pdf"])
 def test_large_files_are_streamed_in_chunks(path):
-    """The first chunks arrive before the rest exists, so 2 GB need little memory."""
+    """The first chunks of a large file are sent before the rest exists, so a file of 2 GB needs little memory."""
     package = completed_package()
     answer = get(package, path.format(package.documents[1].id), file_mb=2000)
     first = list(islice(answer.iter_encoded(), 4))
@@ -114,7 +114,7 @@ def test_large_files_are_streamed_in_chunks(path):
 
 
 def test_a_large_pdf_is_valid():
-    """Comments fill it."""
+    """A large PDF is filled with comments and is valid."""
     file = files.pdf("x.pdf", ["x"], megabytes=3)
     data = b"".join(file.chunks)
 
@@ -123,7 +123,7 @@ def test_a_large_pdf_is_valid():
 
 
 def test_the_audit_trail_is_complete_and_in_order():
-    """For packages in every status."""
+    """The audit trail is complete and in order for packages in every status."""
     for package in [step.after for step in recorded_steps()[::20]]:
         trail = audit.trail(package)
         AUDIT_SHAPE.validate(trail)
@@ -133,7 +133,7 @@ def test_the_audit_trail_is_complete_and_in_order():
 
 
 def test_declining_is_in_the_audit_trail_with_its_reason():
-    """As the last event."""
+    """The last event in the audit trail of a declined package is the decline with its reason."""
     step = next(step for step in recorded_steps() if step.events and step.events[0].name == "PACKAGE_DECLINE")
     *_, last = read(account_of([step.after]), f"/api/packages/{step.after.id}/audit")["audit-events"]
 
@@ -141,7 +141,7 @@ def test_declining_is_in_the_audit_trail_with_its_reason():
 
 
 def test_roles_can_be_read_separately():
-    """They equal those in the package."""
+    """Roles that are read separately equal the roles in the package."""
     package = completed_package()
     account = account_of([package])
     page = read(account, f"/api/packages/{package.id}/roles")

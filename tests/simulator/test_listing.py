@@ -1,4 +1,4 @@
-"""The simulator: the list of packages with its default behaviour."""
+"""Tests of the simulator's list of packages with its default behaviour."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from tests.support.simulated import account_of, finished_account, listed_ids, re
 
 
 def test_the_list_selects_by_folder_and_status():
-    """The default folder excludes trashed packages; the drafts folder includes packages that ended unsigned."""
+    """The list's default folder excludes trashed packages; the drafts folder includes packages that ended unsigned."""
     account = finished_account(5)
     existing = [package for package in account.packages() if not package.deleted and package.type == "PACKAGE"]
 
@@ -29,7 +29,7 @@ def test_the_list_selects_by_folder_and_status():
 
 
 def test_templates_are_listed_only_by_type():
-    """They are not packages."""
+    """The list shows templates only on a request for that type, because templates are not packages."""
     account = finished_account(5)
 
     templates = [package for package in account.packages() if package.type == "TEMPLATE"]
@@ -38,7 +38,7 @@ def test_templates_are_listed_only_by_type():
 
 
 def test_pages_start_at_0_and_include_both_ends():
-    """`count` is that of all pages. The default page size is 10."""
+    """In the list, `from` and `to` count from 0 and are included; `count` covers all pages, by default of 10 items."""
     account = finished_account(5)
     all_ids = listed_ids(account)
     page = read(account, "/api/packages", **{"from": 3, "to": 6})
@@ -52,7 +52,7 @@ def test_pages_start_at_0_and_include_both_ends():
 
 @pytest.mark.parametrize("sort", ["created", "updated", "name", "status"])
 def test_the_list_sorts_in_both_directions(sort):
-    """By a member of the packages."""
+    """The list can be sorted by a member of the packages, ascending or descending."""
     account = finished_account(5)
     ascending = read(account, "/api/packages", sort=sort, to=99)["results"]
     descending = read(account, "/api/packages", sort=sort, to=99, dir="desc")["results"]
@@ -64,7 +64,7 @@ def test_the_list_sorts_in_both_directions(sort):
 @pytest.mark.parametrize(("start", "end"), [("lastUpdatedStartDate", "lastUpdatedEndDate"), ("startDate", "endDate")])
 @pytest.mark.parametrize("date_format", ["%Y-%m-%dZ", "%Y-%m-%dT%H:%M:%SZ"])
 def test_dates_select_whole_days(start, end, date_format):
-    """From the beginning of the first day to the end of the last, in UTC, under either pair of names."""
+    """Date parameters select packages by whole days in UTC, and may have either of two pairs of names."""
     account = Account(5, packages=60)
     for _ in steps(account, pause=HOUR):
         pass
@@ -81,7 +81,7 @@ def test_dates_select_whole_days(start, end, date_format):
     "query", [{"from": "x"}, {"to": "-1"}, {"sort": "size"}, {"query": "mine"}, {"startDate": "soon"}], ids=str
 )
 def test_an_invalid_parameter_is_named_in_the_error(query):
-    """The status is 400."""
+    """The list answers an invalid parameter with status 400 and an error that names the parameter."""
     answer = read(account_of([]), "/api/packages", status=400, **query)
 
     ERROR_SHAPE.validate(answer)

@@ -1,4 +1,4 @@
-"""The simulator: each quirk of the list, and a large account."""
+"""Tests of each quirk of the simulator's list of packages, and of a large account."""
 
 from datetime import timedelta
 from functools import cache
@@ -18,13 +18,13 @@ DAY = timedelta(days=1)
 
 
 def account_with(**quirks: int | str) -> Account:
-    """The packages of `slow_account` in an account with these quirks."""
+    """Return an account that has the packages of `slow_account` and these quirks."""
     return account_of(slow_account().packages(), quirks=Quirks(**quirks))
 
 
 @cache
 def slow_account() -> Account:
-    """A small finished account whose stories took days. Read-only."""
+    """Return a small finished account whose stories took days. Tests must not change the account."""
     account = Account(5, packages=60)
     for _ in steps(account, pause=HOUR):
         pass
@@ -32,7 +32,7 @@ def slow_account() -> Account:
 
 
 def updated_between(start, end) -> list[str]:
-    """The listed ids of the packages updated in this interval."""
+    """Return the listed ids of the packages that were updated in this interval."""
     dates = {package.id: package.updated for package in slow_account().packages()}
     return [id_ for id_ in listed_ids(account_with()) if start <= dates[id_] < end]
 
@@ -47,7 +47,7 @@ def updated_between(start, end) -> list[str]:
     ],
 )
 def test_dates_have_an_effect_only_under_the_honoured_names(quirk, honoured):
-    """Under another name they are ignored without an error."""
+    """A date parameter under a name that the list does not honour is ignored without an error."""
     account, midday = account_with(list_dates=quirk), NOON + 4 * DAY
     for name in ("lastUpdatedStartDate", "startDate"):
         found = listed_ids(account, **{name: midday.strftime("%Y-%m-%dT%H:%M:%SZ")})
@@ -57,7 +57,7 @@ def test_dates_have_an_effect_only_under_the_honoured_names(quirk, honoured):
 
 
 def test_dates_can_be_exact():
-    """Both ends are included, to the millisecond."""
+    """A quirk makes the list's dates exact to the millisecond, with both ends included."""
     account = account_with(list_grain="exact")
     package = slow_account().packages()[20]
     moment = package.updated.isoformat()
@@ -71,7 +71,7 @@ def test_dates_can_be_exact():
 
 @pytest.mark.parametrize("sort", ["updated", "created"])
 def test_dates_select_the_same_packages_in_any_order(sort):
-    """Whether or not the list is sorted by date."""
+    """Dates select the same packages, whether or not the list is sorted by date."""
     end = (NOON + 4 * DAY).strftime("%Y-%m-%dZ")
 
     found = listed_ids(account_with(), sort=sort, endDate=end)
@@ -79,7 +79,7 @@ def test_dates_select_the_same_packages_in_any_order(sort):
 
 
 def test_the_first_item_can_have_the_number_1():
-    """`from` and `to` count from 1; 0 is the first item, too."""
+    """A quirk makes `from` and `to` of the list count from 1; 0 is then the first item, too."""
     all_ids = listed_ids(account_with())
     account = account_with(list_first=1)
 
@@ -90,14 +90,14 @@ def test_the_first_item_can_have_the_number_1():
 
 @pytest.mark.parametrize(("largest", "found"), [(7, 7), (0, None), (30, 30)])
 def test_the_maximum_page_size_can_change_or_be_unlimited(largest, found):
-    """Even if the request asks for more."""
+    """A quirk sets or removes the maximum page size, which limits a request that asks for more."""
     account = account_with(list_largest=largest)
 
     assert len(read(account, "/api/packages", to=999)["results"]) == (found or len(listed_ids(account_with())))
 
 
 def test_items_can_be_summaries():
-    """Without roles, documents and messages; a single package still has them."""
+    """A quirk makes list items summaries without roles, documents and messages; a single package has all members."""
     account = account_with(list_items="summary")
     item = read(account, "/api/packages")["results"][0]
 
@@ -106,7 +106,7 @@ def test_items_can_be_summaries():
 
 
 def test_sort_can_be_ignored_always_or_together_with_dates():
-    """The order is then that of creation, ascending."""
+    """A quirk ignores the sort order, always or only with dates; the list is then in order of creation."""
     by_creation = listed_ids(account_with())
     sort = {"sort": "name", "dir": "desc"}
     with_dates = {**sort, "startDate": "2020-01-01Z"}
@@ -120,7 +120,7 @@ def test_sort_can_be_ignored_always_or_together_with_dates():
 
 
 def test_query_draft_can_mean_the_status_only():
-    """By default it is the drafts folder, which has more packages."""
+    """A quirk makes `query=DRAFT` select the status DRAFT only, instead of the larger drafts folder."""
     drafts = listed_ids(account_with(list_drafts="status"), query="DRAFT")
 
     account = slow_account()
@@ -129,12 +129,12 @@ def test_query_draft_can_mean_the_status_only():
 
 
 def test_count_can_be_that_of_the_page():
-    """OneSpan's documentation does not say what it counts."""
+    """A quirk makes `count` the number of packages on the page, because OneSpan does not document its meaning."""
     assert read(account_with(list_count="page"), "/api/packages")["count"] == 10
 
 
 def test_the_list_can_lag_behind_the_packages():
-    """New, changed and deleted packages appear in the list after `list_lag` seconds."""
+    """With the quirk `list_lag`, the list shows new, changed and deleted packages some seconds late."""
     account, clock = Account(3, packages=1, quirks=Quirks(list_lag=60)), Clock()
     client = client_of(account, clock=clock)
 
@@ -160,7 +160,7 @@ def test_the_list_can_lag_behind_the_packages():
 
 @pytest.mark.parametrize("sort", ["updated", "name", *in_all("created", "completed", "due", "status")])
 def test_the_order_is_correct_while_packages_change(sort):
-    """An updated index equals a new one."""
+    """The order of the list stays correct while packages change: an updated index equals a new index."""
     account = Account(8, packages=30)
     for number, _ in enumerate(steps(account)):
         if number % 40 == 0:
@@ -169,7 +169,7 @@ def test_the_order_is_correct_while_packages_change(sort):
 
 
 def test_a_page_can_miss_a_package_while_packages_change():
-    """Paging is by offset: an update between two pages moves the following packages, and one is missed."""
+    """If a package is updated between two pages, the following packages move, and a client misses one package."""
     account = account_of(finished_account(5).packages())
     first = listed_ids(account, **{"sort": "updated", "from": 0, "to": 9})
     moving = next(id_ for id_ in first if account.package(id_).status in ("COMPLETED", "ARCHIVED", "SENT"))
@@ -181,7 +181,7 @@ def test_a_page_can_miss_a_package_while_packages_change():
 
 
 def test_archival_statuses_are_listed_in_the_inbox():
-    """They are not drafts."""
+    """The list shows packages with an archival status in the inbox, because they are not drafts."""
     account = Account(2, packages=40, anomalies={"archival": 1.0})
     for _ in steps(account):
         pass
@@ -192,7 +192,7 @@ def test_archival_statuses_are_listed_in_the_inbox():
 
 
 def test_layouts_are_listed_only_by_type():
-    """Like templates."""
+    """The list shows layouts only on a request for that type, like templates."""
     account = Account(2, packages=30, anomalies={"layout": 0.4})
     for _ in steps(account):
         pass
@@ -204,7 +204,7 @@ def test_layouts_are_listed_only_by_type():
 
 
 def test_a_populated_account_has_distinct_plausible_packages():
-    """Every story has ended; ids and people are distinct; all dates are within `span`."""
+    """In a populated account every story has ended, ids and people are distinct, and dates are within `span`."""
     account = populated(1, 5000, now=NOON, span=30 * DAY, senders=5)
     packages = account.packages()
 

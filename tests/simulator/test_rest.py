@@ -1,4 +1,4 @@
-"""The simulator: its REST API shows packages as OneSpan's API document requires."""
+"""Tests of the simulator's REST API, which shows packages as OneSpan's API document requires."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from tests.support.simulated import API_KEY, AUTHORIZED, account_of, finished_ac
 
 
 def test_packages_have_every_required_member():
-    """Packages in every status, against OpenAPI document 11.51."""
+    """Packages in every status have the members that OneSpan's OpenAPI document 11.51 requires."""
     recorded = recorded_steps()
     changes = [step for step in recorded if not step.before or step.before.status != step.after.status]
     packages = [rest_json.dump_package(step.after) for step in changes[::6]]
@@ -24,7 +24,7 @@ def test_packages_have_every_required_member():
 
 
 def test_the_list_and_the_package_answer_the_same():
-    """Over HTTP."""
+    """The REST API shows the same JSON for a package in the list and for the single package."""
     account = finished_account(5)
     page = read(account, "/api/packages", to=99)["results"]
 
@@ -34,7 +34,7 @@ def test_the_list_and_the_package_answer_the_same():
 
 
 def test_only_given_signatures_have_a_date():
-    """A requested signature has none."""
+    """A given signature has a date, and a requested signature has none."""
     for package in [step.after for step in recorded_steps()[::10]]:
         documents = rest_json.dump_package(package)["documents"]
         approvals = [approval for document in documents for approval in document["approvals"]]
@@ -42,7 +42,7 @@ def test_only_given_signatures_have_a_date():
 
 
 def test_the_reason_for_declining_is_a_message():
-    """From the signer who declined."""
+    """The reason for declining a package is a message from the signer who declined."""
     step = next(step for step in recorded_steps() if step.events and step.events[0].name == "PACKAGE_DECLINE")
     (message,) = read(account_of([step.after]), f"/api/packages/{step.after.id}")["messages"]
 
@@ -50,7 +50,7 @@ def test_the_reason_for_declining_is_a_message():
 
 
 def test_a_deleted_package_answers_404():
-    """Like a package that never existed."""
+    """A deleted package answers 404, like a package that never existed."""
     account = finished_account(5)
     deleted = [package.id for package in account.packages() if package.deleted]
     assert deleted
@@ -62,7 +62,7 @@ def test_a_deleted_package_answers_404():
 
 
 def test_signing_status():
-    """Of a package, a signer, a document; a trashed package is DELETED."""
+    """The signing status is that of a package, a signer or a document; a trashed package is DELETED."""
     recorded = recorded_steps()
     step = next(step for step in recorded if [event.name for event in step.events][1:] == ["SIGNER_COMPLETE"])
     package, signer = step.after, step.events[0].session_user
@@ -77,7 +77,7 @@ def test_signing_status():
 
 
 def test_answers_have_the_date_of_the_simulators_clock():
-    """Clients measure the offset of OneSpan's clock with the `Date` header."""
+    """The `Date` header shows the simulator's clock; clients use it to measure the offset of OneSpan's clock."""
     with serve_in_thread(api(finished_account(5), api_key=API_KEY, clock=Clock()), port=0) as address:
         answer = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10)
 

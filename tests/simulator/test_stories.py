@@ -1,4 +1,4 @@
-"""The simulator: its stories are plausible, and the service reaches the same state."""
+"""Tests of the simulator's stories: they are plausible, and the service reaches the same state."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ from app.simulator.packages import CONSENT, Action, Event, ImpossibleAction, Pac
 from tests.conftest import KEY, NOON, Clock
 from tests.support.simulated import ROOT, SECOND, Step, documents_to_sign, recorded_steps, role_position, serving, steps
 
-# Every change of status, and its event; None: OneSpan has no event for it.
+# Every change of status with its event, or with None if OneSpan has no event for the change.
 LIFECYCLE = {
     ("DRAFT", "SENT"): "PACKAGE_ACTIVATE",
     ("DECLINED", "SENT"): "PACKAGE_ACTIVATE",
@@ -36,19 +36,19 @@ BY_SIGNERS = {"DOCUMENT_SIGNED", "DOCUMENT_VIEWED", "SIGNER_COMPLETE", "KBA_FAIL
 
 
 def bodies(seed: int) -> list[bytes]:
-    """The bodies of all callbacks of a small account."""
+    """Return the bodies of all callbacks of a small account."""
     return [callbacks.body(event) for step in steps(Account(seed, packages=10)) for event in step.events]
 
 
 @pytest.fixture(scope="module")
 def all_steps() -> list[Step]:
-    """The steps of many stories."""
+    """The steps of many simulated stories."""
     return recorded_steps()
 
 
 @pytest.fixture(scope="module")
 def events_by_package(all_steps: list[Step]) -> dict[str, list[tuple[Package, Event]]]:
-    """The events of each package in order, each with the package after it."""
+    """The events of each package in order, each event with the state of the package after the event."""
     by_package: dict[str, list[tuple[Package, Event]]] = {}
     for step in all_steps:
         by_package.setdefault(step.after.id, []).extend((step.after, event) for event in step.events)
@@ -56,25 +56,25 @@ def events_by_package(all_steps: list[Step]) -> dict[str, list[tuple[Package, Ev
 
 
 def test_a_seed_replays_the_same_stories():
-    """A failure found with a seed can be reproduced."""
+    """The same seed replays the same stories, so a failure found with a seed can be reproduced."""
     assert bodies(7) == bodies(7)
     assert bodies(7) != bodies(8)
 
 
 def test_exactly_the_events_of_the_catalogue_happen(all_steps):
-    """So each handler of a developer runs."""
+    """Stories contain exactly the events of the catalogue, so each handler of a developer runs."""
     assert {event.name for step in all_steps for event in step.events} == set(CATALOGUE)
 
 
 def test_every_kind_of_bounce_happens(all_steps):
-    """OneSpan documents four."""
+    """Stories contain all four kinds of e-mail bounces that OneSpan documents."""
     bounces = {event.message for step in all_steps for event in step.events if event.name == "EMAIL_BOUNCE"}
 
     assert bounces == {"BOUNCE", "COMPLAINT", "OOTO", "UNKNOWN"}
 
 
 def test_statuses_change_only_along_the_lifecycle(all_steps):
-    """Each change has its event, if OneSpan has one."""
+    """The status of a package changes only along the lifecycle; each change has its event, if OneSpan has one."""
     changes = set()
     for before, after, events in all_steps:
         if before and before.status != after.status:
@@ -86,7 +86,7 @@ def test_statuses_change_only_along_the_lifecycle(all_steps):
 
 
 def test_no_event_of_a_status_change_happens_without_one(all_steps):
-    """The events of the lifecycle come only with their change."""
+    """An event of a status change happens only together with the change."""
     status_events = set(LIFECYCLE.values()) - {None}
     for before, after, events in all_steps:
         if before and before.status == after.status:
@@ -94,7 +94,7 @@ def test_no_event_of_a_status_change_happens_without_one(all_steps):
 
 
 def test_a_trashed_package_is_restored_or_deleted_and_a_deleted_one_has_no_more_events(events_by_package):
-    """The trash flag is independent of the status."""
+    """A trashed package is only restored or deleted, and a deleted package has no further events."""
     for story in events_by_package.values():
         names = [event.name for _, event in story]
         for name, following in zip_longest(names, names[1:]):
@@ -105,7 +105,7 @@ def test_a_trashed_package_is_restored_or_deleted_and_a_deleted_one_has_no_more_
 
 
 def test_a_signer_consents_first_and_completes_last(events_by_package):
-    """Each signer signs each of their documents once, the consent first."""
+    """Each signer signs each of their documents once, and the consent first."""
     for story in events_by_package.values():
         signed: dict[str, list[str]] = {}
         for package, event in story:
@@ -120,7 +120,7 @@ def test_a_signer_consents_first_and_completes_last(events_by_package):
 
 
 def test_a_package_completes_after_its_last_signer(events_by_package):
-    """By itself, or by its sender if it does not autocomplete."""
+    """A package completes after its last signer, by itself or, without autocomplete, by its sender."""
     for story in events_by_package.values():
         names = [event.name for _, event in story]
         for number, (package, event) in enumerate(story):
@@ -143,14 +143,14 @@ def test_signers_keep_to_the_signing_order(all_steps):
 
 
 def test_some_packages_are_signed_in_parallel_and_some_in_order(all_steps):
-    """Both kinds exist."""
+    """In some packages the signers sign in parallel, in others in a signing order."""
     kinds = {len({role.index for role in step.after.roles}) > 1 for step in all_steps if len(step.after.roles) > 2}
 
     assert kinds == {True, False}
 
 
 def test_a_reassigned_role_gets_a_new_id_and_a_new_signer(all_steps):
-    """The event carries the new role id; the package has it from then on."""
+    """A reassigned role gets a new signer and a new id, which the reassignment event carries."""
     reassigned = [step for step in all_steps if step.events and step.events[0].name == "ROLE_REASSIGN"]
     for before, after, (event,) in reassigned:
         position = role_position(before, event.session_user)
@@ -161,7 +161,7 @@ def test_a_reassigned_role_gets_a_new_id_and_a_new_signer(all_steps):
 
 
 def test_session_user_is_the_actor(all_steps):
-    """A signer's id for signers' events, otherwise the sender's id."""
+    """`sessionUser` is the signer's id in events of signers, and otherwise the sender's id."""
     for step in all_steps:
         for event in step.events:
             signers = {role.person.id for role in step.after.roles if role.person}
@@ -173,7 +173,7 @@ def test_session_user_is_the_actor(all_steps):
 
 @pytest.mark.parametrize("pause", [timedelta(0), SECOND], ids=["at once", "slowly"])
 def test_no_two_events_of_a_package_have_the_same_date(pause):
-    """Their dates are at least a millisecond apart, even if all steps happen at once."""
+    """The events of a package are dated at least a millisecond apart, even if all steps happen at once."""
     last: dict[str, str] = {}
     for step in steps(Account(1, packages=30), pause=pause):
         for event in step.events:
@@ -183,7 +183,7 @@ def test_no_two_events_of_a_package_have_the_same_date(pause):
 
 
 def test_an_account_without_a_limit_never_ends():
-    """New packages follow finished ones."""
+    """An account without a limit never ends, because new packages follow finished packages."""
     account = Account(1, packages=None)
     for number in range(2000):
         account.step(NOON + number * SECOND)
@@ -205,7 +205,7 @@ def test_an_account_without_a_limit_never_ends():
     ],
 )
 def test_an_impossible_action_raises(verb, change):
-    """So a mistake in a story shows at once."""
+    """An impossible action raises an error, so that a mistake in a story shows at once."""
     account = Account(3, packages=1)
     account.step(NOON)
     (draft,) = account.packages()
@@ -215,7 +215,7 @@ def test_an_impossible_action_raises(verb, change):
 
 
 def test_ids_look_like_onespans():
-    """So columns, URLs and pages are tested with realistic ids."""
+    """Simulated ids look like OneSpan's ids, so columns, URLs and pages are tested with realistic ids."""
     rng = Random(5)
 
     assert re.fullmatch(r"[A-Za-z0-9_-]{27}=", ids.package_id(rng))
@@ -225,7 +225,7 @@ def test_ids_look_like_onespans():
 
 
 def test_the_service_reaches_the_state_of_the_simulator(app: Flask, clock: Clock, stored_package):
-    """Every callback is accepted, and in the end each package has the same state on both sides."""
+    """The service accepts every callback, and each package has the same state in the service and the simulator."""
     account = Account(11, packages=20)
     with serving(app) as url, Delivery(url, KEY) as delivery:
         while not account.is_over:
@@ -246,7 +246,7 @@ def test_the_service_reaches_the_state_of_the_simulator(app: Flask, clock: Clock
 
 
 def test_the_simulator_imports_only_the_event_catalogue_of_the_service():
-    """It can reach the service only over HTTP, like OneSpan."""
+    """The simulator imports only the event catalogue of the service, so it must use HTTP, like OneSpan."""
     for file in (ROOT / "app" / "simulator").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

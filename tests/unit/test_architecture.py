@@ -1,4 +1,4 @@
-"""The architecture: which layer may import which, read from the imports themselves."""
+"""Tests of the architecture: each layer imports only the layers that it may import."""
 
 import ast
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 APP = ROOT / "app"
 MODULES = sorted(APP.rglob("*.py"))
 
-# Layer → the project's modules that it may import. The longest prefix of a module's name is its layer. Every module
-# may import `app.errors`.
+# Each layer with the project's modules that it may import. A module belongs to the layer with the longest name that is
+# a prefix of the module's name. Every module may import `app.errors`.
 MAY_IMPORT = {
     "config": (),
     "app.errors": (),
@@ -31,12 +31,12 @@ MAY_IMPORT = {
     "app.handlers": ("app.handling", "app.onespan.event_catalogue"),
     "app": ("app", "config"),
 }
-# Modules that may import inside a function: `create_app` loads the integrators' handlers last.
+# Modules that may import inside a function. `app` may do so, because `create_app` loads the integrators' handlers last.
 MAY_IMPORT_LATE = {"app"}
 
 
 def name_of(module: Path) -> str:
-    """Return the dotted name of a file."""
+    """Return the dotted module name of a Python file."""
     parts = module.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -46,12 +46,12 @@ NAMES = {name_of(module): module for module in [*MODULES, ROOT / "config.py"]}
 
 @cache
 def parsed(module: Path) -> ast.Module:
-    """Return the syntax tree of a file."""
+    """Return the syntax tree of a Python file."""
     return ast.parse(module.read_text())
 
 
 def imports(module: Path) -> Iterator[tuple[str, bool]]:
-    """Yield every module of the project that a file imports, and whether it does so at the top level."""
+    """Yield each project module that a file imports, and whether the import is at the top level of the file."""
     tree = parsed(module)
     top_level = set(map(id, tree.body))
     for node in ast.walk(tree):
@@ -82,7 +82,7 @@ def layer_of(name: str) -> str:
 
 
 def test_modules_import_only_what_their_layer_allows():
-    """Dependencies point inwards, so the edges can change without the core."""
+    """Inner layers do not import outer layers, so pages and commands can change without the core."""
     wrong = []
     for name, module in NAMES.items():
         allowed = (*MAY_IMPORT[layer_of(name)], *(() if name in ("config", "app.errors") else ("app.errors",)))
@@ -94,7 +94,7 @@ def test_modules_import_only_what_their_layer_allows():
 
 
 def test_web_does_not_import_work():
-    """Pages get the functions they call as arguments."""
+    """The web layer does not import `app.work`; pages get the functions that they call as arguments."""
     web = {name: module for name, module in NAMES.items() if within(name, "app.web")}
 
     imported = [(name, target) for name, module in web.items() for target, _ in imports(module)]
@@ -104,7 +104,7 @@ def test_web_does_not_import_work():
 
 
 def test_only_the_edges_import_flask():
-    """The core can be used without a web application."""
+    """The packages `app.onespan`, `app.store` and `app.work` do not import Flask, so they need no web application."""
     wrong = []
     for name, module in NAMES.items():
         if any(within(name, layer) for layer in ("app.onespan", "app.store", "app.work", "app.errors", "config")):
@@ -118,7 +118,7 @@ def test_only_the_edges_import_flask():
 
 
 def test_there_are_no_import_cycles():
-    """Every module can be understood after the modules that it imports."""
+    """Modules do not import each other in cycles, so a reader can understand each module after its imports."""
     imported = {
         name: {target for target, is_top_level in imports(module) if is_top_level and target in NAMES}
         for name, module in NAMES.items()
@@ -137,7 +137,7 @@ def test_there_are_no_import_cycles():
 
 
 def test_nothing_is_imported_inside_a_function():
-    """Only `create_app` does."""
+    """No function except `create_app` imports a module of the project."""
     late = [
         (name, target) for name, module in NAMES.items() for target, is_top_level in imports(module) if not is_top_level
     ]
@@ -148,7 +148,7 @@ def test_nothing_is_imported_inside_a_function():
 
 
 def test_only_create_app_and_the_commands_read_the_settings():
-    """Other modules get values as arguments."""
+    """Only `create_app` and the commands import `config`; other modules get setting values as arguments."""
     others = {name: module for name, module in NAMES.items() if name not in ("app", "config")}
 
     readers = [name for name, module in others.items() if "config" in {target for target, _ in imports(module)}]
@@ -159,7 +159,7 @@ def test_only_create_app_and_the_commands_read_the_settings():
 
 
 def test_every_module_has_a_docstring():
-    """The first line of a module says what it is for."""
+    """Every module has a docstring, whose first line says what the module is for."""
     trees = {name: parsed(module) for name, module in NAMES.items()}
 
     wrong = [name for name, tree in trees.items() if tree.body and not ast.get_docstring(tree)]

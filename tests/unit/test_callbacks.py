@@ -1,4 +1,4 @@
-"""Parse callbacks: accepted forms, tolerated deviations, and the reasons for rejection."""
+"""Tests of the callback parser: accepted forms, tolerated deviations, and the reasons for rejection."""
 
 import json
 from datetime import UTC, datetime
@@ -21,19 +21,19 @@ ARBITRARY = settings(max_examples=examples(200))
 
 
 def parse(members: Any) -> Callback:
-    """Parse a callback from its members."""
+    """Return the parsed callback that has these JSON members."""
     return parse_callback(json.dumps(members).encode())
 
 
 def rejection(body: bytes) -> str:
-    """Return the reason why a body is rejected."""
+    """Return the reason why the parser rejects a callback body."""
     with pytest.raises(UnreadableCallback) as caught:
         parse_callback(body)
     return str(caught.value)
 
 
 def test_captured_activation_is_parsed():
-    """The body is real, published by OneSpan's support."""
+    """The parser reads a real activation callback, which OneSpan's support has published."""
     parsed = parse_callback(fixtures.body("captured_package_activate"))
 
     assert parsed == Callback(
@@ -49,7 +49,7 @@ def test_captured_activation_is_parsed():
 
 
 def test_captured_completion_is_parsed():
-    """The body is real; its `sessionUser` is the last signer."""
+    """The parser reads a real completion callback, whose `sessionUser` is the last signer."""
     parsed = parse_callback(fixtures.body("captured_package_complete"))
 
     assert (parsed.name, parsed.package_id) == ("PACKAGE_COMPLETE", "LWsUTvGgE4WpOvaQPT16idnxNj8=")
@@ -59,7 +59,7 @@ def test_captured_completion_is_parsed():
 
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_every_documented_event_is_parsed_completely(name):
-    """Every documented member of the 22 events is kept."""
+    """The parser keeps every documented member of the callbacks for all 22 events."""
     members = json.loads(fixtures.body(name))
 
     parsed = parse_callback(fixtures.body(name))
@@ -75,7 +75,7 @@ def test_every_documented_event_is_parsed_completely(name):
 
 
 def test_there_are_22_documented_events():
-    """The catalogue has the same events as the documentation."""
+    """The event catalogue has the same 22 events as OneSpan's documentation."""
     documented = {file.stem for file in (fixtures.HERE / "callbacks").glob("[A-Z]*.json")}
 
     assert documented == set(CATALOGUE)
@@ -83,7 +83,7 @@ def test_there_are_22_documented_events():
 
 
 def test_both_spellings_of_ready_for_completion_are_one_event():
-    """The SDKs spell it -ION, the wire does not."""
+    """The SDKs' spelling PACKAGE_READY_FOR_COMPLETION means the same event as PACKAGE_READY_FOR_COMPLETE."""
     wire, sdk = parse(callback("PACKAGE_READY_FOR_COMPLETE")), parse(callback("PACKAGE_READY_FOR_COMPLETION"))
 
     assert sdk.name == "PACKAGE_READY_FOR_COMPLETE"
@@ -91,12 +91,12 @@ def test_both_spellings_of_ready_for_completion_are_one_event():
 
 
 def test_unknown_event_is_parsed():
-    """OneSpan adds events; unknown names are kept unchanged."""
+    """A callback with an unknown event name is parsed and its name is kept, because OneSpan adds events."""
     assert parse(callback("PACKAGE_FRAMED")).name == "PACKAGE_FRAMED"
 
 
 def changed(**members: Any) -> bytes:
-    """Return a valid callback with changed members."""
+    """Return the body of a callback in which these members are changed."""
     return json.dumps({**FULL, **members}).encode()
 
 
@@ -150,7 +150,7 @@ REJECTED = {
 
 @pytest.mark.parametrize(("body", "reason"), REJECTED.values(), ids=REJECTED.keys())
 def test_invalid_body_is_rejected_with_reason(body, reason):
-    """The answer and the journal say what is wrong with the body."""
+    """The reason for rejecting an invalid callback body says what is wrong with the body."""
     assert reason in rejection(body)
 
 
@@ -159,7 +159,7 @@ def test_invalid_body_is_rejected_with_reason(body, reason):
     ["2026-03-02T12:00:00.000Z", "2026-03-02T12:00:00Z", "2026-03-02T12:00:00", "2026-03-02T13:00:00.000+01:00"],
 )
 def test_dates_are_converted_to_utc(spelling):
-    """OneSpan writes `Z`; offsets are converted, and a missing zone means UTC."""
+    """A callback date with an offset is converted to UTC; a date without a time zone is taken as UTC."""
     parsed = parse(callback("PACKAGE_COMPLETE", createdDate=spelling))
 
     assert parsed.happened_at == NOON
@@ -167,31 +167,31 @@ def test_dates_are_converted_to_utc(spelling):
 
 
 def test_callback_without_date_is_parsed():
-    """Old callbacks have no date."""
+    """A callback without a date is parsed, because old callbacks have no date."""
     assert parse({"name": "PACKAGE_CREATE", "packageId": "pkg-1"}).happened_at is None
 
 
 def test_ids_of_documented_length_are_accepted():
-    """Ids have up to 255 or 256 characters of any script."""
+    """Ids of up to 255 characters, and document ids of up to 256, are accepted in any script."""
     parsed = parse(callback("DOCUMENT_SIGNED", packageId="é" * 255, sessionUser="s" * 255, documentId="d" * 256))
 
     assert (parsed.package_id, parsed.session_user, parsed.document_id) == ("é" * 255, "s" * 255, "d" * 256)
 
 
 def test_byte_order_mark_is_accepted():
-    """Some senders begin with one."""
+    """A callback body may begin with a byte order mark, because some senders add this mark."""
     assert parse_callback(b"\xef\xbb\xbf" + json.dumps(FULL).encode()) == parse(FULL)
 
 
 def test_unknown_members_are_kept():
-    """Only `@class` is dropped; it does not describe the event."""
+    """Unknown members of a callback are kept, except `@class`, which does not describe the event."""
     parsed = parse(callback("PACKAGE_COMPLETE", region="eu", tags=["a", {"b": None}]))
 
     assert parsed.extra == {"region": "eu", "tags": ["a", {"b": None}]}
 
 
 def test_invalid_characters_are_replaced():
-    """NUL and lone surrogates become replacement characters, at any depth."""
+    """NUL and lone surrogates in a callback become replacement characters, at any depth of the JSON."""
     parsed = parse(callback("PACKAGE_DECLINE", message="no\0 \ud83d!", note={"a\0": ["\udc00"]}))
 
     assert parsed.message == "no\ufffd \ufffd!"
@@ -199,13 +199,13 @@ def test_invalid_characters_are_replaced():
 
 
 def test_surrogate_pair_is_one_character():
-    """JSON may escape a character as a surrogate pair."""
+    """A character that JSON escapes as a surrogate pair is parsed as a single character."""
     assert parse_callback(b'{"name":"A","packageId":"p","message":"\\ud83d\\ude00"}').message == "\U0001f600"
 
 
 @pytest.mark.parametrize("number", ["9" * 19, "-" + "9" * 18, "9" * 5000, "1e999", "-1e999"])
 def test_large_numbers_are_kept_as_text(number):
-    """A number of any length is accepted."""
+    """A number of any length in a callback is accepted and kept as text."""
     parsed = parse_callback(f'{{"name":"A","packageId":"p","x":{number}}}'.encode())
 
     assert parsed.extra == {"x": number}
@@ -225,7 +225,7 @@ SAME_EVENT = {
 
 @pytest.mark.parametrize("body", SAME_EVENT.values(), ids=SAME_EVENT.keys())
 def test_law_3_same_event_has_one_fingerprint(body):
-    """The format of the body does not matter: a callback re-posted by hand may be formatted differently."""
+    """A callback that a person reformats and posts again keeps its fingerprint."""
     assert parse_callback(body).fingerprint == parse(FULL).fingerprint
 
 
@@ -243,12 +243,12 @@ CHANGED_MEMBERS = {
 
 @pytest.mark.parametrize("member", CHANGED_MEMBERS)
 def test_law_3_different_event_has_different_fingerprint(member):
-    """Any changed member counts, even a letter's case or a millisecond."""
+    """A change of any member changes a callback's fingerprint, even a letter's case or a millisecond."""
     assert parse({**FULL, member: CHANGED_MEMBERS[member]}).fingerprint != parse(FULL).fingerprint
 
 
 def test_law_3_swapped_members_change_the_fingerprint():
-    """The same value in another member is a different event."""
+    """Two callbacks have different fingerprints if they have the same values in different members."""
     first = parse(callback("DOCUMENT_SIGNED", sessionUser="a", documentId="b"))
     second = parse(callback("DOCUMENT_SIGNED", sessionUser="b", documentId="a"))
 
@@ -258,7 +258,7 @@ def test_law_3_swapped_members_change_the_fingerprint():
 @ARBITRARY
 @given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_parsed_or_rejected(body):
-    """No input raises any other error."""
+    """Arbitrary bytes are parsed as a callback or rejected; the parser raises no other error."""
     _parse_or_reject(body)
 
 
@@ -269,14 +269,14 @@ members = st.sampled_from(("name", "packageId", "sessionUser", "documentId", "me
 @ARBITRARY
 @given(anything | st.dictionaries(members | st.text(max_size=5), anything, max_size=8))
 def test_any_json_is_parsed_or_rejected(value):
-    """This includes JSON similar to a callback. A parsed callback has a fingerprint and can be stored."""
+    """Arbitrary JSON is parsed or rejected, and every parsed callback has a fingerprint and can be stored."""
     _parse_or_reject(json.dumps(value).encode())
 
 
 @ARBITRARY
 @given(st.dictionaries(members | st.text(max_size=5), anything, max_size=6), st.text(min_size=1, max_size=300))
 def test_any_additional_members_are_parsed_or_rejected(more, package_id):
-    """A name and a package id are the only required members."""
+    """A name and a package id are the only required members of a callback; all others are parsed or rejected."""
     _parse_or_reject(json.dumps({**more, "name": "PACKAGE_COMPLETE", "packageId": package_id}).encode())
 
 
@@ -293,14 +293,14 @@ def _parse_or_reject(body: bytes) -> None:
 
 @pytest.mark.parametrize("date", ["2026-03-02t12:00:00z", " 2026-03-02T12:00:00.000Z ", "2026-03-02T13:00:00+01:00"])
 def test_date_in_any_rfc_3339_form_is_accepted(date):
-    """RFC 3339 allows lower case; surrounding blanks are ignored."""
+    """A callback date may use lower case, as RFC 3339 allows, and surrounding blanks are ignored."""
     parsed = parse_callback(json.dumps({"name": "PACKAGE_TRASH", "packageId": "p", "createdDate": date}).encode())
 
     assert parsed.happened_at == NOON
 
 
 def test_members_with_equal_cleaned_names_have_a_stable_fingerprint():
-    """The fingerprint does not depend on the order of members."""
+    """Member order does not change the fingerprint, even if replaced characters make two names equal."""
     members = {"name": "PACKAGE_TRASH", "packageId": "p", "a\x00": 1, "a\ufffd": 2}
     reordered = dict(reversed(members.items()))
 

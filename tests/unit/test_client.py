@@ -1,4 +1,4 @@
-"""The REST client: its requests, authentication and errors."""
+"""Tests of the REST client: its requests, authentication and errors."""
 
 import json
 import socket
@@ -48,24 +48,24 @@ Script = Callable[[Request], Response]
 
 @dataclass
 class ScriptedServer:
-    """A server that answers by a script and records its requests."""
+    """A test server that answers by a script and records its requests."""
 
     address: str
     script: Script
     requests: list[Request] = field(default_factory=list)
 
     def answers(self, *answers: Response) -> None:
-        """Give these answers in turn; repeat the last."""
+        """Give these answers in turn, and repeat the last answer afterwards."""
         self.script = lambda _: answers[min(len(self.requests), len(answers)) - 1]
 
 
 class NoDateHandler(WSGIRequestHandler):
-    """Sends no `Date` header and writes no log."""
+    """A request handler that sends no `Date` header and writes no log."""
 
     protocol_version = "HTTP/1.1"
 
     def send_response(self, code: int, message: str | None = None) -> None:
-        """Send only the status line."""
+        """Send only the status line of an answer."""
         self.send_response_only(code, message)
 
 
@@ -92,19 +92,19 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def onespan(server: ScriptedServer) -> OneSpan:
-    """A client with an API key."""
+    """A REST client that uses an API key and is connected to the scripted server."""
     client = OneSpan(backoff=0)
     client.connect(ApiConnection(server.address, ApiKey(API_KEY)))
     return client
 
 
 def json_answer(body: Any, status: int = 200, **headers: str) -> Response:
-    """A JSON answer."""
+    """Return an HTTP answer with a JSON body."""
     return Response(json.dumps(body), status, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 
 def test_package_is_fetched_from_the_simulator():
-    """The simulator answers according to OneSpan's schema."""
+    """The client fetches a package from the simulator, which answers according to OneSpan's schema."""
     account = Account(1, packages=3)
     for _ in range(1000):
         account.step(NOON)
@@ -121,14 +121,14 @@ def test_package_is_fetched_from_the_simulator():
 
 
 def test_api_key_is_sent_unchanged(onespan, server):
-    """The key is already base64 and is not encoded again."""
+    """The client sends the API key unchanged, because the key is already in base64."""
     onespan.package("pkg-1")
 
     assert server.requests[0].headers["Authorization"] == f"Basic {API_KEY}"
 
 
 def test_netrc_file_is_ignored(onespan, server, tmp_path, monkeypatch):
-    """Its credentials belong to other programs."""
+    """The client ignores a netrc file, whose credentials belong to other programs."""
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login ada password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     server.script = lambda _: json_answer({"accessToken": "t", "expiresAt": 9e12})
@@ -144,7 +144,7 @@ def test_netrc_file_is_ignored(onespan, server, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("package_id", [ID, "a/b", "...", "a?b#c", "é ", "%2F", "a;b&c"])
 def test_id_is_one_part_of_the_path(onespan, server, package_id):
-    """Special characters do not change the path."""
+    """Special characters in a package id do not change the structure of the request path."""
     server.script = lambda request: json_answer({"id": request.environ["RAW_URI"]})
 
     path = onespan.package(package_id).json["id"]
@@ -156,7 +156,7 @@ def test_id_is_one_part_of_the_path(onespan, server, package_id):
 
 @pytest.mark.parametrize("package_id", ["", ".", ".."])
 def test_path_segments_with_meaning_are_not_ids(onespan, server, package_id):
-    """No request is sent."""
+    """The client sends no request for a package id that is empty, `.` or `..`."""
     with pytest.raises(OneSpanNotFound):
         onespan.package(package_id)
 
@@ -164,7 +164,7 @@ def test_path_segments_with_meaning_are_not_ids(onespan, server, package_id):
 
 
 def test_list_parameters_are_passed_through(onespan, server):
-    """The names are OneSpan's."""
+    """The client passes the parameters of a list request to OneSpan under OneSpan's names."""
     server.script = lambda _: json_answer({"count": 0, "results": []})
 
     answer = onespan.packages(query="trashed", sort="updated", lastUpdatedStartDate="2026-03-02T00:00:00Z", to=99)
@@ -198,7 +198,7 @@ def test_list_parameters_are_passed_through(onespan, server):
     ids=lambda value: value.status if isinstance(value, Response) else value.__name__,
 )
 def test_every_failure_has_its_own_error(onespan, server, answer, error):
-    """All are subclasses of `OneSpanError`."""
+    """Each kind of failed request raises its own subclass of `OneSpanError`."""
     server.answers(answer)
 
     with pytest.raises(error) as caught:
@@ -209,7 +209,7 @@ def test_every_failure_has_its_own_error(onespan, server, answer, error):
 
 
 def test_error_has_message_key_but_no_message(onespan, server):
-    """OneSpan's message may name a person."""
+    """An error contains OneSpan's message key but not OneSpan's message, which may name a person."""
     server.answers(json_answer({"code": 403, "messageKey": "error.forbidden.noPermission", "message": "not Ada"}, 403))
 
     with pytest.raises(NotPermitted, match=r"403 error\.forbidden\.noPermission") as caught:
@@ -230,7 +230,7 @@ def test_error_has_message_key_but_no_message(onespan, server):
     ],
 )
 def test_law_11_secret_invalid_in_a_header_is_not_revealed(server, credentials):
-    """The library's error would quote it, and handler errors are stored and shown."""
+    """The error for an invalid secret does not quote the secret, because handler errors are stored and shown."""
     client = OneSpan(backoff=0)
     client.connect(ApiConnection(server.address, credentials))
 
@@ -242,7 +242,7 @@ def test_law_11_secret_invalid_in_a_header_is_not_revealed(server, credentials):
 
 @pytest.mark.parametrize("body", ["", "[]", '"text"', "{", '{"messageKey": 7}', '{"messageKey": "' + "x" * 5000 + '"}'])
 def test_error_body_can_be_anything(onespan, server, body):
-    """Then the error has only the status."""
+    """An error answer may have any body; the error contains only the status if the body is unusable."""
     server.answers(Response(body, 404))
 
     with pytest.raises(OneSpanNotFound, match=r": 404$"):
@@ -251,7 +251,7 @@ def test_error_body_can_be_anything(onespan, server, body):
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_failed_get_is_retried(onespan, server, status):
-    """The third attempt succeeds."""
+    """A failed GET request is retried, and the third attempt succeeds."""
     server.answers(json_answer({}, status, Retry_After="0"), json_answer({}, status), json_answer({"id": "pkg-1"}))
 
     assert onespan.package("pkg-1").json == {"id": "pkg-1"}
@@ -259,7 +259,7 @@ def test_failed_get_is_retried(onespan, server, status):
 
 
 def test_retries_are_limited(onespan, server):
-    """After the last retry the error is raised."""
+    """The client raises an error after the last retry of a request."""
     server.answers(json_answer({}, 503))
 
     with pytest.raises(OneSpanUnavailable):
@@ -270,7 +270,7 @@ def test_retries_are_limited(onespan, server):
 
 @pytest.mark.parametrize("header", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
 def test_long_wait_raises_at_once(onespan, server, header):
-    """A thread must not sleep for an hour."""
+    """A `Retry-After` of an hour raises an error at once, because a thread must not sleep so long."""
     server.answers(json_answer({}, 429, Retry_After=header))
 
     with pytest.raises(Throttled) as caught:
@@ -282,7 +282,7 @@ def test_long_wait_raises_at_once(onespan, server, header):
 
 @pytest.mark.parametrize("header", ["soon", "-5", "1e999", "\u0661"])
 def test_invalid_retry_after_is_ignored(onespan, server, header):
-    """The request is retried as without the header."""
+    """A request is retried as usual if the `Retry-After` header is invalid."""
     server.answers(Response("{}", 429, headers={"Retry-After": header.encode().decode("latin-1")}))
 
     with pytest.raises(Throttled) as caught:
@@ -293,7 +293,7 @@ def test_invalid_retry_after_is_ignored(onespan, server, header):
 
 
 def test_post_is_not_retried(onespan, server):
-    """It may have taken effect, and a second reminder would be wrong."""
+    """A failed POST is not retried: it may have taken effect, and a second reminder would be wrong."""
     server.answers(json_answer({}, 503))
 
     with pytest.raises(OneSpanUnavailable):
@@ -305,7 +305,7 @@ def test_post_is_not_retried(onespan, server):
 
 
 def test_connection_error_reveals_no_id_or_key():
-    """The error names only the address."""
+    """The error for a failed connection names only the address, not the package id or the API key."""
     client = OneSpan(backoff=0)
     client.connect(ApiConnection(f"http://127.0.0.1:{free_port()}", ApiKey(API_KEY)))
 
@@ -317,7 +317,7 @@ def test_connection_error_reveals_no_id_or_key():
 
 
 def test_cut_connection_leaves_no_file(tmp_path):
-    """An incomplete file is removed."""
+    """A download whose connection is cut leaves no incomplete file."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         thread = threading.Thread(target=_cut_short, args=(listener,), daemon=True)
@@ -340,7 +340,7 @@ def _cut_short(listener: socket.socket) -> None:
 
 
 def test_unconfigured_client_says_which_setting_is_missing():
-    """A handler that needs OneSpan is retried until it is configured."""
+    """The error of a client without settings says to set ONESPAN_URL."""
     with pytest.raises(OneSpanNotConfigured, match="set ONESPAN_URL"):
         OneSpan().package("pkg-1")
 
@@ -356,7 +356,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_files_are_saved_completely(onespan, server, tmp_path, name):
-    """Folders are created, an old file is replaced, and no temporary file remains."""
+    """A download creates missing folders, replaces an old file and leaves no temporary file."""
     arguments, path = FILES[name]
     content = Random(1).randbytes(300_000)
     server.script = lambda _: Response(content, mimetype="application/octet-stream")
@@ -370,14 +370,14 @@ def test_files_are_saved_completely(onespan, server, tmp_path, name):
 
 
 def test_attachments_of_one_role(onespan, server, tmp_path):
-    """They are saved as a separate zip."""
+    """The client can save the attachments of a single role as a separate zip."""
     onespan.attachments(ID, to=tmp_path / "zip", role_id="role-1")
 
     assert server.requests[0].path == f"/api/packages/{ID}/attachment/zip/role-1"
 
 
 def test_large_file_is_streamed(onespan, server, tmp_path):
-    """Memory use does not depend on the size."""
+    """A large file is streamed, so the memory use of a download does not depend on the file size."""
     chunk = b"x" * MEGABYTE
     server.script = lambda _: Response((chunk for _ in range(48)), mimetype="application/zip")
     tracemalloc.start()
@@ -388,11 +388,11 @@ def test_large_file_is_streamed(onespan, server, tmp_path):
         tracemalloc.stop()
 
     assert (tmp_path / "zip").stat().st_size == 48 * MEGABYTE
-    assert peak < 12 * MEGABYTE  # includes the server of this test
+    assert peak < 12 * MEGABYTE  # the peak memory of client and test server together
 
 
 def test_error_keeps_the_old_file(onespan, server, tmp_path):
-    """A failed download replaces nothing."""
+    """A failed download does not replace an existing file."""
     (tmp_path / "contract.pdf").write_text("the old one")
     server.answers(json_answer({}, 404))
 
@@ -403,7 +403,7 @@ def test_error_keeps_the_old_file(onespan, server, tmp_path):
 
 
 def test_the_audit_trail(onespan, server):
-    """It is empty if OneSpan has no events."""
+    """The client returns the events of the audit trail, or an empty list if OneSpan has no events."""
     server.answers(json_answer({"package-id": ID, "audit-events": [{"type": "Login"}, None]}), json_answer([]))
 
     assert onespan.audit_trail(ID) == [{"type": "Login"}]
@@ -411,7 +411,7 @@ def test_the_audit_trail(onespan, server):
 
 
 def test_a_signer_is_unlocked(onespan, server):
-    """The request names the signer's role."""
+    """The request that unlocks a signer names the signer's role."""
     onespan.unlock(ID, "role-1")
 
     assert [(request.method, request.path) for request in server.requests] == [
@@ -420,7 +420,7 @@ def test_a_signer_is_unlocked(onespan, server):
 
 
 def test_the_callback_is_read_and_registered(onespan, server):
-    """A new registration replaces the old one."""
+    """The client sends a new callback registration to OneSpan and reads the registration there."""
     server.answers(json_answer({"url": "https://sign.example.com", "key": "k", "events": []}))
 
     onespan.register_callback(url="https://sign.example.com/onespan/callback", key="k", events=["PACKAGE_COMPLETE"])
@@ -434,7 +434,7 @@ def test_the_callback_is_read_and_registered(onespan, server):
 
 
 class Tokens:
-    """A server that issues tokens and accepts only the last one."""
+    """A test server that issues access tokens and accepts only the newest token."""
 
     def __init__(self, server: ScriptedServer, *, flow: str) -> None:
         self.issued = 0
@@ -446,7 +446,7 @@ class Tokens:
         )
 
     def answer(self, request: Request) -> Response:
-        """Return a token, or a package for a valid token."""
+        """Answer a token request with a new token, and any other request with a package if its token is valid."""
         if request.path == "/apitoken/clientApp/accessToken":
             assert request.get_json() == {"clientId": "client", "secret": "secret", "type": "OWNER"}
             return json_answer(
@@ -466,7 +466,7 @@ class Tokens:
 
 @pytest.mark.parametrize("flow", ["client-app", "oauth2"])
 def test_token_is_reused_until_it_expires(server, flow):
-    """One token serves many requests."""
+    """The client uses an access token for many requests until the token expires."""
     tokens = Tokens(server, flow=flow)
 
     for _ in range(3):
@@ -476,10 +476,10 @@ def test_token_is_reused_until_it_expires(server, flow):
 
 
 def test_rejected_token_is_renewed_once(server):
-    """The token may have been revoked. If the new one is rejected too, the credentials are wrong."""
+    """A rejected token is renewed once; if the new token is rejected too, the credentials are wrong."""
     tokens = Tokens(server, flow="client-app")
     tokens.client.package("pkg-1")
-    tokens.issued += 1  # makes the client's token invalid
+    tokens.issued += 1  # the server now rejects the client's token
 
     assert tokens.client.package("pkg-1").json == {"id": "pkg-1"}
 
@@ -487,11 +487,11 @@ def test_rejected_token_is_renewed_once(server):
     sent = len(server.requests)
     with pytest.raises(CredentialsRejected):
         tokens.client.package("pkg-1")
-    assert len(server.requests) == sent + 3  # rejected, renewed, rejected
+    assert len(server.requests) == sent + 3  # three requests: rejected, token renewed, rejected again
 
 
 def test_token_is_renewed_before_it_expires():
-    """A minute before, or after half of a short lifetime."""
+    """A token is renewed a minute before it expires, or after half of its lifetime if the lifetime is short."""
     now = [0.0]
     fetched = iter([("long", 1800.0), ("short", 1780.0), ("last", 9999.0)])
     token = Token(lambda: next(fetched), client_id="client", clock=lambda: now[0])
@@ -510,14 +510,14 @@ def test_token_is_renewed_before_it_expires():
 
 
 def test_token_expiry_may_be_in_seconds_or_milliseconds():
-    """OneSpan's own sources disagree, so its size decides."""
+    """A token's expiry may be in seconds or milliseconds; the client recognises the unit by the number's size."""
     assert parse_client_token({"accessToken": "t", "expiresAt": 1_800_000_000}) == ("t", 1_800_000_000)
     assert parse_client_token({"accessToken": "t", "expiresAt": 1_800_000_000_000}) == ("t", 1_800_000_000)
 
 
 @pytest.mark.parametrize("answer", [{}, [], None, {"accessToken": "", "expiresAt": 1}, {"accessToken": "t"}])
 def test_invalid_token_answer_is_rejected(answer):
-    """The error is raised at once."""
+    """An invalid answer to a token request raises `UnreadableAnswer`."""
     with pytest.raises(UnreadableAnswer):
         parse_client_token(answer)
     with pytest.raises(UnreadableAnswer):
@@ -525,7 +525,7 @@ def test_invalid_token_answer_is_rejected(answer):
 
 
 def test_threads_share_one_token(server):
-    """All threads wait for the first to request it."""
+    """Threads share an access token: all threads wait until the first thread has requested the token."""
     tokens = Tokens(server, flow="oauth2")
     threads = [threading.Thread(target=tokens.client.package, args=("pkg-1",)) for _ in range(8)]
     for thread in threads:
@@ -548,7 +548,7 @@ def test_threads_share_one_token(server):
     ],
 )
 def test_read_at_is_before_onespan_read_the_package(onespan, server, date, earliest, latest):
-    """The time is OneSpan's; the local clock is used if OneSpan's is missing, invalid or far ahead."""
+    """`read_at` follows OneSpan's clock, or the local clock if the `Date` header is missing, invalid or far ahead."""
     onespan.connect(ApiConnection(server.address, ApiKey(API_KEY)), clock=lambda: LATER)
     answer = json_answer({})
     answer.headers["Date"] = date
@@ -558,7 +558,7 @@ def test_read_at_is_before_onespan_read_the_package(onespan, server, date, earli
 
 
 def test_repr_reveals_no_secret():
-    """This includes the objects that hold them."""
+    """The `repr` of a connection and of its credentials contains no secret."""
     connection = api_connection(
         "https://sandbox.esignlive.com", api_key=API_KEY, client_id=None, secret=None, flow="oauth2"
     )

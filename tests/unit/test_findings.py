@@ -1,4 +1,4 @@
-"""Events that only snapshots show."""
+"""Tests of events that no callback reported and that only snapshots of a package show."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ ROLE_OF_ADA = "role-of-ada"
 
 
 def snapshot(status: str, **members: Any) -> PackageSnapshot:
-    """Return a snapshot of a package in which Ada signs the contract."""
+    """Return the snapshot of a package with this status and these JSON members."""
     return parse_package(package(status, **members))
 
 
 def signed(*, consent: bool = False, contract: bool = False, **more: Any) -> dict[str, Any]:
-    """Return the members of a package in which Ada has signed the consent, the contract or neither."""
+    """Return the JSON members of a package whose signer has signed the consent, the contract, both or neither."""
     when = NOON + HOUR / 4
     return {
         "roles": [role(ADA, index=1)],
@@ -45,7 +45,7 @@ def signed(*, consent: bool = False, contract: bool = False, **more: Any) -> dic
 
 
 def missing(before: PackageSnapshot | None, now: PackageSnapshot, *known: StoredEvent) -> list[Finding]:
-    """Return the snapshot events between noon and one o'clock."""
+    """Return the events between noon and one o'clock that two snapshots show and that are not known."""
     return findings(before, now, after=BEFORE, until=NOW, known=known)
 
 
@@ -55,12 +55,12 @@ def names(events: list[Finding]) -> list[str]:
 
 
 def test_equal_snapshots_yield_no_events():
-    """An unchanged package never runs a handler."""
+    """Two equal snapshots yield no events, so an unchanged package never runs a handler."""
     assert missing(snapshot("SENT", **signed(consent=True)), snapshot("SENT", **signed(consent=True))) == []
 
 
 def test_first_snapshot_of_completed_package_yields_its_whole_life():
-    """The events are in their necessary order."""
+    """The first snapshot of a completed package yields all events of the package, in their necessary order."""
     now = snapshot("COMPLETED", **signed(consent=True, contract=True, completed=iso(NOON + HOUR / 2)))
 
     assert names(findings(None, now, until=NOW, known=())) == [
@@ -74,7 +74,7 @@ def test_first_snapshot_of_completed_package_yields_its_whole_life():
 
 
 def test_known_events_are_not_repeated():
-    """Each known event explains its part of the difference."""
+    """Each known event explains its part of the difference between two snapshots and is not repeated."""
     known = [
         StoredEvent("PACKAGE_ACTIVATE", BETWEEN, CLEO),
         StoredEvent("DOCUMENT_SIGNED", BETWEEN, ADA, CONSENT),
@@ -87,7 +87,7 @@ def test_known_events_are_not_repeated():
 
 
 def test_events_outside_the_interval_do_not_count():
-    """They are other events of the same name."""
+    """A known event outside the time between two snapshots does not explain their difference."""
     known = [StoredEvent("PACKAGE_ACTIVATE", at, CLEO) for at in (BEFORE, iso(NOON + 2 * HOUR))]
 
     assert names(missing(snapshot("DRAFT"), snapshot("SENT"), *known)) == ["PACKAGE_ACTIVATE"]
@@ -116,12 +116,12 @@ def test_events_outside_the_interval_do_not_count():
     ],
 )
 def test_status_changes_follow_the_lifecycle(before, now, expected):
-    """The shortest documented path is used; transitions without an event yield none."""
+    """A status change yields the events of the shortest documented path; a transition without an event yields none."""
     assert names(missing(snapshot(before), snapshot(now))) == expected
 
 
 def test_missing_event_between_known_events():
-    """The package was sent, declined, and sent again without a callback."""
+    """A package that is completed after a decline must have been sent again between the two events."""
     at = [iso(NOON + timedelta(minutes=minute)) for minute in (10, 20, 30)]
     known = [
         StoredEvent("PACKAGE_ACTIVATE", at[0]),
@@ -135,7 +135,7 @@ def test_missing_event_between_known_events():
 
 
 def test_newest_message_names_who_declined_and_why():
-    """The order of messages does not matter."""
+    """The newest message of a declined package names who declined and why, in any order of the messages."""
     messages = [
         {"created": iso(NOON + timedelta(minutes=9)), "content": "too dear", "from": {"id": BEN}},
         {"created": iso(NOON - HOUR), "content": "wrong name", "from": {"id": ADA}},
@@ -148,7 +148,7 @@ def test_newest_message_names_who_declined_and_why():
 
 
 def test_trash_and_restore():
-    """The last known event counts."""
+    """A change of the trash flag since the last known event yields a trash or restore event."""
     active, trashed = snapshot("SENT"), snapshot("SENT", trashed=True)
     trash = StoredEvent("PACKAGE_TRASH", BETWEEN)
 
@@ -159,7 +159,7 @@ def test_trash_and_restore():
 
 
 def test_unique_events_may_have_a_slightly_later_date():
-    """Their date may be that of sending, or of another clock. For other events a later date means a later event."""
+    """An event that cannot soon happen twice explains a snapshot even if its date is up to a minute later."""
     at = iso(NOON + HOUR + timedelta(seconds=20))
     known = [
         StoredEvent("PACKAGE_CREATE", iso(NOON + 5 * HOUR)),
@@ -178,22 +178,22 @@ def test_unique_events_may_have_a_slightly_later_date():
 
 
 def test_event_during_the_request_may_be_missing_in_the_snapshot():
-    """The event happened before the answer came, but perhaps after OneSpan read the package."""
+    """A snapshot may lack an event that happened after OneSpan read the package and before its answer came."""
     sent, times = snapshot("SENT"), {"after": BEFORE, "seen": BETWEEN, "until": NOW}
     later = iso(NOON + 2 * HOUR / 3)
 
     for name in ("PACKAGE_EXPIRE", "PACKAGE_DEACTIVATE", "PACKAGE_TRASH"):
         assert findings(sent, sent, **times, known=[StoredEvent(name, later)]) == []
-    # The event that must have come before is still missing.
+    # A package must be sent before it expires, so the sending is still missing.
     (event,) = findings(snapshot("DRAFT"), snapshot("DRAFT"), **times, known=[StoredEvent("PACKAGE_EXPIRE", later)])
     assert event.name == "PACKAGE_ACTIVATE"
-    # The best estimate of its time is that of the snapshot.
+    # The best estimate of an event's time is the time of the snapshot.
     (event,) = findings(sent, snapshot("EXPIRED"), **times, known=())
     assert event.at == BETWEEN
 
 
 def test_draft_with_new_due_date_yields_no_event():
-    """It was deactivated, or it expired and got a new due date, for which there is no event. So neither is assumed."""
+    """A draft with a new due date was either deactivated or expired before, so neither event is assumed."""
     due, later = onespan_time(NOON + HOUR), onespan_time(NOON + 24 * HOUR)
 
     assert names(missing(snapshot("SENT", due=due), snapshot("DRAFT", due=due))) == ["PACKAGE_DEACTIVATE"]
@@ -203,7 +203,7 @@ def test_draft_with_new_due_date_yields_no_event():
 
 
 def test_uploads_of_the_same_name_are_separate():
-    """A known upload of one signer does not explain that of another."""
+    """A known upload of one signer does not explain another signer's upload of the same name."""
     requirement = {"id": "1", "name": "passport", "required": True}
     before, now = (
         snapshot(
@@ -219,7 +219,7 @@ def test_uploads_of_the_same_name_are_separate():
 
 
 def test_lock_and_upload():
-    """A lock and an upload appear in a snapshot; an unlock has no event."""
+    """A signer's lock and upload in a snapshot yield events; an unlocked signer yields none."""
     requirement = {"id": "1", "name": "passport", "required": True}
     before = snapshot("SENT", roles=[role(ADA, attachmentRequirements=[{**requirement, "status": "INCOMPLETE"}])])
     now = snapshot(
@@ -234,7 +234,7 @@ def test_lock_and_upload():
 
 
 def test_reassigned_role():
-    """The event is about the former signer."""
+    """The event of a reassigned role names the former signer."""
     ada, ben = snapshot("SENT", roles=[role(ADA, "role-1")]), snapshot("SENT", roles=[role(BEN, "role-1")])
 
     (event,) = missing(ada, ben)
@@ -259,7 +259,7 @@ def test_reassigned_role():
     ],
 )
 def test_sender_may_replace_signer_while_package_is_not_sent(before, now, name):
-    """That is not a reassignment and has no event."""
+    """A sender who replaces a signer while the package is not sent causes no reassignment event."""
     ada, ben = snapshot(before, roles=[role(ADA, "role-1")]), snapshot(now, roles=[role(BEN, "role-1")])
     events = [StoredEvent(name, BETWEEN, CLEO)] if name else []
 
@@ -267,14 +267,14 @@ def test_sender_may_replace_signer_while_package_is_not_sent(before, now, name):
 
 
 def test_reassignment_and_completion_in_one_interval():
-    """Both happened between two snapshots."""
+    """A reassignment and a completion that happen between the same two snapshots both yield events."""
     ada, ben = snapshot("SENT", roles=[role(ADA, "role-1")]), snapshot("ARCHIVED", roles=[role(BEN, "role-1")])
 
     assert names(missing(ada, ben)) == ["ROLE_REASSIGN", "PACKAGE_COMPLETE", "PACKAGE_ARCHIVE"]
 
 
 def test_ready_for_completion():
-    """This includes a package that the sender has already completed."""
+    """A package that all have signed yields PACKAGE_READY_FOR_COMPLETE, even if the sender has completed it."""
     open_, done = signed(autocomplete=False), signed(consent=True, contract=True, autocomplete=False)
 
     assert names(missing(snapshot("SENT", **open_), snapshot("SENT", **done)))[-1] == "PACKAGE_READY_FOR_COMPLETE"
@@ -286,7 +286,7 @@ def test_ready_for_completion():
 
 @pytest.mark.parametrize("member", ["trashed", "status", "autocomplete"])
 def test_unknown_value_is_not_a_change(member):
-    """A value that is missing in either snapshot is unknown, not false."""
+    """A value that is missing in one of two snapshots is unknown, not false, and yields no event."""
     done, open_ = signed(contract=True, consent=True, autocomplete=False), signed(autocomplete=False)
     trashed, active = snapshot("SENT", trashed=True, **done), snapshot("SENT", **open_)
     incomplete = snapshot(**{"status": "SENT", **done, member: None})
@@ -301,7 +301,7 @@ def test_unknown_value_is_not_a_change(member):
 
 
 def test_unparsable_document_may_have_been_signed_before():
-    """A signer of the other documents has not necessarily signed all."""
+    """If one document cannot be parsed, the snapshot does not show that a signer has signed all documents."""
     with_null = signed(consent=True, contract=True, autocomplete=False)
     with_null["documents"] = [with_null["documents"][0], None]
     done = snapshot("SENT", **signed(consent=True, contract=True, autocomplete=False))
@@ -311,7 +311,7 @@ def test_unparsable_document_may_have_been_signed_before():
 
 
 def test_unparsable_signer_may_still_have_to_sign():
-    """The package is not ready when the others have signed."""
+    """If one signer cannot be parsed, a package is not ready for completion when all other signers have signed."""
     both = [document(CONTRACT, [approval(ROLE_OF_ADA, signed=NOON), approval("role-of-ben")])]
     members = {"autocomplete": False, "documents": both}
     before, now = snapshot("DRAFT", roles=[], **members), snapshot("SENT", roles=[role(ADA), None], **members)
@@ -320,14 +320,14 @@ def test_unparsable_signer_may_still_have_to_sign():
     assert "PACKAGE_READY_FOR_COMPLETE" not in names(missing(before, now))
 
 
-# Members in which null is a value: no due date, not signed, not optional.
+# JSON members in which null is a value. Null means no due date, not signed, not accepted, or not optional.
 NULL_IS_A_VALUE = {"due", "signed", "accepted", "optional"}
 
 
 @settings(max_examples=examples(500))
 @given(strategies.snapshots(), strategies.snapshots(), st.data())
 def test_missing_values_add_no_events(first, second, data):
-    """Removing any value of either snapshot, or setting it to null, yields no additional event."""
+    """A value that is removed from a snapshot, or set to null, yields no additional event."""
     originals = [first[0], second[0]]
     known = data.draw(st.lists(known_events, max_size=3))
     incomplete = [deepcopy(original) for original in originals]
@@ -366,7 +366,7 @@ def _members(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def test_templates_have_a_creation_event_and_layouts_have_none():
-    """OneSpan has no event for layouts."""
+    """A new template yields a creation event; a new layout yields none, because OneSpan has no such event."""
     created = {"created": iso(NOON)}
 
     assert names(findings(None, snapshot("DRAFT", type="TEMPLATE", **created), until=NOW, known=())) == [
@@ -376,7 +376,7 @@ def test_templates_have_a_creation_event_and_layouts_have_none():
 
 
 def test_every_event_is_either_derivable_or_listed_as_not():
-    """The two lists together are the catalogue."""
+    """Every event of the catalogue is either derived from snapshots or listed as not derivable."""
     assert set(ORDER) | NOT_IN_SNAPSHOTS == set(CATALOGUE)
     assert not set(ORDER) & NOT_IN_SNAPSHOTS
     assert {event for event in TRANSITIONS.values() if event} <= set(ORDER)
@@ -385,7 +385,7 @@ def test_every_event_is_either_derivable_or_listed_as_not():
 @settings(max_examples=examples(300))
 @given(strategies.snapshots(), strategies.snapshots(), st.data())
 def test_snapshot_events_explain_the_difference(first, second, data):
-    """With them as known events nothing is missing; they lie between the snapshots and are ordered."""
+    """The events that snapshots yield lie between the snapshots, are in order, and leave no event missing."""
     before, now = parse_package(first[0]), parse_package(second[0])
     known = [
         StoredEvent(
@@ -407,7 +407,7 @@ def _as_known(event: Finding) -> StoredEvent:
 
 
 def test_new_person_in_a_role_did_not_do_what_was_done_before():
-    """Snapshots show locks, uploads and signatures per role; events name the person."""
+    """A new person in a role yields no events for locks, uploads and signatures of the former signer."""
     done = {"attachmentRequirements": [{"id": "1", "name": "passport", "required": True, "status": "COMPLETE"}]}
     marks = [document(CONTRACT, [approval("role-1", signed=NOON - HOUR)])]
     ada = snapshot("SENT", roles=[role(ADA, "role-1", locked=True, **done)], documents=marks)
@@ -417,7 +417,7 @@ def test_new_person_in_a_role_did_not_do_what_was_done_before():
 
 
 def shared(*people: str, done: bool, role_id: str = "role-1") -> PackageSnapshot:
-    """Return a snapshot with a role shared by these people, in which everything is done or nothing, and Cleo's role."""
+    """Return a snapshot with a role that these people share, with everything or nothing done, and a second role."""
     marks = [approval(role_id, signed=NOON + HOUR / 4 if done else None), approval("role-2")]
     passport = {"id": "1", "name": "passport", "required": True, "status": "COMPLETE" if done else "INCOMPLETE"}
     members = {"signers": [person(signer) for signer in people], "locked": done, "attachmentRequirements": [passport]}
@@ -429,7 +429,7 @@ ROLE_EVENTS = ("DOCUMENT_SIGNED", "SIGNER_COMPLETE", "PACKAGE_ATTACHMENT", "SIGN
 
 
 def test_event_of_a_shared_role_is_yielded_once_for_the_role():
-    """A snapshot shows that the role has signed, but not which person."""
+    """A role that several people share yields each event once, because a snapshot does not show who acted."""
     result = missing(shared(ADA, BEN, done=False), shared(ADA, BEN, done=True))
 
     assert sorted((event.name, event.signer_id) for event in result) == sorted((name, "role-1") for name in ROLE_EVENTS)
@@ -438,7 +438,7 @@ def test_event_of_a_shared_role_is_yielded_once_for_the_role():
 @pytest.mark.parametrize("who", [ADA, BEN, "role-1"])
 @pytest.mark.parametrize("name", ROLE_EVENTS)
 def test_event_of_any_person_in_a_role_explains_it(name, who):
-    """The event may name either person or the role."""
+    """A known event explains a change of a shared role if the event names the role or any person in it."""
     known = StoredEvent(name, BETWEEN, who, CONTRACT, "passport")
 
     result = missing(shared(ADA, BEN, done=False), shared(ADA, BEN, done=True), known)
@@ -447,7 +447,7 @@ def test_event_of_any_person_in_a_role_explains_it(name, who):
 
 
 def test_event_of_another_role_does_not_count():
-    """Cleo's events are separate."""
+    """A known event of another role does not explain a change of a shared role."""
     known = [StoredEvent(name, BETWEEN, CLEO, CONTRACT) for name in ROLE_EVENTS]
 
     result = missing(shared(ADA, BEN, done=False), shared(ADA, BEN, done=True), *known)
@@ -457,25 +457,25 @@ def test_event_of_another_role_does_not_count():
 
 @pytest.mark.parametrize(("before", "now"), [((ADA,), (ADA, BEN)), ((ADA, BEN), (BEN,)), ((ADA, BEN), (BEN, ADA))])
 def test_joining_or_leaving_a_role_is_not_an_event(before, now):
-    """The state of the role is unchanged."""
+    """A person who joins or leaves a shared role yields no events, because the state of the role is unchanged."""
     assert not set(names(missing(shared(*before, done=True), shared(*now, done=True)))) & set(ROLE_EVENTS)
 
 
 def test_changed_role_id_is_not_an_event():
-    """Signers are recognised by their own ids."""
+    """A changed role id yields no event, because signers are recognised by their own ids."""
     assert missing(shared(ADA, BEN, done=True), shared(ADA, BEN, done=True, role_id="role-3")) == []
 
 
 @pytest.mark.parametrize("now", [(ADA,), (ADA, "dan"), ("dan",)])
 def test_known_event_of_a_former_member_explains_the_role(now):
-    """Ben acted, and then left the role."""
+    """A known event of a person who later left a shared role still explains a change of the role."""
     known = [StoredEvent(name, BETWEEN, BEN, CONTRACT, "passport") for name in ROLE_EVENTS]
 
     assert not set(names(missing(shared(ADA, BEN, done=False), shared(*now, done=True), *known))) & set(ROLE_EVENTS)
 
 
 def test_reassignment_within_a_shared_role():
-    """The snapshot shows who left and who stayed."""
+    """When a person in a shared role is replaced, the reassignment event names the person who left."""
     (event,) = missing(shared(ADA, BEN, done=False), shared(ADA, "dan", done=False))
 
     assert (event.name, event.signer_id, event.extra) == ("ROLE_REASSIGN", BEN, {"newRoleId": "role-1"})

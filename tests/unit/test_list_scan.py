@@ -1,4 +1,4 @@
-"""A scan sees every unchanged package, however the list behaves and changes during the scan."""
+"""Tests of the list scan, which sees every unchanged package, however OneSpan's list behaves or changes."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,17 +19,18 @@ SECOND = timedelta(seconds=1)
 
 
 class FakeList:
-    """OneSpan's list with its variants: newest first or in order of creation, counting all rows or the page's."""
+    """A fake of OneSpan's list, sorted by update or by creation, which counts all rows or those of a page."""
 
     def __init__(
         self, size: int, *, first: int = 0, largest: int = 100, newest_first: bool = True, counts_all: bool = True
     ) -> None:
-        self.rows = [(f"p{number}", number) for number in range(size)]  # id, last change in seconds since noon
+        # Each row is a package id and the time of its last change, in seconds since noon.
+        self.rows = [(f"p{number}", number) for number in range(size)]
         self.first, self.largest, self.newest_first, self.counts_all = first, largest, newest_first, counts_all
         self.clock, self.requests = size, 0
 
     def page(self, query: dict[str, Any]) -> dict[str, Any]:
-        """Return the requested page."""
+        """Return the requested page of the list."""
         self.requests += 1
         order = sorted(self.rows, key=lambda row: row[1], reverse=True) if self.newest_first else self.rows
         begin = max(query["from"], self.first) - self.first
@@ -41,12 +42,12 @@ class FakeList:
         return {"count": len(order) if self.counts_all else len(rows), "results": rows}
 
     def change(self, name: str) -> None:
-        """Update a package."""
+        """Make a package the most recently updated package."""
         self.clock += 1
         self.rows = [(row_id, self.clock if row_id == name else at) for row_id, at in self.rows]
 
     def create(self) -> None:
-        """Add a package."""
+        """Add a new package to the list."""
         self.clock += 1
         self.rows.append((f"p{self.clock}", self.clock))
 
@@ -56,7 +57,7 @@ class FakeList:
 
 
 def scan(fake: FakeList, meanwhile: Callable[[], None] = lambda: None, *, since: str | None = None) -> set[str]:
-    """Scan the list and return the ids it showed; call `meanwhile` after each page."""
+    """Scan the list and return the package ids that it showed; call `meanwhile` after each page."""
     passed: dict[str, int] = {}
     state: ScanState | None = ScanState()
     for _ in range(2_000):
@@ -72,7 +73,7 @@ def scan(fake: FakeList, meanwhile: Callable[[], None] = lambda: None, *, since:
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 250, 1000])
 def test_unchanged_list_takes_one_request_per_page(size):
-    """No page is requested twice if the list counts all rows and is ordered."""
+    """A scan requests no page of an unchanged list twice, if the list is ordered and counts all rows."""
     fake = FakeList(size)
 
     assert scan(fake) == {name for name, _ in fake.rows}
@@ -89,7 +90,7 @@ def test_unchanged_list_takes_one_request_per_page(size):
     activity=st.sampled_from([0, 0.2, 1, 3]),
 )
 def test_unchanged_packages_are_seen_in_every_variant(size, first, largest, variant, seed, activity):  # noqa: PLR0917
-    """Packages are created, changed and removed between pages; all others are seen."""
+    """A scan sees every unchanged package, even if others are created, changed or removed between pages."""
     (newest_first, counts_all), random = variant, Random(seed)
     fake = FakeList(size, first=first, largest=largest, newest_first=newest_first, counts_all=counts_all)
     unchanged = {name for name, _ in fake.rows}
@@ -114,7 +115,7 @@ def test_unchanged_packages_are_seen_in_every_variant(size, first, largest, vari
 
 
 def test_page_smaller_than_earlier_pages_is_the_last():
-    """OneSpan has shown pages of a hundred rows, so a page of thirty rows is complete."""
+    """A page of thirty rows is the last page if OneSpan has shown pages of a hundred rows before."""
     fake = FakeList(30)
     page = parse_page(fake.page(list_query({}, ScanState(), since=None, now=NOON)))
 
@@ -123,7 +124,7 @@ def test_page_smaller_than_earlier_pages_is_the_last():
 
 
 def test_scan_stops_at_the_window_of_a_list_that_ignores_dates():
-    """With the newest first, everything after an older package is older."""
+    """If a list is sorted newest first, a scan stops at the first package that is older than the start time."""
     fake = FakeList(1000)
     fake.change("p3")
 
@@ -132,7 +133,7 @@ def test_scan_stops_at_the_window_of_a_list_that_ignores_dates():
 
 
 def test_law_5_list_that_ignores_dates_and_order_is_scanned_completely():
-    """The first page is in order of both creation and update, so it does not reveal the missing order."""
+    """A list that ignores dates and order is scanned completely, even if its first page seems to be ordered."""
     fake = FakeList(300)
     fake.change("p150")
     original = fake.page
@@ -145,7 +146,7 @@ def test_law_5_list_that_ignores_dates_and_order_is_scanned_completely():
 
 @pytest.mark.parametrize("count", [300, 1000])
 def test_capped_count_does_not_end_the_scan(count):
-    """A full page may not be the last, even if the count says so."""
+    """A scan goes on after a full page, even if the list's count says that this page is the last."""
     fake = FakeList(2500)
     original = fake.page
     fake.page = lambda query: original(query) | {"count": count}
@@ -154,7 +155,7 @@ def test_capped_count_does_not_end_the_scan(count):
 
 
 def test_count_larger_than_the_list_ends_the_scan():
-    """Three passes without a new package mean that the count includes invisible packages."""
+    """A scan ends after three passes without a new package, as the list's count may include invisible packages."""
     fake = FakeList(250)
     original = fake.page
     fake.page = lambda query: original(query) | {"count": 260}
@@ -164,7 +165,7 @@ def test_count_larger_than_the_list_ends_the_scan():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_packages_updated_in_one_instant_are_all_seen(seed):
-    """Their order varies from page to page, but the order of creation is stable."""
+    """A scan in the stable order of creation sees all packages that were updated at the same instant."""
     fake, random = FakeList(900), Random(seed)
 
     def page(query: dict[str, Any]) -> dict[str, Any]:
@@ -180,7 +181,7 @@ def test_packages_updated_in_one_instant_are_all_seen(seed):
 
 @pytest.mark.parametrize("size", [100, 250])
 def test_pages_that_do_not_overlap_are_inconsistent(size):
-    """Pages that do not begin at a multiple of 100 are empty; the scan gives up."""
+    """A scan gives up on a list whose pages are empty unless they begin at a multiple of 100."""
     fake = FakeList(size, counts_all=False)
     original = fake.page
     fake.page = lambda query: original(query) if query["from"] % PAGE_SIZE == 0 else {"count": 0, "results": []}
@@ -191,7 +192,7 @@ def test_pages_that_do_not_overlap_are_inconsistent(size):
 
 
 def test_list_without_paging_is_inconsistent():
-    """It always shows its first page, and counts more packages."""
+    """A list that always shows its first page, but counts more packages, is inconsistent."""
     fake = FakeList(250)
     fake.page = lambda query, page=fake.page: page({"from": 0, "to": 99})
 
@@ -201,7 +202,7 @@ def test_list_without_paging_is_inconsistent():
 
 @pytest.mark.parametrize("size", [1, 2, 3, 250])
 def test_list_without_paging_is_accepted_if_it_shows_all(size):
-    """It shows all packages on every request."""
+    """A list that ignores paging is accepted if it shows all packages on every request."""
     fake = FakeList(size, largest=10**6)
     fake.page = lambda query, page=fake.page: page({"from": 0, "to": 10**6})
 
@@ -209,7 +210,7 @@ def test_list_without_paging_is_accepted_if_it_shows_all(size):
 
 
 def test_unparsable_rows_do_not_stop_the_scan():
-    """They are counted and skipped."""
+    """A scan counts and skips list rows that it cannot parse."""
     fake = FakeList(150)
     original = fake.page
 
@@ -224,13 +225,13 @@ def test_unparsable_rows_do_not_stop_the_scan():
 
 @pytest.mark.parametrize("answer", [None, [], {}, {"results": None}, {"count": 3, "results": {}}])
 def test_answer_without_results_is_rejected(answer):
-    """It is not an empty list."""
+    """An answer without results is rejected instead of being read as an empty list."""
     with pytest.raises(UnreadableAnswer):
         parse_page(answer)
 
 
 def test_both_names_of_the_dates_are_sent():
-    """OneSpan has renamed them, and ignores the other names."""
+    """A list request sends each date under its old and its new name, because OneSpan ignores unknown names."""
     query = list_query({"query": "trashed"}, ScanState(offset=100), since=NOON, now=NOON)
 
     assert query["lastUpdatedStartDate"] == query["startDate"] == "2026-03-02T12:00:00Z"

@@ -1,4 +1,4 @@
-"""Claims and their merge."""
+"""Tests of claims and of the merge, which keeps the newest claim for each attribute."""
 
 import json
 from datetime import datetime, timedelta
@@ -21,13 +21,13 @@ MS = timedelta(milliseconds=1)
 def after_callback(
     name: str, happened_at: datetime | None = NOON, *, received_at: datetime = NOON + 24 * HOUR, **members: object
 ) -> State:
-    """Return the state after one callback."""
+    """Return the merged state after a single callback."""
     parsed = parse_callback(json.dumps(callback(name, happened_at, **members)).encode())
     return merge.merge_claims({}, merge.callback_claims(parsed, received_at=received_at))
 
 
 def after_snapshot(shown: JSON, at: datetime = NOON) -> State:
-    """Return the state after one snapshot."""
+    """Return the merged state after a single snapshot."""
     return merge.merge_claims({}, merge.snapshot_claims(parse_package(shown), at=at))
 
 
@@ -53,21 +53,21 @@ def current(state: State, attribute: str, subject: str = merge.PACKAGE) -> objec
 
 
 def test_newest_claim_wins_in_any_order_of_arrival():
-    """OneSpan's clock decides."""
+    """The claim with the newest time on OneSpan's clock wins, in any order of arrival."""
     old, new = after_callback("PACKAGE_CREATE"), after_callback("PACKAGE_ACTIVATE", NOON + MS)
 
     assert current(both(old, new), "status") == current(both(new, old), "status") == "SENT"
 
 
 def test_snapshot_wins_over_event_of_same_instant():
-    """A snapshot is not older than its date, so it includes the event."""
+    """A snapshot wins over an event of the same instant, because the snapshot already includes the event."""
     event, snapshot = after_callback("PACKAGE_COMPLETE"), after_snapshot(package("SENT"))
 
     assert current(both(event, snapshot), "status") == current(both(snapshot, event), "status") == "SENT"
 
 
 def test_event_wins_over_older_snapshot():
-    """A millisecond is enough."""
+    """An event wins over a snapshot that is a millisecond older."""
     event, snapshot = after_callback("PACKAGE_COMPLETE", NOON + MS), after_snapshot(package("SENT"))
 
     assert current(both(event, snapshot), "status") == current(both(snapshot, event), "status") == "COMPLETED"
@@ -75,14 +75,14 @@ def test_event_wins_over_older_snapshot():
 
 @pytest.mark.parametrize(("earlier", "later"), list(pairwise(STATUSES)))
 def test_later_status_wins_within_one_instant(earlier, later):
-    """OneSpan's clock has milliseconds; changes in the same one follow the lifecycle."""
+    """If two statuses have the same millisecond, the status that is later in the lifecycle wins."""
     first, second = after_snapshot(package(earlier)), after_snapshot(package(later))
 
     assert current(both(first, second), "status") == current(both(second, first), "status") == later
 
 
 def test_value_wins_over_none_in_snapshots_of_one_instant():
-    """Snapshots are dated by the second: a signature in only one of two was given between them."""
+    """If only one of two snapshots of the same second shows a signature, the signature counts."""
     before, after = after_snapshot(sent_to(ADA)), after_snapshot(sent_to(ADA, signed={ADA: NOON}))
 
     signed = {
@@ -92,7 +92,7 @@ def test_value_wins_over_none_in_snapshots_of_one_instant():
 
 
 def test_snapshot_claims_only_what_it_contains():
-    """An item of a list may be a summary; without roles it claims nothing about signers."""
+    """A list item may be a summary of a package; without roles it claims nothing about signers."""
     summary = {"id": "pkg-1", "status": "COMPLETED"}
 
     known = both(after_snapshot(sent_to(ADA)), after_snapshot(summary, NOON + HOUR))
@@ -104,14 +104,14 @@ def test_snapshot_claims_only_what_it_contains():
 
 
 def test_missing_due_date_in_a_whole_package_clears_it():
-    """A package with all parts but no due date has none."""
+    """A complete snapshot without a due date clears an earlier due date."""
     known = both(after_snapshot(package(due="2026-04-01T12:00:00Z")), after_snapshot(package(), NOON + HOUR))
 
     assert current(known, "due") is None
 
 
 def test_callback_dated_2099_loses_to_later_snapshot():
-    """Its date is ignored, and the time of arrival counts."""
+    """A callback dated 2099 counts from its arrival, so a later snapshot wins over the callback."""
     wild = after_callback("PACKAGE_COMPLETE", datetime.fromisoformat("2099-01-01T00:00:00Z"), received_at=NOON)
     later = after_snapshot(package("SENT"), NOON + HOUR)
 
@@ -120,7 +120,7 @@ def test_callback_dated_2099_loses_to_later_snapshot():
 
 
 def test_date_slightly_in_the_future_is_accepted():
-    """A date up to 15 minutes after arrival is accepted; a later date is replaced by the time of arrival."""
+    """A callback date up to 15 minutes after arrival is accepted; a later date is replaced by the arrival time."""
     ahead = after_callback("PACKAGE_COMPLETE", NOON + MAX_CLOCK_AHEAD, received_at=NOON)
     too_far = after_callback("PACKAGE_COMPLETE", NOON + MAX_CLOCK_AHEAD + MS, received_at=NOON)
 
@@ -130,12 +130,12 @@ def test_date_slightly_in_the_future_is_accepted():
 
 
 def test_undated_callback_holds_from_arrival():
-    """No other time is known."""
+    """A callback without a date counts from its arrival, because no other time is known."""
     assert current(after_callback("PACKAGE_COMPLETE", None, received_at=NOON + HOUR), "completed") == iso(NOON + HOUR)
 
 
 def test_only_a_later_snapshot_revokes_a_deletion():
-    """A snapshot taken afterwards proves that the package exists."""
+    """Only a later snapshot revokes a deletion, because the snapshot proves that the package exists."""
     deleted = after_callback("PACKAGE_DELETE", NOON + HOUR)
 
     assert current(both(deleted, after_callback("PACKAGE_COMPLETE", NOON + 2 * HOUR)), "deleted") is True
@@ -144,20 +144,20 @@ def test_only_a_later_snapshot_revokes_a_deletion():
 
 
 def test_unknown_event_claims_only_its_occurrence():
-    """Nothing else is known about it."""
+    """A callback with an unknown event name claims only that the event happened."""
     assert after_callback("PACKAGE_FRAMED", sessionUser=ADA).keys() == {merge.PACKAGE}
     assert after_callback("PACKAGE_FRAMED")[merge.PACKAGE].keys() == {"event"}
 
 
 def test_creator_is_the_sender():
-    """Users of later events are not."""
+    """The user of PACKAGE_CREATE is the sender of the package; the users of later events are not."""
     known = both(after_callback("PACKAGE_CREATE"), after_callback("PACKAGE_TRASH", NOON + HOUR, sessionUser="another"))
 
     assert current(known, "sender_id") == CLEO
 
 
 def test_merge_without_new_claims_returns_the_same_object():
-    """Unchanged rows are then not written."""
+    """A merge without new claims returns the same object, so that unchanged rows are not written."""
     state = both(after_callback("PACKAGE_CREATE"), after_snapshot(sent_to(ADA)))
 
     assert both(state, after_callback("PACKAGE_CREATE")) == state
@@ -166,7 +166,7 @@ def test_merge_without_new_claims_returns_the_same_object():
 
 
 def test_merge_does_not_modify_its_input():
-    """States are immutable values."""
+    """A merge does not change its input, because states are immutable values."""
     state = after_callback("PACKAGE_CREATE")
     before = json.dumps(state)
 

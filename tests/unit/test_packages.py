@@ -1,4 +1,4 @@
-"""Parse packages from OneSpan's answers. All packages are synthetic, according to the published schema."""
+"""Tests of the package parser. All packages are synthetic and follow OneSpan's published schema."""
 
 import json
 from datetime import timedelta
@@ -27,12 +27,12 @@ def seats(package_json: fixtures.JSON) -> dict[str, Seat]:
 
 
 def completed(*documents: fixtures.JSON) -> bool | None:
-    """Whether Ada has signed everything in these documents."""
+    """Whether the signer Ada has signed everything in these documents."""
     return seats(package(roles=[role(ADA)], documents=list(documents)))[ADA].completed
 
 
 def test_sent_package_is_parsed():
-    """The signing order, locks, attachments and signatures are parsed."""
+    """The parser reads the signing order, locks, attachments and signatures of a sent package."""
     snapshot = parse_package(fixtures.snapshot("sent"))
 
     assert (snapshot.id, snapshot.name, snapshot.type, snapshot.status) == ("pkg-1", "Lease", "PACKAGE", "SENT")
@@ -49,7 +49,7 @@ def test_sent_package_is_parsed():
 
 
 def test_completed_package_is_parsed():
-    """All signers have signed."""
+    """The parser marks all signers of a completed package as complete."""
     snapshot = parse_package(fixtures.snapshot("completed"))
 
     assert snapshot.status == "COMPLETED"
@@ -58,7 +58,7 @@ def test_completed_package_is_parsed():
 
 
 def test_consent_must_be_accepted():
-    """The consent is a document that is accepted, not signed."""
+    """A signer is complete only after accepting the consent, a document that is accepted, not signed."""
     signed = document(CONTRACT, [approval(A, signed=NOON)])
 
     assert completed(document(CONSENT, [approval(A)]), signed) is False
@@ -66,13 +66,13 @@ def test_consent_must_be_accepted():
 
 
 def test_optional_approval_need_not_be_signed():
-    """A signer who signed all required approvals is complete."""
+    """A signer who has signed all required approvals is complete, even if optional approvals are unsigned."""
     assert completed(document(CONTRACT, [approval(A, signed=NOON), approval(A, optional=True)])) is True
     assert completed(document(CONTRACT, [approval(A), approval(A, signed=NOON, optional=True)])) is False
 
 
 def test_one_of_only_optional_approvals_must_be_signed():
-    """A signer with only optional approvals and no signature has not signed yet."""
+    """A signer with only optional approvals is complete after signing at least one approval."""
     unsigned = [approval(A, optional=True), approval(A, optional=True)]
     one_signed = [approval(A, optional=True), approval(A, optional=True, signed=NOON)]
 
@@ -81,13 +81,13 @@ def test_one_of_only_optional_approvals_must_be_signed():
 
 
 def test_completion_is_unknown_without_approvals():
-    """No one can sign a package without documents."""
+    """Whether a signer has completed is unknown if the signer has no document to sign."""
     assert completed() is None
     assert completed(document(CONTRACT, [approval(B, signed=NOON)])) is None
 
 
 def test_document_is_signed_at_its_last_approval():
-    """With several approvals the last one counts."""
+    """A signer with several approvals in a document signs the document at the time of the last approval."""
     marks = [approval(A, signed=LATER), approval(A, signed=NOON)]
 
     (parsed,) = parse_package(package(roles=[role(ADA)], documents=[document(CONTRACT, marks)])).documents
@@ -96,12 +96,12 @@ def test_document_is_signed_at_its_last_approval():
 
 
 def test_empty_seat_has_the_id_of_its_role():
-    """A role without a person is also a seat."""
+    """A role without a person is an empty seat, which has the id of the role."""
     assert seats(package(roles=[role(None, "role-of-a-guest")]))["role-of-a-guest"].role_id == "role-of-a-guest"
 
 
 def test_sender_is_a_signer_only_with_approvals():
-    """Every package has a role for the sender."""
+    """The sender counts as a signer only with something to sign; every package has a role for the sender."""
     owner = role(CLEO, type="SENDER")
     contract = document(CONTRACT, [approval(ROLE_OF[CLEO])])
 
@@ -110,7 +110,7 @@ def test_sender_is_a_signer_only_with_approvals():
 
 
 def test_signed_package_without_autocomplete_is_ready():
-    """The sender must complete it."""
+    """A package without autocomplete is ready for completion when all have signed; the sender must complete it."""
     all_signed = {ADA: NOON, BEN: NOON}
 
     assert parse_package(sent_to(ADA, BEN, signed=all_signed, autocomplete=False)).ready
@@ -120,7 +120,7 @@ def test_signed_package_without_autocomplete_is_ready():
 
 
 def test_unknown_members_and_values_are_accepted():
-    """OneSpan adds members and values; an unknown status is kept unchanged."""
+    """The parser accepts unknown members and values, because OneSpan adds them; an unknown status is kept."""
     snapshot = parse_package(
         {**sent_to(ADA), "status": "ARCHIVAL_PENDING", "type": "BLUEPRINT", "shape": {"round": True}}
     )
@@ -130,7 +130,7 @@ def test_unknown_members_and_values_are_accepted():
 
 
 def test_nulls_and_invalid_values_count_as_missing():
-    """A null or a value of another type does not fail the parser."""
+    """A null, or a value of another type, counts as missing and does not fail the parser."""
     snapshot = parse_package(
         {
             "id": "pkg-1",
@@ -166,13 +166,13 @@ def test_nulls_and_invalid_values_count_as_missing():
 
 
 def test_invalid_characters_are_replaced():
-    """A NUL in a name would fail a whole batch."""
+    """Invalid characters are replaced, because a NUL in a package name would fail a whole batch of writes."""
     assert parse_package(package(name="Lea\0se \ud83d")).name == "Lea\ufffdse \ufffd"
 
 
 @pytest.mark.parametrize("value", [None, [], "pkg-1", 7, {}, {"id": None}, {"id": ""}, {"id": 7}], ids=repr)
 def test_json_without_an_id_is_rejected(value):
-    """A package must have an id."""
+    """The parser rejects a package without an id."""
     with pytest.raises(UnreadablePackage):
         parse_package(value)
 
@@ -209,7 +209,7 @@ package_like = st.fixed_dictionaries(
 @settings(max_examples=examples(200))
 @given(anything | package_like)
 def test_any_json_is_parsed_or_rejected(value):
-    """No answer raises any other error."""
+    """Arbitrary JSON is parsed as a package or rejected; the parser raises no other error."""
     try:
         snapshot = parse_package(json.loads(json.dumps(value)))
     except UnreadablePackage:
@@ -233,7 +233,7 @@ def test_any_json_is_parsed_or_rejected(value):
     ],
 )
 def test_law_10_invalid_value_does_not_lose_the_snapshot(members, service, read):
-    """A value that does not fit a column is ignored; all others are stored."""
+    """A snapshot value that does not fit its database column is ignored; all other values are stored."""
     package_json = {
         "id": "pkg-1",
         "name": "Lease",

@@ -1,4 +1,4 @@
-"""The projection of a package, in short stories of Ada who signs, Ben who declines and Cleo who sends."""
+"""Tests of the projection: short stories of a package that Ada signs, Ben declines and Cleo sends."""
 
 import json
 from collections.abc import Iterator
@@ -17,16 +17,16 @@ from tests.support.fixtures import JSON, callback, document, package, role, sent
 
 DAN = "dan-who-takes-over"
 A = "role-of-ada"
-Fact = JSON | tuple[JSON, datetime]  # a callback, or a snapshot with its time
+Fact = JSON | tuple[JSON, datetime]  # a fact is a callback, or a snapshot with its time
 
 
 def at(hours: float) -> datetime:
-    """Return the time a number of hours after noon."""
+    """Return the time that is a number of hours after noon."""
     return NOON + hours * HOUR
 
 
 def event(name: str, hours: float, **members: object) -> JSON:
-    """Return a callback that happened a number of hours after noon."""
+    """Return a callback whose event happened a number of hours after noon."""
     return callback(name, at(hours), **members)
 
 
@@ -48,7 +48,7 @@ def reasons(result: Package) -> list[tuple[str, str | None]]:
 
 
 def test_decline_names_signer_and_reason():
-    """It needs the sender's attention."""
+    """A declined package needs attention, with the signer who declined and the reason."""
     result = project(event("PACKAGE_ACTIVATE", 0), event("PACKAGE_DECLINE", 1, sessionUser=BEN, message="too dear"))
 
     assert result.status == "DECLINED"
@@ -58,7 +58,7 @@ def test_decline_names_signer_and_reason():
 
 
 def test_declined_package_sent_again_waits_again():
-    """DECLINED is not final."""
+    """DECLINED is not a final status: a declined package that is sent again waits for its signers again."""
     result = project(
         event("PACKAGE_ACTIVATE", 0),
         event("PACKAGE_DECLINE", 1, sessionUser=BEN, message="too dear"),
@@ -71,7 +71,7 @@ def test_declined_package_sent_again_waits_again():
 
 
 def test_earlier_decline_is_not_mixed_with_the_next():
-    """Ada declined the first draft, Ben the second."""
+    """If two signers decline a package one after the other, only the second decline is shown."""
     result = project(
         event("PACKAGE_DECLINE", 1, sessionUser=ADA, message="wrong name"),
         event("PACKAGE_ACTIVATE", 2),
@@ -83,7 +83,7 @@ def test_earlier_decline_is_not_mixed_with_the_next():
 
 
 def test_old_decline_does_not_explain_one_from_a_snapshot():
-    """The second decline has no callback, so neither signer nor reason is known."""
+    """A second decline without a callback has no known signer or reason; the first decline does not explain it."""
     result = project(
         event("PACKAGE_DECLINE", 1, sessionUser=ADA, message="wrong name"),
         event("PACKAGE_ACTIVATE", 2),
@@ -95,7 +95,7 @@ def test_old_decline_does_not_explain_one_from_a_snapshot():
 
 
 def test_expired_package_needs_attention_until_changed():
-    """The package expires, returns to draft, and is sent again."""
+    """An expired package needs attention until it returns to draft or is sent again."""
     expired = [event("PACKAGE_ACTIVATE", 0), event("PACKAGE_EXPIRE", 1)]
 
     assert reasons(project(*expired)) == [("EXPIRED", None)]
@@ -104,7 +104,7 @@ def test_expired_package_needs_attention_until_changed():
 
 
 def test_locked_signer_needs_attention_until_they_sign():
-    """A signer who signs is no longer locked."""
+    """A locked signer needs attention until the signer signs, because a signer who signs is no longer locked."""
     locked = [event("PACKAGE_ACTIVATE", 0), event("SIGNER_LOCKED", 1, sessionUser=ADA)]
     open_, solved = project(*locked), project(*locked, event("DOCUMENT_SIGNED", 2, sessionUser=ADA, documentId="c"))
 
@@ -115,7 +115,7 @@ def test_locked_signer_needs_attention_until_they_sign():
 
 
 def test_snapshot_of_unlocked_signer_closes_the_reason():
-    """Unlocking has no event."""
+    """Unlocking a signer has no event, so a later snapshot closes the attention reason."""
     result = project(event("SIGNER_LOCKED", 1, sessionUser=ADA), (sent_to(ADA), at(2)))
 
     assert statuses(result) == {ADA: "PENDING"}
@@ -123,7 +123,7 @@ def test_snapshot_of_unlocked_signer_closes_the_reason():
 
 
 def test_second_lock_reopens_the_reason():
-    """The reason is open since the second lock."""
+    """When a signer is locked a second time, the attention reason dates from the second lock."""
     result = project(
         event("SIGNER_LOCKED", 1, sessionUser=ADA),
         event("DOCUMENT_SIGNED", 2, sessionUser=ADA, documentId="c"),
@@ -134,7 +134,7 @@ def test_second_lock_reopens_the_reason():
 
 
 def test_kba_failures_are_counted_and_close_on_signing():
-    """The count stays, and the reason closes."""
+    """A signer's KBA failures stay counted after the signer has completed, but the attention reason closes."""
     failed = [event("KBA_FAILURE", hour, sessionUser=ADA) for hour in (1, 2)]
     open_, solved = project(*failed), project(*failed, event("SIGNER_COMPLETE", 3, sessionUser=ADA))
 
@@ -144,7 +144,7 @@ def test_kba_failures_are_counted_and_close_on_signing():
 
 
 def test_bounce_closes_when_the_signer_signs():
-    """Ada signed, so she was reached."""
+    """An e-mail bounce needs no more attention after the signer has signed, because the signer was reached."""
     bounced = event("EMAIL_BOUNCE", 1, sessionUser=ADA, message="OOTO")
     open_ = project((sent_to(ADA), at(0)), bounced)
     solved = project(
@@ -157,7 +157,7 @@ def test_bounce_closes_when_the_signer_signs():
 
 
 def test_bounce_to_the_sender_does_not_make_them_a_signer():
-    """The e-mail to Cleo bounced; the reason is open."""
+    """An e-mail that bounces at the sender needs attention but does not make the sender a signer."""
     facts = [
         event("PACKAGE_CREATE", 0),
         event("PACKAGE_ACTIVATE", 1),
@@ -170,7 +170,7 @@ def test_bounce_to_the_sender_does_not_make_them_a_signer():
 
 
 def test_ready_for_completion_closes_with_the_next_status():
-    """It opens with the event and closes when the status changes."""
+    """The attention reason READY_FOR_COMPLETION opens with its event and closes with the next status."""
     ready = [event("PACKAGE_ACTIVATE", 0), event("PACKAGE_READY_FOR_COMPLETE", 1)]
 
     assert project(*ready).attention == (Attention("READY_FOR_COMPLETION", at(1)),)
@@ -179,7 +179,7 @@ def test_ready_for_completion_closes_with_the_next_status():
 
 
 def test_snapshot_shows_ready_for_completion():
-    """The callback was lost; all have signed, and autocomplete is off."""
+    """A snapshot shows that a package is ready for completion, even if the callback was lost."""
     result = project((sent_to(ADA, signed={ADA: at(1)}, autocomplete=False), at(2)))
 
     assert reasons(result) == [("READY_FOR_COMPLETION", None)]
@@ -197,7 +197,7 @@ def test_snapshot_shows_ready_for_completion():
     ids=lambda body: body["name"],
 )
 def test_trashed_or_deleted_package_needs_no_attention(removal, problem):
-    """It also has no next signers."""
+    """A trashed or deleted package needs no attention and has no next signers."""
     result = project((sent_to(ADA), at(0)), problem, event(removal, 2))
 
     assert result.attention == ()
@@ -205,7 +205,7 @@ def test_trashed_or_deleted_package_needs_no_attention(removal, problem):
 
 
 def test_restored_package_needs_attention_again():
-    """Trashed is a flag beside the status and resolves nothing."""
+    """A restored package needs attention again, because moving a package to the trash resolves nothing."""
     result = project(event("SIGNER_LOCKED", 1, sessionUser=ADA), event("PACKAGE_TRASH", 2), event("PACKAGE_RESTORE", 3))
 
     assert not result.trashed
@@ -213,14 +213,14 @@ def test_restored_package_needs_attention_again():
 
 
 def test_trashing_does_not_change_the_status():
-    """Trashed is a separate flag."""
+    """Moving a package to the trash does not change its status, because trashed is a separate flag."""
     result = project(event("PACKAGE_COMPLETE", 0), event("PACKAGE_TRASH", 1))
 
     assert (result.status, result.trashed) == ("COMPLETED", True)
 
 
 def test_snapshot_revokes_a_deletion():
-    """The snapshot is newer."""
+    """A snapshot that is newer than a deletion revokes the deletion."""
     deleted = [event("PACKAGE_COMPLETE", 0), event("PACKAGE_DELETE", 1)]
 
     assert project(*deleted).deleted
@@ -228,7 +228,7 @@ def test_snapshot_revokes_a_deletion():
 
 
 def test_unarchived_package_is_completed_again():
-    """Un-archiving has no event; a snapshot shows it."""
+    """Un-archiving a package has no event; a later snapshot shows that its status is COMPLETED again."""
     facts = [event("PACKAGE_COMPLETE", 1), event("PACKAGE_ARCHIVE", 2)]
 
     assert project(*facts).status == "ARCHIVED"
@@ -236,7 +236,7 @@ def test_unarchived_package_is_completed_again():
 
 
 def test_late_creation_sets_only_creation_values():
-    """PACKAGE_CREATE may arrive last."""
+    """A PACKAGE_CREATE callback that arrives last sets only the creation time and the sender."""
     result = project(event("PACKAGE_COMPLETE", 2), event("PACKAGE_CREATE", 0))
 
     assert (result.status, result.status_at) == ("COMPLETED", at(2))
@@ -244,7 +244,7 @@ def test_late_creation_sets_only_creation_values():
 
 
 def test_event_without_user_does_not_change_the_package():
-    """An unknown signer finished signing; the completion time stays."""
+    """A SIGNER_COMPLETE event without a user changes neither the signers nor the package's completion time."""
     result = project(
         (package("COMPLETED", completed="2026-03-02T13:00:00Z"), at(2)), event("SIGNER_COMPLETE", 3, sessionUser=None)
     )
@@ -254,7 +254,7 @@ def test_event_without_user_does_not_change_the_package():
 
 
 def test_next_signers_follow_the_signing_order():
-    """Ada has signed; Ben and Dan sign in parallel after her; Cleo is last."""
+    """Next signers follow the signing order: Ben and Dan sign in parallel after Ada, and Cleo signs last."""
     shown = sent_to(ADA, BEN, DAN, CLEO, signed={ADA: at(0)})
     shown["roles"][2]["index"] = 2
 
@@ -264,13 +264,13 @@ def test_next_signers_follow_the_signing_order():
 
 
 def test_next_signers_are_empty_without_a_snapshot():
-    """Events do not contain the signing order."""
+    """Without a snapshot a package has no next signers, because events do not contain the signing order."""
     assert project(event("PACKAGE_ACTIVATE", 0), event("SIGNER_LOCKED", 1, sessionUser=ADA)).next_signers == ()
 
 
 @pytest.mark.parametrize("user_id", [ADA, A])
 def test_signer_is_recognised_by_own_id_and_role_id(user_id):
-    """OneSpan's sources disagree which of them `sessionUser` is; a snapshot assigns signers to roles."""
+    """A signer is recognised by signer id and by role id, because OneSpan's `sessionUser` may be either."""
     result = project(
         event("KBA_FAILURE", 1, sessionUser=user_id),
         (sent_to(ADA), at(2)),
@@ -285,7 +285,7 @@ def test_signer_is_recognised_by_own_id_and_role_id(user_id):
 
 
 def test_empty_seat_becomes_its_new_signer():
-    """An empty seat has its role's id, and filling it is not a reassignment."""
+    """An empty seat has the id of its role; filling the seat with a person is not a reassignment."""
     empty = package(roles=[role(None, A)], documents=[document("contract", [])])
     signed = event("SIGNER_COMPLETE", 3, sessionUser=A)
 
@@ -296,7 +296,7 @@ def test_empty_seat_becomes_its_new_signer():
 
 
 def test_reassignment_before_the_first_snapshot():
-    """Ada is replaced by the new role."""
+    """A reassignment before the first snapshot replaces the signer by the new role."""
     result = project(event("PACKAGE_ACTIVATE", 0), event("ROLE_REASSIGN", 1, sessionUser=ADA, newRoleId="role-of-dan"))
 
     assert statuses(result) == {ADA: "REASSIGNED", "role-of-dan": "PENDING"}
@@ -305,7 +305,7 @@ def test_reassignment_before_the_first_snapshot():
 
 @pytest.mark.parametrize("user_id", [ADA, A])
 def test_reassignment_may_use_either_id(user_id):
-    """Ada reassigned her role to Dan, who has a new role."""
+    """A reassignment event may name the former signer by signer id or by role id."""
     result = project(
         (sent_to(ADA), at(0)),
         event("ROLE_REASSIGN", 1, sessionUser=user_id, newRoleId="role-of-dan"),
@@ -317,7 +317,7 @@ def test_reassignment_may_use_either_id(user_id):
 
 
 def test_signer_replaced_before_the_first_snapshot_is_kept():
-    """The first snapshot shows only Dan."""
+    """A signer who was replaced before the first snapshot stays in the package as REASSIGNED."""
     result = project(
         event("ROLE_REASSIGN", 1, sessionUser=ADA, newRoleId="role-of-dan"),
         (package(roles=[role(DAN, "role-of-dan")]), at(2)),
@@ -327,21 +327,21 @@ def test_signer_replaced_before_the_first_snapshot_is_kept():
 
 
 def test_snapshot_with_another_person_shows_a_reassignment():
-    """The callback was lost."""
+    """A snapshot with another person in a role shows a reassignment whose callback was lost."""
     result = project((sent_to(ADA), at(0)), (package(roles=[role(DAN, A)]), at(1)))
 
     assert statuses(result) == {ADA: "REASSIGNED", DAN: "PENDING"}
 
 
 def test_snapshot_of_the_same_instant_includes_the_reassignment():
-    """It shows Ada in her seat, so the reassignment no longer holds."""
+    """If a snapshot of the same instant as a reassignment shows the former signer, the signer keeps the role."""
     result = project(event("ROLE_REASSIGN", 1, sessionUser=ADA), (sent_to(ADA), at(1)))
 
     assert statuses(result) == {ADA: "PENDING"}
 
 
 def test_signer_removed_from_a_draft_is_not_reassigned():
-    """They were never asked to sign; after the package was sent it is a reassignment."""
+    """A signer who is replaced in a draft was never asked to sign, so the replacement is not a reassignment."""
     before, now = {"roles": [role(ADA, "role-1")]}, {"roles": [role(DAN, "role-1")]}
     draft, sent, other = package("DRAFT", **before), package("SENT", **before), package("DRAFT", **now)
 
@@ -354,7 +354,7 @@ def test_signer_removed_from_a_draft_is_not_reassigned():
 
 
 def test_signer_who_gets_the_role_back_is_pending():
-    """The role goes to Dan and back to Ada."""
+    """A signer whose role goes to another person and back is pending again."""
     result = project(
         (sent_to(ADA), at(0)),
         event("ROLE_REASSIGN", 1, sessionUser=ADA, newRoleId=DAN),
@@ -366,12 +366,12 @@ def test_signer_who_gets_the_role_back_is_pending():
 
 
 def test_signer_missing_in_the_newest_snapshot_is_gone():
-    """Ben was removed from the draft."""
+    """A signer who is missing in the newest snapshot is no longer part of the package."""
     assert statuses(project((sent_to(ADA, BEN), at(0)), (sent_to(ADA), at(1)))) == {ADA: "PENDING"}
 
 
 def test_signer_from_a_later_event_counts_until_the_next_snapshot():
-    """Ben was added after the snapshot."""
+    """A signer who was added after a snapshot is known from later events until the next snapshot."""
     facts = [(sent_to(ADA), at(0)), event("DOCUMENT_SIGNED", 1, sessionUser=BEN, documentId="annex")]
 
     assert statuses(project(*facts)) == {ADA: "PENDING", BEN: "PENDING"}
@@ -380,7 +380,7 @@ def test_signer_from_a_later_event_counts_until_the_next_snapshot():
 
 
 def test_signature_missing_in_a_later_snapshot_is_gone():
-    """The sender changed the document, and Ada must sign again."""
+    """A signature that a later snapshot lacks is gone: the document was changed and must be signed again."""
     signed = event("DOCUMENT_SIGNED", 1, sessionUser=ADA, documentId="contract")
 
     assert [document.signed_by for document in project((sent_to(ADA), at(0)), signed).documents] == [(ADA,)]
@@ -388,17 +388,17 @@ def test_signature_missing_in_a_later_snapshot_is_gone():
 
 
 def test_unknown_status_is_kept():
-    """OneSpan adds statuses."""
+    """A package status that is unknown is kept, because OneSpan adds statuses."""
     assert project((package("ARCHIVAL_PENDING"), at(0))).status == "ARCHIVAL_PENDING"
 
 
 def test_package_without_claims_is_empty():
-    """Nothing is guessed."""
+    """A package without claims is empty, because the projection guesses nothing."""
     assert derive("pkg-1", {}) == Package("pkg-1")
 
 
 def test_reassignment_and_back_by_events():
-    """The role goes from Ada to Ben and back, with and without a snapshot before."""
+    """A role that goes to another signer and back belongs to its first signer, with or without a snapshot."""
     forth = event("ROLE_REASSIGN", 1, sessionUser=ADA, newRoleId=BEN)
     back = event("ROLE_REASSIGN", 2, sessionUser=BEN, newRoleId=ADA)
 
@@ -409,7 +409,7 @@ def test_reassignment_and_back_by_events():
 
 @pytest.mark.parametrize("name", ["SIGNER_LOCKED", "KBA_FAILURE", "EMAIL_BOUNCE"])
 def test_problem_without_signer_closes_when_all_have_signed(name):
-    """The snapshot shows the problem for no signer."""
+    """An attention reason that names no signer closes when a snapshot shows that all signers have signed."""
     unassigned = event(name, 1, sessionUser=None, message="BOUNCE" if name == "EMAIL_BOUNCE" else None)
     signed = sent_to(ADA, BEN, signed={ADA: at(2), BEN: at(2)})
 
@@ -418,7 +418,7 @@ def test_problem_without_signer_closes_when_all_have_signed(name):
 
 
 def test_reason_belongs_to_its_own_decline():
-    """It does not apply to a later expiry, or to a decline that only a snapshot shows."""
+    """The reason of a decline does not apply to a later expiry, or to a later decline without a callback."""
     declined = event("PACKAGE_DECLINE", 1, sessionUser=None, message="too dear")
     again = event("PACKAGE_ACTIVATE", 2)
 
@@ -428,7 +428,7 @@ def test_reason_belongs_to_its_own_decline():
 
 
 def test_newest_message_names_who_declined():
-    """A snapshot alone names signer and reason, and an earlier decline does not count."""
+    """The newest message in a snapshot names who declined and why; an earlier decline does not count."""
     first = event("PACKAGE_DECLINE", 1, sessionUser=ADA, message="too dear")
     sent = (sent_to(ADA, BEN), at(2))
     messages = [
@@ -444,7 +444,7 @@ def test_newest_message_names_who_declined():
 
 
 def test_decline_closes_problems_of_the_signer():
-    """They do not reopen when the package is sent again."""
+    """A decline closes the signer's problems, which stay closed when the package is sent again."""
     result = project(
         event("PACKAGE_ACTIVATE", 0),
         event("EMAIL_BOUNCE", 1, sessionUser=BEN, message="OOTO"),
@@ -457,7 +457,7 @@ def test_decline_closes_problems_of_the_signer():
 
 
 def test_externally_archived_package_needs_no_attention():
-    """Arkhineo's statuses follow COMPLETED."""
+    """A package with an archival status of Arkhineo needs no attention, because it was completed before."""
     bounce = event("EMAIL_BOUNCE", 1, sessionUser=None, message="BOUNCE")
 
     assert reasons(project(bounce, (package("ARCHIVAL_PENDING"), at(2)))) == []
@@ -466,13 +466,13 @@ def test_externally_archived_package_needs_no_attention():
 @pytest.mark.parametrize(
     ("without", "status"),
     [
-        ({"documents": None}, "COMPLETED"),  # as in a list
+        ({"documents": None}, "COMPLETED"),  # a list item has no documents
         ({"roles": [{**role(ADA, index=1), "locked": None}]}, "LOCKED"),
-        ({"documents": [document("contract")]}, "COMPLETED"),  # she has no approvals
+        ({"documents": [document("contract")]}, "COMPLETED"),  # the signer has no approvals
     ],
 )
 def test_snapshot_changes_only_values_it_contains(without, status):
-    """Ada is locked and complete by events; a value missing in the snapshot stays."""
+    """A snapshot changes only the values that it contains; other values stay as earlier events reported them."""
     shown = (sent_to(ADA, **without), at(2))
     result = project(event("SIGNER_COMPLETE", 0, sessionUser=ADA), event("SIGNER_LOCKED", 1, sessionUser=ADA), shown)
 
@@ -480,12 +480,12 @@ def test_snapshot_changes_only_values_it_contains(without, status):
 
 
 def test_attachment_without_name_is_ignored():
-    """Its name is the only value."""
+    """An attachment event without a file name is ignored, because the name is its only value."""
     assert project(event("PACKAGE_ATTACHMENT", 0, sessionUser=ADA)).signers[0].attachments == ()
 
 
 def test_law_3_undated_callback_repeated_soon_changes_nothing(send_callback, stored_package, clock):
-    """The repeated bounce is not newer than Ada's signature."""
+    """An undated bounce that is repeated within five minutes is not newer than a signature after the first bounce."""
     send_callback("EMAIL_BOUNCE", happened_at=None, sessionUser=ADA, message="BOUNCE")
     clock.forward(timedelta(minutes=1))
     send_callback("SIGNER_COMPLETE", happened_at=None, sessionUser=ADA)
@@ -496,7 +496,7 @@ def test_law_3_undated_callback_repeated_soon_changes_nothing(send_callback, sto
 
 
 def test_undated_callback_repeated_later_is_a_new_event(send_callback, stored_package, clock, read):
-    """After more than five minutes it counts as a new event."""
+    """An undated callback that is repeated after more than five minutes counts as a new event."""
     send_callback("SIGNER_LOCKED", happened_at=None, sessionUser=ADA)
     clock.forward(timedelta(minutes=5, seconds=1))
     send_callback("SIGNER_LOCKED", happened_at=None, sessionUser=ADA)
@@ -506,7 +506,7 @@ def test_undated_callback_repeated_later_is_a_new_event(send_callback, stored_pa
 
 
 def test_callback_dated_2099_loses_to_the_next_callback(send_callback, stored_package, clock):
-    """A wrong clock must not fix the status for ever."""
+    """A callback dated 2099 by a wrong clock does not fix the status for ever."""
     send_callback("PACKAGE_EXPIRE", happened_at=datetime.fromisoformat("2099-01-01T00:00:00Z"))
     clock.forward(HOUR)
     send_callback("PACKAGE_ACTIVATE", happened_at=clock())

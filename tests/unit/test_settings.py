@@ -1,4 +1,4 @@
-"""Settings: every problem is reported at once, with a hint and without secrets."""
+"""Tests of the settings: every problem is reported at once, with a hint and without secrets."""
 
 import shutil
 import subprocess
@@ -42,7 +42,7 @@ def problems(load: Callable[..., Settings], **environment: str) -> str:
 
 
 def test_all_settings_have_defaults(load):
-    """The service starts, accepts no callback and sends no request to OneSpan."""
+    """Without any setting, the service starts, accepts no callback and sends no request to OneSpan."""
     settings = load()
 
     url = make_url(settings.database_url.get_secret_value())
@@ -55,7 +55,7 @@ def test_all_settings_have_defaults(load):
 @pytest.mark.parametrize("name", ["DASHBOARD_PASSWORD", "DASHBOARD_READONLY_PASSWORD"])
 @pytest.mark.parametrize("password", ["canary!", "       ", "canary-\t-canary", "canary-k\udce9y"])
 def test_short_or_unprintable_password_is_rejected(load, name, password):
-    """A password has at least eight characters; an empty one counts as not set."""
+    """A dashboard password has at least eight printable characters; an empty password counts as not set."""
     message = problems(load, **{name: password})
 
     assert f"{name}: must have 8 characters or more" in message
@@ -64,7 +64,7 @@ def test_short_or_unprintable_password_is_rejected(load, name, password):
 
 
 def test_readonly_password_must_differ(load):
-    """With equal passwords the login could not tell the two roles apart."""
+    """The two dashboard passwords must differ, so that the login can tell the two roles apart."""
     message = problems(load, DASHBOARD_PASSWORD="canary-password", DASHBOARD_READONLY_PASSWORD="canary-password")
 
     assert "DASHBOARD_READONLY_PASSWORD: must differ from DASHBOARD_PASSWORD" in message
@@ -73,20 +73,20 @@ def test_readonly_password_must_differ(load):
 
 @pytest.mark.parametrize("proxies", ["-1", "11", "x", "1.5"])
 def test_invalid_number_of_proxies_is_rejected(load, proxies):
-    """By default no proxy is trusted."""
+    """An invalid number of proxies is rejected; by default no proxy is trusted."""
     assert "PROXIES" in problems(load, PROXIES=proxies)
     assert load().proxies == 0
 
 
 @pytest.mark.parametrize("hours", ["6", "12", "24", " 12 "])
 def test_reconcile_hours_are_6_12_or_24(load, hours):
-    """These are the intervals that OneSpan recommends."""
+    """RECONCILE_HOURS may be 6, 12 or 24, the intervals that OneSpan recommends."""
     assert load(RECONCILE_HOURS=hours).reconcile_hours == int(hours)
 
 
 @pytest.mark.parametrize("hours", ["0", "1", "7", "48", "-6", "6.5", "06h", "six", "x6"])
 def test_other_reconcile_hours_are_rejected(load, hours):
-    """The message lists the allowed values."""
+    """The error for an invalid RECONCILE_HOURS lists the allowed values."""
     message = problems(load, RECONCILE_HOURS=hours)
 
     assert "RECONCILE_HOURS" in message
@@ -94,7 +94,7 @@ def test_other_reconcile_hours_are_rejected(load, hours):
 
 
 def test_all_problems_are_reported_at_once_with_hints(load):
-    """One start of the service finds all mistakes."""
+    """A single start of the service reports all mistakes in the settings, each with a hint."""
     message = problems(
         load,
         DATABASE_URL="canary-database",
@@ -123,7 +123,7 @@ def test_all_problems_are_reported_at_once_with_hints(load):
 
 
 def test_incomplete_client_is_reported_with_other_problems(load):
-    """A check across two settings does not hide other problems."""
+    """An incomplete pair of client settings does not hide other problems."""
     message = problems(load, RECONCILE_HOURS="7", ONESPAN_CLIENT_ID="canary-id")
 
     assert "RECONCILE_HOURS" in message
@@ -132,7 +132,7 @@ def test_incomplete_client_is_reported_with_other_problems(load):
 
 @pytest.mark.parametrize("alone", ["ONESPAN_CLIENT_ID", "ONESPAN_CLIENT_SECRET"])
 def test_client_needs_id_and_secret(load, alone):
-    """One without the other is an error."""
+    """A client id without a client secret, or a secret without an id, is an error."""
     message = problems(load, **{alone: "canary"})
 
     assert "ONESPAN_CLIENT_ID" in message
@@ -150,7 +150,7 @@ def test_client_needs_id_and_secret(load, alone):
     ],
 )
 def test_every_form_of_postgresql_url_is_accepted(load, given, driver):
-    """Hosting providers use several schemes; the password is kept unchanged."""
+    """Every URL scheme that hosting providers use for PostgreSQL is accepted; the password is kept unchanged."""
     url = make_url(load(DATABASE_URL=given).database_url.get_secret_value())
 
     assert (url.drivername, url.username, url.password) == (driver, "cleo", "pa@ss")
@@ -166,7 +166,7 @@ def test_every_form_of_postgresql_url_is_accepted(load, given, driver):
     ],
 )
 def test_relative_sqlite_path_starts_at_project_folder(load, given, database):
-    """The current folder does not matter."""
+    """A relative SQLite path starts at the project folder, not at the current folder."""
     assert make_url(load(DATABASE_URL=given).database_url.get_secret_value()).database == database
 
 
@@ -180,7 +180,7 @@ def test_relative_sqlite_path_starts_at_project_folder(load, given, database):
     ],
 )
 def test_law_11_invalid_database_url_is_not_repeated(load, url):
-    """It may contain a password, especially one that was not escaped."""
+    """The error for an invalid database URL does not repeat the URL, which may contain a password."""
     message = problems(load, DATABASE_URL=url)
 
     assert "DATABASE_URL" in message
@@ -197,7 +197,7 @@ def test_law_11_invalid_database_url_is_not_repeated(load, url):
     ],
 )
 def test_onespan_url_loses_its_trailing_slash(load, given, kept):
-    """Request paths are appended to it."""
+    """ONESPAN_URL loses its trailing slash, because request paths are appended to the URL."""
     assert load(ONESPAN_URL=given).onespan_url == kept
 
 
@@ -205,12 +205,12 @@ def test_onespan_url_loses_its_trailing_slash(load, given, kept):
     "url", ["sandbox.esignlive.com", "ftp://x", "https://", "https://x?y=1", "https://x#y", "a b", "https://x\x07y"]
 )
 def test_invalid_onespan_url_is_rejected(load, url):
-    """It fails at start, not at the first reconcile."""
+    """An invalid ONESPAN_URL fails at start, not at the first reconcile run."""
     assert "https://sandbox.esignlive.com" in problems(load, ONESPAN_URL=url)
 
 
 def test_law_11_onespan_url_with_password_is_rejected_or_hidden(load):
-    """The address is shown and logged; credentials have their own settings."""
+    """A password in ONESPAN_URL is rejected or hidden, because the address is shown and logged."""
     try:
         settings = load(ONESPAN_URL="https://cleo:canary@sandbox.esignlive.com")
     except SettingsError as error:
@@ -229,7 +229,7 @@ def test_law_11_onespan_url_with_password_is_rejected_or_hidden(load):
     ],
 )
 def test_callback_url_is_kept_unchanged(load, url):
-    """A proxy may use any path."""
+    """CALLBACK_URL is kept unchanged, because a proxy may use any path."""
     assert load(CALLBACK_URL=f" {url} ").callback_url == url
 
 
@@ -248,7 +248,7 @@ def test_callback_url_is_kept_unchanged(load, url):
     ],
 )
 def test_callback_url_that_onespan_cannot_call_is_rejected(load, url):
-    """A missing path is a mistake, and a password would be visible on OneSpan's pages."""
+    """A callback URL is rejected if its path is missing, or if OneSpan's pages would show its password."""
     message = problems(load, CALLBACK_URL=url)
 
     assert "CALLBACK_URL" in message
@@ -274,7 +274,7 @@ def test_callback_url_that_onespan_cannot_call_is_rejected(load, url):
     ],
 )
 def test_keys_may_have_labels(load, text, keys):
-    """A base64 key that ends in `=` is a key, not a label."""
+    """A key may have a label before `=`; an `=` at the end of a base64 key is part of the key."""
     for name in ("ONESPAN_CALLBACK_KEYS", "API_TOKENS"):
         parsed = getattr(load(**{name: text}), name.lower())
         assert [(key.label, key.secret.get_secret_value()) for key in parsed] == keys
@@ -282,7 +282,7 @@ def test_keys_may_have_labels(load, text, keys):
 
 @pytest.mark.parametrize("text", ["first=", "first= ", "good=key,second=", "first=,second="])
 def test_law_2_label_without_key_authenticates_no_one(load, text):
-    """`first=$KEY` with an empty KEY must not make the label a valid key."""
+    """A label without a key never becomes a valid key, as in `first=$KEY` with an empty KEY."""
     try:
         keys = load(ONESPAN_CALLBACK_KEYS=text).onespan_callback_keys
     except SettingsError:
@@ -292,13 +292,13 @@ def test_law_2_label_without_key_authenticates_no_one(load, text):
 
 @pytest.mark.parametrize("text", ["a=one,a=two", "one,key-1=two", "a=one,b=two,a=three"])
 def test_two_keys_with_one_label_are_rejected(load, text):
-    """The journal identifies a key by its label."""
+    """Two keys with the same label are rejected, because the journal identifies a key by its label."""
     assert "same label" in problems(load, ONESPAN_CALLBACK_KEYS=text)
     assert "same label" in problems(load, API_TOKENS=text)
 
 
 def test_environment_overrides_the_file(load):
-    """An empty variable counts as not set."""
+    """Environment variables override the settings file; an empty variable counts as not set."""
     file = "RECONCILE_HOURS=24\nONESPAN_CALLBACK_KEYS='from=file'\nWORKER=external\n"
 
     settings = load(file, RECONCILE_HOURS="12", WORKER="")
@@ -308,7 +308,7 @@ def test_environment_overrides_the_file(load):
 
 
 def test_law_11_settings_hide_their_secrets(load):
-    """Printing settings shows no secret."""
+    """Settings that are printed show no secret."""
     settings = load(
         DATABASE_URL="postgresql://cleo:canary@db/status",
         ONESPAN_CALLBACK_KEYS="label=canary",
@@ -325,13 +325,13 @@ def test_law_11_settings_hide_their_secrets(load):
 
 
 def test_settings_are_immutable(load):
-    """The values read at start stay until the process ends."""
+    """Settings are immutable: the values read at start stay until the process ends."""
     with pytest.raises(ValueError, match="frozen"):
         load().worker = "external"
 
 
 def test_new_settings_file_has_unique_secrets_and_mode_600(load, tmp_path, monkeypatch):
-    """The file is created once and never overwritten."""
+    """A new settings file has unique secrets and mode 600, and is never overwritten."""
     file = tmp_path / "fresh" / "settings.env"
     other = tmp_path / "other.env"
 
@@ -355,7 +355,7 @@ def test_new_settings_file_has_unique_secrets_and_mode_600(load, tmp_path, monke
 
 
 def test_service_does_not_start_with_invalid_settings(load, capsys):
-    """It prints the reasons without a traceback."""
+    """With invalid settings the service prints the reasons, without a traceback, and does not start."""
     with pytest.raises(SettingsError):
         load(RECONCILE_HOURS="7")
 
@@ -369,7 +369,7 @@ def test_service_does_not_start_with_invalid_settings(load, capsys):
 
 
 def test_every_setting_is_described():
-    """Operators read the description in error messages and in the documentation."""
+    """Every setting has a description, which error messages and the documentation show to operators."""
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
@@ -385,7 +385,7 @@ def test_every_setting_is_described():
     ],
 )
 def test_only_persistent_supported_databases_are_accepted(load, url, hint):
-    """With others the service would start and fail later."""
+    """A database in memory or of an unsupported kind is rejected, because the service would fail later."""
     message = problems(load, DATABASE_URL=url)
 
     assert hint in message
@@ -394,18 +394,18 @@ def test_only_persistent_supported_databases_are_accepted(load, url, hint):
 
 @pytest.mark.parametrize("keys", ["production1=", "prod=", "a=b,test=", "customer-one="])
 def test_label_without_key_is_rejected(load, keys):
-    """An unset variable in a template must not turn the label into a key."""
+    """A label without a key is rejected, because an unset variable must not turn the label into a key."""
     assert "label" in problems(load, ONESPAN_CALLBACK_KEYS=keys)
 
 
 def test_key_must_be_valid_in_a_header(load):
-    """Invalid bytes would fail at every callback."""
+    """A callback key must be valid in an HTTP header, because invalid bytes would fail at every callback."""
     assert "header" in problems(load, ONESPAN_CALLBACK_KEYS="test=k\udce9y")
 
 
 @pytest.mark.parametrize("name", ["ONESPAN_API_KEY", "ONESPAN_CLIENT_ID", "ONESPAN_CLIENT_SECRET"])
 def test_law_11_credentials_must_be_valid_in_a_header(load, name):
-    """The error appears at start, not at every request, and does not repeat the value."""
+    """Credentials that an HTTP header cannot contain give an error at start that does not repeat the value."""
     for value in ("cana\u200bry", "cana\nry", "k\udce9y", "canary-\u20ac"):
         message = problems(load, **{name: value})
         assert f"{name}: has characters that are not allowed in an HTTP header" in message
@@ -413,7 +413,7 @@ def test_law_11_credentials_must_be_valid_in_a_header(load, name):
 
 
 def test_credentials_are_stripped(load):
-    """A key from a file ends in a newline."""
+    """Blanks and newlines around credentials are removed, because a key from a file ends in a newline."""
     settings = load(ONESPAN_URL=" https://sandbox.esignlive.com\n", ONESPAN_API_KEY=" key \n")
 
     assert settings.onespan_api_key.get_secret_value() == "key"
@@ -422,7 +422,7 @@ def test_credentials_are_stripped(load):
 
 
 def test_invalid_line_in_the_file_is_reported(load):
-    """It would be skipped silently; its value may be a secret and is not repeated."""
+    """The error for an invalid line in the settings file does not repeat the line, which may contain a secret."""
     with pytest.raises(SettingsError) as caught:
         load(file="# fine\n\nexport LOG_FORMAT=text\nAPI_TOKENS='canary\n=canary\n")
 
@@ -432,7 +432,7 @@ def test_invalid_line_in_the_file_is_reported(load):
 
 
 def test_misspelt_name_in_the_file_is_reported(load):
-    """Variables of other programs in the same file are ignored."""
+    """A misspelt setting in the settings file is reported; variables of other programs are ignored."""
     with pytest.raises(SettingsError) as caught:
         load(file="ONESPAN_CALLBACK_KEY=canary\nDATABSE_URL=canary\nCRM_URL=canary\nLOG_FORMAT=text\n")
 
@@ -444,7 +444,7 @@ def test_misspelt_name_in_the_file_is_reported(load):
 
 
 def test_named_settings_file_must_exist(monkeypatch, tmp_path):
-    """Otherwise its settings would be ignored silently."""
+    """The file that SETTINGS_FILE names must exist; otherwise its settings would be ignored silently."""
     monkeypatch.delenv("SETTINGS_FILE", raising=False)
     require_settings_file()
     for path in (tmp_path / "none.env", tmp_path):
@@ -465,13 +465,13 @@ def test_named_settings_file_must_exist(monkeypatch, tmp_path):
     ],
 )
 def test_bind_gives_a_reachable_address(load, bind, address):
-    """`flask setup` prints this address."""
+    """`flask setup` prints an address that leads to the service, whatever BIND is."""
     assert load(BIND=bind).address == address
 
 
 @pytest.mark.parametrize("name", ["BIND=8125", "BIND=a b:1", "WEB_THREADS=0", "WEB_THREADS=x", "WEB_CONCURRENCY=0"])
 def test_unusable_server_settings_are_rejected(load, name):
-    """The check runs before the server listens."""
+    """Unusable server settings, such as zero threads, are rejected before the server listens."""
     setting, value = name.split("=")
 
     assert setting in problems(load, **{setting: value})
@@ -495,7 +495,7 @@ HANDLERS_LINES = len((ROOT / "app" / "handlers.py").read_text("utf-8").splitline
     ],
 )
 def test_mistake_in_handlers_file_is_reported_without_traceback(mistake, messages, tmp_path):
-    """The message names the line and the error."""
+    """A mistake in `app/handlers.py` is reported with its line and the error, without a traceback."""
     for name in ("app", "migrations", "config.py", "wsgi.py"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)

@@ -1,4 +1,4 @@
-"""The language of the project: words that it does not use, and terms that the glossary explains."""
+"""Tests of the project's language: words that are not used, and terms that the glossary explains."""
 
 import ast
 import re
@@ -11,25 +11,25 @@ from tests.unit.test_architecture import APP, MODULES, NAMES, ROOT, parsed
 
 UNIT = Path(__file__).parent
 GLOSSARY = ROOT / "docs" / "glossary.md"
-MAX_LINE_LENGTH = 120  # of Python and HTML
-MAX_PROSE_LENGTH = 160  # of Markdown, except tables and links
+MAX_LINE_LENGTH = 120  # characters per line of Python and HTML
+MAX_PROSE_LENGTH = 160  # characters per line of Markdown, except tables and links
 
 TEXT_SUFFIXES = (".py", ".md", ".html", ".js", ".css", ".toml", ".service", ".example")
-# Generated and recorded files.
+# Generated and recorded files, which the tests do not check.
 NOT_CHECKED = ("docs/settings.md", "docs/commands.md", "tests/laws/seeds", "tests/support/fixtures/")
-# Places where a word is right: beginning of the path, and the text that is ignored there.
+# Exceptions: the beginning of a file's path, and the text that the tests ignore in the file.
 EXCUSED = (
-    ("", r"ast\.walk|os\.walk"),  # the standard library's names
-    ("", r"make bench|pytest-bench\w+"),  # commands
-    ("app/simulator/", r"Blue Door|on paper\b"),  # what made-up people say
-    ("", r"[\"=]somebody|somebody, system|nobody@"),  # a value of an option, and an address
-    ("app/store/schema.py", r"walk_revisions"),  # Alembic's name
-    ("app/web/api/schemas.py", r"\"(?:Telling|Vitals)\""),  # published names of the API
+    ("", r"ast\.walk|os\.walk"),  # functions of the standard library
+    ("", r"make bench|pytest-bench\w+"),  # names of commands
+    ("app/simulator/", r"Blue Door|on paper\b"),  # names and messages of invented people
+    ("", r"[\"=]somebody|somebody, system|nobody@"),  # the value of an option, and an e-mail address
+    ("app/store/schema.py", r"walk_revisions"),  # a function of Alembic
+    ("app/web/api/schemas.py", r"\"(?:Telling|Vitals)\""),  # published names of the API's schemas
     ("app/web/static/app.css", r"align-self: stretch"),
-    ("tests/support/dataset.py", r"no room left"),  # what a server answers
-    ("tests/unit/test_words.py", r".*"),  # this table
+    ("tests/support/dataset.py", r"no room left"),  # the error message of a server
+    ("tests/unit/test_words.py", r".*"),  # the table of exceptions itself
 )
-# Names of APScheduler and of the file system.
+# Names that APScheduler or file system functions use.
 EXTERNAL_NAMES = {
     "add_job",
     "add_listener",
@@ -58,13 +58,13 @@ def not_words() -> dict[str, dict[str, str]]:
 
 
 def standard_words() -> set[str]:
-    """Return the words of `words.txt`."""
+    """Return the standard words that `words.txt` lists."""
     lines = (UNIT / "words.txt").read_text().splitlines()
     return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
 
 
 def split_words(text: str) -> str:
-    """Separate the words of identifiers in a text: `sync_state` and `syncState` have two."""
+    """Put blanks between the words of identifiers in a text, such as `sync_state` and `syncState`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).replace("_", " ")
 
 
@@ -78,14 +78,14 @@ def texts() -> Iterator[str]:
 
 @cache
 def not_words_pattern() -> re.Pattern[str]:
-    """Return a pattern that matches every word and phrase that never occurs."""
+    """Return a pattern that matches every word and phrase that the project never uses."""
     return re.compile(
         "|".join(rf"(?<![a-z]){re.escape(word)}(?![a-z])" for word in not_words()["everywhere"]), re.IGNORECASE
     )
 
 
 def problems(name: str, line: str) -> Iterator[str]:
-    """Yield what is wrong with one line of a file."""
+    """Yield a message for each problem in a line of a file."""
     text = line
     for start, excused in EXCUSED:
         if name.startswith(start):
@@ -129,7 +129,7 @@ def identifiers(module: Path) -> set[str]:
 
 
 def test_identifiers_use_the_words_of_the_project():
-    """One thing has one name everywhere in the code."""
+    """Identifiers use the project's words, so that every concept has the same name everywhere in the code."""
     wrong = [
         f"{name}: {identifier}: {word!r} -> {instead}"
         for name, module in NAMES.items()
@@ -148,7 +148,7 @@ def singular(name: str) -> str:
 
 
 def glossary_tables() -> Iterator[list[dict[str, str]]]:
-    """Yield the tables of the glossary as rows that map the column's title to the cell."""
+    """Yield each table of the glossary as rows, which map the title of a column to the cell."""
     rows: list[list[str]] = []
     for line in [*GLOSSARY.read_text().splitlines(), ""]:
         if line.startswith("|"):
@@ -179,7 +179,7 @@ def code_terms() -> set[str]:
 
 
 def named_things() -> Iterator[tuple[str, str]]:
-    """Yield every table, `StrEnum` and folder under `app`, with the place where it is named."""
+    """Yield the name of every table, `StrEnum` and folder under `app`, with a description of its place."""
     for module in MODULES:
         for node in ast.walk(parsed(module)):
             match node:
@@ -192,7 +192,7 @@ def named_things() -> Iterator[tuple[str, str]]:
 
 
 def test_glossary_has_every_table_enumeration_and_folder():
-    """Each is a term of the glossary or a standard word of `words.txt`."""
+    """Every table, enumeration and folder is a term of the glossary or a standard word of `words.txt`."""
     known = {singular(term) for term in terms()} | standard_words()
 
     unknown = [f"{place}: add {name!r} to the glossary" for name, place in named_things() if name not in known]
@@ -201,7 +201,7 @@ def test_glossary_has_every_table_enumeration_and_folder():
 
 
 def test_terms_of_the_glossary_occur_in_the_code():
-    """A term that the code no longer uses leaves the glossary."""
+    """Every term of the glossary occurs in the code; a term that the code no longer uses must be removed."""
     code = " ".join(split_words(module.read_text()).lower() for module in MODULES)
     code = re.sub(r"\W+", " ", code)
 
