@@ -253,5 +253,5 @@ def test_the_simulator_imports_only_the_event_catalogue_of_the_service():
             names += [f"{'.' * node.level}{node.module or ''}"] if isinstance(node, ast.ImportFrom) else []
             for name in names:
                 is_own = name.split(".")[0] in ("app", "config", "wsgi", "tests", "")
-                allowed = re.match(r"app\.(simulator|onespan\.catalogue)(\.|$)", name)
+                allowed = re.match(r"app\.(simulator|onespan\.event_catalogue)(\.|$)", name)
                 assert allowed or not is_own, f"{file.name} imports {name}"

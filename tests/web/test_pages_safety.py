@@ -32,7 +32,7 @@ WITHOUT_SESSION = {  # endpoints that need no session: they have other keys or r
     "login.log_out",
     "receiver.receive",
     "probes.healthz",
-    "health.readyz",
+    "probes.readyz",
     "metrics.scrape",
 }
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
