@@ -135,7 +135,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_law_11_receiver_reveals_nothing(post_callback, client, work, log_output):
-    """No answer and no log line contains a secret or a person, for any kind of callback or handler error."""
+    """No answer and no log line contains a secret or personal data, for any kind of callback or handler error."""
     answers = [
         post_callback(),
         post_callback("EMAIL_BOUNCE"),

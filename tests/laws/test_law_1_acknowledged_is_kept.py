@@ -38,7 +38,7 @@ def count_it(event, package):
 
 
 class Clients:
-    """Clients that post callbacks one after another, and remember which were acknowledged."""
+    """Clients that post callbacks one after another, and remember the acknowledged callbacks."""
 
     def __init__(self, web: Web) -> None:
         self.web = web
@@ -137,7 +137,7 @@ def test_law_1_every_connection_waits_for_the_disk(connections):
 
     answers = {connection.scalar(text(statement)) for connection in connections}
 
-    assert answers == {{"sqlite": 2, "postgresql": "on"}[kind]}  # SQLite's number 2 means FULL
+    assert answers == {{"sqlite": 2, "postgresql": "on"}[kind]}  # SQLite's value 2 means FULL
     if kind == "sqlite":
         assert {connection.scalar(text("PRAGMA journal_mode")) for connection in connections} == {"wal"}
 

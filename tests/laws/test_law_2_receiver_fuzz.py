@@ -153,7 +153,7 @@ def test_law_2_only_the_right_header_is_accepted(app: Flask, service, client):
     other=st.text(max_size=60),
 )
 def test_law_11_every_key_is_accepted_and_no_other(key, other):
-    """A callback key may have any characters: the header has their UTF-8 bytes, which WSGI reads as latin-1."""
+    """The receiver accepts exactly its keys, with any characters; WSGI reads a key's UTF-8 bytes as latin-1."""
 
     def accepted_label(secret: str) -> str | None:
         header = f"Basic {secret}".encode("utf-8", "surrogatepass").decode("latin-1")

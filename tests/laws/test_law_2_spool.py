@@ -1,4 +1,4 @@
-"""Law 2: the spool keeps callbacks while the database is away; a callback that neither can store is refused."""
+"""Law 2: the spool keeps callbacks while the database is away, and the receiver refuses a callback if both fail."""
 
 # ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
@@ -326,7 +326,7 @@ def test_law_2_stalled_thread_does_not_block_callbacks(database_url, service, po
 
 @on_sqlite
 def test_law_2_any_database_error_spools_the_callback(database_url, service, post, spooled):
-    """At any database error, here because a folder has the name of the lock file, the callback is spooled."""
+    """If the database fails, here because a folder has the name of the lock file, the callback is spooled."""
     for file in Path(make_url(database_url).database or "").parent.glob("status.db-*"):
         service.database.close()
         file.unlink(missing_ok=True)

@@ -134,7 +134,7 @@ def test_law_3_arrival_distinguishes_undated_callbacks(digested, arrivals):
 @STORED
 @given(strategies.facts, st.data())
 def test_law_8_every_value_has_a_cause_and_every_change_follows_the_previous_one(digested, facts, data):
-    """Every change has a cause and starts where the previous change ended; the last change gives the shown value."""
+    """Every change has a cause and starts at the previous change's value; the last change gives the shown value."""
     inputs = data.draw(st.permutations([*facts.callbacks, *facts.snapshots]))
 
     found = digested(inputs, limits=[1, 3])

@@ -23,7 +23,7 @@ LIVES = 12  # simulated packages per test, each with other lost callbacks
 
 
 class LossySimulation:
-    """The service, and an account with one package at a time, some of whose callbacks are lost."""
+    """The service and a simulated account that has one package at a time and loses some callbacks."""
 
     def __init__(self, service: Service, post: Callable[[bytes], Any], *, handlers: Handlers, clock: Clock) -> None:
         self.service, self.clock, self.handlers = service, clock, handlers
@@ -31,7 +31,7 @@ class LossySimulation:
         self._post = post
 
     def live(self, seed: int, *, drop: float, read: float, late: bool) -> Account:
-        """Simulate one package to its end. The share `drop` of its callbacks is lost or, with `late`, arrives last."""
+        """Simulate one package. The share `drop` of its callbacks is lost or, if `late`, arrives at the end."""
         account, dice = Account(seed, packages=1), Random(seed)
         app = api(account, api_key=API_KEY, clock=self.clock)
         self.handlers.onespan._session.mount(ADDRESS, InProcess(app))

@@ -134,7 +134,7 @@ def test_law_6_snapshot_names_a_single_member_and_a_callback_may_name_the_role(
 
 
 def test_law_6_member_of_another_role_confirms_nothing(handled, send_callback, store_snapshot, work):
-    """A callback about Cleo, who has another role, reports new facts and confirms none of the shared role."""
+    """A callback about Cleo, who has another role, reports new facts and confirms no fact of the shared role."""
     store_snapshot(shared(ADA, BEN, done=True), READ)
 
     for name, members in FACTS.items():

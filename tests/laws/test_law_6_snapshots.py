@@ -143,7 +143,7 @@ def test_law_6_callback_after_the_fetch_confirms_what_it_found(account, life, de
 
 
 def test_law_6_reported_fact_is_not_found_again(life, deliver, fetch_all, handled, read, runner):
-    """If every callback of a package arrived, a fetch finds no event."""
+    """If every callback of a package arrived, a fetch finds no further event."""
     for event in life:
         deliver(event)
     fetch_all()
@@ -364,7 +364,7 @@ def test_law_6_each_attachment_is_confirmed_by_its_own_callback():
 def test_law_5_snapshot_from_the_future_is_dated_at_its_arrival(
     account, life, deliver, fetch_all, handlers, clock, read
 ):
-    """A snapshot with a `Date` header in the future must not outrank later snapshots, so its arrival counts."""
+    """A snapshot with a `Date` header in the future is dated at its arrival, so as not to outrank later snapshots."""
     (package,) = account.packages()
 
     def date_tomorrow(answer: Any, **_: Any) -> None:

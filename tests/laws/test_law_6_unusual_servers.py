@@ -46,7 +46,7 @@ def change_answers(simulation: Simulation, change: Callable[[list[tuple[str, str
 
 
 def excess_runs(simulation: Simulation) -> dict[str, Counter[str]]:
-    """The events that handlers got more often than they happened, by package."""
+    """Return, by package, the events that handlers got more often than the events happened."""
     often = {
         key: ran - simulation.happened.get(key, Counter()) for key, ran in simulation.handled.items() if key != "before"
     }

@@ -499,7 +499,7 @@ def test_law_7_result_is_stored_when_the_database_is_back(
 
 
 def test_law_7_hanging_suspect_is_not_suspected_for_ever(send_callback, turn, handlers, service, hang, clock, dispatch):
-    """Of two runs that were active in two crashes, the second starts when the first has run for two leases."""
+    """If two runs were active when processes died, the second run starts after the first has run for two leases."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def hung(event: Event, package: Package) -> None:
@@ -822,7 +822,7 @@ def test_law_7_handler_that_runs_alone_is_blamed_for_a_death(
 ):
     """A handler that kills its process each time is parked, with a reason, after the sixth death.
 
-    The other runs of these processes end with each death as well, but they are all done in the end.
+    Other runs in these processes end at each death too, but every other run is done in the end.
     """
 
     @handlers.on("PACKAGE_COMPLETE")

@@ -97,7 +97,7 @@ def runs_of(database: Database) -> list[Any]:
 def test_law_9_one_reconcile_per_interval_despite_kills(
     database_url: str, tmp_path: Path, shared_time: SharedClock, onespan: str, tier: str
 ):
-    """Three workers reconcile once per interval, although one is killed and restarted during every second run."""
+    """Three workers reconcile once per interval, although a worker is killed and restarted in every second run."""
     dice, database = Random(7), Database(database_url)
     site = Site(tmp_path, database_url, ONESPAN_URL=onespan, ONESPAN_API_KEY="the-api-key", AHEAD=str(shared_time.file))
     (site.folder / "service.py").write_text(SERVICE)

@@ -151,7 +151,7 @@ def ties(harness: Harness) -> None:
 
 
 def callback_during_fetch(harness: Harness) -> None:
-    """A decline whose callback arrives during a fetch is newer than the snapshot of that fetch."""
+    """A decline that a callback reports during a fetch wins over the snapshot of that fetch."""
     account = Account(5, packages=1)
     harness.simulation.connect(account)
     while not account.packages() or account.packages()[0].status != "SENT":
@@ -461,7 +461,7 @@ def last_arrival_wins(patch: Patch) -> None:
 
 
 def strict_on_ties(patch: Patch) -> None:
-    """Mutant: of two claims with the same date, the first to arrive stays."""
+    """Mutant: of two claims with the same date, the claim that arrives first stays."""
     patch.setattr(merge, "_newer", lambda register, other: register[0] > other[0])
 
 
@@ -533,7 +533,7 @@ def every_404_is_a_deletion(patch: Patch) -> None:
 
 
 def attempts_counted_at_failure(patch: Patch) -> None:
-    """Mutant: an attempt counts only when it fails, which a handler that kills its process never reaches."""
+    """Mutant: an attempt counts only when it fails, so a handler that kills its process uses up no attempt."""
     take = dispatches._TAKE.values(attempts=Dispatch.attempts, fence=Dispatch.fence + 1)
     patch.setattr(dispatches, "_TAKE", take)
 
@@ -550,7 +550,7 @@ def interval_per_process(patch: Patch) -> None:
 
 
 def runs_handlers_again(patch: Patch) -> None:
-    """Mutant: whatever a reconcile run finds runs handlers, although a callback reported the fact before."""
+    """Mutant: handlers run for all that a reconcile run finds, even if a callback reported the fact before."""
     patch.setattr(reconcile.merge, "agrees", lambda *_: False)
     patch.setattr(reconcile, "is_conclusive", lambda *_: True)
     find = batch.unreported_events

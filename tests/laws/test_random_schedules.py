@@ -101,7 +101,7 @@ def test_what_happens_in_the_second_after_a_snapshot_is_a_fact_of_its_own(playgr
 
 @pytest.fixture
 def playground(database_url):
-    """A new playground, the shared parts of random schedules."""
+    """A new playground: a database, a simulated OneSpan and a clock for random schedules."""
     playground = Playground(database_url)
     yield playground
     playground.close()
