@@ -1,4 +1,4 @@
-"""Law 10: unknown things are stored, shown and given to the catch-all handler; they claim nothing."""
+"""Law 10: unknown events and members are stored, shown and passed to handlers; the service guesses nothing."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.conftest import ADA, HOUR, NOON, on_sqlite
 
 @pytest.fixture
 def handled(handlers: Handlers) -> dict[str, list[Event]]:
-    """The events that the catch-all handler and the handler of one event received."""
+    """The events that the catch-all handler and the handler for `PACKAGE_COMPLETE` received."""
     handled: dict[str, list[Event]] = {"*": [], "PACKAGE_COMPLETE": []}
 
     @handlers.on("*")
@@ -47,7 +47,7 @@ def store_snapshot(service: Any, clock: Any) -> Callable[..., None]:
 def test_law_10_unknown_event_is_stored_shown_and_given_to_the_catch_all(
     send_callback, stored_package, read, handled, name
 ):
-    """OneSpan adds events, and their names do not say what they mean."""
+    """An unknown event changes no status: OneSpan adds events, and their names do not say what they mean."""
     send_callback("PACKAGE_ACTIVATE", happened_at=NOON - HOUR, sessionUser=ADA)
     before = stored_package("pkg-1")
     send_callback(name, happened_at=NOON, sessionUser=ADA, message="COMPLETED", documentId="doc-1")
@@ -72,7 +72,7 @@ def test_law_10_unknown_event_is_stored_shown_and_given_to_the_catch_all(
 def test_law_10_unknown_event_of_an_unknown_package_stores_a_package_without_status(
     send_callback, stored_package, read
 ):
-    """The package exists; its status is unknown."""
+    """An unknown event of an unknown package creates the package with an unknown status."""
     send_callback("PACKAGE_HATCHED", package="egg")
 
     package = stored_package("egg")
@@ -83,7 +83,7 @@ def test_law_10_unknown_event_of_an_unknown_package_stores_a_package_without_sta
 
 
 def test_law_10_unknown_members_are_stored_and_passed_on(send_callback, work, read, handled):
-    """An unknown member is in the event, for the API and for the handlers. OneSpan's @class is not."""
+    """The API and the handlers get unknown members of a callback, except OneSpan's `@class`."""
     unknown = {"status": "COMPLETED", "trashed": True, "nested": {"list": [1, 2.5, None, "é"]}, "big": 10**15}
 
     send_callback("PACKAGE_ACTIVATE", **unknown, **{"@class": "com.silanis.esl.packages.event.ESLProcessEvent"})
@@ -97,7 +97,7 @@ def test_law_10_unknown_members_are_stored_and_passed_on(send_callback, work, re
 
 
 def test_law_10_unknown_status_is_shown_unchanged(store_snapshot, send_callback, stored_package, read):
-    """Statuses are an open set: OneSpan's archives added four."""
+    """An unknown package status is shown unchanged, because OneSpan adds statuses: its archives added four."""
     store_snapshot(at=NOON - HOUR, status="ARCHIVAL_PENDING", type="SCROLL", name="Lease")
     package = stored_package("pkg-1")
 
@@ -110,7 +110,7 @@ def test_law_10_unknown_status_is_shown_unchanged(store_snapshot, send_callback,
 
 
 def test_law_10_snapshot_with_odd_members_is_read_as_far_as_it_is_known(store_snapshot, stored_package):
-    """Nulls, other types and new members never break a snapshot."""
+    """A snapshot with nulls, values of wrong types or new members is still read as far as possible."""
     store_snapshot(
         at=NOON,
         status=None,
@@ -135,14 +135,14 @@ def test_law_10_snapshot_with_odd_members_is_read_as_far_as_it_is_known(store_sn
 @on_sqlite
 @pytest.mark.parametrize("name", sorted(name for name, kind in CATALOGUE.items() if not kind.package))
 def test_law_10_event_without_a_status_leaves_it_unknown(send_callback, stored_package, name):
-    """If this event is the first of a package, the status of the package is unknown."""
+    """If the first event of a package says nothing about the status, the status of the package is unknown."""
     send_callback(name, sessionUser=ADA, message="BOUNCE", documentId="doc-1")
 
     assert stored_package("pkg-1").status is None
 
 
 def test_both_spellings_of_ready_are_one_event(send_callback, work, read, handlers):
-    """The SDKs' constant ends in -ION and the wire name does not. Both spellings are one fact."""
+    """`PACKAGE_READY_FOR_COMPLETION` of the SDKs and `PACKAGE_READY_FOR_COMPLETE` in callbacks are one event."""
 
     @handlers.on("PACKAGE_READY_FOR_COMPLETION")
     def by_constant(event: Event, package: Package) -> None:
@@ -164,7 +164,7 @@ def test_both_spellings_of_ready_are_one_event(send_callback, work, read, handle
 
 
 def test_the_catalogue_has_the_22_events_and_an_unknown_event_claims_nothing():
-    """OneSpan's names, written by hand."""
+    """The event catalogue has exactly OneSpan's 22 event names, and an unknown event claims nothing."""
     assert set(CATALOGUE) == {
         "PACKAGE_CREATE",
         "PACKAGE_ACTIVATE",
@@ -194,7 +194,7 @@ def test_the_catalogue_has_the_22_events_and_an_unknown_event_claims_nothing():
 
 
 def test_law_10_undated_unknown_event_is_dated_at_its_arrival(send_callback, read, work, clock):
-    """Without OneSpan's time the time of arrival is used. A second callback much later is a new event."""
+    """An unknown event without a date gets its time of arrival, and an equal callback much later is a new event."""
     send_callback("PACKAGE_HATCHED", happened_at=None)
     clock.forward(timedelta(minutes=4))
     send_callback("PACKAGE_HATCHED", happened_at=None)

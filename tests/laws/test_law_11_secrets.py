@@ -27,12 +27,12 @@ KEY, TOKEN, PASSWORD = "canary-callback-key", "canary-api-token", "canary-dashbo
 READONLY_PASSWORD, GUESS = "canary-dashboard-looking", "canary-guess"
 API_KEY, DATABASE, WRONG = "canary-onespan-key", "canary-database", "canary-wrong-key"
 PERSON, MESSAGE = "canary-ada@example.com", "canary: my husband is ill"
-HIDDEN_TABLES = ("packages", "events", "dispatches", "changes")  # tables that a test hides for a while
+HIDDEN_TABLES = ("packages", "events", "dispatches", "changes")  # tables that a test renames for a while
 
 
 @pytest.fixture
 def handlers() -> Handlers:
-    """Handlers that fail in every way. Each error names a person."""
+    """Handlers that fail in every way, each with an error that names a person."""
     handlers = Handlers()
     handlers.onespan = OneSpan(backoff=0)
 
@@ -61,7 +61,7 @@ def handlers() -> Handlers:
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """The stream that the app logs to, replaced before the app is created."""
+    """A stream in memory that replaces `sys.stderr`, to which the app logs."""
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     return stream
@@ -87,14 +87,14 @@ def settings(database_url: str, tmp_path: Path, stream: io.StringIO) -> Settings
 
 @pytest.fixture
 def log_output(stream: io.StringIO, caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """Everything written so far: the app's lines, and the log records of every library with their tracebacks."""
+    """All log output so far: the app's lines, and the log records of every library with their tracebacks."""
     caplog.set_level(logging.INFO)
     return lambda: stream.getvalue() + caplog.text
 
 
 @pytest.fixture
 def post_callback(client: Any) -> Callable[..., Any]:
-    """Post a callback with a person and a message in it."""
+    """Post a callback that contains the address and the message of a person."""
 
     def post_callback(name: str = "PACKAGE_DECLINE", key: str = KEY, **members: Any) -> Any:
         body = {
@@ -112,7 +112,7 @@ def post_callback(client: Any) -> Callable[..., Any]:
 
 @pytest.fixture
 def hide_table(service: Service) -> Iterator[Callable[[str], None]]:
-    """Hide a table. All of them are back at the end."""
+    """Rename a table, so that queries fail. The fixture restores all tables after the test."""
     gone: list[str] = []
 
     def hide_table(table: str) -> None:
@@ -127,7 +127,7 @@ def hide_table(service: Service) -> Iterator[Callable[[str], None]]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that another thread does."""
+    """Wait at most 20 seconds until another thread has made the condition true."""
     deadline = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < deadline, "not true within 20 s"
@@ -135,7 +135,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_law_11_receiver_reveals_nothing(post_callback, client, work, log_output):
-    """Good, bad, unreadable and too large callbacks, and handlers whose errors name a person."""
+    """No answer and no log line contains a secret or personal data, for any kind of callback or handler error."""
     answers = [
         post_callback(),
         post_callback("EMAIL_BOUNCE"),
@@ -162,7 +162,7 @@ def test_law_11_receiver_reveals_nothing(post_callback, client, work, log_output
 
 
 def test_law_11_error_pages_reveal_nothing(post_callback, client, work, hide_table, log_output):
-    """400, 401, 404, 405 and 500 of every page, whatever the request contains."""
+    """No error answer contains a secret, a traceback or SQL, whatever the request contains."""
     post_callback()
     work()
     right, wrong = {"Authorization": f"Bearer {TOKEN}"}, {"Authorization": f"Bearer {WRONG}"}
@@ -189,7 +189,7 @@ def test_law_11_error_pages_reveal_nothing(post_callback, client, work, hide_tab
     ]
 
     assert {answer.status_code for answer in answers} == {400, 401, 404, 405}
-    # SQLite reports a missing table as it reports a database that does not answer.
+    # SQLite raises the same error for a missing table and for an unavailable database, so the status may be 503.
     assert {answer.status_code for answer in failed_answers} <= {500, 503}
     for answer in failed_answers:
         assert answer.content_type == "application/json"
@@ -203,7 +203,7 @@ def test_law_11_error_pages_reveal_nothing(post_callback, client, work, hide_tab
 
 
 def test_law_11_failing_worker_reveals_nothing(post_callback, service, hide_table, log_output):
-    """The database refuses a row with a person in it. The log says that a turn failed, but not at which row."""
+    """When the database refuses a row with personal data, the log reports the failure without the row."""
     post_callback()
     hide_table("events")
 
@@ -217,7 +217,7 @@ def test_law_11_failing_worker_reveals_nothing(post_callback, service, hide_tabl
 
 
 def test_law_11_failing_drain_reveals_nothing(post_callback, service, log_output):
-    """The scheduler's own log line would quote the row that could not be written."""
+    """When a spooled callback cannot be written, the scheduler's log line does not quote its row."""
     with service.database.write() as connection:
         connection.execute(text("ALTER TABLE journal RENAME COLUMN body TO content"))
     assert post_callback().json == {"callback": None}
@@ -236,7 +236,7 @@ def test_law_11_failing_drain_reveals_nothing(post_callback, service, log_output
 
 
 def test_law_11_health_and_metrics_reveal_nothing(app: Flask, post_callback, client, *, work, hide_table, log_output):
-    """These pages need no login."""
+    """The pages `/healthz`, `/readyz` and `/metrics`, which need no login, contain no secret."""
     post_callback()
     work()
     paths = [path for path in ("/healthz", "/readyz", "/metrics") if app.url_map.bind("").test(path, "GET")]
@@ -250,7 +250,7 @@ def test_law_11_health_and_metrics_reveal_nothing(app: Flask, post_callback, cli
 
 
 def test_law_11_login_reveals_nothing(app: Flask, post_callback, hide_table, log_output):
-    """Right, wrong, too many, forged and broken logins: no answer, redirect or log line contains a password."""
+    """After right, wrong, forged, failing or too many logins, no answer and no log line contains a password."""
     add_probe(app)
     post_callback()
     answers = []
@@ -268,7 +268,8 @@ def test_law_11_login_reveals_nothing(app: Flask, post_callback, hide_table, log
     assert {answer.status_code for answer in answers} == {200, 302, 303, 400, 401, 429}
     assert {answer.status_code for answer in failing} <= {200, 500, 503}
     for answer in (*answers, *failing):
-        shown = f"{answer.text} {answer.headers}".replace(f"/probe?q={GUESS}", "")  # the target of the client
+        # The client itself sent the redirect target, so an answer may repeat that target.
+        shown = f"{answer.text} {answer.headers}".replace(f"/probe?q={GUESS}", "")
         assert "canary" not in shown
     assert "login.failed" in log_output()
     assert "login.refused" in log_output()
@@ -276,7 +277,7 @@ def test_law_11_login_reveals_nothing(app: Flask, post_callback, hide_table, log
 
 
 def test_law_11_commands_and_settings_reveal_no_secret(app: Flask, post_callback, work, settings, log_output):
-    """An operator sees them, and may paste them into a question."""
+    """Output of commands and `repr` of settings contain no secret, because operators may paste them into a question."""
     post_callback()
     work()
     runner = app.test_cli_runner()
@@ -293,7 +294,7 @@ def test_law_11_commands_and_settings_reveal_no_secret(app: Flask, post_callback
 
 @on_sqlite
 def test_law_11_unreachable_database_is_logged_without_its_password(tmp_path, database_url, stream, log_output):
-    """Callbacks go to the spool. The log says so, but not where the database was looked for."""
+    """While the database is unreachable, the log reports spooled callbacks but not the database's password."""
     given = Settings(
         database_url=f"postgresql://cleo:{DATABASE}@127.0.0.1:1/status",
         onespan_callback_keys=KEY,

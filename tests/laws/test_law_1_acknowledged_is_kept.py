@@ -19,7 +19,9 @@ from tests.support.processes import TRANSPORT, Site, Web, callback, until
 
 pytestmark = [on_both, pytest.mark.own_database]
 
-KILLS = {"quick": 5, "all": 20}  # on each database; every fifth kills the whole group, the others one worker
+# The number of kills per database.
+# Every fifth kill ends all of gunicorn, and each other kill ends only a worker process.
+KILLS = {"quick": 5, "all": 20}
 CLIENTS = 4
 HANDLERS = '''
 @handlers.on("PACKAGE_ACTIVATE")
@@ -36,7 +38,7 @@ def count_it(event, package):
 
 
 class Clients:
-    """Clients that post callbacks one after another, and remember which were acknowledged."""
+    """Clients that post callbacks one after another, and remember the acknowledged callbacks."""
 
     def __init__(self, web: Web) -> None:
         self.web = web
@@ -48,12 +50,12 @@ class Clients:
             thread.start()
 
     def wait_for_more(self, number: int) -> None:
-        """Wait until this many more callbacks are acknowledged."""
+        """Wait until `number` more callbacks are acknowledged."""
         total = len(self.acknowledged) + number
         until(lambda: len(self.acknowledged) >= total, what="load")
 
     def stop(self) -> None:
-        """Stop after the requests in progress."""
+        """Stop the clients after the requests in progress."""
         self._over.set()
         for thread in self._threads:
             thread.join(30)
@@ -119,7 +121,7 @@ def _journal(url: str) -> dict[int, bytes]:
 
 @pytest.fixture
 def connections(database_url: str):
-    """As many connections at once as the pool has."""
+    """Twenty connections that are open at the same time, more than the pool keeps."""
     if database_url.startswith("postgresql"):
         _weaken_commits(database_url)
     database = Database(database_url)
@@ -129,20 +131,20 @@ def connections(database_url: str):
 
 
 def test_law_1_every_connection_waits_for_the_disk(connections):
-    """A weaker default of the server or the library is overridden on each connection of the pool."""
+    """Each connection of the pool waits for the disk, even if the default of the server or library is weaker."""
     kind = connections[0].dialect.name
     statement = {"sqlite": "PRAGMA synchronous", "postgresql": "SHOW synchronous_commit"}[kind]
 
     answers = {connection.scalar(text(statement)) for connection in connections}
 
-    assert answers == {{"sqlite": 2, "postgresql": "on"}[kind]}  # 2 is FULL
+    assert answers == {{"sqlite": 2, "postgresql": "on"}[kind]}  # SQLite's value 2 means FULL
     if kind == "sqlite":
         assert {connection.scalar(text("PRAGMA journal_mode")) for connection in connections} == {"wal"}
 
 
 @on_postgresql
 def test_law_1_stronger_durability_of_the_server_is_kept(database_url: str):
-    """A server that waits for its replicas still does so."""
+    """If PostgreSQL is set to wait for its replicas at each commit, the service keeps that setting."""
     _alter(database_url, "SET synchronous_commit = remote_apply")
     database = Database(database_url)
 

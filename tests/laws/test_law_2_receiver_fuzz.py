@@ -1,4 +1,4 @@
-"""Law 2, fuzzed: the receiver answers as documented and keeps every byte, and the digest survives every body."""
+"""Law 2 with random input: the receiver answers as documented and keeps every byte; no body breaks the digest."""
 
 import json
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from app.web.auth import authenticate
 from tests.conftest import KEY
 from tests.support.strategies import any_json, examples
 
-# One database serves a whole test, so no example may affect the next one.
+# All examples of a test share one database, so no example may affect the next example.
 FUZZ = {"suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
-# Text that breaks databases and encoders: NUL, halves of surrogate pairs, characters beyond the BMP.
+# Text that may break databases and encoders: NUL, halves of surrogate pairs, characters beyond the BMP.
 TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("\0\ud800\udfff\x7f\u2028😀\ufeff")), max_size=300)
 NAMES = st.one_of(st.sampled_from([*CATALOGUE, "PACKAGE_READY_FOR_COMPLETION", "PACKAGE_HATCHED"]), TEXTS)
 TIMES = st.one_of(
@@ -67,7 +67,7 @@ RAW = st.one_of(
 
 @pytest.fixture
 def handlers(handlers: Handlers) -> Handlers:
-    """One handler for all events."""
+    """A registry with one handler for all events."""
 
     @handlers.on("*")
     def take(event: Any, package: Any) -> None:
@@ -96,7 +96,7 @@ def assert_kept_and_answered(service: Service, answer: Any, body: bytes) -> None
 
 
 def assert_digested(service: Service, work: Callable[[], None]) -> None:
-    """Assert that no entry is pending, and that no acknowledged entry was set aside."""
+    """Assert that no journal row is pending, and that no acknowledged callback failed in the digest."""
     work()
     with service.database.read() as connection:
         pending = connection.scalar(select(func.count()).where(Journal.digested_at.is_(None)))
@@ -109,7 +109,7 @@ def assert_digested(service: Service, work: Callable[[], None]) -> None:
 
 
 def test_law_2_any_bytes_are_kept_and_answered_as_documented(service, post, work):
-    """The bytes need not be a callback at all."""
+    """The receiver keeps any bytes and answers as documented, even if the bytes are no callback."""
 
     @settings(max_examples=examples(150), **FUZZ)
     @given(body=RAW)
@@ -121,7 +121,7 @@ def test_law_2_any_bytes_are_kept_and_answered_as_documented(service, post, work
 
 
 def test_law_2_any_callback_is_kept_digested_and_shown(service, post, work, client, read):
-    """Bodies that look like callbacks, with anything in them. Afterwards every list of the API still answers."""
+    """A callback with any content is kept and digested, and every list of the API still answers afterwards."""
 
     @settings(max_examples=examples(250), **FUZZ)
     @given(body=CALLBACKS)
@@ -135,7 +135,7 @@ def test_law_2_any_callback_is_kept_digested_and_shown(service, post, work, clie
 
 
 def test_law_2_only_the_right_header_is_accepted(app: Flask, service, client):
-    """Any other header is answered 401 and stores nothing."""
+    """A callback without the right `Authorization` header is answered 401 and not stored."""
 
     @settings(max_examples=examples(200), **FUZZ)
     @given(header=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=80))
@@ -153,7 +153,7 @@ def test_law_2_only_the_right_header_is_accepted(app: Flask, service, client):
     other=st.text(max_size=60),
 )
 def test_law_11_every_key_is_accepted_and_no_other(key, other):
-    """The header has the key's UTF-8 bytes, which WSGI reads as latin-1."""
+    """The receiver accepts exactly its keys, with any characters; WSGI reads a key's UTF-8 bytes as latin-1."""
 
     def accepted_label(secret: str) -> str | None:
         header = f"Basic {secret}".encode("utf-8", "surrogatepass").decode("latin-1")
@@ -166,7 +166,7 @@ def test_law_11_every_key_is_accepted_and_no_other(key, other):
 
 
 def test_law_2_largest_and_strangest_bodies_are_kept(service, post, work):
-    """Each limit from both sides."""
+    """Bodies at or just beyond a limit are kept, and answered 200 or 400 as documented."""
     bodies = [
         b"",
         b"\xef\xbb\xbf" + b'{"name":"A","packageId":"p"}',

@@ -1,4 +1,4 @@
-"""Law 2: the spool takes what the database cannot, and the receiver refuses what neither takes."""
+"""Law 2: the spool keeps callbacks while the database is away, and the receiver refuses a callback if both fail."""
 
 # ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
@@ -66,7 +66,7 @@ def _maintenance(database_url: str) -> str:
 
 @pytest.fixture
 def database_down(database_url: str, service: Service) -> Callable[[], AbstractContextManager[None]]:
-    """Make the database unavailable for a while."""
+    """Make the database unavailable during a `with` block."""
     return lambda: database_unavailable(database_url, service)
 
 
@@ -96,7 +96,7 @@ def other(settings: Settings) -> Iterator[Service]:
 
 
 def test_law_2_receiver_spools_without_its_database(database_down, post, client, spooled):
-    """The callback is acknowledged, the file is private, and `/readyz` says what to do."""
+    """While the database is down, a callback is spooled and acknowledged, and `/readyz` says what to do."""
     with database_down():
         answer = post(BODY)
         ready = client.get("/readyz")
@@ -112,7 +112,7 @@ def test_law_2_receiver_spools_without_its_database(database_down, post, client,
 
 
 def test_law_11_spooled_callbacks_are_private(database_down, post, spooled, settings: Settings):
-    """The file and its folder contain personal data, which other users of this machine cannot read."""
+    """A spool file contains personal data, so other users of the machine cannot read the file."""
     settings.spool_dir.mkdir(mode=0o755)
     with database_down():
         post(BODY)
@@ -124,14 +124,14 @@ def test_law_11_spooled_callbacks_are_private(database_down, post, spooled, sett
 def test_law_2_spooled_callback_is_journaled_once(
     database_down, post, spooled, journaled, service, clock, client, work, read
 ):
-    """It keeps its bytes and its time of arrival. Draining the spool again adds nothing."""
+    """A spooled callback keeps its bytes and its time of arrival, and a second drain of its file adds no row."""
     with database_down():
         post(BODY)
         copy = shutil.copy(spooled()[0], spooled()[0].with_suffix(".copy"))
     clock.forward(timedelta(hours=3))
     kept = spooled()[1]
     service.intake.drain()
-    shutil.move(copy, kept)  # as if the process had died between the commit and the unlink
+    shutil.move(copy, kept)  # as if the process had died after the commit and before the unlink
     drained = service.intake.drain()
 
     assert drained == 1
@@ -145,7 +145,7 @@ def test_law_2_spooled_callback_is_journaled_once(
 
 
 def test_law_2_two_processes_drain_one_spool(database_down, post, spooled, journaled, service, other, clock):
-    """Both read the same files at the same time. Each callback is journaled once, and none is lost."""
+    """Two processes that drain one spool at the same time journal each callback once and lose none."""
     with database_down():
         for number in range(20):
             post(callback("PACKAGE_COMPLETE", package=f"pkg-{number}"))
@@ -163,7 +163,7 @@ def test_law_2_two_processes_drain_one_spool(database_down, post, spooled, journ
 
 
 def test_law_2_concurrent_drains_journal_a_spool_file_once(service, spooled, journaled):
-    """Several threads of one process have the same file. It becomes exactly one row."""
+    """Four threads of one process that drain the same spool file at the same time journal exactly one row."""
     start = threading.Barrier(4)
 
     def drain(_: int) -> None:
@@ -180,7 +180,7 @@ def test_law_2_concurrent_drains_journal_a_spool_file_once(service, spooled, jou
 
 
 def test_law_2_spool_keeps_its_files_without_database(database_down, post, spooled, service, journaled):
-    """Draining the spool too early loses nothing."""
+    """Draining the spool while the database is still down loses no file."""
     with database_down():
         post(BODY)
         with contextlib.suppress(Exception):
@@ -206,7 +206,7 @@ def test_law_2_spool_keeps_its_files_without_database(database_down, post, spool
     ids=["empty", "cut off", "no object", "null", "no text", "no zone", "no time", "no label"],
 )
 def test_law_2_damaged_file_is_set_aside(text, database_down, post, spooled, service, journaled, settings, client):
-    """It is kept and reported, so that a person can look at it. Later files are journaled."""
+    """A damaged spool file is kept and reported for a person to look at, and later files are journaled."""
     settings.spool_dir.mkdir(parents=True)
     (settings.spool_dir / "0.json").write_bytes(text)
     with database_down():
@@ -221,7 +221,7 @@ def test_law_2_damaged_file_is_set_aside(text, database_down, post, spooled, ser
 
 
 def test_law_2_callback_that_neither_takes_is_refused(database_url, settings: Settings, handlers, clock, tmp_path):
-    """The answer is 503 with `Retry-After`. A lost callback is never acknowledged."""
+    """A callback that neither the database nor the spool can store is answered 503 with `Retry-After`."""
     file = tmp_path / "no-folder"
     file.touch()
     app = create_app(settings.model_copy(update={"spool_dir": file / "spool"}), handlers=handlers, clock=clock)
@@ -239,7 +239,7 @@ def test_law_2_callback_that_neither_takes_is_refused(database_url, settings: Se
 
 
 def test_law_2_unreadable_callback_is_spooled_too(database_down, post, spooled, service, journaled):
-    """It is refused as usual, and kept with the reason."""
+    """While the database is down, an unreadable callback is refused as usual, and spooled with the reason."""
     with database_down():
         answer = post(b'{"name": 7}')
     service.intake.drain()
@@ -252,7 +252,7 @@ def test_law_2_unreadable_callback_is_spooled_too(database_down, post, spooled, 
 
 @contextmanager
 def locked(database_url: str) -> Iterator[None]:
-    """Another program, such as a backup or a migration, holds the lock that every writer needs."""
+    """Hold the lock that every writer needs, as a backup or a migration of another program does."""
     url = make_url(database_url)
     if url.get_backend_name() == "sqlite":
         with contextlib.closing(sqlite3.connect(url.database or "", isolation_level=None)) as connection:
@@ -265,7 +265,7 @@ def locked(database_url: str) -> Iterator[None]:
 
 
 def test_law_2_receiver_gives_up_on_a_locked_database(database_url, service, post, spooled, journaled):
-    """After a while the callback is spooled and acknowledged. The late write and the spool file become one row."""
+    """While the database is locked, a callback is spooled; its late write and its spool file become one row."""
     with locked(database_url):
         answer = post(BODY)
 
@@ -277,7 +277,7 @@ def test_law_2_receiver_gives_up_on_a_locked_database(database_url, service, pos
 
 
 def test_law_2_hanging_database_delays_only_one_callback(service, post, spooled, journaled):
-    """The next callbacks go to the spool at once, so that threads do not run out."""
+    """While one write hangs, the next callbacks go to the spool at once, so that threads do not run out."""
     go_on, write = threading.Event(), service.database.write
 
     @contextmanager
@@ -306,7 +306,7 @@ def test_law_2_hanging_database_delays_only_one_callback(service, post, spooled,
 
 @on_sqlite
 def test_law_2_stalled_thread_does_not_block_callbacks(database_url, service, post):
-    """While a thread stalls inside its transaction, other callbacks are still kept."""
+    """While a thread stalls inside its database transaction, other callbacks are still kept."""
     go_on = threading.Event()
 
     def stall() -> None:
@@ -326,7 +326,7 @@ def test_law_2_stalled_thread_does_not_block_callbacks(database_url, service, po
 
 @on_sqlite
 def test_law_2_any_database_error_spools_the_callback(database_url, service, post, spooled):
-    """A foreign file beside the database must not lose a callback."""
+    """If the database fails, here because a folder has the name of the lock file, the callback is spooled."""
     for file in Path(make_url(database_url).database or "").parent.glob("status.db-*"):
         service.database.close()
         file.unlink(missing_ok=True)
@@ -340,7 +340,7 @@ def test_law_2_any_database_error_spools_the_callback(database_url, service, pos
 
 @on_postgresql
 def test_law_2_receiver_drains_its_own_spool(database_url: str, tmp_path: Path):
-    """A real server goes away under load and returns: gunicorn, without any worker, journals all callbacks."""
+    """When PostgreSQL is available again, gunicorn without any worker journals all spooled callbacks."""
     with Site(tmp_path, database_url, WORKER="external") as site:
         web = site.gunicorn(workers=2)
         with database_unavailable(database_url):
@@ -357,7 +357,7 @@ def test_law_2_receiver_drains_its_own_spool(database_url: str, tmp_path: Path):
 
 @on_sqlite
 def test_law_2_kill_while_draining_loses_and_doubles_nothing(database_url: str, tmp_path: Path):
-    """SIGKILL at any moment between reading a spool file, its commit and its unlinking."""
+    """A worker that is killed while it drains the spool loses no callback and journals none twice."""
     with Site(tmp_path, database_url, WORKER="external") as site:
         web = site.gunicorn(workers=1)
         service = create_app(
@@ -386,14 +386,14 @@ def test_law_2_kill_while_draining_loses_and_doubles_nothing(database_url: str, 
 
 
 def test_law_2_file_that_the_database_refuses_delays_no_other(database_down, post, spooled, service, journaled, clock):
-    """The file is kept for a person to look at. A file that cannot be opened is kept too."""
+    """A spool file that the database refuses or that cannot be opened is kept, and later files are journaled."""
     with database_down():
         for number in range(3):
             post(callback("PACKAGE_COMPLETE", package=f"pkg-{number}"))
             clock.forward(timedelta(seconds=1))
     first, second, _ = spooled()
     content = json.loads(first.read_bytes())
-    first.write_text(json.dumps({**content, "key": "k" * 300}))  # PostgreSQL's column is shorter
+    first.write_text(json.dumps({**content, "key": "k" * 300}))  # longer than PostgreSQL's column
     second.unlink()
     second.mkdir()
 
@@ -405,7 +405,7 @@ def test_law_2_file_that_the_database_refuses_delays_no_other(database_down, pos
 
 
 def test_law_3_spooled_callbacks_are_journaled_in_order_of_arrival(database_down, post, service, journaled, clock):
-    """Only their arrival distinguishes undated callbacks."""
+    """Spooled callbacks are journaled in order of arrival, because nothing else distinguishes undated callbacks."""
     undated = b'{"name": "PACKAGE_TRASH", "packageId": "pkg-1"}'
     with database_down():
         for number in range(12):
@@ -418,7 +418,7 @@ def test_law_3_spooled_callbacks_are_journaled_in_order_of_arrival(database_down
 
 
 def test_law_1_spooled_callback_is_synced_before_it_is_renamed(database_down, post, spooled, monkeypatch):
-    """The file is synced, then renamed, then its folder is synced. A new folder is synced too."""
+    """The spool syncs a new folder's parent, then the file, then renames the file, then syncs the file's folder."""
     calls: list[str] = []
     sync, rename = os.fsync, Path.rename
 
@@ -442,7 +442,7 @@ def test_law_1_spooled_callback_is_synced_before_it_is_renamed(database_down, po
 
 
 def test_law_1_every_new_folder_of_the_spool_is_synced(tmp_path, monkeypatch):
-    """Otherwise a power cut may remove the folder's name."""
+    """The spool syncs the parent of every folder that it creates, or a power cut may remove the folder's name."""
     synced: list[str] = []
     sync = os.fsync
 
@@ -458,7 +458,7 @@ def test_law_1_every_new_folder_of_the_spool_is_synced(tmp_path, monkeypatch):
 
 
 def test_law_2_refused_entry_does_not_affect_the_others_of_its_commit(service, monkeypatch):
-    """Several entries share a commit. An error in one of them fails that one only."""
+    """When several journal entries share a commit, an error in one entry does not affect the other entries."""
     good = [Entry("callback", NOON, b"{}", package_id=f"pkg-{number}") for number in range(5)]
     bad = Entry("callback", NOON, None, package_id="pkg-bad")  # type: ignore[arg-type]  (every row needs a body)
     writer = journal.Writer(service.database)
@@ -473,7 +473,8 @@ def test_law_2_refused_entry_does_not_affect_the_others_of_its_commit(service, m
             yield connection
 
     monkeypatch.setattr(service.database, "write", gated)
-    with ThreadPoolExecutor(6) as pool:  # the others gather while the first one is being written
+    # The other entries gather while the first entry is being written.
+    with ThreadPoolExecutor(6) as pool:
         futures.append(pool.submit(writer.keep, good[0]))
         until(lambda: writer._writing_since is not None, what="the first is being written")
         futures += [pool.submit(writer.keep, entry) for entry in (*good[1:], bad)]

@@ -33,7 +33,7 @@ pytestmark = on_both
 Input = JSON | tuple[JSON, datetime]  # a callback's body, or a snapshot and its date
 
 PURE = settings(max_examples=examples(200))
-# All examples share the fixtures. Each example uses a package of its own.
+# All examples of a test share the fixtures, so each example uses a package of its own.
 STORED = settings(
     deadline=None,
     print_blob=True,
@@ -41,7 +41,7 @@ STORED = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
-# Merging ignores what is claimed, so these have few subjects, few times and values of every kind.
+# Merging ignores what claims mean, so the drawn claims have few subjects, few times and values of every kind.
 drawn_claims = st.lists(
     st.builds(
         Claim,
@@ -58,14 +58,14 @@ drawn_claims = st.lists(
 @PURE
 @given(drawn_claims, drawn_claims)
 def test_law_4_merging_is_commutative(some, others):
-    """The order of two sets of claims does not matter."""
+    """Two sets of claims merge to the same state in either order."""
     assert _merged(some, others) == _merged(others, some)
 
 
 @PURE
 @given(drawn_claims, drawn_claims, drawn_claims)
 def test_law_4_merging_is_associative(some, others, more):
-    """Their grouping does not matter either: merged claims can be merged in."""
+    """Three sets of claims merge to the same state if two of the sets are merged with each other first."""
     apart = _merged(others, more)
 
     assert _merged(some, others, more) == _merged(some, _all_of(apart))
@@ -83,7 +83,7 @@ def test_law_3_merging_is_idempotent(some, others):
 @PURE
 @given(drawn_claims, drawn_claims)
 def test_law_4_a_state_that_was_stored_merges_as_before(some, others):
-    """A state is stored as JSON in the database."""
+    """A state of merged claims that was stored as JSON, as in the database, merges like the original state."""
     stored = json.loads(json.dumps(_merged(some)))
 
     assert _plain(merge.merge_claims(stored, others)) == _plain(_merged(some, others))
@@ -92,7 +92,7 @@ def test_law_4_a_state_that_was_stored_merges_as_before(some, others):
 @PURE
 @given(strategies.facts, st.data())
 def test_law_4_every_order_and_repetition_derives_one_package(facts, data):
-    """The package is a function of the set of facts, and it is the one that the reference model expects."""
+    """Callbacks and snapshots derive the reference model's package in any order, however often they are repeated."""
     bundles = _claims(facts)
     again = data.draw(st.permutations([*bundles, *data.draw(st.lists(st.sampled_from(bundles), max_size=5))]))
 
@@ -106,7 +106,7 @@ def test_law_4_every_order_and_repetition_derives_one_package(facts, data):
 @STORED
 @given(strategies.facts, st.data())
 def test_law_3_and_4_every_order_repetition_and_batching_is_stored_alike(digested, facts, data):
-    """In order or shuffled, repeated, in one batch or many: one package, one event, one dispatch."""
+    """Order, repetition and batch size do not change which package, events and dispatches the digest stores."""
     inputs = [*facts.callbacks, *facts.snapshots]
     repeated = data.draw(st.lists(st.sampled_from(inputs), max_size=4))
     again = [_rewritten(item, data) for item in data.draw(st.permutations([*inputs, *repeated]))]
@@ -124,7 +124,7 @@ def test_law_3_and_4_every_order_repetition_and_batching_is_stored_alike(digeste
 @STORED
 @given(strategies.undated)
 def test_law_3_arrival_distinguishes_undated_callbacks(digested, arrivals):
-    """Without a date, equal callbacks within five minutes are one fact. A later one is a new fact."""
+    """Equal undated callbacks are one fact if they arrive within five minutes; a later callback is a new fact."""
     found = digested([body for body, _ in arrivals], received_at=[at for _, at in arrivals])
 
     assert found.values == expected_package(arrivals, [])
@@ -134,7 +134,7 @@ def test_law_3_arrival_distinguishes_undated_callbacks(digested, arrivals):
 @STORED
 @given(strategies.facts, st.data())
 def test_law_8_every_value_has_a_cause_and_every_change_follows_the_previous_one(digested, facts, data):
-    """History is a chain: each change starts where the last one ended, and the last change gives the shown value."""
+    """Every change has a cause and starts at the previous change's value; the last change gives the shown value."""
     inputs = data.draw(st.permutations([*facts.callbacks, *facts.snapshots]))
 
     found = digested(inputs, limits=[1, 3])
@@ -149,7 +149,7 @@ def test_law_8_every_value_has_a_cause_and_every_change_follows_the_previous_one
 
 
 class Digested:
-    """The rows that some journal rows about one package produced."""
+    """What the digest produced from the journal rows of one package."""
 
     def __init__(self, service: Service, package_id: str) -> None:
         entry, event, dispatch = models.Journal, models.Event, models.Dispatch
@@ -170,7 +170,7 @@ class Digested:
 
 @pytest.fixture
 def digested(service: Service, handlers: Handlers) -> Callable[..., Digested]:
-    """Journal these facts as facts of a new package, digest them in batches, and return the result."""
+    """Journal callbacks and snapshots for a new package, digest them in batches, and return the result."""
     numbers = itertools.count(1)
 
     @handlers.on("*")
@@ -250,7 +250,7 @@ def _expected_dispatches(facts: Facts) -> Counter[tuple[str, str]]:
 
 
 def _values_of(package: Package) -> dict[tuple[str, str], Any]:
-    """Every value of a package that its history records and that is not empty."""
+    """All values of a package that its history records, without empty values."""
     values: dict[tuple[str, str], Any] = {
         ("package", name): getattr(package, name) for name in ("name", "type", "status", "trashed", "deleted")
     }
@@ -269,5 +269,5 @@ def _values_of(package: Package) -> dict[tuple[str, str], Any]:
 
 
 def _or_none(place: tuple[str, str], value: Any) -> Any:
-    """None for an empty value: a false flag, a count of zero. A signing order of 0 is not empty."""
+    """Return None for an empty value: a false flag or a count of zero. A signing order of 0 is not empty."""
     return value if value or (place[1] == "order" and value is not None) else None

@@ -13,7 +13,7 @@ pytestmark = on_both
 
 
 def count_events(handlers: Handlers, *names: str, into: Counter[tuple[str, str]], called: str) -> None:
-    """Register a handler of this name that counts its events."""
+    """Register a handler that has the name `called` and counts its events."""
 
     def handler(event: Event, package: Package) -> None:
         into[called, event.name] += 1
@@ -23,7 +23,7 @@ def count_events(handlers: Handlers, *names: str, into: Counter[tuple[str, str]]
 
 
 def test_law_6_every_fact_reaches_every_handler_for_it_once(send_callback, work, handlers):
-    """All events, each sent twice, before and after the work is done."""
+    """Each handler runs once per event, although each callback is sent again after the first runs."""
     handled: Counter[tuple[str, str]] = Counter()
     for name in CATALOGUE:
         count_events(handlers, name, into=handled, called=f"only_{name}")
@@ -39,7 +39,7 @@ def test_law_6_every_fact_reaches_every_handler_for_it_once(send_callback, work,
 
 
 def test_law_6_snapshot_that_shows_nothing_new_runs_no_handler(send_callback, work, read, handlers, service):
-    """The snapshot only confirms what a callback reported."""
+    """A snapshot that only confirms what a callback reported runs no handler."""
     handled: Counter[tuple[str, str]] = Counter()
     count_events(handlers, "*", into=handled, called="everything")
     send_callback("PACKAGE_ACTIVATE")

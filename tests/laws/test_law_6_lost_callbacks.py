@@ -1,4 +1,4 @@
-"""Law 6 over whole lives: callbacks are lost, late and out of order, and packages are fetched in between."""
+"""Law 6 from a package's creation to its end, with lost, late and unordered callbacks and fetches in between."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ from tests.conftest import HOUR, Clock, in_all
 from tests.support.simulation import ADDRESS, API_KEY, with_onespan
 
 MINUTE = timedelta(minutes=1)
-LIVES = 12  # in each test, each with other losses
+LIVES = 12  # simulated packages per test, each with other lost callbacks
 
 
 class LossySimulation:
-    """An account with one package at a time, the service, and callbacks of which some are lost."""
+    """The service and a simulated account that has one package at a time and loses some callbacks."""
 
     def __init__(self, service: Service, post: Callable[[bytes], Any], *, handlers: Handlers, clock: Clock) -> None:
         self.service, self.clock, self.handlers = service, clock, handlers
@@ -31,7 +31,7 @@ class LossySimulation:
         self._post = post
 
     def live(self, seed: int, *, drop: float, read: float, late: bool) -> Account:
-        """Let one package live. The share `drop` of its callbacks is lost; with `late` they arrive at the end."""
+        """Simulate one package. The share `drop` of its callbacks is lost or, if `late`, arrives at the end."""
         account, dice = Account(seed, packages=1), Random(seed)
         app = api(account, api_key=API_KEY, clock=self.clock)
         self.handlers.onespan._session.mount(ADDRESS, InProcess(app))
@@ -68,7 +68,7 @@ class LossySimulation:
         raise AssertionError("the work never ends")
 
     def stored_package(self, package_id: str) -> Package:
-        """The package in the status store."""
+        """The package with this id in the status store."""
         with self.service.database.read() as connection:
             return queries.packages(connection, [package_id])[package_id]
 
@@ -81,7 +81,7 @@ def settings(settings):
 
 @pytest.fixture
 def simulation(service, post, handlers, clock) -> Iterator[LossySimulation]:
-    """A service that received callbacks before any of these lives began."""
+    """A simulation whose service received its first callback before the simulated packages are created."""
     simulation = LossySimulation(service, post, handlers=handlers, clock=clock)
 
     @handlers.on("*")
@@ -95,7 +95,7 @@ def simulation(service, post, handlers, clock) -> Iterator[LossySimulation]:
 
 @pytest.mark.parametrize(("drop", "read"), [(0.5, 0.5), (0.9, 0.1), *in_all((0.2, 0.1), (0.5, 0.0))])
 def test_law_6_every_fact_reaches_every_handler_once_however_late(simulation, runner, drop, read):
-    """A snapshot shows a fact, a callback reports it, or first one and then the other."""
+    """A handler runs once for each fact, whether a snapshot or a callback reports the fact first."""
     for seed in range(LIVES):
         (package,) = simulation.live(seed, drop=drop, read=read, late=True).packages()
         stored = simulation.stored_package(package.id)
@@ -108,7 +108,7 @@ def test_law_6_every_fact_reaches_every_handler_once_however_late(simulation, ru
 
 @pytest.mark.parametrize(("drop", "read"), [(0.2, 0.5), *in_all((0.5, 0.1), (0.9, 0.5))])
 def test_law_6_only_facts_that_happened_reach_a_handler(simulation, drop, read):
-    """A fact whose callback is lost may be found or not. No fact is invented, and none is handled twice."""
+    """If callbacks are lost, a handler still runs only for facts that happened, and at most once for each fact."""
     for seed in range(LIVES, 2 * LIVES):
         (package,) = simulation.live(seed, drop=drop, read=read, late=False).packages()
 

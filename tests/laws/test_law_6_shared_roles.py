@@ -1,4 +1,4 @@
-"""Law 6 with two people in one role: one of them acts, one callback reports it, a snapshot shows only the role."""
+"""Law 6 with two people in one role: a callback may name the person who acted, a snapshot shows only the role."""
 
 # ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
@@ -28,7 +28,7 @@ FACTS: dict[str, JSON] = {
 
 
 def shared(*people: str, done: bool) -> JSON:
-    """A package with these people in one role. With `done` it shows a lock, an upload and a signature."""
+    """A package with these people in one role. If `done`, the role has a lock, an upload and a signature."""
     passport = {"id": "1", "name": "passport", "required": True, "status": "COMPLETE" if done else "INCOMPLETE"}
     members = {
         "signers": [person(signer_id) for signer_id in people],
@@ -54,7 +54,7 @@ def handled(handlers) -> Counter[tuple[str, str | None]]:
 
 @pytest.fixture
 def store_snapshot(service: Service, clock: Clock, work) -> Callable[[JSON, datetime], None]:
-    """Journal a snapshot of this time and digest it."""
+    """Journal a snapshot with the given time, and digest the snapshot."""
 
     def store_snapshot(shown: JSON, at: datetime) -> None:
         clock.now = at
@@ -68,7 +68,7 @@ def store_snapshot(service: Service, clock: Clock, work) -> Callable[[JSON, date
 
 @pytest.fixture(autouse=True)
 def sent(handled, send_callback, store_snapshot, runner) -> Iterator[None]:
-    """The package is sent and read before anything else happens. At the end `rebuild --check` finds no difference."""
+    """Send and read the package before the test; after the test, `rebuild --check` must find no difference."""
     send_callback("PACKAGE_ACTIVATE")
     store_snapshot(shared(ADA, BEN, done=False), NOON + MINUTE)
     handled.clear()
@@ -80,7 +80,7 @@ def sent(handled, send_callback, store_snapshot, runner) -> Iterator[None]:
 def test_law_6_callback_of_any_member_confirms_what_a_snapshot_showed(
     who, handled, send_callback, store_snapshot, work, read
 ):
-    """The snapshot does not show which of them it was. The callback says so, and runs no handler again."""
+    """If a snapshot showed that a role acted, the callback that names the person runs no handler again."""
     store_snapshot(shared(ADA, BEN, done=True), READ)
     assert handled == {(name, ROLE): 1 for name in FACTS}
 
@@ -95,7 +95,7 @@ def test_law_6_callback_of_any_member_confirms_what_a_snapshot_showed(
 
 @pytest.mark.parametrize("who", [ADA, BEN, ROLE])
 def test_law_6_fact_reported_by_any_member_is_not_found_for_the_role(who, handled, send_callback, store_snapshot, work):
-    """One callback covers what a snapshot shows of both."""
+    """If a callback reported a fact for one person of a role, a snapshot that shows the role adds no event."""
     for minute, (name, members) in enumerate(FACTS.items(), start=2):
         send_callback(name, happened_at=NOON + minute * MINUTE, sessionUser=who, **members)
     work()
@@ -106,7 +106,7 @@ def test_law_6_fact_reported_by_any_member_is_not_found_for_the_role(who, handle
 
 
 def test_law_6_former_member_of_the_role_confirms_it_too(handled, send_callback, store_snapshot, work):
-    """Ben's callback arrives when only Ada has the role."""
+    """A late callback of Ben, who has left the role, still confirms what a snapshot showed for the role."""
     store_snapshot(shared(ADA, BEN, done=True), READ)
     store_snapshot(shared(ADA, done=True), READ + HOUR)
     before = Counter(handled)
@@ -121,7 +121,7 @@ def test_law_6_former_member_of_the_role_confirms_it_too(handled, send_callback,
 def test_law_6_snapshot_names_a_single_member_and_a_callback_may_name_the_role(
     handled, send_callback, store_snapshot, work
 ):
-    """Ben left before anything was done, so it was Ada."""
+    """If Ada is the only person in a role, a callback that names the role confirms what a snapshot showed for Ada."""
     store_snapshot(shared(ADA, done=True), READ)
     before = Counter(handled)
 
@@ -134,7 +134,7 @@ def test_law_6_snapshot_names_a_single_member_and_a_callback_may_name_the_role(
 
 
 def test_law_6_member_of_another_role_confirms_nothing(handled, send_callback, store_snapshot, work):
-    """What Cleo did is another fact."""
+    """A callback about Cleo, who has another role, reports new facts and confirms no fact of the shared role."""
     store_snapshot(shared(ADA, BEN, done=True), READ)
 
     for name, members in FACTS.items():
@@ -145,7 +145,7 @@ def test_law_6_member_of_another_role_confirms_nothing(handled, send_callback, s
 
 
 def test_a_handler_finds_the_people_of_the_role_in_the_package(handlers, store_snapshot):
-    """Where the event names the role, their `role_id` is that role."""
+    """If an event names a role instead of a person, a handler finds the role's signers by their `role_id`."""
     signed: list[list[str]] = []
 
     @handlers.on("DOCUMENT_SIGNED")

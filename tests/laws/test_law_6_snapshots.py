@@ -1,4 +1,4 @@
-"""Law 6 for single fetches: a fetch finds what no callback reported, and every handler gets it once."""
+"""Law 6 for single fetches: a fetch finds facts that no callback reported; each handler gets each fact once."""
 
 # ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
@@ -41,7 +41,7 @@ LATE = NOON + timedelta(days=60)
 
 @pytest.fixture
 def account(handlers, clock) -> Account:
-    """An account with one package that lives its whole life. The service may fetch it."""
+    """A simulated account with one package, which the service can fetch."""
     account = Account(5, packages=1)
     app = api(account, api_key=API_KEY, clock=clock)
     handlers.onespan._session.mount(ADDRESS, InProcess(app))
@@ -70,7 +70,7 @@ def handled(handlers) -> Counter[tuple[str, str | None, str | None]]:
 
 @pytest.fixture
 def life(account, send_callback, work, clock) -> list[OneSpanEvent]:
-    """All events of the package, from its creation to its end. The service received callbacks an hour before."""
+    """All events of the package from its creation to its end, an hour after the service received its first callback."""
     send_callback("PACKAGE_CREATE", package="before", happened_at=None)
     work()
     clock.forward(HOUR)
@@ -100,7 +100,7 @@ def fetch_all(service: Service, work, clock) -> Callable[[], None]:
 
 @pytest.fixture
 def deliver(post) -> Callable[[OneSpanEvent], None]:
-    """Post one callback."""
+    """Post the callback of one event."""
 
     def deliver(event: OneSpanEvent) -> None:
         assert post(callbacks.body(event)).status_code == 200
@@ -109,7 +109,7 @@ def deliver(post) -> Callable[[OneSpanEvent], None]:
 
 
 def test_law_6_lost_facts_are_found_and_handled_once(account, life, deliver, fetch_all, handled, read):
-    """Only the last callback arrives. The fetch that it causes finds all other facts, in their order."""
+    """If only the last callback of a package arrives, the next fetch finds the other facts in their order."""
     (package,) = account.packages()
     deliver(life[-1])
     fetch_all()
@@ -123,7 +123,7 @@ def test_law_6_lost_facts_are_found_and_handled_once(account, life, deliver, fet
 
 
 def test_law_6_callback_after_the_fetch_confirms_what_it_found(account, life, deliver, fetch_all, handled, read):
-    """Late, in any order, and twice: no handler runs again, and no event is new."""
+    """Callbacks that arrive after a fetch found their facts, in any order and twice, run no handler again."""
     deliver(life[-1])
     fetch_all()
     before, events = Counter(handled), len(read("/api/events", limit=200)["items"])
@@ -143,7 +143,7 @@ def test_law_6_callback_after_the_fetch_confirms_what_it_found(account, life, de
 
 
 def test_law_6_reported_fact_is_not_found_again(life, deliver, fetch_all, handled, read, runner):
-    """Every callback arrived, so a fetch finds nothing, whatever its reason."""
+    """If every callback of a package arrived, a fetch finds no further event."""
     for event in life:
         deliver(event)
     fetch_all()
@@ -156,7 +156,7 @@ def test_law_6_reported_fact_is_not_found_again(life, deliver, fetch_all, handle
 def test_law_6_second_fact_of_the_same_name_is_a_fact_of_its_own(
     account, life, deliver, fetch_all, handled, clock, send_callback, read
 ):
-    """Trashed without a callback and found, restored, and trashed again: the callback reports the second time."""
+    """After a fetch found a package in the trash, a callback about a second move to the trash is a new fact."""
     (package,) = account.packages()
     deliver(life[-1])
     fetch_all()
@@ -185,7 +185,7 @@ def _times(handled: Counter[tuple[str, str | None, str | None]], name: str) -> i
 def test_deletion_is_accepted_with_credentials_that_read_the_package_before(
     account, life, deliver, fetch_all, handled, clock, read, send_callback
 ):
-    """A 404 to the same credentials means that the package is deleted, and the handlers get the event."""
+    """A 404 with credentials that read the package before means a deletion, and the handlers get the event."""
     (package,) = account.packages()
     deliver(life[-1])
     fetch_all()
@@ -199,7 +199,7 @@ def test_deletion_is_accepted_with_credentials_that_read_the_package_before(
 
 
 def test_law_10_404_of_a_package_never_read_is_no_deletion(life, send_callback, fetch_all, handled, read):
-    """The package may belong to another account."""
+    """A 404 for a package that was never read is no deletion: the package may belong to another account."""
     del life
     send_callback("PACKAGE_COMPLETE", package="of-another-account")
     fetch_all()
@@ -212,7 +212,7 @@ def test_law_10_404_of_a_package_never_read_is_no_deletion(life, send_callback, 
 def test_law_10_refused_fetch_is_no_deletion(
     other, account, life, deliver, fetch_all, handlers, clock, send_callback, read
 ):
-    """With other credentials, or invalid ones, nothing is known of the package."""
+    """A fetch with other or invalid credentials is no proof that a package was deleted."""
     (package,) = account.packages()
     deliver(life[-1])
     fetch_all()
@@ -227,7 +227,7 @@ def test_law_10_refused_fetch_is_no_deletion(
 def test_unavailable_onespan_is_asked_again_with_increasing_waits(
     account, life, deliver, fetch_all, work, clock, read, service, handlers
 ):
-    """The package stays queued, and there are few requests."""
+    """While OneSpan is unavailable, a package stays in the fetch queue, and the service sends few requests."""
     (package,) = account.packages()
     handlers.onespan.connect(ApiConnection("http://127.0.0.1:1", ApiKey(API_KEY)))
     deliver(life[-1])
@@ -247,7 +247,7 @@ def test_unavailable_onespan_is_asked_again_with_increasing_waits(
 def test_package_queued_during_its_fetch_is_fetched_again(
     account, life, deliver, fetch_all, work, clock, service, handlers
 ):
-    """The fetch may have begun before the fact that the callback reports."""
+    """A callback during a fetch queues the package again: the answer may be older than the reported fact."""
     (package,) = account.packages()
     deliver(life[-1])
     work()
@@ -269,7 +269,7 @@ def test_package_queued_during_its_fetch_is_fetched_again(
 
 
 def test_nothing_is_queued_without_onespan(send_callback, work, service):
-    """Such a row would wait for ever."""
+    """Without a connection to OneSpan no fetch is queued, because its row would wait for ever."""
     service.digest._can_fetch = False
     send_callback("PACKAGE_CREATE")
     work()
@@ -278,13 +278,13 @@ def test_nothing_is_queued_without_onespan(send_callback, work, service):
 
 
 def test_expected_callbacks_cause_no_fetch(life, deliver, fetch_all, work, clock, service):
-    """Views and signatures of known people need no fetch."""
+    """Callbacks about views and signatures of known people cause no fetch."""
     for event in life:
         deliver(event)
     fetch_all()
     for _ in range(2):
         clock.forward(MINUTE)
-        fetch_all()  # until the service accepts that the package "before" does not exist
+        fetch_all()  # repeated until the service accepts that the package "before" does not exist
     known = next(event for event in life if event.name == "DOCUMENT_SIGNED")
     deliver(type(known)(**{**_fields(known), "name": "DOCUMENT_VIEWED", "at": clock.now}))
     work()
@@ -297,13 +297,13 @@ def test_expected_callbacks_cause_no_fetch(life, deliver, fetch_all, work, clock
     ("name", "message", "trashed", "reason"),
     [
         ("PACKAGE_RESTORE", None, True, None),
-        ("PACKAGE_RESTORE", None, False, "structure"),  # so it was not restored from the trash
+        ("PACKAGE_RESTORE", None, False, "structure"),  # the package was not in the trash before
         ("PACKAGE_ATTACHMENT", "passport", False, None),
         ("PACKAGE_ATTACHMENT", None, False, "structure"),
     ],
 )
 def test_complete_callback_needs_no_fetch(name, message, trashed, reason):
-    """The package was read before, and it has this signer."""
+    """A callback causes a fetch of a known package only if its effect on the package is incomplete."""
     callback = Callback(name, "pkg-1", "ada", None, message, NOON, {})
     known = Package("pkg-1", status="SENT", trashed=trashed, signers=(Signer("ada"),), read_at=NOON - HOUR)
 
@@ -316,7 +316,7 @@ def _fields(event: OneSpanEvent) -> dict[str, Any]:
 
 @pytest.mark.parametrize("answered", [[], {}, {"id": 7}, {"id": "another", "status": "SENT"}, "text", None])
 def test_answer_about_something_else_is_ignored(answered, life, deliver, fetch_all, handlers, read, service, clock):
-    """It is requested again later. The package keeps its state, and no other package appears."""
+    """An answer that is not the requested package is ignored, and the package is requested again later."""
     handlers.onespan.package = lambda _: Answer(answered, json.dumps(answered).encode(), clock.now, clock.now)
     deliver(life[-1])
     fetch_all()
@@ -329,7 +329,7 @@ def test_answer_about_something_else_is_ignored(answered, life, deliver, fetch_a
 
 
 def test_law_9_only_one_of_many_takes_a_fetch(life, deliver, work, service, clock):
-    """All try at once, on both databases."""
+    """If six threads try to take one queued fetch at the same time, exactly one thread gets the fetch."""
     deliver(life[-1])
     work()
     clock.forward(MINUTE)
@@ -347,7 +347,7 @@ def test_law_9_only_one_of_many_takes_a_fetch(life, deliver, work, service, cloc
 
 
 def test_law_6_each_attachment_is_confirmed_by_its_own_callback():
-    """Two attachments of one signer are two facts."""
+    """A callback confirms only the attachment that it names: two attachments of one signer are two facts."""
     found = UnconfirmedEvent(1, "pkg-1", "PACKAGE_ATTACHMENT", "ada", None, "visa", {}, NOON - HOUR, NOON)
 
     def confirms(message: str, **members: Any) -> bool:
@@ -358,13 +358,13 @@ def test_law_6_each_attachment_is_confirmed_by_its_own_callback():
     at = (NOON - HOUR / 2).isoformat()
     assert confirms("visa", createdDate=at)
     assert not confirms("passport", createdDate=at)
-    assert not confirms("visa")  # undated, and two months later
+    assert not confirms("visa")  # a callback without a date that arrives two months later
 
 
 def test_law_5_snapshot_from_the_future_is_dated_at_its_arrival(
     account, life, deliver, fetch_all, handlers, clock, read
 ):
-    """One wrong header must not outrank every later snapshot."""
+    """A snapshot with a `Date` header in the future is dated at its arrival, so as not to outrank later snapshots."""
     (package,) = account.packages()
 
     def date_tomorrow(answer: Any, **_: Any) -> None:

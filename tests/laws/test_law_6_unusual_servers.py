@@ -1,4 +1,4 @@
-"""Law 6 with a OneSpan whose clocks differ, which dates callbacks differently, or which hides values."""
+"""Law 6 if OneSpan's clocks differ, if OneSpan dates callbacks at their sending, or if answers hide values."""
 
 # ruff: noqa: F401, F811  (pytest passes fixtures by name)
 
@@ -31,7 +31,7 @@ def settings(settings):
 
 
 def change_answers(simulation: Simulation, change: Callable[[list[tuple[str, str]], bytes], Answer]) -> None:
-    """Change every answer of OneSpan from now on."""
+    """Apply `change` to the headers and body of every later answer from OneSpan."""
     adapter = simulation.handlers.onespan._session.adapters[ADDRESS]
     inner = adapter._app
 
@@ -46,7 +46,7 @@ def change_answers(simulation: Simulation, change: Callable[[list[tuple[str, str
 
 
 def excess_runs(simulation: Simulation) -> dict[str, Counter[str]]:
-    """The events that handlers got more often than they happened, by package."""
+    """Return, by package, the events that handlers got more often than the events happened."""
     often = {
         key: ran - simulation.happened.get(key, Counter()) for key, ran in simulation.handled.items() if key != "before"
     }
@@ -56,7 +56,7 @@ def excess_runs(simulation: Simulation) -> dict[str, Counter[str]]:
 @on_sqlite
 @pytest.mark.parametrize("behind", [10, *in_all(2, 40)])
 def test_law_6_date_header_that_is_behind_runs_nothing_twice(simulation, clock, behind):
-    """OneSpan's front end and database have different clocks. Callbacks are late, and packages are fetched early."""
+    """If the `Date` header is behind the times of events, no handler runs twice, even with late callbacks."""
     account = Account(2, packages=6)
     simulation.connect(account)
 
@@ -82,7 +82,10 @@ def test_law_6_date_header_that_is_behind_runs_nothing_twice(simulation, clock, 
 @on_sqlite
 @pytest.mark.parametrize("seed", [0, *in_all(1, 2)])
 def test_law_6_callback_dated_at_its_sending_reports_no_single_fact_twice(simulation, clock, seed):
-    """OneSpan does not say what `createdDate` dates. Half of the callbacks are sent seconds after a snapshot."""
+    """If `createdDate` is the time of sending, events that cannot soon happen twice are still handled once.
+
+    OneSpan does not say what `createdDate` means. Half of the callbacks are sent seconds after a snapshot.
+    """
     account, dice = Account(seed, packages=5, quirks=Quirks(created_date="sent")), Random(seed)
     simulation.connect(account)
     while not account.is_over:
@@ -100,14 +103,14 @@ def test_law_6_callback_dated_at_its_sending_reports_no_single_fact_twice(simula
 
 
 def sent(body: bytes, clock: Any) -> bytes:
-    """The callback, dated now."""
+    """Return the callback with the present time as its `createdDate`."""
     return json.dumps({**json.loads(body), "createdDate": onespan_time(clock.now)}).encode()
 
 
 @on_sqlite
 @pytest.mark.parametrize("seed", [0, 1, *in_all(2, 3)])
 def test_law_10_values_hidden_for_a_while_report_nothing(simulation, clock, seed):
-    """One value in twenty is null, in every answer. A third of all callbacks is lost."""
+    """If one value in twenty is null and a third of the callbacks is lost, the service still invents no event."""
     dice = Random(seed)
 
     def with_nulls(shown: Any) -> Any:
@@ -132,7 +135,7 @@ def test_law_10_values_hidden_for_a_while_report_nothing(simulation, clock, seed
 
 @pytest.mark.parametrize("names_the_role", [True, False])
 def test_law_6_hand_over_that_was_found_is_confirmed_by_its_sender(simulation, clock, names_the_role):
-    """A sender, too, can put another person into a role. Then `sessionUser` is the sender."""
+    """If the sender gave a role to another person, a callback with the sender's id confirms the event found before."""
     account = Account(5, packages=1)
     simulation.connect(account)
     while not (seats := _waiting(account)):

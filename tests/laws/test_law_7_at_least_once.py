@@ -1,4 +1,4 @@
-"""Law 7: a handler runs until it succeeds or is parked with a reason, and after that only by replay."""
+"""Law 7: a handler runs until it succeeds or is parked with a reason; after that it runs only by replay."""
 
 # ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
@@ -35,11 +35,11 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 RETRY_WAITS = (10 * SECOND, MINUTE, 10 * MINUTE, 60 * MINUTE, 360 * MINUTE)
 LEASE = MINUTE
-WAIT_SECONDS = 10  # that a test waits for a thread
+WAIT_SECONDS = 10  # seconds that a test waits for a thread
 
 
 class Unreadable(Exception):
-    """An exception whose text cannot be read."""
+    """An exception whose `str` raises an error."""
 
     def __str__(self) -> str:
         raise ValueError("no text")
@@ -84,7 +84,7 @@ def hang() -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 def turn(service: Service) -> Callable[[], None]:
-    """Take one turn of the digest and one of the dispatcher, without waiting."""
+    """Take one turn of the digest and one turn of the dispatcher, without waiting for handlers."""
 
     def turn() -> None:
         service.digest.turn()
@@ -97,7 +97,7 @@ def turn(service: Service) -> Callable[[], None]:
 def run_until(
     service: Service, turn: Callable[[], None], dispatch: Callable[..., dict[str, Any]]
 ) -> Callable[..., Any]:
-    """Take turns until a handler's run is in this state."""
+    """Take turns of the digest and the dispatcher until a handler's run has the given state."""
 
     def run_until(handler: str, state: str = "done") -> None:
         for _ in range(100):
@@ -126,7 +126,7 @@ def other(settings: Settings, clock: Clock) -> Iterator[Callable[[Handlers], Ser
 
 
 def test_law_7_failing_handler_is_retried_by_the_table_and_then_parked(send_callback, work, handlers, clock, dispatch):
-    """10 s, 1 min, 10 min, 1 h, 6 h, and never a second early. After the sixth attempt a person has to look."""
+    """A failing handler is retried after 10 s, 1 min, 10 min, 1 h and 6 h, never early, and then parked."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -154,7 +154,7 @@ def test_law_7_failing_handler_is_retried_by_the_table_and_then_parked(send_call
 
 
 def test_law_7_handler_that_recovers_is_done(send_callback, work, handlers, clock, dispatch):
-    """The attempt that succeeds is the last, and it clears the error."""
+    """When a retry of a handler succeeds, the run is done, has no error and is not repeated."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -174,7 +174,7 @@ def test_law_7_handler_that_recovers_is_done(send_callback, work, handlers, cloc
 
 
 def test_law_7_handler_may_choose_its_next_attempt(send_callback, work, handlers, clock, dispatch):
-    """`RetryAfter` overrides the table, and the attempt counts."""
+    """A handler that raises `RetryAfter` is retried after the given time, and the attempt counts."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -210,7 +210,7 @@ def test_law_7_handler_may_choose_its_next_attempt(send_callback, work, handlers
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_law_7_any_exception_ends_only_its_own_run(end, state, send_callback, handlers, run_until, dispatch, clock):
-    """Whatever a handler raises, its run is settled with a reason, and other runs go on."""
+    """Whatever a handler raises, its dispatch records a state and a reason, and other runs go on."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> None:
@@ -232,7 +232,7 @@ def test_law_7_any_exception_ends_only_its_own_run(end, state, send_callback, ha
 
 
 def test_law_7_run_that_succeeded_is_not_repeated(send_callback, work, handlers, clock):
-    """Neither a repeat, nor time, nor another event of the package runs it again."""
+    """Neither an equal callback, nor time, nor another event of the package repeats a run that succeeded."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -251,7 +251,7 @@ def test_law_7_run_that_succeeded_is_not_repeated(send_callback, work, handlers,
 
 @pytest.mark.parametrize("by", ["api", "command"])
 def test_law_7_replay_starts_over(by, send_callback, work, handlers, clock, dispatch, replay, runner: FlaskCliRunner):
-    """A replay has all attempts again, whether the run was done or parked."""
+    """A replayed run has all its attempts again, whether the API or the command replays the run."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -284,7 +284,7 @@ def test_law_7_replay_starts_over(by, send_callback, work, handlers, clock, disp
 
 
 def test_law_7_a_running_dispatch_cannot_be_replayed(send_callback, turn, handlers, replay, hang, run_until):
-    """It would run twice at once, so the answer is 409."""
+    """A replay of a running dispatch is answered 409, because its handler would run twice at the same time."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
@@ -303,7 +303,7 @@ def test_law_7_a_running_dispatch_cannot_be_replayed(send_callback, turn, handle
 def test_law_7_parked_run_shows_on_its_package_and_in_the_feed(
     send_callback, work, handlers, read, replay, clock, dispatch
 ):
-    """A person has to look, so the package needs attention until the run is replayed."""
+    """A package with a parked run needs attention until a person replays the run, and the feed has both changes."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> None:
@@ -350,7 +350,7 @@ class Later(RetryAfter):
 
 
 class Deadly(Exception):
-    """An exception whose text ends the thread that reads it."""
+    """An exception whose `str` raises `SystemExit`, which ends a thread."""
 
     def __str__(self) -> str:
         raise SystemExit
@@ -361,7 +361,7 @@ async def hold_on(*_: object) -> None:
 
 
 def raising(error: BaseException) -> Callable[..., object]:
-    """A function that raises this error."""
+    """Return a function that raises the given error."""
 
     def fail(*_: object, **__: object) -> None:
         raise error
@@ -387,7 +387,7 @@ def raising(error: BaseException) -> Callable[..., object]:
 def test_law_7_every_end_of_a_handler_is_recorded(
     handle, state, wait, said, send_callback, work, handlers, dispatch, clock, capsys
 ):
-    """However a handler ends, its thread is free again and its row says what is next."""
+    """However a handler ends, its dispatch records the state, the error and the time of the next attempt."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> object:
@@ -406,7 +406,7 @@ def test_law_7_every_end_of_a_handler_is_recorded(
 
 @pytest.mark.parametrize("returned", [42, "text", [1], object()])
 def test_law_7_return_value_of_a_handler_is_ignored(returned, send_callback, work, handlers, dispatch):
-    """The run is done."""
+    """A run is done when its handler returns, whatever the handler returns."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> object:
@@ -419,7 +419,7 @@ def test_law_7_return_value_of_a_handler_is_ignored(returned, send_callback, wor
 
 
 def test_law_7_event_can_be_copied_and_sent(send_callback, work, handlers):
-    """It can go to a queue, a file or another process."""
+    """A handler can copy, pickle and serialize its event for a queue, a file or another process."""
     copies = []
 
     @handlers.on("COBROWSE_REQUEST")
@@ -435,7 +435,7 @@ def test_law_7_event_can_be_copied_and_sent(send_callback, work, handlers):
 
 
 def test_law_7_change_to_extra_stays_in_one_handler(send_callback, work, handlers):
-    """Each handler gets copies of the lists in it."""
+    """Each handler gets its own copy of the lists in `event.extra`."""
     seen = []
 
     def add_hours(event: Event, package: Package) -> None:
@@ -456,7 +456,7 @@ def test_law_7_change_to_extra_stays_in_one_handler(send_callback, work, handler
 def test_law_7_run_that_could_not_begin_is_no_attempt(
     send_callback, turn, work, handlers, service, clock, dispatch, monkeypatch
 ):
-    """The database fails between taking the run and reading its event. No handler ran, so the run has no attempt."""
+    """If the database fails after a run is taken and before its handler starts, no attempt is counted."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -479,7 +479,7 @@ def test_law_7_run_that_could_not_begin_is_no_attempt(
 def test_law_7_result_is_stored_when_the_database_is_back(
     send_callback, turn, work, handlers, service, dispatch, monkeypatch
 ):
-    """A turn that fails loses no result."""
+    """If the database fails while a handler's result is stored, a later turn stores the result."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -499,7 +499,7 @@ def test_law_7_result_is_stored_when_the_database_is_back(
 
 
 def test_law_7_hanging_suspect_is_not_suspected_for_ever(send_callback, turn, handlers, service, hang, clock, dispatch):
-    """Two runs that were active in a crash run one at a time, until the first has not killed its process."""
+    """If two runs were active when processes died, the second run starts after the first has run for two leases."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def hung(event: Event, package: Package) -> None:
@@ -510,7 +510,7 @@ def test_law_7_hanging_suspect_is_not_suspected_for_ever(send_callback, turn, ha
 
     send_callback("PACKAGE_COMPLETE")
     service.digest.turn()
-    for _ in range(2):  # two processes take both runs, and die
+    for _ in range(2):  # two processes in turn take both runs, then die
         with service.database.write() as connection:
             dispatches.take(connection, [1, 2], now=clock.now, lease=LEASE)
         clock.forward(LEASE)
@@ -529,7 +529,7 @@ def test_law_7_hanging_suspect_is_not_suspected_for_ever(send_callback, turn, ha
 
 
 def test_law_7_the_reason_before_the_last_death_is_kept(send_callback, work, handlers, service, clock, dispatch):
-    """After five failures and a death the error names both."""
+    """If a process dies in the attempt after five failures, the error names the death and the last failure."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def fail(event: Event, package: Package) -> None:
@@ -549,7 +549,7 @@ def test_law_7_the_reason_before_the_last_death_is_kept(send_callback, work, han
 
 
 def test_law_8_parked_reason_closes_with_the_last_replay(send_callback, work, handlers, read, client):
-    """Two runs of one handler for one package are parked. The feed opens the reason once and closes it once."""
+    """If two runs of one handler for one package are parked, the attention reason closes with the second replay."""
 
     @handlers.on("*")
     def fail(event: Event, package: Package) -> None:
@@ -576,7 +576,7 @@ def test_law_8_parked_reason_closes_with_the_last_replay(send_callback, work, ha
 
 
 def test_law_7_handlers_of_one_event_are_retried_separately(send_callback, work, handlers, clock):
-    """Each (event, handler) has its own row. Keys are stable over retries and distinct per handler."""
+    """The handlers of an event are retried separately, each with a key of its own that stays the same."""
     runs: list[tuple[str, str]] = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -600,7 +600,7 @@ def test_law_7_handlers_of_one_event_are_retried_separately(send_callback, work,
 
 
 def test_law_7_handler_gets_frozen_values(send_callback, work, handlers):
-    """No handler can change what the next one sees."""
+    """Events and packages are frozen, so that no handler can change what the next handler sees."""
     tried: list[type[BaseException]] = []
 
     def try_to(spoil: Callable[[], object]) -> None:
@@ -624,7 +624,7 @@ def test_law_7_handler_gets_frozen_values(send_callback, work, handlers):
 
 
 def test_law_7_hanging_handler_delays_no_other(send_callback, turn, run_until, handlers, hang, dispatch):
-    """It delays no other handler, no other package, neither the receiver nor the digest."""
+    """A handler that hangs delays neither other handlers and packages nor the receiver and the digest."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
@@ -646,7 +646,7 @@ def test_law_7_hanging_handler_delays_no_other(send_callback, turn, run_until, h
 
 
 def test_law_7_handler_uses_at_most_its_threads(send_callback, turn, run_until, handlers, hang, read):
-    """`HANDLER_THREADS` events run at once. The others run later."""
+    """A handler runs for at most `HANDLER_THREADS` events at the same time, and for the other events later."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
@@ -667,7 +667,7 @@ def test_law_7_handler_uses_at_most_its_threads(send_callback, turn, run_until, 
 
 
 def test_law_7_lost_lease_changes_nothing(send_callback, turn, handlers, service, clock):
-    """A run whose lease was taken over ends late and cannot undo what its successor did."""
+    """A late result of a run whose lease another process has taken over changes nothing."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def file_it(event: Event, package: Package) -> None:
@@ -693,7 +693,7 @@ def test_law_7_lost_lease_changes_nothing(send_callback, turn, handlers, service
 
 
 def test_law_7_run_of_a_dead_process_is_taken_over(send_callback, turn, handlers, hang, clock, other, dispatch):
-    """When its lease ends, another process takes the run. If the first was only slow, its result changes nothing."""
+    """When a lease ends, another process takes the run over, and a late result of the first process is ignored."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -727,7 +727,7 @@ def test_law_7_run_of_a_dead_process_is_taken_over(send_callback, turn, handlers
 
 
 def test_law_7_renewed_lease_is_not_taken_over(send_callback, turn, handlers, hang, clock, other, service, dispatch):
-    """A long run stays with its process as long as that process lives."""
+    """While a process renews the lease of a long run, no other process takes the run over."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
@@ -747,7 +747,7 @@ def test_law_7_renewed_lease_is_not_taken_over(send_callback, turn, handlers, ha
 
 
 def test_law_7_run_is_not_begun_twice_in_one_process(send_callback, turn, run_until, handlers, hang, clock, dispatch):
-    """The lease ended while the database was away or the machine slept. The run goes on and is not doubled."""
+    """If a lease ends while the database is away or the machine sleeps, the run goes on and is not started twice."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def wait(event: Event, package: Package) -> None:
@@ -769,7 +769,7 @@ def test_law_7_run_is_not_begun_twice_in_one_process(send_callback, turn, run_un
 def test_law_7_run_that_succeeded_while_its_lease_ended_is_done(
     send_callback, turn, handlers, hang, clock, service, dispatch
 ):
-    """No other process took it, so it does not run again only because its result is late."""
+    """A run whose result comes after the end of its lease is done, unless another process took the run over."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -790,7 +790,7 @@ def test_law_7_run_that_succeeded_while_its_lease_ended_is_done(
 
 
 def test_law_7_run_of_a_removed_handler_stays_due(send_callback, work, handlers, other, clock, read):
-    """Its function was deleted or renamed: its rows wait, and no other row waits for them."""
+    """The runs of a deleted or renamed handler stay due, and the runs of other handlers do not wait for them."""
     runs = []
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -820,9 +820,9 @@ def test_law_7_run_of_a_removed_handler_stays_due(send_callback, work, handlers,
 def test_law_7_handler_that_runs_alone_is_blamed_for_a_death(
     send_callback, service, handlers, hang, clock, other, read
 ):
-    """A process dies whenever a certain handler runs, and the runs beside it end with it, again and again.
+    """A handler that kills its process each time is parked, with a reason, after the sixth death.
 
-    The sixth death parks that handler's run, with a reason; the other runs are done in the end.
+    Other runs in these processes end at each death too, but every other run is done in the end.
     """
 
     @handlers.on("PACKAGE_COMPLETE")
@@ -884,7 +884,7 @@ def file_it(event, package):
 def test_law_7_handler_that_kills_its_process_is_parked(
     database_url: str, tmp_path: Path, send_callback, service, handlers, read
 ):
-    """In real processes, after four deaths: two more processes die, gunicorn starts a third, and that one lives."""
+    """After four deaths a handler kills two more real processes and is parked; gunicorn's third process lives."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def kill(event: Event, package: Package) -> None: ...

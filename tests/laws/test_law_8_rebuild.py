@@ -58,7 +58,7 @@ def rebuild(runner: FlaskCliRunner) -> Callable[..., Any]:
 
 @pytest.fixture
 def signed_package(digest: Callable[..., None]) -> None:
-    """Ada has signed, Ben is locked, Cleo's package is out for signature."""
+    """A package from Cleo that is out for signature: Ada has signed, and Ben is locked."""
     digest(
         [
             callback("PACKAGE_CREATE"),
@@ -72,7 +72,7 @@ def signed_package(digest: Callable[..., None]) -> None:
 
 
 def tamper(service: Service, statement: str) -> None:
-    """Change a row behind the service's back."""
+    """Change one row of the database directly, without the service."""
     with service.database.write() as connection:
         assert connection.execute(text(statement)).rowcount == 1
 
@@ -80,7 +80,7 @@ def tamper(service: Service, statement: str) -> None:
 @STORED
 @given(strategies.facts, st.lists(strategies.callbacks(st.none()), max_size=3), st.data())
 def test_law_8_rebuild_finds_no_difference_after_any_history(rebuild, digest, facts, undated, data):
-    """Callbacks and snapshots in any order, repeated, and without a date."""
+    """`rebuild --check` finds no difference after callbacks and snapshots in any order, repeated or undated."""
     inputs = [*facts.callbacks, *facts.snapshots, *undated]
     repeated = data.draw(st.lists(st.sampled_from(inputs), max_size=4))
     package = f"pkg-{data.draw(st.uuids())}"
@@ -111,7 +111,7 @@ TAMPERED = {
 @pytest.mark.parametrize("statement", TAMPERED)
 @pytest.mark.usefixtures("signed_package")
 def test_law_8_rebuild_check_reports_every_tampered_value(service, rebuild, statement):
-    """A row changed by hand is reported, and nothing is written."""
+    """`rebuild --check` reports a row that was changed by hand, and writes nothing."""
     attribute, difference = TAMPERED[statement]
     tamper(service, statement)
 
@@ -126,7 +126,7 @@ def test_law_8_rebuild_check_reports_every_tampered_value(service, rebuild, stat
 @pytest.mark.parametrize("statement", TAMPERED)
 @pytest.mark.usefixtures("signed_package")
 def test_law_8_rebuild_corrects_what_was_tampered_with(service, rebuild, statement):
-    """The package is as before, and a second check finds nothing."""
+    """`rebuild` restores a package whose row was changed by hand, and a second check finds no difference."""
     before = _package(service)
     tamper(service, statement)
 
@@ -140,7 +140,7 @@ def test_law_8_rebuild_corrects_what_was_tampered_with(service, rebuild, stateme
 
 @pytest.mark.usefixtures("signed_package")
 def test_law_8_correction_by_rebuild_is_a_change(service, rebuild, clock):
-    """Every change has a cause; the cause of this one is the rebuild."""
+    """A correction by `rebuild` is recorded as a change whose cause is the rebuild."""
     tamper(service, "UPDATE packages SET status = 'COMPLETED'")
     before = _history(service)
     clock.forward(HOUR)
@@ -155,7 +155,7 @@ def test_law_8_correction_by_rebuild_is_a_change(service, rebuild, clock):
 
 @pytest.mark.usefixtures("signed_package")
 def test_law_8_lost_package_is_derived_again(service, rebuild):
-    """Everything that is known of a package follows from the journal."""
+    """`rebuild` restores a package whose rows are all deleted, because the journal has all facts about the package."""
     before = _package(service)
     for table in ("attention", "documents", "signers"):
         with service.database.write() as connection:
@@ -169,7 +169,7 @@ def test_law_8_lost_package_is_derived_again(service, rebuild):
 
 
 def test_law_8_rebuild_runs_no_handler(service, handlers: Handlers, digest, rebuild):
-    """A correction is no event: no dispatch is written, and none is run again."""
+    """A correction by `rebuild` is no event, so no dispatch is written or run again."""
     handlers.on("*")(_nothing)
     digest([callback("PACKAGE_ACTIVATE")])
     tamper(service, "UPDATE packages SET status = 'DRAFT'")
@@ -182,7 +182,7 @@ def test_law_8_rebuild_runs_no_handler(service, handlers: Handlers, digest, rebu
 
 
 def test_law_8_rebuild_ignores_pending_entries(service, digest, rebuild):
-    """A callback that is not digested yet is no difference."""
+    """`rebuild --check` reports no difference for a callback that is not digested yet."""
     digest([callback("PACKAGE_CREATE")])
     with service.database.write() as connection:
         journal.add(connection, [_entry(callback("PACKAGE_ACTIVATE", NOON + HOUR), "pkg-1", LATER)])
@@ -191,7 +191,7 @@ def test_law_8_rebuild_ignores_pending_entries(service, digest, rebuild):
 
 
 def test_law_8_rebuild_ignores_unreadable_entries(service, digest, rebuild):
-    """An entry that was refused with a reason caused nothing, and causes nothing again."""
+    """`rebuild --check` reports no difference for an unreadable callback, which never had an effect."""
     digest([callback("PACKAGE_CREATE")])
     with service.database.write() as connection:
         journal.add(connection, [Entry("callback", LATER, b"{", package_id="pkg-1", error="it is not JSON")])
@@ -200,7 +200,7 @@ def test_law_8_rebuild_ignores_unreadable_entries(service, digest, rebuild):
 
 
 def _nothing(*_: object) -> None:
-    """Do nothing."""
+    """Handle an event by doing nothing."""
 
 
 def _entry(item: Input, package_id: str, received_at: datetime) -> Entry:
@@ -227,7 +227,7 @@ def _dispatches(service: Service) -> list[Any]:
 
 @pytest.mark.usefixtures("signed_package")
 def test_law_8_claims_are_compared_too(service, rebuild):
-    """The next callback builds on them, so they must be right even where no value shows it."""
+    """`rebuild` corrects stored claims even if no shown value is wrong, because later callbacks merge with them."""
     tamper(service, "UPDATE packages SET claims = '{}'")
 
     found, corrected, clean = rebuild("--check"), rebuild(), rebuild("--check")
@@ -239,7 +239,7 @@ def test_law_8_claims_are_compared_too(service, rebuild):
 
 @pytest.mark.usefixtures("signed_package")
 def test_law_8_package_without_a_cause_is_found_and_removed(service, rebuild, read):
-    """No journal row mentions it."""
+    """`rebuild` reports and removes a package that no journal row mentions."""
     with service.database.write() as connection:
         columns = ", ".join(c.name for c in Package.__table__.c if c.name != "id")
         connection.execute(text(f"INSERT INTO packages (id, {columns}) SELECT 'ghost', {columns} FROM packages"))
@@ -254,7 +254,7 @@ def test_law_8_package_without_a_cause_is_found_and_removed(service, rebuild, re
 
 @pytest.mark.parametrize("date", [None, "2099-01-01T00:00:00Z"])
 def test_law_8_commits_may_overtake_each_other(date, service, digest, rebuild, clock):
-    """Two equal callbacks are digested in the other order. The event has the date of the one digested first."""
+    """If the later of two equal callbacks is digested first and dates the event, `rebuild` finds no difference."""
     body = {"name": "PACKAGE_COMPLETE", "packageId": "pkg-1", "createdDate": date}
     with service.database.write() as connection:
         for minutes in (0, 2):

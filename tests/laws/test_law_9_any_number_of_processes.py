@@ -1,4 +1,4 @@
-"""Law 9: any number of processes share one database, and each row is worked once."""
+"""Law 9: any number of processes share one database, and each row is processed once."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.support.processes import Site, Web, callback, until
 
 pytestmark = [on_both, pytest.mark.own_database]
 
-FACTS = 150  # each is sent twice
+FACTS = 150  # callbacks, each of which is sent twice
 CLIENTS = 4
 HANDLERS = '''
 @handlers.on("PACKAGE_ACTIVATE")
@@ -36,13 +36,13 @@ def file_it(event, package):
 
 @handlers.on("*")
 def count_it(event, package):
-    """Do so for another handler of these events."""
+    """Record which process ran the second handler for which event."""
     note("count_it", os.getpid(), event.key)
 '''
 
 
 class Reader:
-    """A front end that follows the feed of changes while others write."""
+    """A client that follows the feed of changes while other processes write."""
 
     def __init__(self, web: Web) -> None:
         self.seen: list[int] = []
@@ -70,7 +70,7 @@ class Reader:
 
 @on_postgresql
 def test_law_9_every_row_is_worked_once(database_url: str, tmp_path: Path):
-    """Two web processes that also work and two workers: each (event, handler) runs once, and the feed skips nothing."""
+    """With two web processes and two workers, each handler runs once per event, and the feed skips no change."""
     with Site(tmp_path, database_url, handlers=HANDLERS) as site:
         web = site.gunicorn(workers=2)
         workers = [site.worker(), site.worker()]
@@ -92,7 +92,7 @@ def test_law_9_every_row_is_worked_once(database_url: str, tmp_path: Path):
 
 @on_postgresql
 def test_law_9_work_of_a_killed_process_is_taken_over(database_url: str, tmp_path: Path):
-    """Its rows are taken over when their lease ends. Only the runs that it had begun may run a second time."""
+    """Another process takes over the runs of a killed process; only runs that had begun may run a second time."""
     slow = HANDLERS.replace('    note("file_it"', '    import time; time.sleep(0.02)\n    note("file_it"')
     with Site(tmp_path, database_url, handlers=slow, HANDLER_LEASE_SECONDS="5", HANDLER_THREADS="3") as site:
         web = site.gunicorn(workers=2, WORKER="external")
@@ -109,11 +109,12 @@ def test_law_9_work_of_a_killed_process_is_taken_over(database_url: str, tmp_pat
     assert len(runs) == 2 * FACTS
     assert max(runs.values()) <= 2
     assert twice <= begun_by_victim
-    assert len(twice) <= 2 * 3  # running or just ended: at most the threads of each of its two handlers
+    # Each of the two handlers has three threads, so at most six runs were running or had just ended.
+    assert len(twice) <= 2 * 3
 
 
 def test_law_9_each_row_goes_to_exactly_one_taker(service, handlers, send_callback, clock):
-    """Several threads ask for the same rows at once, in every order."""
+    """If eight threads take the same dispatches at the same time, each dispatch goes to exactly one thread."""
 
     @handlers.on("PACKAGE_COMPLETE")
     def file_it(event: Event, package: Package) -> None: ...
@@ -141,7 +142,7 @@ def test_law_9_each_row_goes_to_exactly_one_taker(service, handlers, send_callba
 
 @contextmanager
 def _sending(web: Web) -> Iterator[None]:
-    """Send every fact twice, from several clients at once, in the background."""
+    """Send every callback twice, from several clients at the same time, during a `with` block."""
     facts = [callback("PACKAGE_ACTIVATE", package=f"pkg-{number}") for number in range(FACTS)] * 2
     random.Random(9).shuffle(facts)
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -177,7 +178,7 @@ def _select(url: str, question) -> list[int]:
 def test_law_9_writer_of_history_holds_the_lock(  # noqa: PLR0917
     send_callback, work, service, handlers, client, runner, monkeypatch
 ):
-    """Only one process at a time writes the history, by any code path, so its ids are in the order of the commits."""
+    """All code that writes the history holds the write lock, so the ids of changes follow the order of commits."""
     written: list[bool] = []
     record, write_packages = packages.record_changes, packages.write_packages
     held = text("SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted")

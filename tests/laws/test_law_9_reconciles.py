@@ -1,4 +1,4 @@
-"""Law 9 with real processes: three services on one database reconcile once per interval, although some are killed."""
+"""Law 9 with real processes: three workers on one database reconcile once per interval, although some are killed."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.own_database
 
 INTERVALS = {"quick": 3, "all": 7}
 HOURS = 6
-LATENCY_SECONDS = 0.1  # of OneSpan's answers
+LATENCY_SECONDS = 0.1  # seconds until the simulated OneSpan answers
 SERVICE = """
 import os
 from datetime import UTC, datetime, timedelta
@@ -44,18 +44,18 @@ app = create_app(handlers=handlers, clock=clock)
 
 
 class SharedClock:
-    """How far the clock of all processes is ahead of this one's, in a file that they all read."""
+    """A clock that several processes share: a file holds the seconds by which the clock is ahead of real time."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.file.write_text("0")
 
     def __call__(self) -> datetime:
-        """The time of these processes."""
+        """Return the time of the shared clock."""
         return datetime.now(UTC) + timedelta(seconds=float(self.file.read_text()))
 
     def forward(self, by: timedelta) -> None:
-        """Let time pass for all of them at once."""
+        """Let time pass for all processes at once."""
         new = self.file.with_suffix(".new")
         new.write_text(str(float(self.file.read_text()) + by.total_seconds()))
         new.replace(self.file)
@@ -63,19 +63,19 @@ class SharedClock:
 
 @pytest.fixture
 def shared_time(tmp_path: Path) -> SharedClock:
-    """The clock of all processes."""
+    """The clock that all processes of the test share."""
     return SharedClock(tmp_path / "ahead")
 
 
 @pytest.fixture
 def onespan(shared_time: SharedClock) -> Iterator[str]:
-    """The address of a OneSpan with forty packages, four on a page, so that a run takes a while."""
+    """The address of a simulated OneSpan with forty packages, four per page, so that a reconcile run takes a while."""
     packages = populated(1, 40, now=shared_time() - timedelta(days=2)).packages()
     account = Account(1, packages=0, quirks=Quirks(list_largest=4)).load(packages)
     app = api(account, api_key="the-api-key", clock=shared_time)
 
     def slowly(environ: Any, start: Any) -> Any:
-        time.sleep(LATENCY_SECONDS)  # as the real one does, so that a run can be interrupted
+        time.sleep(LATENCY_SECONDS)  # as slow as the real OneSpan, so that a reconcile run can be interrupted
         return app(environ, start)
 
     server = make_server("127.0.0.1", 0, slowly, threaded=True)
@@ -97,7 +97,7 @@ def runs_of(database: Database) -> list[Any]:
 def test_law_9_one_reconcile_per_interval_despite_kills(
     database_url: str, tmp_path: Path, shared_time: SharedClock, onespan: str, tier: str
 ):
-    """Three workers. One of them is killed in the middle of every second run and started again."""
+    """Three workers reconcile once per interval, although a worker is killed and restarted in every second run."""
     dice, database = Random(7), Database(database_url)
     site = Site(tmp_path, database_url, ONESPAN_URL=onespan, ONESPAN_API_KEY="the-api-key", AHEAD=str(shared_time.file))
     (site.folder / "service.py").write_text(SERVICE)

@@ -1,6 +1,6 @@
-"""Mutants: the pipeline with one mistake each, as earlier drafts and other receivers have had them.
+"""Mutants: variants of the service with one mistake each, which earlier drafts or other receivers have had.
 
-Each check is a short scenario that the real pipeline passes. Each mutant must fail the check that is listed with it,
+Each check is a short scenario that the real service passes. Each mutant must fail the check that is listed with it,
 which proves that the check detects the mistake.
 """
 
@@ -44,25 +44,25 @@ class Crash(BaseException):
 
 
 class Harness:
-    """A simulation, and more processes of the service on its database."""
+    """A simulation that can start more processes of the service on its database."""
 
     def __init__(self, simulation: Simulation, start_process: Callable[[], Service], post: Callable[..., Any]) -> None:
         self.simulation, self.start_process, self.clock = simulation, start_process, simulation.clock
         self.service, self.handlers, self.post = simulation.service, simulation.handlers, post
 
     def send_callback(self, name: str, minute: int, **more: Any) -> None:
-        """Post a callback about package `p`, dated this many minutes after noon."""
+        """Post a callback about the package `p`, dated `minute` minutes after noon."""
         at = f"2026-03-02T12:{minute:02}:00.000Z"
         assert self.post({"name": name, "packageId": "p", "createdDate": at, **more}).status_code == 200
 
     def status(self, package_id: str = "p") -> str | None:
-        """The status of a package in the status store."""
+        """Finish all work, then return the status of a package in the status store."""
         self.simulation.settle()
         stored = self.simulation.stored_package(package_id)
         return stored.status if stored else None
 
     def import_packages(self, number: int, *, quirks: Quirks | None = None, faults: Faults | None = None) -> Account:
-        """An account with this many packages, all closed and imported."""
+        """Create an account with `number` finished packages, and import all packages."""
         packages = populated(1, number, now=self.clock.now - 40 * DAY).packages()
         account = Account(1, packages=0, **({"quirks": quirks} if quirks else {})).load(packages)
         self.simulation.connect(account, faults)
@@ -71,7 +71,7 @@ class Harness:
         return account
 
     def completed(self) -> list[str]:
-        """The ids of packages that can be archived."""
+        """The ids of completed packages, which can be archived."""
         return [
             package.id
             for package in self.simulation.account.packages()
@@ -79,7 +79,7 @@ class Harness:
         ]
 
 
-pytestmark = [on_sqlite, pytest.mark.all]  # no mutant is about a certain database
+pytestmark = [on_sqlite, pytest.mark.all]  # no mutant depends on the kind of database
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def harness(service, post, handlers, clock, settings) -> Iterator[Harness]:
         started.database.close()
 
 
-# The checks.
+# Checks: scenarios that the real service passes
 
 
 def callback_twice(harness: Harness) -> None:
@@ -114,7 +114,7 @@ def callback_twice(harness: Harness) -> None:
 
 
 def crash_while_digesting(harness: Harness) -> None:
-    """A process dies at its second commit. The next process finishes what it had begun."""
+    """If a process dies at a commit of the digest, the callback still takes effect, and its handler runs once."""
     harness.send_callback("PACKAGE_ACTIVATE", 1)
     with crash_at_commit(harness.service, 1), pytest.raises(Crash):
         harness.service.digest.turn()
@@ -132,14 +132,14 @@ def crash_after_answer(harness: Harness) -> None:
 
 
 def order_of_arrival(harness: Harness) -> None:
-    """The latest fact wins, whenever it arrives."""
+    """The fact with the latest date gives the status, in whatever order callbacks arrive."""
     harness.send_callback("PACKAGE_COMPLETE", 10)
     harness.send_callback("PACKAGE_ACTIVATE", 5)
     assert harness.status() == "COMPLETED"
 
 
 def ties(harness: Harness) -> None:
-    """Of two facts of the same instant, the same one wins in either order of arrival."""
+    """Of two facts with the same date, the same fact wins in either order of arrival."""
     harness.simulation.handlers.onespan.connect(None)
     for package, names in (
         ("a", ["PACKAGE_ACTIVATE", "PACKAGE_COMPLETE"]),
@@ -151,7 +151,7 @@ def ties(harness: Harness) -> None:
 
 
 def callback_during_fetch(harness: Harness) -> None:
-    """While OneSpan answers a fetch, the package is declined and the callback arrives."""
+    """A decline that a callback reports during a fetch wins over the snapshot of that fetch."""
     account = Account(5, packages=1)
     harness.simulation.connect(account)
     while not account.packages() or account.packages()[0].status != "SENT":
@@ -178,7 +178,7 @@ def callback_during_fetch(harness: Harness) -> None:
 
 
 def outage_during_pass(harness: Harness) -> None:
-    """OneSpan fails in the middle of the list. The packages after that point are still found later."""
+    """If OneSpan fails in the middle of a list, later runs still find the packages after that point."""
     faults = Faults(Random(1))
     account = harness.import_packages(60, quirks=Quirks(list_largest=20), faults=faults)
     for package in harness.completed():
@@ -196,7 +196,7 @@ def outage_during_pass(harness: Harness) -> None:
 
 
 def refused_folder(harness: Harness) -> None:
-    """The trash is refused for days, and a package in it changes on the first."""
+    """If OneSpan refuses the trash for days, a package that changed in the trash is still found later."""
     account = harness.import_packages(10)
     (package, *_) = harness.completed()
     harness.simulation.act(package, "trash")
@@ -211,7 +211,7 @@ def refused_folder(harness: Harness) -> None:
 
 
 def package_hidden_by_list(harness: Harness) -> None:
-    """The list does not show an existing package."""
+    """An existing package that OneSpan's list does not show is not marked as deleted."""
     account = harness.import_packages(20)
     hidden = account.packages()[0].id
     account._list_view._visible.pop(hidden)
@@ -222,7 +222,7 @@ def package_hidden_by_list(harness: Harness) -> None:
 
 
 def lost_permission(harness: Harness) -> None:
-    """OneSpan answers 403 for a package that it no longer lists."""
+    """An unlisted package for which OneSpan answers 403 is not marked as deleted."""
     account = harness.import_packages(20, quirks=Quirks(deleted_answer="403"))
     gone = account.packages()[0].id
     harness.simulation.act(gone, "delete")
@@ -231,7 +231,7 @@ def lost_permission(harness: Harness) -> None:
 
 
 def package_never_read(harness: Harness) -> None:
-    """A callback names a package that these credentials cannot see."""
+    """If a callback names a package that these credentials cannot see, the package is not marked as deleted."""
     harness.import_packages(1)
     harness.send_callback("PACKAGE_ACTIVATE", 59)
     harness.simulation.settle()
@@ -240,7 +240,7 @@ def package_never_read(harness: Harness) -> None:
 
 
 def handler_that_kills(harness: Harness) -> None:
-    """A handler kills its process in each attempt. In the end its run is parked."""
+    """The run of a handler that kills its process in each attempt is parked in the end."""
     harness.send_callback("PACKAGE_ACTIVATE", 1)
     harness.service.digest.turn()
     for _ in range(10):
@@ -251,7 +251,7 @@ def handler_that_kills(harness: Harness) -> None:
 
 
 def restarts_within_interval(harness: Harness) -> None:
-    """The process is restarted every four hours for two days."""
+    """If the process restarts every four hours for two days, reconcile runs still begin at their interval."""
     harness.import_packages(1)
     for _ in range(12):
         harness.clock.forward(4 * HOUR)
@@ -265,7 +265,7 @@ def restarts_within_interval(harness: Harness) -> None:
 
 
 def unchanged_account(harness: Harness) -> None:
-    """Nothing happened, so no handler runs."""
+    """A second reconcile run of an unchanged account runs no handler."""
     account = Account(2, packages=4)
     harness.simulation.connect(account)
     harness.simulation.reconcile()
@@ -279,7 +279,7 @@ def unchanged_account(harness: Harness) -> None:
 
 
 def shifting_list(harness: Harness) -> None:
-    """A package is moved to the trash in the middle of a pass."""
+    """If a package moves to the trash in the middle of a pass, the reconcile run still misses no package."""
     packages = populated(1, 260, now=harness.clock.now - 40 * DAY).packages()
     account = Account(1, packages=0).load(packages)
     harness.simulation.connect(account)
@@ -307,7 +307,7 @@ def callback_from_far_future(harness: Harness) -> None:
 
 
 def found_before_callback(harness: Harness) -> None:
-    """A snapshot shows a fact, and its callback arrives later."""
+    """A fact that a snapshot showed before its callback arrived is handled once."""
     harness.post({"name": "PACKAGE_CREATE", "packageId": "before", "createdDate": "2026-03-02T12:00:00.000Z"})
     harness.simulation.settle()
     harness.import_packages(20)
@@ -321,7 +321,7 @@ def found_before_callback(harness: Harness) -> None:
 
 
 def two_processes_check_at_once(harness: Harness) -> None:
-    """While one process checks whether a run is due, another one begins and ends that run."""
+    """If two processes find at the same time that a reconcile run is due, only one run begins."""
     harness.import_packages(1)
     harness.clock.forward(7 * HOUR)
     slow, write = harness.start_process(), None
@@ -339,7 +339,7 @@ def two_processes_check_at_once(harness: Harness) -> None:
 
 
 def late_process(harness: Harness) -> None:
-    """A process is so slow with a page that another one takes the run over. The late commit must change nothing."""
+    """A process that waits for a page until another process takes its run over cannot change the run afterwards."""
     harness.import_packages(20)
     harness.clock.forward(7 * HOUR)
     late = harness.start_process()
@@ -362,7 +362,7 @@ def late_process(harness: Harness) -> None:
 
 
 def package_that_never_answers(harness: Harness) -> None:
-    """OneSpan fails for one package. The next interval begins all the same."""
+    """If OneSpan fails for one package, the reconcile run of the next interval begins all the same."""
     harness.import_packages(20, quirks=Quirks(list_items="summary"))
     bad = harness.completed()[0]
     harness.simulation.refuse(bad)
@@ -374,7 +374,7 @@ def package_that_never_answers(harness: Harness) -> None:
 
 
 def answer_dated_ahead(harness: Harness) -> None:
-    """One answer is dated two months ahead. What happens until then is found all the same."""
+    """After one answer with a date two months ahead, earlier changes are still found."""
     harness.import_packages(20)
     harness.clock.forward(7 * HOUR)
     left = [1]
@@ -393,7 +393,7 @@ def answer_dated_ahead(harness: Harness) -> None:
 
 
 def fetch_with_two_reasons(harness: Harness) -> None:
-    """A package that a reconcile run wants to fetch cannot be read, and a callback queues it too."""
+    """A reconcile run still waits for a failed fetch after a callback has queued the same package too."""
     harness.import_packages(20, quirks=Quirks(list_items="summary"))
     bad = harness.completed()[0]
     harness.simulation.refuse(bad)
@@ -412,11 +412,11 @@ def fetch_with_two_reasons(harness: Harness) -> None:
         assert queries.run_page(connection, limit=1, before=None)[0].state == "running"
 
 
-# The mutants.
+# Mutants: functions that build one mistake into the service
 
 
 def no_dedupe(patch: Patch) -> None:
-    """Every callback is a new fact."""
+    """Mutant: a repeated callback counts as a new fact."""
     count = iter(range(10**6))
     patch.setattr(
         events.KnownFingerprints,
@@ -426,7 +426,7 @@ def no_dedupe(patch: Patch) -> None:
 
 
 def check_then_insert(patch: Patch) -> None:
-    """Whether a run is due is checked before, and not again in the transaction that begins it."""
+    """Mutant: whether a run is due is checked only before the transaction that begins the run."""
 
     def begin(self: Reconciler, connection: Any, *, now: Any) -> None:
         reconciles.begin(connection, kind="reconcile", reason="interval", since=None, fires=False, now=now)
@@ -435,7 +435,7 @@ def check_then_insert(patch: Patch) -> None:
 
 
 def mark_before_work(patch: Patch) -> None:
-    """The entry is marked as digested in its own commit, before its effects are written."""
+    """Mutant: a journal entry is marked as digested in a commit of its own, before its effects are written."""
 
     def turn(self: Digest, *, limit: int = 500) -> bool:
         with self._database.write() as connection:
@@ -451,29 +451,29 @@ def mark_before_work(patch: Patch) -> None:
 
 
 def answer_before_commit(patch: Patch) -> None:
-    """The callback is kept in memory, to be written later."""
+    """Mutant: the receiver acknowledges a callback that is kept only in memory, to be written later."""
     patch.setattr(journal.Writer, "keep", lambda self, entry: vars(self).setdefault("kept", []).append(entry))
 
 
 def last_arrival_wins(patch: Patch) -> None:
-    """The claim that arrives later counts as newer."""
+    """Mutant: the claim that arrives later counts as newer."""
     patch.setattr(merge, "_newer", lambda register, other: True)
 
 
 def strict_on_ties(patch: Patch) -> None:
-    """Of two facts of the same instant, the first to arrive stays."""
+    """Mutant: of two claims with the same date, the claim that arrives first stays."""
     patch.setattr(merge, "_newer", lambda register, other: register[0] > other[0])
 
 
 def dated_at_arrival(patch: Patch) -> None:
-    """A snapshot is dated at the arrival of the answer."""
+    """Mutant: a snapshot is dated at the arrival of the answer, not when OneSpan read the package."""
     looked = client._read_times
     late = timedelta(seconds=15)
     patch.setattr(client, "_read_times", lambda answer, *, now: tuple(at + late for at in looked(answer, now=now)))
 
 
 def truncated_pass_is_complete(patch: Patch) -> None:
-    """When OneSpan fails, the run ends with what it has, and the watermark moves."""
+    """Mutant: when OneSpan fails, the reconcile run ends with what it has, and the watermark moves."""
 
     def put_off(self: Reconciler, run: Any, folder: Any, problem: Any) -> None:
         with self._database.write() as connection:
@@ -483,13 +483,13 @@ def truncated_pass_is_complete(patch: Patch) -> None:
 
 
 def forgets_refused_folder(patch: Patch) -> None:
-    """A refused folder counts as read."""
+    """Mutant: a folder that OneSpan refused counts as read."""
     patch.setattr(run_plan, "since_of", lambda run, folder: None if folder.ids_only else run.since)
     patch.setattr(reconcile, "since_of", run_plan.since_of)
 
 
 def implicit_delete(patch: Patch) -> None:
-    """A package that the list does not show is deleted."""
+    """Mutant: a package that the list does not show counts as deleted."""
     ask = Reconciler._enqueue_unlisted
 
     def delete(self: Reconciler, run: Any) -> bool:
@@ -509,7 +509,7 @@ def implicit_delete(patch: Patch) -> None:
 
 
 def forbidden_is_deleted(patch: Patch) -> None:
-    """A 403 is treated as a 404."""
+    """Mutant: a 403 answer is treated as a 404 answer."""
 
     def package(self: OneSpan, package_id: str) -> Answer:
         try:
@@ -523,23 +523,23 @@ def forbidden_is_deleted(patch: Patch) -> None:
 
 
 def onespan_now(onespan: OneSpan) -> Any:
-    """The present time, as OneSpan states it."""
+    """The present time according to OneSpan."""
     return onespan.packages().read_at
 
 
 def every_404_is_a_deletion(patch: Patch) -> None:
-    """A 404 is a deletion even of a package that these credentials never read."""
+    """Mutant: a 404 is a deletion even of a package that these credentials never read."""
     patch.setattr(fetch, "was_read", lambda *_, **__: True)
 
 
 def attempts_counted_at_failure(patch: Patch) -> None:
-    """Taking a run counts no attempt. A handler that kills its process never reaches the code that counts."""
+    """Mutant: an attempt counts only when it fails, so a handler that kills its process uses up no attempt."""
     take = dispatches._TAKE.values(attempts=Dispatch.attempts, fence=Dispatch.fence + 1)
     patch.setattr(dispatches, "_TAKE", take)
 
 
 def interval_per_process(patch: Patch) -> None:
-    """Each process starts a new interval."""
+    """Mutant: each process starts a new reconcile interval."""
     begun: dict[int, Any] = {}
 
     def why(self: Reconciler, connection: Any, now: Any) -> str | None:
@@ -550,7 +550,7 @@ def interval_per_process(patch: Patch) -> None:
 
 
 def runs_handlers_again(patch: Patch) -> None:
-    """Whatever a run finds runs handlers, although a callback reported it before."""
+    """Mutant: handlers run for all that a reconcile run finds, even if a callback reported the fact before."""
     patch.setattr(reconcile.merge, "agrees", lambda *_: False)
     patch.setattr(reconcile, "is_conclusive", lambda *_: True)
     find = batch.unreported_events
@@ -558,7 +558,7 @@ def runs_handlers_again(patch: Patch) -> None:
 
 
 def blind_paging(patch: Patch) -> None:
-    """The next page begins a hundred rows further on, until a page is not full."""
+    """Mutant: the next page always begins a hundred rows further on, until a page is not full."""
 
     def next_step(place: Any, page: Any, **_: Any) -> Any:
         to = replace(place, offset=place.offset + 100) if page.rows == list_scan.PAGE_SIZE else None
@@ -569,17 +569,17 @@ def blind_paging(patch: Patch) -> None:
 
 
 def any_callback_date_is_accepted(patch: Patch) -> None:
-    """Every date of a callback is accepted."""
+    """Mutant: every date of a callback is accepted, even in the far future."""
     patch.setattr(merge, "claim_time", lambda callback, *, received_at: callback.happened_at or received_at)
 
 
 def late_callback_is_a_new_fact(patch: Patch) -> None:
-    """A callback that arrives after its fact was found is a new fact."""
+    """Mutant: a callback that arrives after its fact was found counts as a new fact."""
     patch.setattr(Batch, "_find_unconfirmed", lambda *_: None)
 
 
 def no_fence(patch: Patch) -> None:
-    """A process that has lost a run may still settle it."""
+    """Mutant: a process that has lost a reconcile run may still write the run's result."""
 
     def settle(connection: Any, run: Any, **values: Any) -> bool:
         return bool(
@@ -592,20 +592,20 @@ def no_fence(patch: Patch) -> None:
 
 
 def one_error_stops_the_run(patch: Patch) -> None:
-    """An error of one package makes the whole run wait."""
+    """Mutant: an error of one package makes the whole reconcile run wait."""
     patch.setattr(reconcile, "PACKAGE_ONLY_FROM", {None: None})
     patch.setattr(Reconciler, "_is_stuck", lambda *_: False)
 
 
 def any_answer_date_is_accepted(patch: Patch) -> None:
-    """Every date of an answer is accepted, and the watermark follows it."""
+    """Mutant: every date of an answer is accepted, and the watermark follows that date."""
     patch.setattr(client, "MAX_CLOCK_AHEAD", 1000 * DAY)
     patch.setattr(reconciles, "MAX_CLOCK_AHEAD", 1000 * DAY)
     patch.setattr(reconcile, "min", lambda known, _: known, raising=False)
 
 
 def newest_reason_hides_the_older(patch: Patch) -> None:
-    """A fetch no longer counts for a reconcile run when another reason queues it too."""
+    """Mutant: a fetch no longer counts for a reconcile run when another reason queues the package too."""
     original = fetches.enqueue
 
     def want(connection: Any, wanted: Any, **more: Any) -> None:
@@ -644,13 +644,13 @@ MUTANTS: dict[Callable[[Patch], None], Callable[[Harness], None]] = {
 
 @pytest.mark.parametrize("check", MUTANTS.values(), ids=lambda check: check.__name__)
 def test_real_pipeline_passes_every_check(harness, check):
-    """Otherwise a mutant's failure would prove nothing."""
+    """The real service passes every check; otherwise the failure of a mutant would prove nothing."""
     check(harness)
 
 
 @pytest.mark.parametrize(("mutant", "check"), MUTANTS.items(), ids=lambda function: function.__name__)
 def test_every_mutant_is_caught(harness, monkeypatch, mutant, check):
-    """The check that is listed with the mutant detects its mistake."""
+    """Each mutant fails the check that is listed for its mistake."""
     mutant(monkeypatch)
 
     with pytest.raises(AssertionError):
@@ -659,7 +659,7 @@ def test_every_mutant_is_caught(harness, monkeypatch, mutant, check):
 
 @contextmanager
 def crash_at_commit(service: Service, number: int) -> Iterator[None]:
-    """Let the process die right before this commit, counted from 1."""
+    """Let the process die right before the commit with this number, counted from 1."""
     write, left = service.database.write, [number]
 
     @contextmanager

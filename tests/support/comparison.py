@@ -7,16 +7,18 @@ from app.onespan.values import Package
 from app.simulator.packages import ARCHIVAL_STATUSES, Role
 from app.simulator.packages import Package as SimulatedPackage
 
-Fact = tuple[str, str | None]  # an event's name, and which document or attachment it is about
-NOT_IN_SNAPSHOTS = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "PARKED_HANDLER"})  # reasons that no snapshot can show
+Fact = tuple[str, str | None]  # an event's name, and the document or attachment of the event
+# Attention reasons that no snapshot can show.
+NOT_IN_SNAPSHOTS = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "PARKED_HANDLER"})
 
-Pair = tuple[str, object, object]  # field, value at OneSpan, value in the status store
+Pair = tuple[str, object, object]  # a field's name, its value at OneSpan, and its value in the status store
 
 
 def differences(actual: SimulatedPackage, stored: Package | None) -> list[str]:
-    """List the fields of a package that differ from OneSpan's.
+    """List the fields of a stored package that differ from the package at OneSpan.
 
-    A package deleted before the service read it stays unknown (law 10). So does a layout, which no list shows.
+    A package that was deleted before the service read it stays unknown (law 10). A layout stays unknown too, because no
+    list shows layouts.
     """
     if stored is None:
         return [] if actual.deleted or actual.type == "LAYOUT" else [f"{actual.id}: not known"]
@@ -27,7 +29,7 @@ def differences(actual: SimulatedPackage, stored: Package | None) -> list[str]:
 
 
 def observable_facts(actual: SimulatedPackage) -> Counter[Fact]:
-    """Count the facts that the present state of a package proves. Each of them happened at least that often."""
+    """Count the facts that the present state of a package proves. Each fact happened at least that often."""
     facts: Counter[Fact] = Counter()
     if actual.deleted or actual.type == "LAYOUT":
         return facts
@@ -50,7 +52,7 @@ def observable_facts(actual: SimulatedPackage) -> Counter[Fact]:
     return +facts
 
 
-# The events that must have happened before a package can have this status.
+# The events that must have happened before a package can have each status.
 _STEPS_TO = {
     "SENT": ("PACKAGE_ACTIVATE",),
     "COMPLETED": ("PACKAGE_ACTIVATE", "PACKAGE_COMPLETE"),

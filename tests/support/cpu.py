@@ -1,8 +1,9 @@
 """Runs a command and prints its CPU time: `python -m tests.support.cpu --limit 330 COMMAND ...`.
 
-It counts the user and system time of the command and of every process that it starts: pytest, the service,
-PostgreSQL and Chromium. On systems other than Linux it counts only processes that the command waits for. It exits
-with the command's code. Exceeding the limit is printed but is no failure, because machines differ in speed.
+The script counts the user and system time of the command and of every process that the command starts: pytest, the
+service, PostgreSQL and Chromium. On systems other than Linux the script counts only processes that the command waits
+for. The script exits with the command's code. Exceeding the limit is printed but is no failure, because machines
+differ in speed.
 """
 
 import argparse
@@ -14,8 +15,8 @@ import sys
 import time
 from contextlib import suppress
 
-PR_SET_CHILD_SUBREAPER = 36  # from <linux/prctl.h>
-ORPHAN_WAIT_SECONDS = 15.0  # how long processes that outlive the command are waited for
+PR_SET_CHILD_SUBREAPER = 36  # the number of this option in <linux/prctl.h>
+ORPHAN_WAIT_SECONDS = 15.0  # seconds to wait for processes that outlive the command
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def main() -> int:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     _adopt_orphans()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command gets the signal too and ends by itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command gets SIGINT too and ends by itself
     began = time.monotonic()
     command = os.posix_spawnp(options.command[0], options.command, os.environ, setsigdef=[signal.SIGINT])
     signal.signal(signal.SIGTERM, lambda number, _: os.kill(command, number))
@@ -42,7 +43,7 @@ def main() -> int:
 
 
 def _adopt_orphans() -> None:
-    """Become the parent of processes whose parent has ended, so that they are counted."""
+    """Become the parent of processes whose parent has ended, so that their CPU time is counted."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

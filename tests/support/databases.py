@@ -1,4 +1,4 @@
-"""The databases of the tests: one of each kind per process, reset before every test.
+"""The databases of the tests: one SQLite and one PostgreSQL database per process, reset before every test.
 
 Creating a database takes longer than most tests. One PostgreSQL server serves all processes of a run.
 """
@@ -20,11 +20,12 @@ from app import EXTENSION, create_app
 from app.handling import Handlers
 from config import Settings
 
-# LC_CTYPE is UTF-8 whatever the locale of this machine, because trigrams of non-ASCII letters need it.
+# LC_CTYPE is UTF-8 whatever the locale of this machine, because trigrams of non-ASCII letters need UTF-8.
 CREATE = "CREATE DATABASE template TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
-# Tests kill processes but do not cut the power, and query plans must not depend on when autovacuum runs.
+# Tests kill processes but never cut the power, so PostgreSQL need not sync its files.
+# Autovacuum is off too, because query plans must not depend on when autovacuum runs.
 SWITCHED_OFF = ("fsync", "full_page_writes", "autovacuum")
-# What a test may change besides rows: tables, columns, indexes, triggers, statistics, settings, and the size on disk.
+# The query shows what a test changed besides rows: schema objects, statistics, settings or the size on disk.
 FINGERPRINT = """
     SELECT (SELECT count(*) || ' ' || max(xmin::text::bigint) || ' ' || sum(greatest(reltuples, 0))
                    FROM pg_class WHERE relnamespace = 'public'::regnamespace),
@@ -48,15 +49,15 @@ def migrate(url: str) -> None:
 
 
 class SqliteDatabase:
-    """A SQLite file that is overwritten with a copy of the migrated one."""
+    """A SQLite database that is reset by copying a migrated database over its content."""
 
     def __init__(self, folder: Path, migrated: Path) -> None:
         self._file, self._migrated = folder / "status.db", migrated
         self.url = f"sqlite:///{self._file}"
-        self.generation = 0  # how often the file was created again
+        self.generation = 0  # how often the database file was created again
 
     def reset(self) -> None:
-        """Restore the migrated database without rows. Open connections stay valid unless this changes `generation`."""
+        """Restore the migrated database without rows. Open connections stay valid unless `generation` changes."""
         try:
             self._file.stat()
             with closing(sqlite3.connect(self._migrated)) as empty, closing(sqlite3.connect(self._file)) as used:
@@ -73,7 +74,7 @@ class SqliteDatabase:
 
 
 class PostgresqlDatabase:
-    """A database whose rows are deleted before each test. It is created again if a test has changed more than rows."""
+    """A PostgreSQL database whose rows are deleted before each test, or which is created again after other changes."""
 
     def __init__(self, server: str, name: str) -> None:
         self._server, self._name = make_url(server), name
@@ -83,7 +84,7 @@ class PostgresqlDatabase:
         self._initial_fingerprint: Sequence[object] | None = ()
 
     def reset(self) -> None:
-        """Restore the migrated database without rows. Open connections stay valid unless this changes `generation`."""
+        """Restore the migrated database without rows. Open connections stay valid unless `generation` changes."""
         try:
             if self._fingerprint() == self._initial_fingerprint and self._connection:
                 self._connection.execute(self._empty)
@@ -97,7 +98,7 @@ class PostgresqlDatabase:
         administer(self._server, f"CREATE DATABASE {self._name} TEMPLATE template STRATEGY FILE_COPY")
         self._connection = psycopg.connect(plain(make_url(self.url)), autocommit=True)
         self._connection.execute(SET_TIMEOUTS)
-        self._connection.execute("SET session_replication_role = replica")  # no trigger, no foreign key
+        self._connection.execute("SET session_replication_role = replica")  # switches triggers and foreign keys off
         names = self._connection.execute(NAMES).fetchall()
         deletions = [f"DELETE FROM {name}" for kind, name in names if kind == "r"]
         restarts = [f"SELECT setval('{name}', 1, false)" for kind, name in names if kind == "S"]
@@ -119,10 +120,10 @@ class PostgresqlDatabase:
 
 @contextmanager
 def postgresql_server(folder: Path | None = None) -> Iterator[str]:
-    """A PostgreSQL server, with a migrated database `template`. Processes that name the same `folder` share it.
+    """A PostgreSQL server with a migrated database `template`. Processes that name the same `folder` share the server.
 
-    `POSTGRESQL_SOCKETS` may name the socket folder of a running server of any version. Its user `postgres` must be
-    a superuser.
+    `POSTGRESQL_SOCKETS` may name the socket folder of a running server of any version. The user `postgres` of that
+    server must be a superuser.
     """
     folder = folder or Path(tempfile.mkdtemp(prefix="pg"))
     lock, made = folder.with_suffix(".lock"), folder.with_suffix(".made")
@@ -159,7 +160,7 @@ def plain(url: URL) -> str:
 
 
 def _make_template(server: URL, made: Path) -> None:
-    """Create and migrate `template` unless another process of this run already has."""
+    """Create and migrate the database `template` unless another process of this run has done so."""
     with psycopg.connect(plain(server), autocommit=True) as connection:
         is_there = connection.execute("SELECT 1 FROM pg_database WHERE datname = 'template'").fetchone()
         if not (is_there and made.exists()):
@@ -171,7 +172,7 @@ def _make_template(server: URL, made: Path) -> None:
 
 @contextmanager
 def _exclusive(lock: Path) -> Iterator[None]:
-    """Hold a file lock, so that the processes that share a server prepare it one after another."""
+    """Hold a file lock, so that the processes that share a server prepare the server one after another."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,6 +1,6 @@
 """Weeks of realistic data: an account in use, and the service that received its callbacks.
 
-Most callbacks arrive; reconciling finds the lost ones. Most handlers succeed, some give up.
+Most callbacks arrive, and reconcile runs find the lost events. Most handlers succeed, and some give up.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,12 +24,12 @@ from tests.conftest import KEY, Clock
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
 SEED = 8
 LOST_SHARE = 0.04  # share of callbacks that are lost
-OFFICE_HOURS = range(7, 18)  # the hours, in UTC, in which people sign
-RECONCILE_EVERY = timedelta(hours=24)  # between two reconcile runs
+OFFICE_HOURS = range(7, 18)  # the hours of a day, in UTC, in which people sign
+RECONCILE_EVERY = timedelta(hours=24)  # the time between two reconcile runs
 
 
 def generate(settings: Settings, *, steps: int, at_once: int, weeks: int, until: datetime) -> Account:
-    """Play this many steps over these weeks, the last just before `until`. Return the account at OneSpan."""
+    """Simulate `steps` events within `weeks`, the last event just before `until`. Return the account at OneSpan."""
     dataset = Dataset(settings, at_once=at_once, begin=until - timedelta(weeks=weeks, hours=2))
     for moment in moments(dataset.dice, steps, weeks=weeks, until=until):
         dataset.step(moment)
@@ -45,7 +45,7 @@ def generate(settings: Settings, *, steps: int, at_once: int, weeks: int, until:
 
 
 def moments(dice: Random, number: int, *, weeks: int, until: datetime) -> list[datetime]:
-    """Choose the times of the steps: most in office hours, some in the last two days, some in the last hour."""
+    """Choose the times of events: most in office hours, some in the last two days, some in the last hour."""
     first = until - timedelta(weeks=weeks)
     spread = (first + timedelta(weeks=weeks) * dice.random() for _ in range(number * 20))
     in_office_hours = [moment for moment in spread if moment.hour in OFFICE_HOURS and moment.weekday() < 5][
@@ -87,7 +87,7 @@ def fails_for(system: str, event: Event, *, share: float) -> bool:
 
 
 class Dataset:
-    """An account with `at_once` packages in progress at the same time, and the service, on one clock."""
+    """A simulated account with `at_once` packages in progress, and the service, on one clock."""
 
     def __init__(self, settings: Settings, *, at_once: int, begin: datetime) -> None:
         self.dice, self.clock = Random(SEED), Clock(begin)
@@ -101,7 +101,7 @@ class Dataset:
         self.reconcile()
 
     def step(self, moment: datetime) -> None:
-        """Expire overdue packages, let the next event happen at this time, and process the results."""
+        """Expire overdue packages, let the next event happen at the time `moment`, and process the results."""
         self.clock.now = max(self.clock.now, moment)
         for package_id in overdue(self.account, self.clock.now):
             self.deliver(self.account.act(package_id, Action("expire"), now=self.clock.now))
@@ -123,18 +123,18 @@ class Dataset:
             self.settle()
 
     def deliver(self, events: Iterable[OneSpanEvent], *, lost: float = LOST_SHARE) -> None:
-        """Post these callbacks. The share `lost` of them is lost."""
+        """Post the callbacks of these events, except the share `lost`, which never arrives."""
         for event in events:
             if self.dice.random() >= lost:
                 self.post(callbacks.body(event))
 
     def post(self, body: bytes) -> None:
-        """Post one callback."""
+        """Post one callback to the service."""
         answer = self.client.post("/onespan/callback", data=body, headers={"Authorization": f"Basic {KEY}"})
         assert answer.status_code in (200, 400), answer.text
 
     def settle(self) -> None:
-        """Run the service's turns, a moment later, until no work is left."""
+        """Let a moment pass, and run the service's turns until no work is left."""
         self._wait()
         while self.service.digest.turn():
             pass
@@ -146,7 +146,7 @@ class Dataset:
             assert self.service.dispatcher.handlers_done.wait(10)
 
     def reconcile(self) -> None:
-        """Reconcile if it is due, and record missed events."""
+        """Reconcile if a run is due, and record missed events."""
         while self.service.reconcile.turn() or self._is_reconciling():
             self.settle()
         self.service.housekeeping.turn()

@@ -1,4 +1,4 @@
-"""What must hold after every random scenario."""
+"""Assertions that must hold after every random scenario."""
 
 from collections import Counter
 from datetime import datetime
@@ -19,7 +19,7 @@ COUNTED_TABLES = (models.Event, models.Dispatch, models.Change, models.Journal)
 
 
 def status_store_matches_onespan(scenario: Scenario) -> None:
-    """Every field equals OneSpan's. A deletion outside the last run's window is left to the next full run."""
+    """Assert that every stored field equals OneSpan's, except deletions outside the last reconcile run's window."""
     stored_packages = scenario.stored_packages()
     with scenario.playground.database.read() as connection:
         last = select(models.Run.kind, models.Run.since).order_by(models.Run.id.desc()).limit(1)
@@ -34,9 +34,9 @@ def status_store_matches_onespan(scenario: Scenario) -> None:
 
 
 def handlers_ran_only_for_real_facts(scenario: Scenario) -> None:
-    """Handlers ran only for facts that happened, and for none twice."""
+    """Assert that handlers ran only for facts that happened, and at most once for each fact."""
     for actual in scenario.account.packages():
-        # A retention rule may delete a package without a callback. The deletion still is a fact.
+        # A retention rule may delete a package without a callback, and the deletion is still a fact.
         happened = scenario.happened.get(actual.id, Counter()) | Counter(
             {("PACKAGE_DELETE", None): int(actual.deleted)}
         )
@@ -48,13 +48,13 @@ def handlers_ran_only_for_real_facts(scenario: Scenario) -> None:
 
 
 def handlers_ran_for_known_facts(scenario: Scenario) -> None:
-    """Handlers ran for every delivered fact and for every fact that the state at OneSpan proves."""
+    """Assert that handlers ran for every delivered fact and every fact that the state at OneSpan proves."""
     stored_packages = scenario.stored_packages()
     for actual in scenario.account.packages():
         handled, delivered = scenario.handled_facts(actual.id), scenario.delivered.get(actual.id, Counter())
         assert delivered <= handled, f"delivered, but not handled: {delivered - handled} of {actual.id}"
         if not scenario.imported:
-            continue  # handlers do not run for what an import finds
+            continue  # handlers do not run for events that an import finds
         known = observable_facts(actual)
         if actual.deleted and actual.id in stored_packages and stored_packages[actual.id].deleted:
             known["PACKAGE_DELETE", None] = 1
@@ -62,16 +62,17 @@ def handlers_ran_for_known_facts(scenario: Scenario) -> None:
 
 
 def handlers_ran_for_all_facts(scenario: Scenario) -> None:
-    """After all callbacks were delivered, handlers ran for every fact."""
+    """Assert that handlers ran for every fact, after all callbacks were delivered."""
     for actual in scenario.account.packages():
         happened, handled = scenario.happened.get(actual.id, Counter()), scenario.handled_facts(actual.id)
         assert happened <= handled, f"happened, but was not handled: {happened - handled} of {actual.id}"
 
 
 def second_run_adds_nothing(scenario: Scenario) -> None:
-    """A run right after another adds no row and requests no single package.
+    """Assert that a reconcile run right after another run adds no row and requests no single package.
 
-    The exception is a package that OneSpan did not know: it may be too new to be shown, so it is requested again.
+    The exception is a package that OneSpan did not know: the package may be too new to be shown, so the run requests it
+    again.
     """
     before, handled = _rows(scenario), scenario.handler_runs()
     with scenario.playground.database.read() as connection:
@@ -86,15 +87,16 @@ def second_run_adds_nothing(scenario: Scenario) -> None:
 
 
 def rebuild_finds_no_difference(scenario: Scenario) -> None:
-    """`rebuild --check`."""
+    """Assert that `rebuild --check` finds no difference."""
     found = list(rebuild(scenario.playground.database, clock=scenario.playground.clock, write=False))
     assert found == [], found
 
 
 def all_before_watermark_was_read(scenario: Scenario, watermark: datetime) -> None:
-    """Every package that OneSpan dates before the watermark was read or is queued to be fetched.
+    """Assert that every package that OneSpan dates before the watermark was read or is queued to be fetched.
 
-    The exception is a package in a refused folder: a later run sees it, because it begins where the refused run began.
+    The exception is a package in a refused folder: a later run begins where the refused run began, and so sees the
+    package.
     """
     stored_packages = scenario.stored_packages()
     with scenario.playground.database.read() as connection:

@@ -1,4 +1,4 @@
-"""What tests of the pages need: passwords, two small pages behind the login, and a browser's way to log in."""
+"""Helpers for tests of the pages: passwords, two small pages behind the login, and a login as in a browser."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ PASSWORD, VIEW_ONLY_PASSWORD = "the-full-access-password", "the-view-only-passwo
 
 
 def with_passwords(settings: Settings) -> Settings:
-    """These settings with both passwords of the dashboard."""
+    """Return a copy of the settings with both passwords of the dashboard."""
     passwords = {
         "dashboard_password": SecretStr(PASSWORD),
         "dashboard_readonly_password": SecretStr(VIEW_ONLY_PASSWORD),
@@ -48,17 +48,17 @@ def token_in(page: str) -> str:
 
 
 def log_in(client: FlaskClient, password: str = PASSWORD, *, environ: dict[str, Any] | None = None, **more: str) -> Any:
-    """Open the form and send it, as a browser does. `environ` holds further arguments of both requests."""
+    """Open and send the login form, as a browser does. `environ` holds further arguments of the two requests."""
     token = token_in(client.get("/login", **(environ or {})).text)
     return client.post("/login", data={"csrf_token": token, "password": password, **more}, **(environ or {}))
 
 
 def post_probe(client: FlaskClient, **more: Any) -> Any:
-    """Post to the probe with its token, as a form on a page would."""
+    """Post to `/probe` with its CSRF token, as a form on a page does."""
     token = client.get("/probe", **more).json["token"]
     return client.post("/probe", data={"csrf_token": token}, **more)
 
 
 def from_address(address: str) -> dict[str, Any]:
-    """The `environ` of requests from this address."""
+    """The arguments for a request that comes from the given IP address."""
     return {"environ_base": {"REMOTE_ADDR": address}}

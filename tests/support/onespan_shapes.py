@@ -9,21 +9,21 @@ TEXT, BOOLEAN, NUMBER, OBJECT = {"type": "string"}, {"type": "boolean"}, {"type"
 
 
 def enum(*values: str) -> dict[str, Any]:
-    """A string with one of these values."""
+    """The schema of a string with one of these values."""
     return {"type": "string", "enum": list(values)}
 
 
 def array_of(shape: dict[str, Any]) -> dict[str, Any]:
-    """An array of items with this schema."""
+    """The schema of an array whose items have the given schema."""
     return {"type": "array", "items": shape}
 
 
 def shape(members: dict[str, Any], **optional: Any) -> dict[str, Any]:
-    """An object with all these members; it may have the optional members and others."""
+    """The schema of an object that requires `members` and may have the `optional` members and others."""
     return {"type": "object", "required": list(members), "properties": {**members, **optional}}
 
 
-# The required members of a package.
+# The required members of the objects in a package.
 USER = {
     **dict.fromkeys(("id", "name", "firstName", "lastName", "email", "company", "timezoneId"), TEXT),
     **dict.fromkeys(("created", "updated"), TIME),
@@ -114,7 +114,7 @@ AUDIT_SHAPE = Draft202012Validator(
 
 
 def page_of(items: dict[str, Any]) -> Draft202012Validator:
-    """One page of a list."""
+    """A validator for one page of a list with the given items."""
     return Draft202012Validator(shape({"count": NUMBER, "results": array_of(items)}))
 
 

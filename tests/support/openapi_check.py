@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 
 
 def assert_documented(document: dict[str, Any], method: str, answer: Any) -> None:
-    """Assert that the document describes the answer's status and body, and every member of the body."""
+    """Assert that the API document describes the answer's status and body, and every member of the body."""
     places = [place for place in document["paths"] if re.fullmatch(re.sub(r"{\w+}", ".+", place), answer.request.path)]
     path = answer.request.path
     operation = document["paths"][path if path in places else max(places, key=len)][method]

@@ -1,7 +1,7 @@
 """The parts that all random schedules share: one database, one simulated OneSpan, one clock.
 
-Creating them takes longer than a schedule. Between two schedules the tables are emptied, and OneSpan gets another
-account.
+Creating these parts takes longer than a schedule. Between two schedules the tables are emptied, and OneSpan gets
+another account.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -47,11 +47,11 @@ class Crash(BaseException):
 
 
 class CrashingDatabase(Database):
-    """A database whose writer dies at a chosen commit: right before it, or right after it."""
+    """A database whose writer dies right before or right after a chosen commit."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.commits_left: int | None = None  # until the one at which the writer dies; None: no writer dies
+        self.commits_left: int | None = None  # commits until a writer dies, or None if no writer dies
         self.crash_after_commit = False
         commit_at_once(self)
 
@@ -73,7 +73,7 @@ class CrashingDatabase(Database):
 
 
 class Process:
-    """One process of the service: its turns, wired as in `create_app`. Handlers run in its threads."""
+    """One process of the service, with its turns wired as in `create_app`. Handlers run in threads of the process."""
 
     def __init__(self, database: Database, handlers: Handlers, clock: Callable[[], datetime], *, budget: int) -> None:
         requests = Budget(budget)
@@ -93,7 +93,7 @@ class Process:
         }
 
     def dispatch(self) -> bool:
-        """Run the dispatcher's turns until all the runs that it began have ended and are settled."""
+        """Run the dispatcher's turns until all runs that the dispatcher began have ended and are settled."""
         worked = False
         while self.dispatcher.turn():
             worked = True
@@ -102,7 +102,10 @@ class Process:
 
 
 class Playground:
-    """The shared parts. The catch-all handler calls `on_event`; the next request calls `during_request`."""
+    """The parts that all random schedules share.
+
+    The catch-all handler calls `on_event`. The next request to OneSpan calls `during_request`.
+    """
 
     def __init__(self, url: str) -> None:
         structlog.configure(processors=[_drop])
@@ -134,17 +137,17 @@ class Playground:
             self.on_event(event, package)
 
     def onespan_now(self) -> datetime:
-        """OneSpan's clock."""
+        """The time of OneSpan's clock."""
         return self.clock.now + self.skew
 
     def account(self, seed: int, *, quirks: Quirks, **more: Any) -> Account:
-        """Create another account with the same people."""
+        """Create another account with the same people as the previous account."""
         account = Account(seed, packages=0, quirks=quirks, **more)
         account.people = self._people
         return account
 
     def reset(self, account: Account, *, skew: timedelta, dice: Random) -> None:
-        """Empty the tables and make this account OneSpan."""
+        """Empty the tables and let the simulated OneSpan use this account."""
         self.clock.now, self.skew = NOON, skew
         self._account.set_target(account)
         self.faults.__init__(dice)  # type: ignore[misc]
@@ -178,7 +181,7 @@ class Playground:
         return parts
 
     def _set_elapsed(self, answer: Any, **_: Any) -> Any:
-        answer.elapsed = self._elapsed  # the simulated duration, not the real one
+        answer.elapsed = self._elapsed  # the simulated duration of the request, not the real duration
         return answer
 
 

@@ -21,8 +21,8 @@ from tests.conftest import NOON as WHEN
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
-BOOT_SECONDS = 30.0  # how long a process may take to start
-TRANSPORT = (OSError, http.client.HTTPException)  # no answer came
+BOOT_SECONDS = 30.0  # seconds that a process may take to start
+TRANSPORT = (OSError, http.client.HTTPException)  # errors which mean that no answer arrived
 
 SERVICE = """
 from app import create_app
@@ -83,7 +83,7 @@ class Process:
 
     @property
     def children(self) -> list[int]:
-        """The ids of its child processes."""
+        """The ids of the child processes."""
         file = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         return [int(pid) for pid in file.read_text().split()] if file.exists() else []
 
@@ -101,7 +101,7 @@ class Process:
         return self._process.wait(seconds)
 
     def kill(self) -> None:
-        """SIGKILL the process and all its children, as a power cut would."""
+        """Kill the process and all its children with SIGKILL, as a power cut would."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(10)
@@ -196,7 +196,7 @@ class Site:
         return web
 
     def worker(self, **env: str) -> Process:
-        """Start a `flask worker` and wait until it works."""
+        """Start a `flask worker` and wait until the worker is ready."""
         log = self.folder / f"worker-{len(self.processes)}.log"
         process = Process([str(BIN / "flask"), "worker"], env=self.env | env, folder=self.folder, log=log)
         self.processes.append(process)
@@ -221,6 +221,6 @@ class Site:
 
 
 def callback(name: str, *, package: str, **members: Any) -> bytes:
-    """A callback's body as OneSpan writes it."""
+    """The body of a callback, as OneSpan writes it."""
     body = {"name": name, "packageId": package, "sessionUser": "cleo-the-sender", "createdDate": onespan_time(WHEN)}
     return json.dumps(body | members).encode()

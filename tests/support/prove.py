@@ -1,7 +1,8 @@
-"""Plays random schedules (`tests/laws/test_random_schedules.py`) until it is stopped or a schedule fails.
+"""Plays random schedules (`tests/laws/test_random_schedules.py`) until the user stops it or a schedule fails.
 
-Run it with `make prove` or `make prove PROVE_SECONDS=600`. It plays random seeds, on SQLite and PostgreSQL in turn.
-It stores a seed that fails in `tests/laws/seeds/`, and `make test-all` replays it from then on.
+Run the script with `make prove` or `make prove PROVE_SECONDS=600`. The script plays random seeds, on SQLite and
+PostgreSQL in turn. It stores a seed that fails in `tests/laws/seeds/`, and `make test-all` replays the seed from then
+on.
 """
 
 import argparse
@@ -38,13 +39,13 @@ PRINTED_COUNTS = (
 
 
 def play(playground: Playground, *, seed_value: int, schedules: int, steps: int) -> Counter[str]:
-    """Play this many schedules and return the totals. The same seed plays the same schedules.
+    """Play this number of random schedules and return the totals. The same seed plays the same schedules.
 
     Raises the error of a schedule that fails, with the smallest failing schedule as its notes.
     """
 
     class Played(Schedule):
-        """The state machine on this playground."""
+        """The state machine of random schedules on one playground."""
 
     Played.playground, Played.count = playground, Counter()
     profile = settings(
@@ -62,7 +63,7 @@ def play(playground: Playground, *, seed_value: int, schedules: int, steps: int)
 
 
 def store_seed(playground: Playground, failure: Exception, *, folder: Path, **played: int) -> Path:
-    """Write what was played to a file, from which it can be replayed. Return the file."""
+    """Write a failed seed to a file, from which its schedules can be replayed. Return the file."""
     database = playground.database.engine.dialect.name
     words = " ".join(f"--{name} {value}" for name, value in played.items())
     record = {
@@ -96,7 +97,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main() -> int:
-    """Play new seeds until stopped. Returns 1 if a schedule fails."""
+    """Play new seeds until the user stops the script. Returns 1 if a schedule fails."""
     options = parse_arguments()
     logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory() as folder, postgresql_server() as postgresql:
@@ -114,7 +115,7 @@ def main() -> int:
 
 
 def play_in_turn(playgrounds: Sequence[Playground], options: argparse.Namespace) -> int:
-    """Play on these playgrounds in turn, as `main` does."""
+    """Play seeds on the playgrounds in turn until the time is over. Returns 1 if a schedule fails."""
     began, total = time.monotonic(), Counter[str]()
     for turn in count():
         seed_value, playground = options.seed, playgrounds[turn % len(playgrounds)]

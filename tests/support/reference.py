@@ -1,8 +1,8 @@
 """A reference model: what a package must look like after a set of facts.
 
-It is a second, naive implementation that shares no code with the service. It sorts all facts by OneSpan's clock and
-applies them one after another to a mutable `ReferenceModel`, whose final state is the expected package. It is slow,
-needs all facts at once, and does no merging.
+The model is a second, naive implementation that shares no code with the service. It sorts all facts by OneSpan's clock
+and applies them one after another to a mutable `ReferenceModel`, whose final state is the expected package. The model
+is slow, needs all facts at once, and does no merging.
 """
 
 import json
@@ -18,7 +18,7 @@ SAME_FACT = timedelta(minutes=5)
 AHEAD = timedelta(minutes=15)
 STATUS_ORDER = ("DRAFT", "SENT", "EXPIRED", "DECLINED", "OPTED_OUT", "COMPLETED", "ARCHIVED")
 ARKHINEO = {f"ARCHIVAL_{step}" for step in ("PENDING", "VALIDATING", "INTERVENTION_REQUIRED", "COMPLETED")}
-# No signature is asked for in these.
+# A package with one of these statuses asks for no signature.
 CLOSED_STATUSES = {"DRAFT", "EXPIRED", "DECLINED", "OPTED_OUT", "COMPLETED", "ARCHIVED"} | ARKHINEO
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 STATUS_AFTER = {
@@ -48,15 +48,16 @@ EFFECTS = {
 }
 SIGNER_EVENTS = set(EFFECTS)
 PACKAGE = ("package", "")
-EVENT, SNAPSHOT = 0, 1  # in this order at the same instant: the date of a snapshot is one at which events are visible
+# At the same instant events come before snapshots, because a snapshot shows the events up to its date.
+EVENT, SNAPSHOT = 0, 1
 
 
 def expected_package(
     callbacks: Iterable[tuple[JSON, datetime]], snapshots: Iterable[tuple[JSON, datetime]]
 ) -> dict[str, Any]:
-    """The expected package, from callbacks with their arrival times and snapshots with their dates.
+    """Derive the expected package from callbacks with their arrival times and snapshots with their dates.
 
-    The callbacks must be in order of arrival, which matters only for those without a date.
+    The callbacks must be in order of arrival, which matters only for callbacks without a date.
     """
     shown = list(snapshots)
     facts: list[tuple[datetime, int, JSON]] = [
@@ -71,7 +72,7 @@ def expected_package(
 
 
 def distinct_facts(callbacks: Iterable[tuple[JSON, datetime]]) -> list[tuple[JSON, datetime]]:
-    """Every distinct fact, with the time when it happened."""
+    """Every distinct fact that callbacks report, with the time when the fact happened."""
     facts: list[tuple[JSON, datetime]] = []
     known: list[tuple[str, datetime | None]] = []
     for body, received_at in callbacks:
@@ -90,19 +91,19 @@ def distinct_facts(callbacks: Iterable[tuple[JSON, datetime]]) -> list[tuple[JSO
 
 
 class ReferenceModel:
-    """The latest value of each attribute. Subjects are `(kind, id)`."""
+    """The latest value of each attribute of each subject. A subject is `(kind, id)`."""
 
     def __init__(self, shown: list[tuple[JSON, datetime]]) -> None:
         self.values: dict[tuple[tuple[str, str], str], Any] = {}
         self.dates: dict[tuple[tuple[str, str], str], tuple[datetime, int]] = {}
-        self.event_times: dict[tuple[tuple[str, str], str], datetime] = {}  # the last time by an event
+        self.event_times: dict[tuple[tuple[str, str], str], datetime] = {}  # when an event last set each value
         self.kba_failures: dict[str, set[datetime]] = {}
         self.uploads: dict[str, set[str]] = {}
-        self.mentioned: dict[str, datetime] = {}  # people, by the last event about them
+        self.mentioned: dict[str, datetime] = {}  # the time of the last event about each person
         self._assign_roles(shown)
 
     def _assign_roles(self, shown: list[tuple[JSON, datetime]]) -> None:
-        """Find who has which role now or had it last. A role's id means its present person, else its last one."""
+        """Find who has each role now or had it last. A role's id means its present person, else its last person."""
         seatings = [(at, _weight(_seats(package)), _seats(package)) for package, at in shown]
         self.read_at = max((at for at, *_ in seatings), default=None)
         self.seats: list[list[str]] = max(seatings)[2] if seatings else []
@@ -121,7 +122,7 @@ class ReferenceModel:
         self.person_of_role |= {role_id: signer_id for signer_id, role_id in reversed(self.seats)}
 
     def person(self, given_id: str) -> str:
-        """The person for an id, which may be a signer's or a role's."""
+        """The person for an id, which may be the id of a signer or of a role."""
         return (
             given_id if given_id in self.ever_seated | self.seated_now else self.person_of_role.get(given_id, given_id)
         )
@@ -131,7 +132,7 @@ class ReferenceModel:
         self.at, self.source = at, source
 
     def record(self, subject: tuple[str, str], **values: Any) -> None:
-        """Record values. Of two values from the same instant and source, the one with more weight stays."""
+        """Record values. Of two values from the same instant and source, the value with more weight stays."""
         for name, value in values.items():
             place, date = (subject, name), (self.at, self.source)
             if self.source == EVENT:
@@ -141,11 +142,11 @@ class ReferenceModel:
             self.values[place], self.dates[place] = value, date
 
     def latest(self, subject: tuple[str, str], name: str) -> Any:
-        """The latest value."""
+        """The latest value of an attribute of a subject."""
         return self.values.get((subject, name))
 
     def apply_event(self, body: JSON) -> None:
-        """Apply one event."""
+        """Apply one event to the model."""
         name, user = body["name"], body.get("sessionUser")
         self.record(PACKAGE, last_event_at=self.at)
         if name in STATUS_AFTER:
@@ -194,7 +195,7 @@ class ReferenceModel:
             self.mentioned[self.person(given_id)] = self.at
 
     def apply_snapshot(self, shown: JSON) -> None:
-        """Apply one snapshot."""
+        """Apply one snapshot to the model."""
         sender = shown["sender"]
         signing = [_has_signed(approvals) for role in shown["roles"] if (approvals := _approvals(shown, role["id"]))]
         self.record(
@@ -250,7 +251,7 @@ class ReferenceModel:
                     self.record(("document", document["id"]), **{f"signed {subject[1]}": signed_at})
 
     def _apply_ending(self, shown: JSON, who: str) -> None:
-        """The sender of the newest message of a declined package declined it; the others did not."""
+        """Record that the person who wrote the newest message declined or opted out, and other people did not."""
         subject, how = ("person", who), {"DECLINED": "package_decline", "OPTED_OUT": "package_opt_out"}
         if shown["status"] not in how:
             self.record(subject, package_decline=False, package_opt_out=False)
@@ -262,7 +263,7 @@ class ReferenceModel:
             )
 
     def expected(self) -> dict[str, Any]:
-        """The expected package."""
+        """Return the expected package as a dictionary."""
         signers = self._signers()
         waiting = [
             signer for signer in signers if signer["status"] in ("PENDING", "LOCKED") and signer["order"] is not None
@@ -294,7 +295,7 @@ class ReferenceModel:
         return self.latest(PACKAGE, "status") not in CLOSED_STATUSES and not closed
 
     def _is_signer(self, signer_id: str) -> bool:
-        """Whether they are in the newest snapshot, were reassigned, or sign according to later events."""
+        """Whether a person is in the newest snapshot, was reassigned, or signs according to later events."""
         if signer_id in self.seated_now:
             return True
         if signer_id in self.ever_seated:
@@ -309,7 +310,7 @@ class ReferenceModel:
         left = self.latest(("person", signer_id), "left")
         if signer_id in self.seated_now:
             return left is not None and left > self.read_at
-        sent = self.latest(("person", signer_id), "sent")  # before it is sent, the sender may remove a signer
+        sent = self.latest(("person", signer_id), "sent")  # the sender may remove a signer from a draft
         return left is not None or (sent and self.latest(("person", signer_id), "role") in {r for _, r in self.seats})
 
     def _status(self, signer_id: str) -> str:
@@ -325,7 +326,7 @@ class ReferenceModel:
         return "LOCKED" if self.latest(subject, "locked") else "PENDING"
 
     def _has_ended_package(self, signer_id: str, how: str) -> bool:
-        """Whether they ended the package in its present status. Sending it again makes this False."""
+        """Whether a person declined or opted out of the package, and the package was not sent again later."""
         place = (("person", signer_id), how)
         ended = self.latest(PACKAGE, "status") == STATUS_AFTER[how.upper()]
         return bool(ended and self.values.get(place) and self._since_the_last_step(place))
@@ -471,7 +472,7 @@ def _approvals(shown: JSON, role_id: str) -> list[JSON]:
 
 
 def _has_signed(approvals: list[JSON]) -> bool:
-    """Whether all required approvals are signed; if none is required, whether any is."""
+    """Whether all required approvals are signed or, if no approval is required, any approval is signed."""
     must = [approval for approval in approvals if not approval["optional"]]
     return all(map(_signed_at, must)) if must else any(map(_signed_at, approvals))
 

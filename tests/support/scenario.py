@@ -1,6 +1,6 @@
 """One random scenario: an account at OneSpan, its callbacks, the service's processes and their crashes.
 
-A schedule chooses what happens. The scenario carries it out and records the results.
+A schedule chooses what happens. The scenario carries out the schedule's choices and records the results.
 """
 
 from collections import Counter
@@ -31,10 +31,10 @@ from tests.support.playground import Crash, Playground
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 TURNS = ("digest", "dispatch", "fetch", "reconcile")
-FATES = ("delivered", "lost", "twice")  # of a callback; a lost one may be delivered later
+FATES = ("delivered", "lost", "twice")  # what happens to a callback; a lost callback may be delivered later
 IMPORTED_AT = NOON - HOUR  # when the empty account was imported
-MAX_ROUNDS = 150  # of turns; more than any scenario needs, so that every loop ends
-# Verbs that act on a package and need no role.
+MAX_ROUNDS = 150  # rounds of turns: more than any scenario needs, so that every loop ends
+# Verbs of actions on a package that need no role.
 PACKAGE_VERBS = frozenset(
     {"activate", "deactivate", "complete", "expire", "extend", "archive", "unarchive", "archival", "trash", "restore"}
     | {"delete", "retain", "redate", "rename"}
@@ -42,13 +42,14 @@ PACKAGE_VERBS = frozenset(
 
 
 class Scenario:
-    """Starts with an empty account. With `imported`, the service has received callbacks from the beginning.
+    """A random scenario that starts with an empty account.
 
-    OneSpan's clock is ahead of the service's by `skew`, that of the second process by `drift`.
+    If `imported`, the service has imported the empty account and has received callbacks from the beginning. OneSpan's
+    clock is `skew` ahead of the service's clock, and the clock of the second process is `drift` ahead.
 
     `handled` counts the handler runs of each package and fact, by the event's key. `happened` counts the facts at
-    OneSpan, `delivered` those whose callbacks arrived. `withheld` holds the other callbacks. `count` holds the totals
-    of all scenarios.
+    OneSpan, and `delivered` counts the facts whose callbacks arrived. `withheld` holds the callbacks that did not
+    arrive. `count` holds the totals of all scenarios.
     """
 
     def __init__(
@@ -92,10 +93,10 @@ class Scenario:
                 connection, run, now=IMPORTED_AT, until=IMPORTED_AT + self.playground.skew - HOUR, unreadable=0
             )
 
-    # At OneSpan.
+    # Steps at OneSpan
 
     def step(self, fate: str) -> None:
-        """Let the next thing happen at OneSpan. `fate` says what becomes of its callbacks."""
+        """Let the next thing happen at OneSpan. `fate` says what becomes of the callbacks of this step."""
         self._deliver_or_withhold(self.account.step(self.playground.onespan_now()), fate)
 
     def act(self, which: int, what: int, fate: str) -> None:
@@ -159,7 +160,7 @@ class Scenario:
             case "fail kba" | "bounce" | "cobrowse" | "decline" | "opt out" if todo:
                 yield Action(verb, place, text=text)
 
-    # Between OneSpan and the service.
+    # Callbacks in transit
 
     def _deliver_or_withhold(self, events: Iterable[OneSpanEvent], fate: str) -> None:
         for event in events:
@@ -191,7 +192,7 @@ class Scenario:
             self.delivered.setdefault(callback.package_id, Counter())[callback.name, about] += 1
             self.delivered_bodies += [body, callbacks.reformatted(body)]
 
-    # In the service.
+    # Turns of the service
 
     def turn(self, name: str, process: int = 0) -> bool:
         """Run one turn of one process. Return whether there was work."""
@@ -199,7 +200,7 @@ class Scenario:
         return bool(self.survive(self.processes[process].turns[name], process))
 
     def survive(self, turn: Callable[[], Any], process: int) -> Any:
-        """Return what `turn` returns. If the process dies in it, start another one and return True."""
+        """Take a turn and return its result. If the process dies in the turn, start another process and return True."""
         try:
             return turn()
         except Crash:
@@ -219,7 +220,7 @@ class Scenario:
         raise AssertionError("the work never ends")
 
     def end_disturbances(self) -> None:
-        """Stop all faults and crashes, let every wait end, and finish what was begun."""
+        """Stop all faults and crashes, let every wait end, and finish all work and the current reconcile run."""
         self.count["faults"] += self.playground.faults.counts.total()
         self.playground.faults.counts.clear()
         self.playground.faults.rates, self.playground.during_request = {}, None
@@ -250,11 +251,11 @@ class Scenario:
             return reconciles.running(connection)
 
     def _see(self, event: Event, _: Package) -> None:
-        """The catch-all handler."""
+        """Count a run of the catch-all handler."""
         fact = (event.name, event.document_id or _attachment(event.name, event.message))
         self.handled.setdefault(event.package_id, {}).setdefault(fact, Counter())[event.key] += 1
 
-    # The results.
+    # Results of the scenario
 
     def stored_packages(self) -> dict[str, Package]:
         """The packages in the status store, by id."""
@@ -267,7 +268,7 @@ class Scenario:
             return reconciles.watermark(connection, now=self.playground.clock.now)
 
     def handled_facts(self, package_id: str) -> Counter[Fact]:
-        """Count the events of each fact that the handler ran for."""
+        """Count, for each fact about a package, the events for which the handler ran."""
         return Counter({fact: len(keys) for fact, keys in self.handled.get(package_id, {}).items()})
 
     def handler_runs(self) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""Random scenarios as a state machine: the steps, and what must hold after them (`tests/support/invariants.py`)."""
+"""Random scenarios as a state machine: its steps, and its checks from `tests/support/invariants.py`."""
 
 import sys
 from collections import Counter
@@ -23,8 +23,8 @@ DAY = timedelta(days=1)
 FAULTS = ("503", "cut", "401", "403", "429", "429-wait", "500", "502", "html", "truncated", "list")
 REQUESTS = (RunRequest(), RunRequest(backfill=True), RunRequest(since=NOON), RunRequest(backfill=True, fires=True))
 SHORTEST = timedelta(milliseconds=1)  # the shortest duration of a request, and the resolution of OneSpan's times
-COURSE_MINUTES = 8  # during which a run is continued
-SECOND_RUN_SHARE = 0.3  # share of schedules that end with a second run
+COURSE_MINUTES = 8  # minutes during which a reconcile run is continued
+SECOND_RUN_SHARE = 0.3  # share of schedules that end with a second reconcile run
 
 quirks = st.builds(
     Quirks,
@@ -53,7 +53,7 @@ turns = st.lists(st.sampled_from(TURNS), max_size=6)
 
 
 class Schedule(RuleBasedStateMachine):
-    """One random schedule. All schedules share `playground`; `count` holds the totals of all."""
+    """One random schedule. All schedules share `playground`, and `count` holds the totals of all schedules."""
 
     playground: ClassVar[Playground]
     count: ClassVar[Counter[str]]
@@ -86,7 +86,7 @@ class Schedule(RuleBasedStateMachine):
         commits: int | None,
         **more: Any,
     ) -> None:
-        """Let some packages live for a while, and perhaps schedule faults and a crash."""
+        """Create an account, simulate its packages for a while, and perhaps schedule faults and a crash."""
         self.scenario = Scenario(self.playground, self.count, skew=skew * SECOND, drift=drift * SECOND, **more)
         self.count["schedules"] += 1
         self.scenario.account._to_create = packages
@@ -94,11 +94,11 @@ class Schedule(RuleBasedStateMachine):
         self.playground.faults.rates = {fault: 0.4} if fault else {}
         self.playground.database.commits_left = commits
 
-    # At OneSpan.
+    # Steps at OneSpan
 
     @rule(fates=fates, pause=pauses, turns=turns)
     def play_steps(self, *, fates: list[str], pause: timedelta, turns: list[str]) -> None:
-        """Let one thing after another happen to the packages, and take turns in between."""
+        """Simulate one event of the packages after another, and take turns of the service in between."""
         for fate, turn in zip_longest(fates, turns):
             self.playground.clock.forward(pause)
             if fate:
@@ -108,12 +108,12 @@ class Schedule(RuleBasedStateMachine):
 
     @rule()
     def start_package(self) -> None:
-        """Start one more package."""
+        """Let the account start one more package."""
         self.scenario.account._to_create += 1
 
     @rule(which=small_numbers, what=st.integers(0, 40), fate=st.sampled_from(FATES))
     def take_action(self, *, which: int, what: int, fate: str) -> None:
-        """Perform an action on a package."""
+        """Perform one action on a package at OneSpan."""
         self.playground.clock.forward(SECOND)
         self.scenario.act(which, what, fate)
 
@@ -127,18 +127,18 @@ class Schedule(RuleBasedStateMachine):
         """End the faults of OneSpan."""
         self.playground.faults.rates = {}
 
-    # Between OneSpan and the service.
+    # Callbacks in transit
 
     @rule(places=st.lists(small_numbers, min_size=1, max_size=4), reformatted=st.booleans())
     def deliver_withheld(self, *, places: list[int], reformatted: bool) -> None:
-        """Deliver lost callbacks late and in any order, unchanged or typed again by hand."""
+        """Deliver lost callbacks late and in any order, unchanged or with other white space."""
         for place in places[: len(self.scenario.withheld)]:
             body = self.scenario.withheld.pop(place % len(self.scenario.withheld))
             self.scenario.deliver(callbacks.reformatted(body) if reformatted else body)
 
     @rule(place=small_numbers)
     def deliver_again(self, *, place: int) -> None:
-        """Deliver a callback again."""
+        """Deliver a callback that has already been delivered."""
         if delivered_bodies := self.scenario.delivered_bodies:
             self.scenario.deliver(delivered_bodies[place % len(delivered_bodies)])
 
@@ -147,11 +147,11 @@ class Schedule(RuleBasedStateMachine):
         """Let time pass."""
         self.playground.clock.forward(nap)
 
-    # In the service.
+    # Turns of the service
 
     @rule(turns=turns, process=process)
     def take_turns(self, *, turns: list[str], process: int) -> None:
-        """Take turns in any order, in a process that sends a heartbeat."""
+        """Take turns of the service in any order, in a process that has just sent a heartbeat."""
         self.scenario.survive(self.scenario.processes[process].beat, process)
         for turn in turns:
             self.turn(turn, process)
@@ -163,7 +163,7 @@ class Schedule(RuleBasedStateMachine):
 
     @rule(asked=st.sampled_from(REQUESTS))
     def request_reconcile(self, *, asked: RunRequest) -> None:
-        """Request a reconcile run, which is refused while another is in progress."""
+        """Request a reconcile run, which is refused while another reconcile run is in progress."""
         with suppress(ReconcileRunning):
             self.scenario.survive(lambda: self.scenario.processes[0].reconcile.begin(asked), 0)
 
@@ -175,7 +175,7 @@ class Schedule(RuleBasedStateMachine):
 
     @rule(nap=naps, fault=st.sampled_from((None, *FAULTS)), process=process)
     def attempt_reconcile(self, *, nap: timedelta, fault: str | None, process: int) -> None:
-        """Begin a reconcile run, perhaps with faults, and continue it for some minutes. It may end."""
+        """Begin a reconcile run, perhaps with faults, and continue the run for some minutes, perhaps to its end."""
         self.playground.clock.forward(nap)
         self.playground.faults.rates = {fault: 0.4} if fault else {}
         self.scenario.survive(lambda: self.scenario.processes[process].reconcile.begin(RunRequest()), process)
@@ -200,7 +200,7 @@ class Schedule(RuleBasedStateMachine):
     def interrupt_next_request(
         self, *, which: int, what: int, fate: str, takes: int, dated_late: bool, others: list[str]
     ) -> None:
-        """Act after OneSpan has read its data and before its answer arrives. The other process works meanwhile."""
+        """Change a package after OneSpan read its data and before the answer arrives, while another process works."""
 
         def action() -> None:
             self.playground.clock.forward(takes * SECOND / 2 + SHORTEST)
@@ -212,20 +212,20 @@ class Schedule(RuleBasedStateMachine):
         self.playground.during_request, self.playground.dates_answer_late = action, dated_late
 
     def turn(self, name: str, process: int = 0) -> None:
-        """Take one turn, then check the watermark."""
+        """Take one turn of the service, then check the watermark."""
         self.scenario.turn(name, process)
         self.check_watermark()
 
-    # What must hold.
+    # Checks of the service
 
     @invariant()
     def count_step(self) -> None:
-        """Count the steps."""
+        """Count the steps of all schedules."""
         self.count["steps"] += 1
 
     @rule()
     def reconcile_and_check(self) -> None:
-        """One undisturbed reconcile makes the status store equal to OneSpan."""
+        """Assert that one undisturbed reconcile run makes the status store equal to OneSpan."""
         self.scenario.end_disturbances()
         self.scenario.reconcile()
         self.count["clean reconciles"] += 1
@@ -235,7 +235,7 @@ class Schedule(RuleBasedStateMachine):
         invariants.handlers_ran_for_known_facts(self.scenario)
 
     def check_watermark(self) -> None:
-        """The watermark only rises, and everything that OneSpan dates before it was read."""
+        """Assert that the watermark only rises, and that everything OneSpan dates before the watermark was read."""
         before, self.watermark = self.watermark, self.scenario.watermark()
         if self.watermark != before:
             assert before is None or (self.watermark and self.watermark > before)

@@ -1,7 +1,7 @@
 """Screenshots of every page: `python -m tests.support.screenshots FOLDER`, or `make screenshots`.
 
-They show a busy service and a new one, at desktop and phone width, light and dark, for people to look at.
-This also replaces the screenshots of the README.
+The screenshots show a busy service and a new service, at desktop and phone width, light and dark, for people to look
+at. The command also replaces the screenshots of the README.
 """
 
 import shutil
@@ -118,7 +118,7 @@ def take_all(browser: Browser, live_service: LiveService, folder: Path, *, suffi
 
 
 def main() -> None:
-    """Take all screenshots."""
+    """Take all screenshots of a new and of a busy service."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:

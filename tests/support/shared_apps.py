@@ -1,6 +1,6 @@
 """Apps that the tests of one process share, because creating one takes longer than most tests.
 
-`SharedApps.get` returns an app in its initial state: it resets what the app's objects keep in memory.
+`SharedApps.get` returns an app in its initial state: the method resets what the app's objects keep in memory.
 `tests/support/databases.py` resets the rows. An app whose threads were started is not used again.
 """
 
@@ -24,14 +24,14 @@ from config import Settings
 from tests.support.databases import PostgresqlDatabase, SqliteDatabase
 
 NO_WAIT = {"sqlite": "PRAGMA synchronous = OFF", "postgresql": "SET synchronous_commit = off"}
-MAX_APPS = 5  # in one process; each keeps a few connections open
+MAX_APPS = 5  # apps in one process, each of which keeps a few connections open
 CONTAINERS = (dict, set, list, deque)
 LOCK = type(threading.Lock())
-JOURNAL = "journal"  # the name of a thread that may keep running: it ends when there is nothing to write
+JOURNAL = "journal"  # the name of a thread that may keep running: the thread ends when there is nothing to write
 
 
 def commit_at_once(database: Database) -> None:
-    """Commit without waiting for the disk. Tests kill processes; they do not cut the power."""
+    """Let the database commit without waiting for the disk, because tests kill processes but never cut the power."""
 
     def prepare(connection: DBAPIConnection, _: object) -> None:
         cursor = connection.cursor()
@@ -43,17 +43,17 @@ def commit_at_once(database: Database) -> None:
 
 
 class Key(NamedTuple):
-    """Two tests with the same key share an app. `prepare` is called once, with the new app."""
+    """What identifies a shared app: two tests with the same key share an app. `prepare` is called once per app."""
 
     settings: Settings
-    generation: int  # of the database, see `tests/support/databases.py`
+    generation: int  # how often the database was created again, see `tests/support/databases.py`
     prepare: Callable[[Flask], object] | None
 
 
 def new_app(
     settings: Settings, *, handlers: Handlers, clock: Clock, prepare: Callable[[Flask], object] | None = None
 ) -> Flask:
-    """Create the app. It answers errors as in production."""
+    """Create an app that answers errors as in production."""
     app = create_app(settings, handlers=handlers, clock=clock)
     app.testing = False
     commit_at_once(app.extensions[EXTENSION].database)
@@ -68,7 +68,7 @@ class SharedApp:
     def __init__(self, key: Key, handlers: Handlers, clock: Clock) -> None:
         self.key, self._onespan, self._clock = key, handlers.onespan, clock
         self.app = new_app(key.settings, handlers=handlers, clock=clock, prepare=key.prepare)
-        self.app._got_first_request = True  # so that Flask refuses a route that a test would add for all tests
+        self.app._got_first_request = True  # so that Flask refuses a route that one test would add for all tests
         self._config, self._connection = dict(self.app.config), self._onespan._connection
         service = self.app.extensions[EXTENSION]
         pieces: dict[int, Any] = {}
@@ -81,7 +81,7 @@ class SharedApp:
         self._engine = service.database.engine
 
     def is_used_up(self) -> bool:
-        """Whether it cannot be reset: it has started threads, holds a lock, or its queries are listened to."""
+        """Whether the app cannot be reset: it has started threads, holds a lock, or has a listener for its queries."""
         attributes = [value for piece, _ in self._pieces for value in vars(piece).values()]
         return (
             bool(self._engine.dispatch.before_cursor_execute)
@@ -92,7 +92,7 @@ class SharedApp:
         )
 
     def reset(self) -> None:
-        """Restore the initial state."""
+        """Restore the initial state of the app."""
         logs.configure(self.key.settings.log_format)
         self.app.config.clear()
         self.app.config.update(self._config)
@@ -103,12 +103,12 @@ class SharedApp:
             wakeup.clear()
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the database connections of the app."""
         self._engine.dispose()
 
 
 class SharedApps:
-    """The apps of one process and their one handler registry. `databases` holds the shared ones, by URL."""
+    """The apps of one process and their one handler registry. `databases` maps URLs to the shared databases."""
 
     def __init__(self) -> None:
         self.handlers, self._onespan = Handlers(), OneSpan(backoff=0)
@@ -116,7 +116,7 @@ class SharedApps:
         self._apps: list[SharedApp] = []
 
     def reset_handlers(self) -> Handlers:
-        """Empty the registry and return it. Its client retries without a pause."""
+        """Empty the handler registry and return it. Its OneSpan client retries without a pause."""
         for shared in (self.handlers, self._onespan):
             vars(shared).clear()
         self.handlers.__init__()  # type: ignore[misc]
@@ -131,10 +131,10 @@ class SharedApps:
         clock: Clock,
         prepare: Callable[[Flask], object] | None,
     ) -> Flask | None:
-        """Return an app with these settings, reset. Return None for a test that brings its own database or handlers."""
+        """Return a reset app with these settings, or None for a test that brings its own database or handlers."""
         database = self.databases.get(settings.database_url.get_secret_value())
         own = handlers is not self.handlers or handlers.onespan is not self._onespan
-        if database is None or own or settings.onespan_client_id:  # its client would keep a token
+        if database is None or own or settings.onespan_client_id:  # the OneSpan client would keep a token
             return None
         key = Key(settings, database.generation, prepare)
         for app in [app for app in self._apps if app.is_used_up() or _is_outdated(app.key, key)]:
@@ -161,7 +161,7 @@ def _is_outdated(key: Key, current: Key) -> bool:
 
 
 def _gather(piece: Any, found: dict[int, Any]) -> None:
-    """Collect an object of the app and all that it refers to, except what all apps share."""
+    """Collect an object of the app and all objects to which it refers, except objects that all apps share."""
     is_app_object = type(piece).__module__.startswith("app.") and hasattr(piece, "__dict__")
     if is_app_object and id(piece) not in found and not isinstance(piece, Handlers | OneSpan):
         found[id(piece)] = piece

@@ -26,16 +26,16 @@ from app.simulator.server import api
 from tests.conftest import NOON, Clock
 
 SEEDS = range(8)
-PACKAGES = 40  # for each seed
+PACKAGES = 40  # packages per seed
 SECOND = timedelta(seconds=1)
 API_KEY = "the-api-key"
-ADDRESS = "http://onespan.test"  # served by a simulated account without a socket
+ADDRESS = "http://onespan.test"  # the address of a simulated account, which needs no socket
 AUTHORIZED = {"Authorization": f"Basic {API_KEY}"}
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Step(NamedTuple):
-    """The effect of one step on one package."""
+    """The effect of one step of a simulated account on one package."""
 
     before: Package | None
     after: Package
@@ -54,9 +54,9 @@ def steps(account: Account, *, now: datetime = NOON, pause: timedelta = SECOND) 
 
 @cache
 def recorded_steps() -> list[Step]:
-    """Every step of many stories, played once."""
+    """Every step of eight simulated accounts, which are simulated only once per process."""
     recorded = [step for seed in SEEDS for step in steps(Account(seed, packages=PACKAGES))]
-    gc.freeze()  # many long-lived objects: the collector need not scan them again
+    gc.freeze()  # the garbage collector need not scan these long-lived objects again
     return recorded
 
 
@@ -67,14 +67,14 @@ def documents_to_sign(package: Package, person_id: str) -> list[str]:
 
 
 def role_position(package: Package, person_id: str) -> int:
-    """The position of a person's role."""
+    """The position of a person's role in the roles of a package."""
     (position,) = (n for n, role in enumerate(package.roles) if role.person and role.person.id == person_id)
     return position
 
 
 @cache
 def finished_account(seed: int) -> Account:
-    """A small account after the end of all stories. Read-only."""
+    """A small account after the last step of all its packages, which tests must not change."""
     account = Account(seed, packages=60)
     for _ in steps(account):
         pass
@@ -92,7 +92,7 @@ def client_of(account: Account, *, clock: Callable[[], datetime] | None = None, 
 
 
 def connect(onespan: OneSpan, app: WSGIApplication) -> None:
-    """Connect a client of `ADDRESS` to a WSGI app."""
+    """Connect the OneSpan client to a WSGI app that answers at `ADDRESS`."""
     onespan._session.mount(ADDRESS, InProcess(app))
 
 
@@ -104,7 +104,7 @@ def read(account: Account, path: str, *, status: int = 200, key: str = API_KEY, 
 
 
 def listed_ids(account: Account, **query: Any) -> list[str]:
-    """The package ids on one large page."""
+    """The ids of the packages on one large page of the package list."""
     return [package["id"] for package in read(account, "/api/packages", **{"to": 99, **query})["results"]]
 
 
@@ -123,7 +123,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def serving(app: Flask) -> Iterator[str]:
-    """Serve the service on a free port; yields the callback URL."""
+    """Serve the receiver's app on a free port, and yield the callback URL."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -150,7 +150,7 @@ class CallbackServer(NamedTuple):
 
 @contextmanager
 def callback_server(answers: tuple[int | None, ...] | list[int | None] = ()) -> Iterator[CallbackServer]:
-    """Record callbacks on a free port. Answers with `answers` in turn, then 200; None closes the connection."""
+    """Record callbacks on a free port. The answers are `answers` in turn, then 200; None closes the connection."""
     requests: list[ReceivedRequest] = []
     statuses = iter(answers)
 

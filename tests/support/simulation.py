@@ -30,7 +30,7 @@ from tests.support.comparison import differences
 
 ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
-MAX_TURNS = 5_000  # more than any test needs, so that every loop ends
+MAX_TURNS = 5_000  # more turns than any test needs, so that every loop ends
 
 
 def with_onespan(settings: Settings) -> Settings:
@@ -39,25 +39,25 @@ def with_onespan(settings: Settings) -> Settings:
 
 
 class Proxy:
-    """Forwards to the account, the faults or the clock that OneSpan has at the moment."""
+    """An object that forwards to the present account, faults or clock of the simulated OneSpan."""
 
     def __init__(self, target: Any) -> None:
         self._target = target
 
     def set_target(self, target: Any) -> None:
-        """Replace the target."""
+        """Replace the object to which the proxy forwards."""
         self._target = target
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
 
     def __call__(self) -> Any:
-        """Call the target, as a clock."""
+        """Return the time, if the proxy forwards to a clock."""
         return self._target()
 
 
 class SimulatedOneSpan:
-    """A OneSpan for several simulations in turn, because creating one takes longer than many tests."""
+    """A simulated OneSpan that several simulations use in turn, because creating it takes longer than many tests."""
 
     def __init__(self, people: tuple[Person, ...]) -> None:
         self.people = people
@@ -69,7 +69,7 @@ class SimulatedOneSpan:
 
     def set_target(self, account: Account, faults: Faults, clock: Clock) -> None:
         """Use this account, these faults and this clock from now on."""
-        account.people = self.people  # the same objects, because the API looks up its users in them
+        account.people = self.people  # the same `Person` objects, because the API looks up its users in them
         for proxy, target in zip(self._proxies, (account, faults, clock), strict=True):
             proxy.set_target(target)
 
@@ -90,7 +90,7 @@ class ChangedAnswer:
 
 
 class Simulation:
-    """An account, the service, and functions that let things happen. `handled` counts the catch-all handler's runs."""
+    """An account and the service, with methods that simulate events. `handled` counts the catch-all handler's runs."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Simulation:
             self.handled.setdefault(event.package_id, Counter())[event.name] += 1
 
     def connect(self, account: Account, faults: Faults | None = None) -> None:
-        """Make this account OneSpan."""
+        """Let the simulated OneSpan use this account."""
         self.account = account
         onespan = simulated_onespan(account.people)
         onespan.set_target(account, faults or Faults(Random(0)), self.clock)
@@ -126,7 +126,7 @@ class Simulation:
         self.handlers.onespan._session.mount(ADDRESS, InProcess(counted))
 
     def change_answers(self, change: Callable[[Any, ChangedAnswer], None]) -> None:
-        """Change OneSpan's answers on their way to the service: `change(environ, answer)`."""
+        """Call `change(environ, answer)` for each answer of OneSpan before the service gets the answer."""
         adapter = self.handlers.onespan._session.adapters[ADDRESS]
         whole = adapter._app
 
@@ -143,7 +143,7 @@ class Simulation:
     def refuse(
         self, path: str, *, status: str = "500 Internal Server Error", body: bytes = b"{}", **headers: str
     ) -> None:
-        """Refuse requests for a path that ends like this, query included."""
+        """Refuse requests for paths that end with `path`, query included."""
 
         def change(environ: Any, answer: ChangedAnswer) -> None:
             if f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}".rstrip("?").endswith(path):
@@ -164,7 +164,7 @@ class Simulation:
         return hides
 
     def arrange_list(self, arrange: Callable[[list[Any]], tuple[list[Any], int]]) -> None:
-        """Arrange and count the folders of the list like this before they are cut into pages."""
+        """Let `arrange` order and count the packages of a folder before OneSpan cuts the list into pages."""
         adapter = self.handlers.onespan._session.adapters[ADDRESS]
         whole = adapter._app
 
@@ -196,12 +196,12 @@ class Simulation:
                     break
 
     def step(self) -> list[bytes]:
-        """Let one thing happen at OneSpan, a minute later. Return its callbacks."""
+        """Let a minute pass and the next event happen at OneSpan. Return the callbacks of that event."""
         self.clock.forward(MINUTE)
         return self._record(self.account.step(self.clock.now))
 
     def act(self, package_id: str, verb: str, **more: Any) -> list[bytes]:
-        """Perform one action at OneSpan, a minute later. Return its callbacks."""
+        """Let a minute pass and perform one action at OneSpan. Return the callbacks of that action."""
         self.clock.forward(MINUTE)
         return self._record(self.account.act(package_id, Action(verb, **more), now=self.clock.now))
 
@@ -211,12 +211,12 @@ class Simulation:
         return [callbacks.body(event) for event in events]
 
     def post(self, *bodies: bytes) -> None:
-        """Post these callbacks."""
+        """Post these callbacks, and assert that each is answered 200."""
         for body in bodies:
             assert self._post(body).status_code == 200
 
     def live(self, *, drop: float, dice: Random) -> list[bytes]:
-        """Let everything happen that the account has left. Return the callbacks that were lost."""
+        """Simulate all packages of the account to their end. Return the callbacks that were lost."""
         lost = []
         while not self.account.is_over:
             for body in self.step():
@@ -238,7 +238,7 @@ class Simulation:
         raise AssertionError("the work never ends")
 
     def reconcile(self, asked: RunRequest | None = None) -> None:
-        """Let a run begin, if it is requested or due, and continue it to its end."""
+        """Begin a reconcile run that is requested or due, and continue the run to its end."""
         if asked is not None:
             self.service.reconcile.begin(asked)
         for _ in range(MAX_TURNS):
@@ -249,12 +249,12 @@ class Simulation:
         raise AssertionError("the run never ends")
 
     def is_reconciling(self) -> bool:
-        """Whether a run is in progress."""
+        """Whether a reconcile run is in progress."""
         with self.service.database.read() as connection:
             return reconciles.running(connection) is not None
 
     def stored_package(self, package_id: str) -> Package | None:
-        """The package in the status store."""
+        """The package with this id in the status store, or None."""
         with self.service.database.read() as connection:
             return queries.packages(connection, [package_id]).get(package_id)
 

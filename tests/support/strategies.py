@@ -1,7 +1,7 @@
 """Hypothesis strategies for the facts about one package: callbacks and snapshots that often collide.
 
-They draw few people, documents and minutes, so that ties, repeats and contradictions are common. A person is named
-by their own id or by their role's.
+The strategies draw few people, documents and minutes, so that ties, repeats and contradictions are common. A person is
+named by the person's own id or by the id of the person's role.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from tests.support.fixtures import CONSENT, CONTRACT, JSON, approval, callback, 
 
 
 def examples(number: int) -> int:
-    """The number of examples in `make test-all`. `make test` runs a tenth of them."""
+    """Scale a number of hypothesis examples: `make test-all` runs all examples, `make test` runs a tenth."""
     return number * settings.default.max_examples // 100
 
 
 DAN, EVE = "dan-who-takes-over", "eve-who-may-sign-too"
 ROLE_A, ROLE_B, ROLE_C, ROLE_OF_SENDER = "role-a", "role-b", "role-c", "role-of-sender"
-LATER = NOON + 2 * HOUR  # after everything that is drawn here
+LATER = NOON + 2 * HOUR  # a time after all drawn callbacks and snapshots
 MINUTE = timedelta(minutes=1)
 STATUSES = (
     "DRAFT",
@@ -45,7 +45,7 @@ SHORT = st.text(max_size=8)
 
 
 def any_json(*leaves: st.SearchStrategy[Any], keys: st.SearchStrategy[str] = SHORT) -> Any:
-    """Any JSON value, a few levels deep. `leaves` are values that it may contain besides the usual ones."""
+    """Draw any JSON value, a few levels deep. `leaves` are strategies for values besides the usual plain values."""
     plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), *leaves)
     inner = st.one_of(plain, st.lists(plain, max_size=3), st.dictionaries(keys, plain, max_size=3))
     return st.one_of(inner, st.lists(inner, max_size=4), st.dictionaries(keys, inner, max_size=4))
@@ -63,7 +63,7 @@ class Facts:
     snapshots: tuple[tuple[JSON, datetime], ...]
 
     def of(self, package_id: str) -> "Facts":
-        """The facts, about another package."""
+        """The same facts about another package."""
         return Facts(
             tuple({**body, "packageId": package_id} for body in self.callbacks),
             tuple(({**shown, "id": package_id}, at) for shown, at in self.snapshots),
@@ -72,7 +72,7 @@ class Facts:
 
 @st.composite
 def callbacks(draw: st.DrawFn, happened_at: st.SearchStrategy[datetime | None] = times) -> JSON:
-    """One callback about `pkg-1`."""
+    """Draw one callback about the package `pkg-1`."""
     name = draw(names)
     members: dict[str, Any] = {"sessionUser": draw(st.sampled_from(PEOPLE))}
     match name:
@@ -91,7 +91,7 @@ def callbacks(draw: st.DrawFn, happened_at: st.SearchStrategy[datetime | None] =
 
 @st.composite
 def rewritten(draw: st.DrawFn, body: JSON) -> JSON:
-    """The callback, written differently: order and spelling of members, nulls, time zone."""
+    """Write a callback differently: order of members, spelling of the name, nulls and time zone."""
     again = {name: body[name] for name in draw(st.permutations(list(body)))}
     if draw(st.booleans()):
         again = {name: value for name, value in again.items() if value is not None and name != "@class"}
@@ -104,15 +104,16 @@ def rewritten(draw: st.DrawFn, body: JSON) -> JSON:
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> tuple[JSON, datetime]:
-    """A synthetic snapshot of `pkg-1` and its date. No person has two roles; all signatures are before the date."""
+    """Draw a snapshot of `pkg-1` and its date. No person has two roles; no signature is after the date."""
     at = draw(times)
     in_a = draw(st.sampled_from((ADA, ADA, DAN, None)))
     in_c = draw(st.sampled_from((None, *((DAN,) if in_a != DAN else ()))))
-    role_of_ben = draw(st.sampled_from((ROLE_B, BEN)))  # with the SDKs' custom ids a role may have its signer's id
+    # With custom ids of the SDKs, a role may have the id of its signer.
+    role_of_ben = draw(st.sampled_from((ROLE_B, BEN)))
     seats = [(ROLE_A, in_a), *draw(_maybe((role_of_ben, BEN))), *draw(_maybe((ROLE_C, in_c)))]
     roles = [_role(draw, role_id, who) for role_id, who in seats]
     if in_a and draw(st.booleans()):
-        roles[0]["signers"].append(person(EVE))  # two people in one role
+        roles[0]["signers"].append(person(EVE))  # makes two people share one role
     if draw(st.booleans()):
         roles.append(role(CLEO, ROLE_OF_SENDER, index=0, type="SENDER"))
     documents = [
