@@ -1,6 +1,6 @@
 """Every setting of the service, with its default and its validation.
 
-`DATABASE_URL` in the environment and in the settings file is `database_url` here.
+`DATABASE_URL` in the environment and in the settings file is `database_url` in this module.
 The environment overrides the settings file (`SETTINGS_FILE`, by default `instance/settings.env`).
 """
 
@@ -33,12 +33,12 @@ class Key(NamedTuple):
     secret: SecretStr
 
 
-# A label is a short word before the first "="; a base64 key that merely ends in "=" has none.
+# A label is a short word before the first "="; a base64 key that merely ends in "=" has no label.
 LABELLED = re.compile(r"([A-Za-z0-9_.-]{1,40})=(.*[^=].*)", re.DOTALL)
 LABEL_ONLY = re.compile(r"[A-Za-z0-9_.-]{1,40}=+")
 MIN_BASE64_KEY_LENGTH = 20  # characters; a longer `abc...=` is read as a padded key, not as a label
-MIN_PASSWORD_LENGTH = 8  # characters
-GENERATED_SECRETS = (  # of a new installation: setting and label
+MIN_PASSWORD_LENGTH = 8  # characters of a dashboard password
+GENERATED_SECRETS = (  # setting and label of each secret of a new installation
     ("ONESPAN_CALLBACK_KEYS", "first="),
     ("API_TOKENS", "first="),
     ("DASHBOARD_PASSWORD", ""),
@@ -67,7 +67,7 @@ def parse_keys(text: object) -> object:
 Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(parse_keys)]
 
 
-# As browsers send it: scheme, host, and the port unless it is the default.
+# An origin as browsers send it: scheme, host, and the port unless it is the default port.
 ORIGIN = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
@@ -89,7 +89,7 @@ Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_origins)]
 def validate_callback_url(text: str) -> str:
     """Return the URL if OneSpan can call it.
 
-    Raises `ValueError` if it has no path, or has a user, password or fragment.
+    Raises `ValueError` if the URL has no path, or has a user, password or fragment.
     """
     if not CALLBACK_URL.fullmatch(text) or not text.isprintable():
         raise ValueError("must look like https://sign.example.com/onespan/callback, without a user or password")
@@ -377,14 +377,14 @@ def _problems(error: ValidationError) -> list[str]:
 
 
 def _unreadable(file: Path) -> list[str]:
-    """Report the lines that python-dotenv would skip."""
+    """Report the lines of the settings file that python-dotenv would skip."""
     with file.open(encoding="utf-8") as text:
         bad_lines = [part.original.line for part in parse_stream(text) if part.error]
     return [f"  {file}: line {line} is not NAME=value; is a quote not closed?" for line in bad_lines]
 
 
 def _misspelt(names: Iterable[str]) -> list[str]:
-    """Report names that are close to a setting's name; the file may also hold variables of other programs."""
+    """Report names that are close to the name of a setting. The file may also hold variables of other programs."""
     known = [name.upper() for name in Settings.model_fields]
     close = {name: difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85) for name in names}
     return [

@@ -18,7 +18,7 @@ worker_class = "gthread"
 threads = _settings.web_threads
 keepalive = 5
 control_socket_disable = True  # the service is not managed at run time
-graceful_timeout = 55  # the changes feed holds a request up to 25 s; then handlers get 25 s to finish
+graceful_timeout = 55  # the changes feed holds a request up to 25 s; after that, handlers get 25 s to finish
 timeout = 60
 
 
@@ -43,6 +43,6 @@ def worker_exit(
     server: Any,  # noqa: ARG001  (gunicorn passes it)
     worker: Any,
 ) -> None:
-    """Finish the leased runs, or release them after 25 s."""
-    if app := getattr(worker, "wsgi", None):  # missing if the app could not be loaded
+    """Wait up to 25 s for running handlers, then hand back their runs to other processes."""
+    if app := getattr(worker, "wsgi", None):  # `wsgi` is missing if the app could not be loaded
         _service_of(app).worker.stop(grace=25)

@@ -56,9 +56,10 @@ from app.work.scheduler import Scheduler
 from app.work.worker import Wakeups, Worker
 from config import ROOT, Key, Settings, SettingsError, load_settings
 
-EXIT_NOT_LOADED = 4  # gunicorn stops at this exit code; at others it starts its workers again, without end
-SPOOL_INTERVAL = timedelta(seconds=5)  # between two attempts to journal spooled callbacks
-RECONCILE_INTERVAL = timedelta(seconds=5)  # between two checks for a due reconcile run
+# Gunicorn stops if a worker exits with this code. After other codes, gunicorn starts the worker again, without end.
+EXIT_NOT_LOADED = 4
+SPOOL_INTERVAL = timedelta(seconds=5)  # time between two attempts to journal spooled callbacks
+RECONCILE_INTERVAL = timedelta(seconds=5)  # time between two checks for a due reconcile run
 HOUSEKEEPING_INTERVAL = timedelta(minutes=1)
 HEARTBEAT_INTERVAL = timedelta(seconds=15)
 MIGRATIONS = ROOT / "migrations"
@@ -67,7 +68,7 @@ EXTENSION = "onespan_receiver"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The parts of one app, for servers, commands and tests: `app.extensions["onespan_receiver"]`."""
+    """The parts of the service. Servers, commands and tests find them in `app.extensions["onespan_receiver"]`."""
 
     settings: Settings
     database: Database
@@ -84,12 +85,12 @@ class Service:
 
 
 def utc_now() -> datetime:
-    """Return the current time."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def create_app(settings: Settings | None = None, *, handlers: Handlers | None = None, clock: Clock = utc_now) -> Flask:
-    """Create the service. Starts no threads: gunicorn does so after its fork, and `flask worker`."""
+    """Create the service without its threads, which gunicorn starts after its fork, or which `flask worker` starts."""
     if settings is None:
         try:
             settings = load_settings()
@@ -105,7 +106,7 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
     )
     proxies = settings.proxies
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=min(proxies, 1))  # type: ignore[method-assign]
-    app.url_map.merge_slashes = False  # ids may contain `//`
+    app.url_map.merge_slashes = False  # ids in URLs may contain `//`
     app.url_map.converters["id"] = AnyId
     app.config["ALEMBIC"] = {"script_location": str(MIGRATIONS)}
     if handlers is None:
@@ -125,7 +126,7 @@ def _exit(problem: object) -> NoReturn:
 
 
 def _load_handlers() -> Handlers:
-    """Import the integrator's `app/handlers.py`; exit with the line and the error if that fails."""
+    """Import the integrator's `app/handlers.py`; exit with the line and the error if the import fails."""
     try:
         handlers = import_module("app.handlers").handlers
     except Exception as error:  # noqa: BLE001  (the integrator's file may raise anything)
@@ -202,7 +203,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
 
 
 def _not_connected(settings: Settings, handlers: Handlers) -> str | None:
-    """Return why OneSpan's API is not used; None if it is."""
+    """Return why OneSpan's API is not used; None if the API is used."""
     if handlers.onespan.is_connected:
         return None
     if settings.onespan_url:

@@ -21,10 +21,10 @@ MAX_CLOCK_DIFFERENCE_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check.
+    """A check of the service.
 
-    `problem` returns what is wrong and what to do, or None. It may raise `SQLAlchemyError` if it reads the database.
-    `ok_message` describes the good state; empty if that deserves no line.
+    `problem` returns what is wrong and what to do, or None. A `problem` that reads the database may raise
+    `SQLAlchemyError`. `ok_message` describes the good state; it is empty if a good state is not reported.
     """
 
     about: str
@@ -33,7 +33,7 @@ class Check:
 
 
 def readiness_checks(database: Database, *, migrations: Path, keys: Sequence[str]) -> list[Check]:
-    """Return the checks that decide readiness, the database's first. `keys` are the labels of the callback keys."""
+    """Return the checks that decide readiness, the database check first. `keys` are the labels of the callback keys."""
 
     def database_problem() -> str | None:
         try:
@@ -97,7 +97,7 @@ def note_checks(
 
 
 def reconcile_checks(database: Database) -> list[Check]:
-    """Return the checks of what reconcile found. A page that has these rows already calls the two functions below."""
+    """Return the checks of what reconcile found. The health report reads the same rows by itself."""
 
     def silence_problem() -> str | None:
         with database.read() as connection:

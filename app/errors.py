@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-MAX_RETRY_AFTER_SECONDS = 30 * 24 * 3600  # seconds; the most that `RetryAfter` can postpone a run
+MAX_RETRY_AFTER_SECONDS = 30 * 24 * 3600  # the longest time for which `RetryAfter` can postpone a run
 
 
 class ReceiverError(Exception):
@@ -64,7 +64,7 @@ class Throttled(OneSpanError):
 
     def __init__(self, seconds: float | None = None) -> None:
         super().__init__(f"in {seconds:.0f} s" if seconds is not None else None)
-        self.seconds = seconds  # how long to wait; None if OneSpan does not say
+        self.seconds = seconds  # seconds to wait before the next request; None if OneSpan does not say
 
 
 class OneSpanUnavailable(OneSpanError):

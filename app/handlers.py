@@ -57,7 +57,7 @@ def package_returned_to_draft(event: Event, package: Package) -> None:
 
 @handlers.on("PACKAGE_READY_FOR_COMPLETE")
 def package_ready_for_completion(event: Event, package: Package) -> None:
-    """Everyone has signed; the sender must complete the package."""
+    """All signers have signed; the sender must complete the package."""
     log_event(event, package)
 
 
@@ -81,7 +81,7 @@ def package_opted_out(event: Event, package: Package) -> None:
 
 @handlers.on("PACKAGE_EXPIRE")
 def package_expired(event: Event, package: Package) -> None:
-    """The due date passed before everyone had signed."""
+    """The due date passed before all signers had signed."""
     log_event(event, package)
 
 
@@ -123,7 +123,7 @@ def document_signed(event: Event, package: Package) -> None:
 
 @handlers.on("DOCUMENT_VIEWED")
 def document_viewed(event: Event, package: Package) -> None:
-    """`event.document_id` was viewed."""
+    """The document `event.document_id` was viewed."""
     log_event(event, package)
 
 
@@ -165,7 +165,7 @@ def cobrowsing_requested(event: Event, package: Package) -> None:
 
 @handlers.on("*")
 def unknown_event(event: Event, package: Package) -> None:
-    """Runs for every event; here it handles only those that this version does not know."""
+    """This function runs for every event, but handles only the events that this version does not know."""
     if event.name not in CATALOGUE:
         log_event(event, package)
 

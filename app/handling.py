@@ -12,9 +12,9 @@ Register a function for one or more events; it gets the event and its package:
 
 `Event`, `Package`, `Signer` and `Document` are immutable values. Times in them are aware and in UTC.
 
-A function that raises is run again. Three exceptions say more:
+A function that raises is run again. Three exceptions change that:
 
-- `RetryAfter(seconds, reason)`: run me again after this time.
+- `RetryAfter(seconds, reason)`: run the function again after this time.
 - `GiveUp(reason)`: trying again cannot help; park this run for a person to look at.
 - `Discard(reason)`: there is nothing to do.
 

@@ -15,7 +15,7 @@ import structlog
 from structlog.typing import Processor
 
 APP_DIR = Path(__file__).parent
-TRACEBACK_FRAMES = 5  # the innermost frames in `app/` that are logged; the last frame of all is added
+TRACEBACK_FRAMES = 5  # number of innermost frames in `app/` that are logged, besides the frame that raised
 
 
 class _SafeStream(io.TextIOBase):
@@ -31,7 +31,7 @@ class _SafeStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flush; do nothing if the stream is closed."""
+        """Flush the stream; do nothing if the stream is closed."""
         with suppress(OSError, ValueError):
             self._stream.flush()
 

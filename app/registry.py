@@ -10,7 +10,7 @@ from app.onespan.values import Event, Package
 
 Handler = Callable[[Event, Package], object]
 
-ALL = "*"  # in place of an event name: every event
+ALL = "*"  # used in place of an event name to subscribe to every event
 NOT_PLAIN = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
@@ -47,16 +47,16 @@ class Handlers:
         return register
 
     def handlers_for(self, name: str) -> list[str]:
-        """Names of the handlers to run for an event of this name, each once."""
+        """Return the names of the handlers to run for an event of this name, each once."""
         return list(dict.fromkeys([*self._subscribed.get(name, ()), *self._subscribed.get(ALL, ())]))
 
     def events_of(self, handler: str) -> list[str] | None:
-        """Names of the events this handler subscribes to; None means every event."""
+        """Return the names of the events that this handler subscribes to; None means every event."""
         names = [name for name, subscribed in self._subscribed.items() if handler in subscribed]
         return None if ALL in names else names
 
     def subscriptions(self) -> dict[str, list[str]]:
-        """Every handler with the events it subscribes to; `*` means every event."""
+        """Return the names of the events that each handler subscribes to; `*` means every event."""
         return {name: self.events_of(name) or [ALL] for name in self}
 
     def __iter__(self) -> Iterator[str]:
@@ -64,7 +64,7 @@ class Handlers:
         return iter(self._functions)
 
     def __getitem__(self, name: str) -> Handler:
-        """The function of this name."""
+        """Return the handler of this name."""
         return self._functions[name]
 
     def _register(self, function: Handler) -> None:

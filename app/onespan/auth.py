@@ -1,6 +1,7 @@
-"""Authentication at OneSpan's API: an API key, or a token that is requested and renewed.
+"""Authentication at OneSpan's API: by an API key, a client-app token or an OAuth 2 token.
 
-An account accepts one of the three kinds (OneSpan's "Managing API access and authentication settings").
+An account accepts one of these three kinds of credentials (OneSpan's "Managing API access and authentication
+settings").
 """
 
 import hashlib
@@ -32,12 +33,12 @@ class Credentials(Protocol):
         ...
 
     def renew(self, rejected: requests.PreparedRequest) -> bool:
-        """Handle a 401. Returns whether the request is worth another attempt."""
+        """Handle a 401 answer. Returns whether another attempt of the request may succeed."""
         ...
 
 
 class ApiKey(AuthBase):
-    """`Authorization: Basic <key>`, with the key unchanged; it is already base64."""
+    """Credentials that send `Authorization: Basic <key>`, with the key unchanged, because it is already base64."""
 
     def __init__(self, key: str) -> None:
         self.name = _name_of(key)
@@ -54,7 +55,7 @@ class ApiKey(AuthBase):
 
 
 class Token(AuthBase):
-    """`Authorization: Bearer <token>`.
+    """Credentials that send `Authorization: Bearer <token>`.
 
     `fetch` returns a token and its expiry (epoch, in seconds); `client_id` identifies the client.
     """
@@ -97,10 +98,10 @@ class ApiConnection:
 def api_connection(
     address: str, *, api_key: str | None, client_id: str | None, secret: str | None, flow: Flow
 ) -> ApiConnection | None:
-    """Return the connection for these settings; None if they have no credentials.
+    """Return the connection to OneSpan for these settings; None if the settings have no credentials.
 
-    `flow` says how a client id gets its tokens: `client-app` from `/apitoken`, or `oauth2`, the client credentials
-    grant of OAuth 2, from `/oauth2/token`.
+    `flow` says how a client id gets its tokens: with `client-app` from `/apitoken`, with `oauth2` (the client
+    credentials grant of OAuth 2) from `/oauth2/token`.
     """
     if api_key:
         return ApiConnection(address, ApiKey(api_key))
@@ -127,7 +128,7 @@ def _name_of(credential: str) -> str:
 
 
 def _fetch(session: requests.Session, url: str, **more: Any) -> Any:
-    more.setdefault("auth", lambda request: request)  # keeps requests from reading a .netrc file
+    more.setdefault("auth", lambda request: request)  # keeps the library `requests` from reading a .netrc file
     with (
         translated_faults(url.partition("/apitoken")[0].partition("/oauth2")[0]),
         session.post(url, timeout=TIMEOUTS, allow_redirects=False, **more) as answer,
@@ -139,7 +140,8 @@ def _fetch(session: requests.Session, url: str, **more: Any) -> Any:
 def parse_client_token(answer: object) -> tuple[str, float]:
     """Parse the answer of `POST /apitoken/clientApp/accessToken` into a token and its expiry.
 
-    `expiresAt` is an epoch. The Java SDK reads it as milliseconds, others as seconds, so its size decides.
+    `expiresAt` is an epoch. OneSpan's Java SDK reads the epoch as milliseconds, other sources as seconds, so its size
+    decides the unit.
     """
     match answer:
         case {"accessToken": str(token), "expiresAt": int() | float() as epoch} if token:

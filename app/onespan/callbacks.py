@@ -1,7 +1,7 @@
-"""Parse the callbacks that OneSpan sends. No I/O.
+"""Parse the callbacks that OneSpan sends. The functions do no I/O.
 
 The body of a callback is a JSON object with `name`, `packageId` and usually `sessionUser`, `createdDate`,
-`message` and `documentId`. It has no id, no signature and no state.
+`message` and `documentId`. The body has no id, no signature and no state.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from app.types import clean
 MAX_LENGTHS = {"name": 255, "packageId": 255, "sessionUser": 255, "documentId": 256, "newRoleId": 256}
 ID_MEMBERS = tuple(MAX_LENGTHS)
 COMMON_MEMBERS = ("name", "packageId", "sessionUser", "documentId", "message", "createdDate")
-MAX_INTEGER_CHARACTERS = 18  # of an integer that fits into 64 bits
+MAX_INTEGER_CHARACTERS = 18  # every integer of this length fits into 64 bits
 MAX_DEPTH = 20  # levels of nesting that are accepted; OneSpan's callbacks have two
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """A parsed callback. `happened_at` is aware and UTC; None if OneSpan gave no `createdDate`."""
+    """A parsed callback. `happened_at` is aware and in UTC, or None if the callback has no `createdDate`."""
 
     name: str
     package_id: str
@@ -37,7 +37,7 @@ class Callback:
 
     @property
     def signer_id(self) -> str | None:
-        """The signer concerned, if OneSpan's documentation says that `sessionUser` is a signer."""
+        """The id of the signer concerned; None unless OneSpan documents that this event's `sessionUser` is a signer."""
         return self.session_user if self.name in NAMES_SIGNER else None
 
     @property
@@ -59,8 +59,8 @@ class Callback:
 def parse_callback(body: bytes) -> Callback:
     """Parse the body of one callback.
 
-    Nulls count as absent. `@class`, the name of OneSpan's Java class, is dropped. Unknown members go into `extra`.
-    Raises `UnreadableCallback`, whose message says what is wrong with the body.
+    A member that is null counts as absent. `@class`, the name of OneSpan's Java class, is dropped. Unknown members go
+    into `extra`. Raises `UnreadableCallback`, whose message says what is wrong with the body.
     """
     members = _members(body)
     for name in ("name", "packageId"):
@@ -109,7 +109,8 @@ def _reject_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _integer(text: str) -> int | str:
-    return int(text) if len(text) <= MAX_INTEGER_CHARACTERS else text  # larger than a database column: keep the text
+    # An integer that may not fit into a database column stays a text.
+    return int(text) if len(text) <= MAX_INTEGER_CHARACTERS else text
 
 
 def _number(text: str) -> float | str:
@@ -154,7 +155,7 @@ def _instant(value: object) -> datetime | None:
     if not value:
         return None
     try:
-        moment = datetime.fromisoformat(str(value).strip().upper())  # RFC 3339 allows a lower-case z
+        moment = datetime.fromisoformat(str(value).strip().upper())  # RFC 3339 allows a lower-case z for UTC
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UnreadableCallback("createdDate is not a date") from None

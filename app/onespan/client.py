@@ -1,6 +1,6 @@
 """The client of OneSpan Sign's REST API, for the service and its handlers.
 
-Paths are those of the published OpenAPI document 11.51. Every call may raise a subclass of `OneSpanError`.
+The paths are from OneSpan's published OpenAPI document 11.51. Every call may raise a subclass of `OneSpanError`.
 """
 
 import os
@@ -33,17 +33,17 @@ from app.onespan.transport import (
 )
 
 NOT_FOUND = 404
-CHUNK_BYTES = 64 * 1024  # of a file, in memory
-DATE_RESOLUTION = timedelta(seconds=1)  # of a `Date` header
-SECOND_END = timedelta(milliseconds=999)  # the end of a `Date` header's second, in OneSpan's milliseconds
+CHUNK_BYTES = 64 * 1024  # bytes of a downloaded file that are in memory at once
+DATE_RESOLUTION = timedelta(seconds=1)  # the resolution of a `Date` header
+SECOND_END = timedelta(milliseconds=999)  # the last millisecond of the second in a `Date` header
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer of OneSpan: the parsed JSON and its bytes.
 
-    `read_at` and `answered_at` are times of OneSpan's clock. The answer includes everything that happened before
-    `read_at`, and nothing that happened after `answered_at`. A clock that is far ahead is ignored.
+    `read_at` and `answered_at` are times on OneSpan's clock. The answer includes everything that happened before
+    `read_at`, and nothing that happened after `answered_at`. A clock of OneSpan that is far ahead is ignored.
     """
 
     json: Any
@@ -53,7 +53,7 @@ class Answer:
 
 
 class OneSpan:
-    """A thread-safe client. While it is not connected, every call raises `OneSpanNotConfigured`."""
+    """A thread-safe client of OneSpan's REST API. Without a connection, every call raises `OneSpanNotConfigured`."""
 
     def __init__(self, *, backoff: float = BACKOFF_SECONDS) -> None:
         self._connection: ApiConnection | None = None
@@ -66,7 +66,7 @@ class OneSpan:
         return self._connection is not None
 
     def connect(self, connection: ApiConnection | None, *, clock: Callable[[], datetime] | None = None) -> None:
-        """Use this connection from now on. `clock` replaces the machine's clock."""
+        """Use this connection for all later calls. `clock` replaces the machine's clock."""
         self._connection = connection
         self._clock = clock or self._clock
 
@@ -80,7 +80,7 @@ class OneSpan:
         return self._get(f"/api/packages/{_part(package_id)}")
 
     def packages(self, **query: str | int) -> Answer:
-        """Get a page of packages (`GET /api/packages`): `{"count", "results"}`. The parameters are OneSpan's."""
+        """Get a page of packages, `{"count", "results"}` (`GET /api/packages`). `query` has OneSpan's parameters."""
         return self._get("/api/packages", query=query)
 
     def signed_document(self, package_id: str, document_id: str, *, to: Path) -> Path:
@@ -96,22 +96,22 @@ class OneSpan:
         return self._save(f"/api/packages/{_part(package_id)}/evidence/summary", to)
 
     def attachment(self, package_id: str, attachment_id: str, *, to: Path) -> Path:
-        """Save one attachment of a signer; its id is in the role's `attachmentRequirements`."""
+        """Save one attachment of a signer. The attachment's id is in the role's `attachmentRequirements`."""
         return self._save(f"/api/packages/{_part(package_id)}/attachment/{_part(attachment_id)}", to)
 
     def attachments(self, package_id: str, *, to: Path, role_id: str | None = None) -> Path:
-        """Save all attachments, or those of one role, as one zip."""
+        """Save all attachments of a package, or those of one role, as one zip."""
         of_role = f"/{_part(role_id)}" if role_id else ""
         return self._save(f"/api/packages/{_part(package_id)}/attachment/zip{of_role}", to)
 
     def audit_trail(self, package_id: str) -> list[dict[str, Any]]:
-        """Get OneSpan's `audit-events` of a package. They contain names and IP addresses."""
+        """Get OneSpan's `audit-events` of a package, which contain names and IP addresses."""
         answer = self._get(f"/api/packages/{_part(package_id)}/audit").json
         events = answer.get("audit-events") if isinstance(answer, dict) else None
         return [event for event in events if isinstance(event, dict)] if isinstance(events, list) else []
 
     def unlock(self, package_id: str, role_id: str) -> None:
-        """Unlock a locked signer. `Signer.role_id` is the role."""
+        """Unlock a locked signer. `role_id` is the signer's `Signer.role_id`."""
         self._post(f"/api/packages/{_part(package_id)}/roles/{_part(role_id)}/unlock")
 
     def remind(self, package_id: str, role_id: str) -> None:
@@ -121,7 +121,7 @@ class OneSpan:
     def callback(self) -> Answer:
         """Get the registered callback: `{"url", "key", "events"}`, with the key in plain text (`GET /api/callback`).
 
-        OneSpan does not document its answer without a registration: expect `{}`, nulls, None or `OneSpanNotFound`.
+        OneSpan does not document the answer if nothing is registered: expect `{}`, nulls, None or `OneSpanNotFound`.
         A 404 that does not have the form of OneSpan's errors raises `WrongAddress`.
         """
         return self._get("/api/callback", parse=parse_json_if_any, is_not_found=is_onespan_error)
@@ -146,7 +146,7 @@ class OneSpan:
             answer.content  # noqa: B018  (reads to the end, so that the connection can be reused)
 
     def _save(self, path: str, to: Path) -> Path:
-        """Stream a file to disk. It appears under its name only when complete, and replaces an existing file."""
+        """Stream a file to disk. The file appears under its name when it is complete, and replaces an existing file."""
         with self._request("GET", path, stream=True) as answer, _atomic_file(to) as file:
             for chunk in answer.iter_content(CHUNK_BYTES):
                 file.write(chunk)
@@ -191,9 +191,9 @@ class OneSpan:
 
 
 def _read_times(answer: requests.Response, *, now: datetime) -> tuple[datetime, datetime]:
-    """Return `read_at` and `answered_at` of an answer: its `Date`, less the duration of all attempts.
+    """Return `read_at` and `answered_at` of an answer, from its `Date` header or else from the local clock.
 
-    Without a valid `Date` the local clock is used. Both times allow for the resolution of the header.
+    `read_at` is earlier than the header by the duration of all attempts. Both times allow for the header's resolution.
     """
     try:
         answered = parsedate_to_datetime(answer.headers["Date"])
@@ -222,7 +222,7 @@ def _atomic_file(to: Path) -> Iterator[IO[bytes]]:
 
 
 def _part(object_id: str) -> str:
-    """Quote an id as one part of a path; OneSpan's ids end in `=` and may contain any character."""
+    """Quote an id as one part of a URL path; OneSpan's ids end in `=` and may contain any character."""
     if object_id in ("", ".", ".."):
-        raise OneSpanNotFound("this is not a valid id")  # as part of a path it would lead elsewhere
+        raise OneSpanNotFound("this is not a valid id")  # such an id would change the URL path
     return quote(object_id, safe="")

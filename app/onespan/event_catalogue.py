@@ -1,6 +1,6 @@
-"""The event catalogue: OneSpan Sign's events, and what each one claims.
+"""The event catalogue: OneSpan Sign's events, and what each event claims.
 
-Names are spelled as on the wire. Sources: the event tables of OneSpan's callback documentation
+Names are spelled as in callbacks. The sources are the event tables of OneSpan's callback documentation
 (docs.onespan.com, "Setting up callback notifications"), the `Callback.events` enum of its OpenAPI document
 11.51, and `NotificationEvent` in its Java and .NET SDKs. `docs/onespan.md` lists the names in each source.
 """
@@ -10,18 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-# A signer who signs or declines is not locked, and their e-mail works, even if earlier events said otherwise.
+# A signer who acts is not locked, and their e-mail works, even if earlier events said otherwise.
 SIGNING = {"locked": False, "email_bounce": None, "kba": False}
 
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """One kind of event.
+    """One kind of event, with the attributes that it claims of the `package` and of the `signer` in `sessionUser`.
 
-    `package` and `signer` are the attributes it claims of the package, and of the signer in `sessionUser`.
-    `extra_members` are the members it has besides the common ones. `by_signer`: `sessionUser` is always a signer;
-    otherwise it may be the sender. `starts`: the event creates the package, so `sessionUser` is its sender.
-    `needs_fetch`: the package must be fetched afterwards.
+    `extra_members` are the members of its callback besides those that every callback has. With `by_signer`,
+    `sessionUser` is always a signer; otherwise `sessionUser` may be the sender. With `starts`, the event creates the
+    package, so `sessionUser` is the package's sender. With `needs_fetch`, the package must be fetched afterwards.
     """
 
     name: str
@@ -35,7 +34,7 @@ class EventType:
 
 
 def _status(value: str, **more: object) -> dict[str, object]:
-    """Return the claims of a status change. After any change the package no longer waits for its sender."""
+    """Return the claims of a status change. After any status change, the package no longer waits for its sender."""
     return {"status": value, "ready": False, **more}
 
 
@@ -144,21 +143,21 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
     }
 )
 
-# Events whose `sessionUser` is a signer's id. Besides the events by a signer, OneSpan's documentation says that it is
-# the last signer for PACKAGE_COMPLETE, and the signer concerned for the others.
+# Events whose `sessionUser` is a signer's id: the events by a signer, and five more by OneSpan's documentation. In
+# PACKAGE_COMPLETE, `sessionUser` is the last signer; in the other four, the signer concerned.
 NAMES_SIGNER = frozenset(
     {name for name, kind in CATALOGUE.items() if kind.by_signer}
     | {"PACKAGE_COMPLETE", "DOCUMENT_VIEWED", "EMAIL_BOUNCE", "ROLE_REASSIGN", "COBROWSE_REQUEST"}
 )
 
-# The SDKs' constant ends in -ION, the name on the wire does not (NotificationEvent in both SDKs).
+# The constant in OneSpan's SDKs ends in -ION, the name in callbacks does not (`NotificationEvent` in both SDKs).
 SPELLINGS = MappingProxyType({"PACKAGE_READY_FOR_COMPLETION": "PACKAGE_READY_FOR_COMPLETE"})
 
 # Events in OneSpan's documentation that are missing from the `Callback.events` enum of its OpenAPI document 11.51.
-# Whether the API accepts them in a registration is not documented.
+# OneSpan does not document whether its API accepts these events in a registration.
 UNPUBLISHED = frozenset({"DOCUMENT_VIEWED", "COBROWSE_REQUEST"})
 
-# Statuses in lifecycle order, which breaks ties between claims of the same instant.
+# Statuses in lifecycle order. Of two claims of the same instant, the one with the later status wins.
 STATUSES = ("DRAFT", "SENT", "EXPIRED", "DECLINED", "OPTED_OUT", "COMPLETED", "ARCHIVED")
 
 UNKNOWN = EventType("", "an event that this version does not know")
@@ -170,10 +169,10 @@ def wire_name(name: str) -> str:
 
 
 def nearest_name(name: str) -> str | None:
-    """Return the known event whose name is closest to a misspelt one, or None."""
+    """Return the known event name that is closest to a misspelt name; None if no name is close."""
     return next(iter(difflib.get_close_matches(name.upper(), CATALOGUE, n=1)), None)
 
 
 def event_type(name: str) -> EventType:
-    """Return the catalogue's entry for a name; an unknown event claims nothing."""
+    """Return the catalogue's entry for an event name; an unknown event claims nothing."""
     return CATALOGUE.get(name, UNKNOWN)

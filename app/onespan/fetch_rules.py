@@ -1,4 +1,4 @@
-"""The rules that decide which callbacks require a fetch from OneSpan. Pure.
+"""The rules that decide which callbacks require a fetch from OneSpan. The functions are pure.
 
 A fetch is needed after a callback that contradicts the stored state, or that does not describe the whole change.
 """
@@ -11,7 +11,7 @@ from app.onespan.lifecycle import TRANSITIONS
 from app.onespan.values import OPEN_SIGNER_STATUSES, Package
 
 CONSENT = "default-consent"
-# Structural events that need no fetch under a condition: then the callback describes the whole change.
+# Events that need a fetch unless this condition holds: then the callback describes the whole change.
 SELF_CONTAINED: Mapping[str, Callable[[Callback, Package | None], bool]] = {
     "PACKAGE_ATTACHMENT": lambda callback, _: bool(callback.message),
     "PACKAGE_RESTORE": lambda _, before: bool(before and before.trashed),
@@ -19,10 +19,10 @@ SELF_CONTAINED: Mapping[str, Callable[[Callback, Package | None], bool]] = {
 
 
 def fetch_reason(callback: Callback, *, before: Package | None, after: Package, late: bool = False) -> str | None:
-    """Return why the package must be fetched after this callback, in one word; None if no fetch is needed.
+    """Return a short reason why the package must be fetched after this callback; None if no fetch is needed.
 
-    `before` and `after` are the package before and after the callback. `late`: the callback changed a value,
-    although a newer snapshot or list page had already shown the package.
+    `before` and `after` are the package before and after the callback. `late` says that the callback changed a
+    value although a newer snapshot or list page had already shown the package.
     """
     reasons = {
         "unknown": before is None or before.read_at is None,
@@ -43,7 +43,7 @@ def _is_self_contained(callback: Callback, before: Package | None) -> bool:
 
 
 def _is_unexpected_status(callback: Callback, before: Package | None, after: Package) -> bool:
-    """Whether the claimed status cannot follow the stored one, or is older than a newer snapshot's."""
+    """Whether the callback's status cannot follow the stored status, or loses against a newer claim."""
     claimed = event_type(callback.name).package.get("status")
     if not isinstance(claimed, str):
         return False

@@ -1,8 +1,8 @@
-"""Derive the events that only snapshots show, from the difference between two snapshots of a package. Pure.
+"""Derive the events that only snapshots show, from the difference between two snapshots of a package.
 
-Events from callbacks explain a part of the difference; the rest becomes snapshot events. Nothing is guessed: a status
-change is an event only along the lifecycle that OneSpan documents. Changes without a documented event, such as
-un-archiving or the return of an expired package to draft, yield none.
+The functions are pure. Events from callbacks explain a part of the difference; the rest becomes snapshot events.
+Nothing is guessed: a status change is an event only along the lifecycle that OneSpan documents. Changes without a
+documented event, such as un-archiving or the return of an expired package to draft, yield no event.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,12 +44,12 @@ ORDER = (
 )
 # Events that leave no trace in a snapshot.
 NOT_IN_SNAPSHOTS = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "DOCUMENT_VIEWED", "COBROWSE_REQUEST"})
-# Events whose time is in the snapshot; the time of the others is estimated.
+# Events whose time is in the snapshot; the time of all other events is estimated.
 DATED_IN_SNAPSHOTS = frozenset(
     {"PACKAGE_CREATE", "TEMPLATE_CREATE", "DOCUMENT_SIGNED", "SIGNER_COMPLETE", "PACKAGE_COMPLETE"}
 )
-# How much later than a snapshot event its callback may be dated, for events that cannot soon happen twice. OneSpan's
-# clocks may differ, and `createdDate` may be the time of sending.
+# How much later a callback may be dated than the snapshot that shows its event, if the event cannot soon happen twice.
+# OneSpan's clocks may differ, and `createdDate` may be the time of sending.
 CLOCK_TOLERANCE, UNLIMITED = timedelta(minutes=1), timedelta(days=36_500)
 MAX_DATE_LAG: Mapping[str, timedelta] = {
     **dict.fromkeys(("PACKAGE_CREATE", "TEMPLATE_CREATE", "PACKAGE_DELETE"), UNLIMITED),
@@ -59,9 +59,9 @@ MAX_DATE_LAG: Mapping[str, timedelta] = {
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event that is already stored. `at` is OneSpan's time; `who` is the id of a signer or a role.
+    """An event that is already stored. `at` is its time on OneSpan's clock; `who` is the id of a signer or a role.
 
-    `to` is the new role after a reassignment.
+    `to` is the id of the new role after a reassignment.
     """
 
     name: str
@@ -74,10 +74,10 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An event that no callback reported. It happened in (`after`, `until`]; all times are OneSpan's, ISO 8601.
+    """An event that no callback reported. The event happened in (`after`, `until`], in OneSpan's time (ISO 8601).
 
-    `at` is the time in the snapshot if `dated`, otherwise an estimate. If several people share a role, `signer_id` is
-    the role's id, because a snapshot does not show which of them acted.
+    `at` is the event's time in the snapshot if `dated`, otherwise an estimate. If several people share a role,
+    `signer_id` is the role's id, because a snapshot does not show which of the people acted.
     """
 
     name: str
@@ -93,10 +93,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Two snapshots and the events between them.
+    """Two snapshots of a package and the known events between them.
 
-    The newer snapshot includes everything until `seen`, and perhaps what happened from then `until` its answer came.
-    `late` are events of later date that the newer snapshot may include, because they happen only once.
+    `before` is the older snapshot, taken at `after`; `now` is the newer snapshot, taken between `seen` and `until`. So
+    `now` includes everything until `seen`, and perhaps what happened between `seen` and `until`. `events` are the known
+    events between `after` and `until`. `late` are known events that are dated later and that `now` may include, because
+    such events cannot soon happen twice.
     """
 
     before: PackageSnapshot | None
@@ -109,11 +111,11 @@ class Interval:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether one of the snapshots is incomplete."""
+        """Whether one of the two snapshots is incomplete."""
         return self.now.incomplete or (self.before is not None and self.before.incomplete)
 
     def has_event(self, name: str, *, who: Iterable[str] = (), document_id: str | None = None) -> bool:
-        """Whether there is an event of this name, optionally by one of these ids and about this document."""
+        """Whether an event of this name is known: by one of the ids `who` and about `document_id`, if given."""
         ids = tuple(who)
         return any(
             event.name == name
@@ -135,7 +137,7 @@ def findings(
     """Return the events between the snapshots `before` (taken at `after`) and `now` that are missing in `known`.
 
     `known` are the known events of this package, in any order. OneSpan read the package between `seen` (default:
-    `until`) and `until`, so the snapshot may lack known events of that time. The result is in the order in which the
+    `until`) and `until`, so `now` may lack known events of that time. The result is in the order in which the
     events must have happened.
     """
     later = sorted((event for event in known if after < event.at), key=lambda event: (event.at, _rank(event.name)))
@@ -153,7 +155,7 @@ def _sort_key(event: Finding) -> tuple[str, int, str, str]:
 
 
 def _latest_date(name: str, until: str) -> str:
-    """Return the latest date that a callback of this name may have, for an event that happened by `until`."""
+    """Return the latest date that a callback for the event `name` may have if the event happened by `until`."""
     return iso(datetime.fromisoformat(until) + MAX_DATE_LAG[name]) if name in MAX_DATE_LAG else until
 
 
@@ -162,7 +164,7 @@ def _rank(name: str) -> int:
 
 
 def _status_events(interval: Interval) -> Iterator[Finding]:
-    """Follow the status through the known events, and yield the events that are missing between them."""
+    """Follow the package's status through the known events, and yield the missing events between them."""
     now, status, since = interval.now, _status_before(interval), interval.after
     creation = CREATION_EVENTS.get(now.type or "")
     possible = {status}  # the statuses that the snapshot may show
@@ -184,7 +186,7 @@ def _status_events(interval: Interval) -> Iterator[Finding]:
 
 
 def _in_order(candidates: Iterable[Finding | None]) -> list[Finding]:
-    """Drop the candidates without an event, and move each estimated time to that of the next event if it is later."""
+    """Drop the candidates that are None, and date no event later than the event that follows it."""
     events = [event for event in candidates if event]
     for index in range(len(events) - 2, -1, -1):
         if events[index].at > events[index + 1].at:
@@ -193,7 +195,7 @@ def _in_order(candidates: Iterable[Finding | None]) -> list[Finding]:
 
 
 def _kept_due_date(interval: Interval) -> bool:
-    """Whether the due date is unchanged. If so, a sent package that is now a draft did not expire in between."""
+    """Whether the due date is the same in both snapshots. If so, a sent package that is now a draft did not expire."""
     return interval.before is not None and interval.before.due == interval.now.due
 
 
@@ -214,7 +216,7 @@ def _status_event(
 
 
 def _status_before(interval: Interval) -> str | None:
-    """Return the status in the older snapshot; None if it does not show one."""
+    """Return the status in the older snapshot: None if it shows no status, `NOT_CREATED` if there is no snapshot."""
     return interval.before.status if interval.before else NOT_CREATED
 
 
@@ -241,7 +243,7 @@ def _signer_events(interval: Interval) -> Iterator[Finding]:
         who = (role_id, *(seat.signer_id for seat in (*seats, *old_seats) if seat.role_id == role_id))
         old_seat = next((before[user_id] for user_id in who if user_id in before), None)
         if interval.is_incomplete and role_id not in before:
-            continue  # the signer may have had another role before
+            continue  # the signer may have had another role in the older snapshot
         who = () if interval.is_incomplete else who
         signer_id = role_id if len(seats) > 1 else seats[0].signer_id
         yield from _role_events(interval, old_seat, seats[0], who=who, signer_id=signer_id)
@@ -251,9 +253,9 @@ def _signer_events(interval: Interval) -> Iterator[Finding]:
 def _role_events(
     interval: Interval, before: Seat | None, now: Seat, *, who: tuple[str, ...], signer_id: str
 ) -> Iterator[Finding]:
-    """Yield the events of a role, by any of its people.
+    """Yield the missing events of the people in a role.
 
-    `who` are the role's id and the ids of its current and former people; empty if not all are known.
+    `who` are the ids of the role and of its current and former people; empty if not all of these ids are known.
     All seats of a role have the same values.
     """
     signed = {item.id: at for item in interval.now.documents if (at := (item.signed or {}).get(now.role_id))}
@@ -275,7 +277,7 @@ def _role_events(
 
 
 def _is_upload_known(interval: Interval, name: str, *, who: tuple[str, ...]) -> bool:
-    """Whether an event reports this upload. Other roles' uploads of the same name do not count."""
+    """Whether a known event reports the upload `name`. Uploads of the same name by other roles do not count."""
     other_seats = [seat for seat in interval.now.seats if seat.role_id not in who]
     others = {user_id for seat in other_seats for user_id in (seat.signer_id, seat.role_id)}
     uploads = (event for event in interval.events if event.name == "PACKAGE_ATTACHMENT" and event.message == name)
@@ -296,14 +298,14 @@ def _reassignments(interval: Interval, before: Iterable[Seat]) -> Iterator[Findi
 
 
 def _was_sent_throughout(interval: Interval) -> bool:
-    """Whether the package was sent in the older snapshot, is sent or complete now, and was nothing else between."""
+    """Whether the package was sent in the older snapshot, is sent or complete now, and had no other status since."""
     statuses = {status_after(event.name) for event in interval.events}
     was_sent = _status_before(interval) == "SENT" and statuses <= {None, *COMPLETE_STATUSES}
     return was_sent and interval.now.status in {"SENT", *COMPLETE_STATUSES}
 
 
 def _is_reassignment_known(interval: Interval, seat: Seat, holder: Seat) -> bool:
-    """Whether an event reports it: from the old person, to the new one, or by the sender."""
+    """Whether a known event reports the reassignment: from the old person, to the new person, or by the sender."""
     return any(
         event.name == "ROLE_REASSIGN"
         and (
@@ -316,7 +318,7 @@ def _is_reassignment_known(interval: Interval, seat: Seat, holder: Seat) -> bool
 
 
 def _ready_event(interval: Interval) -> Iterator[Finding]:
-    """Yield PACKAGE_READY_FOR_COMPLETE if all have signed and the sender must complete the package, or has done so."""
+    """Yield PACKAGE_READY_FOR_COMPLETE if all signers have signed and the package waits for its sender, or did so."""
     before, now = interval.before, interval.now
     was_open = before is None or (before.ready is False and before.status not in {None, *COMPLETE_STATUSES})
     by_hand = now.status in COMPLETE_STATUSES and now.autocomplete is False and now.all_signed
@@ -338,7 +340,7 @@ def _event(
 
 
 def _within(at: str | None, after: str, until: str, *, otherwise: str) -> str:
-    """Return the first of `at` and `otherwise` that lies in (`after`, `until`], else `until`."""
+    """Return the first of the times `at` and `otherwise` that lies in (`after`, `until`], else `until`."""
     return next((time for time in (at, otherwise) if time and after < time <= until), until)
 
 

@@ -1,4 +1,4 @@
-"""The status transitions of a package, as OneSpan documents them. Pure."""
+"""The status transitions of a package, as OneSpan documents them. The functions are pure."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ NOT_CREATED = ""
 # Statuses of accounts that archive with Arkhineo (OneSpan's guide to external archiving); they follow COMPLETED.
 ARCHIVAL = ("ARCHIVAL_PENDING", "ARCHIVAL_VALIDATING", "ARCHIVAL_INTERVENTION_REQUIRED", "ARCHIVAL_COMPLETED")
 COMPLETE_STATUSES = frozenset({"COMPLETED", "ARCHIVED", *ARCHIVAL})
-# (from, to) → the event of this transition; None: no event is known (docs/onespan.md).
+# The event of each transition (from, to); None if no event is known (docs/onespan.md).
 TRANSITIONS: Mapping[tuple[str, str], str | None] = {
     (NOT_CREATED, "DRAFT"): "PACKAGE_CREATE",
     ("DRAFT", "SENT"): "PACKAGE_ACTIVATE",
@@ -22,16 +22,16 @@ TRANSITIONS: Mapping[tuple[str, str], str | None] = {
     ("COMPLETED", "ARCHIVED"): "PACKAGE_ARCHIVE",
     ("DECLINED", "SENT"): "PACKAGE_ACTIVATE",
     ("EXPIRED", "DRAFT"): None,
-    ("DECLINED", "DRAFT"): None,  # the sender edits it to send it again
+    ("DECLINED", "DRAFT"): None,  # the sender edits a declined package to send it again
     ("ARCHIVED", "COMPLETED"): None,
     **{("COMPLETED", status): None for status in ARCHIVAL},
 }
-CREATION_EVENTS = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # layouts have no event
+CREATION_EVENTS = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # layouts have no creation event
 
 
 @cache
 def shortest_path(start: str | None, end: str | None) -> tuple[str | None, ...]:
-    """Return the events of the shortest path from one status to another, empty if OneSpan documents none.
+    """Return the events of the shortest path from one status to another; empty if OneSpan documents no path.
 
     The path from or to an unknown status (None) is empty.
     """
@@ -50,7 +50,7 @@ def shortest_path(start: str | None, end: str | None) -> tuple[str | None, ...]:
 
 @cache
 def path_to_event(start: str | None, event: str) -> tuple[str | None, ...]:
-    """Return the events that must have happened before `event`, from the status `start`."""
+    """Return the events that must have happened between the status `start` and `event`."""
     origins = [before for (before, _), name in TRANSITIONS.items() if name == event]
     if start in origins:
         return ()

@@ -1,12 +1,13 @@
-"""Scan a folder of OneSpan's list (`GET /api/packages`) without missing packages. Pure.
+"""Scan a folder of OneSpan's list (`GET /api/packages`) without missing packages.
 
-The list is paged by row numbers, which shift while packages change. OneSpan does not document whether numbers begin
-at 0 or 1, the largest page size, what `count` counts, or whether date filters and sort order are honoured. So the scan
-relies only on the content of each page: the rows it shares with earlier pages, their order, and the count.
+The functions are pure. The list is paged by row numbers, which shift while packages change. OneSpan does not document
+whether numbers begin at 0 or 1, the largest page size, what `count` counts, or whether date filters and sort order are
+honoured. So the scan relies only on the content of each page: the rows that the page shares with earlier pages, the
+order of rows, and the count.
 
-If the newest packages come first and `count` counts all of them, nothing can be skipped: new and changed packages
-move to the front, which only repeats rows, and a removed package lowers the count, so the scan steps back by as many
-rows. Otherwise each page must share a package with earlier pages, or the scan steps back until it does.
+If the newest packages come first and `count` counts all packages, the scan cannot skip a package. New and changed
+packages move to the front, which only repeats rows. A removed package lowers the count, and the scan steps back by as
+many rows. Otherwise each page must share a package with earlier pages, or the scan steps back until a page does.
 """
 
 from collections.abc import Mapping
@@ -17,17 +18,17 @@ from itertools import pairwise
 from app.errors import InconsistentList, UnreadableAnswer, UnreadablePackage
 from app.onespan.packages import PackageSnapshot, parse_package
 
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # no package is older
-PAGE_SIZE = 100  # packages requested at once; OneSpan documents no larger page
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # no package in OneSpan is older
+PAGE_SIZE = 100  # packages requested in one page; OneSpan documents no larger page
 STEP_BACK_ROWS = 50  # how far the scan steps back if a page shares no package with earlier pages
-MAX_STEPS_BACK = 20  # in a row, without a new package; then the list is inconsistent
-MAX_REPEATED_PAGES = 8  # equal pages in a row; then the list does not page
+MAX_STEPS_BACK = 20  # steps back in a row without a new package, after which the list is inconsistent
+MAX_REPEATED_PAGES = 8  # equal pages in a row, after which the list counts as not paged
 MIN_PAGE_ROWS = 10  # no server has a smaller page size, so a page with fewer rows is never full
 MAX_PASSES = 6  # passes through one folder before the scan stops and is retried later
-MAX_IDLE_PASSES = 3  # full passes in a row without a new package; then `count` is wrong
-WINDOW_MARGIN = timedelta(days=1)  # the window ends in the future, so that it includes changes during the scan
+MAX_IDLE_PASSES = 3  # full passes in a row without a new package, after which `count` counts as wrong
+WINDOW_MARGIN = timedelta(days=1)  # the window ends this far in the future, to include changes during the scan
 
-# OneSpan's folders. The list contains the trash and templates only on request.
+# The query of each of OneSpan's folders. The list contains the trash and templates only on request.
 FOLDERS: tuple[Mapping[str, str], ...] = (
     {},
     {"query": "trashed"},
@@ -62,21 +63,23 @@ class ListPage:
 class ScanState:
     """The state of a scan of one folder, as plain values that can be stored.
 
-    Position: the next page begins at `offset`; `passes` passes are finished.
+    Position: the next page begins at row `offset`, and `passes` passes are finished.
 
-    The previous page: `count`, `rows`, the ids of its first and last package, and `oldest_update`, its last `updated`.
-    If it was `discarded`, its packages do not count as seen. `same_pages` pages before it were equal.
+    Previous page: `count` is its count, `rows` its number of rows, `first_id` and `last_id` are the ids of its first
+    and last package, and `oldest_update` is its last `updated`. If the page was `discarded`, its packages do not count
+    as seen. `same_pages` equal pages came before the page.
 
-    This pass: `seen` packages, `unreadable` rows, `removed`, by how much the count fell, and `steps_back` in a row
-    without a new package.
+    Current pass: the pass showed `seen` packages and `unreadable` rows. The count fell by `removed`. The scan made
+    `steps_back` steps back in a row without a new package.
 
-    All passes: `known` packages, of which `known_before` before this pass; `idle_passes` full passes in a row
-    without a new package.
+    All passes: `known` packages were seen, `known_before` of them before the current pass. `idle_passes` full passes in
+    a row showed no new package.
 
-    What is known of the list: `counts_all`: `count` covers all pages. `newest_first`: so far the newest came first;
-    `newest_update` was the first `updated` of the scan. `sorted_by_update`: the order is not that of creation.
-    `gapless`: the next page need not repeat a row. `by_creation`: pages are requested in order of creation, because
-    the order of packages updated in the same instant may change. `largest`: the most rows of any page of any folder.
+    The list: `counts_all` says that `count` covers all pages, `newest_first` that so far the newest packages came
+    first, and `sorted_by_update` that the order is not that of creation. `newest_update` is the newest `updated` of
+    the first page. `gapless` says that the next page need not repeat a row. `by_creation` says that pages are requested
+    in order of creation, because the order of packages updated in the same instant may change. `largest` is the most
+    rows of any page of any folder.
     """
 
     offset: int = 0
@@ -106,9 +109,10 @@ class ScanState:
 
 @dataclass(frozen=True, slots=True)
 class ScanStep:
-    """The result of a page: the next state (None: the scan is complete), and the ids that count as seen in this pass.
+    """The result of a page. `next_state` is None if the scan is complete.
 
-    The number counts the packages that appear in this folder for the first time.
+    `seen` are the ids that count as seen in this pass. `new` is the number of packages that appear in this folder for
+    the first time.
     """
 
     next_state: ScanState | None
@@ -121,7 +125,7 @@ def list_query(
 ) -> dict[str, str | int]:
     """Return the query parameters of the next page, for packages updated `since` a time.
 
-    The date filters are sent under both known names: `lastUpdated…` (OpenAPI document) and the SDKs' names.
+    The date filters are sent under both names that are known: `lastUpdated…` (OpenAPI document) and the SDKs' names.
     """
     query: dict[str, str | int] = {**folder, "from": state.offset, "to": state.offset + PAGE_SIZE - 1}
     if ids_only:
@@ -161,7 +165,7 @@ def next_step(state: ScanState, page: ListPage, *, passed: Mapping[str, int], si
 
 
 def restart(state: ScanState) -> ScanState:
-    """Return the start of the folder after an inconsistent list; nothing that was learned of the list is kept."""
+    """Return the state that reads an inconsistent folder again from its start, without what was learned of the list."""
     return ScanState(passes=state.passes + 1, known=state.known, known_before=state.known, largest=state.largest)
 
 
@@ -170,7 +174,7 @@ def _next_state(state: ScanState, here: ScanState, page: ListPage, *, new: int, 
     if here.same_pages and is_past_start and page.count != page.rows:
         raise InconsistentList("it shows the same page again and again")
     if here.same_pages == MAX_REPEATED_PAGES:
-        return None  # the list does not page, and this is all of it
+        return None  # the list is not paged, and this page shows all of the list
     if state.gapless and not (here.counts_all and here.newest_first):
         return _next_pass(here)  # the assumption behind `gapless` no longer holds
     if rows := _possibly_skipped(state, here, page, new=new):
@@ -181,7 +185,7 @@ def _next_state(state: ScanState, here: ScanState, page: ListPage, *, new: int, 
         return replace(unseen, offset=offset, steps_back=state.steps_back + 1, discarded=True)
     is_ordered = here.newest_first and here.sorted_by_update
     if since and is_ordered and here.oldest_update and here.oldest_update < since:
-        return None  # all further packages are older
+        return None  # all further packages are older than the window
     if _is_end(state, here, page, new=new):
         return None if _is_complete(here) else _next_pass(here)
     overlap = 0 if (gapless := here.counts_all and here.newest_first) else min(1, page.rows - 1)
@@ -191,7 +195,7 @@ def _next_state(state: ScanState, here: ScanState, page: ListPage, *, new: int, 
 def _observe(state: ScanState, page: ListPage, *, new: int, unknown: int) -> ScanState:
     """Return the state with what this page shows about the list."""
     updates = [item.snapshot.updated for item in page.items]
-    # A page may begin with rows of the previous page, but it ends with older ones.
+    # A page may begin with rows of the previous page, but it ends with older rows.
     ends = [state.oldest_update, *updates[-1:]] if state.oldest_update and state.offset else updates[-1:]
     falls = all(a and b and a >= b for a, b in (*pairwise(updates), *pairwise(ends))) and None not in updates
     fell = max(0, (state.count or 0) - page.count) if state.counts_all and page.count is not None else 0
@@ -248,15 +252,15 @@ def _is_end(state: ScanState, here: ScanState, page: ListPage, *, new: int) -> b
             return False  # a full page may not be the last, even if the count says so
         has_seen_all = here.newest_first and here.seen >= (here.count or 0) and not here.removed
         return has_seen_all or state.offset + page.rows > (here.count or 0)
-    if page.rows < state.largest - 1:  # less 1: if rows count from 1, a first page from 0 has one row less
+    if page.rows < state.largest - 1:  # if rows count from 1, a first page from 0 has one row less
         return True
-    return page.rows == 1 and new == 0 and state.rows > 1  # only the last row of the previous page
+    return page.rows == 1 and new == 0 and state.rows > 1  # the page only repeats the last row of the previous page
 
 
 def _is_complete(here: ScanState) -> bool:
     """Whether all packages are seen at the end of a pass. Raises `InconsistentList` after `MAX_PASSES` passes."""
     if here.counts_all and here.known + here.unreadable >= (here.count or 0):
-        return True  # packages that changed during the pass were at the front
+        return True  # all packages were seen, in this pass or an earlier pass
     if not here.counts_all and (here.newest_first or _idle_passes(here)):
         return True
     if _idle_passes(here) == MAX_IDLE_PASSES:
@@ -267,19 +271,22 @@ def _is_complete(here: ScanState) -> bool:
 
 
 def _idle_passes(here: ScanState) -> int:
-    """Return the number of full passes in a row without a new package; a front pass does not count."""
+    """Return the number of full passes in a row without a new package, except passes that only collect changes."""
     if here.known > here.known_before:
         return 0
     return here.idle_passes + (not _is_front_pass(here))
 
 
 def _is_front_pass(here: ScanState) -> bool:
-    """Whether this pass only collects the packages that changed during the previous one."""
+    """Whether this pass only collects the packages that changed during the previous pass."""
     return here.newest_first and here.newest_update is not None and here.passes > 0
 
 
 def _next_pass(here: ScanState) -> ScanState:
-    """Return the start of the folder with what was learned; after a second pass, in order of creation."""
+    """Return the state of the next pass, with what was learned of the list.
+
+    From the third pass on, pages are requested in order of creation.
+    """
     by_creation = here.by_creation or here.passes > 0
     return ScanState(
         passes=here.passes + 1,

@@ -1,8 +1,9 @@
-"""Claims and their merge, which makes the order of arrival and repetition irrelevant. Pure.
+"""Claims and their merge, whose result does not depend on the order and the repetition of claims.
 
-A claim says that an attribute of a subject had a value at a time of OneSpan's clock. A state holds the newest claim of
-each attribute per origin: *event* (from callbacks) and *snapshot* (from the REST API). Merging keeps the larger of two
-claims by (time, rank of the value). That order is total, so the merge is commutative, associative and idempotent.
+The functions are pure. A claim says that an attribute of a subject had a value at a time of OneSpan's clock. A state
+holds the newest claim of each attribute per origin: *event* (from callbacks) and *snapshot* (from the REST API).
+Merging keeps the larger of two claims by (time, rank of the value). That order is total, so the merge is commutative,
+associative and idempotent.
 """
 
 import json
@@ -17,7 +18,7 @@ from app.onespan.packages import PackageSnapshot
 from app.types import iso
 
 ClaimOrigin = Literal["event", "snapshot"]
-TimedValue = tuple[str, object]  # (ISO time, value)
+TimedValue = tuple[str, object]  # the time of a claim (ISO 8601) and its value
 Registers = Mapping[ClaimOrigin, TimedValue]
 State = Mapping[str, Mapping[str, Registers]]  # subject → attribute → newest claim of each origin
 
@@ -81,7 +82,7 @@ def union(states: Iterable[Mapping[str, Registers]]) -> Mapping[str, Registers]:
 
 
 def current_value(registers: Registers) -> TimedValue:
-    """Return the newest value of both origins. On a tie the snapshot wins, because it includes the event."""
+    """Return the newer of the values from event and snapshot. On a tie the snapshot wins: it includes the event."""
     event, snapshot = registers.get("event"), registers.get("snapshot")
     if event and (not snapshot or event[0] > snapshot[0]):
         return event
@@ -89,14 +90,14 @@ def current_value(registers: Registers) -> TimedValue:
 
 
 def valid_since(registers: Registers) -> str:
-    """Return since when the current value holds: the event's time if an event claims it, else the claim's time."""
+    """Return since when the current value holds: the event's time if an event claims the value, else the snapshot's."""
     at, value = current_value(registers)
     event = registers.get("event")
     return event[0] if event and event[1] == value else at
 
 
 def agrees(state: State, claims: Iterable[Claim]) -> bool:
-    """Whether a snapshot with these claims changes nothing: the last snapshot had the same, still current, values."""
+    """Whether a snapshot with these claims changes nothing: the last snapshot had the same values, still current."""
     for claim in claims:
         registers = state.get(claim.subject, {}).get(claim.attribute, {})
         snapshot = registers.get("snapshot")
@@ -130,7 +131,7 @@ def snapshot_updated_at(state: State) -> str:
 
 
 def _newer(first: TimedValue, second: TimedValue) -> bool:
-    """Whether `first` wins. The order is total, so ties of one instant have the same winner in any order of arrival."""
+    """Whether the value `first` wins. The order is total: the winner does not depend on the order of arrival."""
     return first[0] > second[0] or (first[0] == second[0] and _rank(first[1]) > _rank(second[1]))
 
 
@@ -167,7 +168,10 @@ def claim_time(callback: Callback, *, received_at: datetime) -> datetime:
 
 
 def _claims_about_parts(callback: Callback, at: str) -> dict[str, dict[str, object]]:
-    """Return an event's claims about signers and documents; without a `sessionUser` they are about the package."""
+    """Return an event's claims about signers and documents.
+
+    Without a `sessionUser`, the claims about the signer become claims about the package.
+    """
     kind = event_type(callback.name)
     subject = signer(callback.session_user) if callback.session_user else PACKAGE
     of_signer: dict[str, object] = dict(kind.signer)
@@ -191,9 +195,9 @@ def _claims_about_parts(callback: Callback, at: str) -> dict[str, dict[str, obje
 
 
 def snapshot_claims(snapshot: PackageSnapshot, *, at: datetime) -> list[Claim]:
-    """Return the claims of a snapshot, one for each attribute it includes.
+    """Return the claims of a snapshot, one for each attribute that the snapshot includes.
 
-    They are dated `at`, a time of OneSpan's clock that is not after the moment of the snapshot.
+    The claims are dated `at`, a time of OneSpan's clock that is not after the moment of the snapshot.
     """
     subjects: dict[str, dict[str, object]] = {
         PACKAGE: {
@@ -212,7 +216,7 @@ def snapshot_claims(snapshot: PackageSnapshot, *, at: datetime) -> list[Claim]:
             "ready": snapshot.ready,
             "seats": [[seat.signer_id, seat.role_id] for seat in snapshot.seats],
             "documents": [item.id for item in snapshot.documents],
-            # Claims without a known signer end when they hold for no signer.
+            # A claim about an unknown signer ends when it holds for no known signer.
             **({} if any(seat.locked is not False for seat in snapshot.seats) else {"locked": False}),
             **({"kba": False, "email_bounce": None} if snapshot.all_signed else {}),
         }
@@ -249,7 +253,7 @@ def snapshot_claims(snapshot: PackageSnapshot, *, at: datetime) -> list[Claim]:
 
 
 def _ended_by(signer_id: str, snapshot: PackageSnapshot) -> dict[str, object]:
-    """Return the claims whether this signer declined or opted out; both are false unless the status says so."""
+    """Return the claims that say whether this signer declined or opted out; both false unless the status says so."""
     ended = {"DECLINED": "declined", "OPTED_OUT": "opted_out"}.get(snapshot.status or "")
     if ended is None:
         return {"declined": False, "opted_out": False}
@@ -263,7 +267,7 @@ def _ended_by(signer_id: str, snapshot: PackageSnapshot) -> dict[str, object]:
 def _is_claimed(attribute: str, value: object, *, has_parts: bool) -> bool:
     """Whether a snapshot claims this value.
 
-    In a whole package a missing due date or completion time claims None; other missing values claim nothing.
+    In a snapshot with all parts, a missing due date or completion time claims None; other missing values claim nothing.
     """
     if has_parts:
         return value is not None or attribute in ("due", "completed", "email_bounce")

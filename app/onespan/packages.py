@@ -1,6 +1,6 @@
-"""Parse packages from OneSpan's REST API (`GET /api/packages/{id}`, OpenAPI document 11.51). No I/O.
+"""Parse packages from OneSpan's REST API (`GET /api/packages/{id}`, OpenAPI document 11.51).
 
-The parser is lenient: unknown members, unknown values and nulls are accepted. Only a body without an id is an error.
+The parser does no I/O. Unknown members, unknown values and nulls are accepted. Only a body without an id is an error.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,10 +14,11 @@ from app.types import clean
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A role and the person in it. In a role without a person `signer_id` is the role's id, and `occupied` is false.
+    """A role and its person. In a role without a person, `signer_id` is the role's id, and `occupied` is false.
 
-    `completed`: every required approval is signed or accepted; None if no approval is required, or it is not known.
-    `attachments`: names of the fulfilled requirements. `attachments` and `locked` are None if they are not known.
+    `completed` says that every required approval is signed or accepted; None if the role has no approval, or if the
+    approvals are not known. `attachments` are the names of the fulfilled requirements. `attachments` and `locked` are
+    None if they are not known.
     """
 
     signer_id: str
@@ -33,7 +34,7 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class DocumentSnapshot:
-    """A document. `signed` maps the id of each signing role to the time it finished signing (None: not yet).
+    """A document of a snapshot. `signed` maps the id of each signing role to the time it finished (None: not yet).
 
     `signed` itself is None if the signing roles are not known.
     """
@@ -55,9 +56,8 @@ class EndedBy:
 class PackageSnapshot:
     """One answer of OneSpan about one package. A value that the answer does not contain is None.
 
-    `has_parts`: the answer has roles and documents; an item of a list may lack them.
-    `incomplete`: some roles, signers or documents cannot be parsed.
-    `documents_incomplete`: some documents or approvals cannot be parsed.
+    `has_parts` says that the answer has roles and documents, which an item of a list may lack. `incomplete` says that
+    some roles, signers or documents cannot be parsed, `documents_incomplete` that some documents or approvals cannot.
     """
 
     id: str
@@ -94,7 +94,7 @@ class PackageSnapshot:
 
     @property
     def ready(self) -> bool | None:
-        """Whether all have signed and the sender must complete the package by hand; None if that is not known."""
+        """Whether all signers have signed and the sender must complete the package by hand; None if not known."""
         is_sent = None if self.status is None else self.status == "SENT"
         by_hand = None if self.autocomplete is None else not self.autocomplete
         conditions = (is_sent, self.all_signed, by_hand)
@@ -104,7 +104,7 @@ class PackageSnapshot:
 def parse_package(json: object) -> PackageSnapshot:
     """Parse the JSON of one package.
 
-    Raises `UnreadablePackage` if it is not an object or has no id.
+    Raises `UnreadablePackage` if the JSON is not an object or has no id.
     """
     if not isinstance(json, Mapping):
         raise UnreadablePackage("it is not a JSON object")
@@ -150,7 +150,7 @@ def _seats(
 ) -> Iterator[Seat]:
     role_id = _id(role)
     approvals = [approval for approval in all_approvals if approval.get("role") == role_id]
-    # Every package has a role for the sender; without approvals it is not a signer's.
+    # Every package has a role for the sender; without approvals, that role is not a signer's.
     if not role_id or (role.get("type") == "SENDER" and not approvals):
         return
     index, is_signer = role.get("index"), bool(approvals) or _text(role.get("type")) is not None
@@ -169,7 +169,7 @@ def _seats(
 
 
 def _attachments(requirements: object) -> tuple[str, ...] | None:
-    """Return the names of the fulfilled requirements; None if some cannot be parsed."""
+    """Return the names of the fulfilled attachment requirements; None if some requirements cannot be parsed."""
     if not isinstance(requirements, list):
         return None
     parsed = [(_text(item.get("name")), _text(item.get("status"))) for item in _objects(requirements)]
@@ -192,7 +192,7 @@ def _document(document: Mapping[str, object]) -> DocumentSnapshot:
 
 
 def _approvals(document: Mapping[str, object]) -> Sequence[Mapping[str, object]] | None:
-    """Return the approvals of a document, each with its role; None if some cannot be parsed."""
+    """Return the approvals of a document, each with its role; None if some approvals cannot be parsed."""
     items = document.get("approvals")
     if not isinstance(items, list):
         return None
@@ -201,7 +201,7 @@ def _approvals(document: Mapping[str, object]) -> Sequence[Mapping[str, object]]
 
 
 def _all_signed(approvals: Iterable[Mapping[str, object]]) -> bool:
-    """Whether every required approval is signed; if all are optional, whether at least one is."""
+    """Whether every required approval is signed; if all approvals are optional, whether one is signed."""
     items = list(approvals)
     required = [approval for approval in items if approval.get("optional") is not True]
     if required:
@@ -214,7 +214,7 @@ def _signed_at(approval: Mapping[str, object]) -> str | None:
 
 
 def _ended_by(package: Mapping[str, object]) -> EndedBy | None:
-    """Return who ended the package, from its newest message. OneSpan does not document the order of messages."""
+    """Return who ended the package, from the newest message. OneSpan does not document the order of messages."""
     messages = _objects(package.get("messages"))
     newest = max(messages, key=lambda message: _instant(message.get("created")) or "", default=None)
     author = newest.get("from") if newest else None
@@ -251,7 +251,7 @@ def _flag(value: object) -> bool | None:
 
 
 def _instant(value: object) -> str | None:
-    """Parse a time of OneSpan into UTC text with microseconds, whose fixed width makes texts compare like times."""
+    """Parse a time of OneSpan into UTC text with microseconds. Its width is fixed, so texts compare like times."""
     if not isinstance(value, str):
         return None
     try:

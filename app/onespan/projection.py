@@ -1,4 +1,4 @@
-"""The projection: derive the current state of a package from its merged claims. Pure."""
+"""The projection: derive the current state of a package from its merged claims, without I/O."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -21,18 +21,18 @@ NOT_SIGNABLE = COMPLETE_STATUSES | {"DRAFT", "DECLINED", "OPTED_OUT", "EXPIRED"}
 
 
 class SubjectClaims:
-    """The merged claims of one subject, with access to each attribute."""
+    """The merged claims of one subject (package, signer or document), with access to each attribute."""
 
     def __init__(self, attributes: Mapping[str, Registers]) -> None:
         self.attributes = attributes
         self._current = {attribute: current_value(registers) for attribute, registers in attributes.items()}
 
     def value(self, attribute: str) -> object:
-        """Return the current value, or None."""
+        """Return the current value of an attribute, or None."""
         return self._current.get(attribute, NO_CLAIM)[1]
 
     def at(self, attribute: str) -> str:
-        """Return the time of the newest claim; `EPOCH` if there is none."""
+        """Return the time of the newest claim of an attribute; `EPOCH` if no claim exists."""
         return self._current.get(attribute, NO_CLAIM)[0]
 
     @property
@@ -41,20 +41,20 @@ class SubjectClaims:
         return max(at for at, _ in self._current.values())
 
     def since(self, attribute: str) -> datetime | None:
-        """Return since when the current value holds."""
+        """Return the time since which the current value of an attribute holds."""
         return moment(valid_since(self.attributes.get(attribute, {})))
 
     def text(self, attribute: str) -> str | None:
-        """Return the value if it is a text."""
+        """Return the value of an attribute if the value is a text, else None."""
         value = self.value(attribute)
         return value if isinstance(value, str) else None
 
     def flag(self, attribute: str) -> bool:
-        """Whether the value is true."""
+        """Whether the value of an attribute is true."""
         return self.value(attribute) is True
 
     def named(self, kind: str) -> list[tuple[str, Registers]]:
-        """Return name and claims of the attributes of one kind: `attachment passport.pdf` has the kind `attachment`."""
+        """Return the names and claims of one kind of attribute. `attachment passport.pdf` has the kind `attachment`."""
         prefix = f"{kind} "
         return sorted(
             (attribute.removeprefix(prefix), registers)
@@ -64,7 +64,7 @@ class SubjectClaims:
 
 
 def moment(text: object) -> datetime | None:
-    """Parse a claimed time; None if there is none."""
+    """Parse a claimed time; None if no time is claimed."""
     return datetime.fromisoformat(text) if isinstance(text, str) and text != EPOCH else None
 
 
@@ -99,9 +99,9 @@ def derive(package_id: str, state: State) -> Package:
 
 
 def _status_since(about: SubjectClaims) -> datetime | None:
-    """Return since when the status holds.
+    """Return the time since which the package has its status.
 
-    A snapshot has no time for the status, but the status cannot be newer than its `updated`.
+    A snapshot has no time for the status, but the status cannot be newer than the snapshot's `updated`.
     """
     valid_from = about.since("status")
     if about.value("status") is None:
@@ -116,7 +116,7 @@ def _updated(about: SubjectClaims) -> datetime | None:
 
 
 def _next(about: SubjectClaims, waiting: Iterable[Signer]) -> tuple[str, ...]:
-    """Return whose turn it is; empty if the package is not out for signature or the signing order is unknown."""
+    """Return the ids of the signers whose turn it is; empty if no one can sign or the order is unknown."""
     ordered = [(signer.order, signer.id) for signer in waiting if signer.order is not None]
     if about.value("status") in NOT_SIGNABLE or about.flag("trashed") or about.flag("deleted") or not ordered:
         return ()
@@ -125,10 +125,10 @@ def _next(about: SubjectClaims, waiting: Iterable[Signer]) -> tuple[str, ...]:
 
 
 class People:
-    """Resolve the ids in one package: which are signers, which name the same signer, and which signers have left.
+    """The people of one package: which ids are signers, which ids name the same signer, and which signers have left.
 
-    `sessionUser` may be the id of a signer or of a role (OneSpan's sources disagree), or of the sender for a
-    sender's action. The newest snapshot assigns signers to roles; before the first one, ids from events are used.
+    `sessionUser` may be the id of a signer or of a role (OneSpan's sources disagree), or of the sender if the sender
+    acts. The newest snapshot assigns signers to roles; before the first snapshot, ids from events are used.
     """
 
     def __init__(self, about: SubjectClaims, state: State) -> None:
@@ -148,7 +148,7 @@ class People:
 
     @classmethod
     def of(cls, state: State) -> "People":
-        """Resolve the ids in the merged claims of a package."""
+        """Return the people in the merged claims of a package."""
         return cls(SubjectClaims(state.get(PACKAGE, {})), state)
 
     def _seat_history(self, state: State) -> Iterable[tuple[str, str, str]]:
@@ -167,7 +167,7 @@ class People:
         }
 
     def person(self, user_id: str) -> str:
-        """Return the id of the signer that an id means: the same id, or the holder of that role."""
+        """Return the id of the signer that `user_id` identifies: the same id, or the holder of the role `user_id`."""
         if user_id in self.seats or user_id in self.ever_seated:
             return user_id
         return self.holders.get(user_id) or self.last_holders.get(user_id, user_id)
@@ -182,7 +182,7 @@ class People:
         return sorted(signers, key=lambda signer: (signer.order is None, signer.order or 0, signer.id))
 
     def non_signers(self) -> Iterable[tuple[str, SubjectClaims]]:
-        """Return the ids in events that are not a current or past signer's."""
+        """Return the ids, from events, that belong to no current or past signer, with their claims."""
         return (
             (user_id, claims)
             for user_id, claims in self.claims.items()
@@ -197,11 +197,11 @@ class People:
         if not claims.flag("seen") and signer_id == self.about.value("sender_id"):
             return False
         if claims.flag("reassigned"):
-            return True  # replaced before the first snapshot of the seats
+            return True  # the signer was replaced before the first snapshot of the seats
         return self.read_at == EPOCH or claims.newest > self.read_at
 
     def _has_left(self, signer_id: str, claims: SubjectClaims) -> bool:
-        """Whether another person has the seat, according to the newest snapshot or a later event.
+        """Whether another person has this signer's seat, according to the newest snapshot or a later event.
 
         A signer that the sender removes from a draft was never asked to sign, and does not count.
         """
@@ -233,7 +233,7 @@ class People:
         return self.about.attributes.get("status", {}).get("event", NO_CLAIM)[0]
 
     def ended(self, claims: SubjectClaims, how: str, status: str) -> bool:
-        """Whether this signer ended the package with `status`, and it was not sent again since."""
+        """Whether this signer ended the package with `status`, and the package was not sent again since."""
         return self.about.value("status") == status and claims.flag(how) and claims.at(how) >= self.status_event_at
 
     def _status(self, signer_id: str, claims: SubjectClaims) -> tuple[str, datetime | None]:

@@ -1,6 +1,7 @@
-"""The callback registration at OneSpan, and how it differs from the settings. Pure.
+"""The callback registration at OneSpan, and how it differs from the settings.
 
-An account has one registration, `{"url", "key", "events"}` (schema `Callback` of the OpenAPI document 11.51).
+The functions are pure. An account has one registration, `{"url", "key", "events"}` (schema `Callback` of the OpenAPI
+document 11.51).
 """
 
 import hmac
@@ -12,13 +13,13 @@ from urllib.parse import urlsplit
 from app.errors import UnreadableAnswer
 from app.onespan.event_catalogue import CATALOGUE, UNPUBLISHED, wire_name
 
-# The events that are registered by default: all in OneSpan's OpenAPI document.
+# The events that are registered by default: all events in OneSpan's OpenAPI document.
 PUBLISHED = tuple(name for name in CATALOGUE if name not in UNPUBLISHED)
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A registration. `events` are unique names as on the wire; without a `url` OneSpan sends no callbacks."""
+    """A callback registration. `events` are unique event names; without a `url` OneSpan sends no callbacks."""
 
     url: str | None = None
     key: str | None = field(default=None, repr=False)
@@ -35,7 +36,7 @@ class Difference:
 
 
 def parse_registration(json: object) -> Registration:
-    """Parse OneSpan's answer. None, `{}`, nulls and unknown forms count as no registration.
+    """Parse OneSpan's answer about the registration. None, `{}`, nulls and unknown forms count as no registration.
 
     Raises `UnreadableAnswer` if the answer is not a JSON object.
     """
@@ -52,7 +53,7 @@ def differences(
 ) -> list[Difference]:
     """Return how the registration differs from the wanted `url` (None: any), `keys` and `events`.
 
-    `keys` are (label, key), newest first. The texts contain no keys, and no secret parts of URLs.
+    `keys` are pairs (label, key), newest first. The messages contain no keys, and no secret parts of URLs.
     """
     if registered.url is None:
         message = "Nothing is registered, so OneSpan sends no callbacks: run `flask callback register`."
@@ -65,7 +66,7 @@ def differences(
 
 
 def removed_parts(before: Registration, after: Registration) -> Iterator[tuple[str, str]]:
-    """Yield what a new registration removes from the old one; the key is not compared."""
+    """Yield what a new registration removes from the old registration; the keys are not compared."""
     if before.url is not None and not _is_same(before.url, after.url):
         yield "No longer called", safe_url(before.url)
     if lost := [name for name in before.events if name not in after.events]:
@@ -73,7 +74,7 @@ def removed_parts(before: Registration, after: Registration) -> Iterator[tuple[s
 
 
 def registration_mismatches(wanted: Registration, shown: Registration) -> Iterator[str]:
-    """Yield how OneSpan's answer differs from what was registered; each text continues "OneSpan accepted it, but"."""
+    """Yield how OneSpan's answer differs from what was registered; each text continues "OneSpan accepted it, but …"."""
     if not _is_same(shown.url, wanted.url):
         yield f"shows {safe_url(shown.url)} as the URL." if shown.url else "shows no URL."
     if not _matching(shown.key, [("", wanted.key or "")]):
@@ -151,7 +152,7 @@ def _about_events(registered: Collection[str], wanted: Collection[str]) -> Itera
 
 
 def _matching(registered: str | None, keys: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the labels of the keys that equal the registered one; all are compared in constant time."""
+    """Return the labels of the keys that equal the registered key; all keys are compared in constant time."""
     given = (registered or "").encode("utf-8", "replace")
     return [label for label, key in keys if hmac.compare_digest(given, key.encode("utf-8", "replace"))]
 

@@ -24,9 +24,9 @@ from app.errors import (
     WrongAddress,
 )
 
-TIMEOUTS = (5.0, 60.0)  # seconds to connect, and between two bytes
+TIMEOUTS = (5.0, 60.0)  # longest wait for a connection and for the next bytes, in seconds
 MAX_RETRIES = 3
-BACKOFF_SECONDS = 0.5  # doubled with each retry, plus a random part of up to the same size
+BACKOFF_SECONDS = 0.5  # the delay doubles with each retry, plus a random part of up to this size
 MAX_RETRY_WAIT_SECONDS = 20  # if OneSpan asks for a longer wait, the caller gets the error at once
 MAX_MESSAGE_KEY_LENGTH = 200  # characters; a longer `messageKey` is not reported
 UNAUTHORIZED, TOO_MANY_REQUESTS = 401, 429
@@ -41,14 +41,14 @@ class ShortRetry(Retry):
     """urllib3's `Retry` that gives up if the server asks for a long wait, so that no thread is blocked."""
 
     def increment(self, *args: Any, **kwargs: Any) -> "ShortRetry":
-        """Count a retry; allow none if OneSpan asks for more than `MAX_RETRY_WAIT_SECONDS`."""
+        """Count a retry; allow no retry if OneSpan asks for a wait of more than `MAX_RETRY_WAIT_SECONDS`."""
         response = kwargs.get("response")
         wait = retry_after(response.headers) if response is not None else None
         retry = self.new(total=0) if wait is not None and wait > MAX_RETRY_WAIT_SECONDS else self
         return super(ShortRetry, retry).increment(*args, **kwargs)
 
     def get_retry_after(self, response: Any) -> float | None:
-        """Return the requested wait in seconds; None if the header is invalid."""
+        """Return the wait that OneSpan requests, in seconds; None if the header is missing or invalid."""
         return retry_after(response.headers)
 
 
@@ -71,7 +71,10 @@ def new_session(*, backoff: float = BACKOFF_SECONDS) -> requests.Session:
 
 @contextmanager
 def translated_faults(address: str) -> Iterator[None]:
-    """Turn a requests exception into an error with its type and the address; its text may contain ids or a key."""
+    """Turn an exception of the library `requests` into a `OneSpanError` with the exception's type and the address.
+
+    The exception's text is left out, because it may contain ids or a key.
+    """
     try:
         yield
     except requests.exceptions.InvalidURL:
@@ -83,7 +86,7 @@ def translated_faults(address: str) -> Iterator[None]:
 
 
 def check(answer: requests.Response) -> None:
-    """Raise the error for a status other than 2xx."""
+    """Raise the `OneSpanError` for an answer with a status other than 2xx."""
     status = answer.status_code
     if status < 300:  # noqa: PLR2004
         return
@@ -97,7 +100,7 @@ def check(answer: requests.Response) -> None:
 
 
 def parse_json(answer: requests.Response) -> Any:
-    """Parse the JSON of an answer. Raises `UnreadableAnswer`, or `WrongAddress` if it is a web page."""
+    """Parse the JSON of an answer. Raises `UnreadableAnswer`, or `WrongAddress` if the answer is a web page."""
     try:
         return json.loads(answer.content)
     except (ValueError, RecursionError):
@@ -121,7 +124,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def is_not_html(answer: requests.Response) -> bool:
-    """Whether a 404 may come from an API, not from a web server without such a path."""
+    """Whether a 404 answer may come from an API. A web server that lacks the path answers with HTML."""
     return not answer.content.lstrip().startswith(b"<")
 
 
@@ -134,7 +137,7 @@ def is_onespan_error(answer: requests.Response) -> bool:
 
 
 def reason(answer: requests.Response) -> str:
-    """Return the status and OneSpan's `messageKey`. The message is left out, because it may name a person."""
+    """Return the status and `messageKey` of an error answer, without its message, which may name a person."""
     try:
         key = answer.json().get("messageKey")
     except (ValueError, AttributeError, RecursionError, requests.RequestException):

@@ -1,4 +1,4 @@
-"""The current state of a package, as immutable values. The JSON API, the pages and the handlers use these."""
+"""The current state of a package, as immutable values. The JSON API, the pages and the handlers use them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class SignerStatus(StrEnum):
-    """How far a signer is. A locked signer is locked out until the sender unlocks them."""
+    """The progress of a signer. A locked signer cannot sign until the sender unlocks the signer."""
 
     PENDING = "PENDING"
     COMPLETED = "COMPLETED"
@@ -17,11 +17,11 @@ class SignerStatus(StrEnum):
     REASSIGNED = "REASSIGNED"
 
 
-OPEN_SIGNER_STATUSES = (SignerStatus.PENDING, SignerStatus.LOCKED)  # of signers who still have to sign
+OPEN_SIGNER_STATUSES = (SignerStatus.PENDING, SignerStatus.LOCKED)  # the statuses of signers who still have to sign
 
 
 class AttentionReason(StrEnum):
-    """Why a package needs a person to act, in the order of lists."""
+    """The reasons why a package needs a person to act, in the order of lists."""
 
     SIGNER_LOCKED = "SIGNER_LOCKED"
     KBA_FAILURE = "KBA_FAILURE"
@@ -38,8 +38,8 @@ class Event:
 
     `key` is the same for every run of one handler for one event; use it as an idempotency key.
     `source` says how the event became known: `callback` or `reconcile`.
-    `session_user` is the id of the sender or signer who caused it in OneSpan. `signer_id` is the same id, if
-    OneSpan's documentation says that it names a signer; it may be the id of the signer or of the role.
+    `session_user` is the id of the sender or signer who caused the event in OneSpan. `signer_id` is the same id, if
+    OneSpan's documentation says that the id names a signer; the id may be that of the signer or of the role.
     `extra` holds further members of the callback, such as `newRoleId` or `phone`. Times are UTC.
     """
 
@@ -67,9 +67,9 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """A reason that needs the sender's attention, open since `since`.
+    """A reason why a package needs the sender's attention, open since `since`.
 
-    `who` is the signer's id, or the handler's name for `PARKED_HANDLER`; None if it concerns no particular signer.
+    `who` is the signer's id, or the handler's name for `PARKED_HANDLER`; None if no particular signer is concerned.
     `detail` is the kind of bounce, the reason for declining, or the handler's error.
     """
 
@@ -104,7 +104,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document. `signed_by` are ids of signers; `signed_at` is the time of the last signature."""
+    """A document. `signed_by` are the ids of signers who signed it; `signed_at` is the time of the last signature."""
 
     id: str
     name: str | None = None
@@ -116,7 +116,7 @@ class Document:
 class Package:
     """The current state of a package (a *transaction* on OneSpan's pages). Times are UTC; None means not known yet.
 
-    `status` is OneSpan's, possibly one that this version does not know; `status_at` is when it began.
+    `status` is OneSpan's, possibly a status that this version does not know; `status_at` is when it began.
     `trashed` and `deleted` are independent of the status. `next_signers` are the ids of the signers whose turn it is.
     `last_event_at` is OneSpan's time of the newest event, `read_at` that of the newest snapshot.
     """

@@ -31,7 +31,7 @@ def metrics(*, pipeline: Callable[[], PipelineState | None], spooled: Callable[[
 
 class _ServiceCollector(Collector):
     def __init__(self, pipeline: PipelineState | None, spooled: int) -> None:
-        self._pulse = pipeline
+        self._pipeline = pipeline
         self._spooled = spooled
 
     def collect(self) -> Iterable[Metric]:
@@ -39,9 +39,9 @@ class _ServiceCollector(Collector):
         yield GaugeMetricFamily(
             "callbacks_spooled", "Callbacks in the local spool, waiting for the database.", value=self._spooled
         )
-        yield GaugeMetricFamily("database_up", "1 if the database responds, else 0.", value=self._pulse is not None)
-        if self._pulse is not None:
-            yield from _database_metrics(self._pulse)
+        yield GaugeMetricFamily("database_up", "1 if the database responds, else 0.", value=self._pipeline is not None)
+        if self._pipeline is not None:
+            yield from _database_metrics(self._pipeline)
 
 
 def _database_metrics(pipeline: PipelineState) -> Iterable[Metric]:

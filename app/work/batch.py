@@ -27,13 +27,13 @@ from app.work.parsing import ParsedEntry, parse
 from app.work.snapshot_events import DatedSnapshot, may_emit, unreported_deletion, unreported_events
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
-REFUSED_FOR = timedelta(hours=1)  # how long a package that OneSpan refused is not fetched again
+REFUSED_FOR = timedelta(hours=1)  # a package that OneSpan refused is not fetched again for this long
 FETCH_DELAY = timedelta(seconds=2)  # callbacks often come together; one fetch then serves all of them
 
 
 @dataclass
 class BatchPackages:
-    """The packages of a batch: their values before it, and after the rows applied so far."""
+    """The packages of a batch: their values before the batch, and after the rows applied so far."""
 
     states: dict[str, State]
     before: dict[str, Package] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class BatchPackages:
         self.now = dict(self.before)
 
     def merge(self, entry: ParsedEntry) -> bool:
-        """Merge the claims of a row and collect the changes. Returns whether the package changed."""
+        """Merge the claims of a journal row and collect the changes. Returns whether the package changed."""
         package_id = entry.package_id
         old_state = self.states.get(package_id, {})
         state = merge.merge_claims(old_state, entry.claims)
@@ -67,7 +67,7 @@ class BatchPackages:
 
 
 class Batch:
-    """Applies journal rows in their order. The caller holds the write lock."""
+    """A batch of journal rows, applied in their order while the caller holds the write lock."""
 
     def __init__(self, connection: Connection, rows: Sequence[Any], *, handlers: Handlers, now: datetime) -> None:
         self._connection = connection
@@ -128,7 +128,7 @@ class Batch:
         return entry.happened_at <= listed or iso(entry.happened_at) <= shown
 
     def _find_unconfirmed(self, entry: ParsedEntry, callback: Callback) -> UnconfirmedEvent | None:
-        """Return the event from a snapshot that this callback confirms."""
+        """Return the event found in a snapshot that this callback confirms; None if there is no such event."""
         new_role = callback.extra.get("newRoleId")
         names = {callback.session_user, new_role}
         if state := self._packages.states.get(entry.package_id):
@@ -139,13 +139,13 @@ class Batch:
                 names |= {person, people.roles.get(person), *of_role}
             by_sender = callback.session_user == people.about.value("sender_id")
             if callback.name == "ROLE_REASSIGN" and by_sender and new_role is None:
-                callback = replace(callback, session_user=None)  # a sender reassigns the roles of signers
+                callback = replace(callback, session_user=None)  # the sender is not the signer whose role is reassigned
         at = entry.happened_at
         confirmed = (event for event in self._unconfirmed if event.is_reported_by(callback, who=names, happened_at=at))
         return next(confirmed, None)
 
     def _apply_snapshot(self, entry: ParsedEntry) -> None:
-        self._add_new()  # so that events of the callbacks before it count as reported
+        self._add_new()  # so that events of the callbacks before this snapshot count as reported
         if entry.snapshot is None or may_emit(entry.snapshot, entry.emit, began_at=self._began_at):
             self._new += self._unreported(entry)
             self._add_new()
@@ -181,7 +181,7 @@ class Batch:
 
     @cached_property
     def _began_at(self) -> datetime:
-        """When this service began to receive callbacks; now, if it has not received any."""
+        """The time when this service began to receive callbacks; the current time if no callback has arrived."""
         return receiving_since(self._connection) or self._now
 
     def _add_new(self) -> None:

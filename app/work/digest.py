@@ -1,6 +1,6 @@
-"""The turn that digests: turn journal rows into events, update the status store, enqueue dispatches.
+"""The digest, which turns journal rows into events, updates the status store and enqueues dispatches.
 
-Each batch is one transaction: a row is digested together with everything it causes, or not at all.
+Each batch is one transaction: a journal row is digested together with everything it causes, or not at all.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,9 +24,9 @@ BATCH = 500  # journal rows in one transaction
 
 
 class Digest:
-    """Digests pending journal rows. Any number of processes may take turns; the write lock lets one work at a time.
+    """The digest of pending journal rows. Any number of processes may run it; the write lock lets one work at a time.
 
-    `can_fetch`: OneSpan's API is configured, so callbacks can enqueue fetches.
+    `can_fetch` says that OneSpan's API is configured, so callbacks can enqueue fetches.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Digest:
         self._wake = wake
 
     def turn(self, *, limit: int = BATCH) -> bool:
-        """Digest one batch and wake the dispatcher. Returns whether there was work.
+        """Digest one batch of journal rows and wake the dispatcher. Returns whether there was work.
 
         A row that cannot be digested is marked with the reason, so that later rows do not wait for it.
         """
@@ -79,7 +79,7 @@ class Digest:
             Batch(connection, rows, handlers=self._handlers, now=now).digest(can_fetch=self._can_fetch)
 
     def _digest_next(self) -> int:
-        """Digest the next row alone; on failure mark exactly this row as failed."""
+        """Digest the next journal row alone; if that fails, mark only this row as failed."""
         now = self._clock()
         with self._database.write() as connection:
             take_write_lock(connection)

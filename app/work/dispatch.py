@@ -1,4 +1,4 @@
-"""The turn that runs handlers: settle the runs that ended, take the dispatches that are due, start them.
+"""The dispatcher, which runs handlers: it settles the runs that ended, takes due dispatches and starts them.
 
 Each run has its own thread and no transaction. The number of concurrent runs is limited per handler,
 so a slow or failing handler does not delay the others.
@@ -29,11 +29,11 @@ from app.work.retry import ATTEMPTS, HANDLER_RETRY_DELAYS, HandlerRun, attempt, 
 log = structlog.get_logger()
 
 
-SUSPECT_LEASES = 2  # leases that a suspect must survive before the next suspect may start
+SUSPECT_LEASES = 2  # number of lease times for which only one dispatch runs that may have killed a process
 
 
 class Dispatcher:
-    """Runs due dispatches in this process.
+    """The dispatcher of one process, which runs due dispatches.
 
     `threads` is the number of concurrent runs of one handler. `lease` is how long a taken dispatch belongs to this
     process unless `renew` is called. `wake` is called when a run has ended, so that the next turn settles it.
@@ -58,8 +58,8 @@ class Dispatcher:
         self._running: dict[int, TakenDispatch] = {}
         self._ended: deque[Outcome] = deque()
         self._open = True
-        self._suspect: int | None = None  # a dispatch that may have killed a process; at most one runs here
-        self._suspect_until = datetime.min.replace(tzinfo=UTC)  # until then no other suspect starts
+        self._suspect: int | None = None  # id of a dispatch that may have killed a process and runs again
+        self._suspect_until = datetime.min.replace(tzinfo=UTC)  # no second suspect dispatch starts before
         self._turn_lock = threading.Lock()
         self._count_lock = threading.Lock()
         self._threads_alive = 0
@@ -69,7 +69,7 @@ class Dispatcher:
         self.idle.set()
 
     def turn(self) -> bool:
-        """Settle, take and start runs. Returns whether there was work."""
+        """Settle the runs that ended, take due dispatches and start them. Returns whether there was work."""
         with self._turn_lock:
             return self._turn()
 
@@ -78,7 +78,7 @@ class Dispatcher:
         try:
             runs = self._settle_and_take(ended)
         except Exception:
-            self._ended.extend(ended)  # the next turn settles them
+            self._ended.extend(ended)  # the next turn settles these runs
             raise
         for outcome in ended:
             if self._running.get(outcome.taken.id) == outcome.taken:
@@ -94,20 +94,20 @@ class Dispatcher:
 
     def renew(self) -> None:
         """Extend the leases of all running dispatches."""
-        with self._turn_lock:  # a turn locks rows in another order; both at once could deadlock
+        with self._turn_lock:  # a turn locks rows in another order, so a concurrent turn could deadlock
             if running := list(self._running.values()):
                 with self._database.write() as connection:
                     dispatches.renew(connection, running, until=self._clock() + self._lease)
 
     def close(self) -> None:
-        """Stop taking dispatches. No run starts after this returns."""
+        """Stop taking dispatches. No run starts after this method returns."""
         with self._turn_lock:
             self._open = False
 
     def hand_back(self) -> int:
         """Make unfinished dispatches due for other processes at once. Returns their number.
 
-        The interrupted run does not count as an attempt.
+        An interrupted run does not count as an attempt.
         """
         with self._turn_lock:
             now = self._clock()
@@ -137,7 +137,10 @@ class Dispatcher:
         return self._prepare([dispatch for dispatch in taken if dispatch.attempt <= ATTEMPTS])
 
     def _due(self, connection: Connection, ended: list[Outcome], *, now: datetime) -> list[int]:
-        """Return the ids to take: never an unsettled run of this process, even if its lease has ended."""
+        """Return the ids of the dispatches to take.
+
+        An unsettled run of this process is not taken again, even if its lease has ended.
+        """
         capacity = self._capacity(ended)
         ids = dispatches.due(connection, capacity, now=now)
         if self._suspect not in self._running or now >= self._suspect_until:
@@ -210,6 +213,6 @@ class Dispatcher:
 
 
 def _for_handler(event: Event, taken: TakenDispatch) -> Event:
-    """Return the event with a key for this handler, derived from the event's fingerprint."""
+    """Return the event with an idempotency key for this handler, derived from the event's fingerprint."""
     key = hashlib.sha256(f"{event.key} {taken.handler}".encode()).hexdigest()[:32]
     return dataclasses.replace(event, key=key, extra=immutabledict(copy.deepcopy(dict(event.extra))))

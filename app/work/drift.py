@@ -41,7 +41,7 @@ class Drift:
 
 
 class DriftCheck:
-    """Goes through OneSpan's list as a reconcile run does. Keeps its progress in memory only."""
+    """A drift check, which reads OneSpan's list as a reconcile run does, but keeps its progress in memory only."""
 
     def __init__(
         self,
@@ -63,11 +63,14 @@ class DriftCheck:
 
     @property
     def packages(self) -> int:
-        """Number of packages compared."""
+        """The number of packages compared so far."""
         return len(self._seen)
 
     def drift(self, *, since: datetime | None) -> Iterator[Drift]:
-        """Yield every difference, of packages updated `since` a time if given. Raises `OneSpanError`s."""
+        """Yield every difference; if `since` is given, only those of packages updated since that time.
+
+        Raises a `OneSpanError` if a request fails even after its retries.
+        """
         largest = 0
         for folder in FOLDERS:
             place: ScanState | None = ScanState(largest=largest)
@@ -85,7 +88,7 @@ class DriftCheck:
         return parse_page(answer.json), answer
 
     def _with_retries(self, request: Callable[[], Answer]) -> Answer:
-        """Send a request with retries: unlike a reconcile run, this check cannot continue later."""
+        """Send a request with retries: unlike a reconcile run, a drift check cannot continue later."""
         for seconds in DRIFT_RETRY_SECONDS:
             try:
                 self.requests += 1
@@ -116,7 +119,7 @@ class DriftCheck:
             yield from self._compare_single(snapshot.id, state)
 
     def _compare_unlisted(self, *, since: datetime | None) -> Iterator[Drift]:
-        """Fetch and compare each stored package that the list did not show."""
+        """Fetch and compare each stored package that OneSpan's list did not show."""
         after = ""
         while ids := self._stored_after(after):
             after = ids[-1]
@@ -149,7 +152,7 @@ class DriftCheck:
 
 
 def _differences(state: State, snapshot: PackageSnapshot, answer: Answer) -> Iterator[Drift]:
-    """Yield what would change if this snapshot were merged."""
+    """Yield what would change in the status store if this snapshot were merged."""
     merged = merge.merge_claims(state, merge.snapshot_claims(snapshot, at=answer.read_at))
     changes: Iterator[NewChange] = packages.changes_between(
         derive(snapshot.id, state) if state else None,

@@ -1,4 +1,4 @@
-"""The turn that fetches: read the packages of the fetch queue from OneSpan, and journal the snapshots."""
+"""The fetcher, which reads the packages of the fetch queue from OneSpan and journals the answers."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -21,17 +21,17 @@ from app.work.snapshots import snapshot_entry, was_read
 
 log = structlog.get_logger()
 
-CANDIDATES = 8  # due packages looked at in one turn; the first that no other process has is fetched
-LEASE = timedelta(minutes=10)  # longer than one fetch with all its retries
-AGAIN_DELAY = timedelta(seconds=2)  # before a package that was queued again during its fetch is fetched again
-OUTAGE_AFTER = timedelta(minutes=1)  # without any answer from OneSpan
+CANDIDATES = 8  # due packages that one turn considers; it fetches the first that no other process fetches
+LEASE = timedelta(minutes=10)  # how long a process holds a fetch: longer than one fetch with all its retries
+AGAIN_DELAY = timedelta(seconds=2)  # delay before fetching a package that was queued again during its fetch
+OUTAGE_AFTER = timedelta(minutes=1)  # an outage is recorded if OneSpan did not answer for this long
 
 
 class Fetcher:
-    """Fetches queued packages. Any number of processes may take turns; each package is fetched by one at a time.
+    """The fetcher of queued packages. Any number of processes may run it; one at a time fetches a given package.
 
     A package that is queued again during its fetch is fetched once more. So a snapshot taken before a callback
-    neither undoes what the callback reported nor answers its request for a fetch.
+    neither undoes what the callback reported nor counts as the fetch that the callback requested.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Fetcher:
             self._keep(wanted, answer, kind=JournalKind.SNAPSHOT)
 
     def _keep(self, wanted: TakenFetch, answer: Answer, *, kind: str) -> None:
-        """Journal the snapshot and settle the fetch, in one transaction."""
+        """Journal the answer, a snapshot or an absence, and settle the fetch, in one transaction."""
         now = self._clock()
         key = self._onespan.name
         entry = snapshot_entry(answer, wanted.package_id, now=now, key=key, kind=kind, emit=wanted.emit)
@@ -96,7 +96,10 @@ class Fetcher:
         self._wake()
 
     def _onespan_answers(self, connection: Connection, now: datetime, package_id: str) -> None:
-        """End the pause, and record an outage if more than one fetch had failed for at least `OUTAGE_AFTER`."""
+        """End the pause, because OneSpan answered.
+
+        Record an outage if it lasted at least `OUTAGE_AFTER`, and several packages had failed or this package had.
+        """
         was_down = len(self._failed) > 1 or package_id in self._failed
         if was_down and self._down_since and now - self._down_since >= OUTAGE_AFTER:
             outages.record(connection, OutageKind.UNREACHABLE, began_at=self._down_since, ended_at=now)
@@ -116,9 +119,8 @@ class Fetcher:
             if delay is None:
                 fetches.settle(connection, wanted, again_at=now + AGAIN_DELAY)
                 self._onespan_answers(connection, now, wanted.package_id)
-                list_state.record_refusal(
-                    connection, wanted.package_id, now=now
-                )  # last: a reconcile run locks in this order
+                # The refusal is recorded last, because a reconcile run locks these tables in the same order.
+                list_state.record_refusal(connection, wanted.package_id, now=now)
                 return
             fetches.postpone(connection, wanted, until=now + delay, error=type(problem).__name__)
         package_only_from = failure_rule(problem).package_only_from
@@ -135,8 +137,8 @@ class Fetcher:
     def _delay(self, wanted: TakenFetch, problem: OneSpanError, *, known: bool) -> timedelta | None:
         """Return the delay before the next attempt; None if the package counts as refused.
 
-        A refusal of a package that these credentials have seen may be temporary. A package that they have never
-        seen may be too new to be visible.
+        A refusal of a package that these credentials have seen may be temporary. A package that these credentials
+        have never seen may be too new to be visible.
         """
         rule = failure_rule(problem)
         delays = rule.delays if known else rule.delays_if_unseen

@@ -1,4 +1,4 @@
-"""Periodic turns: the heartbeat of this process, and housekeeping (missed events, old counters)."""
+"""Periodic turns: the heartbeat of a process, and housekeeping (missed events, old counters)."""
 
 import os
 import secrets
@@ -18,7 +18,7 @@ ANALYZE_INTERVAL = timedelta(minutes=10)
 
 
 class Heartbeat:
-    """Shows other processes that this one is alive. `name` is unique and stays the same for the life of the process."""
+    """The heartbeat of this process, which other processes can see. `name` is unique and never changes."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self.name = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -32,7 +32,7 @@ class Heartbeat:
         self._is_receiver = True
 
     def beat(self) -> None:
-        """Record a sign of life."""
+        """Record a sign of life of this process."""
         now = self._clock()
         self._started_at = self._started_at or now
         with self._database.write() as connection:
@@ -45,9 +45,9 @@ class Heartbeat:
 
 
 class Housekeeping:
-    """Records events that callbacks missed for longer than `grace`, and deletes old callback counters.
+    """Housekeeping: records events without a callback for longer than `grace`, and deletes old callback counters.
 
-    On SQLite it also refreshes the planner's statistics.
+    On SQLite, housekeeping also refreshes the planner's statistics.
     """
 
     def __init__(self, database: Database, *, clock: Clock, grace: timedelta) -> None:
@@ -57,7 +57,7 @@ class Housekeeping:
         self._analyzed_at: datetime | None = None
 
     def turn(self) -> bool:
-        """Record some missed events. Returns whether there may be more."""
+        """Record some missed events and delete old counters. Returns whether more missed events may be left."""
         now = self._clock()
         if self._analyzed_at is None or now - self._analyzed_at >= ANALYZE_INTERVAL:
             self._database.analyze()

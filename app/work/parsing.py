@@ -17,7 +17,7 @@ from app.types import iso
 
 @dataclass(frozen=True, slots=True)
 class ParsedEntry:
-    """A parsed journal row: a callback, a snapshot of a package, or (with neither) a package that no longer exists."""
+    """A parsed journal row. Without a `callback` and a `snapshot`, the row says that the package no longer exists."""
 
     id: int
     received_at: datetime
@@ -30,7 +30,7 @@ class ParsedEntry:
 
     @property
     def claims(self) -> list[Claim]:
-        """The claims of this row."""
+        """The claims that this journal row makes."""
         if self.callback:
             return merge.callback_claims(self.callback, received_at=self.received_at)
         assert self.read_at
@@ -40,7 +40,7 @@ class ParsedEntry:
 
     @property
     def happened_at(self) -> datetime:
-        """OneSpan's time of the claims."""
+        """The time of this row's claims, on OneSpan's clock."""
         if self.callback:
             return merge.claim_time(self.callback, received_at=self.received_at)
         assert self.read_at
@@ -48,7 +48,7 @@ class ParsedEntry:
 
     @property
     def cause(self) -> Cause:
-        """The cause that changes by this row are recorded with."""
+        """The cause that is stored with each change that this row makes."""
         return Cause(JournalKind.CALLBACK if self.callback else JournalKind.SNAPSHOT, self.id)
 
 
@@ -66,9 +66,10 @@ def parse(row: Any) -> ParsedEntry:
 
 
 def _time_of_reading(snapshot: PackageSnapshot, read_at: datetime, answered_at: datetime) -> tuple[datetime, datetime]:
-    """Return the earliest and the latest time at which OneSpan read the package; not before its own `updated`.
+    """Return the earliest and the latest time at which OneSpan can have read the package.
 
-    The `Date` header may come from another clock. An `updated` more than `CLOCK_TOLERANCE` after it is ignored.
+    Neither time is before the package's `updated`: `read_at` and `answered_at` are from the `Date` header, which may
+    come from another clock. An `updated` more than `CLOCK_TOLERANCE` after `answered_at` is ignored.
     """
     changed = datetime.fromisoformat(snapshot.updated) if snapshot.updated else read_at
     if changed > answered_at + CLOCK_TOLERANCE:

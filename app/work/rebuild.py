@@ -38,8 +38,9 @@ def rebuild(
 ) -> Iterator[Difference]:
     """Derive every package from the journal and yield what differs from the status store; with `write`, repair it.
 
-    Works in chunks of packages, so memory is bounded and the digest waits only briefly. At the end it checks the
-    package counters. `progress` gets the number of packages of each chunk. Pending rows are left to the digest.
+    The rebuild works in chunks of packages, so memory is bounded and the digest waits only briefly. At the end, the
+    package counters are checked. `progress` gets the number of packages of each chunk. Pending journal rows are left
+    to the digest.
     """
     last = ""
     while True:
@@ -71,7 +72,7 @@ def _name(kind: PackageKind) -> str:
 
 
 def _ids_after(connection: Connection, last: str) -> list[str]:
-    """Return the next package ids of the journal and the status store."""
+    """Return the next package ids after `last`, from the journal and the status store."""
     journaled = journal.packages_after(connection, last, limit=CHUNK)
     stored = packages.packages_after(connection, last, limit=CHUNK)
     return sorted({*journaled, *stored}, key=str.encode)[:CHUNK]  # the databases sort ids by their bytes
@@ -104,7 +105,7 @@ def _rebuild_chunk(connection: Connection, ids: list[str], *, clock: Clock, writ
 
 
 def _states(connection: Connection, ids: Iterable[str]) -> dict[str, State]:
-    """Merge the claims of these packages' digested journal rows, each event once."""
+    """Merge the claims of the digested journal rows of these packages, counting each event once."""
     states: dict[str, State] = {}
     seen: set[int] = set()
     for row in journal.of_packages(connection, ids):
@@ -113,7 +114,7 @@ def _states(connection: Connection, ids: Iterable[str]) -> dict[str, State]:
             if row.event_id in seen:
                 continue
             seen.add(row.event_id)
-            if row.source == EventSource.CALLBACK:  # rows may be committed out of order
+            if row.source == EventSource.CALLBACK:  # rows may be committed in another order than received
                 entry = replace(entry, received_at=row.first_received_at)
         states[entry.package_id] = merge.merge_claims(states.get(entry.package_id, {}), entry.claims)
     return states
@@ -133,7 +134,7 @@ def _plain(state: State | None) -> str:
 
 
 def _details(stored: Package | None, derived: Package, *, is_misplaced: bool) -> tuple[str, str, str]:
-    """Describe what differs: attributes, stored values, derived values. Values that name persons are left out."""
+    """Describe what differs: the attributes, their stored and derived values, but no values that name persons."""
     if stored == derived and is_misplaced:
         return "list entry", "as stored", "as derived"
     if stored == derived:

@@ -1,11 +1,12 @@
-"""The turn that reconciles: read one page of OneSpan's list, and commit the page together with the progress.
+"""The reconciler, which reads OneSpan's list page by page and commits each page together with its progress.
 
-The scheduler calls it; the table `reconciles` decides whether a run is due. At most one run exists at a time. Any
-process may take its next step, so a run whose process died continues at the last committed page.
+The scheduler wakes the reconciler; the table `reconciles` decides whether a run is due. At most one run exists at a
+time. Any process may take the next step of the run, so a run whose process died continues at the last committed page.
 
-A listed package that differs from the status store is journaled as a snapshot or queued for a fetch; one that agrees
-costs nothing more. The run is done when all folders are read, all fetches are answered, and all answers are digested.
-Its `until` then becomes the watermark; the next run begins a day before it.
+A listed package that differs from the status store is journaled as a snapshot or queued for a fetch; a package that
+agrees costs nothing more. The run is done when all folders are read, all fetches are answered, and all answers are
+digested. The run's `until` then becomes the watermark, and the window of the next run begins a day before the
+watermark.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,11 +33,11 @@ from app.work.snapshots import LIST_LAG, is_conclusive, listed_entry, listed_sna
 
 log = structlog.get_logger()
 
-LEASE = timedelta(minutes=10)  # longer than one request with all its retries
+LEASE = timedelta(minutes=10)  # how long a process holds a step: longer than one request with all its retries
 OVERLAP = timedelta(days=1)  # how far a window begins before the watermark: the list's dates may mean whole days
-SWEEP_INTERVAL = timedelta(days=7)  # between two runs that list all ids, to find what no window shows
-WAIT_POLL = timedelta(seconds=1)  # between two checks for open fetches
-MAX_REFUSALS = 3  # of a folder other than the first; then the run goes on without it
+SWEEP_INTERVAL = timedelta(days=7)  # time between two sweeps, which list all ids to find what no window shows
+WAIT_POLL = timedelta(seconds=1)  # time between two checks for open fetches
+MAX_REFUSALS = 3  # refusals after which a run leaves out a folder; it never leaves out the first folder
 REFUSAL_ERRORS = (RequestRejected, NotPermitted, OneSpanNotFound)
 CANNOT_READ = "some changed packages cannot be read"
 NOT_DIGESTED = "some snapshots are not digested"
@@ -46,12 +47,16 @@ CHUNK = 100  # unlisted packages queued for a fetch in one step
 
 
 class RunLost(Exception):
-    """Another process has taken the run over."""
+    """Another process has taken over the reconcile run."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A manual run: since when (None: the watermark), whether to import everything, whether to run handlers."""
+    """A request for a manual run.
+
+    `since` is the beginning of the window (None: a day before the watermark). `backfill` imports all packages. `fires`
+    runs handlers.
+    """
 
     since: datetime | None = None
     backfill: bool = False
@@ -59,7 +64,7 @@ class RunRequest:
 
 
 class Reconciler:
-    """Runs reconcile runs, step by step. Any number of processes may take turns; one at a time works."""
+    """The reconciler, which performs runs step by step. Any number of processes may take steps, one at a time."""
 
     def __init__(
         self,
@@ -81,10 +86,10 @@ class Reconciler:
         self._wake = wake
 
     def begin(self, request: RunRequest, *, by: str | None = None) -> int | None:
-        """Start a run on request; `by` is the person. Returns its id.
+        """Start a run that the person `by` requests. Returns the run's id.
 
-        Returns None if a run exists already; it then continues at once. Raises `ReconcileRunning` if that run may not
-        do what is requested.
+        If a run exists already, that run continues at once, and None is returned. Raises `ReconcileRunning` if the
+        existing run may not do what is requested.
         """
         now = self._clock()
         with self._database.write() as connection:
@@ -106,14 +111,14 @@ class Reconciler:
         return run
 
     def expedite(self) -> None:
-        """Retry at once what waits because of an earlier failure."""
+        """Retry at once the requests that wait because of an earlier failure."""
         now = self._clock()
         with self._database.write() as connection:
             reconciles.expedite(connection, now=now)
             fetches.expedite(connection, now=now)
 
     def turn(self) -> bool:
-        """Start a due run, or take the next step of the current one. Returns whether there was work."""
+        """Start a due run, or take the next step of the current run. Returns whether there was work."""
         if not self._onespan.is_connected:
             return False
         now = self._clock()
@@ -131,7 +136,7 @@ class Reconciler:
             return False
 
     def _due_reason(self, connection: Connection, now: datetime) -> str | None:
-        """Return why a run is due; None if none is."""
+        """Return why a run is due; None if no run is due."""
         last, outage = reconciles.last_began(connection), outages.last_end(connection, now=now)
         if last is None:
             return "first"
@@ -141,7 +146,7 @@ class Reconciler:
 
     def _begin(self, connection: Connection, *, now: datetime) -> None:
         take_write_lock(connection)
-        reason = self._due_reason(connection, now)  # again: another process may have started a run meanwhile
+        reason = self._due_reason(connection, now)  # checked again: another process may have started a run meanwhile
         if reason is None:
             return
         kind, since = RunKind.BACKFILL, None
@@ -160,7 +165,7 @@ class Reconciler:
         return self._close(run)
 
     def _request_page(self, run: TakenRun, folder: Folder) -> bool:
-        """Read the next page of the list, and commit it together with the progress."""
+        """Read the next page of OneSpan's list, and commit the page together with the progress."""
         now, place, since = self._clock(), run.progress.place, since_of(run, folder)
         with self._database.write() as connection:
             if not self._budget.has_capacity(connection, now=now):
@@ -232,7 +237,7 @@ class Reconciler:
         )
 
     def _enqueue_unlisted(self, run: TakenRun) -> bool:
-        """Queue stored packages that the list did not show for a fetch: not being listed does not mean deleted."""
+        """Queue a fetch of each stored package that the list did not show, because the package may still exist."""
         progress, now = run.progress, self._clock()
         with self._database.write() as connection:
             since = None if run.kind == RunKind.SWEEP else run.since
@@ -249,7 +254,7 @@ class Reconciler:
         return True
 
     def _close(self, run: TakenRun) -> bool:
-        """Finish the run if all its fetches are answered and digested."""
+        """Finish the run if all its fetches are answered and the answers are digested."""
         now = self._clock()
         with self._database.write() as connection:
             open_fetches = fetches.requested_by_reconcile(connection, alone=PACKAGE_ONLY_FROM)
@@ -266,7 +271,7 @@ class Reconciler:
         return True
 
     def _wait_for(self, connection: Connection, run: TakenRun, count: int, *, errors: Collection[str | None]) -> None:
-        """Wait for open fetches; give the run up when it makes no progress."""
+        """Wait for open fetches; give up a run that makes no progress."""
         now, names = self._clock(), ", ".join(sorted(filter(None, errors)))
         error = f"{CANNOT_READ}: {names}" if names else None
         progress = run.progress
@@ -281,7 +286,7 @@ class Reconciler:
         return replace(to, progress_at=iso(self._clock()))
 
     def _is_stuck(self, run: TakenRun, progress: Progress) -> bool:
-        """Return whether the run made no progress for a whole interval."""
+        """Return whether the run made no progress for as long as the time between two runs."""
         progress_at = datetime.fromisoformat(progress.progress_at) if progress.progress_at else run.began_at
         return abs(self._clock() - progress_at) >= self._every
 
@@ -302,7 +307,9 @@ class Reconciler:
         now, progress, attempts = self._clock(), run.progress, run.attempts
         if isinstance(problem, InconsistentList):
             progress = replace(progress, place=restart(progress.place))
-            attempts = progress.place.passes  # pages that were read are not counted as attempts
+            attempts = (
+                progress.place.passes
+            )  # each page that is read resets the attempts, so the passes decide the delay
         delay = retry_delay(attempts, problem)
         if isinstance(problem, REFUSAL_ERRORS):
             progress = replace(progress, refused=progress.refused + 1)
@@ -313,7 +320,7 @@ class Reconciler:
                 )
                 since = run.since or _window(connection, now=now)
                 progress = self._stamped(skip_folder(progress, folder, problem.detail or "refused", since=since))
-                delay = timedelta(0)  # the other folders do not wait
+                delay = timedelta(0)  # the next folder is read at once
             if self._is_stuck(run, progress):
                 self._give_up(connection, run, str(problem))
                 return
@@ -326,7 +333,11 @@ def _never_imported(connection: Connection) -> bool:
 
 
 def _unheard(connection: Connection, run: TakenRun, folder: Folder, package_ids: Collection[str]) -> set[str]:
-    """Return the packages without callbacks, if the account or this folder is imported the first time: no events."""
+    """Return the ids of packages without callbacks, if the run imports the account or the folder for the first time.
+
+    In other runs, the set is empty. Unless `run.fires` is set, the snapshots of these packages are journaled with
+    `Emit.NONE`.
+    """
     if not is_unread(run, folder) and (run.kind != RunKind.BACKFILL or not _never_imported(connection)):
         return set()
     return set(package_ids) - journal.packages_with_callbacks(connection, package_ids)

@@ -16,30 +16,33 @@ CHUNK = 500  # rows in one transaction
 
 
 class Selection(Protocol):
-    """Runs to make due: can be counted, and made due in chunks."""
+    """A selection of runs, which can be counted and made due in chunks."""
 
     def count(self, connection: Connection) -> int:
-        """Return the number of runs."""
+        """Return the number of selected runs."""
         ...
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
-        """Make the next runs due. Returns their number and the id to continue `after`, None at the end."""
+        """Make the next chunk of runs due.
+
+        Returns the number of runs made due, and the id `after` which the next chunk begins (None at the end).
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ExistingDispatches(Selection):
-    """Existing dispatches. `by` is the person who replays them."""
+    """A selection of existing dispatches. `by` is the person who replays them."""
 
     replay_filter: ReplayFilter
     by: str
 
     def count(self, connection: Connection) -> int:
-        """Return the number of runs."""
+        """Return the number of selected dispatches."""
         return replay_filter.count(connection, self.replay_filter)
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
-        """Make the next runs due."""
+        """Make the next chunk of existing dispatches due again."""
         ids = replay_filter.lock_next(connection, self.replay_filter, after=after, limit=CHUNK)
         made, changes = dispatches.replay_all(connection, ids, by=self.by, now=now)
         packages.record_changes(connection, changes, now=now)
@@ -48,21 +51,21 @@ class ExistingDispatches(Selection):
 
 @dataclass(frozen=True, slots=True)
 class MissingDispatches(Selection):
-    """Missing dispatches of one handler, for events older than the handler."""
+    """The missing dispatches of one handler, for events that are older than the handler."""
 
     replay_filter: ReplayFilter
     handlers: Handlers
     by: str
 
     def count(self, connection: Connection) -> int:
-        """Return the number of runs."""
+        """Return the number of missing dispatches."""
         return replay_filter.count_undispatched_events(connection, self.replay_filter, names=self._names())
 
     def chunk(self, connection: Connection, *, after: int, now: datetime) -> tuple[int, int | None]:
-        """Make the next runs due."""
+        """Create the next chunk of missing dispatches, due at once."""
         handler = self.replay_filter.handler
         assert handler
-        take_write_lock(connection)  # so that of two concurrent replays only one inserts them
+        take_write_lock(connection)  # so that only one of two concurrent replays inserts the dispatches
         events = replay_filter.undispatched_events(
             connection, self.replay_filter, names=self._names(), after=after, limit=CHUNK
         )

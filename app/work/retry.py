@@ -1,4 +1,4 @@
-"""One attempt of one handler: call it, catch everything, decide what happens next."""
+"""One attempt of a handler: call the handler, catch every error, and decide whether and when to retry."""
 
 import inspect
 import traceback
@@ -41,7 +41,7 @@ class HandlerRun:
 
 
 def attempt(run: HandlerRun, *, now: Clock) -> Outcome:
-    """Run one handler for one event. Never raises: the outcome has the error."""
+    """Run one handler for one event. The function never raises: the outcome has the error."""
     fields: dict[str, Any] = {
         "event_id": run.event.id,
         "name": run.event.name,
@@ -74,7 +74,7 @@ def _failure(run: HandlerRun, error: BaseException, *, now: datetime, fields: Ma
 
 
 def _delay(error: BaseException, attempt: int) -> timedelta:
-    """Return the delay after this attempt: from `RetryAfter`, otherwise from the table."""
+    """Return the delay after this attempt: that of `RetryAfter`, otherwise that of `HANDLER_RETRY_DELAYS`."""
     seconds = getattr(error, "seconds", None) if isinstance(error, RetryAfter) else None
     if isinstance(seconds, float | int) and 0 <= seconds <= MAX_RETRY_AFTER_SECONDS:
         return timedelta(seconds=seconds)
@@ -82,7 +82,7 @@ def _delay(error: BaseException, attempt: int) -> timedelta:
 
 
 def poisoned(taken: TakenDispatch, now: datetime) -> Outcome:
-    """Park a dispatch whose last attempt has no result: its process was killed during that attempt."""
+    """Park a dispatch whose last attempt has no result, because its process was killed during that attempt."""
     earlier = f"; before that: {taken.error}" if taken.error else ""
     return Outcome(
         taken, DispatchState.PARKED, now, f"the process died during attempt {ATTEMPTS}{earlier}", counts=False
@@ -90,7 +90,10 @@ def poisoned(taken: TakenDispatch, now: datetime) -> Outcome:
 
 
 def _explain(error: BaseException) -> str:
-    """Describe an error for the database: one line, then the traceback. May name persons, so it is never logged."""
+    """Describe an error for the database: one line, then the traceback.
+
+    The description may name persons, so it is never logged.
+    """
     head = f"{type(error).__name__}: {_text(error)}"[:ERROR_LENGTH]
     try:
         lines = traceback.format_exception(error)
@@ -100,7 +103,7 @@ def _explain(error: BaseException) -> str:
 
 
 def _reason(error: ReceiverError) -> str:
-    """Return the reason that the handler gave, or the name of the exception."""
+    """Return the reason that the handler gave, or else the name of the exception."""
     return (_text(getattr(error, "detail", None) or error) or type(error).__name__)[:ERROR_LENGTH]
 
 

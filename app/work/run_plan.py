@@ -1,7 +1,8 @@
-"""The plan of a reconcile run: the folders of OneSpan's list that it reads, one after the other. Pure.
+"""The plan of a reconcile run: the folders of OneSpan's list that the run reads, one after the other.
 
-A folder that OneSpan refuses is left out and noted as behind. Until a run has read it to its end, each run reads
-everything in it that was updated since the first run that left it out.
+The functions are pure. A folder that OneSpan refuses is left out and noted as incomplete. Until a run has
+read the folder to its end, each run reads the folder from the beginning of the first window in which the folder was
+left out.
 """
 
 from collections.abc import Mapping
@@ -17,14 +18,14 @@ from app.types import iso
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One folder to read, in the window of the run; with `ids_only`, the ids of all its packages."""
+    """A folder that a run reads in its window. With `ids_only`, the run reads the ids of all packages in the folder."""
 
     query: Mapping[str, str]
     ids_only: bool = False
 
     @property
     def name(self) -> str:
-        """Its name in messages."""
+        """The name of the folder in messages."""
         what = "templates" if "type" in self.query else "packages"
         return f"{what} in the trash" if "query" in self.query else what
 
@@ -33,23 +34,23 @@ WINDOWS = tuple(Folder(query) for query in FOLDERS)
 FOLDERS_BY_KIND: Mapping[str, tuple[Folder, ...]] = {
     RunKind.RECONCILE: WINDOWS,
     RunKind.SWEEP: (*WINDOWS, *(Folder(query, ids_only=True) for query in FOLDERS)),
-    RunKind.BACKFILL: WINDOWS,  # its window has no beginning
+    RunKind.BACKFILL: WINDOWS,  # the window of a backfill has no beginning
 }
 
 
 def current_folder(run: TakenRun) -> Folder | None:
-    """Return the folder that the run is reading; None after the last one."""
+    """Return the folder that the run is reading; None after the last folder."""
     folders = FOLDERS_BY_KIND[run.kind]
     return folders[run.progress.folder_number] if run.progress.folder_number < len(folders) else None
 
 
 def pass_of(run: TakenRun) -> ListPass:
-    """The pass that a run is in."""
+    """Return the pass through a folder that the run is in."""
     return ListPass(run.id, run.progress.folder_number, run.progress.place.passes)
 
 
 def since_of(run: TakenRun, folder: Folder) -> datetime | None:
-    """Return the beginning of the window for a folder; None reads all of it."""
+    """Return the time from which the run reads a folder; None if it reads the whole folder."""
     if folder.ids_only or run.since is None or is_unread(run, folder):
         return None
     return min(run.since, datetime.fromisoformat(run.progress.incomplete.get(folder.name) or iso(run.since)))
@@ -61,13 +62,16 @@ def is_unread(run: TakenRun, folder: Folder) -> bool:
 
 
 def next_folder(progress: Progress, folder: Folder, page: ListPage) -> Progress:
-    """Return the progress after the last page of a folder: the next folder."""
+    """Return the progress at the beginning of the next folder, after the last page of `folder`."""
     incomplete = {name: since for name, since in progress.incomplete.items() if folder.ids_only or name != folder.name}
     return _next(replace(progress, incomplete=incomplete), largest=page.rows)
 
 
 def skip_folder(progress: Progress, folder: Folder, reason: str, *, since: datetime | None) -> Progress:
-    """Return the progress without a folder that OneSpan refuses, last read to its end at `since` (None: never)."""
+    """Return the progress at the beginning of the next folder, leaving out a `folder` that OneSpan refuses.
+
+    Later runs must read `folder` from the time `since` (None: the whole folder).
+    """
     incomplete = {} if folder.ids_only else {folder.name: iso(since) if since else None}
     skipped = (*progress.skipped, f"{folder.name} ({reason})")
     return _next(replace(progress, skipped=skipped, incomplete={**incomplete, **progress.incomplete}))

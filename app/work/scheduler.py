@@ -1,6 +1,6 @@
 """Call periodic turns in the background. The database decides whether a turn has work.
 
-APScheduler starts its intervals again in every process, so only the delay of a turn may depend on them.
+The intervals of APScheduler start again with every process, so only the delay of a turn may depend on them.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 class Scheduler:
-    """Calls turns in the background. Each of `turns` is (name, interval, function)."""
+    """A scheduler that calls turns in the background. Each of `turns` is (name, interval, function)."""
 
     def __init__(self, *turns: tuple[str, timedelta, Callable[[], object]]) -> None:
         self._turns = turns
@@ -33,7 +33,7 @@ class Scheduler:
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Stop, after the running turns have ended."""
+        """Stop the scheduler after the running turns have ended."""
         if self._scheduler is not None:
             self._scheduler.shutdown(wait=True)
             self._scheduler = None

@@ -1,4 +1,4 @@
-"""Derive events from a snapshot: what happened that no callback reported."""
+"""Derive from a snapshot the events that no callback reported."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ class DatedSnapshot:
 def may_emit(package: PackageSnapshot, emit: str, *, began_at: datetime) -> bool:
     """Return whether a snapshot may report events.
 
-    One with `Emit.NONE` reports only about packages created after `began_at`, when this service began to receive.
+    The snapshot must have all parts. With `Emit.NONE`, the package must also be created after `began_at`, when this
+    service began to receive callbacks.
     """
     return package.has_parts and (emit != Emit.NONE or _is_newer(package, iso(began_at)))
 
@@ -36,10 +37,11 @@ def may_emit(package: PackageSnapshot, emit: str, *, began_at: datetime) -> bool
 def unreported_events(
     snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[StoredEvent], began_at: datetime | None
 ) -> list[NewEvent]:
-    """Return the events since the snapshot `before` that were not reported.
+    """Return the events between the snapshots `before` and `snapshot` that are missing in `known`.
 
-    `began_at` is when this service began to receive callbacks. Earlier events are left out; and the first snapshot of
-    a package older than that reports only events whose time it shows. With `Emit.ALL` both are None.
+    `began_at` is when this service began to receive callbacks; earlier events are left out. If `before` is None and
+    the package is older than `began_at`, only the events whose time `snapshot` shows are returned. For `Emit.ALL`, the
+    caller passes None as `before` and as `began_at`.
     """
     if before and before.read_at >= snapshot.read_at:
         return []
@@ -56,7 +58,7 @@ def unreported_events(
 def unreported_deletion(
     snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[StoredEvent]
 ) -> list[NewEvent]:
-    """Return the deletion of a package that OneSpan no longer has, unless it was reported."""
+    """Return the deletion of a package that OneSpan no longer has, unless the deletion is already known."""
     after, until = iso(before.read_at) if before else EPOCH, iso(snapshot.answered_at)
     is_known = any(event.name == "PACKAGE_DELETE" for event in known)
     if is_known or (before and before.read_at >= snapshot.read_at):

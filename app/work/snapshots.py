@@ -28,7 +28,7 @@ def snapshot_entry(
     kind: str = JournalKind.SNAPSHOT,
     emit: str = Emit.NEW,
 ) -> Entry:
-    """Create the entry for OneSpan's answer about one package: a snapshot or an absence."""
+    """Create the journal entry for OneSpan's answer about one package: a snapshot or an absence."""
     return Entry(
         kind,
         now,
@@ -42,7 +42,7 @@ def snapshot_entry(
 
 
 def listed_entry(answer: Answer, item: ListItem, *, now: datetime, key: str | None, emit: str) -> Entry:
-    """Create the entry for a package in OneSpan's list."""
+    """Create the journal entry for a package in OneSpan's list."""
     body = json.dumps(item.json, separators=(",", ":")).encode()
     at = _listed_at(answer, item.snapshot.updated)
     return replace(snapshot_entry(answer, item.snapshot.id, now=now, key=key, emit=emit), body=body, read_at=at)
@@ -51,7 +51,8 @@ def listed_entry(answer: Answer, item: ListItem, *, now: datetime, key: str | No
 def listed_snapshot(item: ListItem, state: State) -> PackageSnapshot:
     """Return a listed package as a snapshot.
 
-    It is not `has_parts` if the list shows fewer parts than are stored, or a package that was sent without signatures.
+    `has_parts` is false if some parts cannot be parsed, or if the list shows fewer parts than are stored. `has_parts`
+    is also false if the list shows a package without any signature marks that is not a draft.
     """
     snapshot = item.snapshot
     is_whole = (
@@ -61,9 +62,10 @@ def listed_snapshot(item: ListItem, state: State) -> PackageSnapshot:
 
 
 def is_conclusive(snapshot: PackageSnapshot, state: State, answer: Answer) -> bool:
-    """Return whether a listed package can be journaled without a fetch: it is whole and as new as the stored claims.
+    """Return whether a listed package can be journaled without a fetch.
 
-    The list may lag, and then shows the package as it was before a callback or a snapshot.
+    The package must have all parts and be as new as the stored claims: a list that lags shows the package as it was
+    before a callback or a snapshot.
     """
     updated = snapshot.updated
     if updated is None or not snapshot.has_parts:
@@ -77,7 +79,10 @@ def _has_parts(snapshot: PackageSnapshot) -> bool:
 
 
 def _shows_less(snapshot: PackageSnapshot, state: State) -> bool:
-    """Return whether more signers, documents or signatures are stored: the list is incomplete, or they were removed."""
+    """Return whether the list shows fewer signers, documents or signature marks than are stored.
+
+    Either the list is incomplete, or the parts were removed.
+    """
     seats, documents = (merge.last_snapshot_value(state, merge.PACKAGE, part) or [] for part in ("seats", "documents"))
     people, occupied = sum(signer != role for signer, role in seats), sum(seat.occupied for seat in snapshot.seats)
     if len(seats) > len(snapshot.seats) or people > occupied or len(documents) > len(snapshot.documents):
@@ -90,12 +95,12 @@ def _shows_less(snapshot: PackageSnapshot, state: State) -> bool:
 
 
 def was_read(connection: Connection, package_id: str, *, key: str | None) -> bool:
-    """Return whether the credentials `key` have seen this package: only then does a 404 mean that it was deleted."""
+    """Return whether the credentials `key` have seen this package: only then does a 404 mean that it is deleted."""
     last = journal.last_snapshot(connection, package_id)
     return (last is not None and last.key == key) or list_state.was_listed(connection, package_id, key=key)
 
 
 def _listed_at(answer: Answer, updated: str | None) -> datetime:
-    """Return the date of a listed package: `LIST_LAG` before the answer, but not before its own `updated`."""
+    """Return the date of a listed package: `LIST_LAG` before the answer, but not before the package's `updated`."""
     settled = answer.read_at - LIST_LAG
     return min(answer.read_at, max(settled, datetime.fromisoformat(updated) if updated else settled))

@@ -18,8 +18,8 @@ from app.work.scheduler import Scheduler
 
 log = structlog.get_logger()
 
-POLL_SECONDS = 0.5  # between two turns without a wakeup: finds the callbacks of other processes, and retries
-RECONCILE_POLL_SECONDS = 60.0  # longer, because the scheduler wakes this turn
+POLL_SECONDS = 0.5  # time between turns without a wakeup, which find other processes' callbacks and retries
+RECONCILE_POLL_SECONDS = 60.0  # longer than other polls, because the scheduler wakes the reconcile turn
 BACKOFF_SECONDS = 2.0  # pause after a turn that failed
 
 
@@ -41,7 +41,7 @@ class TurnThread:
         self._thread.start()
 
     def stop(self, *, timeout: float) -> None:
-        """Stop after the current turn."""
+        """Stop the thread after its current turn; wait at most `timeout` seconds for that."""
         self._stopped.set()
         self._wakeup.set()
         if self._thread.is_alive():
@@ -62,10 +62,10 @@ class TurnThread:
 
 @dataclass(frozen=True, slots=True)
 class Wakeups:
-    """Set one to start a turn without waiting for its poll.
+    """The signals that start a turn without waiting for its poll.
 
-    `digesting`: a row was journaled. `dispatching`: a dispatch is due or has ended. `reconciling`: a reconcile run may
-    be due.
+    `digesting` says that a row was journaled, `dispatching` that a dispatch is due or has ended, `reconciling` that a
+    reconcile run may be due.
     """
 
     digesting: threading.Event = field(default_factory=threading.Event)
@@ -74,7 +74,7 @@ class Wakeups:
 
 
 class Worker:
-    """All turns of one process: digest, dispatch, fetch, reconcile, and the periodic ones of the scheduler."""
+    """All turns of one process: digest, dispatch, fetch, reconcile, and the periodic turns of the scheduler."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Worker:
         self._started = False
 
     def start(self) -> None:
-        """Start all threads. Call this after a fork."""
+        """Start all threads. A server that forks calls this method after the fork."""
         self.start_scheduler()
         self._retry_now()
         self._digesting.start()
@@ -116,20 +116,20 @@ class Worker:
     def _first_beat(self) -> None:
         try:
             self._presence.beat()
-        except SQLAlchemyError as error:  # the scheduler tries again
+        except SQLAlchemyError as error:  # the scheduler repeats the heartbeat
             log.error("process.unseen", error=type(error).__name__)
 
     def _retry_now(self) -> None:
-        """Retry failed requests at once: this process may have other settings."""
+        """Retry failed requests at once, because this process may have other settings than the last."""
         try:
             self._retry_failed()
-        except SQLAlchemyError as error:  # then the usual delay applies
+        except SQLAlchemyError as error:  # the requests then wait for their usual delay
             log.error("reconcile.not_hastened", error=type(error).__name__)
 
     def stop(self, *, grace: float) -> None:
-        """Stop taking work, wait `grace` seconds for running handlers, hand back unfinished runs.
+        """Stop taking work, wait up to `grace` seconds for running handlers, and hand back unfinished runs.
 
-        Does nothing if the worker is not started, or was stopped before.
+        The method does nothing if the worker is not started, or was stopped before.
         """
         if not self._started:
             return
@@ -144,7 +144,7 @@ class Worker:
         try:
             handed_back = self._dispatcher.hand_back()
             self._presence.record_stop()
-        except SQLAlchemyError as error:  # the leases run out
+        except SQLAlchemyError as error:  # other processes take the runs when their leases end
             log.error("worker.stopped", error=type(error).__name__)
         else:
             log.info("worker.stopped", handed_back=handed_back)
