@@ -1,4 +1,4 @@
-"""Every table, as the first version has them."""
+"""The first migration, which creates all tables."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +18,7 @@ Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Id = sa.String(256).with_variant(sa.String(256, collation="C"), "postgresql")
 Label = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 Fingerprint = sa.String(length=100, collation="C").with_variant(sa.String(length=100), "sqlite")
-# Every search reads the pending list of the index, so the list is kept short.
+# Every search reads the pending list of the trigram index, so this list is kept short.
 TRIGRAM_INDEX = """CREATE INDEX ix_searches_text ON searches USING gin (text {}.gin_trgm_ops)
     WITH (gin_pending_list_limit = 512)"""
 EXTENSION_SCHEMA = """SELECT quote_ident(nspname) FROM pg_extension
@@ -375,13 +375,16 @@ def upgrade() -> None:  # noqa: PLR0915  (a list of tables)
 
 
 def _index_texts() -> None:
-    """A trigram index, where `pg_trgm` is there or may be created; search works without it, and `doctor` says so."""
+    """Create a trigram index if `pg_trgm` is installed or may be created.
+
+    Searches also work without the index; `doctor` reports a missing index.
+    """
     connection = op.get_bind()
     with suppress(DBAPIError), connection.begin_nested():
         connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
         schema = connection.scalar(sa.text(EXTENSION_SCHEMA))
         connection.execute(sa.text(TRIGRAM_INDEX.format(schema)))
-    # PostgreSQL needs this many samples to estimate how rare a word is.
+    # PostgreSQL needs a statistics target of 1000 to estimate how rare a word is.
     connection.execute(sa.text("ALTER TABLE searches ALTER text SET STATISTICS 1000"))
 
 

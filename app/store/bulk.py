@@ -14,17 +14,20 @@ Row = Mapping[str, Any]
 
 
 def insert_all(connection: Connection, table: type[DeclarativeBase], rows: Sequence[Row]) -> None:
-    """Insert rows in the given order. All rows have the same columns."""
+    """Insert rows in the given order. All rows must have the same columns."""
     _write(connection, table, rows, replace=False)
 
 
 def upsert_all(connection: Connection, table: type[DeclarativeBase], rows: Sequence[Row]) -> None:
-    """Insert each row, or overwrite the row with the same primary key. All rows have the same columns."""
+    """Insert each row, or overwrite the row with the same primary key. All rows must have the same columns."""
     _write(connection, table, rows, replace=True)
 
 
 def _write(connection: Connection, table: type[DeclarativeBase], rows: Sequence[Row], *, replace: bool) -> None:
-    """Write rows with one statement. PostgreSQL gets them as one JSON text: one parameter per value is far slower."""
+    """Write rows with one statement.
+
+    PostgreSQL gets all rows as one JSON text, because one parameter per value is far slower.
+    """
     if not rows:
         return
     statement = _statement(connection.dialect, table, tuple(rows[0]), replace=replace)

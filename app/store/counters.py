@@ -1,6 +1,7 @@
-"""Counters: how many there are of something, kept beside what they count. The only writer of their tables.
+"""Counters of packages, callbacks, events and missed events. Only this module writes the tables of counters.
 
-Whatever changes what is counted calls this in the same transaction, under the write lock: so a counter is exact.
+Code that changes a counted row updates its counter in the same transaction, under the write lock, so counters are
+exact.
 """
 
 from collections import Counter
@@ -15,15 +16,15 @@ from sqlalchemy.engine import Connection
 from app.store.models import CallbackCount, EventCount, MissedCount, PackageCount
 from app.store.states import EventSource
 
-MINUTES_KEPT = timedelta(days=3)  # how long callbacks are counted by minute: two days are shown
-MINUTES_DELETED = 5_000  # at once
+MINUTES_KEPT = timedelta(days=3)  # how long the callback count of a minute is kept; pages show two days
+MINUTES_DELETED = 5_000  # the most callback counts that are deleted at once
 MINUTE_SECONDS = 60
 
 CounterTable = type[PackageCount] | type[CallbackCount] | type[EventCount] | type[MissedCount]
 
 
 class PackageKind(NamedTuple):
-    """What a package is counted by."""
+    """The flags, type and status by which packages are counted."""
 
     trashed: bool
     deleted: bool
@@ -32,14 +33,14 @@ class PackageKind(NamedTuple):
 
 
 class EventKind(NamedTuple):
-    """What an event is counted by: the day on which it happened (UTC), and its name."""
+    """The day (UTC) and the event name by which events are counted."""
 
     day: date
     name: str
 
 
 class MissedKind(NamedTuple):
-    """What a missed event is counted by."""
+    """The day (UTC), event name and cause by which missed events are counted."""
 
     day: date
     name: str
@@ -47,17 +48,17 @@ class MissedKind(NamedTuple):
 
 
 def day_of(moment: datetime) -> date:
-    """The day (UTC) of a moment."""
+    """Return the day (UTC) of a moment."""
     return moment.astimezone(UTC).date()
 
 
 def minute_of(moment: datetime) -> int:
-    """The minute of a moment, counted from 1970."""
+    """Return the number of the minute that contains a moment, counted from 1970 (UTC)."""
     return int(moment.timestamp()) // MINUTE_SECONDS
 
 
 def add_packages(connection: Connection, numbers: Mapping[PackageKind, int]) -> None:
-    """Add to the numbers of packages; negative numbers take away."""
+    """Add numbers to the counters of packages. Negative numbers reduce a counter."""
     _add(connection, PackageCount, [(*_filled(kind), number) for kind, number in numbers.items()])
 
 
@@ -67,17 +68,17 @@ def add_callbacks(connection: Connection, received: Iterable[datetime]) -> None:
 
 
 def add_events(connection: Connection, source: EventSource, numbers: Mapping[EventKind, int]) -> None:
-    """Add to the numbers of events of this source; negative numbers take away."""
+    """Add numbers to the counters of events with the given source. Negative numbers reduce a counter."""
     _add(connection, EventCount, [(*kind, source.value, number) for kind, number in numbers.items()])
 
 
 def add_missed(connection: Connection, numbers: Mapping[MissedKind, int]) -> None:
-    """Add to the numbers of missed events; negative numbers take away."""
+    """Add numbers to the counters of missed events. Negative numbers reduce a counter."""
     _add(connection, MissedCount, [(*kind, number) for kind, number in numbers.items()])
 
 
 def count_packages(connection: Connection) -> Counter[PackageKind]:
-    """How many packages there are of each kind."""
+    """Return the number of packages of each kind, read from the counters."""
     return Counter(
         {
             PackageKind(row.trashed, row.deleted, row.type or None, row.status or None): row.number
@@ -87,19 +88,19 @@ def count_packages(connection: Connection) -> Counter[PackageKind]:
 
 
 def replace_packages(connection: Connection, numbers: Mapping[PackageKind, int]) -> None:
-    """Replace all numbers of packages."""
+    """Replace all counters of packages with the given numbers."""
     connection.execute(delete(PackageCount))
     add_packages(connection, numbers)
 
 
 def delete_old_minutes(connection: Connection, *, now: datetime) -> None:
-    """Delete some of the minutes that are not shown any more."""
+    """Delete up to `MINUTES_DELETED` callback counts of minutes that are older than `MINUTES_KEPT`."""
     old = select(CallbackCount.minute).where(CallbackCount.minute < minute_of(now - MINUTES_KEPT))
     connection.execute(delete(CallbackCount).where(CallbackCount.minute.in_(old.limit(MINUTES_DELETED))))
 
 
 def _filled(kind: PackageKind) -> PackageKind:
-    """A kind as it is stored: a primary key has no nulls."""
+    """Replace None in a package kind with an empty string, because a primary key cannot contain nulls."""
     return kind._replace(type=kind.type or "", status=kind.status or "")
 
 
@@ -112,7 +113,7 @@ def _add(connection: Connection, table: CounterTable, rows: Sequence[tuple[Any, 
 
 @cache
 def _upsert(table: CounterTable) -> TextClause:
-    """Add a number to the one that is there."""
+    """Build the statement that adds a number to a counter, or inserts the counter if it is missing."""
     name, columns = table.__tablename__, table.__table__.columns
     keys = ", ".join(column.name for column in table.__table__.primary_key)
     values = ", ".join(f":{column.name}" for column in columns)

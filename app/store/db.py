@@ -1,6 +1,6 @@
 """The database: one engine, read and write transactions, and the write lock.
 
-Every new connection gets the settings that law 1 needs: a commit that has returned is on disk.
+On every connection, a commit that has returned is on disk (law 1 in `docs/architecture.md`).
 """
 
 import fcntl
@@ -40,32 +40,32 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from app.errors import QueryTimeout
 
-BUSY_SECONDS = 10  # how long a writer waits for another writer before it gives up
-PROGRESS_STEPS = 10_000  # SQLite instructions between two checks of the time limit: well below a millisecond
-LOCK_POLL_SECONDS = 0.001  # between two attempts to take the file lock that another process holds
+BUSY_SECONDS = 10  # seconds that a writer waits for another writer before it gives up
+PROGRESS_STEPS = 10_000  # SQLite instructions between two checks of a query's time limit; they take far less than 1 ms
+LOCK_POLL_SECONDS = 0.001  # seconds between two attempts to take a file lock that another process holds
 LOCK_TIMEOUT = "timed out waiting for another writer of the SQLite file"
-WRITE_LOCK_KEY = 0x6F6E6573  # of PostgreSQL's advisory lock for changes to the status store
+WRITE_LOCK_KEY = 0x6F6E6573  # key of PostgreSQL's advisory lock for changes to the status store
 
 _TAKE_WRITE_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
 POSTGRESQL_SETTINGS = (
-    # Never weaker than "on": an acknowledged callback must survive a power cut.
+    # `synchronous_commit` must be "on" or stronger, because an acknowledged callback must survive a power cut.
     """SELECT set_config('synchronous_commit', 'on', false)
        WHERE current_setting('synchronous_commit') IN ('off', 'local')""",
     "SET timezone = 'UTC'",
     # A process that stalls inside a transaction must not hold the write lock for ever.
     "SET idle_in_transaction_session_timeout = '60s'",
     f"SET lock_timeout = '{BUSY_SECONDS}s'",
-    # A cached plan ignores parameter values: one made while a table was small would scan it when it is large.
+    # A cached plan ignores parameter values. A plan made for a small table would scan the table when it is large.
     "SET plan_cache_mode = 'force_custom_plan'",
     # JIT compilation and parallel workers take longer than most queries here, and callbacks need the cores.
     "SET jit = off",
     "SET max_parallel_workers_per_gather = 0",
-    # Most pages are in memory or on an SSD, where random reads are cheap and index lookups cost CPU time.
+    # Most database pages are in memory or on an SSD, where random reads are cheap and index lookups cost CPU time.
     "SET random_page_cost = 1.1",
     "SET cpu_operator_cost = 0.005",
 )
-# Detect within seconds a server that vanished without closing its connections.
+# These timeouts detect within seconds a server that vanished without closing its connections.
 POSTGRESQL_CONNECTION = {
     "client_encoding": "utf8",
     "connect_timeout": 3,
@@ -79,19 +79,22 @@ SQLITE_SETTINGS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -16000",  # kilobytes per connection; the default of 2,000 hardly holds one index
-    "PRAGMA analysis_limit = 400",  # rows that `ANALYZE` samples from each index: milliseconds for any table size
+    "PRAGMA cache_size = -16000",  # a cache of 16,000 KB per connection; the default of 2,000 KB hardly holds one index
+    "PRAGMA analysis_limit = 400",  # rows that `ANALYZE` samples per index, so it takes milliseconds for any table
 )
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """A time in UTC with microseconds, aware on both databases."""
+    """A column type for UTC times with microseconds, which both databases return as aware times."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Convert to UTC, without the zone on SQLite, which stores none. A naive time raises `ValueError`."""
+        """Prepare an aware time for storage. A naive time raises `ValueError`.
+
+        SQLite stores no zone, so a time is converted to UTC and stored without a zone.
+        """
         if value is None:
             return None
         if value.tzinfo is None:
@@ -99,14 +102,14 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC).replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Return an aware time in UTC."""
+        """Return a stored time as an aware time in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Database:
-    """The engine and its transactions. Threads may share an instance; create a new one after a fork."""
+    """A database engine and its transactions. Threads may share an instance; a forked process must create its own."""
 
     def __init__(self, url: str) -> None:
         self.engine = make_engine(url)
@@ -118,10 +121,10 @@ class Database:
 
     @contextmanager
     def read(self, *, timeout: timedelta | None = None) -> Iterator[Connection]:
-        """Open a read transaction with one consistent snapshot. It blocks no writer on either database.
+        """Open a read transaction that sees one consistent state of the data. The transaction blocks no writer.
 
-        Raises `QueryTimeout` if a statement takes longer than `timeout`. On SQLite the limit is for all statements
-        of the transaction together.
+        Raises `QueryTimeout` if a statement takes longer than `timeout`. On SQLite, `timeout` limits the time of all
+        statements of the transaction together.
         """
         with self._reader.begin() as connection:
             if timeout is None:
@@ -132,7 +135,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Open a write transaction and commit it at the end. On SQLite it is the only writer from its start."""
+        """Open a write transaction and commit it at the end. On SQLite, other writers wait until the end."""
         with self._file_lock, self._writer.begin() as connection:
             yield connection
 
@@ -143,22 +146,22 @@ class Database:
         return moment
 
     def analyze(self) -> None:
-        """Update the statistics that SQLite's query planner uses. PostgreSQL does this by itself."""
+        """Update the statistics that SQLite's query planner uses. PostgreSQL updates its statistics by itself."""
         if self.engine.dialect.name == "sqlite":
             with self.write() as connection:
                 connection.exec_driver_sql("ANALYZE")
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close all connections to the database."""
         self.engine.dispose()
 
 
 class FileLock:
-    """Allows one writer of a SQLite file at a time, across threads and processes.
+    """A lock that admits one writer of a SQLite file at a time, across threads and processes.
 
-    SQLite has a lock of its own, but its waiters sleep for up to a tenth of a second at a time; here it is a
-    millisecond. The lock of a process that dies is released. Raises `sqlalchemy.exc.TimeoutError` after
-    `BUSY_SECONDS`.
+    Writers that wait for SQLite's own lock sleep for up to 100 ms at a time; writers that wait for this lock sleep for
+    1 ms. The lock of a process that dies is released. A writer that has waited for `BUSY_SECONDS` gets
+    `sqlalchemy.exc.TimeoutError`.
     """
 
     def __init__(self, file: Path) -> None:
@@ -201,23 +204,24 @@ def _file_lock(url: URL) -> AbstractContextManager[None]:
     return FileLock(Path(f"{url.database}-turn"))
 
 
-_write_json = json.JSONEncoder(separators=(",", ":")).encode  # created once: `json.dumps` would create one per value
+# One encoder serves all values, because `json.dumps` would create an encoder for each value.
+_write_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
-# Hide parameters: the text of an error would quote a row, and with it personal data.
+# `hide_parameters` keeps the values of rows, which contain personal data, out of the texts of errors.
 ENGINE: Mapping[str, Any] = {"json_serializer": _write_json, "hide_parameters": True}
 
-# Reuse the connection that was used last, so only as many have a full cache as are in use at once.
+# The pool reuses the connection that was used last, so that only a few connections need a full cache.
 POOL: Mapping[str, Any] = {"pool_size": 10, "max_overflow": 30, "pool_timeout": 5, "pool_use_lifo": True}
 
 
 def make_engine(url: str) -> Engine:
-    """Create an engine whose connections all keep law 1."""
+    """Create an engine for a database URL. On all its connections, a commit that has returned is on disk."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            Path(parsed.database).touch(mode=0o600)  # it will hold personal data
+            Path(parsed.database).touch(mode=0o600)  # only its owner may read the file with personal data
         engine = create_engine(parsed, **ENGINE, **POOL)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -234,17 +238,17 @@ def make_engine(url: str) -> Engine:
 
 
 def is_row_error(error: Exception) -> bool:
-    """Whether a row's content may have caused the error, not a database that is down, busy, full or outdated."""
+    """Whether a row's content may have caused an error, rather than a database that is down, busy, full or outdated."""
     if isinstance(error, DBAPIError):
         return isinstance(error, DataError | IntegrityError)
     return not isinstance(error, PoolTimeout | OSError)
 
 
 def take_write_lock(connection: Connection) -> None:
-    """Hold the write lock of the status store until this transaction ends.
+    """Take the write lock of the status store and hold it until the transaction ends.
 
-    Take it before the first write to packages, signers, documents, attention or changes. Take no other lock after
-    it. So changes commit in the order of their ids, and a reader of the change feed skips none.
+    Take the write lock before the first write to packages, signers, documents, attention or changes, and take no
+    other lock after it. Thus changes commit in the order of their ids, and a reader of the change feed skips no change.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(_TAKE_WRITE_LOCK, {"key": WRITE_LOCK_KEY})
@@ -268,9 +272,9 @@ def _column_on_sqlite(element: unindexed, compiler: SQLCompiler, **options: Any)
 
 @contextmanager
 def _time_limit(connection: Connection, timeout: timedelta) -> Iterator[None]:
-    """Cancel statements of this transaction that take too long.
+    """Cancel statements of a transaction that take longer than `timeout`.
 
-    A cancelled statement raises `QueryTimeout`; the transaction can then only be rolled back.
+    A cancelled statement raises `QueryTimeout`. After that, the transaction can only be rolled back.
     """
     limit = _postgresql_limit if connection.dialect.name == "postgresql" else _sqlite_limit
     with limit(connection, timeout):
@@ -304,7 +308,7 @@ def _sqlite_limit(connection: Connection, timeout: timedelta) -> Iterator[None]:
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     assert isinstance(connection, sqlite3.Connection)
-    connection.isolation_level = None  # `_begin_sqlite` sends BEGIN
+    connection.isolation_level = None  # the driver must not send BEGIN, because `_begin_sqlite` does
     for setting in SQLITE_SETTINGS:
         connection.execute(setting)
 

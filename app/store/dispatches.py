@@ -1,4 +1,4 @@
-"""The dispatches: one run per event and handler, and its result. The only writer of their table."""
+"""Dispatches, each of which is one run of one handler for one event. Only this module writes their table."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ from app.store.states import DispatchState
 
 @dataclass(frozen=True, slots=True)
 class TakenDispatch:
-    """A dispatch leased to this process. `attempt` includes this one. Only the holder of `fence` may settle it.
+    """A dispatch leased to this process. Only the holder of `fence` may store its result.
 
-    `error` is the error of the attempt before, if it had one.
+    `attempt` is the number of the current attempt. `error` is the error of the previous attempt, if any.
     """
 
     id: int
@@ -43,9 +43,9 @@ class TakenDispatch:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: `due` again at `due_at`, `done`, `parked` or `discarded`.
+    """The result of a run. `state` is `due` (again, at `due_at`), `done`, `parked` or `discarded`.
 
-    Unless it `counts`, the attempt is not counted.
+    If `counts` is false, the run does not count as an attempt.
     """
 
     taken: TakenDispatch
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def enqueue(connection: Connection, runs: Iterable[tuple[int, str, str]], *, now: datetime) -> None:
-    """Add a due dispatch for each (event, package, handler)."""
+    """Add a due dispatch for each triple of event, package and handler."""
     rows = [
         {"event_id": event, "package_id": package, "handler": handler, "state": DispatchState.DUE, "due_at": now}
         for event, package, handler in runs
@@ -65,7 +65,7 @@ def enqueue(connection: Connection, runs: Iterable[tuple[int, str, str]], *, now
 
 
 def due(connection: Connection, limits: Mapping[str, int], *, now: datetime) -> list[int]:
-    """The ids of due dispatches, the longest waiting first. `limits`: how many at most, by handler."""
+    """Return the ids of due dispatches: for each handler in `limits` the longest waiting, up to its limit."""
     if not limits:
         return []
     parameters: dict[str, object] = {"now": now}
@@ -75,26 +75,27 @@ def due(connection: Connection, limits: Mapping[str, int], *, now: datetime) -> 
 
 
 def suspect(connection: Connection, handlers: Iterable[str], *, now: datetime) -> list[int]:
-    """At most one suspect: a dispatch whose process died during its second or a later attempt; the longest waiting.
+    """Return the id of the longest waiting suspect, if any.
 
-    Any suspect may have killed its process. `due` leaves them out. A process that runs a suspect starts no other
-    dispatch until the suspect has run for a while, so that a poison dispatch uses up only its own attempts.
+    A suspect is a dispatch whose process died during the second or a later attempt. The dispatch may have killed the
+    process, so `due` omits suspects. A process that runs a suspect starts no other dispatch until the suspect has run
+    for a while. Thus a poison dispatch uses up only its own attempts.
     """
     return list(connection.execute(_SUSPECT, {"handlers": list(handlers), "now": now}).scalars())
 
 
 def take(connection: Connection, ids: Sequence[int], *, now: datetime, lease: timedelta) -> list[TakenDispatch]:
-    """Lease these dispatches to this process, without those that another process has leased meanwhile.
+    """Lease the given dispatches to this process, except those that another process has leased meanwhile.
 
-    Safe for any number of processes at once: each row goes to exactly one of them. Taking counts as an attempt and
-    moves `due_at` forward by the lease. If the process dies, the row becomes due again by itself.
+    If several processes lease a dispatch at once, exactly one of them gets it. The lease counts as an attempt, and
+    `due_at` becomes the end of the lease. If the process dies, the dispatch is due again when the lease ends.
     """
     free = list(connection.execute(_FREE, {"ids": ids, "now": now}).scalars())
     return [TakenDispatch(*row) for row in connection.execute(_TAKE, {"ids": free, "until": now + lease})]
 
 
 def settle(connection: Connection, outcomes: Iterable[Outcome], *, now: datetime) -> list[Outcome]:
-    """Store how runs ended. A result with an old fence changes nothing. Returns the outcomes that parked a dispatch."""
+    """Store the results of runs, except results with an old fence. Returns the outcomes that parked a dispatch."""
     ended = sorted(outcomes, key=lambda outcome: outcome.taken.id)
     done = [(outcome.taken.id, outcome.taken.fence) for outcome in ended if outcome.state == DispatchState.DONE]
     if done:
@@ -123,9 +124,9 @@ def renew(connection: Connection, running: Iterable[TakenDispatch], *, until: da
 
 
 def replay(connection: Connection, dispatch: int, *, by: str, now: datetime) -> list[NewChange] | None:
-    """Make one dispatch due again, with all its attempts. Returns the changes to record; None if there is none.
+    """Make a dispatch due again and reset its attempts. Returns the changes to record, or None if it does not exist.
 
-    Raises `DispatchRunning` while it runs. Takes the write lock.
+    Raises `DispatchRunning` while the dispatch runs. Takes the write lock.
     """
     rows = _lock(connection, [dispatch])
     if any(row.state == DispatchState.RUNNING and row.due_at > now for row in rows):
@@ -134,7 +135,7 @@ def replay(connection: Connection, dispatch: int, *, by: str, now: datetime) -> 
 
 
 def replay_all(connection: Connection, ids: Sequence[int], *, by: str, now: datetime) -> tuple[int, list[NewChange]]:
-    """Make dispatches due again, without those that are running. Returns how many, and the changes to record."""
+    """Make dispatches due again unless they are running. Returns their number and the changes to record."""
     rows = [row for row in _lock(connection, ids) if row.state != DispatchState.RUNNING]
     return len(rows), _make_due(connection, rows, by=by, now=now) if rows else []
 
@@ -143,7 +144,7 @@ LockedRow = Row[int, str, str, str, datetime]
 
 
 def _lock(connection: Connection, ids: Sequence[int]) -> Sequence[LockedRow]:
-    """Select these dispatches and lock them until this transaction ends."""
+    """Select dispatches by id and lock their rows until the transaction ends."""
     found = select(Dispatch.id, Dispatch.package_id, Dispatch.handler, Dispatch.state, Dispatch.due_at)
     return connection.execute(found.where(Dispatch.id.in_(ids)).order_by(Dispatch.id).with_for_update()).all()
 
@@ -158,12 +159,12 @@ def _make_due(connection: Connection, rows: Sequence[LockedRow], *, by: str, now
 
 
 def replay_change(package_id: str, handler: str, *, old: str | None, by: str, now: datetime) -> NewChange:
-    """The change for a run that a person made due. `old` is the state before; None if there was no dispatch."""
+    """Return the change to record when a person makes a run due. `old` is the previous state; None for a new run."""
     return NewChange(package_id, f"handler:{handler}", "replay", old, DispatchState.DUE.value, now, Cause("person", by))
 
 
 def parked_changes(connection: Connection, parked: Iterable[Outcome], *, now: datetime) -> list[NewChange]:
-    """The changes for dispatches that were parked just now. Takes the write lock."""
+    """Return the changes to record for dispatches that were just parked. Takes the write lock."""
     dispatches = [(outcome.taken.package_id, outcome.taken.handler, outcome.taken.id) for outcome in parked]
     return _attention_changes(connection, dispatches, parked=True, now=now)
 
@@ -171,7 +172,7 @@ def parked_changes(connection: Connection, parked: Iterable[Outcome], *, now: da
 def _attention_changes(
     connection: Connection, dispatches: Iterable[tuple[str, str, int]], *, parked: bool, now: datetime
 ) -> list[NewChange]:
-    """One change for each package and handler whose first dispatch was parked, or whose last is no longer parked."""
+    """Return a change for each package and handler that got its first or loses its last parked dispatch."""
     take_write_lock(connection)
     changed: dict[tuple[str, str], list[int]] = {}
     for package_id, handler, dispatch in dispatches:
@@ -211,7 +212,7 @@ def _reset_values(now: datetime) -> dict[str, object]:
     }
 
 
-# The statements of every turn, built once: building one costs more than running it.
+# The dispatcher's statements are built once, because building a statement costs more than running it.
 _IS_DUE = and_(Dispatch.state.in_((DUE, RUNNING)), Dispatch.due_at <= bindparam("now"))
 _IS_LEASED = and_(
     Dispatch.id == bindparam("dispatch"), Dispatch.fence == bindparam("held_fence"), Dispatch.state == RUNNING
@@ -275,7 +276,7 @@ _RENEW = update(Dispatch).where(_IS_LEASED).values(due_at=bindparam("due_at"))
 
 @cache
 def _due(handlers: int) -> TextClause:
-    """The due dispatches of this many handlers: one index lookup per handler, for any number of due dispatches."""
+    """Build the query for due dispatches of several handlers, which costs one index lookup per handler."""
     of_handler = """
         SELECT id FROM (
             SELECT id FROM dispatches

@@ -1,4 +1,4 @@
-"""Events: each fact is stored once. The only writer of their table."""
+"""Events: each fact about a package is stored once. Only this module writes their table."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from app.store.models import Event
 from app.store.states import EventSource
 from app.types import iso
 
-# A callback without `createdDate` that is identical to an earlier one is a repeat within this time, then a new event.
+# Identical callbacks without `createdDate` count as one event if they arrive within this time of each other.
 REPEAT_WINDOW = timedelta(minutes=5)
 
 
@@ -25,8 +25,8 @@ REPEAT_WINDOW = timedelta(minutes=5)
 class NewEvent:
     """An event to be inserted, in the form of a callback.
 
-    `found` is set if a snapshot found it and no callback reported it: the times after and until which it happened.
-    The first is None if there is no earlier snapshot.
+    `found` is set if a snapshot showed the event and no callback reported it. `found` contains the times after which
+    and until which the event happened. The first time is None if there is no earlier snapshot.
     """
 
     fingerprint: str
@@ -37,7 +37,7 @@ class NewEvent:
 
     @property
     def source(self) -> str:
-        """What reported the event."""
+        """The source of the event: a callback or reconcile."""
         return EventSource.RECONCILE if self.found else EventSource.CALLBACK
 
 
@@ -57,7 +57,7 @@ class UnconfirmedEvent:
 
     @classmethod
     def of(cls, event_id: int, event: NewEvent) -> Self:
-        """The unconfirmed event for a new event."""
+        """Create the unconfirmed event for a new event and its id."""
         callback, (after, until) = event.callback, event.found or (event.happened_at, event.happened_at)
         return cls(
             event_id,
@@ -72,11 +72,11 @@ class UnconfirmedEvent:
         )
 
     def is_reported_by(self, callback: Callback, *, who: Collection[object], happened_at: datetime) -> bool:
-        """Whether a callback reports this event. `who`: the ids of the person it is about.
+        """Whether a callback reports this event. `who` contains the ids of the person in the callback.
 
-        An undated callback happened at its arrival or shortly before, so it may report an event found just before
-        it. The same holds for events that happen only once. A reassignment is recognised by the person who left the
-        seat, or by the role.
+        The event of an undated callback happened at the callback's arrival or shortly before. So the callback may
+        report an event that a snapshot found just before. A callback may also be dated later than an event that
+        happens only once. A reassignment is recognised by the person who left the seat, or by the role.
         """
         tolerance = REPEAT_WINDOW if callback.happened_at is None else MAX_DATE_LAG.get(self.name, timedelta(0))
         is_same_person = self.signer_id is None or callback.session_user is None or self.signer_id in who
@@ -95,7 +95,7 @@ class UnconfirmedEvent:
 
 
 class KnownFingerprints:
-    """The fingerprints of known events: those given at the start, and those added since."""
+    """The fingerprints of known events: those given at creation, and those that `identify` added."""
 
     def __init__(self, fingerprints: Iterable[str] = ()) -> None:
         self._known = set(fingerprints)
@@ -104,7 +104,7 @@ class KnownFingerprints:
             self._remember(fingerprint)
 
     def identify(self, callback: Callback, *, received_at: datetime) -> tuple[str, bool]:
-        """The fingerprint of the event this callback reports, and whether it is a repeat."""
+        """Return the fingerprint of the event that a callback reports, and whether the callback is a repeat."""
         fingerprint = callback.fingerprint
         if callback.happened_at is None:
             near = [
@@ -126,7 +126,7 @@ class KnownFingerprints:
 
 
 def find_known(connection: Connection, callbacks: Iterable[tuple[Callback, datetime]]) -> dict[str, int]:
-    """Ids, by fingerprint, of the events that these callbacks may repeat. Each callback comes with its arrival time."""
+    """Return the ids, by fingerprint, of events that callbacks may repeat. Each callback has its arrival time."""
     exact: list[str] = []
     near = []
     for callback, received_at in callbacks:
@@ -142,7 +142,7 @@ def find_known(connection: Connection, callbacks: Iterable[tuple[Callback, datet
 
 
 def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[UnconfirmedEvent]:
-    """The unconfirmed events of these packages, in the order in which they were found."""
+    """Return the unconfirmed events of the given packages, in the order in which snapshots found the events."""
     columns = (Event.id, Event.package_id, Event.name, Event.signer_id, Event.document_id, Event.message)
     found = select(*columns, Event.extra, Event.found_after, Event.found_until).where(
         Event.package_id.in_(package_ids), Event.source == EventSource.RECONCILE, Event.confirmation.is_(None)
@@ -151,7 +151,7 @@ def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[Unco
 
 
 def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
-    """Store which callbacks, by fingerprint, confirmed these events."""
+    """Store for each event id the fingerprint of the callback that confirmed the event."""
     confirmed_now: Counter[EventKind] = Counter()
     for event, fingerprint in confirmed.items():
         row = connection.execute(_CONFIRM, {"event": event, "callback_fingerprint": fingerprint}).one()
@@ -161,7 +161,7 @@ def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
 
 
 def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[StoredEvent]:
-    """The events of a package that happened after this time."""
+    """Return the events of a package that happened after the time `after`, or all its events if `after` is None."""
     columns = (Event.name, Event.happened_at, Event.session_user, Event.signer_id, Event.document_id, Event.message)
     found = select(*columns, Event.extra).where(Event.package_id == package_id)
     if after is not None:
@@ -180,7 +180,7 @@ def of_package(connection: Connection, package_id: str, *, after: datetime | Non
 
 
 def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:
-    """Insert events and return their ids, in their order. The caller holds the write lock, so ids may be set here."""
+    """Insert events and return their ids in the same order. The caller holds the write lock, so no id is used twice."""
     if not new:
         return []
     last = connection.scalar(select(func.max(Event.id))) or 0
@@ -212,7 +212,7 @@ def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:
 
 
 def count_repeats(connection: Connection, repeats: Mapping[int, int]) -> None:
-    """Add to the repeats of each event."""
+    """Increase the number of repeats of each event."""
     if repeats:
         statement = (
             update(Event).where(Event.id == bindparam("event")).values(repeats=Event.repeats + bindparam("more"))

@@ -1,4 +1,4 @@
-"""The fetch queue: packages to be read from OneSpan, and why. The only writer of its table."""
+"""The fetch queue: packages to be read from OneSpan, and why. Only this module writes the queue's table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from app.store.states import Emit
 
 @dataclass(frozen=True, slots=True)
 class TakenFetch:
-    """A fetch leased to this process. `attempt` includes this one."""
+    """A fetch leased to this process. `attempt` is the number of the current attempt."""
 
     package_id: str
     wanted_at: datetime
@@ -24,7 +24,7 @@ class TakenFetch:
     asked_at: datetime | None
 
 
-AFTER_CALLBACK, FOR_RECONCILE = 0, 1  # ranks: fetches after callbacks come first
+AFTER_CALLBACK, FOR_RECONCILE = 0, 1  # ranks of fetches; fetches after callbacks come first
 
 
 def enqueue(
@@ -36,11 +36,10 @@ def enqueue(
     rank: int = AFTER_CALLBACK,
     emit: str = Emit.NEW,
 ) -> None:
-    """Enqueue these packages, with a reason for each, to be fetched after `delay`.
+    """Enqueue packages, each with a reason, to be fetched after `delay`.
 
-    A package that is already queued is not delayed, and one that waits after an error becomes due for the new reason.
-    Of two ranks the more urgent counts. If an import would report nothing, but another request reports events, they
-    are reported.
+    A package that is already queued is not delayed. A package that waits after an error is due after `delay` at the
+    latest. Of two ranks, the more urgent counts. Of two values of `emit`, the value that reports more events counts.
     """
     if wanted:
         asked_at = now if rank == FOR_RECONCILE else None
@@ -50,7 +49,7 @@ def enqueue(
 
 
 def due(connection: Connection, *, now: datetime, limit: int) -> list[tuple[str, int]]:
-    """The packages that are due, with their ranks: the most urgent first, then the longest waiting."""
+    """Return the packages whose fetch is due, with their ranks: the most urgent first, then the longest waiting."""
     found = (
         select(Fetch.package_id, Fetch.rank).where(Fetch.due_at <= now).order_by(Fetch.rank, Fetch.due_at).limit(limit)
     )
@@ -61,8 +60,8 @@ def due(connection: Connection, *, now: datetime, limit: int) -> list[tuple[str,
 class ReconcileFetches:
     """The open fetches of a reconcile run.
 
-    `waited_for` counts those that the run waits for, and `errors` are the errors of their last attempts (None: not
-    attempted yet). `given_up` counts the others, which the run does not wait for.
+    `waited_for` counts the fetches that the run waits for. `errors` contains their errors, and None if a fetch has no
+    error. `given_up` counts the fetches that the run does not wait for.
     """
 
     waited_for: int
@@ -71,10 +70,10 @@ class ReconcileFetches:
 
 
 def requested_by_reconcile(connection: Connection, *, alone: Mapping[str | None, int | None]) -> ReconcileFetches:
-    """The open fetches that a reconcile run requested.
+    """Count the open fetches that a reconcile run requested.
 
-    `alone`: by error, the attempt from which on the error concerns only that package (None: never), so that the run
-    does not wait for it. The key None is for all other errors.
+    `alone` maps an error to the attempt from which on the error counts as a problem of the fetched package alone (None:
+    never). The run does not wait for such a package. The key None of `alone` applies to all errors that are not listed.
     """
     found = (
         select(Fetch.error, Fetch.attempts, func.count().label("packages"))
@@ -101,10 +100,10 @@ def expedite(connection: Connection, *, now: datetime) -> None:
 
 
 def take(connection: Connection, package_id: str, *, now: datetime, lease: timedelta) -> TakenFetch | None:
-    """Lease the fetch of a package to this process; None if it is not due or leased elsewhere.
+    """Lease the fetch of a package to this process. Returns None if the fetch is not due or is leased elsewhere.
 
-    Safe for any number of processes at once: exactly one gets the lease. A row has an error only while it waits and
-    is not leased.
+    If several processes want a lease at once, exactly one process gets it. The lease clears the error of the previous
+    attempt.
     """
     taken = (
         update(Fetch)
@@ -119,20 +118,21 @@ def take(connection: Connection, package_id: str, *, now: datetime, lease: timed
 
 
 def settle(connection: Connection, wanted: TakenFetch, *, again_at: datetime) -> None:
-    """Remove a fetch that is done or given up. If it was requested again meanwhile, fetch it again at `again_at`.
+    """Remove a fetch that is done or given up. A fetch that was requested again meanwhile becomes due at `again_at`.
 
-    The process that requested it may have another clock. So any change of `wanted_at` counts, even to an earlier time.
+    Any change of `wanted_at` counts as a new request, even to an earlier time, because the requesting process may have
+    another clock.
     """
     is_leased = (Fetch.package_id == wanted.package_id, Fetch.fence == wanted.fence)
     connection.execute(delete(Fetch).where(*is_leased, Fetch.wanted_at == wanted.wanted_at))
     is_answered = Fetch.asked_at == wanted.asked_at if wanted.asked_at else false()
-    asked_at = case((is_answered, None), else_=Fetch.asked_at)  # the reconcile run has its answer
+    asked_at = case((is_answered, None), else_=Fetch.asked_at)  # no reconcile run waits for an answered fetch
     again = {"due_at": again_at, "asked_at": asked_at, "attempts": 0, "fence": Fetch.fence + 1}
     connection.execute(update(Fetch).where(*is_leased).values(again))
 
 
 def postpone(connection: Connection, wanted: TakenFetch, *, until: datetime, error: str) -> None:
-    """Store the error of a failed fetch, and when to try again."""
+    """Store the error of a failed fetch and the time of its next attempt."""
     is_leased = (Fetch.package_id == wanted.package_id, Fetch.fence == wanted.fence)
     connection.execute(update(Fetch).where(*is_leased).values(due_at=until, error=error, fence=Fetch.fence + 1))
 

@@ -16,11 +16,11 @@ from app.store.states import OutageKind
 
 log = structlog.get_logger()
 
-OUTAGE_CALLBACKS = 10_000  # of one outage, from whose times its begin and end are taken
+OUTAGE_CALLBACKS = 10_000  # arrival times of callbacks kept per outage, which give its begin and end
 
 
 class Intake:
-    """Stores entries durably and moves spooled entries into the journal. Safe for any number of threads."""
+    """Stores journal entries durably and moves spooled entries into the journal. Threads may share an instance."""
 
     def __init__(self, database: Database, spool: Spool) -> None:
         self._database = database
@@ -31,9 +31,9 @@ class Intake:
         self._drained: deque[datetime] = deque(maxlen=OUTAGE_CALLBACKS)
 
     def keep(self, entry: Entry) -> int | None:
-        """Make an entry durable. Returns its journal id, or None if it went to the spool.
+        """Store a journal entry durably. Returns its journal id, or None if the entry went to the spool.
 
-        Raises `StorageUnavailable` if neither the database nor the spool can store it.
+        Raises `StorageUnavailable` if neither the database nor the spool can store the entry.
         """
         try:
             return self._journal.keep(entry)
@@ -49,7 +49,10 @@ class Intake:
         return None
 
     def drain(self) -> int:
-        """Journal the spooled entries, once the database is back, and record the outage. Returns how many."""
+        """Move spooled entries into the journal once the database is back, and record the outage.
+
+        Returns the number of moved entries.
+        """
         drained = self._spool.drain(self._journal_once) if self._spool.waiting() else 0
         if drained:
             log.info("spool.drained", callbacks=drained)
@@ -78,5 +81,5 @@ class Intake:
             if not is_row_error(error):
                 raise
             with self._database.read() as connection:
-                if not journal.contains(connection, entry):  # otherwise another process has just drained the same file
+                if not journal.contains(connection, entry):  # another process may just have drained the file
                     raise EntryRejected(type(error).__name__) from None

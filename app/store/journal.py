@@ -1,4 +1,4 @@
-"""The journal: callbacks and snapshots as received. The only writer of its table."""
+"""The journal: callbacks and snapshots as received. Only this module writes the journal's table."""
 
 import threading
 import time
@@ -16,15 +16,15 @@ from app.store.db import Database, is_row_error
 from app.store.models import Event, Journal
 from app.store.states import Emit, JournalKind, JournalState, literal
 
-CHUNK = 500  # rows held in memory while all rows are read
-DATABASE_TIMEOUT_SECONDS = 5.0  # how long a callback waits for the database before it goes to the spool
-IDLE_SECONDS = 5.0  # after which the writer thread ends when it has nothing to write
-COMMIT_PAUSE_SECONDS = 0.001  # between two commits: callbacks that share one cost less
+CHUNK = 500  # journal rows that are read into memory at a time
+DATABASE_TIMEOUT_SECONDS = 5.0  # seconds that a callback waits for the database before it goes to the spool
+IDLE_SECONDS = 5.0  # seconds without anything to write after which the writer thread ends
+COMMIT_PAUSE_SECONDS = 0.001  # seconds between two commits; callbacks that share a commit cost less
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A journal row to be written. Times are aware and in UTC; `key` is a label, never the key itself."""
+    """A journal row to be written. Times are aware and in UTC; `key` is the name of a key, never the key itself."""
 
     kind: str
     received_at: datetime
@@ -39,7 +39,7 @@ class Entry:
 
 
 class _Ticket:
-    """An entry that waits to be written, and then its id or the error."""
+    """A journal entry that waits to be written. After the write, `id` or `error` is set."""
 
     __slots__ = ("done", "entry", "error", "given_up", "id")
 
@@ -48,15 +48,15 @@ class _Ticket:
         self.id: int | None = None
         self.error: Exception | None = None
         self.given_up = False
-        self.done = threading.Lock()  # held until it is written
+        self.done = threading.Lock()  # the lock is held until the entry is written or has failed
         self.done.acquire()
 
 
 class Writer:
-    """Writes entries for many threads; entries that wait at the same time share one commit.
+    """Writes journal entries for many threads; entries that wait at the same time share one commit.
 
-    A commit waits for the disk, so a writer thread collects entries meanwhile. Callers wait for a limited time. If the
-    database hangs, an entry may be written after its caller gave up; it is then a repeat.
+    While a commit waits for the disk, further entries gather for the next commit. Callers wait for a limited time. If
+    the database hangs, an entry may be written after its caller gave up; the entry is then a repeat.
     """
 
     def __init__(self, database: Database, *, patience: float = DATABASE_TIMEOUT_SECONDS) -> None:
@@ -68,9 +68,9 @@ class Writer:
         self._writing_since: float | None = None
 
     def keep(self, entry: Entry) -> int:
-        """Write one entry and return its id. The entry is durable when this returns.
+        """Write one journal entry durably and return its id.
 
-        Raises the database's error, and `TimeoutError` if the database does not answer in time.
+        Raises the database's error, or `TimeoutError` if the database does not answer in time.
         """
         since = self._writing_since
         if since is not None and time.monotonic() - since > self._patience:
@@ -114,7 +114,7 @@ class Writer:
                 ids = add(connection, [ticket.entry for ticket in gathered])
         except Exception as error:  # noqa: BLE001  (every waiting thread gets the error)
             if len(gathered) > 1 and is_row_error(error):
-                for ticket in gathered:  # separately, so that only the bad row fails
+                for ticket in gathered:  # writes each entry separately, so that only the bad row fails
                     self._write_all([ticket])
                 return
             for ticket in gathered:
@@ -129,7 +129,7 @@ class Writer:
 
 
 def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
-    """Insert entries and return their ids, in the same order."""
+    """Insert journal entries and return their ids in the same order."""
     if not entries:
         return []
     rows = [
@@ -153,7 +153,7 @@ def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
 
 
 def contains(connection: Connection, spooled: Entry) -> bool:
-    """Whether the journal already has a spooled entry: drained before, or written late by the database."""
+    """Whether the journal already has a spooled entry, which was drained before or which the database wrote late."""
     late = and_(
         Journal.package_id == spooled.package_id,
         Journal.received_at == spooled.received_at,
@@ -163,17 +163,17 @@ def contains(connection: Connection, spooled: Entry) -> bool:
 
 
 def is_pending(connection: Connection) -> bool:
-    """Whether any entry is pending."""
+    """Whether any journal entry is pending."""
     return bool(connection.scalar(_ANY_PENDING))
 
 
 def pending(connection: Connection, *, limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
-    """The oldest pending entries, in order of arrival."""
+    """Return the oldest pending journal entries, in order of arrival."""
     return connection.execute(_PENDING, {"limit": limit}).all()
 
 
 def of_packages(connection: Connection, package_ids: Iterable[str]) -> Iterator[Row[*tuple[Any, ...]]]:
-    """All digested entries about these packages, in order of arrival, each with its event.
+    """Return all digested journal entries about the given packages, in order of arrival, each with its event.
 
     `first_received_at` is when the event was first reported.
     """
@@ -189,7 +189,7 @@ def of_packages(connection: Connection, package_ids: Iterable[str]) -> Iterator[
 def last_snapshot(
     connection: Connection, package_id: str, *, before: int | None = None
 ) -> Row[*tuple[Any, ...]] | None:
-    """The newest digested snapshot of a package by OneSpan's clock, among rows with ids below `before`."""
+    """Return the newest digested snapshot of a package by OneSpan's clock, among rows with ids below `before`."""
     found = select(*_READ, Journal.key).where(
         Journal.package_id == package_id,
         Journal.kind == JournalKind.SNAPSHOT,
@@ -201,7 +201,7 @@ def last_snapshot(
 
 
 def packages_with_callbacks(connection: Connection, package_ids: Iterable[str]) -> set[str]:
-    """Which of these packages have callbacks."""
+    """Return those of the given packages about which the journal has callbacks."""
     found = (
         select(Journal.package_id)
         .where(Journal.package_id.in_(package_ids), Journal.kind == JournalKind.CALLBACK)
@@ -211,13 +211,13 @@ def packages_with_callbacks(connection: Connection, package_ids: Iterable[str]) 
 
 
 def is_snapshot_pending(connection: Connection) -> bool:
-    """Whether any snapshot is pending."""
+    """Whether any snapshot in the journal waits to be digested."""
     waits = exists().where(_IS_PENDING, Journal.kind != JournalKind.CALLBACK)
     return bool(connection.scalar(select(waits)))
 
 
 def packages_after(connection: Connection, package_id: str, *, limit: int) -> list[str]:
-    """The next package ids in the journal, in ascending order."""
+    """Return the next package ids in the journal after the given id, in ascending order."""
     found = (
         select(Journal.package_id)
         .where(Journal.package_id > package_id, Journal.error.is_(None))
@@ -229,14 +229,14 @@ def packages_after(connection: Connection, package_id: str, *, limit: int) -> li
 
 
 def count_packages(connection: Connection) -> int:
-    """How many packages the journal has."""
+    """Return the number of different packages in the journal."""
     return connection.scalar(select(func.count(Journal.package_id.distinct())).where(Journal.error.is_(None))) or 0
 
 
 def settle(
     connection: Connection, digested: Mapping[int, int | None], *, callbacks: Iterable[datetime], now: datetime
 ) -> None:
-    """Mark entries as digested, with the event of each. `callbacks`: when the callbacks among them were received."""
+    """Mark journal entries as digested, each with its event. `callbacks` are the arrival times of the callbacks."""
     add_callbacks(connection, callbacks)
     if digested:
         rows = [{"entry": entry, "now": now, "event": event} for entry, event in digested.items()]
@@ -244,18 +244,18 @@ def settle(
 
 
 def count_failed(connection: Connection) -> int:
-    """How many entries failed."""
+    """Return the number of journal entries that the digest could not process."""
     return connection.scalar(select(func.count()).where(Journal.state == JournalState.FAILED)) or 0
 
 
 def retry_failed(connection: Connection) -> int:
-    """Make failed entries pending again. Returns how many."""
+    """Make failed journal entries pending again and return their number."""
     failed = update(Journal).where(Journal.state == JournalState.FAILED)
     return connection.execute(failed.values(state=JournalState.PENDING, digested_at=None, error=None)).rowcount
 
 
 def mark_failed(connection: Connection, entry: int, *, reason: str, now: datetime) -> None:
-    """Mark an entry as failed, with the reason."""
+    """Mark a journal entry as failed and store the reason."""
     failed = update(Journal).where(Journal.id == entry)
     connection.execute(failed.values(state=JournalState.FAILED, digested_at=now, error=reason))
 
@@ -265,7 +265,7 @@ _READ = tuple(
     Journal.__table__.c[name]
     for name in ("id", "kind", "received_at", "read_at", "answered_at", "package_id", "emit", "body")
 )
-# Built once: building them for every callback costs more than running them.
+# These statements are built once, because building them for every callback costs more than running them.
 _ADD = insert(Journal).returning(Journal.id, sort_by_parameter_order=True)
 _ANY_PENDING = select(exists().where(_IS_PENDING))
 _PENDING = select(*_READ).where(_IS_PENDING).order_by(Journal.id).limit(bindparam("limit", type_=Integer))

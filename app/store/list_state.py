@@ -1,4 +1,7 @@
-"""When OneSpan's list last had a package, or OneSpan refused to show it. The only writer of its table."""
+"""List state: when OneSpan's list last contained a package, and when OneSpan last refused to show the package.
+
+Only this module writes the table `list_state`.
+"""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from app.store.models import ListState, Package
 
 @dataclass(frozen=True, slots=True)
 class ListPass:
-    """One pass through one folder of a reconcile run."""
+    """One pass of a reconcile run through one of OneSpan's folders."""
 
     run_id: int
     folder: int
@@ -20,7 +23,7 @@ class ListPass:
 
 
 def seen_in_passes(connection: Connection, package_ids: Collection[str], *, until: ListPass) -> dict[str, int]:
-    """Which of these packages the passes through this folder have met, each with the number of the last one."""
+    """Return the given packages that the passes through a folder met, each with the number of its last pass."""
     found = select(ListState.package_id, ListState.pass_number).where(
         ListState.package_id.in_(package_ids),
         ListState.run_id == until.run_id,
@@ -31,7 +34,7 @@ def seen_in_passes(connection: Connection, package_ids: Collection[str], *, unti
 
 
 def seen_at(connection: Connection, package_ids: Collection[str]) -> dict[str, datetime]:
-    """When OneSpan's list last had each of these packages, by OneSpan's clock."""
+    """Return when OneSpan's list last contained each of the given packages, by OneSpan's clock."""
     found = select(ListState.package_id, ListState.seen_at).where(
         ListState.package_id.in_(package_ids), ListState.seen_at.is_not(None)
     )
@@ -39,13 +42,13 @@ def seen_at(connection: Connection, package_ids: Collection[str]) -> dict[str, d
 
 
 def refused_since(connection: Connection, package_ids: Collection[str], *, since: datetime) -> set[str]:
-    """Which of these packages OneSpan has refused to show since then."""
+    """Return those of the given packages that OneSpan has refused to show since the time `since`."""
     found = select(ListState.package_id).where(ListState.package_id.in_(package_ids), ListState.refused_at >= since)
     return set(connection.execute(found).scalars())
 
 
 def was_listed(connection: Connection, package_id: str, *, key: str | None) -> bool:
-    """Whether the list had this package for these credentials."""
+    """Whether OneSpan's list was read with the given credentials when it last contained a package."""
     found = select(ListState.key).where(ListState.package_id == package_id, ListState.seen_at.is_not(None))
     return key is not None and connection.scalar(found) == key
 
@@ -53,7 +56,7 @@ def was_listed(connection: Connection, package_id: str, *, key: str | None) -> b
 def record_page(
     connection: Connection, package_ids: Iterable[str], *, during: ListPass, at: datetime, key: str | None
 ) -> None:
-    """Note that a pass met these packages; `at` is OneSpan's time."""
+    """Record that a pass through a folder met the given packages at OneSpan's time `at`."""
     scan = {"run": during.run_id, "folder": during.folder, "pass": during.number, "at": at, "key": key}
     rows = [{"id": package_id, **scan} for package_id in sorted(package_ids)]
     if rows:
@@ -61,14 +64,14 @@ def record_page(
 
 
 def record_refusal(connection: Connection, package_id: str, *, now: datetime) -> None:
-    """Note that OneSpan refused to show a package; it is not fetched again without a new reason."""
+    """Record that OneSpan refused to show a package, which is then not fetched again without a new reason."""
     connection.execute(_REFUSED, {"id": package_id, "now": now})
 
 
 def unlisted(connection: Connection, *, run_id: int, since: datetime | None, after: str, limit: int) -> list[str]:
-    """The ids of packages that the window holds and this run did not meet, in their own order, above `after`.
+    """Return the next ids above `after`, in ascending order, of packages in a run's window that the run did not meet.
 
-    Without those that OneSpan has refused since, and without deleted ones.
+    Deleted packages are left out, and so are packages that OneSpan has refused to show since they last changed.
     """
     newest = func.coalesce(Package.updated_at, Package.last_event_at, Package.read_at)
     found = (
@@ -89,9 +92,9 @@ def unlisted(connection: Connection, *, run_id: int, since: datetime | None, aft
 
 
 def overdue(connection: Connection, *, now: datetime, limit: int) -> list[str]:
-    """The ids of sent packages whose due date has passed and that were not read since: they may have expired.
+    """Return the ids of sent packages that were not read since their due date passed. These packages may have expired.
 
-    OneSpan does not document whether expiry changes `updated`, which is what brings a package into the list.
+    OneSpan does not document whether expiry changes `updated`, by which a reconcile run finds changed packages.
     """
     looked = or_(Package.read_at > Package.due_at, ListState.seen_at > Package.due_at)
     found = (

@@ -1,4 +1,4 @@
-"""The limit of failed logins, per address and in total. The only writer of its table."""
+"""The limit of failed logins, per address and in total. Only this module writes the table of login attempts."""
 
 from datetime import datetime, timedelta
 
@@ -7,19 +7,19 @@ from sqlalchemy.engine import Connection
 
 from app.store.models import LoginAttempt
 
-MAX_FAILURES_PER_ADDRESS = 10  # in `LOGIN_WINDOW`
-MAX_FAILURES_IN_TOTAL = 100  # from all addresses
+MAX_FAILURES_PER_ADDRESS = 10  # failed logins from one address within `LOGIN_WINDOW`
+MAX_FAILURES_IN_TOTAL = 100  # failed logins from all addresses within `LOGIN_WINDOW`
 LOGIN_WINDOW = timedelta(minutes=15)
-LOCK_KEY = 0x6C6F6769  # of PostgreSQL's advisory lock that makes attempts count one after the other
+LOCK_KEY = 0x6C6F6769  # key of PostgreSQL's advisory lock under which login attempts are counted one by one
 
 _TAKE_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 _COUNT = insert(LoginAttempt).returning(LoginAttempt.id)
 
 
 def retry_after(connection: Connection, address: str, *, now: datetime) -> timedelta | None:
-    """How long this address must wait before its next attempt; None if it may try now.
+    """Return how long an address must wait before its next login attempt, or None if it may try now.
 
-    Refused attempts are not counted. So a single address can lock out only itself, and only for a while.
+    Refused attempts are not counted, so a single address can lock out only itself, and only for a while.
     """
     recent = (
         select(LoginAttempt.tried_at)
@@ -35,9 +35,9 @@ def retry_after(connection: Connection, address: str, *, now: datetime) -> timed
 
 
 def record_attempt(connection: Connection, address: str, *, now: datetime) -> int | timedelta:
-    """Count an attempt as failed before its result is known. Returns its id, or how long it must `retry_after`.
+    """Count a login attempt as failed before its result is known. Returns its id, or how long the address must wait.
 
-    So concurrent attempts, in any number of processes, are limited like attempts in sequence.
+    Thus concurrent attempts, in any number of processes, are limited like attempts in sequence.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(_TAKE_LOCK, {"key": LOCK_KEY})
@@ -47,8 +47,9 @@ def record_attempt(connection: Connection, address: str, *, now: datetime) -> in
 
 
 def succeed(connection: Connection, attempt_id: int) -> None:
-    """Uncount an attempt that succeeded.
+    """Remove a successful login attempt from the count of failures.
 
-    Earlier failures stay counted, so that a user with the view-only password cannot guess the other one for ever.
+    Earlier failures stay counted, so that a user with the view-only password cannot go on guessing the other
+    password.
     """
     connection.execute(delete(LoginAttempt).where(LoginAttempt.id == attempt_id))

@@ -1,4 +1,4 @@
-"""Missed events: those that only reconcile reported in time. The only writer of their table."""
+"""Missed events, which reconcile found and no callback reported in time. Only this module writes their table."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -16,16 +16,16 @@ from app.store.models import Event, Missed
 from app.store.receiving_since import receiving_since
 from app.store.states import EventSource, MissedCause, OutageKind
 
-DIGEST_DELAY = timedelta(days=7)  # at most, from the arrival of a snapshot until it is digested and finds an event
-CALLBACK_DELAY = timedelta(minutes=1)  # at most, from an event until its callback
+DIGEST_DELAY = timedelta(days=7)  # longest time from a snapshot's arrival until its digest finds an event
+CALLBACK_DELAY = timedelta(minutes=1)  # longest time from an event until its callback arrives
 
 
 def record(connection: Connection, *, now: datetime, grace: timedelta, limit: int) -> int:
-    """Record events found at least `grace` ago and still without a callback. Returns how many; call until it is 0.
+    """Record events as missed that were found at least `grace` ago and still have no callback.
 
-    Events from before this service received callbacks are not missed. Takes the write lock, which is also held while
-    an event is confirmed. So any number of processes may call this: each event is recorded once, and never after its
-    callback arrived.
+    Returns the number of recorded events; call again until it is 0. Events from before this service received callbacks
+    are not missed. The function takes the write lock, under which events are also confirmed. So even with many
+    processes, each event is recorded once, and never after its callback arrived.
     """
     take_write_lock(connection)
     began = receiving_since(connection)
@@ -64,7 +64,7 @@ def record(connection: Connection, *, now: datetime, grace: timedelta, limit: in
 
 
 def mark_reported(connection: Connection, event_ids: Collection[int], *, now: datetime) -> None:
-    """Record that callbacks reported these events after all."""
+    """Record that callbacks reported the given missed events after all."""
     if event_ids:
         late = (
             update(Missed).where(Missed.event_id.in_(event_ids), Missed.reported_at.is_(None)).values(reported_at=now)
@@ -78,7 +78,7 @@ def _kind(happened_at: datetime, name: str, cause: str) -> MissedKind:
 
 
 def _cause(connection: Connection, event: Row[Any], *, began: datetime) -> str:
-    """Why the callback is likely missing: the outage at the time of the event, or at any time it may have happened."""
+    """Return the likely cause of a missing callback, such as an outage at a time when the event may have happened."""
     start = end = event.happened_at
     if event.name not in DATED_IN_SNAPSHOTS:
         start, end = max(event.found_after or began, began), event.found_until

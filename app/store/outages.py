@@ -1,4 +1,4 @@
-"""Outages, during which callbacks may have been lost, and process heartbeats. The only writer of both tables."""
+"""Outages, during which callbacks may have been lost, and process heartbeats. Only this module writes their tables."""
 
 from datetime import datetime, timedelta
 
@@ -9,22 +9,22 @@ from app.store.models import Outage, Process
 from app.store.states import OutageKind
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=60)  # a process without a heartbeat for this long counts as gone
-RETENTION = timedelta(days=90)  # of processes that were last seen before
+RETENTION = timedelta(days=90)  # how long a process stays listed after its last heartbeat
 
 
 def record(connection: Connection, kind: str, *, began_at: datetime, ended_at: datetime) -> None:
-    """Record an outage."""
+    """Record the kind, begin and end of an outage."""
     connection.execute(insert(Outage).values(kind=kind, began_at=began_at, ended_at=ended_at))
 
 
 def last_end(connection: Connection, *, now: datetime) -> datetime | None:
-    """When the newest outage ended. One that ends in the future is ignored: a clock was ahead when it was recorded."""
+    """Return when the newest outage ended. Outages that end in the future, by a clock that was ahead, are ignored."""
     newest = select(func.max(Outage.ended_at, type_=Outage.ended_at.type)).where(Outage.ended_at <= now)
     return connection.scalar(newest)
 
 
 def overlapping(connection: Connection, start: datetime, end: datetime) -> set[str]:
-    """The kinds of outages that overlap the time between `start` and `end`."""
+    """Return the kinds of outages that overlap the time between `start` and `end`."""
     found = select(Outage.kind).where(Outage.ended_at >= start, Outage.began_at <= end)
     return set(connection.execute(found).scalars())
 
@@ -44,7 +44,7 @@ def beat(connection: Connection, name: str, *, takes_callbacks: bool, started_at
 
 
 def record_stop(connection: Connection, name: str, *, now: datetime) -> None:
-    """Record that a process stopped."""
+    """Record that a process shut down normally."""
     connection.execute(update(Process).where(Process.name == name).values(seen_at=now, stopped_at=now))
 
 

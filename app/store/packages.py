@@ -1,6 +1,6 @@
-"""The status store: packages, signers, documents, attention and changes. Their only writer.
+"""The status store: packages, signers, documents, attention and changes. Only this module writes their tables.
 
-Callers hold the write lock (`db.take_write_lock`).
+Callers of its writing functions hold the write lock (`db.take_write_lock`).
 """
 
 import dataclasses
@@ -28,14 +28,15 @@ OF_PACKAGE = ("name", "type", "status", "trashed", "deleted")
 OF_SIGNER = ("status", "name", "email", "order", "role_id", "locked", "email_bounce", "kba_failures", "attachments")
 OF_DOCUMENT = ("name", "signed_by")
 ADDRESS_LENGTH = 256  # characters of an e-mail address that are compared when signers are looked up
-SORT_NAME_LENGTH = 100  # characters of a name that the sort order uses; a cursor must fit into a URL
+SORT_NAME_LENGTH = 100  # characters of a name that the sort order uses; cursors contain them and must fit into a URL
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What made a change: a `callback` or a `snapshot` (journal id), a `dispatch` (its id), a `person`, or a `rebuild`.
+    """The cause of a change. `kind` is `callback`, `snapshot`, `dispatch`, `person` or `rebuild`.
 
-    The id of a person is the name given at login, `api:<label of the token>` or `cli:<login name>`.
+    `id` is the journal id of a callback or snapshot, or the id of a dispatch. For a person, `id` is the name given at
+    login, `api:<label of the token>` or `cli:<login name>`.
     """
 
     kind: str
@@ -44,7 +45,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class NewChange:
-    """A change to be recorded."""
+    """A change of one attribute that is to be recorded."""
 
     package_id: str
     subject: str
@@ -56,19 +57,19 @@ class NewChange:
 
 
 def load_claims(connection: Connection, package_ids: Iterable[str]) -> dict[str, State]:
-    """The merged claims of these packages, by id; unknown packages are left out."""
+    """Return the merged claims of the given packages, by package id; unknown packages are left out."""
     return {row.id: row.claims for row in connection.execute(_CLAIMS, {"ids": list(package_ids)})}
 
 
 def packages_after(connection: Connection, package_id: str, *, limit: int) -> list[str]:
-    """The next package ids after this one, in order."""
+    """Return the next package ids after the given id, in ascending order."""
     found = select(Package.id).where(Package.id > package_id).order_by(Package.id).limit(limit)
     return list(connection.execute(found).scalars())
 
 
 @dataclass(frozen=True, slots=True)
 class ListEntry:
-    """What lists need of a package: the kind it is counted as, the name it is sorted by, the text that is searched."""
+    """What lists need of a package: the kind for counting, the name for sorting and the text for searching."""
 
     kind: PackageKind
     sort_name: str
@@ -76,7 +77,7 @@ class ListEntry:
 
 
 def list_entries(connection: Connection, package_ids: Iterable[str]) -> dict[str, ListEntry]:
-    """The stored list entries of these packages, by id."""
+    """Return the stored list entries of the given packages, by package id."""
     return {
         row.id: ListEntry(PackageKind(row.trashed, row.deleted, row.type, row.status), row.sort_name, row.text)
         for row in connection.execute(_LIST_ENTRIES, {"ids": list(package_ids)})
@@ -84,7 +85,7 @@ def list_entries(connection: Connection, package_ids: Iterable[str]) -> dict[str
 
 
 def list_entry(package: PackageValue) -> ListEntry:
-    """The list entry that a package should have."""
+    """Derive from a package the list entry that should be stored."""
     return ListEntry(
         PackageKind(package.trashed, package.deleted, package.type, package.status),
         search.fold(package.name or "")[:SORT_NAME_LENGTH],
@@ -93,14 +94,14 @@ def list_entry(package: PackageValue) -> ListEntry:
 
 
 def count_kinds(connection: Connection) -> Counter[PackageKind]:
-    """How many packages there are of each kind, counted in the table: what the counters must equal."""
+    """Count the packages of each kind in the table of packages. The counters must equal these numbers."""
     columns = (Package.trashed, Package.deleted, Package.type, Package.status)
     found = connection.execute(select(*columns, func.count()).group_by(*columns))
     return Counter({PackageKind(*row[:-1]): row[-1] for row in found})
 
 
 def erase(connection: Connection, package_ids: Sequence[str]) -> None:
-    """Delete packages that no journal row is about."""
+    """Delete the given packages, about which the journal has no rows."""
     counters.add_packages(connection, _decrements(list_entries(connection, package_ids)))
     search.erase(connection, package_ids)
     for table in (Signer, Document, Attention):
@@ -111,16 +112,17 @@ def erase(connection: Connection, package_ids: Sequence[str]) -> None:
 def changes_between(
     old: PackageValue | None, new: PackageValue, *, happened_at: datetime, cause: Cause
 ) -> Iterator[NewChange]:
-    """One change for every attribute that differs.
+    """Yield one change for every attribute that differs between two values of a package.
 
-    A package, signer or document that is new had None before. New empty values (false, 0, an empty list) are no change.
+    The old values of a new package, signer or document are None. Its empty values (false, 0, an empty list) are no
+    change.
     """
     for attribute, before, after in _compared(old or PackageValue(new.id), new):
         if before != after:
             yield NewChange(new.id, *attribute, before, after, happened_at, cause)
 
 
-Compared = tuple[tuple[str, str], object, object]  # (subject, attribute), the value before, the value after
+Compared = tuple[tuple[str, str], object, object]  # (subject, attribute), old value, new value
 
 
 def _compared(old: PackageValue, new: PackageValue) -> Iterator[Compared]:
@@ -148,7 +150,7 @@ def _compared_parts(names: Sequence[str], old: Mapping[str, object], new: Mappin
         old_part, new_part = old.get(subject), new.get(subject)
         for name in names if old_part != new_part else ():
             before, after = _plain(getattr(old_part, name, None)), _plain(getattr(new_part, name, None))
-            # An empty value of a part that is new or gone is no change. The first place in the order is 0, not empty.
+            # An empty value of a new or deleted signer or document is no change. `order` 0 is not an empty value.
             if (old_part and new_part) or before or after or name == "order":
                 yield (subject, name), before, after
 
@@ -188,7 +190,7 @@ def record_changes(connection: Connection, changes: Sequence[NewChange], *, now:
 def write_packages(
     connection: Connection, new: Mapping[str, tuple[State, PackageValue]], old: Mapping[str, PackageValue]
 ) -> None:
-    """Write each package and its merged claims over the stored rows. `old`: the packages as stored until now."""
+    """Overwrite the rows of packages with new values and merged claims. `old` are the packages as stored before."""
     packages = [package for _, package in new.values()]
     before, after = list_entries(connection, new), {package.id: list_entry(package) for package in packages}
     upsert_all(
@@ -241,7 +243,7 @@ def _signers(package: PackageValue | None) -> dict[str, dict[str, Any]]:
 
 
 def address(email: str | None) -> str | None:
-    """An e-mail address in lower case, as signers are looked up by it."""
+    """Shorten an e-mail address and convert it to lower case, the form by which signers are looked up."""
     return email.casefold()[:ADDRESS_LENGTH] if email else None
 
 

@@ -1,4 +1,4 @@
-"""When this service began to receive callbacks. No callback is missing for events from before."""
+"""When this service began to receive callbacks. Earlier events do not count as missed."""
 
 from datetime import datetime
 
@@ -11,6 +11,6 @@ from app.store.states import JournalKind
 
 
 def receiving_since(connection: Connection) -> datetime | None:
-    """When the first callback arrived or the first completed import began, whichever was earlier."""
+    """Return when the first callback arrived or the first completed import began, whichever was earlier."""
     first = select(Journal.received_at).where(Journal.kind == JournalKind.CALLBACK).order_by(Journal.id).limit(1)
     return min(filter(None, (connection.scalar(first), reconciles.first_import(connection))), default=None)

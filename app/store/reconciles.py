@@ -1,4 +1,4 @@
-"""Reconcile runs: when each began, who requested it, and how far it has come. The only writer of their table."""
+"""Reconcile runs: when each began, who requested it, and how far it has come. Only this module writes their table."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from app.store.models import SOURCE_RECONCILE, Event, Process, Run
 from app.store.outages import HEARTBEAT_TIMEOUT
 from app.store.states import RunKind, RunState
 
-LONGEST_WAIT = timedelta(days=1)  # a `due_at` beyond this was set while a clock was ahead
+LONGEST_WAIT = timedelta(days=1)  # a `due_at` further in the future was set while a clock was ahead
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run has come: the index of its folder in the run plan and the `place` there.
+    """How far a reconcile run has come: the index of its current folder in the run plan, and the `place` in the folder.
 
-    After the last folder, it requests unlisted packages with ids `after` one. `refused` counts consecutive refusals of
-    the folder. `skipped` names folders that this run gave up. `incomplete` names folders that were not listed fully:
-    this run or a later one lists what was updated there from that time on (None: everything). `queued_at` is when all
-    fetches were queued, and `open_fetches` counts those still open. `progress_at` is when the run last made progress.
-    Both are times of our clock.
+    After the last folder, the run requests unlisted packages with ids above `after`. `refused` counts consecutive
+    refusals of the current folder. `skipped` names folders that the run gave up. `incomplete` names folders that were
+    not listed fully, each with a time; this run or a later run lists packages that were updated from that time on
+    (None: all packages). `queued_at` is when all fetches were queued, and `open_fetches` counts those still open.
+    `progress_at` is when the run last made progress. `queued_at` and `progress_at` are times of this service's clock.
     """
 
     folder_number: int = 0
@@ -42,7 +42,7 @@ class Progress:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Progress":
-        """Load the stored progress. Unknown members, of another version of this service, are ignored."""
+        """Load the stored progress of a run. Members that only another version of this service knows are ignored."""
         place = ScanState(**_known(ScanState, stored.get("place", {})))
         return cls(**{**_known(cls, stored), "place": place, "skipped": tuple(stored.get("skipped", ()))})
 
@@ -54,7 +54,7 @@ def _known(kind: type, stored: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class RunCounts:
-    """What a step of a run did: requests made; packages listed, changed, queued for a fetch, and unreadable."""
+    """The counts of one step of a run: requests made; packages listed, changed, queued for a fetch, and unreadable."""
 
     requests: int = 0
     shown: int = 0
@@ -65,7 +65,7 @@ class RunCounts:
 
 @dataclass(frozen=True, slots=True)
 class TakenRun:
-    """A run leased to this process. Only the holder of `fence` may change it."""
+    """A reconcile run leased to this process. Only the holder of `fence` may change the run."""
 
     id: int
     kind: str
@@ -79,12 +79,12 @@ class TakenRun:
 
 
 def running(connection: Connection) -> int | None:
-    """The id of the running run, or None."""
+    """Return the id of the reconcile run in progress, or None if no run is in progress."""
     return connection.scalar(select(Run.id).where(Run.state == RunState.RUNNING))
 
 
 def waiting_reason(connection: Connection) -> str | None:
-    """Why the running run waits and when it continues; None if it does not wait because of an error."""
+    """Return why the reconcile run in progress waits and when it continues; None if no error makes it wait."""
     row = connection.execute(select(Run.id, Run.error, Run.due_at).where(Run.state == RunState.RUNNING)).one_or_none()
     if row is None or row.error is None:
         return None
@@ -92,26 +92,26 @@ def waiting_reason(connection: Connection) -> str | None:
 
 
 def last_began(connection: Connection) -> datetime | None:
-    """When the newest run began, by the clock at that time."""
+    """Return when the newest reconcile run began, by the clock of the process that began the run."""
     return connection.scalar(select(Run.began_at).order_by(Run.id.desc()).limit(1))
 
 
 def last_done_began_at(connection: Connection, *kinds: str) -> datetime | None:
-    """When the newest completed run of these kinds began, by the clock at that time."""
+    """Return when the newest completed run of the given kinds began, by the clock of the process that began the run."""
     done = select(Run.began_at).where(Run.kind.in_(kinds), Run.state == RunState.DONE)
     return connection.scalar(done.order_by(Run.id.desc()).limit(1))
 
 
 def first_import(connection: Connection) -> datetime | None:
-    """When the first completed import began."""
+    """Return when the first completed import began."""
     found = select(func.min(Run.began_at, type_=Run.began_at.type))
     return connection.scalar(found.where(Run.kind == RunKind.BACKFILL, Run.state == RunState.DONE))
 
 
 def watermark(connection: Connection, *, now: datetime) -> datetime | None:
-    """Until when, on OneSpan's clock, all changes are known. Only runs that are done count.
+    """Return the time of OneSpan's clock up to which all changes are known. Only reconcile runs that are done count.
 
-    A run with an `until` in the future does not count: a clock was ahead then.
+    A run whose `until` is in the future does not count, because a clock was ahead during that run.
     """
     known = select(func.max(Run.until, type_=Run.until.type)).where(
         Run.state == RunState.DONE, Run.until <= now + MAX_CLOCK_AHEAD
@@ -129,8 +129,8 @@ def begin(
     now: datetime,
     by: str | None = None,
 ) -> int | None:
-    """Begin a run; `by` is who requested it. Returns its id, or None if another run is running."""
-    take_write_lock(connection)  # so that only one of two concurrent callers begins a run
+    """Begin a reconcile run, requested by the person `by`. Returns its id, or None if another run is in progress."""
+    take_write_lock(connection)  # the lock ensures that only one of two concurrent callers begins a run
     if running(connection) is not None:
         return None
     row = {
@@ -148,17 +148,17 @@ def begin(
 
 
 def _first_progress(connection: Connection) -> Progress:
-    """Where a run begins. The largest page size and the folders that are behind are those of the last run."""
+    """Return the progress with which a run begins. Its largest page size and incomplete folders are the last run's."""
     stored = connection.scalar(select(Run.progress).order_by(Run.id.desc()).limit(1))
     last = Progress.of(stored or {})
     return Progress(place=ScanState(largest=last.place.largest), incomplete=last.incomplete)
 
 
 def take(connection: Connection, *, now: datetime, lease: timedelta, process: str) -> TakenRun | None:
-    """Lease the running run to this process, if it is due or its process is gone. Returns None otherwise.
+    """Lease the reconcile run in progress to this process if it is due or its process is gone. Returns None otherwise.
 
-    A process without a recent heartbeat loses its lease. A wait beyond `LONGEST_WAIT` is ignored: a clock was ahead.
-    Taking counts as an attempt; `advance` resets the count.
+    A process without a recent heartbeat loses its lease. A wait beyond `LONGEST_WAIT` is ignored, because a clock was
+    ahead. The lease counts as an attempt of the run; `advance` resets the count.
     """
     gone = exists().where(
         Process.name == Run.process, or_(Process.stopped_at.is_not(None), Process.seen_at < now - HEARTBEAT_TIMEOUT)
@@ -182,14 +182,14 @@ def advance(
     until: datetime | None,
     due_at: datetime,
 ) -> bool:
-    """Store the progress of a run. Returns False if its lease was lost: then the caller must roll back."""
+    """Store the progress of a run. Returns False if the lease of the run was lost; the caller must then roll back."""
     counted = {name: getattr(Run, name) + more for name, more in dataclasses.asdict(did).items()}
     position = {"progress": dataclasses.asdict(progress), "until": until, "due_at": due_at, "process": None}
     return _settle(connection, run, **counted, **position, attempts=0, error=None)
 
 
 def postpone(connection: Connection, run: TakenRun, *, until: datetime, error: str, progress: Progress) -> None:
-    """Store that the run cannot continue now, and when to try again."""
+    """Store why a reconcile run cannot continue now, and when to try again."""
     stored = dataclasses.asdict(progress)
     _settle(connection, run, due_at=until, error=error, progress=stored, process=None)
 
@@ -197,7 +197,7 @@ def postpone(connection: Connection, run: TakenRun, *, until: datetime, error: s
 def pause(
     connection: Connection, run: TakenRun, *, until: datetime, error: str | None, progress: Progress | None = None
 ) -> None:
-    """Make a run wait for fetches or for the request budget, which is no failed attempt. `error`: of the fetches."""
+    """Make a run wait for fetches or the request budget, which is no failed attempt. `error` is that of the fetches."""
     stored = {"progress": dataclasses.asdict(progress)} if progress else {}
     _settle(connection, run, due_at=until, attempts=run.attempts - 1, error=error, process=None, **stored)
 
@@ -218,7 +218,7 @@ def finish(
 
 
 def fail(connection: Connection, run: TakenRun, *, now: datetime, error: str) -> bool:
-    """Mark a run as failed, so that another can begin. It does not move the watermark."""
+    """Mark a run as failed, so that another run can begin. A failed run does not move the watermark."""
     found = _found_between(connection, run.began_at, now)
     return _end(connection, run, RunState.FAILED, now=now, until=None, error=error, found=found)
 
@@ -228,7 +228,7 @@ def _end(connection: Connection, run: TakenRun, state: str, *, now: datetime, **
 
 
 def _found_between(connection: Connection, start: datetime, end: datetime) -> int:
-    """How many events snapshots found between two times that no callback had reported."""
+    """Return the number of events that snapshots found between two times before any callback reported them."""
     found = select(func.count()).where(
         Event.source == SOURCE_RECONCILE, Event.first_received_at >= start, Event.first_received_at <= end
     )
@@ -236,13 +236,13 @@ def _found_between(connection: Connection, start: datetime, end: datetime) -> in
 
 
 def expedite(connection: Connection, *, now: datetime) -> bool:
-    """Make a waiting run due now. Returns whether one was waiting."""
+    """Make a waiting reconcile run due now. Returns whether a run was waiting."""
     is_waiting = (Run.state == RunState.RUNNING, Run.process.is_(None), Run.due_at > now)
     return bool(connection.execute(update(Run).where(*is_waiting).values(due_at=now)).rowcount)
 
 
 def _settle(connection: Connection, run: TakenRun, **values: Any) -> bool:
-    """Update a run if this process still holds its fence. Returns whether it does."""
+    """Update a run if this process still holds the run's fence. Returns whether the run was updated."""
     leased = update(Run).where(Run.id == run.id, Run.fence == run.fence, Run.state == RunState.RUNNING)
     return bool(connection.execute(leased.values(values)).rowcount)
 

@@ -1,4 +1,4 @@
-"""Which past dispatches a replay selects."""
+"""The filter by which a replay selects past dispatches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from app.store.states import DispatchState
 
 @dataclass(frozen=True, slots=True)
 class ReplayFilter:
-    """Which dispatches to replay. Every given condition must hold; times are of `happened_at`, in UTC.
+    """A filter for dispatches to replay. Every given condition must hold.
 
-    `among` limits the selection to these ids: those that were counted before, without any that match only since.
+    `since` and `until` limit `happened_at`, in UTC. `among` limits the selection to ids that were counted before, so
+    that dispatches that match later are left out.
     """
 
     event_name: str | None = None
@@ -28,7 +29,7 @@ class ReplayFilter:
     among: Sequence[int] | None = None
 
     def event_conditions(self) -> ColumnElement[bool]:
-        """The conditions on the events."""
+        """Return the filter's SQL conditions on the events of dispatches."""
         conditions = [
             (self.event_name, Event.name, eq),
             (self.package, Event.package_id, eq),
@@ -39,7 +40,7 @@ class ReplayFilter:
 
 
 def matching(replay_filter: ReplayFilter) -> Select[int]:
-    """Select the ids of matching dispatches that are not running."""
+    """Build the query for the ids of dispatches that match a replay filter and are not running."""
     found = (
         select(Dispatch.id).join(Event).where(replay_filter.event_conditions(), Dispatch.state != DispatchState.RUNNING)
     )
@@ -51,17 +52,17 @@ def matching(replay_filter: ReplayFilter) -> Select[int]:
 
 
 def count(connection: Connection, replay_filter: ReplayFilter, *, at_most: int | None = None) -> int:
-    """Count the matching dispatches, up to `at_most` if it is given."""
+    """Count the dispatches that match a replay filter, up to `at_most` if given."""
     return connection.scalar(select(func.count()).select_from(matching(replay_filter).limit(at_most).subquery())) or 0
 
 
 def ids(connection: Connection, replay_filter: ReplayFilter, *, at_most: int) -> list[int]:
-    """The ids of matching dispatches, at most `at_most` of them."""
+    """Return the ids of up to `at_most` dispatches that match a replay filter."""
     return list(connection.execute(matching(replay_filter).limit(at_most)).scalars())
 
 
 def lock_next(connection: Connection, replay_filter: ReplayFilter, *, after: int, limit: int) -> list[int]:
-    """Lock the next matching dispatches and return their ids, in order."""
+    """Lock the next dispatches that match a replay filter and return their ids in ascending order."""
     return list(
         connection.execute(
             matching(replay_filter)
@@ -76,7 +77,10 @@ def lock_next(connection: Connection, replay_filter: ReplayFilter, *, after: int
 def undispatched_events(
     connection: Connection, replay_filter: ReplayFilter, *, names: Sequence[str] | None, after: int, limit: int
 ) -> list[tuple[int, str]]:
-    """(id, package id) of the next matching events without a dispatch for the handler. `names`: its event names."""
+    """Return ids and package ids of the next events that match a replay filter and have no dispatch for its handler.
+
+    `names` are the event names of the handler, or None for all events.
+    """
     found = _undispatched(replay_filter, names).where(Event.id > after).order_by(Event.id).limit(limit)
     return [(row.id, row.package_id) for row in connection.execute(found)]
 
@@ -84,7 +88,7 @@ def undispatched_events(
 def count_undispatched_events(
     connection: Connection, replay_filter: ReplayFilter, *, names: Sequence[str] | None
 ) -> int:
-    """Count the matching events without a dispatch for the handler."""
+    """Count the events that match a replay filter and have no dispatch for its handler."""
     return connection.scalar(select(func.count()).select_from(_undispatched(replay_filter, names).subquery())) or 0
 
 

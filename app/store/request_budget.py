@@ -1,4 +1,4 @@
-"""The request budget: how many requests to OneSpan all processes make per minute. The only writer of its table."""
+"""The request budget: how many requests to OneSpan all processes make per minute. Only this module writes its table."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,28 +9,28 @@ from sqlalchemy.engine import Connection
 from app.store.models import Request
 
 RETENTION = timedelta(days=1)
-RECONCILE_SHARE = 0.8  # of the budget; the rest is left to fetches after callbacks
+RECONCILE_SHARE = 0.8  # share of the budget for reconcile; the rest is left to fetches after callbacks
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A number of requests per minute. Reconcile leaves a share of them to fetches of single packages."""
+    """A limit of requests to OneSpan per minute. Reconcile leaves a share of it to fetches of single packages."""
 
     requests: int
 
     def has_capacity(self, connection: Connection, *, now: datetime) -> bool:
-        """Whether a reconcile may make another request in this minute."""
+        """Whether reconcile may make another request to OneSpan in the current minute."""
         made = connection.scalar(select(Request.made).where(Request.minute == _minute(now))) or 0
         return made < max(1, int(self.requests * RECONCILE_SHARE))
 
     def spend(self, connection: Connection, *, now: datetime) -> None:
-        """Count one request. Fetches after callbacks are counted and never held back."""
+        """Count one request to OneSpan. The budget counts fetches after callbacks, but never delays them."""
         connection.execute(_SPEND, {"minute": _minute(now)})
         connection.execute(delete(Request).where(Request.minute < _minute(now) - RETENTION))
 
 
 def next_minute(now: datetime) -> datetime:
-    """When the budget is free again."""
+    """Return the start of the next minute, when the request budget is free again."""
     return _minute(now) + timedelta(minutes=1)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import inspect, text
 
 from app.store.db import Database
 
-UNRELEASED = {*(f"{number:04}" for number in range(1, 9)), "initial"}  # revisions from before the first release
+UNRELEASED = {*(f"{number:04}" for number in range(1, 9)), "initial"}  # migrations from before the first release
 FROM_BEFORE = (
     "This database was made before the first release and cannot be upgraded. Set DATABASE_URL to a new database, run"
     " `flask db upgrade` there, and `flask reconcile --backfill` to read every package from OneSpan again."
@@ -31,14 +31,14 @@ NO_TRIGRAM_INDEX = (
 
 
 def is_behind(database: Database, migrations: Path) -> bool:
-    """Whether migrations are missing. A database that a newer version has migrated further is not behind."""
+    """Whether a database lacks migrations. A database that a newer version of this service has migrated lacks none."""
     known, newest = _migrations(migrations)
     applied = revisions(database)
     return not applied or bool(applied & UNRELEASED) or (applied <= known and applied != newest)
 
 
 def upgrade_obstacle(database: Database) -> str | None:
-    """Why migrations cannot upgrade this database, and what to do instead; None if they can."""
+    """Return why migrations cannot upgrade this database, and what to do instead; None if they can."""
     if revisions(database) & UNRELEASED:
         return FROM_BEFORE
     encoding = _query(database, "SELECT current_setting('server_encoding')")
@@ -46,7 +46,7 @@ def upgrade_obstacle(database: Database) -> str | None:
 
 
 def revisions(database: Database) -> set[str]:
-    """The migration that the database is at; empty if none was run."""
+    """Return the revision that the database is at, as a set; empty if no migration was run."""
     with database.read() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return set()
@@ -54,7 +54,7 @@ def revisions(database: Database) -> set[str]:
 
 
 def slow_search(database: Database) -> str | None:
-    """What makes searches slow on PostgreSQL, and what to do; None if nothing does, and on SQLite."""
+    """Return what makes searches slow on PostgreSQL, and what to do about it; None if nothing does, and for SQLite."""
     ctype = _query(database, "SELECT datctype FROM pg_database WHERE datname = current_database()")
     if ctype is not None and "utf" not in ctype.lower():
         return WRONG_CTYPE.format(ctype)
@@ -62,24 +62,24 @@ def slow_search(database: Database) -> str | None:
 
 
 def _query(database: Database, sql: str) -> Any:
-    """The result of a query on PostgreSQL; None on SQLite."""
+    """Return the single value of a query on PostgreSQL; on SQLite return None."""
     if database.engine.dialect.name != "postgresql":
         return None
     with database.read() as connection:
         return connection.scalar(text(sql))
 
 
-# The schema of the extension, or the one it would be created in.
+# This query finds the schema in which `pg_trgm` is installed or would be created.
 SCHEMA = """SELECT quote_ident(coalesce(
     (SELECT nspname FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'pg_trgm'),
     current_schema()::text))"""
-# An index whose creation was interrupted exists, but is not valid.
+# The query checks `indisvalid`, because an index whose creation was interrupted exists, but is not valid.
 LACKS_INDEX = """SELECT to_regclass('searches') IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('ix_searches_text') AND indisvalid)"""
 
 
 @cache
 def _migrations(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
-    """All migrations of this version, and the newest; loaded once, because readiness is checked often."""
+    """Return all migrations and the newest of them, loaded once, because readiness is checked often."""
     scripts = ScriptDirectory(str(folder), version_locations=[str(folder)])
     return frozenset(script.revision for script in scripts.walk_revisions()), frozenset(scripts.get_heads())

@@ -1,7 +1,8 @@
-"""Search: the folded text of every package, and the condition that finds words in it. The only writer of `searches`.
+"""Search: the folded text of every package, and the condition that finds words in it.
 
-The database does the searching: PostgreSQL with a trigram index if it has one, SQLite by reading every text. The text
-has its own table because most writes to a package do not change it, and a trigram index is slow to update.
+PostgreSQL searches with a trigram index if it has one; SQLite reads every text. The texts have their own table,
+`searches`, because most writes to a package do not change its text, and a trigram index is slow to update. Only this
+module writes that table.
 """
 
 import unicodedata
@@ -16,7 +17,8 @@ from app.store.bulk import upsert_all
 from app.store.db import unindexed
 from app.store.models import Package, Search
 
-INDEXED_LETTERS = 16  # of a word that are looked up in the index: few texts match those, and each trigram costs time
+# Only the first letters of a word are looked up in the index: few texts match these, and each trigram costs time.
+INDEXED_LETTERS = 16
 # Letters that Unicode does not decompose into a plain letter and an accent.
 PLAIN_LETTERS = str.maketrans(
     {
@@ -36,7 +38,7 @@ ACCENTS = dict.fromkeys(range(0x300, 0x370))
 
 
 def fold(text: str) -> str:
-    """Remove case and accents: "Łódź Straße" becomes "lodz strasse". Letters of other scripts stay.
+    """Remove case and accents from a text: "Łódź Straße" becomes "lodz strasse". Letters of other scripts stay.
 
     Format characters, such as a soft hyphen, are removed.
     """
@@ -48,7 +50,7 @@ def fold(text: str) -> str:
 
 
 def text_of(package: PackageValue) -> str:
-    """The folded text that a package is found by: its id, name, sender and signers, one per line."""
+    """Return the folded text by which a search finds a package: its id, name, sender and signers, one per line."""
     sender = package.sender
     parts = [package.id, package.name, sender.id, sender.name, sender.email]
     for signer in package.signers:
@@ -57,33 +59,33 @@ def text_of(package: PackageValue) -> str:
 
 
 def words_of(query: str) -> list[str]:
-    """The folded words of a query, each once."""
+    """Return the folded words of a search query, without duplicates."""
     return list(dict.fromkeys(fold(query).split()))
 
 
 def has_words(words: Sequence[str]) -> ColumnElement[bool]:
-    """The condition that a package's text contains each of these words, anywhere and in any order.
+    """Return the SQL condition that a package's text contains all given words, anywhere and in any order.
 
-    SQLite is made to read all texts once and then the packages in their order. Its own plan looks up each package
-    found and sorts them, which takes three times as long for a frequent word.
+    The condition makes SQLite read all texts once and then the packages in their order. SQLite's own plan would look up
+    each found package and sort the packages, which takes three times as long for a frequent word.
     """
     return unindexed(Package.id).in_(select(Search.package_id).where(*_contains(words)))
 
 
 def has_words_itself(words: Sequence[str]) -> ColumnElement[bool]:
-    """Like `has_words`, for queries whose other conditions leave few packages: looks up the text of each."""
+    """Return a condition like `has_words` that looks up each package's text, for queries that leave few packages."""
     return exists().where(Search.package_id == Package.id, *_contains(words))
 
 
 def _contains(words: Sequence[str]) -> Iterator[ColumnElement[bool]]:
     for word in words:
         yield Search.text.contains(word[:INDEXED_LETTERS], autoescape=True)
-        if len(word) > INDEXED_LETTERS:  # a second LIKE would make PostgreSQL expect hardly any rows
+        if len(word) > INDEXED_LETTERS:  # after a second LIKE, PostgreSQL would expect hardly any rows
             yield func.replace(Search.text, word, "") != Search.text
 
 
 def write(connection: Connection, texts: Mapping[str, str]) -> None:
-    """Store texts by package id."""
+    """Store the search texts of packages, given by package id."""
     rows: list[dict[str, Any]] = [
         {"package_id": package_id, "text": text} for package_id, text in sorted(texts.items())
     ]
@@ -91,5 +93,5 @@ def write(connection: Connection, texts: Mapping[str, str]) -> None:
 
 
 def erase(connection: Connection, package_ids: Sequence[str]) -> None:
-    """Delete the texts of packages."""
+    """Delete the search texts of packages."""
     connection.execute(delete(Search).where(Search.package_id.in_(package_ids)))

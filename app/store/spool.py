@@ -19,15 +19,15 @@ log = structlog.get_logger()
 
 
 class Spool:
-    """A folder of entries. Every file in it is complete and durable: it is synced before it gets its final name."""
+    """A folder of journal entries. Each file is complete and durable, because it is synced before its final rename."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def keep(self, entry: Entry) -> str:
-        """Write one entry and return its spool id. Raises `OSError` if the write fails."""
+        """Write one journal entry to a file and return its spool id. Raises `OSError` if the write fails."""
         self._make_folder()
-        spool_id = f"{entry.received_at:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:18]}"  # so names sort by arrival
+        spool_id = f"{entry.received_at:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:18]}"  # file names sort by arrival
         unfinished = self._folder / f"{spool_id}.part"
         try:
             with open(unfinished, "xb", opener=_open_private) as file:
@@ -41,7 +41,7 @@ class Spool:
         return spool_id
 
     def probe(self) -> None:
-        """Raise `OSError` if an entry could not be written now."""
+        """Raise `OSError` if the spool cannot store an entry now."""
         self._make_folder()
         with tempfile.TemporaryFile(dir=self._folder) as file:
             file.write(b"?")
@@ -50,18 +50,19 @@ class Spool:
         _make_durably(self._folder)
 
     def waiting(self) -> list[Path]:
-        """The files to be journaled, oldest first."""
+        """Return the spool files to be journaled, oldest first."""
         return sorted(self._folder.glob("*.json")) if self._folder.is_dir() else []
 
     def damaged(self) -> list[Path]:
-        """The files that could not be read and need manual repair."""
+        """Return the spool files that could not be read and need manual repair."""
         return sorted(self._folder.glob("*.damaged")) if self._folder.is_dir() else []
 
     def drain(self, journal: Callable[[Entry], None]) -> int:
-        """Pass every spooled entry to `journal` and delete its file. Returns how many were journaled.
+        """Pass every spooled entry to `journal` and delete its file. Returns the number of journaled entries.
 
-        If the process dies in between, the entry is passed again later, with the same `spool_id`. A file that cannot
-        be read is renamed to `.damaged`. A file that `journal` raises `EntryRejected` for stays. Neither delays others.
+        If the process dies before the deletion, the entry is passed again later, with the same `spool_id`. A file that
+        cannot be read is renamed to `.damaged`. A file for which `journal` raises `EntryRejected` stays. Such files do
+        not delay others.
         """
         return sum(self._drain_file(file, journal) for file in self.waiting())
 
@@ -69,7 +70,7 @@ class Spool:
         try:
             journal(_read(file.stem, file.read_bytes()))
         except FileNotFoundError:
-            return False  # another process has drained it
+            return False  # another process has drained the file
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as problem:
             file.rename(file.with_suffix(".damaged"))
             log.error("spool.damaged", file=file.stem, error=type(problem).__name__)
@@ -82,7 +83,7 @@ class Spool:
 
 
 def _make_durably(folder: Path) -> None:
-    """Create a folder and its missing parents, and sync the name of each."""
+    """Create a folder and its missing parents, and make their names durable."""
     if not folder.is_dir():
         _make_durably(folder.parent)
         folder.mkdir(exist_ok=True, mode=0o700)

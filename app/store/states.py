@@ -1,4 +1,4 @@
-"""The states and kinds that rows have: one enum each, used by SQL, the API and the pages."""
+"""Enums of the states and kinds that rows have, used by SQL, the API and the pages."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from sqlalchemy import ColumnClause, literal_column
 
 
 class JournalKind(StrEnum):
-    """What a journal row holds: a POST of OneSpan, a package as it was read, or a 404 for a package that was there."""
+    """What a journal row contains: a POST from OneSpan, a package as read, or a 404 for a package that was there."""
 
     CALLBACK = "callback"
     SNAPSHOT = "snapshot"
@@ -14,7 +14,7 @@ class JournalKind(StrEnum):
 
 
 class JournalState(StrEnum):
-    """How far a journal row is. `unreadable`: refused by the endpoint; `failed`: the digest could not process it."""
+    """The state of a journal row. `unreadable`: refused by the endpoint; `failed`: refused by the digest."""
 
     PENDING = "pending"
     DIGESTED = "digested"
@@ -23,7 +23,7 @@ class JournalState(StrEnum):
 
 
 class Emit(StrEnum):
-    """Which events a snapshot may report: none, all that ever happened, or what happened since callbacks came."""
+    """Which events a snapshot may report: none, all that ever happened, or those since callbacks began to arrive."""
 
     NONE = "none"
     ALL = "all"
@@ -31,14 +31,14 @@ class Emit(StrEnum):
 
 
 class EventSource(StrEnum):
-    """What reported an event first."""
+    """What reported an event first: a callback or reconcile."""
 
     CALLBACK = "callback"
     RECONCILE = "reconcile"
 
 
 class DispatchState(StrEnum):
-    """How far a handler's run is."""
+    """The state of a dispatch, which is one run of a handler."""
 
     DUE = "due"
     RUNNING = "running"
@@ -48,7 +48,10 @@ class DispatchState(StrEnum):
 
 
 class RunKind(StrEnum):
-    """What a run reads: `reconcile` recent changes, `sweep` also the ids of all packages, `backfill` all packages."""
+    """What a reconcile run reads.
+
+    `reconcile`: recent changes. `sweep`: recent changes and the ids of all packages. `backfill`: all packages.
+    """
 
     RECONCILE = "reconcile"
     SWEEP = "sweep"
@@ -56,7 +59,7 @@ class RunKind(StrEnum):
 
 
 class RunState(StrEnum):
-    """How far a reconcile run is."""
+    """The state of a reconcile run."""
 
     RUNNING = "running"
     DONE = "done"
@@ -64,10 +67,10 @@ class RunState(StrEnum):
 
 
 class OutageKind(StrEnum):
-    """Why callbacks may have been lost, or OneSpan not read.
+    """Why callbacks may have been lost or OneSpan could not be read.
 
-    `down`: no process took callbacks; `refused`: neither database nor spool took one; `spooled`: the database was
-    away; `unreachable`: OneSpan did not answer.
+    `down`: no process took callbacks. `refused`: neither database nor spool could store a callback. `spooled`: the
+    database was down. `unreachable`: OneSpan did not answer.
     """
 
     DOWN = "down"
@@ -77,7 +80,7 @@ class OutageKind(StrEnum):
 
 
 class MissedCause(StrEnum):
-    """Why no callback reported an event, as far as can be seen."""
+    """The likely reason why no callback reported an event."""
 
     DOWN = "down"
     REFUSED = "refused"
@@ -86,5 +89,5 @@ class MissedCause(StrEnum):
 
 
 def literal(state: StrEnum) -> ColumnClause[str]:
-    """A state as it is written in SQL, not as a parameter: partial indexes serve only conditions spelt like theirs."""
+    """Return a state as an SQL literal, because the condition of a partial index does not match a parameter."""
     return literal_column(f"'{state}'")

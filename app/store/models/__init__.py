@@ -1,4 +1,4 @@
-"""The tables. `migrations/` builds them; a test holds both to one another."""
+"""The models of all tables. A test checks that the models agree with the tables that `migrations/` creates."""
 
 from app.store.models.base import Base
 from app.store.models.derived import CallbackCount, EventCount, MissedCount, PackageCount, Search

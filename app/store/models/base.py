@@ -1,4 +1,4 @@
-"""What all tables share."""
+"""The base class and column types that all tables share."""
 
 from datetime import datetime
 from typing import Any
@@ -8,11 +8,11 @@ from sqlalchemy.orm import DeclarativeBase
 
 from app.store.db import UTCDateTime
 
-# SQLite generates values for INTEGER keys only.
+# SQLite generates ids only for primary keys of type INTEGER.
 Serial = BigInteger().with_variant(Integer, "sqlite")
-# OneSpan's ids are case-sensitive. SQLite compares bytes by default, PostgreSQL with this collation.
+# OneSpan's ids are case-sensitive. SQLite compares bytes by default, PostgreSQL with the collation "C".
 Id = String(256).with_variant(String(256, collation="C"), "postgresql")
-# Text that is only compared, byte by byte.
+# `Label` is the type of texts that both databases compare byte by byte.
 Label = Text().with_variant(Text(collation="C"), "postgresql")
 
 

@@ -1,4 +1,4 @@
-"""Counters and search texts: both follow from the other tables."""
+"""The tables of counters and search texts, which are derived from the other tables."""
 
 from datetime import date
 
@@ -9,7 +9,7 @@ from app.store.models.base import Base, Id
 
 
 class PackageCount(Base):
-    """How many packages have these flags, this type and this status; an unknown type or status is empty."""
+    """The number of packages with certain flags, type and status. An unknown type or status is an empty string."""
 
     __tablename__ = "package_counts"
 
@@ -21,7 +21,7 @@ class PackageCount(Base):
 
 
 class CallbackCount(Base):
-    """How many digested callbacks were received in a minute, which is counted from 1970 (UTC)."""
+    """The number of digested callbacks that were received in one minute. Minutes are counted from 1970 (UTC)."""
 
     __tablename__ = "callback_counts"
 
@@ -30,9 +30,9 @@ class CallbackCount(Base):
 
 
 class EventCount(Base):
-    """How many events of a name happened on a day (UTC), by their source.
+    """The number of events with one name and source that happened on one day (UTC).
 
-    One that reconcile found and a callback confirmed later counts as reported by a callback.
+    An event that reconcile found and a callback confirmed later counts as reported by a callback.
     """
 
     __tablename__ = "event_counts"
@@ -44,7 +44,7 @@ class EventCount(Base):
 
 
 class MissedCount(Base):
-    """How many events of a name that happened on a day (UTC) are missed, by cause."""
+    """The number of missed events with one name and cause that happened on one day (UTC)."""
 
     __tablename__ = "missed_counts"
 
@@ -55,10 +55,10 @@ class MissedCount(Base):
 
 
 class Search(Base):
-    """The folded text that a package is found by. See `app.store.search`.
+    """The folded text by which a search finds a package. See `app.store.search`.
 
-    On PostgreSQL a trigram index belongs to it, `ix_searches_text`, which the migration creates where `pg_trgm` may be
-    installed. SQLite keeps the rows in the order of the ids, so that those it finds are sorted already.
+    On PostgreSQL the table has a trigram index, `ix_searches_text`, which the migration creates if `pg_trgm` may be
+    installed. SQLite keeps the rows in the order of the ids, so that the rows it finds are already sorted.
     """
 
     __tablename__ = "searches"

@@ -9,7 +9,7 @@ from app.store.models.base import Base, Serial
 
 
 class LoginAttempt(Base):
-    """One login attempt from an address that failed, or that is being checked now."""
+    """A login attempt that failed or is being checked now, with the address from which it came."""
 
     __tablename__ = "logins"
 

@@ -1,4 +1,4 @@
-"""The tables of reconcile and operation: fetches, runs, processes, outages, missed events."""
+"""The tables of reconcile and operation: fetches, list state, runs, requests, processes, outages, missed events."""
 
 from datetime import datetime
 from typing import Any
@@ -10,12 +10,12 @@ from app.store.models.base import Base, Id, Serial
 
 
 class Fetch(Base):
-    """A package to be fetched, and why.
+    """A package to be fetched, and the reason.
 
-    `due_at` is when the fetch may start, and while it runs, when its lease ends. `wanted_at` is the time of the newest
-    reason: a snapshot from before it does not satisfy it. `asked_at` is when a reconcile run enqueued it; the run waits
-    for it. `rank` 0: after a callback; 1: for reconcile, which comes later. `emit` is copied to the snapshot, and
-    `error` names the error of the last attempt.
+    `due_at` is when the fetch may start or, while it runs, when its lease ends. `wanted_at` is the time of the newest
+    reason; an older snapshot does not satisfy the fetch. `asked_at` is when a reconcile run, which waits for the fetch,
+    enqueued it. `rank` is 0 for fetches after callbacks and 1 for fetches for reconcile, which come later. `emit` is
+    copied to the snapshot, and `error` names the error of the last attempt.
     """
 
     __tablename__ = "fetches"
@@ -43,10 +43,11 @@ class Fetch(Base):
 
 
 class ListState(Base):
-    """When OneSpan's list last had a package, and when OneSpan last refused to show it.
+    """When OneSpan's list last contained a package, and when OneSpan last refused to show the package.
 
-    The last pass that met it was `pass_number`, from 0, through `folder` (its index in the run's plan) of `run_id`.
-    `seen_at` is OneSpan's time of that, and `key` the name of the credentials. `refused_at`: the last 404 or 403.
+    The last pass that met the package had the number `pass_number`, from 0. The run `run_id` made this pass through the
+    folder with the index `folder` in its plan, at OneSpan's time `seen_at`, with the credentials named `key`.
+    `refused_at` is the time of the last 404 or 403.
     """
 
     __tablename__ = "list_state"
@@ -63,9 +64,10 @@ class ListState(Base):
 class Run(Base):
     """One reconcile run; `kind` is a `RunKind`, `state` a `RunState`.
 
-    While it runs, `due_at` is when a process may continue it: the end of a lease, or of a pause. Its window begins at
-    `since` (null: no limit). Once it is done, all changes up to `until` are known. Both are OneSpan's times. `progress`
-    is its position. `found` is counted at its end. `error` is the last one, and `by` is who started it by hand.
+    While the run is running, a process may continue it at `due_at`, the end of a lease or of a pause. The run's window
+    begins at `since` (null: no limit). Once the run is done, all changes up to `until` are known. `since` and `until`
+    are OneSpan's times. `progress` is the run's position, and `error` is its last error. `found` is counted when the
+    run ends. `by` is the person who started the run by hand.
     """
 
     __tablename__ = "reconciles"
@@ -106,7 +108,7 @@ class Run(Base):
 
 
 class Request(Base):
-    """How many requests all processes sent to OneSpan in a minute."""
+    """The number of requests that all processes together sent to OneSpan in one minute."""
 
     __tablename__ = "requests"
 
@@ -115,7 +117,7 @@ class Request(Base):
 
 
 class Process(Base):
-    """A process of this service and its last heartbeat, `seen_at`. `stopped_at` is set by a regular stop."""
+    """A process of this service. `seen_at` is its last heartbeat; `stopped_at` is set when it shuts down normally."""
 
     __tablename__ = "processes"
 
@@ -127,7 +129,7 @@ class Process(Base):
 
 
 class Outage(Base):
-    """A time, by this service's clock, in which callbacks may have been lost or OneSpan was away.
+    """A period, by this service's clock, in which callbacks may have been lost or OneSpan was unreachable.
 
     `kind` is an `OutageKind`.
     """
@@ -145,7 +147,7 @@ class Outage(Base):
 class Missed(Base):
     """An event that reconcile found and no callback reported within the grace period.
 
-    `cause` is a `MissedCause`. `reported_at` is when a callback reported it late.
+    `cause` is a `MissedCause`. `reported_at` is when a callback reported the event late.
     """
 
     __tablename__ = "missed"

@@ -21,12 +21,12 @@ from app.store.states import DispatchState, EventSource, JournalKind, literal
 
 
 def _where(condition: str) -> dict[str, Any]:
-    """The options of a partial index, for both databases."""
+    """Return the options of a partial index, for both databases."""
     return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
 def _where_true(flag: str) -> dict[str, Any]:
-    """The options of a partial index of rows with this flag set, as SQLAlchemy renders it on each database."""
+    """Return the options of a partial index of rows with a set flag, as SQLAlchemy renders flags on each database."""
     return {"postgresql_where": text(f"{flag} IS true"), "sqlite_where": text(f"{flag} IS 1")}
 
 
@@ -34,11 +34,11 @@ SORT_COLUMNS = ("updated_at", "created_at", "due_at", "status_at", "sort_name")
 
 
 class Journal(Base):
-    """Callbacks and snapshots as received, in order. Rows are only added; `kind` is a `JournalKind`.
+    """Callbacks and snapshots as received, in order of arrival. Rows are only added; `kind` is a `JournalKind`.
 
-    A snapshot contains everything up to `read_at` by OneSpan's clock and nothing after `answered_at`. `key` is the
+    A snapshot shows all changes up to `read_at` by OneSpan's clock and none after `answered_at`. `key` is the
     label of the callback key, or the name of the credentials that read the snapshot. `emit` is an `Emit`. `state` is
-    a `JournalState`; `digested_at` is null while it is pending, and `error` says why a row has no effect.
+    a `JournalState`; `digested_at` is null while the row is pending, and `error` says why a row has no effect.
     """
 
     __tablename__ = "journal"
@@ -70,10 +70,10 @@ class Journal(Base):
 
 
 class Event(Base):
-    """One fact about a package, stored once. `repeats` counts the callbacks that reported it again.
+    """One fact about a package, stored once. `repeats` counts the callbacks that reported the fact again.
 
     An event that a snapshot showed (`source` is `reconcile`) happened after `found_after` and not after `found_until`.
-    `confirmation` is the fingerprint of the callback that reported it later.
+    `confirmation` is the fingerprint of the callback that reported the event later.
     """
 
     __tablename__ = "events"
@@ -109,9 +109,9 @@ class Event(Base):
 
 
 class Package(Base):
-    """A package as projected, and in `claims` all that callbacks and snapshots claim about it.
+    """A package as projected. `claims` contains the merged claims of callbacks and snapshots about the package.
 
-    `sort_name` is the folded name, by which both databases sort alike.
+    `sort_name` is the folded name, which both databases sort in the same order.
     """
 
     __tablename__ = "packages"
@@ -140,7 +140,7 @@ class Package(Base):
 
     __table_args__ = (
         *(Index(f"ix_packages_{name}_id", name, "id") for name in SORT_COLUMNS if name != "updated_at"),
-        # Filters by creation in the order of updates, without a lookup of each package.
+        # This index filters by creation time in the order of updates, without a lookup of each package.
         Index("ix_packages_updated_at_id_created_at", "updated_at", "id", "created_at"),
         *(Index(f"ix_packages_status_{name}_id", "status", name, "id") for name in SORT_COLUMNS),
         Index("ix_packages_type_updated_at_id", "type", "updated_at", "id"),
@@ -174,7 +174,7 @@ class Signer(Base):
 
 
 class Document(Base):
-    """A document of a package. `id` is unique within the package, and `position` is its place in the order."""
+    """A document of a package. `id` is unique within the package, and `position` its place in the package."""
 
     __tablename__ = "documents"
 
@@ -187,7 +187,7 @@ class Document(Base):
 
 
 class Attention(Base):
-    """An open reason to act. Parked dispatches are a reason too, but are read from `dispatches`."""
+    """An open reason why a package needs attention. Parked dispatches are also a reason, but stay in `dispatches`."""
 
     __tablename__ = "attention"
 
@@ -205,7 +205,7 @@ class Attention(Base):
 
 
 class Change(Base):
-    """One change of one attribute: old, new and cause. Ids grow in the order of commits."""
+    """One change of one attribute: old value, new value and cause. Ids grow in the order of commits."""
 
     __tablename__ = "changes"
 
@@ -223,7 +223,7 @@ class Change(Base):
     __table_args__ = (Index("ix_changes_package_id_id", "package_id", "id"), {"sqlite_autoincrement": True})
 
 
-# Literals, because partial indexes do not match parameters.
+# Conditions use these values as SQL literals, because partial indexes do not match parameters.
 DUE = literal(DispatchState.DUE)
 RUNNING = literal(DispatchState.RUNNING)
 PARKED = literal(DispatchState.PARKED)
@@ -232,10 +232,10 @@ KIND_CALLBACK = literal(JournalKind.CALLBACK)
 
 
 class Dispatch(Base):
-    """One run owed to one handler for one event; `state` is a `DispatchState`.
+    """One run of one handler for one event; `state` is a `DispatchState`.
 
-    `due_at` is when it may start, and while it runs, when its lease ends. `fence` grows whenever the row is taken or
-    put back, so a process that lost its lease cannot store a result.
+    `due_at` is when the run may start or, while it runs, when its lease ends. `fence` grows whenever a run is taken,
+    ended or replayed, so that a process that lost its lease cannot store a result.
     """
 
     __tablename__ = "dispatches"

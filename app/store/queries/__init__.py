@@ -1,4 +1,4 @@
-"""All reads whose results are shown: in the JSON API, on pages, to handlers."""
+"""All queries whose results go to the JSON API, the pages or handlers."""
 
 from app.store.queries.attention import REASONS, AttentionItem, attention_counts, attention_page
 from app.store.queries.callback_rates import CallbackRates, Tick, callback_rates

@@ -15,9 +15,9 @@ from app.store.queries.paging import BadCursor, Page, following, read_cursor, wr
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
-Position = tuple[datetime | None, str, int]  # since, package id, place among the reasons of the package
+Position = tuple[datetime | None, str, int]  # start of a reason, package id, place among the package's reasons
 
-ERROR_SHOWN = 300  # characters of a handler's error
+ERROR_SHOWN = 300  # characters of a handler's error that an item shows
 UNDATED = datetime(1, 1, 1, tzinfo=UTC)
 REASONS = tuple(AttentionReason)
 
@@ -26,8 +26,8 @@ REASONS = tuple(AttentionReason)
 class AttentionItem:
     """A package and one reason why it needs attention, open since `since`.
 
-    `who` is the id of the signer and `who_name` their name, or `who` is the handler whose run `dispatch_id` is parked.
-    `detail` is what OneSpan reported with it, or the first line of the handler's error.
+    `who` is the id of a signer and `who_name` the signer's name. If a run is parked, `who` is its handler and
+    `dispatch_id` its id. `detail` is what OneSpan reported with the reason, or the first line of the handler's error.
     """
 
     package_id: str
@@ -44,14 +44,14 @@ class AttentionItem:
 
 
 def attention_counts(connection: Connection) -> dict[str, int]:
-    """The number of open items of each reason, counted up to `COUNT_LIMIT`."""
+    """Return the number of open attention items for each reason, counted up to `COUNT_LIMIT`."""
     return dict(zip(REASONS, count_rows(connection, _COUNTS), strict=True))
 
 
 def attention_page(
     connection: Connection, reason: str | None, *, limit: int, cursor: str | None
 ) -> Page[AttentionItem]:
-    """A page of packages that need attention, for this reason or any, newest first. Raises `BadCursor`."""
+    """Return a page of packages that need attention for one reason (None: any), newest first. Raises `BadCursor`."""
     after = _read_position(cursor) if cursor is not None else None
     found: list[AnyRow] = []
     for name in REASONS if reason is None else (reason,):
@@ -64,7 +64,7 @@ def attention_page(
 
 
 def _newest(connection: Connection, reason: str, *, after: Position | None, limit: int) -> list[AnyRow]:
-    """The newest items of a reason; those without a time come last."""
+    """Return the newest attention items for a reason. Items without a time come last."""
     found, (since, *keys) = _open(reason)
     is_undated = after is not None and after[0] is None
     rows: list[AnyRow] = []
@@ -79,7 +79,7 @@ def _newest(connection: Connection, reason: str, *, after: Position | None, limi
 
 
 def _open(reason: str) -> tuple[AnySelect, tuple[Any, Any, Any]]:
-    """The query for the open items of a reason, and its sort keys. The keys are unique."""
+    """Build the query for the open attention items for a reason, and its sort keys, which together are unique."""
     if reason == AttentionReason.PARKED_HANDLER:
         return _PARKED, (Dispatch.finished_at, Dispatch.package_id, -Dispatch.id)
     return _STORED.where(Attention.reason == reason), (Attention.since, Attention.package_id, Attention.position)
@@ -151,4 +151,4 @@ _OF_PACKAGE = select(
     Package.sender_name,
     Package.sender_email,
 ).where(Package.id.in_(bindparam("ids", expanding=True)))
-_COUNTS = count_statement(*(_open(reason)[0] for reason in REASONS))  # built once, because every page shows them
+_COUNTS = count_statement(*(_open(reason)[0] for reason in REASONS))  # built once, because every page shows the counts

@@ -7,7 +7,7 @@ from sqlalchemy import Integer, Label, Select, bindparam, func, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import InstrumentedAttribute
 
-COUNT_LIMIT = 500  # rows; counting stops there
+COUNT_LIMIT = 500  # rows at which counting stops
 
 
 def count_statement(*queries: Select[*tuple[Any, ...]]) -> Select[*tuple[int, ...]]:
@@ -17,12 +17,15 @@ def count_statement(*queries: Select[*tuple[Any, ...]]) -> Select[*tuple[int, ..
 
 
 def count_rows(connection: Connection, statement: Select[*tuple[int, ...]], **parameters: object) -> Sequence[int]:
-    """The number of rows of each query of a `count_statement`, up to `COUNT_LIMIT`."""
+    """Return the number of rows of each query in a `count_statement`, counted up to `COUNT_LIMIT`."""
     return connection.execute(statement, {"limit": COUNT_LIMIT, **parameters}).one()
 
 
 def distinct_values(connection: Connection, column: InstrumentedAttribute[str], *, limit: int) -> list[str]:
-    """The first distinct values of a column, ascending. An index must begin with it: each value is one index lookup."""
+    """Return the first distinct values of a column, ascending, with one index lookup per value.
+
+    An index must begin with the column.
+    """
     known = select(_first(column)).cte("known", recursive=True)
     known = known.union_all(
         select(_first(column, above=known.c.value)).select_from(known).where(known.c.value.is_not(None))

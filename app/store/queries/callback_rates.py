@@ -25,14 +25,14 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class CallbackRates:
-    """The callbacks of the last 60 minutes and of the last 48 hours, oldest first, the current ones last."""
+    """The numbers of callbacks in each of the last 60 minutes and 48 hours. The current minute and hour come last."""
 
     minutes: list[Tick]
     hours: list[Tick]
 
 
 def callback_rates(connection: Connection, *, now: datetime) -> CallbackRates:
-    """How many callbacks arrived recently. They are counted once they are digested."""
+    """Return how many callbacks arrived recently. A callback is counted once it is digested."""
     minute = now.astimezone(UTC).replace(second=0, microsecond=0)
     hour = minute.replace(minute=0)
     by_minute = _counts(connection, since=minute - (MINUTES - 1) * MINUTE, until=minute, width=1)
@@ -48,7 +48,7 @@ def _times(last: datetime, number: int, step: timedelta) -> Iterator[datetime]:
 
 
 def _counts(connection: Connection, *, since: datetime, until: datetime, width: int) -> dict[int, int]:
-    """How many callbacks arrived, by interval of `width` minutes, counted from 1970."""
+    """Return how many callbacks arrived in each interval of `width` minutes. Intervals are numbered from 1970."""
     parameters = {"since": minute_of(since), "until": minute_of(until), "width": width}
     return {interval: int(number) for interval, number in connection.execute(_COUNTS, parameters)}
 

@@ -18,17 +18,17 @@ from app.store.queries.paging import Page, following, read_cursor, write_cursor
 from app.store.states import JournalKind, JournalState, literal
 
 WAITING, DIGESTED, UNREADABLE, UNKNOWN = "waiting", "digested", "unreadable", "unknown"
-NAMES = 200  # event names that are checked for unknown ones, at most
+NAMES = 200  # most event names that are looked up in the event catalogue
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackDetail:
-    """A journal row: a `callback`, a `snapshot` (a package read from the REST API) or an `absence` (a 404 for it).
+    """A journal row: a `callback`, a `snapshot` (package read from the REST API) or an `absence` (404 for a package).
 
     `key` is the label of the callback key, or the name of the REST credentials. `event_id` and `event_name` are the
-    event it reported; `repeat` says that another callback had reported it before. `digested_at` is null until the row
-    is digested. `unreadable` is why it is ignored. `body` is the raw content; `understood` is the parsed callback, if
-    it can be parsed.
+    event that the row reported. `repeat` is true if an earlier callback reported the same event. `digested_at` is null
+    until the row is digested. `unreadable` is why the row is ignored. `body` is the raw content; `understood` is the
+    parsed callback, if the body can be parsed.
     """
 
     id: int
@@ -47,10 +47,10 @@ class CallbackDetail:
 
 @dataclass(frozen=True, slots=True)
 class CallbackFilter:
-    """Which callbacks to list. Every given condition must hold.
+    """A filter for callbacks. Every given condition must hold.
 
-    `state`: `waiting` to be digested, `digested`, `unreadable`, or `unknown`: the first callback of an event whose
-    name is not in the catalogue. `key` is a label.
+    `state` is `waiting` (to be digested), `digested`, `unreadable`, or `unknown` (the first callback of an event whose
+    name is not in the event catalogue). `key` is the label of a callback key.
     """
 
     package: str | None = None
@@ -59,7 +59,7 @@ class CallbackFilter:
 
 
 def callback(connection: Connection, journal_id: int) -> CallbackDetail | None:
-    """One journal row of any kind, or None."""
+    """Return the journal row with the given id, of any kind, or None if no row has this id."""
     row = connection.execute(_ROWS.where(Journal.id == journal_id)).one_or_none()
     return _detail(row) if row else None
 
@@ -67,7 +67,7 @@ def callback(connection: Connection, journal_id: int) -> CallbackDetail | None:
 def callback_page(
     connection: Connection, wanted: CallbackFilter, *, limit: int, cursor: str | None
 ) -> Page[CallbackDetail]:
-    """A page of callbacks, newest first. Raises `BadCursor`."""
+    """Return a page of callbacks, newest first. Raises `BadCursor`."""
     after = read_cursor(cursor, int) if cursor is not None else None
     if wanted.state == UNKNOWN:
         return _unknown_page(connection, wanted, limit=limit, after=after)
@@ -81,7 +81,7 @@ def _conditions(wanted: CallbackFilter) -> list[ColumnElement[bool]]:
     if wanted.package is not None:
         conditions.append(Journal.package_id == wanted.package)
     if wanted.key is not None:
-        # Few rows wait or are unreadable. `coalesce` makes the database read them by their own index, not by the key.
+        # Few rows wait or are unreadable. `coalesce` makes the database read such rows by their own index, not by key.
         is_rare = wanted.state in (WAITING, UNREADABLE)
         conditions.append((func.coalesce(Journal.key, "") if is_rare else Journal.key) == wanted.key)
     states: dict[str | None, list[ColumnElement[bool]]] = {
@@ -95,10 +95,10 @@ def _conditions(wanted: CallbackFilter) -> list[ColumnElement[bool]]:
 def _unknown_page(
     connection: Connection, wanted: CallbackFilter, *, limit: int, after: Sequence[int] | None
 ) -> Page[CallbackDetail]:
-    """A page of the first callbacks of events with unknown names, newest events first. The cursor is an event id.
+    """Return a page of the first callbacks of events with unknown names, newest first. Cursors are event ids.
 
-    It takes the newest events of each unknown name, then the newest of these. So it costs one index lookup per name,
-    for any number of events.
+    The query takes the newest events of each unknown name, then the newest of all these events. So it costs one index
+    lookup per name, for any number of events.
     """
     names = [name for name in distinct_values(connection, Event.name, limit=NAMES) if name not in CATALOGUE]
     if not names:

@@ -1,4 +1,4 @@
-"""Results of the queries, which the JSON API and the pages show as they are."""
+"""Results of queries, which the JSON API and the pages show unchanged."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,9 +19,9 @@ class EventCallback:
 
 @dataclass(frozen=True, slots=True)
 class DispatchDetail:
-    """A run of a handler for an event. `due_at` is when it runs next, or the end of its lease while it runs.
+    """A run of a handler for an event. `state` is due, running, done, parked or discarded.
 
-    `state`: due, running, done, parked or discarded.
+    `due_at` is when the run may start or, while it runs, when its lease ends.
     """
 
     id: int
@@ -61,7 +61,7 @@ class EventDetail:
 
 @dataclass(frozen=True, slots=True)
 class ChangeDetail:
-    """One change and its cause. `subject` is `package`, `signer:<id>`, `document:<id>` or `handler:<name>`."""
+    """A change and its cause. `subject` is `package`, `signer:<id>`, `document:<id>` or `handler:<name>`."""
 
     id: int
     package_id: str
@@ -76,7 +76,11 @@ class ChangeDetail:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Sync finds events, but no callbacks arrive since `since` (null: ever); it found `missed` events after that."""
+    """A silence: sync finds events, but no callbacks arrive any more.
+
+    `since` is when the last callback arrived; null if no callback ever arrived. `missed` counts the missed events
+    that happened after the last callback.
+    """
 
     since: datetime | None
     missed: int
@@ -85,13 +89,13 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class PipelineState:
-    """The state of processing now. Times are in seconds.
+    """The current state of event processing. Ages and durations are in seconds.
 
-    `undigested` counts the journal rows to be digested, of which the oldest is `oldest_undigested` old. `dispatches`
-    counts open and parked ones by state. Both counts stop at 500. `missed` counts the events of the last 30 days that
-    no callback reported, by likely cause. `silence` is set if no callbacks arrive any more. `reconciled` is the time
-    since the last run ended; None if there was none. `dwell` lists, for the newest finished dispatches, the time from
-    the arrival of the callback to the end of the run.
+    `undigested` counts the journal rows to be digested, and `oldest_undigested` is the age of the oldest such row.
+    `dispatches` counts open and parked dispatches by state. The counts of rows and dispatches stop at 500. `missed`
+    counts the events of the last 30 days that no callback reported, by likely cause. `silence` is set if no callbacks
+    arrive any more. `reconciled` is the time since the last reconcile run ended; None if there was no run. `dwell`
+    lists, for the newest finished dispatches, the time from the arrival of the callback to the end of the run.
     """
 
     undigested: int
@@ -105,7 +109,7 @@ class PipelineState:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events to list. Every given condition must hold. `state` is that of any of their dispatches."""
+    """A filter for events. Every given condition must hold. `state` must be the state of a dispatch of the event."""
 
     package: str | None = None
     name: str | None = None

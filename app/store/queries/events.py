@@ -1,4 +1,4 @@
-"""Events, changes and dispatches, and the state of processing now."""
+"""Queries for events, changes and dispatches, and for the current state of event processing."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -26,27 +26,27 @@ from app.store.states import DispatchState, EventSource, JournalState, literal
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
-CALLBACKS_SHOWN = 20  # with an event; `repeats` has the count of all
+CALLBACKS_SHOWN = 20  # callbacks shown with an event; `repeats` counts all repeats
 MISSED_SHOWN = timedelta(days=30)
-DWELL_DISPATCHES = 500  # finished last, from which the dwell is taken
+DWELL_DISPATCHES = 500  # newest finished dispatches, from which the dwell time is taken
 OPEN_OR_PARKED = {DispatchState.DUE: DUE, DispatchState.RUNNING: RUNNING, DispatchState.PARKED: PARKED}
-FENCE_OF_ONE_RUN = 2  # of a dispatch that was taken once and settled once; retries and replays distort the dwell
+FENCE_OF_ONE_RUN = 2  # fence of a dispatch that was taken and settled once; retries and replays would distort the dwell
 
 
 def history(connection: Connection, package_id: str, *, limit: int, after: int) -> list[ChangeDetail]:
-    """The changes of a package after the change with this id, oldest first."""
+    """Return the changes of a package after the change with the id `after`, oldest first."""
     of_package = select(*_CHANGE).where(Change.package_id == package_id)
     return _changes(connection, of_package, after=[after], limit=limit, descending=False)
 
 
 def recent_history(connection: Connection, package_id: str, *, limit: int) -> list[ChangeDetail]:
-    """The latest changes of a package, newest first."""
+    """Return the latest changes of a package, newest first."""
     of_package = select(*_CHANGE).where(Change.package_id == package_id)
     return _changes(connection, of_package, after=None, limit=limit, descending=True)
 
 
 def changes(connection: Connection, *, after: int, limit: int) -> list[ChangeDetail]:
-    """All changes after the change with this id, in order. None is ever skipped."""
+    """Return the changes of all packages after the change with the id `after`, in order. No change is ever skipped."""
     return _changes(connection, select(*_CHANGE), after=[after], limit=limit, descending=False)
 
 
@@ -58,15 +58,15 @@ def _changes(
 
 
 def event(connection: Connection, event_id: int) -> EventDetail | None:
-    """One event, or None."""
+    """Return the event with the given id, or None if no event has this id."""
     rows = connection.execute(select(*_EVENT).where(Event.id == event_id)).all()
     return next(iter(_events(connection, rows)), None)
 
 
 def event_page(connection: Connection, wanted: EventFilter, *, limit: int, before: int | None) -> Page[EventDetail]:
-    """A page of events older than the event with this id, newest first."""
+    """Return a page of events older than the event with the id `before`, newest first."""
     found, event_id = select(_ID).where(*_conditions(wanted)), _ID
-    if wanted.state is not None:  # an index has the dispatches of a state in the order of their events
+    if wanted.state is not None:  # an index has the dispatches of each state in the order of events
         event_id = Dispatch.__table__.c.event_id
         found = select(event_id).distinct().where(Dispatch.state == wanted.state)
         if conditions := _conditions(wanted):
@@ -88,7 +88,7 @@ def _conditions(wanted: EventFilter) -> list[ColumnElement[bool]]:
 
 
 def handler_events(connection: Connection, ids: Collection[int]) -> dict[int, values.Event]:
-    """Events as handlers see them, by id. `key` is the fingerprint."""
+    """Return events in the form in which handlers get them, by event id. `key` is the fingerprint of the event."""
     return {
         row.id: values.Event(
             id=row.id,
@@ -108,13 +108,13 @@ def handler_events(connection: Connection, ids: Collection[int]) -> dict[int, va
 
 
 def dispatch(connection: Connection, dispatch_id: int) -> DispatchDetail | None:
-    """One dispatch, or None."""
+    """Return the dispatch with the given id, or None if no dispatch has this id."""
     row = connection.execute(select(*_DISPATCH).where(Dispatch.id == dispatch_id)).one_or_none()
     return _dispatch(row) if row else None
 
 
 def pipeline_state(connection: Connection, *, now: datetime) -> PipelineState:
-    """The state of processing now. The cost does not grow with the tables."""
+    """Return the current state of event processing. The cost of the query does not grow with the tables."""
     oldest = connection.scalar(_UNDIGESTED.limit(1))
     undigested, *states = count_rows(connection, _BACKLOG)
     dwells = connection.execute(_DWELLS)
@@ -169,13 +169,13 @@ def _dispatch(row: AnyRow) -> DispatchDetail:
 
 _ID = Event.__table__.c.id
 _CHANGE = tuple(Change.__table__.c)
-_INTERNAL = ("fingerprint", "confirmation")  # only for finding repeats
+_INTERNAL = ("fingerprint", "confirmation")  # columns that only the search for repeats needs
 _EVENT = tuple(column for column in Event.__table__.c if column.name not in _INTERNAL)
 _DISPATCH = tuple(
     Dispatch.__table__.c[name] for name in ("id", "handler", "state", "attempts", "due_at", "finished_at", "error")
 )
 _CALLBACK = (Journal.id, Journal.event_id, Journal.received_at, Journal.key, Journal.body)
-# Built once, because they run at every turn of the dispatcher and in every health report.
+# These queries are built once, because they run at every turn of the dispatcher and in every health report.
 _FACTS = select(*_EVENT, Event.fingerprint).where(Event.id.in_(bindparam("ids", expanding=True)))
 _UNDIGESTED = select(Journal.received_at).where(Journal.state == literal(JournalState.PENDING)).order_by(Journal.id)
 _IN_STATES = (select(Dispatch.id).where(Dispatch.state == state) for state in OPEN_OR_PARKED.values())

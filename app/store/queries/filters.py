@@ -1,4 +1,4 @@
-"""The package filter, as SQL conditions. How to find the packages is left to the database's planner."""
+"""The package filter as SQL conditions. The database's planner decides how to find the packages."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ ANY, NONE = "any", "none"
 
 @dataclass(frozen=True, slots=True)
 class PackageFilter:
-    """Which packages to list. Every given condition must hold. `types`: any of these; None is an unknown type."""
+    """A filter for packages. Every given condition must hold. `types` lists accepted types; None is an unknown type."""
 
     status: Sequence[str] = ()
     trashed: bool | None = None
@@ -39,10 +39,10 @@ HasWords = Callable[[Sequence[str]], ColumnElement[bool]]
 
 
 def alternatives(wanted: PackageFilter, *, has_words: HasWords) -> list[list[ColumnElement[bool]]]:
-    """Lists of conditions: a package matches if all conditions of any list hold.
+    """Return lists of SQL conditions. A package matches if all conditions of at least one list hold.
 
     A condition with two alternatives makes two lists, because a database uses one index at a time. If an index leaves
-    few packages, their texts are looked up. Otherwise all texts are searched with `has_words`.
+    few packages, the search looks up their texts. Otherwise the search reads all texts with `has_words`.
     """
     common, words = list(_conditions(wanted)), words_of(wanted.q or "")
     groups = [group for group in (_signed_by(wanted.signer), _needs_attention(wanted.attention)) if group]
@@ -68,7 +68,7 @@ def _conditions(wanted: PackageFilter) -> Iterator[ColumnElement[bool]]:
 
 def _any_of(column: InstrumentedAttribute[str | None], values: Sequence[str | None]) -> ColumnElement[bool]:
     known = sorted({value for value in values if value is not None})
-    if None in values:  # most packages match: SQLite would look each up in an index and sort them
+    if None in values:  # most packages match; SQLite would otherwise look up each in an index and sort the results
         return or_(unindexed(column).in_(known), unindexed(column).is_(None))
     return column == known[0] if len(known) == 1 else column.in_(known)
 
@@ -83,7 +83,7 @@ def _between(
 
 
 def _signed_by(signer: str | None) -> list[ColumnElement[bool]]:
-    """The conditions that a signer has this id, or this e-mail address."""
+    """Return the two alternative conditions that a package's signer has the given id, or the given e-mail address."""
     if signer is None:
         return []
     conditions = [Signer.id == signer, *(Signer.address == email for email in filter(None, [address(signer)]))]
@@ -91,12 +91,15 @@ def _signed_by(signer: str | None) -> list[ColumnElement[bool]]:
 
 
 def _needs_attention(reason: str | None) -> list[ColumnElement[bool]]:
-    """The conditions that there is this reason to act, any, or none. Parked handlers are in the table of dispatches."""
+    """Return the conditions that a package needs attention for the given reason, for any reason, or not at all.
+
+    Parked runs are a reason that only the table of dispatches contains.
+    """
     if not reason:
         return []
     stored = select(Attention.package_id)
     is_parked = Package.id.in_(select(Dispatch.package_id).where(Dispatch.state == PARKED))
-    if reason == NONE:  # with NOT IN, PostgreSQL would read both tables completely
+    if reason == NONE:  # with NOT IN, PostgreSQL would read the tables of attention and dispatches completely
         has_reason = exists().where(Attention.package_id == Package.id)
         has_parked = exists().where(Dispatch.package_id == Package.id, Dispatch.state == PARKED)
         return [~has_reason & ~has_parked]

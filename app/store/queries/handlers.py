@@ -1,4 +1,4 @@
-"""Handlers and their runs."""
+"""Queries for handlers and their runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from app.store.queries.bounded import COUNT_LIMIT, count_rows, count_statement, 
 from app.store.queries.paging import Page, following, read_cursor, write_cursor
 from app.store.states import DispatchState
 
-HANDLERS = 500  # with runs, at most
+HANDLERS = 500  # most handlers that are looked up in the table of runs
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerDetail:
     """A handler, and the numbers of its runs by state.
 
-    `events` are the event names it handles, `*` for all; null if app/handlers.py no longer has the function, so that
-    its runs wait for ever. The counts stop at `counted_to`. `last_done_at` is when its run for the newest event that
-    is done ended.
+    `events` are the names of the events that the handler gets, `*` for all. If app/handlers.py no longer has the
+    function, `events` is null, and the handler's runs wait for ever. The counts stop at `counted_to`. Of the done
+    runs, the run for the newest event ended at `last_done_at`.
     """
 
     name: str
@@ -35,7 +35,7 @@ class HandlerDetail:
 
 @dataclass(frozen=True, slots=True)
 class RunDispatch:
-    """A run of a handler, with members of its event."""
+    """A run of a handler, with data of the run's event."""
 
     id: int
     handler: str
@@ -52,7 +52,7 @@ class RunDispatch:
 
 @dataclass(frozen=True, slots=True)
 class DispatchFilter:
-    """Which runs to list. Every given condition must hold. `name` is the event's."""
+    """A filter for runs of handlers. Every given condition must hold. `name` is the name of the event."""
 
     handler: str | None = None
     state: str | None = None
@@ -61,14 +61,17 @@ class DispatchFilter:
 
 
 def handler_counts(connection: Connection, subscriptions: Mapping[str, Sequence[str]]) -> list[HandlerDetail]:
-    """All handlers that are registered or have runs, by name. `subscriptions`: the events of each registered one."""
+    """Return all handlers that have runs or are registered, sorted by name.
+
+    `subscriptions` maps the registered handlers to the names of their events.
+    """
     return handler_page(connection, subscriptions, limit=HANDLERS, cursor=None).items
 
 
 def handler_page(
     connection: Connection, subscriptions: Mapping[str, Sequence[str]], *, limit: int, cursor: str | None
 ) -> Page[HandlerDetail]:
-    """A page of these handlers, by name. Raises `BadCursor`."""
+    """Return a page of handlers that are registered or have runs, sorted by name. Raises `BadCursor`."""
     after = read_cursor(cursor, str)[0] or "" if cursor is not None else ""
     known = sorted({*subscriptions, *distinct_values(connection, Dispatch.handler, limit=HANDLERS)})
     names = [name for name in known if name > after]
@@ -84,7 +87,7 @@ def _handler(connection: Connection, name: str, events: Sequence[str] | None) ->
 
 
 def dispatch_detail(connection: Connection, dispatch_id: int) -> RunDispatch | None:
-    """One run, or None."""
+    """Return the run of a handler with the given id, or None if no run has this id."""
     row = connection.execute(_RUNS.where(Dispatch.id == dispatch_id)).one_or_none()
     return RunDispatch(**row._asdict()) if row else None
 
@@ -92,7 +95,7 @@ def dispatch_detail(connection: Connection, dispatch_id: int) -> RunDispatch | N
 def dispatch_page(
     connection: Connection, wanted: DispatchFilter, *, limit: int, cursor: str | None
 ) -> Page[RunDispatch]:
-    """A page of runs, those for the newest events first. Raises `BadCursor`."""
+    """Return a page of runs of handlers, with the runs for the newest events first. Raises `BadCursor`."""
     after = read_cursor(cursor, int, int) if cursor is not None else None
     found = select(*_NEWEST).where(*_conditions(wanted))
     if wanted.name is not None or wanted.package is not None:

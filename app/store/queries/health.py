@@ -13,14 +13,14 @@ from app.store.outages import HEARTBEAT_TIMEOUT, last_end
 from app.store.queries.reconciles import last_finished_at
 from app.store.states import OutageKind, RunState
 
-SHOWN = 50  # processes and outages, at most
+SHOWN = 50  # most processes, and most outages, that are shown
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessDetail:
     """A process of the service. Its last heartbeat was at `seen_at`; `stopped_at` is set if it shut down normally.
 
-    `is_alive`: its last heartbeat is less than a minute old and it has not shut down.
+    `is_alive` is true if the last heartbeat is less than a minute old and the process has not shut down.
     """
 
     name: str
@@ -33,10 +33,10 @@ class ProcessDetail:
 
 @dataclass(frozen=True, slots=True)
 class OutageDetail:
-    """A time in which callbacks may have been lost or OneSpan could not be reached, by our clock.
+    """A period, by this service's clock, in which callbacks may have been lost or OneSpan could not be reached.
 
-    `kind`: `down` (no process took callbacks), `refused` (neither database nor spool could store one), `spooled`
-    (the database was down and the spool stored them) or `unreachable` (OneSpan did not answer).
+    `kind` is `down`: no process took callbacks; `refused`: neither database nor spool could store a callback;
+    `spooled`: the database was down and the spool stored callbacks; or `unreachable`: OneSpan did not answer.
     """
 
     id: int
@@ -50,7 +50,7 @@ class OneSpanStatus:
     """Whether OneSpan answers.
 
     `answers` is false if the last attempt failed with `error`; null if there was no request yet. `answered_at` is the
-    time of its last good answer; `unreachable` is the last outage that is over.
+    time of OneSpan's last good answer. `unreachable` is OneSpan's last outage that is over.
     """
 
     answers: bool | None
@@ -60,7 +60,7 @@ class OneSpanStatus:
 
 
 def processes(connection: Connection, *, now: datetime) -> list[ProcessDetail]:
-    """The processes with the latest heartbeats, newest first."""
+    """Return the processes with the latest heartbeats, newest first."""
     found = select(*Process.__table__.c).order_by(Process.seen_at.desc(), Process.name).limit(SHOWN)
     return [
         ProcessDetail(**row._asdict(), is_alive=row.stopped_at is None and row.seen_at >= now - HEARTBEAT_TIMEOUT)
@@ -69,7 +69,7 @@ def processes(connection: Connection, *, now: datetime) -> list[ProcessDetail]:
 
 
 def outages(connection: Connection) -> list[OutageDetail]:
-    """The outages that ended last, newest first."""
+    """Return the outages that ended last, newest first."""
     found = select(*Outage.__table__.c).order_by(Outage.ended_at.desc(), Outage.id.desc()).limit(SHOWN)
     return [OutageDetail(**row._asdict()) for row in connection.execute(found)]
 
@@ -93,7 +93,10 @@ def onespan_status(connection: Connection) -> OneSpanStatus:
 
 
 def next_due(connection: Connection, *, now: datetime, every: timedelta) -> datetime | None:
-    """When the next reconcile is due: `every` after the last began, or when a later outage ended; None: now."""
+    """Return when the next reconcile run is due; None if it is due now.
+
+    A run is due `every` after the last run began, or at the end of an outage since then.
+    """
     began, outage = reconciles.last_began(connection), last_end(connection, now=now)
     if began is None:
         return None
@@ -107,5 +110,5 @@ def _fetch_error(connection: Connection) -> str | None:
     return str(OUTAGE_ERRORS[name]()) if name else None
 
 
-# Errors that do not concern one package alone.
+# Errors of fetches that do not concern only one package.
 OUTAGE_ERRORS = {error.__name__: error for error in (OneSpanUnavailable, CredentialsRejected, WrongAddress, Throttled)}

@@ -1,4 +1,4 @@
-"""How many packages there are of each kind."""
+"""The number of packages of each kind: type, status and flags."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from app.store import counters
 
 @dataclass(frozen=True, slots=True)
 class PackageCount:
-    """How many packages have this type, this status and these flags."""
+    """The number of packages that have the given type, status and flags."""
 
     type: str | None
     status: str | None
@@ -19,7 +19,7 @@ class PackageCount:
 
 
 def package_counts(connection: Connection) -> list[PackageCount]:
-    """How many packages there are of each kind. The counters are updated with the packages, so they are exact."""
+    """Return the number of packages of each kind. Counters are updated with the packages, so the numbers are exact."""
     return [
         PackageCount(kind.type, kind.status, kind.trashed, kind.deleted, number)
         for kind, number in counters.count_packages(connection).items()

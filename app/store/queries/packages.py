@@ -1,4 +1,4 @@
-"""Packages, as the status store has them."""
+"""Queries for packages in the status store."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
@@ -21,8 +21,8 @@ from app.store.search import has_words, has_words_itself
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
 
-TIME_LIMIT = timedelta(seconds=5)  # for a statement; a search of a million packages takes at most one second
-# The sort keys of packages, and their columns.
+TIME_LIMIT = timedelta(seconds=5)  # limit for one statement; a search of a million packages takes at most one second
+# The sort keys of package lists, and the column of each key.
 SORTS = {
     "updated_at": "updated_at",
     "created_at": "created_at",
@@ -36,19 +36,19 @@ ERROR_SHOWN = 300  # characters of a handler's error that an attention reason sh
 
 @dataclass(frozen=True, slots=True)
 class PackagePage(Page[PackageValue]):
-    """A page of packages. If it `timed_out`, it is empty: the query took too long and was cancelled."""
+    """A page of packages. If `timed_out` is true, the query took too long and was cancelled, so the page is empty."""
 
     timed_out: bool = False
 
 
 def packages(connection: Connection, ids: Collection[str]) -> dict[str, PackageValue]:
-    """These packages, by id; unknown ids are left out."""
+    """Return the packages with the given ids, by id; unknown ids are left out."""
     rows = connection.execute(_PACKAGES, {"ids": list(ids)}).all()
     return {package.id: package for package in _packages(connection, rows)}
 
 
 def names(connection: Connection, ids: Collection[str]) -> dict[str, str | None]:
-    """The names of these packages, by id."""
+    """Return the names of the packages with the given ids, by id."""
     rows = connection.execute(select(Package.id, Package.name).where(Package.id.in_(ids))) if ids else ()
     return {row.id: row.name for row in rows}
 
@@ -56,9 +56,10 @@ def names(connection: Connection, ids: Collection[str]) -> dict[str, str | None]
 def package_page(
     database: Database, wanted: PackageFilter, *, sort: str, limit: int, cursor: str | None
 ) -> PackagePage:
-    """A page of packages. `sort` is a key of `SORTS`, with a minus for descending. Raises `BadCursor`.
+    """Return a page of packages. `sort` is a key of `SORTS`, with a minus sign for descending order.
 
-    A query that takes longer than `TIME_LIMIT` is cancelled; then the page is empty and `timed_out`.
+    A query that takes longer than `TIME_LIMIT` is cancelled; the page is then empty and its `timed_out` is true.
+    Raises `BadCursor`.
     """
     try:
         with database.read(timeout=TIME_LIMIT) as connection:
@@ -70,7 +71,7 @@ def package_page(
 def package_page_in_transaction(
     connection: Connection, wanted: PackageFilter, *, sort: str, limit: int, cursor: str | None
 ) -> PackagePage:
-    """A page of packages, read in the transaction of the caller. Raises `BadCursor` and `QueryTimeout`."""
+    """Return a page of packages, read in the transaction of the caller. Raises `BadCursor` and `QueryTimeout`."""
     columns, name = Package.__table__.c, sort.removeprefix("-")
     column = columns[SORTS[name]]
     order = SortOrder(sort, column, columns.id, descending=sort.startswith("-"), nullable=bool(column.nullable))
@@ -115,7 +116,8 @@ def _signing_order(seat: values.Signer) -> tuple[bool, int, str]:
 
 
 def _signer(row: AnyRow) -> values.Signer:
-    return values.Signer(*(*row[1:-1], tuple(row.attachments)))  # without the package id; the attachments are last
+    # The first column of the row is the package id, and the last column the attachments.
+    return values.Signer(*(*row[1:-1], tuple(row.attachments)))
 
 
 def _document(row: AnyRow) -> values.Document:
@@ -154,13 +156,13 @@ _PLAIN = (
 )
 _PACKAGE = tuple(
     column for column in Package.__table__.c if column.name not in ("state", "sort_name")
-)  # the claims are for the digest only, and the sort name for lists only
+)  # only the digest uses the claims, and only lists use the sort name
 _SIGNER = (Signer.package_id, *(Signer.__table__.c[field.name] for field in fields(values.Signer)))
 _DOCUMENT = tuple(Document.__table__.c)
 _ATTENTION = tuple(Attention.__table__.c)
 _PARKED = (Dispatch.package_id, Dispatch.handler, Dispatch.finished_at, Dispatch.error)
 
-# Built once, because they run at every turn of the dispatcher.
+# These queries are built once, because they run at every turn of the dispatcher.
 _IDS: BindParameter[str] = bindparam("ids", expanding=True)
 _PACKAGES = select(*_PACKAGE).where(Package.id.in_(_IDS))
 _PARTS: tuple[AnySelect, ...] = (

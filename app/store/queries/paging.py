@@ -1,7 +1,7 @@
 """Keyset pagination: a cursor is the position where a page ended, and the next page begins right after it.
 
-So every page costs the same, no row is skipped or shown twice while rows come and go, and every page but the last is
-full.
+So every page costs the same, and every page but the last is full. No row is skipped or shown twice while rows are added
+and removed.
 """
 
 import base64
@@ -23,10 +23,11 @@ T = TypeVar("T")
 AnySelect = Select[*tuple[Any, ...]]
 AnyRow = Row[*tuple[Any, ...]]
 Column = ColumnElement[Any]
-Part = tuple[Sequence[AnySelect], Sequence[Column], Sequence[object] | None]  # queries, sort keys, keys to begin after
+# Queries, their sort keys, and the values of these keys after which the part begins.
+Part = tuple[Sequence[AnySelect], Sequence[Column], Sequence[object] | None]
 
 LARGEST_ID = 2**63 - 1
-HIGHEST_TEXT = "\U0010ffff"  # sorts after every id
+HIGHEST_TEXT = "\U0010ffff"  # a text that sorts after every id
 
 
 class BadCursor(ReceiverError):
@@ -35,7 +36,7 @@ class BadCursor(ReceiverError):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Items of a list, with the cursors of the next and the previous page; None at either end.
+    """Items of a list, with the cursors of the next and the previous page. At an end of the list, the cursor is None.
 
     Only the list of packages can be read backwards.
     """
@@ -48,7 +49,7 @@ class Page(Generic[T]):
 def following(
     found: AnySelect, keys: Sequence[Column], *, after: Sequence[object] | None, limit: int, descending: bool = True
 ) -> AnySelect:
-    """The next `limit` rows in the order of these columns. Together they must be unique and never null."""
+    """Build the query for the next `limit` rows in the order of `keys`, which must together be unique and not null."""
     if after is not None:
         values = [literal(value, _wide(key.type)) for key, value in zip(keys, after, strict=True)]
         row, last = (tuple_(*keys), tuple_(*values)) if len(keys) > 1 else (keys[0], values[0])
@@ -57,20 +58,20 @@ def following(
 
 
 def _wide(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type of a column, or a wider one for integers: a cursor may hold a number that does not fit the column."""
+    """Return the type for a cursor's value: that of the column, or a wider type for integers that may not fit it."""
     return BigInteger() if isinstance(kind, Integer) else kind
 
 
 def write_cursor(*parts: object) -> str:
-    """Encode these values as a cursor; times as ISO 8601."""
+    """Encode values as a cursor. Times are written as ISO 8601."""
     text = json.dumps(parts, default=datetime.isoformat, ensure_ascii=False, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
-    """Decode a cursor into values of these types: `int`, `bool`, `str` or `datetime`; the last two may be None.
+    """Decode a cursor into values of the types `kinds`: `int`, `bool`, `str` or `datetime`.
 
-    Raises `BadCursor`.
+    Strings and times may be None. Raises `BadCursor`.
     """
     try:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
@@ -101,7 +102,7 @@ def _time(text: str) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The position of a row in a sorted list: its sort value and id, and in which direction to continue."""
+    """The position of a row in a sorted list: its sort value, its id, and the direction in which to continue."""
 
     value: Any
     id: str
@@ -110,7 +111,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class SortOrder:
-    """A sort order: its `name` in cursors, a column and the id. Rows without a value in the column come last."""
+    """A sort order by a column and the id. Rows without a value in the column come last.
+
+    Cursors contain the `name` of their sort order.
+    """
 
     name: str
     column: Column
@@ -119,7 +123,7 @@ class SortOrder:
     nullable: bool
 
     def read(self, cursor: str | None) -> Position | None:
-        """Decode a cursor. Raises `BadCursor` if it belongs to another order."""
+        """Decode a cursor. Raises `BadCursor` if the cursor belongs to another sort order."""
         if cursor is None:
             return None
         kind = datetime if self.nullable else str
@@ -129,7 +133,7 @@ class SortOrder:
         return Position(value, row_id, backwards)
 
     def write(self, position: Position | None, *, backwards: bool = False) -> str | None:
-        """Encode the cursor that continues from this position; None for None."""
+        """Encode the cursor that continues from a position. Returns None if the position is None."""
         return write_cursor(self.name, position.value, position.id, backwards) if position else None
 
     def page(
@@ -141,10 +145,10 @@ class SortOrder:
         start: Position | None,
         limit: int,
     ) -> tuple[list[Position], str | None, str | None]:
-        """Up to `limit` positions after `start`, with the cursors of the next and the previous page.
+        """Return up to `limit` positions after `start`, with the cursors of the next and the previous page.
 
-        Each query selects the column of the order as `value`, and the id; a row may be in several queries. Rows that
-        have a value are read by the queries `with_value`, the others by those `without_value`.
+        Each query selects the sort column as `value`, and the id; several queries may select the same row. The queries
+        `with_value` read the rows that have a value, and the queries `without_value` read the rows that have none.
         """
         backwards = start is not None and start.backwards
         parts = self._parts(with_value, without_value, start=start)
@@ -174,7 +178,7 @@ class SortOrder:
     def _parts(
         self, with_value: Sequence[AnySelect], without_value: Sequence[AnySelect], *, start: Position | None
     ) -> Iterator[Part]:
-        """The rest of the list, in parts that an index sorts: rows that have a value, then rows that have none."""
+        """Return the rest of a list in parts that an index sorts: rows with a sort value, then rows without one."""
         keys = tuple(dict.fromkeys((self.column, self.id)))
         parts: list[tuple[Sequence[AnySelect], Sequence[Column]]] = [(with_value, keys)]
         if self.nullable:
@@ -190,14 +194,14 @@ class SortOrder:
         yield from ((queries, columns, None) for queries, columns in others)
 
     def _beyond(self, start: Position | None) -> Position | None:
-        """A position right after the row of the cursor, for the way back from a page that is empty."""
+        """Return the position right after the cursor's row, from which an empty page links back to earlier rows."""
         if start is None:
             return None
         return replace(start, id=HIGHEST_TEXT if self.descending == start.backwards else "")
 
 
 def _merged(parts: Sequence[AnySelect], *, limit: int, descending: bool) -> Select[Any, str]:
-    """The first rows of several queries with the same order, each row once."""
+    """Build the query for the first rows of several queries that have the same order, without duplicates."""
     if len(parts) == 1:
         return parts[0]
     rows = union(*(part.subquery().select() for part in parts)).subquery()

@@ -1,4 +1,4 @@
-"""Reconcile runs, missed callbacks, and the share of events that callbacks report."""
+"""Queries for reconcile runs, missed events, and the share of events that callbacks report."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -30,25 +30,27 @@ from app.store.queries.paging import Page, following
 from app.store.states import EventSource, OutageKind, RunState
 
 FINDABLE = tuple(name for name in CATALOGUE if name not in NOT_IN_SNAPSHOTS)
-RECENTLY_MISSED = 2000  # events that the check for a silence reads, at most
-SILENCE_EVENTS = 3  # consecutive missed events, with no callback since, that make a silence
+RECENTLY_MISSED = 2000  # most missed events that the check for a silence reads
+SILENCE_EVENTS = 3  # consecutive missed events without a later callback that make a silence
 
 
 @dataclass(frozen=True, slots=True)
 class RunDetail:
     """A reconcile run.
 
-    `kind`: `reconcile` (what was updated since the last run, and a day before), `sweep` (also the ids of all packages)
-    or `backfill` (all packages completely). `reason`: `first`, `interval`, `outage` or `asked`. `state`: `running`,
-    `done`, or `failed` if it was given up because it made no progress. `by` is who requested it; null: the service.
+    `kind` is `reconcile` (packages updated since a day before the last run), `sweep` (also the ids of all packages) or
+    `backfill` (all packages completely). `reason` is `first`, `interval`, `outage` or `asked`. `state` is `running`,
+    `done`, or `failed` if the run was given up because it made no progress. `by` is the person who requested the run,
+    or null if the service began it.
 
-    The window goes back to `since` (null: to the beginning). Once the run is done, everything that OneSpan had at
-    `until` is known (null: the window left a gap before it). While it runs, it continues at `due_at`. `error` says
-    what it waits for, why it was given up, or what it left out.
+    The run's window goes back to `since` (null: to the beginning). Once the run is done, everything that OneSpan had at
+    `until` is known (null: changes before the window are unknown). While the run is running, it continues at `due_at`.
+    `error` says what the run waits for, why it was given up, or what it left out.
 
-    It made `requests` for list pages with `shown` packages. `changed` of them reported something, `asked` were queued
-    to be read one by one, and `unreadable` could not be read. `found` counts the events without a callback that were
-    found in that time by any snapshot, also by reads after callbacks; while the run is running it stops at 500.
+    The run made `requests` for list pages, which contained `shown` packages. Of these packages, `changed` reported
+    something, `asked` were queued to be read one by one, and `unreadable` could not be read. `found` counts the events
+    without a callback that any snapshot found during the run, also by reads after callbacks. While the run is running,
+    `found` stops at 500.
     """
 
     id: int
@@ -75,10 +77,10 @@ class RunDetail:
 class MissedDetail:
     """An event that a snapshot found and no callback reported in time. `id` is the id of the event.
 
-    `late` is the longest possible time, in seconds, from the event until it was found; null if its earliest time is
-    unknown. `cause` is the likely cause: `down` (no process took callbacks), `refused` (the service answered 503),
-    `never reported` (no callback with this name ever arrived: is the event switched on in OneSpan?) or `no trace`.
-    `reported_at` is when a callback reported it after all.
+    `late` is the longest possible time, in seconds, from the event until a snapshot found it; null if the event's
+    earliest time is unknown. `cause` is the likely cause: `down` (no process took callbacks), `refused` (the service
+    answered 503), `never reported` (no callback with this name ever arrived: is the event switched on in OneSpan?) or
+    `no trace`. `reported_at` is when a callback reported the event after all.
     """
 
     id: int
@@ -93,7 +95,7 @@ class MissedDetail:
 
 @dataclass(frozen=True, slots=True)
 class MissedFilter:
-    """Which missed events to list. Every given condition must hold."""
+    """A filter for missed events. Every given condition must hold."""
 
     package: str | None = None
     name: str | None = None
@@ -103,9 +105,9 @@ class MissedFilter:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The events of a day (UTC) or of a name: how many callbacks reported, and how many they missed.
+    """How many events of a day (UTC) or of a name callbacks reported, and how many they missed.
 
-    `rate` is the share that was reported, 0 to 1; null if there were no events.
+    `of` is the day or name. `rate` is the share of reported events, 0 to 1; null if there were no events.
     """
 
     of: str
@@ -116,10 +118,10 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How many events of the last days callbacks reported: in total, by day and by name.
+    """How many events of the last days callbacks reported or missed: in total, by day and by name.
 
-    Events within the grace period are not counted. Names that no snapshot can find are left out, because missed events
-    of these names cannot be known.
+    Events within the grace period are not counted. Event names that no snapshot can find are left out, because
+    missed events of these names cannot be known.
     """
 
     days: int
@@ -133,20 +135,20 @@ class Delivery:
 
 
 def run(connection: Connection, run_id: int) -> RunDetail | None:
-    """One run, or None."""
+    """Return the reconcile run with the given id, or None if no run has this id."""
     row = connection.execute(select(*_RUN).where(Run.id == run_id)).one_or_none()
     return RunDetail(**row._asdict()) if row else None
 
 
 def run_page(connection: Connection, *, limit: int, before: int | None) -> list[RunDetail]:
-    """Runs older than the run with this id, newest first."""
+    """Reconcile runs older than the run with the id `before`, newest first."""
     after = None if before is None else [before]
     found = following(select(*_RUN), [Run.__table__.c.id], after=after, limit=limit)
     return [RunDetail(**row._asdict()) for row in connection.execute(found)]
 
 
 def missed_page(connection: Connection, wanted: MissedFilter, *, limit: int, before: int | None) -> Page[MissedDetail]:
-    """A page of missed events older than the event with this id, newest first."""
+    """Return a page of missed events older than the event with the id `before`, newest first."""
     event_id, after = Missed.__table__.c.event_id, None if before is None else [before]
     found = select(*Missed.__table__.c, Event.found_after).join(Event, Event.id == event_id).where(*_conditions(wanted))
     rows = connection.execute(following(found, [event_id], after=after, limit=limit + 1)).all()
@@ -162,7 +164,7 @@ def _conditions(wanted: MissedFilter) -> list[ColumnElement[bool]]:
 
 
 def delivery(connection: Connection, *, now: datetime, days: int, silence: Silence | None) -> Delivery:
-    """The delivery rate of the last days, together with the given `silence`."""
+    """Return the share of events of the last days that callbacks reported, together with the given `silence`."""
     since = now.astimezone(UTC) - timedelta(days=days - 1)
     numbers = _numbers(connection, _REPORTED_AND_MISSED, since=since)
     reported, found, missed = numbers[REPORTED], numbers[FOUND_ONLY], numbers[MISSED]
@@ -182,12 +184,12 @@ def delivery(connection: Connection, *, now: datetime, days: int, silence: Silen
 
 
 def missed_by_cause(connection: Connection, *, since: datetime) -> dict[str, int]:
-    """The number of missed events of that day and later, by likely cause."""
+    """Return the number of missed events from the day of `since` on, by likely cause."""
     return dict(sorted(_numbers(connection, _ONLY_MISSED, since=since)[MISSED].by_cause.items()))
 
 
 def silence(connection: Connection) -> Silence | None:
-    """A silence if callbacks stopped: the latest events were all missed, and no callback arrived since they happened.
+    """Return a silence if the latest events were all missed and no callback arrived since they happened.
 
     Events missed while the service was down or refused callbacks do not count, because their cause is known.
     """
@@ -210,12 +212,12 @@ ADVICE = (
 
 
 def newest_run(connection: Connection) -> RunDetail | None:
-    """The run that began last."""
+    """Return the reconcile run that began last, or None if there were no runs."""
     return next(iter(run_page(connection, limit=1, before=None)), None)
 
 
 def last_finished_at(connection: Connection) -> datetime | None:
-    """When the newest completed run ended."""
+    """Return when the newest completed reconcile run ended."""
     return connection.scalar(
         select(func.max(Run.finished_at, type_=Run.began_at.type)).where(Run.state == RunState.DONE)
     )
@@ -223,7 +225,7 @@ def last_finished_at(connection: Connection) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Sums of counters, by each part of their keys."""
+    """Sums of event counters by day, by event name and by cause."""
 
     by_day: Counter[str]
     by_name: Counter[str]
@@ -231,7 +233,7 @@ class Numbers:
 
 
 def _numbers(connection: Connection, sums: Select[*tuple[Any, ...]], *, since: datetime) -> Mapping[str, Numbers]:
-    """The sums of that day and later, by kind of counter."""
+    """Return the sums of counters from the day of `since` on, by kind of counter."""
     numbers: dict[str, Numbers] = defaultdict(lambda: Numbers(Counter(), Counter(), Counter()))
     for kind, day, name, cause, number in connection.execute(sums, {"since": day_of(since)}):
         if day is not None:
@@ -288,7 +290,7 @@ REPORTED, FOUND_ONLY, MISSED = "reported", "found", "missed"
 def _counts(
     kind: str, table: type[EventCount] | type[MissedCount], cause: ColumnElement[str], *conditions: ColumnElement[bool]
 ) -> Select[*tuple[Any, ...]]:
-    """The counters of one kind. `cause` is empty for counters without a cause."""
+    """Build the query for the counters of one kind. `cause` is an empty string for counters without a cause."""
     since = (table.day >= bindparam("since", type_=table.day.type), table.number != 0)
     kind_column: ColumnElement[str] = literal_column(f"'{kind}'")
     columns = (kind_column.label("kind"), table.day, table.name, cause.label("cause"), table.number)
@@ -296,7 +298,7 @@ def _counts(
 
 
 def _sums(*parts: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
-    """The sums of these counters by day, and by name and cause."""
+    """Build the query for the sums of the given counters by day, and by event name and cause."""
     row = union_all(*parts).cte("counted").c
     number = func.sum(row.number).label("number")
     no_text: ColumnElement[str] = literal_column("''")
@@ -306,7 +308,7 @@ def _sums(*parts: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
     return select(both)
 
 
-# Literals, not parameters: with parameters, PostgreSQL would build no hash table for the IN in a cached plan.
+# The names are literals. With parameters, PostgreSQL's cached plan would build no hash table for the IN condition.
 _FINDABLE: BindParameter[str] = bindparam("findable", FINDABLE, expanding=True, literal_execute=True)
 _NO_CAUSE: ColumnElement[str] = literal_column("''")
 _REPORTED = _counts(
@@ -316,7 +318,7 @@ _FOUND_ONLY = _counts(FOUND_ONLY, EventCount, _NO_CAUSE, EventCount.source == Ev
 _MISSED = _counts(MISSED, MissedCount, MissedCount.cause.expression)
 
 
-# Built once, because they run in every health report.
+# These queries are built once, because they run in every health report.
 _ONLY_MISSED, _REPORTED_AND_MISSED = _sums(_MISSED), _sums(_REPORTED, _FOUND_ONLY, _MISSED)
 _RECENT = (
     select(Missed.__table__)
