@@ -75,8 +75,9 @@ class UnconfirmedEvent:
         """Whether a callback reports this event. `who` contains the ids of the person in the callback.
 
         The event of an undated callback happened at the callback's arrival or shortly before. So the callback may
-        report an event that a snapshot found just before. A callback may also be dated later than an event that
-        happens only once. A reassignment is recognised by the person who left the seat, or by the role.
+        report an event that a snapshot found just before. A callback of an event that cannot soon happen twice may
+        have a later date, up to `MAX_DATE_LAG`. A reassignment is recognised by the person who left the seat, or by
+        the role.
         """
         tolerance = REPEAT_WINDOW if callback.happened_at is None else MAX_DATE_LAG.get(self.name, timedelta(0))
         is_same_person = self.signer_id is None or callback.session_user is None or self.signer_id in who

@@ -423,6 +423,14 @@ def test_law_8_rebuild_finds_and_corrects_wrong_texts_and_sort_names(service, fl
     assert [package["id"] for package in read("/api/packages", q="c-egg-2")["items"]] == ["C-egg-2"]
 
 
+def test_reading_packages_leaves_out_their_claims():
+    """Only the digest needs the claims of a package. They are the largest column, so lists do not read them."""
+    statement = str(import_module("app.store.queries.packages")._PACKAGES)
+
+    assert "packages.status" in statement
+    assert "packages.claims" not in statement
+
+
 @pytest.fixture
 def counts(service) -> Callable[[], list[Any]]:
     """All counters of packages that are not zero."""

@@ -51,7 +51,10 @@ def attention_counts(connection: Connection) -> dict[str, int]:
 def attention_page(
     connection: Connection, reason: str | None, *, limit: int, cursor: str | None
 ) -> Page[AttentionItem]:
-    """Return a page of packages that need attention for one reason (None: any), newest first. Raises `BadCursor`."""
+    """Return a page of open issues with one reason (None: any), newest first. Raises `BadCursor`.
+
+    A package may have several issues.
+    """
     after = _read_position(cursor) if cursor is not None else None
     found: list[AnyRow] = []
     for name in REASONS if reason is None else (reason,):

@@ -155,7 +155,7 @@ _PLAIN = (
     "read_at",
 )
 _PACKAGE = tuple(
-    column for column in Package.__table__.c if column.name not in ("state", "sort_name")
+    column for column in Package.__table__.c if column.name not in ("claims", "sort_name")
 )  # only the digest uses the claims, and only lists use the sort name
 _SIGNER = (Signer.package_id, *(Signer.__table__.c[field.name] for field in fields(values.Signer)))
 _DOCUMENT = tuple(Document.__table__.c)
