@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         default=SecretStr("sqlite:///instance/status.db"),
         description="The database URL. SQLite serves one machine, PostgreSQL any number. "
-        "The default is sqlite:///instance/status.db; a relative SQLite path starts at the project folder.",
+        "A relative SQLite path starts at the project folder.",
     )
     onespan_callback_keys: Keys = Field(
         default=(),
@@ -137,21 +137,20 @@ class Settings(BaseSettings):
         description="How a client id gets its tokens: client-app (the default), or oauth2 (client credentials).",
     )
     reconcile_hours: Literal[6, 12, 24] = Field(
-        default=6, description="Hours from one reconcile with OneSpan to the next: 6, 12 or 24. The default is 6."
+        default=6, description="Hours from one reconcile with OneSpan to the next: 6, 12 or 24."
     )
     onespan_requests_per_minute: int = Field(
         default=300,
         ge=5,
         le=100_000,
-        description="The most requests to OneSpan per minute, by all processes together. The default is 300. "
+        description="The most requests to OneSpan per minute, by all processes together. "
         "A reconcile uses at most 80 % of it; the rest is for fetches of single packages.",
     )
     missed_grace_minutes: int = Field(
         default=60,
         ge=1,
         le=10_000,
-        description="Minutes to wait for the callback of an event that reconcile found, before it counts as missed. "
-        "The default is 60.",
+        description="Minutes to wait for the callback of an event that reconcile found, before it counts as missed.",
     )
     api_tokens: Keys = Field(
         default=(),
@@ -182,21 +181,19 @@ class Settings(BaseSettings):
     )
     worker: Literal["embedded", "external"] = Field(
         default="embedded",
-        description="Where handlers run: embedded, in each gunicorn process, or external, only in `flask worker`. "
-        "The default is embedded.",
+        description="Where handlers run: embedded, in each gunicorn process, or external, only in `flask worker`.",
     )
     handler_threads: int = Field(
         default=4,
         ge=1,
         le=64,
-        description="The number of events that one handler processes at once, in each process. The default is 4.",
+        description="The number of events that one handler processes at once, in each process.",
     )
     handler_lease_seconds: float = Field(
         default=60,
         ge=1,
         le=3600,
-        description="Seconds after which another process takes over the handler runs of a process that died. "
-        "The default is 60.",
+        description="Seconds after which another process takes over the handler runs of a process that died.",
     )
     spool_dir: Path = Field(
         default=Path("instance/spool"),
@@ -208,17 +205,14 @@ class Settings(BaseSettings):
     )
     bind: str = Field(
         default="127.0.0.1:8000",
-        description="Where gunicorn listens: address:port, or unix:/path/of/a/socket. The default is 127.0.0.1:8000.",
+        description="Where gunicorn listens: address:port, or unix:/path/of/a/socket.",
     )
-    web_concurrency: int = Field(
-        default=2, ge=1, le=64, description="The number of gunicorn processes. The default is 2."
-    )
+    web_concurrency: int = Field(default=2, ge=1, le=64, description="The number of gunicorn processes.")
     web_threads: int = Field(
         default=16,
         ge=4,
         le=256,
-        description="The number of requests that each process answers at once. The default is 16. "
-        "One in four is reserved for callbacks.",
+        description="The number of requests that each process answers at once. One in four is reserved for callbacks.",
     )
 
     @property
