@@ -18,9 +18,8 @@ from app.simulator.quirks import Quirks
 
 URL = "http://127.0.0.1:8000/onespan/callback"
 API_KEY = "simulated-api-key"
-LABELLED = re.compile(
-    r"[A-Za-z0-9_.-]{1,40}=(.*[^=].*)", re.DOTALL
-)  # matches `label=key`, but no base64 key that ends in "="
+# The pattern matches `label=key`, but no base64 key that ends in "=".
+LABELLED = re.compile(r"[A-Za-z0-9_.-]{1,40}=(.*[^=].*)", re.DOTALL)
 
 NO_KEY = """There is no callback key. Give a key that the service accepts with --key, or set ONESPAN_CALLBACK_KEYS
 in the environment or in the settings file (SETTINGS_FILE)."""

@@ -158,7 +158,7 @@ class _QuietHandler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def send_response(self, code: int, message: str | None = None) -> None:
-        """Send the status line without headers, because the app sets `Date` from its own clock."""
+        """Send only the status line, because the app sets `Date` from its own clock."""
         self.send_response_only(code, message)
 
 
