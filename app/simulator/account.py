@@ -34,10 +34,10 @@ class Registration:
 
 
 class Account:
-    """A simulated account that plays the stories of its packages, one action per step. REST callers may act, too.
+    """A simulated account that plays the stories of its packages, one action per step.
 
-    The same seed produces the same packages, stories and order. The caller gives the times.
-    Any number of threads may use the account. Packages are immutable and are replaced whole.
+    REST callers may change packages between two steps. The same seed produces the same packages, stories and order;
+    callers give the times. Any number of threads may use the account. Packages are immutable and are replaced whole.
     """
 
     def __init__(

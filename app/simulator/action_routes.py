@@ -11,7 +11,7 @@ from app.simulator import rest_json
 from app.simulator.packages import Action, ImpossibleAction, Package
 from app.simulator.routes import BadRequest, RouteContext, index_of, json_object
 
-# The verb that changes a package's status: (old status, new status) to verb.
+# The verb that changes a package from the old status to the new status.
 TRANSITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
     {
         ("DRAFT", "SENT"): "activate",

@@ -174,7 +174,7 @@ def _optional_event_verb(**values: object) -> Verb:
 
 
 def _archival(package: Package, action: Action, _: datetime) -> Outcome:
-    """Give the package the next status of archiving with Arkhineo, without an event."""
+    """Give a package the archiving status that the action's text names. OneSpan sends no event."""
     return replace(package, status=action.text), []
 
 

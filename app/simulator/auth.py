@@ -59,7 +59,7 @@ def sender_key(person: Person) -> str:
 
 
 class Authenticator:
-    """A check of requests for the credentials of one account."""
+    """An authenticator that accepts the credentials of one account only."""
 
     def __init__(
         self, account: Account, *, api_key: str, client_id: str = CLIENT_ID, client_secret: str = CLIENT_SECRET

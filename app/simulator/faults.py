@@ -113,7 +113,7 @@ class Faults:
 
 
 def parse_rates(pairs: Iterable[str], names: Iterable[str], kind: str) -> dict[str, float]:
-    """Parse rates from texts such as `503=0.1`. An error message calls an unknown name an unknown `kind`.
+    """Parse rates from texts such as `503=0.1`. `kind` is the word for the names in error messages.
 
     Raises `ValueError`, whose message says which names or values are valid.
     """

@@ -1,4 +1,4 @@
-"""HTTP without sockets: a `requests.Session` talks to a WSGI app in the same process, including its faults."""
+"""HTTP without sockets: a `requests.Session` talks to a WSGI app in the same process, including simulated faults."""
 
 import io
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The list of an account's packages: sorted, and late by the quirk `list_lag`."""
+"""The list of an account's packages: sorted, and with the delay that the quirk `list_lag` sets."""
 
 from bisect import bisect_left, insort
 from collections import deque
@@ -9,7 +9,7 @@ from typing import Any
 
 from app.simulator.packages import Package
 
-IndexEntry = tuple[Any, str, Package]  # sort key, id, package; unique ids, so packages are never compared
+IndexEntry = tuple[Any, str, Package]  # sort key, package id, package; unique ids, so sorting never compares packages
 MAX_CACHED_QUERIES = 16
 LATEST = datetime.max.replace(tzinfo=UTC)
 SORTS: Mapping[str, Callable[[Package], Any]] = MappingProxyType(

@@ -66,7 +66,7 @@ def _matching(
     index = list_view.index(sort)
     if sort == "updated":
         index = index[_index_of(start, 0, index) : _index_of(end, len(index), index)]
-    # A single loop over the packages, for speed.
+    # A single loop checks all conditions, for speed.
     found = [
         package
         for _, _, package in index

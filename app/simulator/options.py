@@ -18,7 +18,7 @@ from app.simulator.quirks import Quirks
 
 URL = "http://127.0.0.1:8000/onespan/callback"
 API_KEY = "simulated-api-key"
-# The pattern matches `label=key`, but no base64 key that ends in "=".
+# The pattern matches a callback key with a label (`label=key`), but not a base64 key that ends in "=".
 LABELLED = re.compile(r"[A-Za-z0-9_.-]{1,40}=(.*[^=].*)", re.DOTALL)
 
 NO_KEY = """There is no callback key. Give a key that the service accepts with --key, or set ONESPAN_CALLBACK_KEYS
@@ -27,7 +27,7 @@ in the environment or in the settings file (SETTINGS_FILE)."""
 
 @dataclass(frozen=True)
 class SimulateOptions:
-    """The parsed options of `flask simulate`. A mishap with the rate None has the rate that `bad_day` implies."""
+    """The parsed options of `flask simulate`. If the rate of a mishap is None, `bad_day` decides the rate."""
 
     packages: int
     at_once: int

@@ -74,7 +74,7 @@ class Outbox:
         quirks: Quirks = DEFAULT_QUIRKS,
         registered: Callable[[], Registration | None] = lambda: None,
     ) -> None:
-        """`registered` returns the current registration, if any. Only events that the registration names are sent."""
+        """`registered` returns the callback registration, if any. Only events that the registration names are sent."""
         self.mishap_counts: Counter[str] = Counter()
         self._rng = rng
         self._mishaps = mishaps

@@ -118,7 +118,7 @@ def _refuse(fault: str, faults: Faults, now: datetime) -> ResponseReturnValue:
 
 
 def _cut(response: Response) -> Response:
-    """Return the response in a form that sends only the beginning, then closes the connection."""
+    """Let the response send only its beginning and then close the connection."""
     parts = iter(response.response)
     first: object = next(parts, b"")
     raw = first if isinstance(first, bytes) else str(first).encode()

@@ -1,6 +1,6 @@
 """The stories of packages: lists of actions to perform in order, drawn at random from weighted tables.
 
-A story is a plot with the visits and mishaps of the signers. What the sender does afterwards follows the plot.
+A story consists of a plot, with the visits and mishaps of signers, and of what the sender does afterwards.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
