@@ -31,7 +31,7 @@ log = structlog.get_logger()
 FETCH_REASON = "requested by a user"
 # Event name and package id of a test callback. The name is not in the catalogue, so the event claims nothing.
 TEST_CALLBACK = ("RECEIVER_TEST", "test-callback")
-TEST_KEY_LABEL = "test callback"  # labels of real callback keys have no spaces
+TEST_KEY_LABEL = "test callback"  # differs from the labels of real callback keys, which have no spaces
 MAX_REPLAYED = 10_000  # maximum number of dispatches that one request can replay
 REPLAY_BATCH = 500  # maximum number of ids in one statement: statements with thousands of ids are slow
 

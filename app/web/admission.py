@@ -1,4 +1,4 @@
-"""Admission control: keeps threads free for callbacks, however many other requests arrive."""
+"""Admission control, which keeps threads free for callbacks, however many other requests arrive."""
 
 import threading
 from collections.abc import Collection

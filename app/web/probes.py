@@ -20,7 +20,7 @@ def probes(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
 
     @blueprint.get("/healthz")
     def healthz() -> ResponseReturnValue:
-        """Answer 200: the process is alive."""
+        """Answer 200 while the process is alive."""
         return {"status": "alive"}
 
     @blueprint.get("/readyz")

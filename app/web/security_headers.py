@@ -17,7 +17,7 @@ HSTS = "max-age=31536000"  # one year in seconds, for this host without its subd
 
 
 def add_security_headers(app: Flask) -> None:
-    """Add the security headers to every response, and `no-store` to those without their own `Cache-Control`."""
+    """Add the security headers to every response, and `no-store` to responses without `Cache-Control`."""
 
     @app.after_request
     def add_headers(response: Response) -> Response:

@@ -1,4 +1,4 @@
-"""The response types of the API that `queries` does not define."""
+"""The response types of the API that the module `queries` does not define."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -106,7 +106,7 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
 
     @get("/api/events", answer=Page[EventDetail], query=EventQuery)
     def events(query: EventQuery) -> Page[EventDetail]:
-        """List events, newest first, each with the callbacks that reported it and its dispatches."""
+        """List events, newest first, each with its callbacks and its dispatches."""
         filters = EventFilter(**query.model_dump(exclude={"limit", "cursor"}))
         with database.read() as connection:
             return queries.event_page(connection, filters, limit=query.limit, before=id_of_cursor(query.cursor))
@@ -125,7 +125,8 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
         """List every change after the change with id `after`, in order, without gaps. Pass `next` as the next `after`.
 
         If there is no change, the request is held for up to `wait` seconds. If too many requests are held already, the
-        answer comes at once, without items. `after=last` returns no items; its `next` is the current end of the feed.
+        answer comes at once, without items. With `after=last` the answer has no items, and `next` is the current end
+        of the feed.
         """
         if query.after == "last":
             with database.read() as connection:

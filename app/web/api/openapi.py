@@ -86,7 +86,7 @@ class Endpoint:
 
 @dataclass
 class Document:
-    """Collects endpoints and builds the OpenAPI document."""
+    """The OpenAPI document, built from a collection of endpoints."""
 
     endpoints: list[Endpoint] = field(default_factory=list)
 

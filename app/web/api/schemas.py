@@ -26,7 +26,7 @@ def adapter_of(answer: Any) -> TypeAdapter[Any]:
 
 
 def with_published_names(node: Any) -> Any:
-    """Return a JSON Schema, or a document of them, with the published names as titles, keys and references."""
+    """Return JSON Schemas with the published names as titles, keys and references."""
     if isinstance(node, list):
         return [with_published_names(item) for item in node]
     if not isinstance(node, dict):

@@ -32,7 +32,8 @@ def add_dashboard(
         SESSION_COOKIE_NAME="onespan_receiver",
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
-        WTF_CSRF_CHECK_DEFAULT=False,  # `AccessControl` checks pages; the callback endpoint and the API have no session
+        # `AccessControl` checks the CSRF tokens of pages. The callback endpoint and the API have no sessions.
+        WTF_CSRF_CHECK_DEFAULT=False,
         WTF_CSRF_TIME_LIMIT=None,  # a CSRF token is valid as long as its session
         WTF_CSRF_SSL_STRICT=False,  # `AccessControl` checks Sec-Fetch-Site instead of the referrer
     )

@@ -36,7 +36,8 @@ class AccessControl:
     def require_login(self, blueprint: Blueprint) -> None:
         """Show the pages of a blueprint only to logged-in users (`g.user`), and redirect other users to the login.
 
-        A request with the header `X-Live` does not extend the session; without a session it gets 401, no redirect.
+        A request with the header `X-Live` does not extend the session. Without a session the answer to such a request
+        is 401 and not a redirect.
         """
         self.require_password(blueprint)
 

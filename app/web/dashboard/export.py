@@ -10,8 +10,8 @@ from app.onespan.values import Package
 from app.web.dashboard import labels
 
 BOM = "\ufeff"  # a byte order mark, so that spreadsheets read the file as UTF-8
-# The pattern matches where a cell may begin, with comma, semicolon or tab as separator, if a character follows that
-# makes the cell a formula. Spreadsheets in East Asia treat the full-width characters the same way.
+# The pattern matches the place where a formula begins a cell. A spreadsheet that separates cells by semicolons or tabs
+# can see such a cell within a text. Spreadsheets in East Asia also accept full-width characters in formulas.
 FORMULA = re.compile(r'(^|[;\t\r\n])([\s"]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])')
 COLUMNS: Mapping[str, Callable[[Package], object]] = {
     "id": lambda package: package.id,

@@ -1,4 +1,4 @@
-"""The page of the handlers and their runs, and the actions that run a handler again."""
+"""The page of the handlers and their runs, and the actions that repeat runs."""
 
 from urllib.parse import urlencode
 

@@ -54,7 +54,7 @@ def timeline(
 ) -> list[Entry]:
     """Return the history of a transaction, newest entry first: events with their changes, actions and other changes.
 
-    A history that is not `is_complete` has no entries from before the oldest of these events.
+    Unless the history `is_complete`, entries before the oldest of these events are left out.
     """
     entries = {event.id: _event_entry(package, event) for event in events}
     events_by_callback = {callback.id: event.id for event in events for callback in event.callbacks}

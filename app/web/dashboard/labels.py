@@ -225,7 +225,7 @@ def seat(package: Package, signer: Signer) -> str:
 
 
 def sentence(package: Package, event: EventDetail) -> str:
-    """Return an event as a sentence. An unknown event is given by its name."""
+    """Return a sentence about an event, or only the name of an unknown event."""
     template = EVENTS.get(event.name)
     if template is None:
         return event.name

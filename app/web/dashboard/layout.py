@@ -130,7 +130,7 @@ def respond(html: str, *, etag: str) -> Response:
 
 
 def client_has(etag: str) -> bool:
-    """Return whether the client sent this ETag, so it has the page already."""
+    """Return whether the client sent this ETag, which means that the client has the page already."""
     return request.if_none_match.contains_weak(etag)
 
 
@@ -139,7 +139,7 @@ def _hash(text: str) -> str:
 
 
 def required(value: Any, message: str) -> Any:
-    """Return the value. Raises `ResourceNotFound` with this message if it is None."""
+    """Return the value. Raises `ResourceNotFound` with this message if the value is None."""
     if value is None:
         raise ResourceNotFound(message)
     return value

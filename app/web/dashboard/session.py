@@ -1,4 +1,4 @@
-"""Sessions of users. A signed cookie holds the user and the times; the database holds the sessions that have ended."""
+"""Sessions of users. A signed cookie holds the user and the times; the database holds the logged-out sessions."""
 
 import secrets
 from collections.abc import Callable
