@@ -17,8 +17,9 @@ from app.simulator.people import Person
 from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
 AT_ONCE = 8  # packages that are in progress at the same time
-SENDERS = 2  # besides the owner
-SYSTEM_USERS = {"system": "onespan-system", "null": None}  # `sessionUser` of events without an actor, by quirk
+SENDERS = 2  # senders in addition to the account's owner
+# The `sessionUser` of events that no person causes, by the value of the quirk `system_user`.
+SYSTEM_USERS = {"system": "onespan-system", "null": None}
 
 T = TypeVar("T")
 
@@ -33,10 +34,10 @@ class Registration:
 
 
 class Account:
-    """Plays the stories of its packages, one action per step. REST callers may act on packages in between.
+    """A simulated account that plays the stories of its packages, one action per step.
 
-    The same seed produces the same packages, stories and order. Only times come from outside.
-    Any number of threads may read and act. Packages are immutable and are replaced whole.
+    REST callers may change packages between two steps. The same seed produces the same packages, stories and order;
+    callers give the times. Any number of threads may use the account. Packages are immutable and are replaced whole.
     """
 
     def __init__(
@@ -49,9 +50,9 @@ class Account:
         quirks: Quirks = DEFAULT_QUIRKS,
         anomalies: Rates = NO_ANOMALIES,
     ) -> None:
-        """`packages`: how many to create; None: no limit. `at_once`: how many are in progress at the same time.
+        """`packages` is the number of packages to create, or None for no limit.
 
-        `senders`: how many senders there are besides the owner.
+        `at_once` packages are in progress at the same time. `senders` is the number of senders besides the owner.
         """
         self.quirks = quirks
         self.registration: Registration | None = None
@@ -69,7 +70,7 @@ class Account:
         self._lock = threading.RLock()
 
     def load(self, packages: Iterable[Package]) -> "Account":
-        """Add these packages in their present state, without planned actions. Returns itself."""
+        """Add these packages to the account, without planned actions, and return the account."""
         with self._lock:
             self._packages |= {package.id: package for package in packages}
             self._list_view = ListView(self._packages.values(), lag=self._lag)
@@ -82,7 +83,7 @@ class Account:
 
     @property
     def is_over(self) -> bool:
-        """Whether every story has ended."""
+        """Whether the stories of all packages have ended."""
         return self._to_create == 0 and not self._plans
 
     @property
@@ -91,22 +92,22 @@ class Account:
         return len(self._packages) - len(self._plans)
 
     def packages(self) -> list[Package]:
-        """All packages in their present state, deleted ones included, in the order of creation."""
+        """Return all packages, including deleted packages, in the order of creation."""
         with self._lock:
             return list(self._packages.values())
 
     def package(self, package_id: str) -> Package | None:
-        """One package in its present state, or None if it never existed."""
+        """Return a package in its present state, or None if the package never existed."""
         return self._packages.get(package_id)
 
     def read_list(self, query: Callable[[ListView], T], *, now: datetime) -> T:
-        """The answer to a query on the list, which may lag behind the packages."""
+        """Return the answer to a query on the list of packages, which may lag behind the packages themselves."""
         with self._lock:
             self._list_view.publish_due(now)
             return query(self._list_view)
 
     def step(self, now: datetime) -> list[Event]:
-        """Perform the next action and return its events, which may be none."""
+        """Perform the next planned action of a story and return its events, possibly none."""
         with self._lock:
             if self.is_over:
                 return []
@@ -117,7 +118,7 @@ class Account:
             except ImpossibleAction:
                 if package_id not in self._changed_by_hand:
                     raise
-                plan.clear()  # a REST caller changed the package
+                plan.clear()  # the plan is impossible because a REST caller changed the package
                 return []
             finally:
                 if not plan:
@@ -126,7 +127,7 @@ class Account:
     def act(self, package_id: str, action: Action, *, now: datetime) -> list[Event]:
         """Perform an action that is not part of the package's story, and return its events.
 
-        Raises `ImpossibleAction` if the package does not allow it. The story goes on afterwards if it still can.
+        Raises `ImpossibleAction` if the package does not allow the action. The package's story continues if possible.
         """
         with self._lock:
             self._changed_by_hand.add(package_id)
@@ -140,7 +141,7 @@ class Account:
         return [self._with_session_user(event, action, before) for event in events]
 
     def _with_session_user(self, event: Event, action: Action, package: Package) -> Event:
-        """The event with the `sessionUser` that the quirks prescribe."""
+        """Return the event with the `sessionUser` that the quirks prescribe."""
         if action.verb in SYSTEM_VERBS and self.quirks.system_user in SYSTEM_USERS:
             return replace(event, session_user=SYSTEM_USERS[self.quirks.system_user])
         if self.quirks.session_user == "role":
@@ -149,7 +150,7 @@ class Account:
         return event
 
     def _next_package(self, now: datetime) -> str:
-        """Create a package while fewer than the limit are in progress; otherwise draw one of them."""
+        """Return the id of a new package, or of a random package in progress if the limits allow no new package."""
         if self._to_create == 0 or len(self._plans) >= self._at_once:
             return self._rng.choice(list(self._plans))
         package = drafts.draft(self._rng, self.people, now=now, rates=self._anomalies)

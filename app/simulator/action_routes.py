@@ -1,4 +1,4 @@
-"""Routes that change a package: its status, trash flag, due date and name; unlock, remind, delete."""
+"""Routes that change, delete or trash packages, and unlock or remind signers."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from app.simulator import rest_json
 from app.simulator.packages import Action, ImpossibleAction, Package
 from app.simulator.routes import BadRequest, RouteContext, index_of, json_object
 
-# The verb that takes a package from one status to another.
+# The verb that changes a package from the old status to the new status.
 TRANSITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
     {
         ("DRAFT", "SENT"): "activate",
@@ -28,12 +28,12 @@ EMPTY_OK = ("", 200)
 
 
 def routes(context: RouteContext) -> Blueprint:
-    """Every route that changes a package."""
+    """Return the blueprint of the routes that change a package."""
     blueprint = Blueprint("actions", __name__, url_prefix="/api/packages/<package_id>")
 
     @blueprint.route("", methods=["PUT", "POST"])
     def change(package_id: str) -> ResponseReturnValue:
-        """Apply `status`, `trashed`, `due` and `name` from the body; ignore other members."""
+        """Apply `status`, `trashed`, `due` and `name` of the request body to a package, and ignore other members."""
         unarchive = context.account.quirks.unarchive_event
         for action in _actions(context.package(package_id), json_object(), unarchive=unarchive):
             context.act(package_id, action)
@@ -69,7 +69,7 @@ def routes(context: RouteContext) -> Blueprint:
 
 
 def _actions(package: Package, body: Mapping[str, object], *, unarchive: str) -> Iterator[Action]:
-    """The actions that the body requests, in order. A value that the package already has needs no action."""
+    """Yield the actions that the request body asks for. A value that the package already has needs no action."""
     due = _due(body.get("due"))
     status = body.get("status", package.status)
     if status != package.status:

@@ -1,7 +1,7 @@
-"""Every action on a package: each returns the changed package and the events that OneSpan sends.
+"""All actions on packages. Each action returns the changed package and the events that OneSpan sends.
 
-Pure: packages are immutable, actions are data, and the time comes from outside. An action that the package does not
-allow, such as signing a draft, is a mistake in a story and raises `ImpossibleAction`.
+The module is pure: packages are immutable, actions are data, and callers give the time. An action that the package
+does not allow, such as signing a draft, is a mistake in a story and raises `ImpossibleAction`.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ from app.simulator.packages import (
 
 MILLISECOND = timedelta(milliseconds=1)  # the resolution of OneSpan's times
 EXTENSION = timedelta(days=30)
-CREATED = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # OneSpan has no event for a layout
+CREATED = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # OneSpan sends no event for a new layout
 BUSINESS_HOURS = ("Morning - 9AM to 12PM ((GMT 0:00) GMT)",)
 
 Outcome = tuple[Package, list[Event]]
@@ -33,10 +33,10 @@ Verb = Callable[[Package, Action, datetime], Outcome]
 
 
 def perform(package: Package, action: Action, *, now: datetime) -> Outcome:
-    """Perform an action and return the changed package with its events, which are none if OneSpan has no event for it.
+    """Perform an action. Return the changed package and the events that OneSpan sends, possibly none.
 
-    Events of one package are at least a millisecond apart, in the order in which they happened, so no two share a date.
-    Their dates therefore run a few milliseconds ahead of `now` where much happens at once.
+    No two events of a package have the same date: their dates are at least one millisecond apart, in the order of the
+    events. If many events happen at once, the dates run a few milliseconds ahead of `now`.
     """
     possible_in, verb = VERBS[action.verb]
     trash_allows = package.trashed == (action.verb == "restore") or action.verb in IN_AND_OUT_OF_TRASH
@@ -51,7 +51,7 @@ def perform(package: Package, action: Action, *, now: datetime) -> Outcome:
 
 
 def _sender_verb(name: str, **values: object) -> Verb:
-    """A verb of the sender that sets `values` on the package and sends the event `name`."""
+    """Return a verb that sets `values` on the package and sends the event `name`, with the sender as actor."""
 
     def verb(package: Package, _: Action, at: datetime) -> Outcome:
         return _with(package, values), [Event(name, package.id, package.sender.id, at)]
@@ -60,7 +60,7 @@ def _sender_verb(name: str, **values: object) -> Verb:
 
 
 def _signer_verb(name: str, **values: object) -> Verb:
-    """A verb of a signer that sets `values` on the role and sends the event `name`."""
+    """Return a verb that sets `values` on a signer's role and sends the event `name`, with the signer as actor."""
 
     def verb(package: Package, action: Action, at: datetime) -> Outcome:
         event = Event(name, package.id, package.person(action.role).id, at, message=action.text or None)
@@ -70,7 +70,7 @@ def _signer_verb(name: str, **values: object) -> Verb:
 
 
 def _silent_role_verb(**values: object) -> Verb:
-    """A verb of the sender that sets `values` on a role; OneSpan has no event for it."""
+    """Return a verb that sets `values` on a signer's role and sends no event."""
 
     def verb(package: Package, action: Action, _: datetime) -> Outcome:
         return _with_role(package, action.role, values), []
@@ -131,12 +131,12 @@ def _complete(package: Package, _: Action, at: datetime) -> Outcome:
 
 
 def _expire(package: Package, _: Action, at: datetime) -> Outcome:
-    """The package expires. Its due date moves to this moment, because a story takes seconds and not days."""
+    """Expire a package. The due date moves to the present, because a simulated story takes seconds and not days."""
     return replace(package, status="EXPIRED", due=at), [Event("PACKAGE_EXPIRE", package.id, package.sender.id, at)]
 
 
 def _refusal_verb(name: str, status: str) -> Verb:
-    """A verb of a signer that ends the package for all signers and gives the reason."""
+    """Return a verb with which a signer ends the package for all signers and gives a reason."""
 
     def verb(package: Package, action: Action, at: datetime) -> Outcome:
         signer = package.person(action.role)
@@ -148,23 +148,23 @@ def _refusal_verb(name: str, status: str) -> Verb:
 
 
 def _redate(package: Package, action: Action, at: datetime) -> Outcome:
-    """The sender changes the due date; OneSpan has no event for it."""
+    """Change the due date of a package. OneSpan sends no event."""
     due = action.due or EXTENSION
     return replace(package, due=at + due if isinstance(due, timedelta) else due), []
 
 
 def _extend(package: Package, action: Action, at: datetime) -> Outcome:
-    """The sender moves the due date of an expired package, which makes it a draft; OneSpan has no event for it."""
+    """Move the due date of an expired package, which makes the package a draft. OneSpan sends no event."""
     return replace(_redate(package, action, at)[0], status="DRAFT"), []
 
 
 def _rename(package: Package, action: Action, _: datetime) -> Outcome:
-    """The sender changes the name; OneSpan has no event for it."""
+    """Change the name of a package. OneSpan sends no event."""
     return replace(package, name=action.text), []
 
 
 def _optional_event_verb(**values: object) -> Verb:
-    """A verb that sets `values` on the package; its event, if OneSpan sends one, is named by the action's text."""
+    """Return a verb that sets `values` on the package. The action's text names the event; no text means no event."""
 
     def verb(package: Package, action: Action, at: datetime) -> Outcome:
         events = [Event(action.text, package.id, package.sender.id, at)] if action.text else []
@@ -174,18 +174,21 @@ def _optional_event_verb(**values: object) -> Verb:
 
 
 def _archival(package: Package, action: Action, _: datetime) -> Outcome:
-    """One step of archiving with Arkhineo: a newer status without an event."""
+    """Give a package the archiving status that the action's text names. OneSpan sends no event."""
     return replace(package, status=action.text), []
 
 
 def _reassign(package: Package, action: Action, at: datetime) -> Outcome:
-    """Another person takes the seat, under a new role id."""
+    """Give a signer's seat to another person, under a new role id."""
     package, events = _reassign_in_place(package, action, at)
     return _with_role(package, action.role, {"id": action.text}), events
 
 
 def _reassign_in_place(package: Package, action: Action, at: datetime) -> Outcome:
-    """Another person takes the seat under the same role id and starts over; the text becomes `newRoleId`."""
+    """Give a signer's seat to another person under the same role id, without the signatures made so far.
+
+    The action's text is the `newRoleId` of the event.
+    """
     extra = MappingProxyType({"newRoleId": action.text})
     event = Event("ROLE_REASSIGN", package.id, package.person(action.role).id, at, extra=extra)
     package = _with_role(package, action.role, {"person": action.person})
@@ -195,7 +198,10 @@ def _reassign_in_place(package: Package, action: Action, at: datetime) -> Outcom
 
 
 def with_signer(package: Package, action: Action) -> Package:
-    """Add a signer in the last position, who signs every document: the action's person, under the action's text."""
+    """Return the package with one more signer, who has the last position and signs every document.
+
+    The action's person is the signer, and the action's text is the role id.
+    """
     position = len(package.roles)
     role = Role(action.text, max(role.index for role in package.roles), action.person)
     documents = [_with_approval(document, role, position) for document in package.documents]
@@ -208,7 +214,7 @@ def _with_approval(document: Document, role: Role, position: int) -> Document:
 
 
 def _add_signer(package: Package, action: Action, _: datetime) -> Outcome:
-    """The sender adds a signer; OneSpan has no event for it."""
+    """Add a signer to a package. OneSpan sends no event."""
     return with_signer(package, action), []
 
 
@@ -221,7 +227,7 @@ def _upload(package: Package, action: Action, at: datetime) -> Outcome:
 
 
 def _readdress(package: Package, action: Action, _: datetime) -> Outcome:
-    """The sender corrects a signer's e-mail address; OneSpan has no event for it."""
+    """Correct the e-mail address of a signer. OneSpan sends no event."""
     person = replace(package.person(action.role), email=action.text)
     return _with_role(package, action.role, {"person": person}), []
 
@@ -231,12 +237,12 @@ def _cobrowse(package: Package, action: Action, at: datetime) -> Outcome:
     return package, [Event("COBROWSE_REQUEST", package.id, package.person(action.role).id, at, extra=extra)]
 
 
-IN_AND_OUT_OF_TRASH = frozenset({"delete", "retain"})  # possible in the trash and out of it
-SYSTEM_VERBS = frozenset({"expire", "bounce", "retain"})  # events without an actor
+IN_AND_OUT_OF_TRASH = frozenset({"delete", "retain"})  # verbs that are possible inside and outside the trash
+SYSTEM_VERBS = frozenset({"expire", "bounce", "retain"})  # verbs whose events no person causes
 _DRAFT, _SENT = frozenset({"DRAFT"}), frozenset({"SENT"})
 _OPEN, _ALL = _DRAFT | _SENT, STATUSES | frozenset(ARCHIVAL_STATUSES)
 
-# Each verb: the statuses in which it is possible, and its function.
+# The package statuses in which each verb is possible, and the function of the verb.
 VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
     {
         "create": (_DRAFT, _create),

@@ -1,6 +1,6 @@
-"""Changes that callbacks do not report, or for which the event is unknown: silent changes, newer statuses, retention.
+"""Anomalies: changes of packages that no callback reports, or whose event is unknown.
 
-Each happens at a given rate, by default never. Without anomalies callbacks report every change.
+Each anomaly happens at a given rate, by default never. Without anomalies callbacks report every change.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from app.simulator.quirks import Quirks
 
 Rates = Mapping[str, float]
 
-# Each anomaly: its rate on a bad day, and its description. The rate is the share of the packages to which it can
-# happen.
+# The rate of each anomaly on a bad day, and its description. The rate is the share of the packages to which the
+# anomaly can happen.
 ANOMALIES: Mapping[str, tuple[float, str]] = MappingProxyType(
     {
         "redate": (0.1, "the due date changes; no event reports it"),
@@ -31,7 +31,7 @@ ANOMALIES: Mapping[str, tuple[float, str]] = MappingProxyType(
 )
 NO_ANOMALIES: Rates = MappingProxyType({})
 BAD_DAY: Rates = MappingProxyType({name: rate for name, (rate, _) in ANOMALIES.items()})
-# Verbs that leave a package SENT.
+# The verbs after which a package still has the status SENT.
 SIGNING = frozenset(
     {"view", "sign", "upload", "bounce", "readdress", "reassign", "fail kba", "lock", "unlock", "cobrowse"}
     | {"add signer", "redate", "rename"}
@@ -39,20 +39,20 @@ SIGNING = frozenset(
 
 
 def occurs(rng: Random, rates: Rates, anomaly: str) -> bool:
-    """Whether the anomaly happens now. Draws nothing if its rate is 0."""
+    """Return whether the anomaly happens now. If the rate is 0, no random number is drawn."""
     rate = rates.get(anomaly, 0)
     return rate > 0 and rng.random() < rate
 
 
 def extra_signer(rng: Random, rates: Rates) -> Action | None:
-    """The action that adds a signer, or None."""
+    """Return an action that adds a signer, or None if the anomaly `add-signer` does not happen."""
     if not occurs(rng, rates, "add-signer"):
         return None
     return Action("add signer", text=ids.uuid(rng), person=people.signer(rng))
 
 
 def with_silent_changes(rng: Random, package: Package, actions: list[Action], *, rates: Rates) -> list[Action]:
-    """Insert silent changes at random positions while the package is out for signature."""
+    """Insert changes that no event reports at random positions while the package is SENT."""
     signers = [position for position, role in enumerate(package.roles) if role.person and not role.is_sender]
     if occurs(rng, rates, "redate"):
         actions = _insert_while_sent(rng, actions, Action("redate", due=timedelta(days=rng.randint(1, 90))))
@@ -70,7 +70,7 @@ def insert_after_sending(actions: list[Action], action: Action) -> list[Action]:
 
 
 def with_ending(rng: Random, actions: list[Action], *, rates: Rates, quirks: Quirks) -> list[Action]:
-    """Append the anomalies that follow the end of a story."""
+    """Append the anomalies that can follow the last action of a story."""
     last = actions[-1].verb
     if last == "archive" and occurs(rng, rates, "unarchive"):
         actions = [*actions, Action("unarchive", text=_event_or_none(quirks.unarchive_event))]
@@ -82,7 +82,7 @@ def with_ending(rng: Random, actions: list[Action], *, rates: Rates, quirks: Qui
 
 
 def with_reassign_quirk(package: Package, action: Action, *, quirks: Quirks) -> Action:
-    """A reassignment that treats the role id as the quirk prescribes; any other action is returned unchanged."""
+    """Return a reassignment as the quirk `reassign_role` prescribes, and any other action unchanged."""
     if action.verb != "reassign" or action.person is None or quirks.reassign_role == "changes":
         return action
     new_role_id = action.person.id if quirks.reassign_role == "signer" else package.roles[action.role].id
@@ -90,7 +90,7 @@ def with_reassign_quirk(package: Package, action: Action, *, quirks: Quirks) -> 
 
 
 def _insert_while_sent(rng: Random, actions: list[Action], action: Action) -> list[Action]:
-    """Insert an action at a random position between sending and the end of the signing that follows."""
+    """Insert an action at a random position between the sending of a package and the end of its signing."""
     first = _first_activation(actions) + 1
     following = range(first, len(actions))
     after = next((position for position in following if actions[position].verb not in SIGNING), len(actions))
@@ -103,7 +103,7 @@ def _first_activation(actions: list[Action]) -> int:
 
 
 def _archival_path(rng: Random) -> list[str]:
-    """The first steps of archiving; most draws include the last step."""
+    """Return the statuses that a package takes during archiving. Two of three draws include the last status."""
     pending, validating, intervention, completed = ARCHIVAL_STATUSES
     return rng.choice([[pending], [pending, validating, completed], [pending, validating, intervention, completed]])
 

@@ -10,7 +10,7 @@ from app.simulator.packages import CONSENT, Package
 from app.simulator.people import Person
 
 REFUSAL_TYPES = {"DECLINED": "Decline", "OPTED_OUT": "Opt Out"}
-LOGIN_LEAD = timedelta(seconds=1)  # between a signer's login and first signature
+LOGIN_LEAD = timedelta(seconds=1)  # time between a signer's login and first signature
 
 
 class Entry(NamedTuple):
@@ -25,17 +25,17 @@ class Entry(NamedTuple):
 
 
 def trail(package: Package) -> dict[str, object]:
-    """The `ExportedAuditTrail` of a package."""
+    """Return the `ExportedAuditTrail` of a package."""
     return {"package-id": package.id, "audit-events": [_dump(entry) for entry in entries(package)]}
 
 
 def entries(package: Package) -> list[Entry]:
-    """Every entry, oldest first."""
+    """Return all entries of a package's audit trail, oldest first."""
     return sorted([*_logins(package), *_signatures(package), *_refusals(package)], key=lambda entry: entry.at)
 
 
 def summary(package: Package) -> list[str]:
-    """The lines of the evidence summary."""
+    """Return the lines of a package's evidence summary."""
     lines = [f"{timestamp(entry.at)}  {entry.type}  {entry.target}  {entry.person.name}" for entry in entries(package)]
     return [
         "Evidence Summary",
@@ -83,6 +83,7 @@ def _dump(entry: Entry) -> dict[str, str]:
         "target-type": entry.target_type,
         "user": entry.person.name,
         "user-email": entry.person.email,
-        "user-ip": f"203.0.113.{crc32(entry.person.id.encode()) % 254 + 1}",  # TEST-NET-3, reserved for documentation
+        # The network 203.0.113.0/24 (TEST-NET-3) is reserved for documentation.
+        "user-ip": f"203.0.113.{crc32(entry.person.id.encode()) % 254 + 1}",
         "data": entry.data,
     }

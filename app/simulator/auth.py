@@ -1,6 +1,6 @@
 """Credentials and permissions: API keys of the owner and of each sender, API tokens, OAuth 2.0 tokens.
 
-Tokens are signed and carry their person and expiry, so none is stored.
+A token is signed and contains its person and expiry, so the simulator stores no tokens.
 """
 
 import base64
@@ -24,7 +24,7 @@ class Unauthorized(Exception):
 
 
 class Forbidden(Exception):
-    """The caller has no permission to see that."""
+    """The caller has no permission for the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Caller:
     visibility: str
 
     def owners(self, named_owners: frozenset[str]) -> frozenset[str] | None:
-        """The senders whose packages the list shows if the request names these owners; None: all senders.
+        """Return the senders whose packages the list shows if a request names these owners; None means all senders.
 
         Raises `Forbidden` if the caller may not see the packages of a named owner.
         """
@@ -44,7 +44,7 @@ class Caller:
         return named_owners or (None if self.visibility == "all" else frozenset({self.person.id}))
 
     def may_read(self, package: Package, named_owners: frozenset[str]) -> bool:
-        """Whether the caller may read a package."""
+        """Return whether the caller may read a package."""
         owner = package.sender.id
         return (
             owner == self.person.id
@@ -54,23 +54,23 @@ class Caller:
 
 
 def sender_key(person: Person) -> str:
-    """The API key of a sender, derived from id and e-mail address."""
+    """Return the API key of a sender, which is derived from the sender's id and e-mail address."""
     return base64.b64encode(f"{person.id}:{person.email}".encode()).decode()
 
 
 class Authenticator:
-    """Checks credentials against those of one account."""
+    """An authenticator that accepts the credentials of one account only."""
 
     def __init__(
         self, account: Account, *, api_key: str, client_id: str = CLIENT_ID, client_secret: str = CLIENT_SECRET
     ) -> None:
-        """`api_key` is the owner's."""
+        """`api_key` is the API key of the account's owner."""
         self._account = account
         self._client = (client_id, client_secret)
         self._keys = [(api_key, account.owner), *((sender_key(person), person) for person in account.people[1:])]
 
     def caller(self, authorization: str, *, now: datetime) -> Caller:
-        """The caller with this Authorization header. Raises `Unauthorized` if its credentials are not valid."""
+        """Return the caller with this Authorization header. Raises `Unauthorized` for invalid credentials."""
         scheme, _, secret = authorization.partition(" ")
         if scheme == "Basic":
             return self._caller_for(self._by_key(secret))
@@ -79,9 +79,9 @@ class Authenticator:
         raise Unauthorized
 
     def api_token(self, body: Mapping[str, object], *, now: datetime) -> tuple[str, datetime]:
-        """An API token and its expiry, for `clientId` and `secret`: the owner's, or that of the sender with `email`.
+        """Return an API token for the owner, or for the sender with `email`, and the expiry of the token.
 
-        Raises `Unauthorized` for other credentials and for an unknown sender.
+        Raises `Unauthorized` if `clientId` and `secret` are wrong or the sender is unknown.
         """
         self._check_client(str(body.get("clientId")), str(body.get("secret")))
         person = self._account.owner
@@ -91,9 +91,9 @@ class Authenticator:
         return self._signed("token", person, expires_at), expires_at
 
     def oauth_token(self, authorization: str, *, sender_id: str | None, now: datetime) -> tuple[str, int]:
-        """An OAuth 2.0 token and its lifetime in seconds, for client credentials in HTTP Basic.
+        """Return an OAuth 2.0 token for client credentials in HTTP Basic, and the token's lifetime in seconds.
 
-        Raises `Unauthorized` for other credentials and for an unknown sender.
+        Raises `Unauthorized` if the credentials are wrong or the sender is unknown.
         """
         self._check_client(*_basic(authorization))
         person = self._find_person(id=sender_id) if sender_id else self._account.owner
@@ -101,7 +101,7 @@ class Authenticator:
         return self._signed("oauth", person, now + timedelta(seconds=lifetime)), lifetime
 
     def named_owners(self, query: Mapping[str, str]) -> frozenset[str]:
-        """The ids of the owners that a request names. Raises `Forbidden` for an unknown sender."""
+        """Return the ids of the package owners that a request names. Raises `Forbidden` for an unknown sender."""
         fields = {"ownerUserId": "id", "ownerEmail": "email"}
         named = [(field, query[name]) for name, field in fields.items() if query.get(name)]
         try:
@@ -144,7 +144,7 @@ class Authenticator:
         return found
 
     def _signed(self, kind: str, person: Person, expires_at: datetime) -> str:
-        """A token in the shape of a JWT; an API token has no header part."""
+        """Return a token in the shape of a JWT. An API token has no header part."""
         claims = {"kind": kind, "sub": person.id, "exp": int(expires_at.timestamp())}
         text = _encoded(json.dumps(claims))
         if kind == "oauth":
@@ -165,7 +165,7 @@ def _decoded(text: str) -> str:
 
 
 def _basic(authorization: str) -> tuple[str, str]:
-    """User and password of HTTP Basic in its standard form, base64."""
+    """Return user and password from the standard form of HTTP Basic, which is base64."""
     try:
         both = base64.b64decode(authorization.removeprefix("Basic "), validate=True).decode()
     except ValueError:

@@ -1,7 +1,7 @@
 """The exact body and headers of a callback.
 
-Both follow public captures. The body has `@class` and explicit nulls; the headers have the bare key behind `Basic`
-and an empty User-Agent. Members that only some events have come last and are absent on other events.
+Body and headers follow public captures. The body has `@class` and explicit nulls; the headers have the bare key after
+`Basic` and an empty User-Agent. Members that only some events have come last; other events lack these members.
 """
 
 import json
@@ -16,7 +16,7 @@ READY = "PACKAGE_READY_FOR_COMPLETE"
 
 
 def body(event: Event, *, quirks: Quirks = DEFAULT_QUIRKS) -> bytes:
-    """The callback's body, UTF-8."""
+    """Return the body of a callback, in UTF-8."""
     members = {
         "@class": JAVA_CLASS,
         "name": quirks.ready_name if event.name == READY else event.name,
@@ -30,12 +30,12 @@ def body(event: Event, *, quirks: Quirks = DEFAULT_QUIRKS) -> bytes:
 
 
 def reformatted(sent: bytes) -> bytes:
-    """The same callback as a person reposts it from a mail: other white space, other escapes."""
+    """Return a callback's body with other white space and escapes, as when a person posts it again from a mail."""
     return json.dumps(json.loads(sent), indent=2).encode()
 
 
 def headers(key: str) -> Mapping[str, str | bytes]:
-    """The callback's headers. The key is not base64-encoded; an empty key sends no Authorization header."""
+    """Return the headers of a callback. The key is not base64-encoded; an empty key sends no Authorization header."""
     return {
         "Accept-Encoding": "gzip,deflate",
         "User-Agent": "",
@@ -45,7 +45,7 @@ def headers(key: str) -> Mapping[str, str | bytes]:
 
 
 def timestamp(moment: datetime) -> str:
-    """A time as OneSpan writes it: UTC, milliseconds, `Z`."""
+    """Return a time as OneSpan writes it: in UTC, with milliseconds and `Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

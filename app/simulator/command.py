@@ -70,7 +70,7 @@ def _simulate(options: SimulateOptions, seed: int) -> bool:
 
 
 def _serve(stack: ExitStack, options: SimulateOptions, seed: int, *, account: Account, outbox: Outbox) -> None:
-    """Answer the REST API until the stack closes."""
+    """Serve the REST API until the exit stack closes."""
     app = api(
         account,
         api_key=options.api_key,
@@ -99,7 +99,7 @@ def _print_summary(account: Account, outbox: Outbox, delivery: Delivery) -> None
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets while the block runs."""
+    """Yield a `threading.Event` that Ctrl-C and SIGTERM set while the block runs."""
     stop = threading.Event()
 
     def set_stop(_: int, __: FrameType | None) -> None:

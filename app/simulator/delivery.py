@@ -1,4 +1,4 @@
-"""Posts callbacks to the service and counts the outcomes."""
+"""Delivery of callbacks to the service, with a count of the outcomes."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -15,13 +15,13 @@ ANSWER_TIMEOUT_SECONDS = 10.0
 
 
 def pluralize(count: int, noun: str) -> str:
-    """A count with its noun, in the plural unless the count is 1."""
+    """Return a count with its noun, in the plural unless the count is 1."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 @dataclass
 class DeliveryCounts:
-    """The outcomes of callbacks; `refused` counts by HTTP status."""
+    """The number of callbacks with each outcome. `refused` has a number for each HTTP status."""
 
     accepted: int = 0
     refused: Counter[int] = field(default_factory=Counter)
@@ -44,15 +44,15 @@ class DeliveryCounts:
 
 
 class Delivery:
-    """Posts callbacks one after another over one connection. Like OneSpan, it never retries."""
+    """A client that posts callbacks one after another over one connection. Like OneSpan, the client never retries."""
 
     def __init__(self, url: str, key: str, *, registered: Callable[[], Registration | None] = lambda: None) -> None:
-        """`url` and `key` apply while no callback is registered."""
+        """`url` and `key` apply while the account has no registration for callbacks."""
         self.counts = DeliveryCounts()
         self._default = (url, key)
         self._registered = registered
         self._session = requests.Session()
-        self._session.trust_env = False  # no proxy, and no .netrc that would replace the Authorization header
+        self._session.trust_env = False  # use no proxy, and no .netrc, which would replace the Authorization header
         self._session.headers.clear()
 
     def __enter__(self) -> Self:
@@ -62,7 +62,7 @@ class Delivery:
         self._session.close()
 
     def post(self, body: bytes) -> str | None:
-        """Send one callback. Returns None if it was accepted, otherwise a sentence that describes the failure."""
+        """Send a callback. Return None if the service accepts the callback, otherwise a sentence about the failure."""
         registration = self._registered()
         url, key = (registration.url, registration.key) if registration else self._default
         try:
@@ -83,7 +83,7 @@ class Delivery:
 
 
 def _reason(answer: requests.Response) -> str:
-    """`error.message` of the service's JSON answer, otherwise the first 200 characters of the answer."""
+    """Return `error.message` of the service's JSON answer, or the first 200 characters of another answer."""
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, LookupError, TypeError):

@@ -1,4 +1,4 @@
-"""New packages: their people, documents and requested signatures."""
+"""Random new packages, with people, documents and requested signatures."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,21 +13,20 @@ from app.simulator.people import Person
 SUBJECTS = ("Lease", "Loan agreement", "Employment contract", "Purchase order", "Consent to treatment", "NDA")
 DOCUMENT_NAMES = ("Terms", "Annex A", "Price list", "Privacy notice", "Direct debit mandate")
 ATTACHMENTS = ("Passport", "Proof of address", "Driving licence")
-SCHEMES = {"NONE": 10, "SMS": 3, "CHALLENGE": 2, "KBA": 3}  # how signers authenticate, with weights
-SIGNER_COUNTS = {1: 3, 2: 5, 3: 3, 4: 1}  # numbers of signers, with weights
-# The shares of packages, roles and documents that ...
-TEMPLATE_RATE = 0.06  # are templates
-ORDERED_RATE = 0.5  # have a signing order
-COMPLETED_BY_HAND_RATE = 0.2  # the sender must complete
-SENDER_SIGNS_RATE = 0.15  # the sender signs, too
-ATTACHMENT_RATE = 0.2  # require an attachment
-SIGNER_AS_ROLE_ID_RATE = 0.2  # use the signer's id as role id
-DUE_DATE_RATE = 0.5  # have a due date
-FURTHER_DOCUMENT_RATE = 0.7  # a signer signs besides the first document
+SCHEMES = {"NONE": 10, "SMS": 3, "CHALLENGE": 2, "KBA": 3}  # authentication methods of signers, with weights
+SIGNER_COUNTS = {1: 3, 2: 5, 3: 3, 4: 1}  # numbers of signers per package, with weights
+TEMPLATE_RATE = 0.06  # share of new packages that are templates
+ORDERED_RATE = 0.5  # share of packages that have a signing order
+COMPLETED_BY_HAND_RATE = 0.2  # share of packages that the sender must complete
+SENDER_SIGNS_RATE = 0.15  # share of packages that the sender signs, too
+ATTACHMENT_RATE = 0.2  # share of signers who must upload an attachment
+SIGNER_AS_ROLE_ID_RATE = 0.2  # share of roles that have the signer's id as role id
+DUE_DATE_RATE = 0.5  # share of packages that have a due date
+FURTHER_DOCUMENT_RATE = 0.7  # share of the documents after the first that a signer signs
 
 
 def draft(rng: Random, senders: Sequence[Person], *, now: datetime, rates: Rates = NO_ANOMALIES) -> Package:
-    """A new package, template or layout."""
+    """Return a new package, template or layout."""
     sender = rng.choice(senders)
     kind = "TEMPLATE" if rng.random() < TEMPLATE_RATE else "LAYOUT" if occurs(rng, rates, "layout") else "PACKAGE"
     roles = _roles(rng, sender)
@@ -51,7 +50,7 @@ def draft(rng: Random, senders: Sequence[Person], *, now: datetime, rates: Rates
 
 
 def _roles(rng: Random, sender: Person) -> list[Role]:
-    """One to four signers, in order or in parallel, and the sender, who has a role in every package."""
+    """Return the roles of one to four signers, in order or in parallel, and of the sender, who always has a role."""
     count = rng.choices(list(SIGNER_COUNTS), list(SIGNER_COUNTS.values()))[0]
     in_order = rng.random() < ORDERED_RATE
     roles = [_role(rng, index=position + 1 if in_order else 1) for position in range(count)]
@@ -59,7 +58,7 @@ def _roles(rng: Random, sender: Person) -> list[Role]:
 
 
 def _role(rng: Random, *, index: int) -> Role:
-    """A role with an id of its own; some integrators use the signer's id as role id."""
+    """Return a role with a new id, or with the signer's id, which some integrators use as role id."""
     person = people.signer(rng)
     role_id = person.id if rng.random() < SIGNER_AS_ROLE_ID_RATE else ids.uuid(rng)
     attached = rng.random() < ATTACHMENT_RATE
@@ -73,7 +72,10 @@ def _role(rng: Random, *, index: int) -> Role:
 
 
 def _documents(rng: Random, subject: str, roles: Sequence[Role]) -> list[Document]:
-    """The consent, which every signer accepts first, and one to three documents; each signer signs some of them."""
+    """Return the consent, which every signer accepts first, and one to three documents.
+
+    Each signer signs the first document and some of the other documents.
+    """
     signing = [n for n, role in enumerate(roles) if not role.is_sender or rng.random() < SENDER_SIGNS_RATE]
     names = [subject, *rng.sample(DOCUMENT_NAMES, k=rng.randint(0, 2))]
     documents = [

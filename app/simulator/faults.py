@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 Rates = Mapping[str, float]
 
-# Each fault: its rate on a bad day, and its description. A bad day has no false 404, because no client can detect it.
+# The rate of each fault on a bad day, and its description. A bad day has no false 404, which no client can detect.
 FAULTS: Mapping[str, tuple[float, str]] = MappingProxyType(
     {
         "401": (0.02, "valid credentials are refused"),
@@ -35,7 +35,7 @@ FAULTS: Mapping[str, tuple[float, str]] = MappingProxyType(
 NO_FAULTS: Rates = MappingProxyType({})
 BAD_DAY: Rates = MappingProxyType({name: rate for name, (rate, _) in FAULTS.items() if rate})
 
-# Faults that replace the answer: HTTP status, key of the error, message.
+# The answer to a request with one of these faults: HTTP status, key of the error, message.
 REFUSALS: Mapping[str, tuple[int, str, str]] = MappingProxyType(
     {
         "401": (401, "unauthorized", "The credentials are not valid."),
@@ -66,13 +66,13 @@ WRONG_TYPES: Mapping[str, object] = MappingProxyType(
 
 
 class Faults:
-    """Draws a fault for each request. `rates` and `outage` may be changed at any time.
+    """The random faults of requests. `rates` and `outage` may be changed at any time.
 
-    `outage` names the fault that every request meets; None: only random faults.
+    `outage` names a fault that every request meets; None means only random faults.
     """
 
     def __init__(self, rng: Random, rates: Rates = NO_FAULTS, *, slow_by: float = 5.0) -> None:
-        """`slow_by`: the maximum delay of a slow answer, in seconds."""
+        """`slow_by` is the maximum delay of a slow answer, in seconds."""
         self.rates = rates
         self.outage: str | None = None
         self.counts: Counter[str] = Counter()
@@ -81,7 +81,7 @@ class Faults:
         self._lock = threading.Lock()
 
     def draw(self) -> str | None:
-        """The fault of the next request, or None."""
+        """Return the fault of the next request, or None for no fault."""
         with self._lock:
             fault = self.outage or self._by_chance()
             if fault:
@@ -89,17 +89,17 @@ class Faults:
             return fault
 
     def slow_seconds(self) -> float:
-        """The delay of a slow answer, in seconds."""
+        """Return the random delay of a slow answer, in seconds."""
         with self._lock:
             return self._rng.uniform(self._slow_by / 10, self._slow_by)
 
     def corrupt(self, fault: str, body: bytes) -> bytes:
-        """Apply the fault to a JSON body; return the body unchanged for other faults."""
+        """Return a JSON body as the fault corrupts it. Faults that do not corrupt answers leave the body unchanged."""
         with self._lock:
             return CORRUPTIONS[fault](self._rng, body) if fault in CORRUPTIONS else body
 
     def retry_after(self) -> tuple[int, bool]:
-        """The seconds to wait before the next request, and whether to send them as a date."""
+        """Return the seconds that a client must wait, and whether Retry-After gives the wait as a date."""
         with self._lock:
             return self._rng.randint(1, 5), self._rng.random() < 0.5  # noqa: PLR2004
 
@@ -113,9 +113,9 @@ class Faults:
 
 
 def parse_rates(pairs: Iterable[str], names: Iterable[str], kind: str) -> dict[str, float]:
-    """Rates from texts such as `503=0.1`. `kind` says in errors what the names are.
+    """Parse rates from texts such as `503=0.1`. `kind` is the word for the names in error messages.
 
-    Raises `ValueError` with the valid names or values.
+    Raises `ValueError`, whose message says which names or values are valid.
     """
     known, rates = list(names), {}
     for pair in pairs:
@@ -150,14 +150,14 @@ def _wrong_types(rng: Random, body: bytes) -> bytes:
 
 
 def _change_item(rng: Random, body: bytes, change: Callable[[dict[str, object]], object]) -> bytes:
-    """Change one item of a list of results, or the object itself."""
+    """Change a random item of the `results` in a JSON body, or the whole object if the body has no results."""
     parsed = json.loads(body)
     items = parsed.get("results") or [parsed]
     change(rng.choice(items))
     return json.dumps(parsed).encode()
 
 
-# Each corrupting fault: how it changes a JSON object.
+# The function with which each corrupting fault changes a JSON body.
 CORRUPTIONS: Mapping[str, Callable[[Random, bytes], bytes]] = MappingProxyType(
     {
         "html": lambda _, __: MAINTENANCE_PAGE,

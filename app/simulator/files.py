@@ -1,4 +1,4 @@
-"""Files as OneSpan serves them: small generated PDFs and zips of them; large ones on request.
+"""Generated PDFs and zips in place of OneSpan's files: small by default, large on request.
 
 Every file is produced in chunks, so a file of any size needs little memory.
 """
@@ -21,7 +21,7 @@ class File(NamedTuple):
 
 
 def pdf(name: str, lines: Sequence[str], *, megabytes: int = 0) -> File:
-    """A PDF of one page with these lines, filled up to about `megabytes`."""
+    """Return a PDF of one page with these lines, filled up to about `megabytes`."""
     objects = [
         b"<</Type/Catalog/Pages 2 0 R>>",
         b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
@@ -35,7 +35,7 @@ def pdf(name: str, lines: Sequence[str], *, megabytes: int = 0) -> File:
 
 
 def zipped(files: Iterable[File]) -> Iterator[bytes]:
-    """An uncompressed zip of these files; the same files give the same bytes."""
+    """Yield an uncompressed zip of these files. The same files give the same bytes."""
     buffer = _Buffer()
     with ZipFile(buffer, "w", ZIP_STORED) as archive:
         for file in files:
@@ -47,22 +47,22 @@ def zipped(files: Iterable[File]) -> Iterator[bytes]:
 
 
 class _Buffer(io.RawIOBase):
-    """Keeps what is written until it is taken."""
+    """A writable stream that keeps the written bytes until `take` returns them."""
 
     def __init__(self) -> None:
         self._written: list[bytes] = []
 
     def writable(self) -> bool:
-        """Always true."""
+        """Return True, because the stream is always writable."""
         return True
 
     def write(self, data: object) -> int:
-        """Keep the data."""
+        """Keep the data until the next call of `take`."""
         self._written.append(bytes(data))  # type: ignore[call-overload]
         return len(self._written[-1])
 
     def take(self) -> bytes:
-        """Everything written since the last call."""
+        """Return the bytes written since the last call of `take`."""
         data, self._written = b"".join(self._written), []
         return data
 
@@ -82,7 +82,7 @@ def _stream(data: bytes) -> bytes:
 
 
 def _around(objects: Sequence[bytes], filled: int) -> tuple[bytes, bytes]:
-    """The bytes before the filling, and those after it: the table of the objects' offsets."""
+    """Return the parts of a PDF before and after the filling: the objects, and the table of the objects' offsets."""
     head, offsets = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", []
     for number, content in enumerate(objects, 1):
         offsets.append(len(head))

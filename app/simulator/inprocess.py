@@ -1,4 +1,4 @@
-"""HTTP without sockets: a `requests.Session` talks to a WSGI app in the same process, faults included."""
+"""HTTP without sockets: a `requests.Session` talks to a WSGI app in the same process, including simulated faults."""
 
 import io
 from collections.abc import Iterable, Mapping
@@ -13,9 +13,9 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 
 class InProcess(BaseAdapter):
-    """A `requests` adapter: `session.mount("http://onespan.test", InProcess(app))`.
+    """A `requests` adapter that calls a WSGI app: `session.mount("http://onespan.test", InProcess(app))`.
 
-    A cut connection raises `requests.exceptions.ChunkedEncodingError`, as over a socket. The adapter never waits.
+    A cut connection raises `requests.exceptions.ChunkedEncodingError`, as over a socket. Timeouts have no effect.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
@@ -31,7 +31,7 @@ class InProcess(BaseAdapter):
         cert: bytes | str | tuple[bytes | str, bytes | str] | None = None,
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """Send the request to the app."""
+        """Send a request to the app and return the app's answer."""
         del stream, timeout, verify, cert, proxies
         parts, status, headers = run_wsgi_app(self._app, _environ(request))
         answer = requests.Response()
@@ -44,7 +44,7 @@ class InProcess(BaseAdapter):
         return answer
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing, because the adapter holds no connection."""
 
 
 def _environ(request: requests.PreparedRequest) -> Any:
@@ -61,18 +61,18 @@ def _environ(request: requests.PreparedRequest) -> Any:
 
 
 class _Parts(io.RawIOBase):
-    """Reads the parts of an answer while the app produces them."""
+    """A readable stream over the parts of an answer, which the app produces during the reading."""
 
     def __init__(self, parts: Iterable[bytes]) -> None:
         self._parts = iter(parts)
         self._rest = b""
 
     def readable(self) -> bool:
-        """Always true."""
+        """Return True, because the stream is always readable."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read the next bytes. Raises the exception with which the app ends a cut answer."""
+        """Read the next bytes of the answer. Raises the exception with which the app ends a cut answer."""
         self._rest = self._rest or next(filter(None, self._parts), b"")
         view = memoryview(buffer)
         taken, self._rest = self._rest[: len(view)], self._rest[len(view) :]

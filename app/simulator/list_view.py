@@ -1,4 +1,4 @@
-"""The packages of an account as its list shows them: sorted, and with a delay if the account has one."""
+"""The list of an account's packages: sorted, and with the delay that the quirk `list_lag` sets."""
 
 from bisect import bisect_left, insort
 from collections import deque
@@ -9,7 +9,7 @@ from typing import Any
 
 from app.simulator.packages import Package
 
-IndexEntry = tuple[Any, str, Package]  # sort key and id; ids are unique, so packages are never compared
+IndexEntry = tuple[Any, str, Package]  # sort key, package id, package; unique ids, so sorting never compares packages
 MAX_CACHED_QUERIES = 16
 LATEST = datetime.max.replace(tzinfo=UTC)
 SORTS: Mapping[str, Callable[[Package], Any]] = MappingProxyType(
@@ -25,9 +25,9 @@ SORTS: Mapping[str, Callable[[Package], Any]] = MappingProxyType(
 
 
 class ListView:
-    """Keeps an index for each order from its first use on. Deleted packages are not listed.
+    """The list of packages that are not deleted, with an index for each sort key that a query has used.
 
-    A change becomes visible after `lag`. Not thread-safe.
+    A change of a package becomes visible after `lag`. The list is not thread-safe.
     """
 
     def __init__(self, packages: Iterable[Package] = (), *, lag: timedelta = timedelta(0)) -> None:
@@ -38,25 +38,25 @@ class ListView:
         self._cache: dict[Hashable, Sequence[Package]] = {}
 
     def put(self, package: Package, *, now: datetime) -> None:
-        """Record a change of a package."""
+        """Record a changed package, which the list shows after the delay."""
         if self._lag:
             self._pending.append((now + self._lag, package))
         else:
             self._publish(package)
 
     def publish_due(self, now: datetime) -> None:
-        """Publish the changes whose delay has passed."""
+        """Let the list show the changed packages whose delay has passed."""
         while self._pending and self._pending[0][0] <= now:
             self._publish(self._pending.popleft()[1])
 
     def index(self, sort: str) -> list[IndexEntry]:
-        """All entries in ascending order. Read-only, and valid until the next change."""
+        """Return all entries in ascending order of the sort key, read-only and valid until the next change."""
         if sort not in self._indexes:
             self._indexes[sort] = sorted(_index_entry(sort, package) for package in self._visible.values())
         return self._indexes[sort]
 
     def cached(self, key: Hashable, compute: Callable[[], Sequence[Package]]) -> Sequence[Package]:
-        """The result of a query, computed once until the next change."""
+        """Return the result of a query, which is computed only once until the list changes."""
         if key not in self._cache:
             if len(self._cache) >= MAX_CACHED_QUERIES:
                 self._cache.clear()

@@ -1,8 +1,8 @@
 """`GET /api/packages`: the packages that a query selects, their order, and the requested page.
 
-Quirks switch what OneSpan's documentation leaves open. The defaults follow the sources: the statuses that the SDKs send
-as `query` are folders, too; dates count as whole days in UTC under either pair of names; pages count from 0 and have
-at most 100 items; unknown parameters have no effect.
+Quirks decide what OneSpan's documentation leaves open. By default the statuses that the SDKs send as `query` are
+folders, too. Both pairs of date parameters work and mean whole days in UTC. The first item has the number 0, a page
+has at most 100 items, and unknown parameters have no effect.
 """
 
 from bisect import bisect_left
@@ -33,19 +33,19 @@ FOLDERS: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 
-Window = tuple[datetime | None, datetime | None]  # start inclusive, end exclusive
+Window = tuple[datetime | None, datetime | None]  # start (inclusive) and end (exclusive) of a period
 
 
 class BadQuery(Exception):
-    """A parameter has an invalid value."""
+    """A query parameter has an invalid value."""
 
 
 def select_page(
     list_view: ListView, query: Mapping[str, str], *, quirks: Quirks, owners: frozenset[str] | None
 ) -> tuple[int, Sequence[Package]]:
-    """The number of packages that a query selects, and the page `from` to `to`, both inclusive.
+    """Return the number of packages that a query selects, and the page from item `from` to item `to`, inclusive.
 
-    `owners` are the senders whose packages are selected; None: all senders.
+    `owners` are the senders whose packages are selected; None means all senders.
     """
     key = (owners, *sorted((name, value) for name, value in query.items() if name not in PAGING))
     found = list_view.cached(key, lambda: _matching(list_view, query, quirks=quirks, owners=owners))
@@ -66,7 +66,7 @@ def _matching(
     index = list_view.index(sort)
     if sort == "updated":
         index = index[_index_of(start, 0, index) : _index_of(end, len(index), index)]
-    # A single pass over all packages, written for speed.
+    # A single loop checks all conditions, for speed.
     found = [
         package
         for _, _, package in index
@@ -91,7 +91,7 @@ def _statuses(query: Mapping[str, str], quirks: Quirks) -> frozenset[str]:
 
 
 def _order(query: Mapping[str, str], quirks: Quirks, *, dated: bool) -> tuple[str, bool]:
-    """The sort key, and whether the order is descending. An ignored order is that of creation."""
+    """Return the sort key, and whether the order is descending. A quirk can replace any order by that of creation."""
     sort = query.get("sort", "created")
     if sort not in SORTS:
         raise BadQuery("sort")
@@ -117,7 +117,7 @@ def _integer(query: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _moment(query: Mapping[str, str], names: Sequence[str]) -> datetime | None:
-    """The value of the first of these parameters that is given; `2018-12-12Z` is valid, too."""
+    """Return the time in the first of these parameters that the query has. `2018-12-12Z` is valid, too."""
     for name in names:
         if text := query.get(name):
             try:

@@ -1,4 +1,4 @@
-"""The options of `flask simulate`, their checks, and the value object that they form."""
+"""The options of `flask simulate`: their declarations, checks and parsed values."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +18,8 @@ from app.simulator.quirks import Quirks
 
 URL = "http://127.0.0.1:8000/onespan/callback"
 API_KEY = "simulated-api-key"
-LABELLED = re.compile(r"[A-Za-z0-9_.-]{1,40}=(.*[^=].*)", re.DOTALL)  # does not match a base64 key that ends in "="
+# The pattern matches a callback key with a label (`label=key`), but not a base64 key that ends in "=".
+LABELLED = re.compile(r"[A-Za-z0-9_.-]{1,40}=(.*[^=].*)", re.DOTALL)
 
 NO_KEY = """There is no callback key. Give a key that the service accepts with --key, or set ONESPAN_CALLBACK_KEYS
 in the environment or in the settings file (SETTINGS_FILE)."""
@@ -26,7 +27,7 @@ in the environment or in the settings file (SETTINGS_FILE)."""
 
 @dataclass(frozen=True)
 class SimulateOptions:
-    """The parsed options; None for a mishap means the rate of the day, good or bad."""
+    """The parsed options of `flask simulate`. If the rate of a mishap is None, `bad_day` decides the rate."""
 
     packages: int
     at_once: int
@@ -54,7 +55,7 @@ class SimulateOptions:
 
     @property
     def mishaps(self) -> Mishaps:
-        """The mishaps of callbacks."""
+        """The rates of mishaps of callbacks."""
         day = outbox.BAD_DAY if self.bad_day else outbox.NO_MISHAPS
         given = {name: getattr(self, name) for name in ("drop", "repeat", "delay", "reorder", "undated")}
         chosen = {name: rate for name, rate in given.items() if rate is not None}
@@ -67,12 +68,12 @@ class SimulateOptions:
 
     @property
     def anomalies(self) -> Mapping[str, float]:
-        """The rates of anomalies."""
+        """The rates of anomalies of packages."""
         return {**(anomalies.BAD_DAY if self.bad_day else {}), **self.odd}
 
 
 def _first_key(_: click.Context, __: click.Parameter, value: str | None) -> str:
-    """The first key of the setting, without its label."""
+    """Return the first of the callback keys (`ONESPAN_CALLBACK_KEYS`), without its label."""
     entries = [entry.strip() for entry in (value or "").split(",")]
     first = next(filter(None, entries), None)
     if first is None:
@@ -194,12 +195,12 @@ OPTIONS = (
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a command with these options, in this order."""
+    """Add the options of `flask simulate` to a command, in the order of `OPTIONS`."""
     return reduce(lambda inner, option: option(inner), reversed(OPTIONS), command)
 
 
 def help_epilog() -> str:
-    """The values of --fault, --odd and --quirk, for the end of the help."""
+    """Return the possible values of --fault, --odd and --quirk, for the end of the command's help."""
     tables: tuple[tuple[str, Iterable[tuple[str, str]]], ...] = (
         ("Faults (--fault), with their rates on a bad day", _rated(FAULTS)),
         ("Anomalies (--odd), with their rates on a bad day", _rated(ANOMALIES)),

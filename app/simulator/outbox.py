@@ -1,6 +1,6 @@
-"""The way of callbacks from OneSpan to the service: dropped, repeated, delayed, reordered, undated.
+"""Callbacks in transit from OneSpan to the service. Some are dropped, repeated, delayed, reordered or undated.
 
-No clock and no sockets; all randomness comes from the given generator. Only `Outbox` has state.
+The module uses no clock and no sockets, and takes random numbers from a given generator. Only `Outbox` has state.
 """
 
 import heapq
@@ -18,13 +18,13 @@ from app.simulator.account import Registration
 from app.simulator.packages import Event
 from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
-REORDER_SECONDS = 3.0  # the most by which a reordered callback falls behind later events
-REPEAT_SECONDS = 10.0  # the most after which a repeated callback arrives again
+REORDER_SECONDS = 3.0  # maximum delay of a callback that arrives after later events
+REPEAT_SECONDS = 10.0  # maximum time until a repeated callback arrives again
 
 
 @dataclass(frozen=True, slots=True)
 class Mishaps:
-    """The probability of each mishap of a callback, from 0 to 1; `delay_by`: the maximum delay in seconds."""
+    """The probability of each mishap of a callback, from 0 to 1. `delay_by` is the maximum delay in seconds."""
 
     drop: float = 0.0
     repeat: float = 0.0
@@ -39,7 +39,7 @@ BAD_DAY = Mishaps(drop=0.05, repeat=0.1, delay=0.1, reorder=0.1, undated=0.02)
 
 
 class OutgoingCallback(NamedTuple):
-    """A callback on its way: its time of arrival, its body, its mishaps."""
+    """A callback in transit, with its time of arrival, its body and its mishaps."""
 
     due: datetime
     body: bytes
@@ -54,17 +54,17 @@ def schedule(
     mishaps: Mishaps = NO_MISHAPS,
     quirks: Quirks = DEFAULT_QUIRKS,
 ) -> list[OutgoingCallback]:
-    """The callbacks of these events with their times of arrival, earliest first.
+    """Return the callbacks of these events with their times of arrival, earliest first.
 
-    A dropped callback is missing; a repeated one occurs two or three times. Without mishaps all arrive now, in the
-    order of the events.
+    A dropped callback is missing; a repeated callback occurs two or three times. Without mishaps all callbacks arrive
+    now, in the order of the events.
     """
     outgoing = [callback for event in events for callback in _schedule(event, now, rng, mishaps, quirks)]
     return sorted(outgoing, key=lambda callback: callback.due)
 
 
 class Outbox:
-    """The callbacks on their way, and the counts of their mishaps. Thread-safe."""
+    """The callbacks in transit, and a count of each mishap. The outbox is thread-safe."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Outbox:
         quirks: Quirks = DEFAULT_QUIRKS,
         registered: Callable[[], Registration | None] = lambda: None,
     ) -> None:
-        """`registered`: the current registration, if any; only its events are sent."""
+        """`registered` returns the callback registration, if any. Only events that the registration names are sent."""
         self.mishap_counts: Counter[str] = Counter()
         self._rng = rng
         self._mishaps = mishaps
@@ -100,7 +100,7 @@ class Outbox:
                 heapq.heappush(self._waiting, (callback.due, next(self._number), callback.body))
 
     def take_due(self, now: datetime) -> list[bytes]:
-        """Remove and return the bodies that have arrived by `now`, earliest first."""
+        """Remove and return the bodies of callbacks that have arrived by `now`, earliest first."""
         with self._lock:
             bodies = []
             while self._waiting and self._waiting[0][0] <= now:
@@ -109,7 +109,7 @@ class Outbox:
 
     @property
     def next_due(self) -> datetime | None:
-        """The time of the next arrival; None if no callback is on its way."""
+        """The arrival time of the next callback, or None if no callback is in transit."""
         with self._lock:
             return self._waiting[0][0] if self._waiting else None
 

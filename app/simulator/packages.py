@@ -27,7 +27,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A seat in a package, and the person in it; None in a template.
+    """A seat in a package, and the person who has the seat. In a template `person` is None.
 
     `index` is the position in the signing order; roles with the same index sign in parallel. `scheme` is the signer's
     authentication method, `kba` the result of knowledge-based authentication.
@@ -45,7 +45,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A signature requested from a role, given by its position in the package, and the time it was made."""
+    """A requested signature. `role` is the position of the role in the package, `at` the time of the signature."""
 
     id: str
     role: int
@@ -64,7 +64,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """The reason a signer gave for declining."""
+    """The reason that a signer gave for declining or opting out."""
 
     by: Person
     content: str
@@ -92,19 +92,19 @@ class Package:
     messages: tuple[Message, ...] = ()
 
     def approvals(self, role: int | None = None, *, document: int | None = None) -> list[Approval]:
-        """All requested signatures, or those of one role or document, given by its position in the package."""
+        """Return the requested signatures of the package, or only of the role or document at this position."""
         documents = self.documents if document is None else (self.documents[document],)
         return [
             approval for requested in documents for approval in requested.approvals if role in (None, approval.role)
         ]
 
     def is_signed(self, role: int | None = None, *, document: int | None = None) -> bool:
-        """Whether all these signatures are made; False if none is requested."""
+        """Return whether all signatures, or those of a role or document, are made; False if none is requested."""
         requested = self.approvals(role, document=document)
         return bool(requested) and all(approval.at for approval in requested)
 
     def person(self, role: int) -> Person:
-        """The person in the role at this position."""
+        """Return the person in the role at this position of the package."""
         person = self.roles[role].person
         if person is None:
             raise ImpossibleAction(f"role {role} of {self.id} has no person")
@@ -112,7 +112,7 @@ class Package:
 
     @property
     def people(self) -> list[Person]:
-        """The people in all roles."""
+        """The people in all roles of the package."""
         return [role.person for role in self.roles if role.person]
 
 
@@ -134,7 +134,7 @@ class Action:
     """An action on a package. `verb` is a key of `actions.VERBS`; `role` and `document` are positions in the package.
 
     `text` depends on the verb: a reason, an address, a role's new id, an event's name. `person` is the new signer.
-    `due` is the new due date, or its distance from the action.
+    `due` is the new due date, or the time from the action to the new due date.
     """
 
     verb: str

@@ -22,22 +22,22 @@ class Person:
 
     @property
     def name(self) -> str:
-        """First and last name."""
+        """The first and last name of the person."""
         return f"{self.first_name} {self.last_name}"
 
 
 def sender(rng: Random) -> Person:
-    """A person with a login at OneSpan."""
+    """Return a random person with a login at OneSpan."""
     return _person(ids.sender_id(rng), rng)
 
 
 def signer(rng: Random) -> Person:
-    """A person who signs."""
+    """Return a random person who signs."""
     return _person(ids.uuid(rng), rng)
 
 
 def mailbox(rng: Random) -> str:
-    """An unused e-mail address."""
+    """Return a random e-mail address at example.com."""
     return f"mail{rng.randrange(10**6):06d}@example.com"
 
 

@@ -1,4 +1,4 @@
-"""Plays an account in real time: paces its steps, posts due callbacks, shows progress."""
+"""Playback of an account in real time: paced steps, posted callbacks and a progress line."""
 
 import shutil
 import sys
@@ -13,14 +13,14 @@ from app.simulator.account import Account
 from app.simulator.delivery import Delivery, pluralize
 from app.simulator.outbox import Outbox
 
-PROGRESS_SECONDS = 10.0  # between two progress lines without a terminal
-POLL_SECONDS = 0.05  # the most until an action over REST or a late callback is noticed
+PROGRESS_SECONDS = 10.0  # seconds between two progress lines if the output is not a terminal
+POLL_SECONDS = 0.05  # maximum seconds until an action over REST or a late callback is noticed
 
 Clock = Callable[[], datetime]
 
 
 class Playback:
-    """Plays one account: moves events through the outbox to the service."""
+    """The playback of one account, which sends the account's events through the outbox to the service."""
 
     def __init__(self, account: Account, outbox: Outbox, delivery: Delivery, *, clock: Clock) -> None:
         self._account = account
@@ -29,9 +29,9 @@ class Playback:
         self._clock = clock
 
     def run(self, *, rate: float, stop: threading.Event) -> bool:
-        """Play all stories and deliver all callbacks, at most `rate` a second, until `stop` is set.
+        """Play all stories and deliver all callbacks, at most `rate` callbacks a second, until `stop` is set.
 
-        Stops and returns False if no callback reaches the service from the start. Later outages are tolerated.
+        Return False at once if the first callback does not reach the service. Later outages are tolerated.
         """
         progress, last_problem = _Progress(self._account, self._outbox, self._delivery), None
         for body in self._paced_bodies(rate, stop):
@@ -46,7 +46,7 @@ class Playback:
         return not self._is_unreachable()
 
     def deliver_until_stopped(self, stop: threading.Event) -> None:
-        """Deliver the callbacks of actions over REST."""
+        """Deliver the callbacks of actions over REST until `stop` is set."""
         while not stop.wait(POLL_SECONDS):
             for body in self._outbox.take_due(self._clock()):
                 self._delivery.post(body)
@@ -56,7 +56,7 @@ class Playback:
         return counts.sent > 0 and counts.unreachable == counts.sent
 
     def _paced_bodies(self, rate: float, stop: threading.Event) -> Iterator[bytes]:
-        """The callbacks as they become due. Time lost on a slow service is not made up.
+        """Yield the bodies of callbacks as the callbacks become due. Time lost on a slow service is not made up.
 
         Callbacks that are already due are delivered even after `stop` is set.
         """
@@ -76,7 +76,7 @@ class Playback:
 
 
 class _Progress:
-    """Progress: a line that updates itself on a terminal, elsewhere a line every few seconds."""
+    """The progress display: a line that updates itself on a terminal, elsewhere a new line every 10 seconds."""
 
     def __init__(self, account: Account, outbox: Outbox, delivery: Delivery) -> None:
         self._account = account
@@ -86,7 +86,7 @@ class _Progress:
         self._next_line_at = time.monotonic() + PROGRESS_SECONDS
 
     def show(self) -> None:
-        """Show the current numbers."""
+        """Show the current numbers of packages and callbacks."""
         packages = f"{pluralize(len(self._account.packages()), 'package')}, {self._account.ended_count} ended"
         line = f"{packages}; {self._delivery.counts}, {len(self._outbox)} not delivered yet"
         if self._live:
@@ -97,7 +97,7 @@ class _Progress:
             click.echo(line, err=True)
 
     def interrupt(self, text: str) -> None:
-        """Print a text on its own line."""
+        """Clear the progress line and print a text on its own line."""
         self.end()
         click.echo(text, err=True)
 

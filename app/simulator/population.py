@@ -1,7 +1,7 @@
 """Accounts with many packages whose stories have ended: for benchmarks and long lists.
 
-A few hundred stories are played; the other packages are copies with their own people, ids and times. Documents keep
-their ids in the copies, like those of an integrator who chooses document ids.
+A few hundred stories are played. All packages are copies of the played packages with their own people, ids and times.
+A copy keeps the document ids, as when an integrator chooses the same document ids for many packages.
 """
 
 import gc
@@ -20,8 +20,8 @@ from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
 SAMPLE_SIZE = 300
 YEAR = timedelta(days=365)
-STEP_INTERVAL = timedelta(minutes=7)  # between two steps of the played stories
-SAMPLE_START = datetime(2026, 1, 1, tzinfo=UTC)  # when the played stories begin; copies are moved to other times
+STEP_INTERVAL = timedelta(minutes=7)  # simulated time between two steps of the played stories
+SAMPLE_START = datetime(2026, 1, 1, tzinfo=UTC)  # start of the played stories; copies have other times
 
 
 def populated(
@@ -33,9 +33,9 @@ def populated(
     senders: int = SENDERS,
     quirks: Quirks = DEFAULT_QUIRKS,
 ) -> Account:
-    """An account with `count` packages, last updated between `now - span` and `now`, without further actions.
+    """Return an account with `count` packages without planned actions, updated between `now - span` and `now`.
 
-    Takes some seconds for 100,000 packages. None of them is deleted.
+    The function takes some seconds for 100,000 packages. No package is deleted.
     """
     account = Account(seed, packages=0, senders=senders, quirks=quirks)
     rng = Random(f"{seed}:population")
@@ -48,7 +48,7 @@ def populated(
 
 @contextmanager
 def _garbage_collection_off() -> Iterator[None]:
-    """Turn the garbage collector off: it would scan the growing account again and again."""
+    """Turn the garbage collector off, which would scan the growing account again and again."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -103,7 +103,10 @@ def _copy_role(rng: Random, role: Role, sender: Person) -> Role:
 
 
 def _shifted(document: Document, shift: timedelta) -> Document:
-    """Call the constructors: `replace` takes twice as long, and there are hundreds of thousands of documents."""
+    """Return a document with the times of its signatures moved by `shift`.
+
+    The function calls constructors, because `replace` takes twice as long for hundreds of thousands of documents.
+    """
     approvals = tuple(
         Approval(approval.id, approval.role, approval.at + shift) if approval.at else approval
         for approval in document.approvals

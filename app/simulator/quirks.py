@@ -1,6 +1,6 @@
-"""Switches for the behaviour of OneSpan that is undocumented: the possible values, and the default.
+"""Quirks: switches for undocumented behaviour of OneSpan, with their possible values and defaults.
 
-Each field of `Quirks` is one switch: its first value is the default, `help_text` describes it.
+Each field of `Quirks` is one switch. The first value of a switch is the default, and `help_text` describes the switch.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ def _number(default: int, maximum: int, *, help_text: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """The simulator's behaviour where the sources are silent or disagree."""
+    """The simulator's behaviour where the sources about OneSpan are silent or disagree."""
 
     list_dates: str = _choice(
         "both", "lastUpdated", "start", "neither", help_text="the pair of date parameters that the list honours"
@@ -90,14 +90,14 @@ DEFAULT_QUIRKS = Quirks()
 
 
 def descriptions() -> list[tuple[str, str, str]]:
-    """Name, possible values (the default first) and description of every quirk."""
+    """Return name, possible values (the default first) and description of every quirk."""
     return [(quirk.name, _possible(quirk.metadata, quirk.default), quirk.metadata["help"]) for quirk in fields(Quirks)]
 
 
 def parse(pairs: Iterable[str]) -> Quirks:
-    """Quirks from texts such as `list_first=1`.
+    """Parse quirks from texts such as `list_first=1`.
 
-    Raises `ValueError` with the valid names or values.
+    Raises `ValueError`, whose message says which names or values are valid.
     """
     return Quirks(**dict(_parse(pair) for pair in pairs))
 

@@ -1,4 +1,4 @@
-"""Routes that read: packages and their parts, lists, files."""
+"""Routes that read packages, parts of packages, lists and files."""
 
 from collections.abc import Iterable
 
@@ -15,12 +15,12 @@ FILE = "application/octet-stream; esl-api-version=11"
 
 
 def routes(context: RouteContext) -> Blueprint:
-    """Every route that answers JSON."""
+    """Return the blueprint of the routes that answer with JSON."""
     blueprint = Blueprint("packages", __name__)
 
     @blueprint.get("/api/packages")
     def packages() -> ResponseReturnValue:
-        """One page of a folder."""
+        """Return one page of the list of packages."""
         quirks, owners = context.account.quirks, context.caller.owners(context.authenticator.named_owners(request.args))
         count, page = context.account.read_list(
             lambda list_view: listing.select_page(list_view, request.args, quirks=quirks, owners=owners),
@@ -31,24 +31,24 @@ def routes(context: RouteContext) -> Blueprint:
 
     @blueprint.get("/api/packages/<package_id>")
     def package(package_id: str) -> ResponseReturnValue:
-        """One package."""
+        """Return one package."""
         return rest_json.dump_package(context.package(package_id))
 
     @blueprint.get("/api/packages/<package_id>/roles")
     def roles(package_id: str) -> ResponseReturnValue:
-        """All roles with their signers."""
+        """Return all roles of a package with their signers."""
         results = rest_json.dump_roles(context.package(package_id))
         return {"count": len(results), "results": results}
 
     @blueprint.get("/api/packages/<package_id>/roles/<role_id>")
     def role(package_id: str, role_id: str) -> ResponseReturnValue:
-        """One role with its signer."""
+        """Return one role of a package with its signer."""
         package = context.package(package_id)
         return rest_json.dump_roles(package)[index_of([role.id for role in package.roles], role_id)]
 
     @blueprint.get("/api/packages/<package_id>/signingStatus")
     def signing_status(package_id: str) -> ResponseReturnValue:
-        """The signing status of a package, or of the signer and the document that the query names."""
+        """Return the signing status of a package, or of the signer and the document that the query names."""
         package = context.package(package_id)
         signer, document = request.args.get("signer"), request.args.get("document")
         seats = [role.person.id if role.person else role.id for role in package.roles]
@@ -58,49 +58,49 @@ def routes(context: RouteContext) -> Blueprint:
 
     @blueprint.get("/api/packages/<package_id>/audit")
     def audit_trail(package_id: str) -> ResponseReturnValue:
-        """The audit trail of a package."""
+        """Return the audit trail of a package."""
         return audit.trail(context.package(package_id))
 
     return blueprint
 
 
 def file_routes(context: RouteContext) -> Blueprint:
-    """Every route that answers a file."""
+    """Return the blueprint of the routes that answer with a file."""
     blueprint = Blueprint("files", __name__, url_prefix="/api/packages/<package_id>")
 
     @blueprint.get("/evidence/summary")
     def evidence(package_id: str) -> ResponseReturnValue:
-        """The evidence summary of a package."""
+        """Return the evidence summary of a package."""
         return _file(files.pdf("evidence-summary.pdf", audit.summary(context.package(package_id))), PDF)
 
     @blueprint.get("/documents/<document_id>/pdf")
     def document(package_id: str, document_id: str) -> ResponseReturnValue:
-        """One document in its present state."""
+        """Return one document of a package with the signatures made so far."""
         package = context.package(package_id)
         number = index_of([document.id for document in package.documents], document_id)
         return _file(_signed(context, package, package.documents[number]), FILE)
 
     @blueprint.get("/documents/zip")
     def documents(package_id: str) -> ResponseReturnValue:
-        """All documents except the consent, as a zip."""
+        """Return all documents of a package except the consent, as a zip."""
         package = context.package(package_id)
         return _zip(_signed(context, package, document) for document in package.documents if document.id != CONSENT)
 
     @blueprint.get("/attachment/zip")
     def attachments(package_id: str) -> ResponseReturnValue:
-        """All uploads, as a zip."""
+        """Return all uploaded attachments of a package, as a zip."""
         return _zip(_uploads(context, context.package(package_id).roles))
 
     @blueprint.get("/attachment/zip/<role_id>")
     def attachments_of(package_id: str, role_id: str) -> ResponseReturnValue:
-        """All uploads of one signer, as a zip."""
+        """Return all attachments that one signer uploaded, as a zip."""
         roles = context.package(package_id).roles
         index = index_of([role.id for role in roles], role_id)
         return _zip(_uploads(context, roles[index : index + 1]))
 
     @blueprint.get("/attachment/<attachment_id>")
     def attachment(package_id: str, attachment_id: str) -> ResponseReturnValue:
-        """One upload."""
+        """Return one uploaded attachment."""
         attachments = [role.attachment for role in context.package(package_id).roles if role.attachment]
         attachment = attachments[index_of([attachment.id for attachment in attachments], attachment_id)]
         if not attachment.uploaded:

@@ -1,6 +1,6 @@
 """The JSON of the REST API: every member that OpenAPI document 11.51 requires, and useful optional members.
 
-No real answer is public, so the JSON follows the schema. Members without a value are omitted; none is null.
+No real answer of OneSpan is public, so the JSON follows the schema. Members without a value are omitted, never null.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ PARTS = frozenset({"roles", "documents", "messages"})
 
 
 def dump_package(package: Package) -> Json:
-    """A `Package`."""
+    """Return the `Package` of OneSpan's schema for a package."""
     return {
         "id": package.id,
         "name": package.name,
@@ -43,22 +43,22 @@ def dump_package(package: Package) -> Json:
 
 
 def dump_summary(package: Package) -> Json:
-    """A `Package` without roles, documents and messages."""
+    """Return the `Package` of OneSpan's schema without roles, documents and messages."""
     return {name: value for name, value in dump_package(package).items() if name not in PARTS}
 
 
 def dump_id(package: Package) -> Json:
-    """A `Package` with `fields=id`."""
+    """Return the `Package` of OneSpan's schema with its id only, as for `fields=id`."""
     return {"id": package.id}
 
 
 def dump_roles(package: Package) -> list[Json]:
-    """The `Role`s of a package."""
+    """Return the `Role`s of a package."""
     return [_role(role, package) for role in package.roles]
 
 
 def signing_status(package: Package, approvals: Iterable[Approval]) -> str:
-    """The value of `signingStatus` for these requested signatures."""
+    """Return the value of `signingStatus` for these requested signatures."""
     if package.trashed:
         return "DELETED"
     if package.status != "SENT":
@@ -68,7 +68,7 @@ def signing_status(package: Package, approvals: Iterable[Approval]) -> str:
 
 
 def dump_error(code: int, key: str, message: str) -> Json:
-    """A `DefaultError`."""
+    """Return a `DefaultError` of OneSpan's schema."""
     return {"code": code, "messageKey": f"error.{key}", "message": message}
 
 
@@ -164,5 +164,5 @@ def _times(**moments: datetime | None) -> Json:
     return {name: timestamp(moment) for name, moment in moments.items() if moment}
 
 
-# The form of a list's items, by the quirk `list_items`.
+# The function that writes an item of the package list, by the value of the quirk `list_items`.
 ITEM_DUMPS: Mapping[str, Callable[[Package], Json]] = MappingProxyType({"whole": dump_package, "summary": dump_summary})

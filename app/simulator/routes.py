@@ -13,7 +13,7 @@ from app.simulator.packages import Action, Event, Package
 
 
 class NotFound(Exception):
-    """The account has no such resource."""
+    """The account does not have the requested resource."""
 
 
 class BadRequest(Exception):
@@ -22,7 +22,7 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True)
 class RouteContext:
-    """The objects behind the routes. `notify` receives the events of actions over REST."""
+    """The objects that all routes use. `notify` receives the events of actions over REST."""
 
     account: Account
     authenticator: Authenticator
@@ -35,9 +35,9 @@ class RouteContext:
         return g.caller  # type: ignore[no-any-return]
 
     def package(self, package_id: str) -> Package:
-        """The requested package.
+        """Return the requested package.
 
-        Raises `NotFound` if it does not exist (any more), and `Forbidden` if the caller may not see it.
+        Raises `NotFound` if the package does not exist (any more), and `Forbidden` if the caller may not see it.
         """
         package = self.account.package(package_id)
         if package is None:
@@ -49,7 +49,7 @@ class RouteContext:
         return package
 
     def act(self, package_id: str, action: Action) -> Package:
-        """Perform an action on a visible package, notify of its events, and return the changed package."""
+        """Perform an action on a visible package, pass its events to `notify`, and return the changed package."""
         self.package(package_id)
         self.notify(self.account.act(package_id, action, now=self.clock()))
         after = self.account.package(package_id)
@@ -61,14 +61,14 @@ class RouteContext:
 
 
 def index_of(ids: list[str], id_: str) -> int:
-    """The index of an id. Raises `NotFound` if it is not among them."""
+    """Return the index of an id in a list. Raises `NotFound` if the list does not contain the id."""
     if id_ not in ids:
         raise NotFound
     return ids.index(id_)
 
 
 def json_object() -> dict[str, object]:
-    """The JSON object in the request body. Raises `BadRequest` for any other body."""
+    """Return the JSON object in the request body. Raises `BadRequest` for any other body."""
     body = request.get_json(force=True, silent=True)
     if not isinstance(body, dict):
         raise BadRequest("the body must be a JSON object")

@@ -1,4 +1,4 @@
-"""The REST API of a simulated account, as a WSGI app with faults, and a server for it."""
+"""The REST API of a simulated account, as a WSGI app with faults, and a server for the app."""
 
 import socket
 import threading
@@ -24,9 +24,9 @@ from app.simulator.routes import BadRequest, NotFound, RouteContext
 
 JSON = "application/json; esl-api-version=11"
 SHUTDOWN_POLL_SECONDS = 0.05
-PUBLIC_PATHS = frozenset({"/apitoken/clientApp/accessToken", "/oauth2/token"})  # answer without a key or token
+PUBLIC_PATHS = frozenset({"/apitoken/clientApp/accessToken", "/oauth2/token"})  # paths that need no API key or token
 
-# The answers to errors: HTTP status, key of the error, message.
+# The answer to each error: HTTP status, key of the error, message.
 ERRORS: dict[type[Exception], tuple[int, str, str]] = {
     Unauthorized: (401, "unauthorized", "The credentials are not of this account."),
     Forbidden: (403, "forbidden.noPermission", "You do not have permission to see that."),
@@ -52,7 +52,7 @@ def api(
     sleep: Callable[[float], None] = time.sleep,
     notify: Callable[[Iterable[Event]], None] = lambda _: None,
 ) -> Flask:
-    """The WSGI app. It requires an API key (`api_key` is the owner's) or a token of this account.
+    """Return the WSGI app. Requests need an API key (`api_key` is the owner's) or a token of the account.
 
     `notify` receives the events of actions over REST. `sleep` receives the seconds by which a fault delays an answer.
     """
@@ -118,7 +118,7 @@ def _refuse(fault: str, faults: Faults, now: datetime) -> ResponseReturnValue:
 
 
 def _cut(response: Response) -> Response:
-    """Send the beginning of the answer, then close the connection."""
+    """Let the response send only its beginning and then close the connection."""
     parts = iter(response.response)
     first: object = next(parts, b"")
     raw = first if isinstance(first, bytes) else str(first).encode()
@@ -153,22 +153,23 @@ def _error_response(problem: Exception) -> ResponseReturnValue:
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """Keeps connections open and logs no requests."""
+    """A request handler that keeps connections open and logs no requests."""
 
     protocol_version = "HTTP/1.1"
 
     def send_response(self, code: int, message: str | None = None) -> None:
-        """Send the status line only; the app sets `Date` from its own clock."""
+        """Send only the status line, because the app sets `Date` from its own clock."""
         self.send_response_only(code, message)
 
 
 @contextmanager
 def serve_in_thread(app: Flask, *, port: int) -> Iterator[str]:
-    """Serve the app on this machine in a thread while the block runs. Yields the address; port 0 uses a free port.
+    """Serve the app on 127.0.0.1 in a thread while the block runs, and yield the server's address.
 
-    Raises `OSError` if the port is not available.
+    Port 0 means any free port. Raises `OSError` if the port is not available.
     """
-    with socket.create_server(("127.0.0.1", port)) as bound:  # raises, where `make_server` would exit the process
+    # `create_server` raises `OSError` where `make_server` would exit the process.
+    with socket.create_server(("127.0.0.1", port)) as bound:
         port = bound.getsockname()[1]
         server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_QuietHandler, fd=bound.fileno())
     thread = threading.Thread(

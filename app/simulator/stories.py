@@ -1,6 +1,6 @@
 """The stories of packages: lists of actions to perform in order, drawn at random from weighted tables.
 
-A story is a plot, with its signers' visits and their mishaps, followed by what the sender does afterwards.
+A story consists of a plot, with the visits and mishaps of signers, and of what the sender does afterwards.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ TRASH, RESTORE, DELETE = Action("trash"), Action("restore"), Action("delete")
 # The probability of each mishap of a signer.
 MISHAP_RATES = MappingProxyType({"bounce": 0.12, "reassign": 0.08, "fail kba": 0.5, "lock": 0.3, "cobrowse": 0.06})
 VIEW_RATE = 0.4  # share of documents that are opened before they are signed
-RESEND_RATE = 0.4  # share of packages that ended early and are sent again
+RESEND_RATE = 0.4  # share of declined or expired packages that the sender sends again
 
 # What the sender does after a package has ended, with weights.
 AFTERWARDS: Mapping[str, Sequence[tuple[tuple[Action, ...], int]]] = MappingProxyType(
@@ -57,7 +57,7 @@ AFTERWARDS: Mapping[str, Sequence[tuple[tuple[Action, ...], int]]] = MappingProx
 
 
 def story(rng: Random, package: Package, *, rates: Rates = NO_ANOMALIES, quirks: Quirks = DEFAULT_QUIRKS) -> Actions:
-    """All actions on a package, from its creation to its end."""
+    """Return all actions on a package, from its creation to its end."""
     if package.type != "PACKAGE":
         return anomalies.with_ending(rng, [CREATE, *_afterwards(rng, "template")], rates=rates, quirks=quirks)
     addition = anomalies.extra_signer(rng, rates)
@@ -72,27 +72,30 @@ def story(rng: Random, package: Package, *, rates: Rates = NO_ANOMALIES, quirks:
 
 
 def _signed(rng: Random, package: Package) -> Actions:
-    """Sent, signed by all signers, completed."""
+    """Return a plot in which the package is sent, signed by all signers and completed."""
     return [ACTIVATE, *_all_sign(rng, package)]
 
 
 def _recalled(rng: Random, package: Package) -> Actions:
-    """Sent too early, recalled before the first signature, sent again."""
+    """Return a plot in which the package is sent, recalled before the first signature, sent again and signed."""
     return [ACTIVATE, DEACTIVATE, *_signed(rng, package)]
 
 
 def _rescued(rng: Random, package: Package) -> Actions:
-    """Trashed as a draft, restored, sent."""
+    """Return a plot in which the package is trashed as a draft, restored, sent and signed."""
     return [TRASH, RESTORE, *_signed(rng, package)]
 
 
 def _abandoned(rng: Random, _: Package) -> Actions:
-    """Never sent."""
+    """Return a plot in which the package is never sent."""
     return _afterwards(rng, "draft")
 
 
 def _refused(verb: str, reasons: Sequence[str]) -> Plot:
-    """Some sign, then the next signer ends the package for all; a declined package may be sent again."""
+    """Return a plot in which some signers sign, then another signer ends the package for all signers.
+
+    A declined package may be sent again.
+    """
 
     def plot(rng: Random, package: Package) -> Actions:
         visits = _visits(rng, package)
@@ -108,7 +111,7 @@ def _refused(verb: str, reasons: Sequence[str]) -> Plot:
 
 
 def _expired(rng: Random, package: Package) -> Actions:
-    """Some sign, then the package expires; the sender may extend it."""
+    """Return a plot in which some signers sign, then the package expires. The sender may extend the due date."""
     visits = _visits(rng, package)
     before = rng.randrange(len(visits))
     actions = [ACTIVATE, *_flattened(visits[:before]), EXPIRE]
@@ -117,7 +120,7 @@ def _expired(rng: Random, package: Package) -> Actions:
     return [*actions, *_afterwards(rng, "ended")]
 
 
-# Each plot with its weight.
+# The weight of each plot in the random choice.
 PLOTS: Mapping[Plot, int] = MappingProxyType(
     {
         _signed: 60,
@@ -136,7 +139,10 @@ def _all_sign(rng: Random, package: Package) -> Actions:
 
 
 def _finish(rng: Random, package: Package, visits: Sequence[Actions]) -> Actions:
-    """These visits, parallel ones interleaved; the sender's completion if required; what the sender does afterwards."""
+    """Return the actions of these visits, the sender's completion if required, and what the sender does afterwards.
+
+    The actions of signers who sign in parallel are interleaved.
+    """
     turns = groupby(visits, key=lambda visit: package.roles[visit[0].role].index)
     signed = [action for _, same_turn in turns for action in _interleaved(rng, list(same_turn))]
     completion = [] if package.autocomplete else [COMPLETE]
@@ -144,14 +150,14 @@ def _finish(rng: Random, package: Package, visits: Sequence[Actions]) -> Actions
 
 
 def _visits(rng: Random, package: Package) -> list[Actions]:
-    """The actions of each signer, in signing order."""
+    """Return the actions of each signer, in signing order."""
     signing = {approval.role for approval in package.approvals()}
     ordered = sorted(signing, key=lambda position: (package.roles[position].index, position))
     return [list(_visit(rng, package, position)) for position in ordered]
 
 
 def _visit(rng: Random, package: Package, position: int) -> Iterator[Action]:
-    """Mishaps, then the documents one after another, consent first."""
+    """Yield a signer's mishaps, then the actions on one document after another, with the consent first."""
     yield from () if package.roles[position].is_sender else _mishaps(rng, package, position)
     documents = [n for n in range(len(package.documents)) if package.approvals(position, document=n)]
     for document in documents:
@@ -189,7 +195,7 @@ def _afterwards(rng: Random, ending: str) -> Actions:
 
 
 def _interleaved(rng: Random, visits: list[Actions]) -> Iterator[Action]:
-    """The actions of several visits in random order; each visit keeps its own order."""
+    """Yield the actions of several visits in random order. Each visit keeps its own order."""
     waiting = [list(reversed(visit)) for visit in visits]
     while waiting:
         visit = rng.choice(waiting)

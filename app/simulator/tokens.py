@@ -13,7 +13,7 @@ UNITS = {"ms": 1000, "s": 1}
 
 
 def routes(context: RouteContext) -> Blueprint:
-    """The routes of both kinds of tokens and of the registration."""
+    """Return the blueprint of the routes for both kinds of tokens and for the registration."""
     blueprint = Blueprint("tokens", __name__)
 
     @blueprint.post("/apitoken/clientApp/accessToken")
@@ -33,12 +33,12 @@ def routes(context: RouteContext) -> Blueprint:
 
     @blueprint.get("/api/callback")
     def registered() -> ResponseReturnValue:
-        """The registration with its key in clear; an empty object if there is none."""
+        """Return the callback registration with its key in plain text, or an empty object without a registration."""
         return _dump(context.account.registration)
 
     @blueprint.post("/api/callback")
     def register() -> ResponseReturnValue:
-        """Replace the registration."""
+        """Replace the registration of callbacks."""
         body = json_object()
         events = body.get("events") or []
         url, key = body.get("url"), body.get("key")

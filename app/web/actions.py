@@ -29,36 +29,36 @@ from app.web.receiver import journal_entry
 log = structlog.get_logger()
 
 FETCH_REASON = "requested by a user"
-# Event name and package id. The catalogue does not have the name, so the event claims nothing.
+# Event name and package id of a test callback. The name is not in the catalogue, so the event claims nothing.
 TEST_CALLBACK = ("RECEIVER_TEST", "test-callback")
-TEST_KEY_LABEL = "test callback"  # labels of real callback keys have no spaces
-MAX_REPLAYED = 10_000  # dispatches that one request can replay
-REPLAY_BATCH = 500  # ids in one statement: statements with thousands of ids are slow
+TEST_KEY_LABEL = "test callback"  # differs from the labels of real callback keys, which have no spaces
+MAX_REPLAYED = 10_000  # maximum number of dispatches that one request can replay
+REPLAY_BATCH = 500  # maximum number of ids in one statement: statements with thousands of ids are slow
 
 
 class BeginReconcile(Protocol):
-    """Begins a reconcile run and returns its id.
+    """A function that begins a reconcile run and returns the id of the run.
 
-    If a run is in progress, that run continues without delay and the answer is None. Raises `ReconcileRunning` if the
+    If a run is in progress, that run continues without delay and the result is None. Raises `ReconcileRunning` if the
     request names a window or an option, which the run in progress may not cover.
     """
 
     def __call__(self, *, since: datetime | None, backfill: bool, fires: bool, by: str) -> int | None:
-        """Begin the run in the name of `by`."""
+        """Begin a reconcile run that the user `by` requested."""
         ...
 
 
 class ReplayAll(Protocol):
-    """Makes all chosen dispatches due and returns their number."""
+    """A function that makes all chosen dispatches due and returns their number."""
 
     def __call__(self, chosen: ReplayFilter, *, by: str) -> int:
-        """Replay them in the name of `by`."""
+        """Replay the dispatches that the user `by` chose."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """What users can do.
+    """The actions that users can perform.
 
     `wake` signals that a dispatch is due, `wake_digest` that the journal has a new entry. Actions that need
     the REST API raise `OneSpanNotConfigured` unless `is_connected()`.
@@ -90,7 +90,7 @@ class Actions:
         return FetchQueued(package_id, now, is_known)
 
     def send_test_callback(self, *, by: str) -> None:
-        """Store a test callback as the receiver does. Its event changes no package."""
+        """Store a test callback as the receiver does. The event of the callback changes no package."""
         now = self.clock()
         name, package_id = TEST_CALLBACK
         callback = {"name": name, "packageId": package_id, "sessionUser": by, "createdDate": now.isoformat()}
@@ -99,7 +99,7 @@ class Actions:
         self.wake_digest()
 
     def replay(self, dispatch_id: int, *, by: str) -> None:
-        """Make a dispatch due now, with all its attempts. Raises `DispatchRunning` while it runs."""
+        """Make a dispatch due now, with all its attempts again. Raises `DispatchRunning` while the dispatch runs."""
         now = self.clock()
         with self.database.write() as connection:
             changes = dispatches.replay(connection, dispatch_id, by=by, now=now) if dispatch_id <= MAX_ID else None
@@ -114,9 +114,10 @@ class Actions:
             return _capped(replay_filter.count(connection, chosen, at_most=MAX_REPLAYED + 1))
 
     def replay_all(self, chosen: ReplayFilter, *, expect: int | None, by: str) -> ReplayCount:
-        """Make the dispatches that match now due; later matches are left alone.
+        """Make all dispatches due that match the filter at the time of the call.
 
-        Raises `MoreThanExpected` for more than `expect`, `TooManyRuns` for more than `MAX_REPLAYED`; then none is due.
+        Raises `MoreThanExpected` for more than `expect` dispatches, and `TooManyRuns` for more than `MAX_REPLAYED`. If
+        an error is raised, no dispatch becomes due.
         """
         with self.database.read() as connection:
             ids = replay_filter.ids(connection, chosen, at_most=MAX_REPLAYED + 1)
@@ -129,7 +130,7 @@ class Actions:
         return ReplayCount(sum(self.make_due(replace(chosen, among=batch), by=by) for batch in batches), more=False)
 
     def reconcile(self, request: ReconcileRequest, *, by: str) -> RunDetail:
-        """Begin a reconcile run, or return the run in progress. See `BeginReconcile` for `ReconcileRunning`."""
+        """Begin a reconcile run, or return the run in progress. Raises `ReconcileRunning` as `BeginReconcile` does."""
         if not self.is_connected():
             raise OneSpanNotConfigured
         if request.since is not None and not EARLIEST <= request.since <= self.clock():

@@ -1,4 +1,4 @@
-"""Admission control: keeps threads free for callbacks, however many other requests arrive."""
+"""Admission control, which keeps threads free for callbacks, however many other requests arrive."""
 
 import threading
 from collections.abc import Collection
@@ -8,14 +8,14 @@ from flask.typing import ResponseReturnValue
 
 from app.web.errors import error_response
 
-RESERVED_SHARE = 4  # one thread in four is reserved for callbacks, and at least one
+RESERVED_SHARE = 4  # one thread in four, and at least one, is reserved for callbacks
 
 
 def reserve_threads_for_callbacks(app: Flask, *, threads: int, exempt: Collection[str]) -> None:
-    """Answer 503 to requests beyond the unreserved share of this process's `threads`.
+    """Answer 503 to a request while all unreserved `threads` of this process are busy.
 
-    Endpoints in `exempt` are exempt. A slow database holds the threads of readers, and a slow client holds the
-    thread that writes to it. OneSpan must still get an answer.
+    Requests to endpoints in `exempt` may use the reserved threads. A slow database holds the threads of readers, and a
+    slow client holds the thread that writes to the client. OneSpan must still get an answer.
     """
     slots = threading.BoundedSemaphore(threads - max(1, threads // RESERVED_SHARE))
 
@@ -30,7 +30,7 @@ def reserve_threads_for_callbacks(app: Flask, *, threads: int, exempt: Collectio
 
     @app.after_request
     def hold_slot_while_streaming(response: Response) -> Response:
-        is_file = response.direct_passthrough  # it is short, and its close callbacks never run
+        is_file = response.direct_passthrough  # a file is sent quickly, and its close callbacks never run
         if response.is_streamed and not is_file and g.pop("has_slot", False):
             response.call_on_close(slots.release)
         return response

@@ -7,11 +7,11 @@ from typing import Any
 from flask import Flask, Response, request
 
 CACHE_ONE_YEAR = "public, max-age=31536000, immutable"
-REVALIDATE = "no-cache"  # for a module that another module imports: its URL has no version
+REVALIDATE = "no-cache"  # for a script that another script imports: its URL has no version
 
 
 def version_assets(app: Flask) -> None:
-    """Let `url_for("static", filename=...)` add the file's version, computed when the service starts."""
+    """Let `url_for("static", filename=...)` add the file's version. The service computes versions when it starts."""
     assert app.static_folder
     folder = Path(app.static_folder)
     versions = {

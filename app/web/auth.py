@@ -9,8 +9,8 @@ def authenticate(authorization: str | None, *, scheme: str, keys: Iterable[tuple
     """Return the label of the key in the raw `Authorization` header, or None if it is not one of `keys`.
 
     The header is `<scheme> <key>` with the raw key, neither base64 nor `user:password`. `keys` are (label, key) pairs.
-    All of them are compared, each in constant time, so the response time reveals nothing. Without keys every request
-    is refused.
+    All keys are compared, each in constant time, so the response time reveals nothing. Without keys every request is
+    refused.
     """
     given_scheme, _, credentials = (authorization or "").partition(" ")
     given = _digest(credentials.encode("latin-1", "replace").strip())  # WSGI decodes header bytes as latin-1

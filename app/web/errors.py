@@ -13,7 +13,7 @@ from app.logs import error_fields
 
 log = structlog.get_logger()
 
-MACHINE_PATHS = ("/api/", "/onespan", "/healthz", "/readyz", "/metrics")  # always answered in JSON
+MACHINE_PATHS = ("/api/", "/onespan", "/healthz", "/readyz", "/metrics")  # paths that always answer errors in JSON
 TITLES = {
     400: "Invalid request",
     401: "Please log in",

@@ -21,7 +21,7 @@ def metrics(*, pipeline: Callable[[], PipelineState | None], spooled: Callable[[
 
     @blueprint.get("/metrics")
     def scrape() -> ResponseReturnValue:
-        """Return all metrics as Prometheus text. They contain no names and no ids."""
+        """Return all metrics as Prometheus text. The metrics contain no names and no ids."""
         registry = CollectorRegistry()
         registry.register(_ServiceCollector(pipeline(), spooled()))
         return generate_latest(registry), {"Content-Type": CONTENT_TYPE_LATEST}

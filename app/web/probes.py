@@ -13,14 +13,14 @@ from app.checks import Check
 def probes(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
     """Return the blueprint of `/healthz` and `/readyz`.
 
-    A failing check in `checks` makes the service not ready. One in `notes` is only reported.
+    A failing check in `checks` makes the service not ready. A failing check in `notes` is only reported.
     """
     blueprint = Blueprint("probes", __name__)
     readiness, warnings = tuple(checks), tuple(notes)
 
     @blueprint.get("/healthz")
     def healthz() -> ResponseReturnValue:
-        """Answer 200: the process is alive."""
+        """Answer 200 while the process is alive."""
         return {"status": "alive"}
 
     @blueprint.get("/readyz")
@@ -37,6 +37,6 @@ def probes(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
 def problems(checks: Iterable[Check]) -> Iterator[str]:
     """Yield the problem of each failing check. Checks that cannot reach the database are skipped."""
     for check in checks:
-        with suppress(SQLAlchemyError):  # the database has a check of its own, which reports this
+        with suppress(SQLAlchemyError):  # a separate check reports that the database is unreachable
             if problem := check.problem():
                 yield problem

@@ -29,7 +29,7 @@ def receiver(
     """Return the blueprint of the callback endpoint.
 
     `keys` are (label, key) pairs. `keep` makes an entry durable and returns its journal id, or None for an entry in
-    the spool. It raises `StorageUnavailable` if neither can store the entry. `wake` signals work for the digest.
+    the spool. `keep` raises `StorageUnavailable` if it cannot store the entry. `wake` signals work for the digest.
     """
     blueprint = Blueprint("receiver", __name__)
     callback_keys = tuple(keys)
@@ -37,7 +37,7 @@ def receiver(
     @blueprint.post("/onespan/callback")
     def receive() -> ResponseReturnValue:
         """Authenticate a callback, store it durably, acknowledge it."""
-        # The raw header: OneSpan sends `Basic <key>`, not base64, which request.authorization cannot read.
+        # `request.authorization` cannot read OneSpan's header: `Basic <key>` with a key that is not base64.
         key = authenticate(request.headers.get("Authorization"), scheme="basic", keys=callback_keys)
         if key is None:
             raise InvalidCallbackKey

@@ -1,4 +1,4 @@
-"""The body of a request, complete or not at all."""
+"""Reading of request bodies. An incomplete body is an error."""
 
 from flask import request
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
@@ -9,8 +9,8 @@ MAX_BODY_BYTES = 64 * 1024
 def request_body() -> bytes:
     """Return the request's body.
 
-    Raises `RequestEntityTooLarge` beyond `MAX_BODY_BYTES` and `BadRequest` if the body breaks off. The limit is one
-    byte higher while reading, because a chunked body is cut at the limit without an error.
+    Raises `RequestEntityTooLarge` beyond `MAX_BODY_BYTES` and `BadRequest` if the body breaks off. The reading limit is
+    one byte higher, because a chunked body is cut at the limit without an error.
     """
     request.max_content_length = MAX_BODY_BYTES + 1
     try:

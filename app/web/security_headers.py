@@ -8,16 +8,16 @@ SECURITY_HEADERS = {
         "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # URLs contain package ids
+    "Referrer-Policy": "same-origin",  # other sites do not see URLs, which contain package ids
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-HSTS = "max-age=31536000"  # one year, for this host only
+HSTS = "max-age=31536000"  # one year in seconds, for this host without its subdomains
 
 
 def add_security_headers(app: Flask) -> None:
-    """Add the security headers to every response, and `no-store` to those without their own `Cache-Control`."""
+    """Add the security headers to every response, and `no-store` to responses without `Cache-Control`."""
 
     @app.after_request
     def add_headers(response: Response) -> Response:

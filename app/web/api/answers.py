@@ -1,4 +1,4 @@
-"""The response types that the queries do not define."""
+"""The response types of the API that the module `queries` does not define."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ class PackageCounts:
 
 @dataclass(frozen=True, slots=True)
 class ReasonCounts:
-    """The number of open items for each reason. Counting stops at `counted_to` per reason."""
+    """The number of open attention items for each reason. Counting stops at `counted_to` items per reason."""
 
     reasons: dict[str, int]
     counted_to: int
@@ -23,7 +23,7 @@ class ReasonCounts:
 
 @dataclass(frozen=True, slots=True)
 class ReplayCount:
-    """The number of dispatches that are, or would be, replayed. If `more` is true, further ones match."""
+    """The number of dispatches that are, or would be, replayed. If `more` is true, further dispatches match."""
 
     count: int
     more: bool
@@ -40,7 +40,7 @@ class FetchQueued:
 
 @dataclass(frozen=True, slots=True)
 class Dwell:
-    """Seconds from a callback's arrival to the end of its handler: percentiles of the most recent `runs`.
+    """Seconds from a callback's arrival to the end of its handler: percentiles of the most recent `runs` handler runs.
 
     The percentiles are null if there are no runs.
     """
@@ -69,7 +69,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class ReconcileStatus:
-    """The reconcile run in progress, the last one that is done, the interval in hours, and when the next is due.
+    """The reconcile run in progress, the last run that is done, the interval in hours, and the time of the next run.
 
     `next_due_at` is null before the first run, and while the connection to OneSpan is not configured.
     """
@@ -84,7 +84,7 @@ class ReconcileStatus:
 class OneSpanConnection:
     """Whether the connection to OneSpan's REST API is configured, and whether OneSpan responds.
 
-    `why_not` says what is missing if `is_asked` is false.
+    If the connection is not configured, `is_asked` is false and `why_not` says what is missing.
     """
 
     is_asked: bool

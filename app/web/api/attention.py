@@ -23,7 +23,7 @@ def add_views(endpoints: Endpoints, database: Database) -> None:
 
     @endpoints.get("/api/attention/counts", answer=ReasonCounts)
     def attention_counts() -> ReasonCounts:
-        """Count the open items by reason."""
+        """Count the open attention items by reason."""
         with database.read() as connection:
             return ReasonCounts(queries.attention_counts(connection), COUNT_LIMIT)
 

@@ -38,11 +38,11 @@ CONFLICTS = {
     TooManyRuns: "too_many",
 }
 PUBLIC_ENDPOINTS = ("api.openapi", "api.reference")
-FEED_POLL_SECONDS = 0.25  # between two reads of the feed while a request is held
+FEED_POLL_SECONDS = 0.25  # seconds between two reads of the change feed for a held request
 
 
 class AnyId(PathConverter):
-    """Matches an id in a path: any text, including slashes and line breaks, even at its start."""
+    """A URL converter for ids: an id may be any text, and may even begin with a slash or a line break."""
 
     regex = r"[\s\S]+?"
     part_isolating = False
@@ -106,7 +106,7 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
 
     @get("/api/events", answer=Page[EventDetail], query=EventQuery)
     def events(query: EventQuery) -> Page[EventDetail]:
-        """List events, newest first, each with the callbacks that reported it and its dispatches."""
+        """List events, newest first, each with its callbacks and its dispatches."""
         filters = EventFilter(**query.model_dump(exclude={"limit", "cursor"}))
         with database.read() as connection:
             return queries.event_page(connection, filters, limit=query.limit, before=id_of_cursor(query.cursor))
@@ -124,8 +124,9 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
     def changes(query: ChangesQuery) -> Page[ChangeDetail]:
         """List every change after the change with id `after`, in order, without gaps. Pass `next` as the next `after`.
 
-        If there is none, the request is held for up to `wait` seconds. If too many requests are held already, the
-        answer comes at once, without items. `after=last` returns no items; its `next` is the current end of the feed.
+        If there is no change, the request is held for up to `wait` seconds. If too many requests are held already, the
+        answer comes at once, without items. With `after=last` the answer has no items, and `next` is the current end
+        of the feed.
         """
         if query.after == "last":
             with database.read() as connection:

@@ -1,4 +1,4 @@
-"""CORS: which origins may read the API from a browser."""
+"""Cross-origin requests (CORS): which origins may read the API from a browser."""
 
 from collections.abc import Collection
 
@@ -9,7 +9,7 @@ HEADERS = {"Access-Control-Expose-Headers": "ETag, Retry-After"}
 PREFLIGHT_HEADERS = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, If-None-Match",
-    "Access-Control-Max-Age": "600",  # seconds
+    "Access-Control-Max-Age": "600",  # seconds for which a browser keeps the answer to a preflight
 }
 
 

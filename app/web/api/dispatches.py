@@ -54,7 +54,7 @@ def add_views(
 
     @endpoints.post("/api/dispatches/replay", answer=ReplayCount, body=ReplayRequest, errors=(409,))
     def replay_all(body: ReplayRequest) -> ReplayCount:
-        """Run all matching dispatches again, at most 10,000, each with all its attempts; or only count them."""
+        """Run all matching dispatches again, at most 10,000, each with all its attempts, or only count dispatches."""
         chosen = ReplayFilter(body.name, body.handler, body.state, body.package, body.since, body.until)
         return (
             actions.count(chosen)

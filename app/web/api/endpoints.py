@@ -1,4 +1,4 @@
-"""Views as API endpoints: parameters are validated, answers are written as JSON, and both are documented."""
+"""Registration of views as API endpoints, with validated parameters, JSON answers and documentation."""
 
 import re
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class Endpoints:
         errors: tuple[int, ...] = (),
         bearer: bool = True,
     ) -> Callable[[View], View]:
-        """Register a view for GET. It gets the parsed parameters as `query`. Without `bearer` it needs no token."""
+        """Register a view for GET, which gets the parsed parameters as `query`. Without `bearer` no token is needed."""
         adapter = adapter_of(answer)
 
         def register(view: View) -> View:
@@ -66,7 +66,7 @@ class Endpoints:
         errors: tuple[int, ...] = (),
         status: int = HTTPStatus.OK,
     ) -> Callable[[View], View]:
-        """Register a view for POST. It gets the parsed JSON as `body`; all members are optional."""
+        """Register a view for POST, which gets the parsed JSON as `body`. All members of the JSON are optional."""
         adapter = adapter_of(answer)
 
         def register(view: View) -> View:
@@ -92,7 +92,7 @@ def page_of(items: list[Item], limit: int) -> Page[Item]:
 
 
 def id_of_cursor(cursor: str | None) -> int | None:
-    """Return the id that a cursor of a list sorted by id contains. Raises `BadCursor`."""
+    """Return the id in the cursor of a list that is sorted by id. Raises `BadCursor` for any other cursor."""
     if cursor is None:
         return None
     if not re.fullmatch(r"[0-9]{1,18}", cursor):
@@ -113,5 +113,5 @@ def conditional(response: Response) -> ResponseReturnValue:
 
 
 def json_response(body: bytes, status: int = HTTPStatus.OK) -> Response:
-    """Return a JSON response."""
+    """Return a response with a JSON body."""
     return current_app.response_class(body + b"\n", status, mimetype="application/json")

@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document: one of each answer, all about the same package."""
+"""Examples for the OpenAPI document: one example of each answer, all about the same package."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -197,7 +197,7 @@ BODIES: Mapping[type, Any] = {
     ReconcileRequest: ReconcileRequest(since=NINE),
     ReplayRequest: ReplayRequest(handler="tell_the_sender", expect=12),
 }
-# The error codes of each status, each with an example of its message.
+# The error codes of each HTTP status, with an example message for each code.
 CODES: Mapping[int, Mapping[str, str]] = {
     400: {"bad_parameter": "stauts: unknown parameter"},
     401: {"no_token": "Missing or invalid token. Send one of API_TOKENS as `Authorization: Bearer <token>`."},
@@ -220,7 +220,7 @@ CODES: Mapping[int, Mapping[str, str]] = {
 
 
 def example_of(kind: Any) -> Any:
-    """Return the JSON example of an answer or a body type, or None."""
+    """Return the JSON example of an answer type or a request body type, or None without an example."""
     if kind is PackagePage:
         return _json(kind, PackagePage([ANSWERS[Package]], None))
     if get_origin(kind) is Page:

@@ -16,12 +16,12 @@ from app.web.api.endpoints import Endpoints
 from app.web.metrics import quantile_of
 from app.web.probes import problems
 
-RECENT_RUNS = 10  # enough to find the last run that is done: the newest may be running, others may have failed
+RECENT_RUNS = 10  # enough runs to find the last run that is done, because newer runs may be running or failed
 
 
 @dataclass(frozen=True, slots=True)
 class HealthSources:
-    """What the health report reads besides the database."""
+    """The sources of the health report besides the database."""
 
     checks: Sequence[Check]
     notes: Sequence[Check]
@@ -30,7 +30,7 @@ class HealthSources:
     why_not_connected: Callable[[], str | None]
 
     def run_checks(self) -> tuple[list[str], list[str]]:
-        """Run the checks. Return the reasons why the service is not ready, and the notes."""
+        """Run the health checks. Return the reasons why the service is not ready, and the notes."""
         return list(problems(self.checks)), list(problems(self.notes))
 
 
@@ -56,7 +56,7 @@ def add_views(
 def health_report(
     connection: Connection, sources: HealthSources, results: tuple[list[str], list[str]], *, now: datetime
 ) -> HealthReport:
-    """Return the health report. `results` comes from `sources.run_checks()`, called outside of the transaction."""
+    """Return the health report. `results` comes from `sources.run_checks()`, which runs before the transaction."""
     reasons, notes = results
     why_not = sources.why_not_connected()
     pipeline = queries.pipeline_state(connection, now=now)

@@ -64,34 +64,34 @@ class Endpoint:
 
     @property
     def openapi_path(self) -> str:
-        """The path in OpenAPI's syntax."""
+        """The path of the endpoint in OpenAPI's syntax."""
         return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", self.path)
 
     @property
     def tag(self) -> str:
-        """The tag: the noun in its path."""
+        """The OpenAPI tag of the endpoint, which is the noun in the path."""
         noun = self.path.split("/")[2]
         return {"counts": "packages", "flow": "health", "": "document", "openapi.json": "document"}.get(noun, noun)
 
     @property
     def summary(self) -> str:
-        """The view's docstring."""
+        """The docstring of the endpoint's view, on one line."""
         return " ".join((self.view.__doc__ or "").split())
 
     @property
     def all_errors(self) -> tuple[int, ...]:
-        """The statuses of all errors."""
+        """The HTTP statuses of all errors of the endpoint."""
         return tuple(sorted({*self.errors, *(BEARER_ERRORS if self.bearer else PUBLIC_ERRORS)}))
 
 
 @dataclass
 class Document:
-    """Collects endpoints and builds the OpenAPI document."""
+    """The OpenAPI document, built from a collection of endpoints."""
 
     endpoints: list[Endpoint] = field(default_factory=list)
 
     def add(self, endpoint: Endpoint) -> None:
-        """Add an endpoint."""
+        """Add an endpoint to the document."""
         self.endpoints.append(endpoint)
 
     def as_json(self) -> dict[str, Any]:

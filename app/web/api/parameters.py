@@ -74,13 +74,13 @@ class Parameters(BaseModel):
 
 
 class Query(Parameters):
-    """Parameters of a list."""
+    """Parameters of any list."""
 
     limit: int = Field(50, ge=1, le=MAX_PAGE_ITEMS, description="Maximum number of items, 1 to 200.")
 
 
 class CursorQuery(Query):
-    """Parameters of a list with cursors."""
+    """Parameters of a list whose pages have cursors."""
 
     cursor: Cursor | None = Field(
         None, description="`next` of the preceding page, or `previous` of the following page."
@@ -188,7 +188,7 @@ class DeliveryQuery(BaseModel):
 
 
 class ReconcileRequest(BaseModel):
-    """Options of a reconcile run. Without any, the run does what the next scheduled run would do."""
+    """Options of a reconcile run. Without options, the run does what the next scheduled run would do."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -231,7 +231,7 @@ class ChangesQuery(Query):
 
 
 def parse_body(model: type[BodyModel], body: bytes) -> BodyModel:
-    """Parse the JSON body of a request. An empty body means all defaults. Raises `BadParameter`."""
+    """Parse the JSON body of a request. An empty body means all defaults. Raises `BadParameter` for an invalid body."""
     try:
         return model.model_validate_json(body) if body.strip() else model()
     except ValidationError as error:
@@ -258,7 +258,7 @@ def _message(problem: Any) -> str:
 
 
 def reject_parameters(given: MultiDict[str, str]) -> dict[str, Any]:
-    """Return no parameters. Raises `BadParameter` if the request has any."""
+    """Return an empty dictionary. Raises `BadParameter` if the request has parameters."""
     for name in given:
         raise BadParameter(f"{name}: unknown parameter")
     return {}

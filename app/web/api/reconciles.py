@@ -40,7 +40,7 @@ def add_views(
 
     @endpoints.post("/api/reconciles", answer=RunDetail, body=ReconcileRequest, errors=(409,))
     def start(body: ReconcileRequest) -> RunDetail:
-        """Start a reconcile run. If one is in progress, it continues without delay and is returned.
+        """Start a reconcile run. If a run is in progress, that run continues without delay and is returned.
 
         A body with a window or an option is refused (409) while another run is in progress.
         """
@@ -55,7 +55,7 @@ def add_views(
 
     @endpoints.get("/api/missed/rate", answer=Delivery, query=DeliveryQuery)
     def rate(query: DeliveryQuery) -> Delivery:
-        """Return how many events callbacks reported and missed in the last days: in total, by day and by event name."""
+        """Return how many events of the last days callbacks reported or missed: in total, by day and by event name."""
         with database.read() as connection:
             silence = queries.silence(connection)
             return queries.delivery(connection, now=clock(), days=query.days, silence=silence)

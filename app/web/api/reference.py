@@ -15,12 +15,12 @@ Schema = dict[str, Any]
 
 
 def add_views(endpoints: Endpoints, blueprint: Blueprint) -> None:
-    """Register the reference endpoints. They show every endpoint of this app, so they are registered last."""
+    """Register the reference endpoints. The reference shows every endpoint of this app, so it is registered last."""
     document = endpoints.document
 
     @cache
     def document_json() -> Schema:
-        """Build the document once: no endpoint is added after the start."""
+        """Build the OpenAPI document once, because no endpoint is added after the start."""
         return document.as_json()
 
     @endpoints.get("/api/openapi.json", answer=dict[str, Any], bearer=False)
@@ -55,7 +55,7 @@ def type_label(schema: Schema) -> str:
 
 
 def _parts(schema: Schema) -> Iterator[Schema]:
-    """Yield a schema, its alternatives and its item schemas, recursively; but no properties."""
+    """Yield a schema, its alternatives and its item schemas, recursively, without the schemas of properties."""
     yield schema
     for inner in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):
         yield from _parts(inner)

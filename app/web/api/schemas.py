@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-# The published component names of classes with another name in the code: generated clients use the published ones.
+# The published names of classes that have another name in the code. Generated clients use the published names.
 PUBLISHED_NAMES = {
     "AttentionItem": "Needing",
     "CallbackRates": "Flow",
@@ -21,12 +21,12 @@ PUBLISHED_NAMES = {
 
 @cache
 def adapter_of(answer: Any) -> TypeAdapter[Any]:
-    """Return pydantic's adapter for a type. It is slow to build, so each process builds it once."""
+    """Return pydantic's adapter for a type. Building an adapter is slow, so each process builds it once."""
     return TypeAdapter(answer)
 
 
 def with_published_names(node: Any) -> Any:
-    """Return a JSON Schema, or a document of them, with the published names as titles, keys and references."""
+    """Return JSON Schemas with the published names as titles, keys and references."""
     if isinstance(node, list):
         return [with_published_names(item) for item in node]
     if not isinstance(node, dict):

@@ -24,7 +24,7 @@ def add_dashboard(
 ) -> AccessControl:
     """Set up sessions and the login. Returns the access control of the pages.
 
-    `other_secrets` are the service's other secrets by kind: the key that signs sessions is derived from all of them.
+    `other_secrets` are the service's other secrets by kind: the key that signs sessions is derived from all secrets.
     """
     app.session_interface = CookieSessionInterface()
     app.config.update(
@@ -32,8 +32,9 @@ def add_dashboard(
         SESSION_COOKIE_NAME="onespan_receiver",
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
-        WTF_CSRF_CHECK_DEFAULT=False,  # `AccessControl` checks: the callback endpoint and the API have no session
-        WTF_CSRF_TIME_LIMIT=None,  # as long as the session
+        # `AccessControl` checks the CSRF tokens of pages. The callback endpoint and the API have no sessions.
+        WTF_CSRF_CHECK_DEFAULT=False,
+        WTF_CSRF_TIME_LIMIT=None,  # a CSRF token is valid as long as its session
         WTF_CSRF_SSL_STRICT=False,  # `AccessControl` checks Sec-Fetch-Site instead of the referrer
     )
     app.jinja_env.globals |= {"has_full_access": has_full_access, "user_name": user_name}

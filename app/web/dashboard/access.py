@@ -10,10 +10,10 @@ from werkzeug.exceptions import BadRequest
 from app.web.dashboard.session import Sessions
 from app.web.errors import error_response
 
-LIVE_HEADER = "X-Live"  # sent by an open page that refreshes itself
+LIVE_HEADER = "X-Live"  # request header of an open page that refreshes itself
 MAX_BODY_BYTES = 64 * 1024
 SAFE_METHODS = ("GET", "HEAD")
-TRUSTED_SITES = ("same-origin", "none")  # values of Sec-Fetch-Site: this site, or a URL that the user typed
+TRUSTED_SITES = ("same-origin", "none")  # allowed values of Sec-Fetch-Site: this site, or a URL that the user typed
 DASHBOARD_CLOSED = (
     "The dashboard is off because no password is set. Set DASHBOARD_PASSWORD (full access) or "
     "DASHBOARD_READONLY_PASSWORD (view only), and restart the service."
@@ -26,7 +26,7 @@ CSRF_FAILED = (
 
 
 class AccessControl:
-    """Lets logged-in users see the pages. Without a password every page answers 503 and says what to set."""
+    """The access control of the pages: only logged-in users see a page. Without a password every page answers 503."""
 
     def __init__(self, sessions: Sessions, csrf: CSRFProtect, *, has_password: bool) -> None:
         self.sessions = sessions
@@ -34,9 +34,10 @@ class AccessControl:
         self._has_password = has_password
 
     def require_login(self, blueprint: Blueprint) -> None:
-        """Show this blueprint only to logged-in users (`g.user`), and redirect others to the login.
+        """Show the pages of a blueprint only to logged-in users (`g.user`), and redirect other users to the login.
 
-        A request with the header `X-Live` does not extend the session; without a session it gets 401, no redirect.
+        A request with the header `X-Live` does not extend the session. Without a session the answer to such a request
+        is 401 and not a redirect.
         """
         self.require_password(blueprint)
 
@@ -53,7 +54,7 @@ class AccessControl:
             return None
 
     def require_password(self, blueprint: Blueprint) -> None:
-        """Answer 503 while no password is set, and limit the size of requests."""
+        """Let a blueprint answer 503 while no password is set, and limit the size of requests."""
 
         @blueprint.before_request
         def check_password() -> ResponseReturnValue | None:

@@ -1,4 +1,4 @@
-"""The transactions that need action, grouped by issue."""
+"""The page of the transactions that need action, grouped by issue."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -11,22 +11,22 @@ from app.web.api.parameters import parse_query
 from app.web.dashboard.layout import Layout, format_count
 from app.web.dashboard.page_query import PageQuery
 
-ROWS_PER_ISSUE = 10  # when all issues are shown
+ROWS_PER_ISSUE = 10  # rows for each issue on the page of all issues
 ROWS = 50
 
 
 class AttentionQuery(PageQuery):
-    """All issues, or the pages of one."""
+    """The parameters of the attention page, which shows all issues or the transactions with one issue."""
 
     reason: Literal[queries.REASONS] | None = None  # type: ignore[valid-type]
 
 
 def add_views(blueprint: Blueprint, layout: Layout) -> None:
-    """Add `/attention`."""
+    """Add the page `/attention` to the blueprint."""
 
     @blueprint.get("/attention")
     def attention() -> Response:
-        """Transactions that need action."""
+        """Show the transactions that need action."""
         query = parse_query(AttentionQuery, request.args)
 
         def read(connection: Connection) -> dict[str, Any]:

@@ -1,17 +1,17 @@
-"""Bar charts, drawn as SVG on the server; the page adds the text around them."""
+"""Bar charts, drawn as SVG on the server. The page adds the text around a chart."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 600, 100  # units of the SVG, which the page stretches
-MIN_BAR_HEIGHT = 2.0  # so that a small value stays visible
+WIDTH, HEIGHT = 600, 100  # size of a chart in units of the SVG, which the page stretches
+MIN_BAR_HEIGHT = 2.0  # SVG units, so that a small value stays visible
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: its values from bottom to top, and its tooltip."""
+    """One bar of a chart, with its values from bottom to top and its tooltip."""
 
     values: Sequence[int]
     tooltip: str
@@ -29,7 +29,7 @@ class Chart:
 
 
 def bar_chart(bars: Sequence[Bar], *, title: str, first: str, last: str) -> Chart:
-    """Draw the bars from left to right."""
+    """Draw a chart of these bars from left to right."""
     heights = [sum(bar.values) for bar in bars]
     highest, step = max(heights, default=0), WIDTH / max(len(bars), 1)
     drawn = "".join(_bar(bar, index * step, step, highest=highest) for index, bar in enumerate(bars))
@@ -40,7 +40,7 @@ def bar_chart(bars: Sequence[Bar], *, title: str, first: str, last: str) -> Char
 
 
 def _bar(bar: Bar, left: float, step: float, *, highest: int) -> str:
-    """Draw one bar as plain text: escaping hundreds of them piece by piece would be slow."""
+    """Draw one bar as plain text, because escaping hundreds of bars piece by piece would be slow."""
     drawn, top = "", float(HEIGHT)
     for index, value in enumerate(bar.values):
         if value:

@@ -1,4 +1,4 @@
-"""Events and raw callbacks."""
+"""The pages of events and raw callbacks."""
 
 from typing import Literal
 
@@ -39,11 +39,11 @@ class CallbacksQuery(PageQuery):
 
 
 def add_views(blueprint: Blueprint, layout: Layout) -> None:
-    """Add `/events` and `/callbacks`, as lists and one by one."""
+    """Add the lists `/events` and `/callbacks`, and the page of each event and callback."""
 
     @blueprint.get("/events")
     def events() -> Response:
-        """The list of events."""
+        """Show the list of events."""
         query = parse_query(EventsQuery, request.args)
         filters = EventFilter(query.package or None, query.name or None, query.source or None, query.state or None)
         with layout.database.read() as connection:
@@ -61,7 +61,7 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
 
     @blueprint.get("/events/<int:event_id>")
     def event(event_id: int) -> Response:
-        """One event with its callbacks and handler runs."""
+        """Show one event with its callbacks and handler runs."""
         with layout.database.read() as connection:
             detail = required(queries.event(connection, min(event_id, MAX_ID)), f"There is no event {event_id}.")
             package = queries.packages(connection, [detail.package_id])[detail.package_id]
@@ -76,7 +76,7 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
 
     @blueprint.get("/callbacks")
     def callbacks() -> Response:
-        """The list of raw callbacks."""
+        """Show the list of raw callbacks."""
         query = parse_query(CallbacksQuery, request.args)
         filters = CallbackFilter(query.package or None, query.state or None)
         with layout.database.read() as connection:
@@ -93,7 +93,7 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
 
     @blueprint.get("/callbacks/<int:callback_id>")
     def callback(callback_id: int) -> Response:
-        """One raw callback or snapshot, and its parsed values."""
+        """Show one raw callback or snapshot, and its parsed values."""
         with layout.database.read() as connection:
             detail = required(
                 queries.callback(connection, min(callback_id, MAX_ID)), f"There is no callback {callback_id}."

@@ -9,9 +9,9 @@ from datetime import datetime
 from app.onespan.values import Package
 from app.web.dashboard import labels
 
-BOM = "\ufeff"  # so that spreadsheets read the file as UTF-8
-# Where a cell may begin, whether the separator is a comma, a semicolon or a tab, and the characters that make it a
-# formula. Spreadsheets in East Asia treat the full-width characters the same way.
+BOM = "\ufeff"  # a byte order mark, so that spreadsheets read the file as UTF-8
+# The pattern matches the place where a formula begins a cell. A spreadsheet that separates cells by semicolons or tabs
+# can see such a cell within a text. Spreadsheets in East Asia also accept full-width characters in formulas.
 FORMULA = re.compile(r'(^|[;\t\r\n])([\s"]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])')
 COLUMNS: Mapping[str, Callable[[Package], object]] = {
     "id": lambda package: package.id,
@@ -35,12 +35,12 @@ COLUMNS: Mapping[str, Callable[[Package], object]] = {
 
 
 def header() -> str:
-    """The header line."""
+    """Return the header line of the CSV file."""
     return BOM + _csv([COLUMNS])
 
 
 def rows(packages: Iterable[Package]) -> str:
-    """One line per package."""
+    """Return one CSV line per package."""
     return _csv([read(package) for read in COLUMNS.values()] for package in packages)
 
 
@@ -51,7 +51,7 @@ def _csv(lines: Iterable[Iterable[object]]) -> str:
 
 
 def _cell(value: object) -> object:
-    """The value of a cell; a text that looks like a formula gets an apostrophe before it."""
+    """Return the value of a CSV cell. A text that looks like a formula gets an apostrophe before the formula."""
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds").replace("+00:00", "Z")
     return FORMULA.sub(r"\1\2'", value) if isinstance(value, str) else value

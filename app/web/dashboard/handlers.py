@@ -1,4 +1,4 @@
-"""The handlers, their runs, and running them again."""
+"""The page of the handlers and their runs, and the actions that repeat runs."""
 
 from urllib.parse import urlencode
 
@@ -19,7 +19,7 @@ ROWS = 50
 
 
 class RunsQuery(PageQuery):
-    """Filters of the list of runs."""
+    """Filters of the list of handler runs."""
 
     handler: ShortText = ""
     name: EventName = ""
@@ -28,7 +28,7 @@ class RunsQuery(PageQuery):
 
 
 class ReplayForm(Parameters):
-    """Which parked runs to run again; `expect` is the number that the user confirmed."""
+    """The choice of parked runs to run again. `expect` is the number of runs that the user confirmed."""
 
     handler: ShortText = ""
     name: EventName = ""
@@ -37,16 +37,16 @@ class ReplayForm(Parameters):
     csrf_token: str = ""
 
     def dispatch_filter(self) -> ReplayFilter:
-        """The filter that selects these runs."""
+        """Return the filter that selects the chosen runs."""
         return ReplayFilter(self.name or None, self.handler or None, "parked", self.package or None)
 
 
 def add_views(blueprint: Blueprint, layout: Layout) -> None:
-    """Add `/handlers` and its actions."""
+    """Add the page `/handlers` and its actions to the blueprint."""
 
     @blueprint.get("/handlers")
     def handlers() -> Response:
-        """The handlers and their runs."""
+        """Show the handlers and their runs."""
         query = parse_query(RunsQuery, request.args)
         filters = DispatchFilter(query.handler or None, query.state, query.name or None, query.package or None)
         with layout.database.read() as connection:
@@ -66,7 +66,7 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
     @blueprint.post("/dispatches/<int:dispatch_id>/replay")
     @requires_full_access
     def replay(dispatch_id: int) -> ResponseReturnValue:
-        """Run one run again."""
+        """Repeat one handler run."""
         layout.actions.replay(dispatch_id, by=user_name() or "")
         flash("Running again. The result will appear here.")
         return redirect(local_url(request.form.get("back"), default=url_for("pages.handlers")), 303)
@@ -74,7 +74,7 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
     @blueprint.get("/handlers/replay")
     @requires_full_access
     def confirm_replay() -> Response:
-        """Ask the user to confirm the number of runs."""
+        """Ask the user to confirm the number of handler runs to repeat."""
         query = parse_query(ReplayForm, request.args)
         counted = layout.actions.count(query.dispatch_filter())
         with layout.database.read() as connection:
@@ -90,7 +90,7 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
     @blueprint.post("/handlers/replay")
     @requires_full_access
     def replay_all() -> ResponseReturnValue:
-        """Run all selected runs again."""
+        """Repeat all selected handler runs."""
         form = parse_query(ReplayForm, request.form)
         replayed = layout.actions.replay_all(form.dispatch_filter(), expect=form.expect, by=user_name() or "")
         if replayed.count == 1:

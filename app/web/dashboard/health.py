@@ -18,15 +18,15 @@ from app.web.dashboard.user import requires_full_access, user_name
 
 DAYS = 30
 RUN_ROWS, MISSED_ROWS = 10, 20
-SLOW_SECONDS = 60  # a callback that waits longer for processing is marked
+SLOW_SECONDS = 60  # the page marks a callback that waits longer for processing
 
 
 def add_views(blueprint: Blueprint, layout: Layout) -> None:
-    """Add `/health` and its action."""
+    """Add the page `/health` and its action to the blueprint."""
 
     @blueprint.get("/health")
     def health() -> Response:
-        """The health report, with charts."""
+        """Show the health report, with charts."""
         now = layout.clock()
         looked = layout.health.run_checks()
         with layout.database.read() as connection:
@@ -50,7 +50,7 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
     @blueprint.post("/reconciles")
     @requires_full_access
     def reconcile() -> ResponseReturnValue:
-        """Start a sync now."""
+        """Start a sync with OneSpan now."""
         layout.actions.reconcile(ReconcileRequest(), by=user_name() or "")
         flash("Sync started. See progress below.")
         return redirect(url_for("pages.health"), 303)

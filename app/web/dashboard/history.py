@@ -9,9 +9,9 @@ from app.onespan.values import Package
 from app.store.queries import ChangeDetail, EventDetail
 from app.web.dashboard import labels
 
-STORED_TIME = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z$")  # in the values of changes
-JOURNALED = ("callback", "snapshot", "absence")  # causes whose id is a row of the journal
-# Causes of changes that belong to no event: their CSS class and text.
+STORED_TIME = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z$")  # a time in the value of a change
+JOURNALED = ("callback", "snapshot", "absence")  # kinds of causes whose id is a journal id
+# The CSS class and the text of each cause of changes that belong to no event.
 CAUSE_KINDS: Mapping[str, tuple[str, str]] = {
     "callback": ("reported", "Updated by a callback"),
     "snapshot": ("read", "Updated from OneSpan"),
@@ -21,7 +21,7 @@ CAUSE_KINDS: Mapping[str, tuple[str, str]] = {
     "rebuild": ("read", "Rebuilt from stored callbacks"),
 }
 UNKNOWN_CAUSE = ("read", "Updated")
-ATTRIBUTES: Mapping[str, str] = {  # where the name of an attribute is not its label
+ATTRIBUTES: Mapping[str, str] = {  # labels that differ from the attribute's name
     "due_at": "Due date",
     "trashed": "In trash",
     "sender_id": "Sender",
@@ -38,7 +38,7 @@ NAMES_OF_PEOPLE = ("sender_id", "signed_by")  # attributes whose values are ids 
 
 @dataclass(slots=True)
 class Entry:
-    """One entry of the history. `kind` is its CSS class; `raw_id` is the journal row that it came from."""
+    """One entry of a transaction's history. `kind` is the CSS class, `raw_id` the journal id of the entry's source."""
 
     at: datetime
     kind: str
@@ -52,9 +52,9 @@ class Entry:
 def timeline(
     package: Package, events: Sequence[EventDetail], changes: Iterable[ChangeDetail], *, is_complete: bool
 ) -> list[Entry]:
-    """The history, newest first: events with the changes they caused, actions, and other changes.
+    """Return the history of a transaction, newest entry first: events with their changes, actions and other changes.
 
-    Unless it `is_complete`, it begins with the oldest of these events.
+    Unless the history `is_complete`, entries before the oldest of these events are left out.
     """
     entries = {event.id: _event_entry(package, event) for event in events}
     events_by_callback = {callback.id: event.id for event in events for callback in event.callbacks}
@@ -77,7 +77,7 @@ def timeline(
 
 
 def _adds_detail(change: ChangeDetail, entry: Entry) -> bool:
-    """Whether a change says more than the text of its entry."""
+    """Return whether a change says more than the text of its history entry."""
     if change.attribute == "signed_by" and entry.event:
         return not set(change.old or []) <= set(change.new or [])
     return change.attribute not in ("read", "replay")
@@ -98,13 +98,13 @@ def _other_entry(change: ChangeDetail, action: str | None) -> Entry:
 
 
 def cause_text(change: ChangeDetail) -> str:
-    """What caused a change, for changes that belong to no event of the page."""
+    """Return what caused a change that belongs to no event of the page."""
     _, text = CAUSE_KINDS.get(change.cause.kind, UNKNOWN_CAUSE)
     return text.replace("{who}", str(change.cause.id))
 
 
 def action_text(change: ChangeDetail) -> str | None:
-    """What a person or a handler did, in a sentence. None: the change records no such action."""
+    """Return a sentence about what a person or a handler did, or None if the change records no such action."""
     person, handler = change.cause.id, change.subject.removeprefix("handler:")
     match change.cause.kind, change.attribute:
         case "person", "read":
@@ -117,7 +117,7 @@ def action_text(change: ChangeDetail) -> str | None:
 
 
 def change_texts(package: Package, change: ChangeDetail) -> tuple[str, str, str]:
-    """The label, old value and new value of a change. A change of an issue has only a label."""
+    """Return the label, old value and new value of a change. A change of an issue has only a label."""
     kind, _, part = change.subject.partition(":")
     attribute = change.attribute.removeprefix("attention ")
     if change.attribute != attribute:
@@ -144,7 +144,7 @@ def _people(package: Package, ids: object) -> list[str]:
 
 
 def _text(value: object) -> str:
-    """A value of a change as text; empty for None and an empty list."""
+    """Return a value of a change as text. None and an empty list become an empty text."""
     match value:
         case None:
             return ""

@@ -28,11 +28,11 @@ class Issue(NamedTuple):
     full_access_advice: str = ""
 
     def advice(self, *, full_access: bool) -> str:
-        """What this user can do about it."""
+        """Return what a user can do about the issue."""
         return self.full_access_advice if full_access and self.full_access_advice else self.general_advice
 
 
-# The words of OneSpan's Transactions page.
+# The labels of package statuses, in the words of OneSpan's Transactions page.
 STATUSES: Mapping[str, Label] = {
     "DRAFT": Label("Draft", "draft"),
     "SENT": Label("In progress", "progress"),
@@ -165,26 +165,26 @@ RECONCILE_REASONS: Mapping[str, str] = {
 
 
 def status(value: str | None) -> Label:
-    """A package's status; one that this version does not know shows as OneSpan spells it."""
+    """Return the label of a package's status. An unknown status keeps OneSpan's spelling."""
     if value is None:
         return Label("Unknown", "draft")
     return STATUSES.get(value) or Label(value, "draft")
 
 
 def signer_status(package: Package, signer: Signer) -> Label:
-    """A signer's status, which for those who have not signed says whose turn it is."""
+    """Return the label of a signer's status. Before the signature the label says whether it is the signer's turn."""
     if signer.status == SignerStatus.PENDING and package.status == "SENT":
         return WAITING_FOR_SIGNATURE if signer.id in package.next_signers else NOT_THEIR_TURN
     return signer_state(signer.status)
 
 
 def signer_state(value: str) -> Label:
-    """A signer's status as OneSpan has it."""
+    """Return the label of a signer's status in OneSpan, regardless of the signing order."""
     return SIGNER_STATUSES.get(value) or Label(value, "draft")
 
 
 def name_of(package: Package, person: str | None) -> str:
-    """The name of a signer or sender, by their own id or their role's."""
+    """Return the name of a signer or sender, given the person's id or role id."""
     for signer in package.signers:
         if person is not None and person in (signer.id, signer.role_id):
             return signer.name or signer.email or signer.id
@@ -194,13 +194,13 @@ def name_of(package: Package, person: str | None) -> str:
 
 
 def document_name(package: Package, document_id: str | None) -> str:
-    """The name of a document, by its id."""
+    """Return the name of a document, given the document's id."""
     name = next((document.name for document in package.documents if document.id == document_id), None)
     return name or document_id or "a document"
 
 
 def progress(package: Package) -> str:
-    """The progress of the signing in a line: `2 of 3 signed, waiting for Ada and Ben`."""
+    """Return the progress of the signing in one line, such as `2 of 3 signed, waiting for Ada and Ben`."""
     if not package.signers_total:
         return "No signers yet" if package.status == "DRAFT" else ""
     signed = f"{package.signers_completed} of {package.signers_total} signed"
@@ -209,14 +209,14 @@ def progress(package: Package) -> str:
 
 
 def join_names(names: Sequence[str], *, limit: int = 2) -> str:
-    """Names in a sentence; those over the limit are only counted."""
+    """Join names for a sentence. Names beyond the limit are only counted."""
     if len(names) > limit:
         return f"{', '.join(names[:limit])} and {len(names) - limit} more"
     return " and ".join(names)
 
 
 def seat(package: Package, signer: Signer) -> str:
-    """The CSS class of a signer's seat: `signed`, `next`, `stopped`, `reassigned`, or empty before their turn."""
+    """Return the CSS class of a signer's seat: `signed`, `next`, `stopped`, `reassigned`, or empty."""
     if signer.status in (SignerStatus.COMPLETED, SignerStatus.REASSIGNED):
         return "signed" if signer.status == SignerStatus.COMPLETED else "reassigned"
     if signer.status in (SignerStatus.LOCKED, SignerStatus.DECLINED, SignerStatus.OPTED_OUT):
@@ -225,7 +225,7 @@ def seat(package: Package, signer: Signer) -> str:
 
 
 def sentence(package: Package, event: EventDetail) -> str:
-    """An event in a sentence; an unknown one by its name."""
+    """Return a sentence about an event, or only the name of an unknown event."""
     template = EVENTS.get(event.name)
     if template is None:
         return event.name
@@ -239,23 +239,23 @@ def sentence(package: Package, event: EventDetail) -> str:
 
 
 def positions(package: Package) -> dict[str, int]:
-    """Each signer's position in the signing order, from 1; signers with the same one sign in parallel."""
+    """Return each signer's position in the signing order, from 1. Signers with the same position sign in parallel."""
     orders = sorted({signer.order for signer in package.signers if signer.order is not None})
     return {signer.id: orders.index(signer.order) + 1 for signer in package.signers if signer.order is not None}
 
 
 def issue(reason: str) -> Issue:
-    """The texts of a reason for attention."""
+    """Return the texts about a reason for attention."""
     return ISSUES.get(reason) or Issue(reason, "", "", "warn")
 
 
 def bounce(detail: str | None) -> str:
-    """The detail of an issue; a kind of bounce becomes its label."""
+    """Return the detail of an issue as text. A kind of email bounce becomes its label."""
     return BOUNCES.get(detail or "", detail or "")
 
 
 def duration(seconds: float | None) -> str:
-    """A duration: `250 ms`, `3.2 s`, `1 min 5 s`, `5 h 12 min`, `3 d`."""
+    """Return a duration as text, such as `250 ms`, `3.2 s`, `1 min 5 s`, `5 h 12 min`, `3 d`."""
     if seconds is None:
         return "\N{EN DASH}"
     if seconds < 1:
@@ -269,4 +269,4 @@ def duration(seconds: float | None) -> str:
     return f"{count} {unit} {rest} {smaller_unit}" if rest else f"{count} {unit}"
 
 
-MINUTE, HOUR, DAY = 60, 3600, 86400  # seconds
+MINUTE, HOUR, DAY = 60, 3600, 86400  # seconds per minute, hour and day

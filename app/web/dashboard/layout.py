@@ -20,7 +20,7 @@ from app.web.api.health import HealthSources
 from app.web.dashboard import labels
 from app.web.dashboard.user import has_full_access, user_name
 
-NAVIGATION = (  # URL, name, key
+NAVIGATION = (  # URL, name and key of each page
     ("/", "Transactions", "transactions"),
     ("/attention", "Needs attention", "attention"),
     ("/events", "Events", "events"),
@@ -31,10 +31,10 @@ NAVIGATION = (  # URL, name, key
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Renders pages, with all that they share.
+    """The layout of pages, which renders each page with the parts that all pages share.
 
-    `onespan_url` is the address of OneSpan's own pages, None when it is not set. `accepts_callbacks`: a callback key is
-    set, so callbacks are accepted. `subscriptions` returns the events that each handler is subscribed to.
+    `onespan_url` is the address of OneSpan's own pages, or None. `accepts_callbacks` says whether a callback key is
+    set. `subscriptions` returns the events that each handler is subscribed to.
     """
 
     database: Database
@@ -48,9 +48,9 @@ class Layout:
     def page(
         self, connection: Connection, template: str, *, here: str, etag: str | None = None, **values: Any
     ) -> Response:
-        """Render a page, or answer 304 if the client has it already.
+        """Render a page, or answer 304 if the client has the page already.
 
-        Without an `etag` it is the hash of the page, except for the CSRF token, which differs each time.
+        Without `etag` the ETag is a hash of the page without the CSRF token, which differs each time.
         """
         if "silence" not in values:
             values["silence"] = queries.silence(connection)
@@ -74,10 +74,10 @@ class Layout:
         read: Callable[[Connection], dict[str, Any]],
         load: Callable[[], dict[str, Any]] = dict,
     ) -> Response:
-        """Render a page of the status store, or answer 304 without reading it if nothing changed.
+        """Render a page from the status store. If nothing changed, answer 304 without reading the store.
 
-        `load` runs a query that may be slow, on its own connection. If its result says `is_partial`, the page gets
-        no lasting ETag, so that the next request can show all of it.
+        `load` runs a query that may be slow, on its own connection. If the result of `load` says `is_partial`, the page
+        gets no lasting ETag, so that the next request can show the whole page.
         """
         with self.database.read() as connection:
             etag = self._etag(connection)
@@ -90,16 +90,16 @@ class Layout:
             return self.page(connection, template, here=here, etag=None if is_partial else etag, **values)
 
     def _etag(self, connection: Connection) -> str:
-        """The revision of the status store, to the minute, for this user and URL."""
+        """Return an ETag for the URL, the user, the revision of the status store and the current minute."""
         revision = queries.store_revision(connection)
         return _hash(f"{request.full_path} {user_name()} {has_full_access()} {revision} {self.clock():%H:%M}")
 
     def titles(self, connection: Connection, package_ids: Iterable[str | None]) -> dict[str, str | None]:
-        """The names of these packages."""
+        """Return the names of these packages."""
         return queries.names(connection, [package_id for package_id in package_ids if package_id is not None])
 
     def onespan_page(self, package_id: str) -> str | None:
-        """The URL of a transaction at OneSpan (as its authentication token guide gives it)."""
+        """Return the URL of a transaction at OneSpan, as OneSpan's guide to authentication tokens gives it."""
         return f"{self.onespan_url}/a/transaction/{quote(package_id, safe='')}" if self.onespan_url else None
 
     def _navigation(self, connection: Connection, here: str) -> Iterable[dict[str, object]]:
@@ -115,12 +115,12 @@ class Layout:
 
 
 def format_count(count: int) -> str:
-    """A count as text; counting stops at `COUNT_LIMIT`, which shows as `500+`."""
+    """Return a count as text. Counting stops at `COUNT_LIMIT`, which shows as `500+`."""
     return f"{COUNT_LIMIT:,}+" if count >= COUNT_LIMIT else f"{count:,}"
 
 
 def respond(html: str, *, etag: str) -> Response:
-    """A response with this ETag, which is an empty 304 if the client has the page already."""
+    """Return a response with this ETag, or an empty 304 if the client has the page already."""
     response: Response = current_app.response_class(html)
     response.set_etag(etag)
     if client_has(etag):
@@ -130,7 +130,7 @@ def respond(html: str, *, etag: str) -> Response:
 
 
 def client_has(etag: str) -> bool:
-    """Whether the client sent this ETag."""
+    """Return whether the client sent this ETag, which means that the client has the page already."""
     return request.if_none_match.contains_weak(etag)
 
 
@@ -139,7 +139,7 @@ def _hash(text: str) -> str:
 
 
 def required(value: Any, message: str) -> Any:
-    """Return the value. Raises `ResourceNotFound` with this message if it is None."""
+    """Return the value. Raises `ResourceNotFound` with this message if the value is None."""
     if value is None:
         raise ResourceNotFound(message)
     return value

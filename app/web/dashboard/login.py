@@ -1,4 +1,4 @@
-"""Login and logout."""
+"""Login and logout of users."""
 
 import ipaddress
 import math
@@ -20,31 +20,32 @@ from app.web.errors import error_response
 
 log = structlog.get_logger()
 
-# Bits of an IPv6 address. One customer may own a whole /48. If smaller networks were counted one by one, that
-# customer could reach the limit for all addresses alone. Customers with smaller networks may share one count.
+# Failed logins are counted for each IPv6 network of this many bits. One customer may own a whole /48. With counts for
+# smaller networks, such a customer alone could reach the limit for all addresses. Customers with smaller networks may
+# share one count.
 IPV6_PREFIX_BITS = 48
 WITH_PORT = re.compile(r"^\[(.*)\](?::\d+)?$|^([\d.]+):\d+$")
-MAX_NEXT_LENGTH = 2000  # characters of the URL to return to
+MAX_NEXT_LENGTH = 2000  # maximum characters of the URL to return to after the login
 WRONG_PASSWORD = "Incorrect password."  # noqa: S105  (a message)
 
 
 def login(
     access: AccessControl, database: Database, *, passwords: Passwords, clock: Callable[[], datetime]
 ) -> Blueprint:
-    """The blueprint of `/login` and `/logout`."""
+    """Return the blueprint of `/login` and `/logout`."""
     blueprint = Blueprint("login", __name__)
     access.require_password(blueprint)
 
     @blueprint.get("/login")
     def show_form() -> ResponseReturnValue:
-        """The login form; logged-in users are redirected to where they wanted to go."""
+        """Show the login form. A logged-in user is redirected to the requested page."""
         if access.sessions.user():
             return redirect(local_url(request.args.get("next")))
         return _form()
 
     @blueprint.post("/login")
     def log_in() -> ResponseReturnValue:
-        """Check the password and begin a session, or count a failure."""
+        """Check the password and begin a session, or count a failed login."""
         try:
             access.check_csrf()
         except BadRequest as error:
@@ -65,7 +66,7 @@ def login(
 
     @blueprint.post("/logout")
     def log_out() -> ResponseReturnValue:
-        """End the session for good."""
+        """End the user's session for good."""
         if access.sessions.user():
             access.check_csrf()
             access.sessions.end()
@@ -75,7 +76,7 @@ def login(
 
 
 def local_url(requested: str | None, *, default: str = "/") -> str:
-    """The URL to go to next: the requested one if it is a path of this service, otherwise `default`."""
+    """Return the requested URL if it is a path of this service, otherwise `default`."""
     path = (requested or "").partition("?")[0]
     is_local = path.startswith("/") and not path.startswith("//") and path not in ("/login", "/logout")
     is_plain = requested and requested.isprintable() and "\\" not in requested and len(requested) <= MAX_NEXT_LENGTH
@@ -83,7 +84,7 @@ def local_url(requested: str | None, *, default: str = "/") -> str:
 
 
 def client_network(address: str | None) -> str:
-    """The address whose failures are counted together: an IPv4 address, or the network of an IPv6 one."""
+    """Return the address for which failed logins are counted: an IPv4 address, or the network of an IPv6 address."""
     try:
         client = ipaddress.ip_address(WITH_PORT.sub(r"\1\2", address or ""))
     except ValueError:
@@ -94,7 +95,7 @@ def client_network(address: str | None) -> str:
 
 
 def _attempt(database: Database, address: str, *, now: datetime) -> int | timedelta:
-    """The id of a counted attempt, or how long this address must wait. A refused attempt writes nothing."""
+    """Return the id of a counted login attempt, or how long the address must wait. A refused attempt is not stored."""
     with database.read() as connection:
         if wait := login_limit.retry_after(connection, address, now=now):
             return wait

@@ -1,4 +1,4 @@
-"""All pages behind the login, and what templates need."""
+"""The blueprint of all pages behind the login, and the helpers of the templates."""
 
 import json
 from datetime import datetime
@@ -27,11 +27,11 @@ from app.web.errors import error_response
 PAGES = (transactions, transaction, attention, events, handlers, health, welcome)
 CONFLICTS = (DispatchRunning, ReconcileRunning, OneSpanNotConfigured, MoreThanExpected, TooManyRuns)
 PARAMETERS = {"sort": "sort order", "source": "source", "state": "status", "attention": "attention filter"}
-MAX_VALUE_LENGTH = 60  # characters of a parameter in an error message
+MAX_VALUE_LENGTH = 60  # maximum characters of a parameter's value in an error message
 
 
 def pages(layout: Layout, access: AccessControl) -> Blueprint:
-    """The blueprint of all pages except the login."""
+    """Return the blueprint of all pages except the login."""
     blueprint = Blueprint("pages", __name__)
     access.require_login(blueprint)
     for page in PAGES:
@@ -57,7 +57,7 @@ def pages(layout: Layout, access: AccessControl) -> Blueprint:
 
 
 def link_problem(detail: str) -> str:
-    """What is wrong with the URL of a page: `unknown sort order "foo".` instead of a list of all that are known."""
+    """Return what is wrong with a page's URL, such as `unknown sort order "foo".`, without a list of valid values."""
     name, _, problem = detail.partition(": ")
     if problem.startswith("Input should be '"):
         return f'unknown {PARAMETERS.get(name, name)} "{request.values.get(name, "")[:MAX_VALUE_LENGTH]}".'
@@ -74,24 +74,24 @@ def register_template_helpers(app: Flask) -> None:
 
 
 def csrf() -> Markup:
-    """The hidden CSRF field of a form."""
+    """Return the hidden CSRF field of a form."""
     return Markup('<input type="hidden" name="csrf_token" value="{}">').format(generate_csrf())
 
 
 def iso(moment: datetime) -> str:
-    """A time as the API writes it."""
+    """Return a time as the API writes it, in ISO 8601."""
     return moment.isoformat().replace("+00:00", "Z")
 
 
 def utc(moment: datetime, *, seconds: bool = False) -> str:
-    """A time for people, in UTC; a script replaces it by local time."""
+    """Return a time in UTC for people, which a script replaces by local time."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if seconds else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def pretty(body: str) -> str:
-    """A body with its JSON indented; any other body is unchanged.
+    """Return a body with its JSON indented, and a body without JSON unchanged.
 
-    Half of a surrogate pair, which no page can hold, stays an escape.
+    Half of a surrogate pair, which a page cannot contain, stays an escape sequence.
     """
     try:
         text = json.dumps(json.loads(body), indent=2, ensure_ascii=False)

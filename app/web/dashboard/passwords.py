@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-SCRYPT = {"n": 2**14, "r": 8, "p": 1}  # 16 MiB and about 50 ms for each guess
+SCRYPT = {"n": 2**14, "r": 8, "p": 1}  # each guess of a secret costs 16 MiB and about 50 ms
 
 
 @dataclass(frozen=True, slots=True)
 class Passwords:
-    """The password for full access and the one for view-only access. Without either, no login works."""
+    """The password for full access and the password for view-only access. Without a password no login works."""
 
     full_access: str | None = field(default=None, repr=False)
     view_only: str | None = field(default=None, repr=False)
@@ -20,20 +20,21 @@ class Passwords:
         return bool(self.full_access or self.view_only)
 
     def check(self, given: str) -> bool | None:
-        """Whether this password gives full access (True) or view-only access (False); None: it is wrong.
+        """Return True for the password for full access, False for view-only access, None for a wrong password.
 
-        It is compared with both, in constant time, so that the time taken reveals nothing.
+        The given password is compared with both passwords in constant time, so the time taken reveals nothing.
         """
         is_full_access, is_view_only = _matches(given, self.full_access), _matches(given, self.view_only)
         return is_full_access if is_full_access or is_view_only else None
 
 
 def session_key(passwords: Passwords, other_secrets: Iterable[Iterable[str]]) -> bytes:
-    """The key that signs sessions, derived from all secrets of the service.
+    """Return the key that signs sessions, which is derived from all secrets of the service.
 
     Every process on every host has the same key without a setting for it, and changing any secret ends all sessions.
     Knowing some of the secrets, such as the view-only password, is not enough to sign a session with full access.
-    If that password is the only secret, no session has full access. scrypt makes each guess of the rest expensive.
+    If the view-only password is the only secret, no session has full access. scrypt makes it expensive to guess the
+    other secrets.
     """
     secrets = [passwords.full_access, passwords.view_only, *(sorted(kind) for kind in other_secrets)]
     return hashlib.scrypt(json.dumps(secrets).encode(), salt=b"sessions of the receiver behind OneSpan Sign", **SCRYPT)

@@ -1,4 +1,4 @@
-"""Sessions: a signed cookie holds the user and the times, the database the sessions that were ended by logout."""
+"""Sessions of users. A signed cookie holds the user and the times; the database holds the logged-out sessions."""
 
 import secrets
 from collections.abc import Callable
@@ -11,25 +11,25 @@ from app.store import ended_sessions
 from app.store.db import Database
 from app.web.dashboard.user import User
 
-SESSION_LIFETIME = timedelta(hours=12)  # from the login
-IDLE_TIMEOUT = timedelta(hours=1)  # without opening a page
-LAST_USE_RESOLUTION = timedelta(minutes=1)  # of the time of the last page in the cookie
+SESSION_LIFETIME = timedelta(hours=12)  # time from the login to the end of the session
+IDLE_TIMEOUT = timedelta(hours=1)  # time without opening a page until the session ends
+LAST_USE_RESOLUTION = timedelta(minutes=1)  # resolution of the time of the last page in the cookie
 
 
 class CookieSessionInterface(SecureCookieSessionInterface):
-    """Flask's session cookie; over TLS it is secure and has a name that only this host can set."""
+    """Flask's session cookie. Over TLS the cookie is secure and has a name that only this host can set."""
 
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002  (Flask passes it)
-        """Whether browsers may send it over TLS only."""
+        """Return whether browsers may send the cookie over TLS only."""
         return request.is_secure
 
     def get_cookie_name(self, app: Flask) -> str:
-        """The cookie's name; browsers accept `__Host-` only over TLS and from this host."""
+        """Return the cookie's name. Browsers accept the prefix `__Host-` only over TLS and from this host."""
         return f"{'__Host-' * request.is_secure}{super().get_cookie_name(app)}"
 
 
 class Sessions:
-    """Begins, reads and ends sessions. Without a full-access password no session has full access."""
+    """The sessions of all users. Without a full-access password no session has full access."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime], allow_full_access: bool) -> None:
         self._database = database
@@ -37,15 +37,15 @@ class Sessions:
         self._allow_full_access = allow_full_access
 
     def begin(self, user: User) -> None:
-        """Begin a new session in place of any earlier one."""
+        """Begin a new session in place of any earlier session."""
         now = self._clock().timestamp()
         session.clear()
         session.update(id=secrets.token_urlsafe(16), who=user.name, acts=user.has_full_access, began=now, seen=now)
-        # Flask-WTF would make the token on first use; two pages opened at once would then make two.
+        # Flask-WTF would make the CSRF token on first use, so two pages opened at once would make two tokens.
         session["csrf_token"] = secrets.token_hex(20)
 
     def user(self) -> User | None:
-        """The user of this request's session; None when there is none or it has ended."""
+        """Return the user of this request's session, or None if there is no session or the session has ended."""
         if "id" not in session or self._has_expired():
             return None
         with self._database.read() as connection:
@@ -54,7 +54,7 @@ class Sessions:
         return User(session["who"], has_full_access=session["acts"] and self._allow_full_access)
 
     def touch(self) -> None:
-        """Record that the user opened a page."""
+        """Record the time at which the user opened a page."""
         if self._clock() - _time("seen") >= LAST_USE_RESOLUTION:
             session["seen"] = self._clock().timestamp()
 

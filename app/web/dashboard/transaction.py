@@ -1,4 +1,4 @@
-"""One transaction: its status and source, signers, documents, history and handler runs."""
+"""The page of one transaction: its status and source, signers, documents, history and handler runs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -18,11 +18,11 @@ CHANGES_SHOWN = 400
 
 
 def add_views(blueprint: Blueprint, layout: Layout) -> None:
-    """Add the page of a transaction and its action."""
+    """Add the page of a transaction and its action to the blueprint."""
 
     @blueprint.get("/transactions/<id:package_id>")
     def transaction(package_id: str) -> Response:
-        """One transaction with its history."""
+        """Show one transaction with its history."""
         with layout.database.read() as connection:
             found = queries.packages(connection, [package_id] if "\0" not in package_id else [])
             package: Package = required(found.get(package_id), "There is no transaction with this ID.")
@@ -46,20 +46,20 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
     @blueprint.post("/transactions/<id:package_id>/read")
     @requires_full_access
     def refresh(package_id: str) -> ResponseReturnValue:
-        """Read the transaction from OneSpan now."""
+        """Request a new read of the transaction from OneSpan."""
         layout.actions.request_fetch(package_id, by=user_name() or "")
         return redirect(url_for("pages.transaction", package_id=package_id), 303)
 
 
 def _status_change(package: Package, changes: Sequence[ChangeDetail]) -> ChangeDetail | None:
-    """The change that set the current status; None when it is older than the changes that were read."""
+    """Return the change that set the current status, or None if that change is older than all given changes."""
     steps = (change for change in changes if change.subject == "package" and change.attribute == "status")
     newest = max(steps, key=lambda change: change.id, default=None)
     return newest if newest and newest.new == package.status else None
 
 
 def _runs(events: Iterable[EventDetail]) -> Iterator[dict[str, Any]]:
-    """The handler runs of these events, failed ones first."""
+    """Yield the handler runs of these events, failed runs first."""
     rank = {"parked": 0, "running": 1, "due": 2}
     runs = [(run, event) for event in events for run in event.dispatches]
     for run, event in sorted(runs, key=lambda pair: (rank.get(pair[0].state, 3), -pair[0].id)):

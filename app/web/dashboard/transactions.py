@@ -20,16 +20,16 @@ from app.web.dashboard.page_query import PageQuery
 from app.web.errors import error_response
 
 ROWS = 50
-CSV_ROWS = 200  # read at once
-MAX_EXPORTS = 2  # at once in a process: each keeps a thread busy until its client has read all of it
+CSV_ROWS = 200  # packages that the CSV export reads at once
+MAX_EXPORTS = 2  # exports at the same time in a process: an export keeps a thread busy until its client has read all
 DEFAULT_SORT, SORT_WITH_DAYS = "-updated_at", "-created_at"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the list. The template has its cell as the macro `cell`; a `sort` is a key of `queries.SORTS`.
+    """A column of the list. `cell` names a macro of the template that shows a cell; `sort` is a key of `queries.SORTS`.
 
-    `newest_first`: the first click on its title sorts descending.
+    With `newest_first` the first click on the column's title sorts in descending order.
     """
 
     title: str
@@ -55,17 +55,17 @@ VIEWS: dict[str, dict[str, Any]] = {
     "templates": {"deleted": False},
 }
 ViewName = Literal["current", "trash", "deleted", "templates"]
-FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2999, 12, 31)  # days outside are typing errors
+FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2999, 12, 31)  # days outside this range are typing errors
 Day = Annotated[date | None, Field(ge=FIRST_DAY, le=LAST_DAY), BeforeValidator(lambda given: given or None)]
 
 
 class TransactionsQuery(PageQuery):
-    """Filters and order of the list."""
+    """Filters and order of the list of transactions."""
 
     q: ShortText = ""
     status: ShortText = ""
     attention: AttentionFilter | Literal[""] = ""
-    # Without scripts a form also sends its empty fields; the days allow for this, too.
+    # Without scripts a form also sends its empty fields, so an empty `view`, `since` or `until` means the default.
     view: Annotated[ViewName, BeforeValidator(lambda given: given or "current")] = "current"
     since: Day = Field(None, description="Created on this day (UTC) or later.")
     until: Day = Field(None, description="Created on this day (UTC) or before.")
@@ -73,11 +73,11 @@ class TransactionsQuery(PageQuery):
 
     @property
     def order(self) -> str:
-        """The sort order. A list of some days is fast only in the order of creation, so that is its default."""
+        """The sort order. The default for a range of days is the order of creation, because no other order is fast."""
         return self.sort or (SORT_WITH_DAYS if self.since or self.until else DEFAULT_SORT)
 
     def filters(self) -> PackageFilter:
-        """The filter of the query."""
+        """Return the package filter of the query."""
         return PackageFilter(
             status=[self.status] if self.status else [],
             q=self.q.strip() or None,
@@ -90,12 +90,12 @@ class TransactionsQuery(PageQuery):
 
 
 def add_views(blueprint: Blueprint, layout: Layout) -> None:
-    """Add `/` and `/transactions.csv`."""
+    """Add the page `/` and the export `/transactions.csv` to the blueprint."""
     exports = BoundedSemaphore(MAX_EXPORTS)
 
     @blueprint.get("/")
     def transactions() -> Response:
-        """The list of transactions."""
+        """Show the list of transactions."""
         query = parse_query(TransactionsQuery, request.args)
 
         def load() -> dict[str, Any]:
@@ -120,7 +120,7 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
 
     @blueprint.get("/transactions.csv")
     def export_csv() -> Response:
-        """All transactions of the list, streamed in the order of ids, which no change can disturb."""
+        """Export all transactions of the list, streamed in the order of ids, which no change can disturb."""
         query = parse_query(TransactionsQuery, request.args)
         if not exports.acquire(blocking=False):
             message = "Too many exports are running. Try again in a few seconds."
@@ -136,7 +136,7 @@ def _midnight(day: date, *, days: int = 0) -> datetime:
 
 
 def _status_counts(counts: Iterable[PackageCount], query: TransactionsQuery) -> Iterator[dict[str, Any]]:
-    """The number of transactions of each status in this view; unknown statuses come last."""
+    """Yield the number of transactions of each status in this view. Unknown statuses come last."""
     view = VIEWS[query.view]
     by_status: dict[str, int] = {}
     for count in counts:
@@ -161,7 +161,7 @@ def _status_count(name: str, number: int, query: TransactionsQuery, status: str)
 
 
 def _headings(query: TransactionsQuery) -> Iterator[dict[str, Any]]:
-    """The title and cell of each column, and the link that sorts by it; for the current one it reverses the order."""
+    """Yield title, cell and sort link of each column. The link of the current sort column reverses the order."""
     for column in COLUMNS:
         is_descending = query.order == f"-{column.sort}"
         is_current = query.order.removeprefix("-") == column.sort

@@ -1,4 +1,4 @@
-"""The user of a page, and what they may do."""
+"""The user of a page, and what the user may do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from flask import g
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import Forbidden
 
-DEFAULT_NAME = "dashboard"  # in the history, when a user gave no name
+DEFAULT_NAME = "dashboard"  # name in the history for a user who gave no name
 MAX_NAME_LENGTH = 60
 VIEW_ONLY = "Your access is view-only. Log in with the full-access password to do this."
 
@@ -23,7 +23,7 @@ class User:
 
 
 def clean_name(text: str) -> str:
-    """A name for the history: one short line of printable characters.
+    """Return a name for the history: one short line of printable characters.
 
     Colons are removed because `api:` and `cli:` mark the names of the API and the command line.
     """
@@ -32,17 +32,17 @@ def clean_name(text: str) -> str:
 
 
 def user_name() -> str | None:
-    """The name of the user of this request; None without a login."""
+    """Return the name of the user of this request, or None without a login."""
     return g.user.name if "user" in g else None
 
 
 def has_full_access() -> bool:
-    """Whether the user of this request may change anything."""
+    """Return whether the user of this request may change anything."""
     return "user" in g and g.user.has_full_access
 
 
 def requires_full_access(view: Callable[..., ResponseReturnValue]) -> Callable[..., ResponseReturnValue]:
-    """Answer 403 with the reason when the user has view-only access."""
+    """Make a view answer 403, with the reason, to users with view-only access."""
 
     @wraps(view)
     def checked(**arguments: Any) -> ResponseReturnValue:

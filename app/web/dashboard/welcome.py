@@ -8,7 +8,7 @@ from app.web.dashboard.user import requires_full_access, user_name
 
 
 def add_views(blueprint: Blueprint, layout: Layout) -> None:
-    """Add the action of the welcome page."""
+    """Add the action of the welcome page to the blueprint."""
 
     @blueprint.post("/test-callback")
     @requires_full_access

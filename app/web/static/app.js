@@ -11,7 +11,7 @@ searchWhileTyping();
 startLiveUpdates();
 addHelpers();
 
-// On a phone the navigation scrolls. `scrollIntoView` would make Tab start at the link, and skip what is before it.
+// On a phone the navigation scrolls to the current page. `scrollIntoView` would make Tab skip what is before the link.
 const navigation = document.querySelector(".site-nav");
 const link = navigation?.querySelector("[aria-current]");
 if (link) navigation.scrollLeft = link.offsetLeft - (navigation.clientWidth - link.offsetWidth) / 2;

@@ -2,9 +2,9 @@
 import { morph } from "./morph.js";
 import { showLocalTimes } from "./times.js";
 
-const POLL_MS = 1000; // between the end of one request and the next
+const POLL_MS = 1000; // from the end of one request to the next request
 const TIMEOUT_MS = 15_000; // a response that takes longer counts as a failure
-const MAX_RETRY_MS = 60_000; // between two attempts while the service is away
+const MAX_RETRY_MS = 60_000; // maximum wait between two requests while the service is away
 const TEMPORARY = [408, 429]; // client errors that may go away by themselves
 
 let etag = null;

@@ -43,7 +43,7 @@ function morphAttributes(element, wanted) {
 }
 
 function morphChildren(element, wanted) {
-  // Scripts set the text of times and outputs.
+  // Scripts set the text of times and outputs, so an update leaves these elements alone.
   if (element instanceof HTMLTimeElement && element.dateTime === wanted.dateTime) return;
   if (element instanceof HTMLOutputElement) return;
   const oldChildren = childrenByName(element);
@@ -67,7 +67,7 @@ function morphChildren(element, wanted) {
   }
 }
 
-// The children by a name that identifies them. A text node is named by the element before it, and goes with it.
+// Return a node's children by a name that identifies each child. A text node is named after the element before it.
 function childrenByName(parent) {
   const children = new Map();
   const counts = {};

@@ -1,8 +1,8 @@
-// Filters apply while the user types and chooses. The URL always holds the whole view, and Back returns to the last.
+// Filters apply while the user types and chooses. The URL always holds all filters, and Back restores the last filters.
 import { navigate } from "./live.js";
 
-const TYPING_PAUSE_MS = 200; // without a key until the search starts
-const NEW_ENTRY_MS = 3000; // later searches get their own history entry
+const TYPING_PAUSE_MS = 200; // time without typing until the search starts
+const NEW_ENTRY_MS = 3000; // time after which a search gets its own history entry
 
 export function searchWhileTyping() {
   const form = document.querySelector("form[data-search]");
@@ -16,7 +16,7 @@ export function searchWhileTyping() {
     parameters.delete("cursor");
     const url = `${form.getAttribute("action")}${parameters.size ? `?${parameters}` : ""}`;
     if (url === location.pathname + location.search) return;
-    navigate(url, { push: Date.now() - last > NEW_ENTRY_MS }); // one step back for a whole word, not for each letter
+    navigate(url, { push: Date.now() - last > NEW_ENTRY_MS }); // Back removes a whole word, not one letter
     last = Date.now();
   };
   form.addEventListener("input", (event) => {
@@ -34,5 +34,5 @@ export function searchWhileTyping() {
     navigate(location.href, { push: false });
   });
   const field = form.querySelector("input[type=search]");
-  if (field && field.value !== field.defaultValue) search(); // typed before this script loaded
+  if (field && field.value !== field.defaultValue) search(); // the user typed before this script loaded
 }

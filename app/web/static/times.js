@@ -1,4 +1,4 @@
-// The server sends times in UTC. This shows them in local time, or as relative times; the tooltip has both zones.
+// The server sends times in UTC. This script shows local or relative times; the tooltip has local time and UTC.
 
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const brief = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
