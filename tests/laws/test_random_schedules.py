@@ -24,7 +24,7 @@ These cases are excluded, because OneSpan shows too little:
 - A package that went from SENT to DRAFT with another due date was either taken back, or has expired and been extended.
   The service finds neither change (law 10).
 - The schedules contain no callbacks without a date or dated at their sending, no lists that lag longer than
-  `snapshots.SETTLE`, no false 404s, and no well-formed lies (a row without its id, members of other types).
+  `snapshots.LIST_LAG`, no false 404s, and no well-formed lies (a row without its id, members of other types).
 """
 
 from collections import Counter
