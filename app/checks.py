@@ -85,7 +85,7 @@ def note_checks(
         return f"Damaged files in the spool: {files}. Inspect them by hand." if files else None
 
     def connection_problem() -> str | None:
-        return f"Reconcile is off: {why_not_connected}." if why_not_connected else None
+        return f"Sync with OneSpan (reconcile) is off: {why_not_connected}." if why_not_connected else None
 
     return [
         Check("clock", clock_problem, "agrees with the database's clock"),

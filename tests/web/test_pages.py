@@ -204,6 +204,12 @@ def test_pages_lead_forward_and_back(visit, send_callback, work, sort):
     assert rows(visit(f"/{unescape(back[1])}")) == shown[1]
 
 
+def test_unknown_path_lacks_a_page_or_an_endpoint(client):
+    """The message for an unknown path fits a browser and a program."""
+    assert "There is no page at this address." in client.get("/nowhere").text
+    assert client.get("/onespan/nowhere").json["error"]["message"] == "There is no such endpoint."
+
+
 @pytest.mark.own_database  # a CSV export that is not read to its end counts as running
 def test_csv_has_all_pages_of_the_list(visit, send_callback, work):
     """The CSV export has all pages of the list, is sorted by id, and contains no formula."""
@@ -222,6 +228,12 @@ def test_csv_has_all_pages_of_the_list(visit, send_callback, work):
         *(f"p{number:03}" for number in range(MANY * 2)),
     ]
     assert table[1]["created_at"] == "2026-03-01T12:00:00Z"
+
+
+def test_unknown_path_lacks_a_page_or_an_endpoint(client):
+    """The message for an unknown path fits a browser and a program."""
+    assert "There is no page at this address." in client.get("/nowhere").text
+    assert client.get("/onespan/nowhere").json["error"]["message"] == "There is no such endpoint."
 
 
 @pytest.mark.own_database  # a CSV export that is not read to its end counts as running
@@ -357,6 +369,7 @@ def test_failed_run_is_run_again(visit, submit, send_callback, work, crm):
     assert "the CRM knows no deal" in text_of(failed)
     assert (answer.status_code, answer.location) == (303, "/transactions/pkg-1")
     assert "No failed runs" in text_of(visit("/handlers"))
+    assert "No failed runs" in text_of(visit("/handlers/replay"))
     history = text_of(visit("/transactions/pkg-1"))
     assert "Mia ran close_deal again" in history
     assert "Handler failed: close_deal" in history
@@ -400,7 +413,7 @@ def test_unknown_and_unreadable_callbacks_can_be_filtered(visit, post, send_call
     assert rows(visit("/callbacks?state=unreadable")) == ["2"]
     assert rows(visit("/callbacks?state=unknown")) == ["1"]
     assert "Ignored:" in text_of(visit("/callbacks/2"))
-    assert "Unknown event: stored, not processed" in text_of(visit("/events/1"))
+    assert "Unknown event: does not change the transaction" in text_of(visit("/events/1"))
 
 
 def test_half_of_a_surrogate_pair_stays_an_escape(visit, send_callback, work):
@@ -449,7 +462,8 @@ def test_health_shows_rates_delivery_and_processes(visit, service, send_callback
     assert "4 total, peak 4/min" in page
     assert "100.00 % of events arrived by callback: 4 received, 0 missed." in page
     assert service.heartbeat.name in page
-    assert "Sync is off (ONESPAN_URL is not set), so missed callbacks cannot be recovered." in page
+    assert "reconcile) is off: ONESPAN_URL is not set, so missed callbacks cannot be recovered." in page
+    assert "To switch it on, set ONESPAN_URL, and ONESPAN_API_KEY or a client id and secret" in page
 
 
 def test_unchanged_page_answers_304(client, visit, send_callback, work, clock):
@@ -511,6 +525,12 @@ def test_invalid_link_shows_an_error_page(client, visit, path, status, message):
     assert re.findall(r'<a href="([^"]+)"', answer.text)[:2] == ["/", "/attention"]
 
 
+def test_unknown_path_lacks_a_page_or_an_endpoint(client):
+    """The message for an unknown path fits a browser and a program."""
+    assert "There is no page at this address." in client.get("/nowhere").text
+    assert client.get("/onespan/nowhere").json["error"]["message"] == "There is no such endpoint."
+
+
 @pytest.mark.own_database  # a CSV export that is not read to its end counts as running
 def test_two_exports_at_most_run_at_once(client, visit):
     """A CSV export keeps a thread until its client has read all of it, so a third export at once gets 503."""
@@ -521,6 +541,12 @@ def test_two_exports_at_most_run_at_once(client, visit):
     assert (third.status_code, third.headers["Retry-After"]) == (503, "10")
     assert "Too many exports are running." in third.text
     assert [answer.text.count("\r\n") for answer in (second, visit("/transactions.csv"))] == [1, 1]
+
+
+def test_unknown_path_lacks_a_page_or_an_endpoint(client):
+    """The message for an unknown path fits a browser and a program."""
+    assert "There is no page at this address." in client.get("/nowhere").text
+    assert client.get("/onespan/nowhere").json["error"]["message"] == "There is no such endpoint."
 
 
 @pytest.mark.own_database  # a CSV export that is not read to its end counts as running

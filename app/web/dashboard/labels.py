@@ -144,7 +144,7 @@ MISSED_CAUSES: Mapping[str, str] = {
     "down": "Service was down",
     "refused": "Service refused callbacks",
     "never reported": "Event never reported: check that it is switched on in OneSpan",
-    "no trace": "Callback never arrived",
+    "no trace": "No known cause",
 }
 JOURNAL_KINDS: Mapping[str, str] = {
     "callback": "Callback {id}",
