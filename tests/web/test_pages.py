@@ -204,12 +204,6 @@ def test_pages_lead_forward_and_back(visit, send_callback, work, sort):
     assert rows(visit(f"/{unescape(back[1])}")) == shown[1]
 
 
-def test_unknown_path_lacks_a_page_or_an_endpoint(client):
-    """The message for an unknown path fits a browser and a program."""
-    assert "There is no page at this address." in client.get("/nowhere").text
-    assert client.get("/onespan/nowhere").json["error"]["message"] == "There is no such endpoint."
-
-
 @pytest.mark.own_database  # a CSV export that is not read to its end counts as running
 def test_csv_has_all_pages_of_the_list(visit, send_callback, work):
     """The CSV export has all pages of the list, is sorted by id, and contains no formula."""
@@ -228,12 +222,6 @@ def test_csv_has_all_pages_of_the_list(visit, send_callback, work):
         *(f"p{number:03}" for number in range(MANY * 2)),
     ]
     assert table[1]["created_at"] == "2026-03-01T12:00:00Z"
-
-
-def test_unknown_path_lacks_a_page_or_an_endpoint(client):
-    """The message for an unknown path fits a browser and a program."""
-    assert "There is no page at this address." in client.get("/nowhere").text
-    assert client.get("/onespan/nowhere").json["error"]["message"] == "There is no such endpoint."
 
 
 @pytest.mark.own_database  # a CSV export that is not read to its end counts as running
@@ -541,12 +529,6 @@ def test_two_exports_at_most_run_at_once(client, visit):
     assert (third.status_code, third.headers["Retry-After"]) == (503, "10")
     assert "Too many exports are running." in third.text
     assert [answer.text.count("\r\n") for answer in (second, visit("/transactions.csv"))] == [1, 1]
-
-
-def test_unknown_path_lacks_a_page_or_an_endpoint(client):
-    """The message for an unknown path fits a browser and a program."""
-    assert "There is no page at this address." in client.get("/nowhere").text
-    assert client.get("/onespan/nowhere").json["error"]["message"] == "There is no such endpoint."
 
 
 @pytest.mark.own_database  # a CSV export that is not read to its end counts as running
