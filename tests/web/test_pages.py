@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from app.errors import QueryTimeout
 from app.handling import GiveUp, Handlers, Package
 from app.onespan.auth import ApiConnection, ApiKey
+from app.store import journal
+from app.store.journal import Entry
 from app.web.dashboard import export, transactions
 from app.web.dashboard.transactions import COLUMNS
 from config import Settings
@@ -472,6 +475,32 @@ def test_unchanged_page_answers_304(client, visit, send_callback, work, clock):
     del etags["/handlers"]  # without handlers, a callback does not change this page
     for path, etag in etags.items():
         assert visit(path, **{"X-Live": "1", "If-None-Match": etag}).status_code == 200, path
+
+
+def test_user_without_a_name_sees_what_they_may_do(client):
+    """The header of a user who gave no name shows their access, and a new installation says what needs more."""
+    log_in(client, VIEW_ONLY_PASSWORD)
+
+    page = text_of(client.get("/"))
+
+    assert "View only Log out" in page
+    assert "Needs full access." in page
+
+
+def test_history_shows_types_times_and_unknown_signers(visit, send_callback, work, service, clock):
+    """The history has a label for each type, a time element for each time, and a sentence without a signer's name."""
+    snapshot = {"id": "pkg-1", "name": "2026-99-99T99:99:99Z", "type": "PACKAGE", "due": "2026-03-04T12:00:00Z"}
+    entry = Entry("snapshot", clock(), json.dumps(snapshot).encode(), package_id="pkg-1", read_at=NOON - HOUR)
+    with service.database.write() as connection:
+        journal.add(connection, [entry])
+    send_callback("PACKAGE_DECLINE", package="pkg-1", sessionUser=None)
+    work()
+
+    page = visit("/transactions/pkg-1")
+
+    assert "Type: Transaction" in text_of(page)
+    assert "Declined by an unknown signer" in text_of(page)
+    assert re.search(r'Due date</bdi>: <ins><time datetime="2026-03-04T12:00:00Z"', page.text)
 
 
 def test_view_only_user_has_no_buttons(client, send_callback, work, crm):
