@@ -19,7 +19,7 @@ demo: export SETTINGS_FILE := instance/demo.env
 demo: export DATABASE_URL := sqlite:///instance/demo.db
 demo: export SPOOL_DIR := instance/demo-spool
 demo: $(VENV)/.runs ## start the service with a simulated OneSpan that sends callbacks
-	@$(BIN)/flask setup >/dev/null
+	@$(BIN)/flask setup >/dev/null 2>&1 || $(BIN)/flask setup
 	@$(BIN)/flask db upgrade 2>/dev/null || $(BIN)/flask db upgrade
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python deploy/foreground.py sh deploy/demo.sh
 

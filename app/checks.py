@@ -50,9 +50,14 @@ def readiness_checks(database: Database, *, migrations: Path, keys: Sequence[str
             return None
         return "Every callback is refused: set ONESPAN_CALLBACK_KEYS to the callback key that is entered in OneSpan."
 
+    labels = ", ".join(keys)
     return [
         Check("database", database_problem, f"{_location(database.engine.url)}, schema up to date"),
-        Check("callback keys", keys_problem, f"{', '.join(keys)}{' (the first is the newest)' * (len(keys) > 1)}"),
+        Check(
+            "callback keys",
+            keys_problem,
+            f"{len(keys)} keys: {labels} (the first is the newest)" if len(keys) > 1 else f"1 key: {labels}",
+        ),
     ]
 
 
@@ -85,7 +90,7 @@ def note_checks(
         return f"Damaged files in the spool: {files}. Inspect them by hand." if files else None
 
     def connection_problem() -> str | None:
-        return f"Reconcile is off: {why_not_connected}." if why_not_connected else None
+        return f"Sync with OneSpan (reconcile) is off: {why_not_connected}." if why_not_connected else None
 
     return [
         Check("clock", clock_problem, "agrees with the database's clock"),
@@ -123,8 +128,8 @@ def reconcile_note(newest: RunDetail | None) -> str | None:
     if newest is None or newest.error is None:
         return None
     name = f"Reconcile {newest.id} ({newest.kind}, {newest.began_at:%Y-%m-%d %H:%M} UTC)"
-    continues = f"; it continues at {newest.due_at:%H:%M} UTC" if newest.state == RunState.RUNNING else ""
-    return f"{name} {RUN_PROBLEMS[newest.state]}: {newest.error}{continues}."
+    until = f" until {newest.due_at:%H:%M} UTC" if newest.state == RunState.RUNNING else ""
+    return f"{name} {RUN_PROBLEMS[newest.state]}{until}: {newest.error}."
 
 
 def _location(url: URL) -> str:

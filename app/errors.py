@@ -68,7 +68,7 @@ class Throttled(OneSpanError):
 
 
 class OneSpanUnavailable(OneSpanError):
-    """OneSpan is unavailable; try again later."""
+    """OneSpan is unavailable."""
 
 
 class UnsendableRequest(OneSpanError):

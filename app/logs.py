@@ -1,6 +1,6 @@
 """Structured log lines: a `noun.participle` event name, with data in separate fields.
 
-Secrets and e-mail addresses are never logged.
+Secrets and email addresses are never logged.
 """
 
 import io

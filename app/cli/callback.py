@@ -118,7 +118,11 @@ def _check_command(settings: Settings, handlers: Handlers) -> Command:
             print_result("warn" if difference.is_note else "FAIL", difference.about, difference.message)
         if not all(difference.is_note for difference in found):
             sys.exit(1)
-        print_result("ok", "registration", "otherwise as configured" if found else "as configured")
+        noted = {difference.about for difference in found}
+        if not noted:
+            print_result("ok", "registration", "as configured")
+        elif others := [about for about in ("URL", "key", "events") if about not in noted]:
+            print_result("ok", "registration", f"{' and '.join(others)} as configured")
 
     return command
 

@@ -115,7 +115,7 @@ class OneSpan:
         self._post(f"/api/packages/{_part(package_id)}/roles/{_part(role_id)}/unlock")
 
     def remind(self, package_id: str, role_id: str) -> None:
-        """Send the signers of a role a reminder by e-mail."""
+        """Send the signers of a role a reminder by email."""
         self._post(f"/api/packages/{_part(package_id)}/roles/{_part(role_id)}/notifications")
 
     def callback(self) -> Answer:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-# A signer who acts is not locked, and their e-mail works, even if earlier events said otherwise.
+# A signer who acts is not locked, and their email works, even if earlier events said otherwise.
 SIGNING = {"locked": False, "email_bounce": None, "kba": False}
 
 
@@ -126,7 +126,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 signer={"kba": True},
                 by_signer=True,
             ),
-            EventType("EMAIL_BOUNCE", "an e-mail to a signer bounced", extra_members=("message",)),
+            EventType("EMAIL_BOUNCE", "an email to a signer bounced", extra_members=("message",)),
             EventType(
                 "ROLE_REASSIGN",
                 "a signer reassigned signing to another person",

@@ -80,7 +80,7 @@ def translated_faults(address: str) -> Iterator[None]:
     except requests.exceptions.InvalidURL:
         raise WrongAddress from None
     except requests.RequestException as fault:
-        raise OneSpanUnavailable(f"{type(fault).__name__} at {address}; is ONESPAN_URL right?") from None
+        raise OneSpanUnavailable(f"no answer from {address} ({type(fault).__name__}); check ONESPAN_URL") from None
     except ValueError:
         raise UnsendableRequest from None
 

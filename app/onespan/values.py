@@ -85,7 +85,7 @@ class Signer:
 
     `order` is the position in the signing order, from OneSpan's `index`; signers with equal numbers sign in parallel.
     `status` is a `SignerStatus`.
-    `email_bounce` is BOUNCE, COMPLAINT, OOTO or UNKNOWN after an e-mail bounced, and None once that is resolved.
+    `email_bounce` is BOUNCE, COMPLAINT, OOTO or UNKNOWN after an email bounced, and None once that is resolved.
     `attachments` are the names of the uploaded attachments.
     """
 

@@ -21,7 +21,7 @@ ANOMALIES: Mapping[str, tuple[float, str]] = MappingProxyType(
     {
         "redate": (0.1, "the due date changes; no event reports it"),
         "rename": (0.1, "the package's name changes; no event reports it"),
-        "readdress": (0.1, "a signer's e-mail address is corrected; no event reports it"),
+        "readdress": (0.1, "a signer's email address is corrected; no event reports it"),
         "add-signer": (0.1, "a signer is added after sending; no event reports it"),
         "unarchive": (0.3, "an archived package is brought back; the quirk `unarchive_event` names its event"),
         "archival": (0.1, "a completed package takes the ARCHIVAL_... statuses of Arkhineo; no event reports it"),

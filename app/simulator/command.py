@@ -1,5 +1,6 @@
 """`flask simulate`: a simulated OneSpan to develop against."""
 
+import os
 import signal
 import sys
 import threading
@@ -85,7 +86,9 @@ def _serve(stack: ExitStack, options: SimulateOptions, seed: int, *, account: Ac
         address = stack.enter_context(serve_in_thread(app, port=options.port))
     except OSError as problem:
         raise click.UsageError(f"--serve {options.port}: {problem.strerror}. Use 0 for a free port.") from None
-    click.echo(f"The REST API answers at {address}. Set ONESPAN_URL of the service to this address.", err=True)
+    is_set = os.environ.get("ONESPAN_URL") == address
+    advice = "" if is_set else " Set ONESPAN_URL of the service to this address."
+    click.echo(f"The REST API answers at {address}.{advice}", err=True)
     for sender in account.people[1:]:
         click.echo(f"  API key of {sender.name} <{sender.email}>: {sender_key(sender)}", err=True)
 
@@ -94,7 +97,7 @@ def _print_summary(account: Account, outbox: Outbox, delivery: Delivery) -> None
     click.echo(f"{pluralize(len(account.packages()), 'package')}, {delivery.counts}.")
     mishaps = ", ".join(f"{count} {mishap}" for mishap, count in sorted(outbox.mishap_counts.items()) if count)
     if mishaps:
-        click.echo(f"Mishaps: {mishaps}; {len(outbox)} not delivered yet.", err=True)
+        click.echo(f"{mishaps}, {len(outbox)} not delivered yet.", err=True)
 
 
 @contextmanager

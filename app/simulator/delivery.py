@@ -38,8 +38,8 @@ class DeliveryCounts:
         return self.accepted == self.sent
 
     def __str__(self) -> str:
-        refused = ", ".join(f"{count} with {status}" for status, count in sorted(self.refused.items())) or "0"
-        outcomes = f"{self.accepted} accepted, {refused} refused, {self.unreachable} unreachable"
+        refused = [f"{count} refused ({status})" for status, count in sorted(self.refused.items())] or ["0 refused"]
+        outcomes = f"{self.accepted} accepted, {', '.join(refused)}, {self.unreachable} unreachable"
         return f"{pluralize(self.sent, 'callback')}: {outcomes}"
 
 

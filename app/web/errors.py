@@ -7,7 +7,7 @@ import structlog
 from flask import Flask, Response, jsonify, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import OperationalError, ProgrammingError, TimeoutError  # noqa: A004  (no free connection in time)
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from app.logs import error_fields
 
@@ -46,6 +46,13 @@ def _wants_page() -> bool:
     return request.accept_mimetypes.best_match(("text/html", "application/json"), "text/html") == "text/html"
 
 
+def _description(error: HTTPException) -> str:
+    """Return the message of an error; an unknown URL gets one that fits the client."""
+    if error.description == NotFound.description:
+        return "There is no page at this address." if _wants_page() else "There is no such endpoint."
+    return error.description or HTTPStatus(error.code or 500).description
+
+
 def register_error_handlers(app: Flask, *, is_behind: Callable[[], bool]) -> None:
     """Answer every error of this app with `error_response`, without secrets. Unexpected errors become 500.
 
@@ -57,7 +64,7 @@ def register_error_handlers(app: Flask, *, is_behind: Callable[[], bool]) -> Non
         status = error.code or 500
         code = error.name.lower().replace(" ", "_")
         headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
-        return error_response(status, code, error.description or HTTPStatus(status).description, headers)
+        return error_response(status, code, _description(error), headers)
 
     @app.errorhandler(OperationalError)
     @app.errorhandler(TimeoutError)

@@ -203,16 +203,16 @@ def test_sync_can_be_started_and_followed(page, live_service):
     page.goto("/health")
     live_service.onespan_may_answer.clear()
 
-    page.get_by_role("button", name="Sync now").click()
+    page.get_by_role("button", name="Sync with OneSpan").click()
 
     sync = page.locator("#sync")
     expect(sync.get_by_role("progressbar", name="Sync in progress")).to_be_visible()
     expect(sync).to_contain_text("requested by Mia")
-    expect(page.get_by_role("button", name="Sync now")).to_be_disabled()
+    expect(page.get_by_role("button", name="Sync with OneSpan")).to_be_disabled()
     live_service.onespan_may_answer.set()
     expect(sync).to_contain_text("Last sync just now")
     expect(sync.locator("tbody tr").first).to_contain_text("manual (Mia)")
-    expect(page.get_by_role("button", name="Sync now")).to_be_enabled()
+    expect(page.get_by_role("button", name="Sync with OneSpan")).to_be_enabled()
     page.goto("/events")
     expect(page.locator("tbody tr", has_text="PACKAGE_DECLINE")).to_contain_text("Found by sync")
 

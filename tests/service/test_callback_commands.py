@@ -326,7 +326,7 @@ def test_register_does_nothing_if_it_cannot_read_what_would_be_lost(flask, answe
     assert [request.method for request in requests] == ["GET"]
 
 
-OK, OTHERWISE_OK = "ok    registration   as configured", "ok    registration   otherwise as configured"
+OK, OTHERWISE_OK = "ok    registration   as configured", "ok    registration   URL and events as configured"
 DIFFERENCES = [
     (RIGHT, [OK], []),
     (replace(RIGHT, url="HTTPS://SIGN.example.com/onespan/callback"), [OK], []),

@@ -111,7 +111,7 @@ def test_a_healthy_service_has_no_problems(flask, database_url):
         *("handlers", "digest", "handler runs", "search", "OneSpan", "registration"),
     }
     assert database_url.partition("+")[0].partition(":")[0] in passed["database"].lower()
-    assert passed["callback keys"] == "test"
+    assert passed["callback keys"] == "1 key: test"
     assert passed["handlers"] == "1 handler for 1 event"
     assert ADDRESS in passed["OneSpan"]
     assert result.output.endswith("\n\n0 failures, 0 warnings.\n")
@@ -169,7 +169,7 @@ def test_callback_keys_are_named_by_their_labels(doctor_of):
 
     result = doctor_of(onespan_callback_keys=keys)
 
-    assert lines(result, "ok")["callback keys"] == "summer, spring (the first is the newest)"
+    assert lines(result, "ok")["callback keys"] == "2 keys: summer, spring (the first is the newest)"
     assert "not the newest, summer" in problems(result)["registration"]
     assert (result.exit_code, "canary" in result.output) == (0, False)
 
@@ -184,7 +184,7 @@ def test_handlers_are_counted(doctor_of, handlers):
     def archive(event: Any, package: Any) -> None: ...
 
     assert "app/handlers.py" in problems(doctor_of(handlers=empty))["handlers"]
-    assert lines(doctor_of())["handlers"] == "2 handlers for 1 event and every event (`*`)"
+    assert lines(doctor_of())["handlers"] == "2 handlers for 1 event and `*`"
 
 
 @on_sqlite

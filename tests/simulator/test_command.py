@@ -78,7 +78,7 @@ def test_a_refused_callback_is_reported(app: Flask):
         result = run("--packages", "2", "--seed", "2", "--url", url, "--key", "wrong")
 
     assert result.exit_code == 1
-    assert re.search(r"2 packages, (\d+) callbacks: 0 accepted, \1 with 401 refused, 0 unreachable", result.stdout)
+    assert re.search(r"2 packages, (\d+) callbacks: 0 accepted, \1 refused \(401\), 0 unreachable", result.stdout)
     assert result.stderr.count(f"refused with 401: {InvalidCallbackKey()}") == 1
     assert "wrong" not in result.output
 
@@ -103,7 +103,7 @@ def test_the_command_goes_on_after_an_outage_of_the_service():
 
     names = [json.loads(request.body)["name"] for request in server.requests]
     assert result.exit_code == 1
-    assert f"1 package, {len(names)} callbacks: {len(names) - 2} accepted, 1 with 503 refused, 1 unr" in result.stdout
+    assert f"1 package, {len(names)} callbacks: {len(names) - 2} accepted, 1 refused (503), 1 unr" in result.stdout
     assert len({request.body for request in server.requests}) == len(names) > 4
 
 
@@ -211,7 +211,7 @@ def test_the_command_plays_a_bad_day():
         result = run(*arguments, "--repeat", "0", "--url", server.url, "--key", KEY)
 
     assert result.exit_code == 0, result.output
-    dropped = int(re.search(r"(\d+) dropped, \d+ undated; 0 not delivered yet", result.stderr)[1])
+    dropped = int(re.search(r"(\d+) dropped, \d+ undated, 0 not delivered yet", result.stderr)[1])
     assert dropped > 5
     assert f"{len(server.requests)} accepted, 0 refused, 0 unreachable." in result.stdout
     assert any("createdDate" not in json.loads(request.body) for request in server.requests)

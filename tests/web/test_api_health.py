@@ -110,7 +110,7 @@ def test_report_says_why_onespan_is_not_connected(api_get, api_post, send_callba
 
     assert (shown["onespan"]["is_asked"], shown["reconciles"]["next_due_at"]) == (False, None)
     assert "ONESPAN_URL" in shown["onespan"]["why_not"]
-    assert any("Reconcile is off" in note for note in shown["notes"])
+    assert any("Sync with OneSpan (reconcile) is off" in note for note in shown["notes"])
     refused = api_post("/api/packages/pkg-1/read")
     assert (refused.status_code, refused.json["error"]["code"]) == (409, "no_onespan")
 

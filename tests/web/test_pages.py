@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from app.errors import QueryTimeout
 from app.handling import GiveUp, Handlers, Package
 from app.onespan.auth import ApiConnection, ApiKey
+from app.store import journal
+from app.store.journal import Entry
 from app.web.dashboard import export, transactions
 from app.web.dashboard.transactions import COLUMNS
 from config import Settings
@@ -357,6 +360,7 @@ def test_failed_run_is_run_again(visit, submit, send_callback, work, crm):
     assert "the CRM knows no deal" in text_of(failed)
     assert (answer.status_code, answer.location) == (303, "/transactions/pkg-1")
     assert "No failed runs" in text_of(visit("/handlers"))
+    assert "No failed runs" in text_of(visit("/handlers/replay"))
     history = text_of(visit("/transactions/pkg-1"))
     assert "Mia ran close_deal again" in history
     assert "Handler failed: close_deal" in history
@@ -400,7 +404,7 @@ def test_unknown_and_unreadable_callbacks_can_be_filtered(visit, post, send_call
     assert rows(visit("/callbacks?state=unreadable")) == ["2"]
     assert rows(visit("/callbacks?state=unknown")) == ["1"]
     assert "Ignored:" in text_of(visit("/callbacks/2"))
-    assert "Unknown event: stored, not processed" in text_of(visit("/events/1"))
+    assert "Unknown event: does not change the transaction" in text_of(visit("/events/1"))
 
 
 def test_half_of_a_surrogate_pair_stays_an_escape(visit, send_callback, work):
@@ -449,7 +453,8 @@ def test_health_shows_rates_delivery_and_processes(visit, service, send_callback
     assert "4 total, peak 4/min" in page
     assert "100.00 % of events arrived by callback: 4 received, 0 missed." in page
     assert service.heartbeat.name in page
-    assert "Sync is off (ONESPAN_URL is not set), so missed callbacks cannot be recovered." in page
+    assert "reconcile) is off: ONESPAN_URL is not set, so missed callbacks cannot be recovered." in page
+    assert "To switch it on, set ONESPAN_URL, and ONESPAN_API_KEY or a client id and secret" in page
 
 
 def test_unchanged_page_answers_304(client, visit, send_callback, work, clock):
@@ -470,6 +475,32 @@ def test_unchanged_page_answers_304(client, visit, send_callback, work, clock):
     del etags["/handlers"]  # without handlers, a callback does not change this page
     for path, etag in etags.items():
         assert visit(path, **{"X-Live": "1", "If-None-Match": etag}).status_code == 200, path
+
+
+def test_user_without_a_name_sees_what_they_may_do(client):
+    """The header of a user who gave no name shows their access, and a new installation says what needs more."""
+    log_in(client, VIEW_ONLY_PASSWORD)
+
+    page = text_of(client.get("/"))
+
+    assert "View only Log out" in page
+    assert "Needs full access." in page
+
+
+def test_history_shows_types_times_and_unknown_signers(visit, send_callback, work, service, clock):
+    """The history has a label for each type, a time element for each time, and a sentence without a signer's name."""
+    snapshot = {"id": "pkg-1", "name": "2026-99-99T99:99:99Z", "type": "PACKAGE", "due": "2026-03-04T12:00:00Z"}
+    entry = Entry("snapshot", clock(), json.dumps(snapshot).encode(), package_id="pkg-1", read_at=NOON - HOUR)
+    with service.database.write() as connection:
+        journal.add(connection, [entry])
+    send_callback("PACKAGE_DECLINE", package="pkg-1", sessionUser=None)
+    work()
+
+    page = visit("/transactions/pkg-1")
+
+    assert "Type: Transaction" in text_of(page)
+    assert "Declined by an unknown signer" in text_of(page)
+    assert re.search(r'Due date</bdi>: <ins><time datetime="2026-03-04T12:00:00Z"', page.text)
 
 
 def test_view_only_user_has_no_buttons(client, send_callback, work, crm):
@@ -509,6 +540,12 @@ def test_invalid_link_shows_an_error_page(client, visit, path, status, message):
     assert message in answer.text
     assert "Traceback" not in answer.text
     assert re.findall(r'<a href="([^"]+)"', answer.text)[:2] == ["/", "/attention"]
+
+
+def test_unknown_path_lacks_a_page_or_an_endpoint(client):
+    """The message for an unknown path fits a browser and a program."""
+    assert "There is no page at this address." in client.get("/nowhere").text
+    assert client.get("/onespan/nowhere").json["error"]["message"] == "There is no such endpoint."
 
 
 @pytest.mark.own_database  # a CSV export that is not read to its end counts as running

@@ -11,7 +11,7 @@ from app.web.dashboard.access import AccessControl
 from app.web.dashboard.login import login
 from app.web.dashboard.passwords import Passwords, session_key
 from app.web.dashboard.session import SESSION_LIFETIME, CookieSessionInterface, Sessions
-from app.web.dashboard.user import has_full_access, user_name
+from app.web.dashboard.user import has_full_access, shown_name, user_name
 
 
 def add_dashboard(
@@ -37,7 +37,7 @@ def add_dashboard(
         WTF_CSRF_TIME_LIMIT=None,  # a CSRF token is valid as long as its session
         WTF_CSRF_SSL_STRICT=False,  # `AccessControl` checks Sec-Fetch-Site instead of the referrer
     )
-    app.jinja_env.globals |= {"has_full_access": has_full_access, "user_name": user_name}
+    app.jinja_env.globals |= {"has_full_access": has_full_access, "user_name": user_name, "shown_name": shown_name}
     sessions = Sessions(database, clock=clock, allow_full_access=bool(passwords.full_access))
     access = AccessControl(sessions, CSRFProtect(app), has_password=bool(passwords))
     app.register_blueprint(login(access, database, passwords=passwords, clock=clock))

@@ -1,6 +1,5 @@
 """The history of a transaction: its events, what people and handlers did, and other changes."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,7 +8,6 @@ from app.onespan.values import Package
 from app.store.queries import ChangeDetail, EventDetail
 from app.web.dashboard import labels
 
-STORED_TIME = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z$")  # a time in the value of a change
 JOURNALED = ("callback", "snapshot", "absence")  # kinds of causes whose id is a journal id
 # The CSS class and the text of each cause of changes that belong to no event.
 CAUSE_KINDS: Mapping[str, tuple[str, str]] = {
@@ -46,7 +44,7 @@ class Entry:
     key: str
     event: EventDetail | None = None
     raw_id: int | str | None = None
-    changes: list[tuple[str, str, str]] = field(default_factory=list)
+    changes: list[tuple[str, str | datetime, str | datetime]] = field(default_factory=list)
 
 
 def timeline(
@@ -116,7 +114,7 @@ def action_text(change: ChangeDetail) -> str | None:
     return None
 
 
-def change_texts(package: Package, change: ChangeDetail) -> tuple[str, str, str]:
+def change_texts(package: Package, change: ChangeDetail) -> tuple[str, str | datetime, str | datetime]:
     """Return the label, old value and new value of a change. A change of an issue has only a label."""
     kind, _, part = change.subject.partition(":")
     attribute = change.attribute.removeprefix("attention ")
@@ -135,6 +133,10 @@ def change_texts(package: Package, change: ChangeDetail) -> tuple[str, str, str]
     elif attribute == "status":
         status_label = labels.signer_state if kind == "signer" else labels.status
         old, new = (status_label(value).text if isinstance(value, str) else value for value in (old, new))
+    elif attribute.endswith("_at"):
+        old, new = (datetime.fromisoformat(value) if isinstance(value, str) else value for value in (old, new))
+    elif attribute == "type":
+        old, new = labels.PACKAGE_TYPES.get(old, old), labels.PACKAGE_TYPES.get(new, new)
     return label, _text(old), _text(new) or "none"
 
 
@@ -143,13 +145,15 @@ def _people(package: Package, ids: object) -> list[str]:
     return [labels.name_of(package, str(person)) for person in listed]
 
 
-def _text(value: object) -> str:
-    """Return a value of a change as text. None and an empty list become an empty text."""
+def _text(value: object) -> str | datetime:
+    """Return a value of a change as text, or as a time. None and an empty list become an empty text."""
     match value:
         case None:
             return ""
+        case datetime():
+            return value
         case bool():
             return "yes" if value else "no"
         case list():
             return ", ".join(map(str, value))
-    return STORED_TIME.sub(r"\1 \2 UTC", str(value))
+    return str(value)

@@ -140,11 +140,13 @@ EVENTS: Mapping[str, str] = {
     "ROLE_REASSIGN": "{who} reassigned signing to {new_signer}",
     "COBROWSE_REQUEST": "{who} requested co-browsing",
 }
+UNKNOWN_SIGNER, UNKNOWN_DOCUMENT = "an unknown signer", "a document"  # in the sentences of events
+PACKAGE_TYPES: Mapping[str, str] = {"PACKAGE": "Transaction", "TEMPLATE": "Template", "LAYOUT": "Layout"}
 MISSED_CAUSES: Mapping[str, str] = {
     "down": "Service was down",
     "refused": "Service refused callbacks",
     "never reported": "Event never reported: check that it is switched on in OneSpan",
-    "no trace": "Callback never arrived",
+    "no trace": "No known cause",
 }
 JOURNAL_KINDS: Mapping[str, str] = {
     "callback": "Callback {id}",
@@ -190,13 +192,13 @@ def name_of(package: Package, person: str | None) -> str:
             return signer.name or signer.email or signer.id
     if person is not None and person == package.sender.id:
         return package.sender.name or package.sender.email or person
-    return person or "Someone"
+    return person or UNKNOWN_SIGNER
 
 
 def document_name(package: Package, document_id: str | None) -> str:
     """Return the name of a document, given the document's id."""
     name = next((document.name for document in package.documents if document.id == document_id), None)
-    return name or document_id or "a document"
+    return name or document_id or UNKNOWN_DOCUMENT
 
 
 def progress(package: Package) -> str:
@@ -235,7 +237,8 @@ def sentence(package: Package, event: EventDetail) -> str:
         "document": document_name(package, event.document_id),
         "new_signer": name_of(package, str(new_signer)) if new_signer else "another signer",
     }
-    return re.sub(r"\{(\w+)\}", lambda field: values[field[1]], template)
+    text = re.sub(r"\{(\w+)\}", lambda field: values[field[1]], template)
+    return text[0].upper() + text[1:] if text.startswith((UNKNOWN_SIGNER, UNKNOWN_DOCUMENT)) else text
 
 
 def positions(package: Package) -> dict[str, int]:

@@ -36,6 +36,13 @@ def user_name() -> str | None:
     return g.user.name if "user" in g else None
 
 
+def shown_name() -> str | None:
+    """The name of the user in the header; without a name, what they may do."""
+    if user_name() == DEFAULT_NAME:
+        return "Full access" if has_full_access() else "View only"
+    return user_name()
+
+
 def has_full_access() -> bool:
     """Return whether the user of this request may change anything."""
     return "user" in g and g.user.has_full_access
