@@ -119,7 +119,8 @@ class Dataset:
         ]
         sent = [package.id for package in open_ if not package.is_signed(0)]
         for package_id, verb in zip(sent[::2], ("lock", "fail kba", "bounce"), strict=False):
-            self.deliver(self.account.act(package_id, Action(verb, 0, text="BOUNCE"), now=self.clock.now), lost=0)
+            text = "BOUNCE" if verb == "bounce" else ""
+            self.deliver(self.account.act(package_id, Action(verb, 0, text=text), now=self.clock.now), lost=0)
             self.settle()
 
     def deliver(self, events: Iterable[OneSpanEvent], *, lost: float = LOST_SHARE) -> None:
