@@ -131,8 +131,9 @@ def _load_handlers() -> Handlers:
         handlers = import_module("app.handlers").handlers
     except Exception as error:  # noqa: BLE001  (the integrator's file may raise anything)
         frames = traceback.extract_tb(error.__traceback__)
-        frame = next((frame for frame in frames if _is_handlers_file(frame)), frames[-1])
-        line = error.lineno if isinstance(error, SyntaxError) and frame is frames[-1] else frame.lineno
+        frame = next((frame for frame in frames if _is_handlers_file(frame)), None)
+        # A syntax error of the file itself has no frame in it; that of a module which it imports has.
+        line = error.lineno if frame is None and isinstance(error, SyntaxError) else (frame or frames[-1]).lineno
         message = "".join(traceback.format_exception_only(error)).strip()
         _exit(f"app/handlers.py cannot be loaded, see line {line}:\n{message}")
     if not isinstance(handlers, Handlers):

@@ -18,7 +18,7 @@ A function that raises is run again. Three exceptions change that:
 - `GiveUp(reason)`: trying again cannot help; park this run for a person to look at.
 - `Discard(reason)`: there is nothing to do.
 
-These names are stable. Import nothing else from this project: everything else may change.
+These names are stable. `app.errors` has the errors of the REST client. Everything else in this project may change.
 """
 
 from app.errors import Discard, GiveUp, RetryAfter

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.exc import DBAPIError
 
-revision: str = "first"
+revision: str = "initial_schema"
 down_revision: str | None = None
 branch_labels: Sequence[str] | None = ("default",)
 depends_on: Sequence[str] | None = None

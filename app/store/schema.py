@@ -9,7 +9,11 @@ from sqlalchemy import inspect, text
 
 from app.store.db import Database
 
-UNRELEASED = {*(f"{number:04}" for number in range(1, 9)), "initial"}  # migrations from before the first release
+UNRELEASED = {
+    *(f"{number:04}" for number in range(1, 9)),
+    "initial",
+    "first",
+}  # migrations from before the first release
 FROM_BEFORE = (
     "This database was made before the first release and cannot be upgraded. Set DATABASE_URL to a new database, run"
     " `flask db upgrade` there, and `flask reconcile --backfill` to read every package from OneSpan again."

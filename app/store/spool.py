@@ -109,7 +109,7 @@ def _write(entry: Entry) -> bytes:
             "received_at": entry.received_at.isoformat(),
             "key": entry.key,
             "package_id": entry.package_id,
-            "error": entry.error,
+            "unreadable": entry.error,
             "body": base64.b64encode(entry.body).decode(),
         }
     ).encode()
@@ -120,7 +120,7 @@ def _read(spool_id: str, text: bytes) -> Entry:
     received_at = datetime.fromisoformat(members["received_at"])
     if received_at.tzinfo is None:
         raise ValueError("received_at has no zone")
-    if any(not isinstance(members[name], str | None) for name in ("key", "package_id", "error")):
+    if any(not isinstance(members[name], str | None) for name in ("key", "package_id", "unreadable")):
         raise ValueError("not a string")
     return Entry(
         kind=JournalKind.CALLBACK,
@@ -128,6 +128,6 @@ def _read(spool_id: str, text: bytes) -> Entry:
         body=base64.b64decode(members["body"]),
         key=members["key"],
         package_id=members["package_id"],
-        error=members["error"],
+        error=members["unreadable"],
         spool_id=spool_id,
     )

@@ -61,7 +61,7 @@ def _check_counters(connection: Connection, *, write: bool) -> Iterator[Differen
     stored, derived = counters.count_packages(connection), packages.count_kinds(connection)
     if write and stored != derived:
         counters.replace_packages(connection, derived)
-    for kind in {**stored, **derived}:
+    for kind in sorted({*stored, *derived}, key=_name):
         if stored[kind] != derived[kind]:
             yield Difference("all", _name(kind), "number", stored[kind], derived[kind])
 

@@ -141,7 +141,7 @@ def test_pages_work_without_scripts(live_service, visit, failing_events):
     for path in ALL_PAGES:
         assert page.goto(path).status == 200, path
         expect(page.get_by_role("heading", level=1)).to_be_visible()
-        assert [text for text in page.locator("time").all_inner_texts() if not text.endswith(" UTC")] == []
+        assert [text for text in page.locator("time").all_text_contents() if not text.strip().endswith(" UTC")] == []
 
     page.goto("/")
     page.get_by_label("Search").fill("nothing like that")

@@ -199,9 +199,9 @@ def test_law_2_spool_keeps_its_files_without_database(database_down, post, spool
         b"[]",
         b"null",
         b"\xff\xfe",
-        b'{"received_at": "2026-03-02T12:00:00", "key": "k", "package_id": "p", "error": null, "body": "e30="}',
-        b'{"received_at": 5, "key": "k", "package_id": "p", "error": null, "body": "e30="}',
-        b'{"received_at": "2026-03-02T12:00:00+00:00", "key": {}, "package_id": "p", "error": null, "body": ""}',
+        b'{"received_at": "2026-03-02T12:00:00", "key": "k", "package_id": "p", "unreadable": null, "body": "e30="}',
+        b'{"received_at": 5, "key": "k", "package_id": "p", "unreadable": null, "body": "e30="}',
+        b'{"received_at": "2026-03-02T12:00:00+00:00", "key": {}, "package_id": "p", "unreadable": null, "body": ""}',
     ],
     ids=["empty", "cut off", "no object", "null", "no text", "no zone", "no time", "no label"],
 )

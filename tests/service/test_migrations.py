@@ -136,11 +136,12 @@ def test_search_works_without_a_trigram_index_and_doctor_warns(empty):
             connection.execute(text(f"DROP ROLE {owner}"))
 
 
-def test_a_database_from_before_the_first_release_is_refused(empty):
+@pytest.mark.parametrize("revision", ["0008", "initial", "first"])
+def test_a_database_from_before_the_first_release_is_refused(revision, empty):
     """An upgrade of a database from before the first release says what to do, without a traceback."""
     with empty.extensions[EXTENSION].database.write() as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
-        connection.execute(text("INSERT INTO alembic_version VALUES ('0008')"))
+        connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})
 
     upgraded = flask(empty, "db", "upgrade")
 

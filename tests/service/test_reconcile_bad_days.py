@@ -389,7 +389,7 @@ class TestFailedRuns:
         failed, following = all_runs(simulation.service)[2:]
         assert (failed.state, failed.until, following.state) == ("failed", None, "running")
         assert "do not permit this" in failed.error
-        assert "waits: The credentials do not permit this" in " ".join(client.get("/readyz").json["notes"])
+        assert "UTC: The credentials do not permit this" in " ".join(client.get("/readyz").json["notes"])
 
         is_forbidden.clear()
         simulation.run_for(HOUR)

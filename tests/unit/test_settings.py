@@ -490,6 +490,7 @@ HANDLERS_LINES = len((ROOT / "app" / "handlers.py").read_text("utf-8").splitline
                 ["No module named 'nowhere_to_be_found'", f"see line {HANDLERS_LINES + 2}:"],
             ),
             ("def f(:\n", ["SyntaxError", f"see line {HANDLERS_LINES + 2}:"]),
+            ("import app.broken\n", ["SyntaxError", f"see line {HANDLERS_LINES + 2}:"]),
             ("handlers = None\n", ["must have `handlers = Handlers()`"]),
         ),
     ],
@@ -501,6 +502,7 @@ def test_mistake_in_handlers_file_is_reported_without_traceback(mistake, message
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     with (tmp_path / "app" / "handlers.py").open("a") as file:
         file.write(f"\n{mistake}")
+    (tmp_path / "app" / "broken.py").write_text("fine = 1\n" * 40 + "def f(:\n")
 
     done = subprocess.run(
         [sys.executable, "-c", "import wsgi"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False

@@ -522,6 +522,8 @@ def test_view_only_user_has_no_buttons(client, send_callback, work, crm):
     ("path", "status", "message"),
     [
         ("/?sort=colour", 400, "This link is not valid: unknown sort order &#34;colour&#34;."),
+        ("/?attention=HUNGER", 400, "This link is not valid: unknown attention filter &#34;HUNGER&#34;."),
+        ("/attention?reason=HUNGER", 400, "This link is not valid: unknown reason &#34;HUNGER&#34;."),
         ("/?stauts=SENT", 400, "This link is not valid: stauts"),
         ("/?since=yesterday", 400, "This link is not valid: since"),
         ("/?cursor=nonsense", 400, "This link is not valid: "),

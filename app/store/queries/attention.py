@@ -19,7 +19,7 @@ Position = tuple[datetime | None, str, int]  # start of a reason, package id, pl
 
 ERROR_SHOWN = 300  # characters of a handler's error that an item shows
 UNDATED = datetime(1, 1, 1, tzinfo=UTC)
-REASONS = tuple(AttentionReason)
+REASONS = tuple(reason.value for reason in AttentionReason)
 
 
 @dataclass(frozen=True, slots=True)

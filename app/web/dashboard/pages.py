@@ -26,7 +26,13 @@ from app.web.errors import error_response
 
 PAGES = (transactions, transaction, attention, events, handlers, health, welcome)
 CONFLICTS = (DispatchRunning, ReconcileRunning, OneSpanNotConfigured, MoreThanExpected, TooManyRuns)
-PARAMETERS = {"sort": "sort order", "source": "source", "state": "status", "attention": "attention filter"}
+PARAMETERS = {
+    "sort": "sort order",
+    "source": "source",
+    "state": "status",
+    "attention": "attention filter",
+    "reason": "reason",
+}
 MAX_VALUE_LENGTH = 60  # maximum characters of a parameter's value in an error message
 
 
