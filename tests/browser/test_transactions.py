@@ -192,6 +192,28 @@ def test_refused_filter_leads_to_an_error_page(page, live_service, page_errors):
 
 
 @with_packages(one_of_each())
+def test_refused_filter_before_the_first_update_leads_to_an_error_page(page, page_errors):
+    """A filter that is refused before the page has updated itself once leads to the error page, too."""
+    page_errors.allow("400")
+    held = []
+
+    def hold_first_update(route):
+        if "x-live" in route.request.headers and not held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/*", hold_first_update)
+    page.goto("/")
+    until = page.get_by_label("to", exact=True)
+    until.evaluate("field => field.removeAttribute('max')")
+    with page.expect_request(lambda request: "until=20266" in request.url):
+        until.fill("20266-01-01")
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Invalid request")
+
+
+@with_packages(one_of_each())
 def test_column_headers_sort_the_list(page):
     """A click on a column header sorts the list, a second click reverses the order, and the header shows the order."""
     page.goto("/")

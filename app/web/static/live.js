@@ -8,7 +8,8 @@ const MAX_RETRY_MS = 60_000; // maximum wait between two requests while the serv
 const TEMPORARY = [408, 429]; // client errors that may go away by themselves
 
 let etag = null;
-let lastUrl = null; // the URL of the last good response
+let lastUrl = location.href; // the URL of the last good response; at first that of the page itself
+let hasUpdated = false; // whether an update of this page succeeded
 let failures = 0;
 let timer = null;
 let current = null; // the AbortController of the running request
@@ -39,7 +40,8 @@ export async function refresh() {
     const response = await fetch(location.href, options);
     if (request !== current) return;
     if (response.type === "opaqueredirect" || response.status === 401) return location.reload(); // the session ended
-    if (lastUrl && isRefused(response.status)) return showErrorPage(location.href);
+    // If every update of the page itself is refused, to load it again would never end.
+    if ((hasUpdated || location.href !== lastUrl) && isRefused(response.status)) return showErrorPage(location.href);
     if (response.status === 200) {
       const html = await response.text();
       if (request !== current) return;
@@ -47,6 +49,7 @@ export async function refresh() {
       etag = response.headers.get("ETag");
     } else if (response.status !== 304) throw new Error(`status ${response.status}`);
     lastUrl = location.href;
+    hasUpdated = true;
     failures = 0;
     showStatus("", "Live");
     schedule(POLL_MS);
