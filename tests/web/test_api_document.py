@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from flask import Flask
@@ -11,6 +11,8 @@ from jsonschema import Draft202012Validator
 
 from app import EXTENSION, create_app
 from app.handling import Handlers
+from app.store.states import DispatchState, EventSource, MissedCause
+from app.web.api import parameters
 from config import Settings, SettingsError, load_settings
 from tests.conftest import KEY, TOKEN, on_sqlite
 
@@ -245,3 +247,16 @@ def test_law_11_public_pages_contain_no_secret(client):
         text = client.get(path).text
         assert TOKEN not in text
         assert KEY not in text
+
+
+def test_parameters_offer_every_state_of_the_store():
+    """The parameters of the API offer exactly the states, sources and causes that rows of the store have."""
+    fields = {
+        DispatchState: parameters.DispatchQuery.model_fields["state"],
+        EventSource: parameters.EventQuery.model_fields["source"],
+        MissedCause: parameters.MissedQuery.model_fields["cause"],
+    }
+
+    for states, field in fields.items():
+        offered = {value for choice in get_args(field.annotation) for value in get_args(choice)}
+        assert offered == set(states), states

@@ -64,7 +64,7 @@ ShortText = Annotated[str, Field(max_length=256), AfterValidator(_no_nul)]
 Cursor = Annotated[str, Field(max_length=4000)]
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_parse_time), AfterValidator(_to_utc)]
 EventName = Annotated[ShortText, AfterValidator(wire_name)]
-DispatchState = Literal["due", "running", "done", "parked", "discarded"]
+DispatchStateName = Literal["due", "running", "done", "parked", "discarded"]
 
 
 class Parameters(BaseModel):
@@ -133,7 +133,7 @@ class EventQuery(CursorQuery):
     source: Literal["callback", "reconcile"] | None = Field(
         None, description="Only events that a `callback` reported first, or only events that `reconcile` found first."
     )
-    state: DispatchState | None = Field(None, description="Only events with a dispatch in this state.")
+    state: DispatchStateName | None = Field(None, description="Only events with a dispatch in this state.")
 
 
 class CallbackQuery(CursorQuery):
@@ -152,7 +152,7 @@ class DispatchQuery(CursorQuery):
     """Parameters of the list of dispatches, those for the newest events first."""
 
     handler: ShortText | None = Field(None, description="Only dispatches of this handler.")
-    state: DispatchState | None = Field(None, description="Only dispatches in this state.")
+    state: DispatchStateName | None = Field(None, description="Only dispatches in this state.")
     name: EventName | None = Field(None, description="Only dispatches for events with this name.")
     package: ShortText | None = Field(None, description="Only dispatches for events of this package.")
 

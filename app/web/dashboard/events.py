@@ -9,7 +9,7 @@ from app.store import queries
 from app.store.queries import CallbackFilter, EventFilter
 from app.web.actions import TEST_CALLBACK
 from app.web.api.endpoints import id_of_cursor
-from app.web.api.parameters import MAX_ID, DispatchState, EventName, ShortText, parse_query
+from app.web.api.parameters import MAX_ID, DispatchStateName, EventName, ShortText, parse_query
 from app.web.dashboard import labels
 from app.web.dashboard.layout import Layout, required
 from app.web.dashboard.page_query import PageQuery
@@ -28,7 +28,7 @@ class EventsQuery(PageQuery):
     package: ShortText = ""
     name: EventName = ""
     source: Literal["", "callback", "reconcile"] = ""
-    state: DispatchState | Literal[""] = ""
+    state: DispatchStateName | Literal[""] = ""
 
 
 class CallbacksQuery(PageQuery):

@@ -9,7 +9,7 @@ from app.onespan.event_catalogue import CATALOGUE
 from app.store import queries
 from app.store.queries import DispatchFilter
 from app.store.replay_filter import ReplayFilter
-from app.web.api.parameters import DispatchState, EventName, Parameters, ShortText, parse_query
+from app.web.api.parameters import DispatchStateName, EventName, Parameters, ShortText, parse_query
 from app.web.dashboard.layout import Layout, format_count
 from app.web.dashboard.login import local_url
 from app.web.dashboard.page_query import PageQuery
@@ -24,7 +24,7 @@ class RunsQuery(PageQuery):
     handler: ShortText = ""
     name: EventName = ""
     package: ShortText = ""
-    state: DispatchState = "parked"
+    state: DispatchStateName = "parked"
 
 
 class ReplayForm(Parameters):
