@@ -80,11 +80,20 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """A group that signs as one: any member may sign for it. `members` are the ids of persons."""
+
+    name: str | None = None
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Signer:
-    """A person in a role.
+    """A person or a group in a role.
 
     `order` is the position in the signing order, from OneSpan's `index`; signers with equal numbers sign in parallel.
-    `status` is a `SignerStatus`.
+    `status` is a `SignerStatus`; None if the package asks this person for no signature, and then `owes` is false.
+    `begun_at` is when the signer accepted or signed the first signature. `group` is set if the signer is a group.
     `email_bounce` is BOUNCE, COMPLAINT, OOTO or UNKNOWN after an email bounced, and None once that is resolved.
     `attachments` are the names of the uploaded attachments.
     """
@@ -94,22 +103,63 @@ class Signer:
     name: str | None = None
     email: str | None = None
     order: int | None = None
-    status: str = SignerStatus.PENDING.value
+    status: str | None = SignerStatus.PENDING.value
     status_at: datetime | None = None
     locked: bool = False
     email_bounce: str | None = None
     kba_failures: int = 0
     attachments: tuple[str, ...] = ()
+    owes: bool = True
+    begun_at: datetime | None = None
+    group: Group | None = None
+
+
+class SignatureState(StrEnum):
+    """How far a signer is with one document. A signer who has accepted but not confirmed it has *begun*."""
+
+    OPEN = "OPEN"
+    BEGUN = "BEGUN"
+    SIGNED = "SIGNED"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What one signer owes to one document. `state` is a `SignatureState`, `at` when it began.
+
+    `required` is false if all signatures of this signer in the document are optional.
+    """
+
+    signer_id: str
+    state: str = SignatureState.OPEN.value
+    at: datetime | None = None
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document. `signed_by` are the ids of signers who signed it; `signed_at` is the time of the last signature."""
+    """A document. `signed_by` are the ids of signers who signed it; `signed_at` is the time of the last signature.
+
+    `signatures` has an entry for each signer who is asked to sign the document, and for each who signed it.
+    """
 
     id: str
     name: str | None = None
     signed_by: tuple[str, ...] = ()
     signed_at: datetime | None = None
+    signatures: tuple[Signature, ...] = ()
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The ids of the signers who are asked to sign the document, or who signed it."""
+        return tuple(signature.signer_id for signature in self.signatures)
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """Since when OneSpan does not show a package to the configured credentials, and why."""
+
+    since: datetime
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +168,8 @@ class Package:
 
     `status` is OneSpan's, possibly a status that this version does not know; `status_at` is when it began.
     `trashed` and `deleted` are independent of the status. `next_signers` are the ids of the signers whose turn it is.
-    `last_event_at` is OneSpan's time of the newest event, `read_at` that of the newest snapshot.
+    `last_event_at` is OneSpan's time of the newest event, `read_at` that of the newest snapshot. `data` are the
+    attributes that the sender gave the package in OneSpan. `unverified` is set while OneSpan does not show it.
     """
 
     id: str
@@ -141,3 +192,6 @@ class Package:
     next_signers: tuple[str, ...] = ()
     last_event_at: datetime | None = None
     read_at: datetime | None = None
+    description: str | None = None
+    data: Mapping[str, object] | None = None
+    unverified: Unverified | None = None

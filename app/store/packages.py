@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 from app.onespan.merge import State, document, signer
 from app.onespan.values import Attention as OpenReason
 from app.onespan.values import Document as DocumentValue
+from app.onespan.values import Group, Signature
 from app.onespan.values import Package as PackageValue
 from app.onespan.values import Signer as SignerValue
 from app.store import counters, search
@@ -24,9 +25,12 @@ from app.store.counters import PackageKind
 from app.store.models import Attention, Change, Document, Package, Search, Signer
 
 # The attributes whose changes are recorded; all others are derived from these, or are times.
-OF_PACKAGE = ("name", "type", "status", "trashed", "deleted")
-OF_SIGNER = ("status", "name", "email", "order", "role_id", "locked", "email_bounce", "kba_failures", "attachments")
-OF_DOCUMENT = ("name", "signed_by")
+OF_PACKAGE = ("name", "type", "status", "trashed", "deleted", "description", "data")
+OF_SIGNER = (
+    *("status", "name", "email", "order", "role_id", "locked", "email_bounce", "kba_failures", "attachments"),
+    *("begun_at", "group"),
+)
+OF_DOCUMENT = ("name", "asked", "signed_by")
 ADDRESS_LENGTH = 256  # characters of an e-mail address that are compared when signers are looked up
 SORT_NAME_LENGTH = 100  # characters of a name that the sort order uses; cursors contain them and must fit into a URL
 
@@ -164,7 +168,15 @@ def _open_reason(reason: OpenReason) -> tuple[str, str]:
 
 
 def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+    """Return a value as JSON."""
+    match value:
+        case tuple():
+            return [_plain(item) for item in value]
+        case datetime():
+            return _iso(value)
+        case Group() | Signature():
+            return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value
 
 
 def record_changes(connection: Connection, changes: Sequence[NewChange], *, now: datetime) -> None:
@@ -224,6 +236,7 @@ def _package(state: State, package: PackageValue, sort_name: str) -> dict[str, A
         "sender_name": package.sender.name,
         "sender_email": package.sender.email,
         "next_signers": list(package.next_signers),
+        "data": package.data,
         "sort_name": sort_name,
         "claims": state,
     }
@@ -236,7 +249,9 @@ def _signers(package: PackageValue | None) -> dict[str, dict[str, Any]]:
         seat.id: {
             "package_id": package.id,
             "address": address(seat.email),
-            **{name: _plain(getattr(seat, name)) for name in _SIGNER},
+            **{name: getattr(seat, name) for name in _SIGNER},
+            "attachments": list(seat.attachments),
+            "group": _plain(seat.group),
         }
         for seat in package.signers
     }
@@ -254,7 +269,11 @@ def _documents(package: PackageValue | None) -> dict[str, dict[str, Any]]:
         part.id: {
             "package_id": package.id,
             "position": position,
-            **{name: _plain(getattr(part, name)) for name in _DOCUMENT},
+            "id": part.id,
+            "name": part.name,
+            "signed_by": list(part.signed_by),
+            "signed_at": part.signed_at,
+            "signatures": _plain(part.signatures),
         }
         for position, part in enumerate(package.documents)
     }
@@ -315,6 +334,6 @@ _PLAIN_PACKAGE = (
     "signers_completed",
     "last_event_at",
     "read_at",
+    "description",
 )
 _SIGNER = tuple(field.name for field in dataclasses.fields(SignerValue))
-_DOCUMENT = tuple(field.name for field in dataclasses.fields(DocumentValue))

@@ -3,7 +3,7 @@
 from app.store.models.base import Base
 from app.store.models.derived import CallbackCount, EventCount, MissedCount, PackageCount, Search
 from app.store.models.logins import EndedSession, LoginAttempt
-from app.store.models.operations import Fetch, ListState, Missed, Outage, Process, Request, Run
+from app.store.models.operations import Fetch, ListState, Missed, OneSpanClock, Outage, Process, Request, Run
 from app.store.models.pipeline import (
     DUE,
     KIND_CALLBACK,
@@ -41,6 +41,7 @@ __all__ = [
     "LoginAttempt",
     "Missed",
     "MissedCount",
+    "OneSpanClock",
     "Outage",
     "Package",
     "PackageCount",

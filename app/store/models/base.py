@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Integer, MetaData, String, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Double, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase
 
 from app.store.db import UTCDateTime
@@ -29,6 +29,7 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {
         datetime: UTCDateTime,
+        float: Double,
         dict[str, Any]: JSON,
         list[Any]: JSON,
         bool: Boolean(create_constraint=False),

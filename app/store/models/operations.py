@@ -15,7 +15,8 @@ class Fetch(Base):
     `due_at` is when the fetch may start or, while it runs, when its lease ends. `wanted_at` is the time of the newest
     reason; an older snapshot does not satisfy the fetch. `asked_at` is when a reconcile run, which waits for the fetch,
     enqueued it. `rank` is 0 for fetches after callbacks and 1 for fetches for reconcile, which come later. `emit` is
-    copied to the snapshot, and `error` names the error of the last attempt.
+    copied to the snapshot, and `error` names the error of the last attempt. `lag_fetches` counts the fetches after the
+    snapshot of `lagged_at`, which contradicted a newer callback.
     """
 
     __tablename__ = "fetches"
@@ -30,6 +31,8 @@ class Fetch(Base):
     error: Mapped[str | None] = mapped_column(String(40))
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     fence: Mapped[int] = mapped_column(Integer, server_default="0")
+    lag_fetches: Mapped[int] = mapped_column(Integer, server_default="0")
+    lagged_at: Mapped[datetime | None]
 
     __table_args__ = (
         Index("ix_fetches_rank_due_at", "rank", "due_at"),
@@ -126,6 +129,16 @@ class Process(Base):
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime] = mapped_column(index=True)
     stopped_at: Mapped[datetime | None]
+
+
+class OneSpanClock(Base):
+    """The newest measurement of OneSpan's clock, in one row. `offset_seconds` is positive if that clock is ahead."""
+
+    __tablename__ = "onespan_clock"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    offset_seconds: Mapped[float]
+    measured_at: Mapped[datetime]
 
 
 class Outage(Base):

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     text,
+    true,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -39,6 +40,8 @@ class Journal(Base):
     A snapshot shows all changes up to `read_at` by OneSpan's clock and none after `answered_at`. `key` is the
     label of the callback key, or the name of the credentials that read the snapshot. `emit` is an `Emit`. `state` is
     a `JournalState`; `digested_at` is null while the row is pending, and `error` says why a row has no effect.
+    `clock_offset` are the seconds by which OneSpan's clock was ahead when a callback was digested. A snapshot that was
+    taken again because OneSpan's API lagged outranks the callbacks dated until `outranks_until`.
     """
 
     __tablename__ = "journal"
@@ -57,6 +60,8 @@ class Journal(Base):
     error: Mapped[str | None] = mapped_column(Text)
     digested_at: Mapped[datetime | None]
     event_id: Mapped[int | None] = mapped_column(ForeignKey("events.id"), index=True)
+    clock_offset: Mapped[float | None]
+    outranks_until: Mapped[datetime | None]
 
     __table_args__ = (
         Index("ix_journal_pending", "id", **_where("state = 'pending'")),
@@ -111,7 +116,8 @@ class Event(Base):
 class Package(Base):
     """A package as projected. `claims` contains the merged claims of callbacks and snapshots about the package.
 
-    `sort_name` is the folded name, which both databases sort in the same order.
+    `sort_name` is the folded name, which both databases sort in the same order. `projection_version` is the version of
+    the code that derived the row. `unverified_since` is set while OneSpan does not show the package.
     """
 
     __tablename__ = "packages"
@@ -137,6 +143,11 @@ class Package(Base):
     read_at: Mapped[datetime | None]
     sort_name: Mapped[str] = mapped_column(Label)
     claims: Mapped[dict[str, Any]]
+    description: Mapped[str | None] = mapped_column(Text)
+    data: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    unverified_since: Mapped[datetime | None]
+    unverified_reason: Mapped[str | None] = mapped_column(String(40))
+    projection_version: Mapped[int] = mapped_column(Integer, server_default="1")
 
     __table_args__ = (
         *(Index(f"ix_packages_{name}_id", name, "id") for name in SORT_COLUMNS if name != "updated_at"),
@@ -145,11 +156,16 @@ class Package(Base):
         *(Index(f"ix_packages_status_{name}_id", "status", name, "id") for name in SORT_COLUMNS),
         Index("ix_packages_type_updated_at_id", "type", "updated_at", "id"),
         *(Index(f"ix_packages_{name}", "updated_at", "id", **_where_true(name)) for name in ("trashed", "deleted")),
+        Index("ix_packages_unverified", "updated_at", "id", **_where("unverified_since IS NOT NULL")),
+        Index("ix_packages_projection_version_id", "projection_version", "id"),
     )
 
 
 class Signer(Base):
-    """A signer of a package. `id` is unique within the package, and `address` is the email address in lower case."""
+    """A signer of a package. `id` is unique within the package, and `address` is the email address in lower case.
+
+    `status` is null if the package asks the person for no signature.
+    """
 
     __tablename__ = "signers"
 
@@ -159,13 +175,16 @@ class Signer(Base):
     name: Mapped[str | None] = mapped_column(Text)
     email: Mapped[str | None] = mapped_column(Text)
     order: Mapped[int | None]
-    status: Mapped[str] = mapped_column(String(20))
+    status: Mapped[str | None] = mapped_column(String(20))
     status_at: Mapped[datetime | None]
     locked: Mapped[bool]
     email_bounce: Mapped[str | None] = mapped_column(Text)
     kba_failures: Mapped[int]
     attachments: Mapped[list[Any]]
     address: Mapped[str | None] = mapped_column(Label)
+    owes: Mapped[bool] = mapped_column(server_default=true())
+    begun_at: Mapped[datetime | None]
+    group: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     __table_args__ = (
         Index("ix_signers_id_package_id", "id", "package_id"),
@@ -184,6 +203,7 @@ class Document(Base):
     name: Mapped[str | None] = mapped_column(Text)
     signed_by: Mapped[list[Any]]
     signed_at: Mapped[datetime | None]
+    signatures: Mapped[list[Any] | None] = mapped_column(JSON)
 
 
 class Attention(Base):

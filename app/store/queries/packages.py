@@ -1,8 +1,8 @@
 """Queries for packages in the status store."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import BindParameter, Row, Select, bindparam, select
@@ -96,6 +96,7 @@ def _packages(connection: Connection, rows: Sequence[AnyRow]) -> list[PackageVal
             **{name: getattr(row, name) for name in _PLAIN},
             sender=values.Sender(row.sender_id, row.sender_name, row.sender_email),
             next_signers=tuple(row.next_signers),
+            unverified=_unverified(row),
             signers=tuple(sorted(map(_signer, signers.get(row.id, ())), key=_signing_order)),
             documents=tuple(map(_document, documents.get(row.id, ()))),
             attention=(*map(_reason, attention.get(row.id, ())), *map(_parked, parked.get(row.id, ()))),
@@ -115,13 +116,24 @@ def _signing_order(seat: values.Signer) -> tuple[bool, int, str]:
     return seat.order is None, seat.order or 0, seat.id
 
 
+def _unverified(row: AnyRow) -> values.Unverified | None:
+    return values.Unverified(row.unverified_since, row.unverified_reason or "") if row.unverified_since else None
+
+
 def _signer(row: AnyRow) -> values.Signer:
-    # The first column of the row is the package id, and the last column the attachments.
-    return values.Signer(*(*row[1:-1], tuple(row.attachments)))
+    group = values.Group(row.group["name"], tuple(row.group["members"])) if row.group else None
+    plain = {name: getattr(row, name) for name in _PLAIN_SIGNER}
+    return values.Signer(**plain, attachments=tuple(row.attachments), group=group)
 
 
 def _document(row: AnyRow) -> values.Document:
-    return values.Document(row.id, row.name, tuple(row.signed_by), row.signed_at)
+    signatures = tuple(map(_signature, row.signatures or ()))
+    return values.Document(row.id, row.name, tuple(row.signed_by), row.signed_at, signatures)
+
+
+def _signature(stored: Mapping[str, Any]) -> values.Signature:
+    at = stored["at"]
+    return values.Signature(**{**stored, "at": datetime.fromisoformat(at) if at else None})
 
 
 def _reason(row: AnyRow) -> values.Attention:
@@ -153,9 +165,12 @@ _PLAIN = (
     "signers_completed",
     "last_event_at",
     "read_at",
+    "description",
+    "data",
 )
+_PLAIN_SIGNER = tuple(field.name for field in fields(values.Signer) if field.name not in ("attachments", "group"))
 _PACKAGE = tuple(
-    column for column in Package.__table__.c if column.name not in ("claims", "sort_name")
+    column for column in Package.__table__.c if column.name not in ("claims", "sort_name", "projection_version")
 )  # only the digest uses the claims, and only lists use the sort name
 _SIGNER = (Signer.package_id, *(Signer.__table__.c[field.name] for field in fields(values.Signer)))
 _DOCUMENT = tuple(Document.__table__.c)

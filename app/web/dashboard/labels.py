@@ -180,8 +180,10 @@ def signer_status(package: Package, signer: Signer) -> Label:
     return signer_state(signer.status)
 
 
-def signer_state(value: str) -> Label:
+def signer_state(value: str | None) -> Label:
     """Return the label of a signer's status in OneSpan, regardless of the signing order."""
+    if value is None:
+        return Label("Signs nothing", "draft")
     return SIGNER_STATUSES.get(value) or Label(value, "draft")
 
 
