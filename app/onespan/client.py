@@ -17,7 +17,7 @@ import requests
 
 from app.errors import OneSpanNotConfigured, OneSpanNotFound, WrongAddress
 from app.onespan.auth import ApiConnection
-from app.onespan.merge import MAX_CLOCK_AHEAD
+from app.onespan.claims import MAX_CLOCK_AHEAD
 from app.onespan.transport import (
     BACKOFF_SECONDS,
     TIMEOUTS,

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
+from app.onespan.claims import MAX_CLOCK_AHEAD
 from app.onespan.list_scan import ScanState
-from app.onespan.merge import MAX_CLOCK_AHEAD
 from app.store.db import take_write_lock
 from app.store.models import SOURCE_RECONCILE, Event, Process, Run
 from app.store.outages import HEARTBEAT_TIMEOUT

@@ -13,6 +13,7 @@ from app.errors import (
     UnreadablePackage,
 )
 from app.onespan import merge
+from app.onespan.claims import snapshot_claims
 from app.onespan.client import Answer, OneSpan
 from app.onespan.list_scan import FOLDERS, ListItem, ListPage, ScanState, list_query, next_step, parse_page
 from app.onespan.merge import State
@@ -111,7 +112,7 @@ class DriftCheck:
 
     def _compare_item(self, item: ListItem, state: State, answer: Answer) -> Iterator[Drift]:
         snapshot = listed_snapshot(item, state)
-        if merge.agrees(state, merge.snapshot_claims(snapshot, at=answer.read_at)):
+        if merge.agrees(state, snapshot_claims(snapshot, at=answer.read_at)):
             return
         if is_conclusive(snapshot, state, answer):
             yield from _differences(state, snapshot, answer)
@@ -153,7 +154,7 @@ class DriftCheck:
 
 def _differences(state: State, snapshot: PackageSnapshot, answer: Answer) -> Iterator[Drift]:
     """Yield what would change in the status store if this snapshot were merged."""
-    merged = merge.merge_claims(state, merge.snapshot_claims(snapshot, at=answer.read_at))
+    merged = merge.merge_claims(state, snapshot_claims(snapshot, at=answer.read_at))
     changes: Iterator[NewChange] = packages.changes_between(
         derive(snapshot.id, state) if state else None,
         derive(snapshot.id, merged),

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.onespan import merge
 from app.onespan.callbacks import Callback, parse_callback
+from app.onespan.claims import callback_claims, claim_time, snapshot_claims
 from app.onespan.findings import CLOCK_TOLERANCE
 from app.onespan.merge import PACKAGE, Claim
 from app.onespan.packages import PackageSnapshot, parse_package
@@ -32,17 +32,17 @@ class ParsedEntry:
     def claims(self) -> list[Claim]:
         """The claims that this journal row makes."""
         if self.callback:
-            return merge.callback_claims(self.callback, received_at=self.received_at)
+            return callback_claims(self.callback, received_at=self.received_at)
         assert self.read_at
         if self.snapshot is None:
             return [Claim(PACKAGE, "deleted", True, iso(self.read_at), "snapshot")]  # noqa: FBT003
-        return merge.snapshot_claims(self.snapshot, at=self.read_at)
+        return snapshot_claims(self.snapshot, at=self.read_at)
 
     @property
     def happened_at(self) -> datetime:
         """The time of this row's claims, on OneSpan's clock."""
         if self.callback:
-            return merge.claim_time(self.callback, received_at=self.received_at)
+            return claim_time(self.callback, received_at=self.received_at)
         assert self.read_at
         return self.read_at
 

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from app.errors import InconsistentList, NotPermitted, OneSpanError, OneSpanNotFound, ReconcileRunning, RequestRejected
 from app.onespan import merge
+from app.onespan.claims import snapshot_claims
 from app.onespan.client import Answer, OneSpan
 from app.onespan.list_scan import ListItem, ListPage, list_query, next_step, parse_page, restart
 from app.store import fetches, journal, list_state, outages, packages, reconciles
@@ -216,7 +217,7 @@ class Reconciler:
         for item in items:
             state = states.get(item.snapshot.id, {})
             snapshot = listed_snapshot(item, state)
-            if not run.fires and merge.agrees(state, merge.snapshot_claims(snapshot, at=answer.read_at)):
+            if not run.fires and merge.agrees(state, snapshot_claims(snapshot, at=answer.read_at)):
                 continue
             if is_conclusive(snapshot, state, answer):
                 emit = Emit.ALL if run.fires else Emit.NONE if snapshot.id in unheard else Emit.NEW

@@ -16,6 +16,7 @@ from app import Service
 from app.handling import Handlers, Package
 from app.onespan import merge
 from app.onespan.callbacks import parse_callback
+from app.onespan.claims import callback_claims, snapshot_claims
 from app.onespan.merge import Claim, State
 from app.onespan.packages import parse_package
 from app.onespan.projection import derive
@@ -197,8 +198,8 @@ def digested(service: Service, handlers: Handlers) -> Callable[..., Digested]:
 def _claims(facts: Facts) -> list[list[Claim]]:
     callbacks = (parse_callback(json.dumps(body).encode()) for body in facts.callbacks)
     return [
-        *(merge.callback_claims(callback, received_at=LATER) for callback in callbacks),
-        *(merge.snapshot_claims(parse_package(shown), at=at) for shown, at in facts.snapshots),
+        *(callback_claims(callback, received_at=LATER) for callback in callbacks),
+        *(snapshot_claims(parse_package(shown), at=at) for shown, at in facts.snapshots),
     ]
 
 

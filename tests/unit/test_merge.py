@@ -8,8 +8,9 @@ import pytest
 
 from app.onespan import merge
 from app.onespan.callbacks import parse_callback
+from app.onespan.claims import MAX_CLOCK_AHEAD, callback_claims, snapshot_claims
 from app.onespan.event_catalogue import STATUSES
-from app.onespan.merge import MAX_CLOCK_AHEAD, Claim, State
+from app.onespan.merge import Claim, State
 from app.onespan.packages import parse_package
 from app.types import iso
 from tests.conftest import ADA, CLEO, HOUR, NOON
@@ -23,12 +24,12 @@ def after_callback(
 ) -> State:
     """Return the merged state after a single callback."""
     parsed = parse_callback(json.dumps(callback(name, happened_at, **members)).encode())
-    return merge.merge_claims({}, merge.callback_claims(parsed, received_at=received_at))
+    return merge.merge_claims({}, callback_claims(parsed, received_at=received_at))
 
 
 def after_snapshot(shown: JSON, at: datetime = NOON) -> State:
     """Return the merged state after a single snapshot."""
-    return merge.merge_claims({}, merge.snapshot_claims(parse_package(shown), at=at))
+    return merge.merge_claims({}, snapshot_claims(parse_package(shown), at=at))
 
 
 def both(*states: State) -> State:
@@ -161,8 +162,8 @@ def test_merge_without_new_claims_returns_the_same_object():
     state = both(after_callback("PACKAGE_CREATE"), after_snapshot(sent_to(ADA)))
 
     assert both(state, after_callback("PACKAGE_CREATE")) == state
-    assert merge.merge_claims(state, merge.snapshot_claims(parse_package(sent_to(ADA)), at=NOON)) is state
-    assert merge.merge_claims(state, merge.snapshot_claims(parse_package(sent_to(ADA)), at=NOON - HOUR)) is state
+    assert merge.merge_claims(state, snapshot_claims(parse_package(sent_to(ADA)), at=NOON)) is state
+    assert merge.merge_claims(state, snapshot_claims(parse_package(sent_to(ADA)), at=NOON - HOUR)) is state
 
 
 def test_merge_does_not_modify_its_input():

@@ -9,6 +9,7 @@ import pytest
 
 from app.onespan import merge
 from app.onespan.callbacks import parse_callback
+from app.onespan.claims import callback_claims, snapshot_claims
 from app.onespan.packages import parse_package
 from app.onespan.projection import derive
 from app.onespan.values import Attention, Package
@@ -522,8 +523,8 @@ def _project(facts: tuple[Fact, ...]) -> Package:
     state: merge.State = {}
     for fact in facts:
         if isinstance(fact, tuple):
-            claimed = merge.snapshot_claims(parse_package(fact[0]), at=fact[1])
+            claimed = snapshot_claims(parse_package(fact[0]), at=fact[1])
         else:
-            claimed = merge.callback_claims(parse_callback(json.dumps(fact).encode()), received_at=NOON + 24 * HOUR)
+            claimed = callback_claims(parse_callback(json.dumps(fact).encode()), received_at=NOON + 24 * HOUR)
         state = merge.merge_claims(state, claimed)
     return derive("pkg-1", state)
