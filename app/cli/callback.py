@@ -11,7 +11,7 @@ from app.errors import OneSpanError, OneSpanNotFound
 from app.onespan.client import OneSpan
 from app.onespan.event_catalogue import CATALOGUE, event_type, nearest_name, wire_name
 from app.onespan.registration import (
-    PUBLISHED,
+    DEFAULT_EVENTS,
     Difference,
     Registration,
     comma_separated,
@@ -54,7 +54,7 @@ def read(onespan: OneSpan) -> Registration:
 def compare(registered: Registration, settings: Settings, handlers: Handlers) -> list[Difference]:
     """Return how a registration differs from the settings and from the events that handlers subscribe to."""
     keys = [(key.label, key.secret.get_secret_value()) for key in settings.onespan_callback_keys]
-    events = {name for handler in handlers for name in handlers.events_of(handler) or PUBLISHED}
+    events = {name for handler in handlers for name in handlers.events_of(handler) or DEFAULT_EVENTS}
     return differences(registered, url=settings.callback_url, keys=keys, events=events)
 
 
@@ -83,7 +83,7 @@ def _register_command(settings: Settings, onespan: OneSpan) -> Command:
         multiple=True,
         metavar="NAME",
         callback=_event_names,
-        help=f"An event to register; repeatable.  [default: all {len(PUBLISHED)} events of OneSpan's API]",
+        help=f"An event to register; repeatable.  [default: {len(DEFAULT_EVENTS)} events, which OneSpan's API accepts]",
     )
     @click.option("--add", is_flag=True, help="Keep the events that are already registered.")
     @click.option("--yes", is_flag=True, help="Replace another URL or other events without confirmation.")
@@ -97,7 +97,7 @@ def _register_command(settings: Settings, onespan: OneSpan) -> Command:
         address, key = _url_to_register(url, settings), _newest_key(settings)
         before = read(onespan)
         kept = before.events if add else ()
-        wanted = Registration(address, key, tuple(dict.fromkeys([*kept, *(events or PUBLISHED)])))
+        wanted = Registration(address, key, tuple(dict.fromkeys([*kept, *(events or DEFAULT_EVENTS)])))
         _confirm(list(removed_parts(before, wanted)), wanted, yes=yes)
         _register(onespan, wanted)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.errors import UnreadableCallback
-from app.onespan.event_catalogue import NAMES_SIGNER, wire_name
+from app.onespan.event_catalogue import event_type, wire_name
 from app.types import clean
 
 # Maximum lengths in characters. OneSpan documents them, except those of `name` and `newRoleId`.
@@ -38,7 +38,7 @@ class Callback:
     @property
     def signer_id(self) -> str | None:
         """The id of the signer concerned; None unless OneSpan documents that this event's `sessionUser` is a signer."""
-        return self.session_user if self.name in NAMES_SIGNER else None
+        return self.session_user if event_type(self.name).names_signer else None
 
     @property
     def fingerprint(self) -> str:

@@ -7,8 +7,9 @@ documented event, such as un-archiving or the return of an expired package to dr
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from app.onespan.event_catalogue import event_type, life_rank
 from app.onespan.lifecycle import (
     COMPLETE_STATUSES,
     CREATION_EVENTS,
@@ -20,41 +21,6 @@ from app.onespan.lifecycle import (
 from app.onespan.merge import EPOCH
 from app.onespan.packages import PackageSnapshot, Seat
 from app.types import iso
-
-# The order of snapshot events of the same instant.
-ORDER = (
-    "PACKAGE_CREATE",
-    "TEMPLATE_CREATE",
-    "PACKAGE_ACTIVATE",
-    "PACKAGE_DEACTIVATE",
-    "ROLE_REASSIGN",
-    "SIGNER_LOCKED",
-    "PACKAGE_ATTACHMENT",
-    "DOCUMENT_SIGNED",
-    "SIGNER_COMPLETE",
-    "PACKAGE_READY_FOR_COMPLETE",
-    "PACKAGE_COMPLETE",
-    "PACKAGE_DECLINE",
-    "PACKAGE_OPT_OUT",
-    "PACKAGE_EXPIRE",
-    "PACKAGE_ARCHIVE",
-    "PACKAGE_TRASH",
-    "PACKAGE_RESTORE",
-    "PACKAGE_DELETE",
-)
-# Events that leave no trace in a snapshot.
-NOT_IN_SNAPSHOTS = frozenset({"KBA_FAILURE", "EMAIL_BOUNCE", "DOCUMENT_VIEWED", "COBROWSE_REQUEST"})
-# Events whose time is in the snapshot; the time of all other events is estimated.
-DATED_IN_SNAPSHOTS = frozenset(
-    {"PACKAGE_CREATE", "TEMPLATE_CREATE", "DOCUMENT_SIGNED", "SIGNER_COMPLETE", "PACKAGE_COMPLETE"}
-)
-# How much later a callback may be dated than the snapshot that shows its event, if the event cannot soon happen twice.
-# OneSpan's clocks may differ, and `createdDate` may be the time of sending.
-CLOCK_TOLERANCE, UNLIMITED = timedelta(minutes=1), timedelta(days=36_500)
-MAX_DATE_LAG: Mapping[str, timedelta] = {
-    **dict.fromkeys(("PACKAGE_CREATE", "TEMPLATE_CREATE", "PACKAGE_DELETE"), UNLIMITED),
-    **dict.fromkeys(("PACKAGE_COMPLETE", "DOCUMENT_SIGNED", "SIGNER_COMPLETE"), CLOCK_TOLERANCE),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +106,7 @@ def findings(
     `until`) and `until`, so `now` may lack known events of that time. The result is in the order in which the
     events must have happened.
     """
-    later = sorted((event for event in known if after < event.at), key=lambda event: (event.at, _rank(event.name)))
+    later = sorted((event for event in known if after < event.at), key=lambda event: (event.at, life_rank(event.name)))
     between = tuple(event for event in later if event.at <= until)
     late = tuple(event for event in later if until < event.at <= _latest_date(event.name, until))
     interval = Interval(before, after, now, max(after, seen or until), until, between, late)
@@ -151,16 +117,12 @@ def findings(
 
 
 def _sort_key(event: Finding) -> tuple[str, int, str, str]:
-    return event.at, _rank(event.name), event.signer_id or "", event.document_id or ""
+    return event.at, life_rank(event.name), event.signer_id or "", event.document_id or ""
 
 
 def _latest_date(name: str, until: str) -> str:
     """Return the latest date that a callback for the event `name` may have if the event happened by `until`."""
-    return iso(datetime.fromisoformat(until) + MAX_DATE_LAG[name]) if name in MAX_DATE_LAG else until
-
-
-def _rank(name: str) -> int:
-    return ORDER.index(name) if name in ORDER else len(ORDER)
+    return iso(datetime.fromisoformat(until) + event_type(name).max_date_lag)
 
 
 def _status_events(interval: Interval) -> Iterator[Finding]:

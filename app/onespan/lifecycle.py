@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 from functools import cache
 
-from app.onespan.event_catalogue import event_type
+from app.onespan.event_catalogue import CATALOGUE, event_type
 
 NOT_CREATED = ""
 # Statuses of accounts that archive with Arkhineo (OneSpan's guide to external archiving); they follow COMPLETED.
@@ -26,7 +26,8 @@ TRANSITIONS: Mapping[tuple[str, str], str | None] = {
     ("ARCHIVED", "COMPLETED"): None,
     **{("COMPLETED", status): None for status in ARCHIVAL},
 }
-CREATION_EVENTS = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # layouts have no creation event
+# The creation event of each type; layouts have none.
+CREATION_EVENTS = {kind.package["type"]: name for name, kind in CATALOGUE.items() if kind.starts}
 
 
 @cache

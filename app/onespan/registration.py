@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from app.errors import UnreadableAnswer
-from app.onespan.event_catalogue import CATALOGUE, UNPUBLISHED, wire_name
+from app.onespan.event_catalogue import CATALOGUE, event_type, wire_name
 
-# The events that are registered by default: all events in OneSpan's OpenAPI document.
-PUBLISHED = tuple(name for name in CATALOGUE if name not in UNPUBLISHED)
+# The events that are registered by default.
+DEFAULT_EVENTS = tuple(name for name, kind in CATALOGUE.items() if kind.registered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +137,10 @@ def _about_events(registered: Collection[str], wanted: Collection[str]) -> Itera
         yield Difference("events", "No event is registered, so OneSpan sends nothing: run `flask callback register`.")
         return
     missing = [name for name in CATALOGUE if name in wanted and name not in registered]
-    if published := [name for name in missing if name not in UNPUBLISHED]:
-        message = (
-            f"Handlers need unregistered events: {comma_separated(published)}. Run `flask callback register --add`."
-        )
+    if default := [name for name in missing if event_type(name).registered]:
+        message = f"Handlers need unregistered events: {comma_separated(default)}. Run `flask callback register --add`."
         yield Difference("events", message)
-    if others := [name for name in missing if name in UNPUBLISHED]:
+    if others := [name for name in missing if not event_type(name).registered]:
         yield Difference(
             "events",
             f"Handlers need unregistered events: {comma_separated(others)}. OneSpan's API may not accept these "

@@ -10,7 +10,8 @@ from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
-from app.onespan.findings import MAX_DATE_LAG, StoredEvent
+from app.onespan.event_catalogue import event_type
+from app.onespan.findings import StoredEvent
 from app.store.bulk import insert_all
 from app.store.counters import EventKind, add_events, day_of
 from app.store.models import Event
@@ -76,10 +77,10 @@ class UnconfirmedEvent:
 
         The event of an undated callback happened at the callback's arrival or shortly before. So the callback may
         report an event that a snapshot found just before. A callback of an event that cannot soon happen twice may
-        have a later date, up to `MAX_DATE_LAG`. A reassignment is recognised by the person who left the seat, or by
+        have a later date, up to `max_date_lag`. A reassignment is recognised by the person who left the seat, or by
         the role.
         """
-        tolerance = REPEAT_WINDOW if callback.happened_at is None else MAX_DATE_LAG.get(self.name, timedelta(0))
+        tolerance = REPEAT_WINDOW if callback.happened_at is None else event_type(self.name).max_date_lag
         is_same_person = self.signer_id is None or callback.session_user is None or self.signer_id in who
         return (
             callback.name == self.name

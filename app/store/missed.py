@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
-from app.onespan.findings import DATED_IN_SNAPSHOTS
+from app.onespan.event_catalogue import event_type
 from app.store import outages
 from app.store.counters import MissedKind, add_missed, day_of
 from app.store.db import take_write_lock
@@ -80,7 +80,7 @@ def _kind(happened_at: datetime, name: str, cause: str) -> MissedKind:
 def _cause(connection: Connection, event: Row[Any], *, began: datetime) -> str:
     """Return the likely cause of a missing callback, such as an outage at a time when the event may have happened."""
     start = end = event.happened_at
-    if event.name not in DATED_IN_SNAPSHOTS:
+    if not event_type(event.name).dated_in_snapshots:
         start, end = max(event.found_after or began, began), event.found_until
     kinds = outages.overlapping(connection, start - CALLBACK_DELAY, end + CALLBACK_DELAY)
     for kind in (OutageKind.DOWN, OutageKind.REFUSED):

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.onespan.callbacks import Callback, parse_callback
 from app.onespan.claims import callback_claims, claim_time, snapshot_claims
-from app.onespan.findings import CLOCK_TOLERANCE
+from app.onespan.event_catalogue import CLOCK_TOLERANCE
 from app.onespan.merge import PACKAGE, Claim
 from app.onespan.packages import PackageSnapshot, parse_package
 from app.store.packages import Cause

@@ -133,7 +133,7 @@ def test_law_10_snapshot_with_odd_members_is_read_as_far_as_it_is_known(store_sn
 
 
 @on_sqlite
-@pytest.mark.parametrize("name", sorted(name for name, kind in CATALOGUE.items() if not kind.package))
+@pytest.mark.parametrize("name", sorted(name for name, kind in CATALOGUE.items() if "status" not in kind.package))
 def test_law_10_event_without_a_status_leaves_it_unknown(send_callback, stored_package, name):
     """If the first event of a package says nothing about the status, the status of the package is unknown."""
     send_callback(name, sessionUser=ADA, message="BOUNCE", documentId="doc-1")
@@ -163,32 +163,8 @@ def test_both_spellings_of_ready_are_one_event(send_callback, work, read, handle
     assert wire_name("PACKAGE_READY_FOR_COMPLETION") == "PACKAGE_READY_FOR_COMPLETE"
 
 
-def test_the_catalogue_has_the_22_events_and_an_unknown_event_claims_nothing():
-    """The event catalogue has exactly OneSpan's 22 event names, and an unknown event claims nothing."""
-    assert set(CATALOGUE) == {
-        "PACKAGE_CREATE",
-        "PACKAGE_ACTIVATE",
-        "PACKAGE_DEACTIVATE",
-        "PACKAGE_READY_FOR_COMPLETE",
-        "PACKAGE_COMPLETE",
-        "PACKAGE_DECLINE",
-        "PACKAGE_OPT_OUT",
-        "PACKAGE_EXPIRE",
-        "PACKAGE_ARCHIVE",
-        "PACKAGE_TRASH",
-        "PACKAGE_RESTORE",
-        "PACKAGE_DELETE",
-        "PACKAGE_ATTACHMENT",
-        "TEMPLATE_CREATE",
-        "DOCUMENT_SIGNED",
-        "DOCUMENT_VIEWED",
-        "SIGNER_COMPLETE",
-        "SIGNER_LOCKED",
-        "KBA_FAILURE",
-        "EMAIL_BOUNCE",
-        "ROLE_REASSIGN",
-        "COBROWSE_REQUEST",
-    }
+def test_law_10_unknown_event_claims_nothing():
+    """An event that is not in the catalogue claims nothing, not even that the package exists."""
     assert not event_type("PACKAGE_HATCHED").package
     assert not event_type("PACKAGE_HATCHED").signer
 

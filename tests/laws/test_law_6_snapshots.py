@@ -20,8 +20,8 @@ from app.handling import Event, Package, Signer
 from app.onespan.auth import ApiConnection, ApiKey
 from app.onespan.callbacks import Callback, parse_callback
 from app.onespan.client import Answer
+from app.onespan.event_catalogue import CATALOGUE
 from app.onespan.fetch_rules import fetch_reason
-from app.onespan.findings import NOT_IN_SNAPSHOTS
 from app.simulator import callbacks
 from app.simulator.account import Account
 from app.simulator.actions import Action
@@ -116,7 +116,7 @@ def test_law_6_lost_facts_are_found_and_handled_once(account, life, deliver, fet
 
     events = [event for event in read("/api/events")["items"] if event["package_id"] == package.id]
     names = [event["name"] for event in reversed(events) if event["source"] == "reconcile"]
-    assert Counter(names) == Counter(event.name for event in life[:-1] if event.name not in NOT_IN_SNAPSHOTS)
+    assert Counter(names) == Counter(event.name for event in life[:-1] if CATALOGUE[event.name].in_snapshots)
     assert names[:2] == ["PACKAGE_CREATE", "PACKAGE_ACTIVATE"]
     assert set(handled.values()) == {1}
     assert read(f"/api/packages/{package.id}")["name"] == package.name
@@ -132,8 +132,8 @@ def test_law_6_callback_after_the_fetch_confirms_what_it_found(account, life, de
         deliver(event)
     fetch_all()
 
-    never = sum(event.name in NOT_IN_SNAPSHOTS for event in life)
-    assert Counter({key: times for key, times in handled.items() if key[0] not in NOT_IN_SNAPSHOTS}) == before
+    never = sum(not CATALOGUE[event.name].in_snapshots for event in life)
+    assert Counter({key: times for key, times in handled.items() if CATALOGUE[key[0]].in_snapshots}) == before
     assert len(read("/api/events", limit=200)["items"]) == events + never
     (package,) = account.packages()
     activated = read("/api/events", name="PACKAGE_ACTIVATE", package=package.id)["items"]

@@ -24,7 +24,7 @@ from tests.support.simulated import ADDRESS, API_KEY, connect
 
 URL, OTHER = "https://sign.example.com/onespan/callback", "https://crm.example.com/onespan"
 NEWEST, OLDER, FOREIGN = "canary-newest-key", "canary-older-key", "canary-foreign-key"
-UNPUBLISHED = {"DOCUMENT_VIEWED", "COBROWSE_REQUEST"}
+UNPUBLISHED = {"PACKAGE_OPT_OUT", "COBROWSE_REQUEST"}  # not registered by default
 PUBLISHED = frozenset(CATALOGUE) - UNPUBLISHED
 RIGHT = Registration(URL, NEWEST, PUBLISHED)
 
@@ -172,13 +172,13 @@ def test_register_sets_the_url_the_newest_key_and_all_published_events(flask, ac
 
 def test_the_url_and_events_can_be_options(flask, account):
     """`flask callback register` registers an event once, even if its options name both spellings."""
-    events = ("PACKAGE_READY_FOR_COMPLETION", "PACKAGE_READY_FOR_COMPLETE", "DOCUMENT_VIEWED")
+    events = ("PACKAGE_READY_FOR_COMPLETION", "PACKAGE_READY_FOR_COMPLETE", "COBROWSE_REQUEST")
 
     done = flask("callback", "register", "--url", OTHER, *[word for name in events for word in ("--event", name)])
 
     assert done.exit_code == 0, done.output
     assert account.registration == Registration(
-        OTHER, NEWEST, frozenset({"PACKAGE_READY_FOR_COMPLETE", "DOCUMENT_VIEWED"})
+        OTHER, NEWEST, frozenset({"PACKAGE_READY_FOR_COMPLETE", "COBROWSE_REQUEST"})
     )
 
 
@@ -222,7 +222,10 @@ def test_register_needs_a_url_and_a_key(settings, handlers, account, missing, me
     ("before", "lost"),
     [
         (replace(RIGHT, url=OTHER), OTHER),
-        (replace(RIGHT, events=PUBLISHED | {"DOCUMENT_VIEWED", "PACKAGE_HATCHED"}), "DOCUMENT_VIEWED, PACKAGE_HATCHED"),
+        (
+            replace(RIGHT, events=PUBLISHED | {"COBROWSE_REQUEST", "PACKAGE_HATCHED"}),
+            "COBROWSE_REQUEST, PACKAGE_HATCHED",
+        ),
     ],
 )
 def test_without_a_terminal_only_yes_replaces_a_registration(flask, account, before, lost):
@@ -268,14 +271,14 @@ def test_register_needs_no_confirmation_if_nothing_is_lost(flask, account, befor
 
 def test_add_keeps_the_registered_events(flask, account):
     """`flask callback register --add` keeps all registered events, unknown events included."""
-    account.registration = replace(RIGHT, events=frozenset({"PACKAGE_HATCHED", "DOCUMENT_VIEWED"}))
+    account.registration = replace(RIGHT, events=frozenset({"PACKAGE_HATCHED", "COBROWSE_REQUEST"}))
 
     single = flask("callback", "register", "--add", "--event", "PACKAGE_COMPLETE")
     after_single = account.registration.events
     rest = flask("callback", "register", "--add")
 
-    assert (single.exit_code, after_single) == (0, {"PACKAGE_HATCHED", "DOCUMENT_VIEWED", "PACKAGE_COMPLETE"})
-    assert (rest.exit_code, account.registration.events) == (0, PUBLISHED | {"PACKAGE_HATCHED", "DOCUMENT_VIEWED"})
+    assert (single.exit_code, after_single) == (0, {"PACKAGE_HATCHED", "COBROWSE_REQUEST", "PACKAGE_COMPLETE"})
+    assert (rest.exit_code, account.registration.events) == (0, PUBLISHED | {"PACKAGE_HATCHED", "COBROWSE_REQUEST"})
 
 
 def registered(**other: Any) -> Response:
@@ -385,8 +388,8 @@ def test_a_handler_of_every_event_needs_all_published_events(flask, account, han
 def test_a_handler_of_an_unpublished_event_is_a_warning(flask, account, handlers):
     """The warning about a handler of an unpublished event says where to enable the event."""
 
-    @handlers.on("DOCUMENT_VIEWED")
-    def count_views(event: Any, package: Any) -> None: ...
+    @handlers.on("COBROWSE_REQUEST")
+    def call_back(event: Any, package: Any) -> None: ...
 
     account.registration = RIGHT
 
@@ -394,7 +397,7 @@ def test_a_handler_of_an_unpublished_event_is_a_warning(flask, account, handlers
 
     assert checked.exit_code == 0
     assert "warn  events" in checked.output
-    assert "DOCUMENT_VIEWED" in checked.output
+    assert "COBROWSE_REQUEST" in checked.output
     assert "its pages" in checked.output
 
 

@@ -59,7 +59,7 @@ def test_captured_completion_is_parsed():
 
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_every_documented_event_is_parsed_completely(name):
-    """The parser keeps every documented member of the callbacks for all 22 events."""
+    """The parser keeps every documented member of the callbacks for all events."""
     members = json.loads(fixtures.body(name))
 
     parsed = parse_callback(fixtures.body(name))
@@ -74,12 +74,11 @@ def test_every_documented_event_is_parsed_completely(name):
     assert set(CATALOGUE[name].extra_members) <= json.loads(fixtures.body(name)).keys()
 
 
-def test_there_are_22_documented_events():
-    """The event catalogue has the same 22 events as OneSpan's documentation."""
+def test_every_event_has_a_documented_body():
+    """There is one fixture with the documented body of each event of the catalogue, and no other."""
     documented = {file.stem for file in (fixtures.HERE / "callbacks").glob("[A-Z]*.json")}
 
     assert documented == set(CATALOGUE)
-    assert len(documented) == 22
 
 
 def test_both_spellings_of_ready_for_completion_are_one_event():

@@ -20,8 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 
-from app.onespan.event_catalogue import CATALOGUE
-from app.onespan.findings import DATED_IN_SNAPSHOTS, NOT_IN_SNAPSHOTS
+from app.onespan.event_catalogue import CATALOGUE, event_type
 from app.store.counters import day_of
 from app.store.models import KIND_CALLBACK, Event, EventCount, Journal, Missed, MissedCount, Run
 from app.store.queries.bounded import COUNT_LIMIT, count_rows, count_statement
@@ -29,7 +28,7 @@ from app.store.queries.details import Silence
 from app.store.queries.paging import Page, following
 from app.store.states import EventSource, OutageKind, RunState
 
-FINDABLE = tuple(name for name in CATALOGUE if name not in NOT_IN_SNAPSHOTS)
+FINDABLE = tuple(name for name, kind in CATALOGUE.items() if kind.in_snapshots)
 RECENTLY_MISSED = 2000  # most missed events that the check for a silence reads
 SILENCE_EVENTS = 3  # consecutive missed events without a later callback that make a silence
 
@@ -250,7 +249,7 @@ def _rate(of: str, reported: int, missed: int) -> Rate:
 
 
 def _missed(row: Row[*tuple[Any, ...]]) -> MissedDetail:
-    since = row.happened_at if row.name in DATED_IN_SNAPSHOTS else row.found_after
+    since = row.happened_at if event_type(row.name).dated_in_snapshots else row.found_after
     late = (row.found_at - since).total_seconds() if since else None
     return MissedDetail(
         row.event_id, row.name, row.package_id, row.happened_at, row.found_at, late, row.cause, row.reported_at

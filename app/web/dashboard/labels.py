@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from app.onespan.event_catalogue import event_type
 from app.onespan.values import Package, Signer, SignerStatus
 from app.store.queries import EventDetail
 
@@ -116,30 +117,6 @@ ATTENTION_FILTERS = (
     *((reason, issue.title) for reason, issue in ISSUES.items()),
     ("none", "No open issues"),
 )
-EVENTS: Mapping[str, str] = {
-    "PACKAGE_CREATE": "Created",
-    "TEMPLATE_CREATE": "Template created",
-    "PACKAGE_ACTIVATE": "Sent for signature",
-    "PACKAGE_DEACTIVATE": "Returned to draft",
-    "PACKAGE_READY_FOR_COMPLETE": "Everyone has signed; ready for the sender to complete",
-    "PACKAGE_COMPLETE": "Completed",
-    "PACKAGE_DECLINE": "Declined by {who}",
-    "PACKAGE_OPT_OUT": "{who} opted out of signing electronically",
-    "PACKAGE_EXPIRE": "Expired",
-    "PACKAGE_ARCHIVE": "Archived",
-    "PACKAGE_TRASH": "Moved to trash",
-    "PACKAGE_RESTORE": "Restored from trash",
-    "PACKAGE_DELETE": "Permanently deleted",
-    "PACKAGE_ATTACHMENT": "{who} uploaded an attachment",
-    "DOCUMENT_SIGNED": "{who} signed {document}",
-    "DOCUMENT_VIEWED": "{document} was viewed",
-    "SIGNER_COMPLETE": "{who} finished signing",
-    "SIGNER_LOCKED": "{who} was locked out",
-    "KBA_FAILURE": "{who} failed the identity check",
-    "EMAIL_BOUNCE": "Email to {who} bounced",
-    "ROLE_REASSIGN": "{who} reassigned signing to {new_signer}",
-    "COBROWSE_REQUEST": "{who} requested co-browsing",
-}
 UNKNOWN_SIGNER, UNKNOWN_DOCUMENT = "an unknown signer", "a document"  # in the sentences of events
 PACKAGE_TYPES: Mapping[str, str] = {"PACKAGE": "Transaction", "TEMPLATE": "Template", "LAYOUT": "Layout"}
 MISSED_CAUSES: Mapping[str, str] = {
@@ -230,8 +207,8 @@ def seat(package: Package, signer: Signer) -> str:
 
 def sentence(package: Package, event: EventDetail) -> str:
     """Return a sentence about an event, or only the name of an unknown event."""
-    template = EVENTS.get(event.name)
-    if template is None:
+    template = event_type(event.name).label
+    if not template:
         return event.name
     new_signer = event.extra.get("newRoleId")
     values = {
