@@ -14,6 +14,8 @@ from typing import Literal
 
 # A signer who acts is not locked, and their email works, even if earlier events said otherwise.
 SIGNING = {"locked": False, "email_bounce": None, "kba": False}
+# Only a package that exists can have such an event, so a later one ends an earlier deletion.
+LIVING = {"deleted": False}
 # How much later a callback may be dated than the snapshot that shows its event, by when the event can happen again.
 # OneSpan's clocks may differ, and `createdDate` may be the time of sending.
 CLOCK_TOLERANCE, UNLIMITED = timedelta(minutes=1), timedelta(days=36_500)
@@ -65,13 +67,13 @@ class EventType:
 
 
 def _created(kind: str) -> dict[str, object]:
-    """Return the claims of a creation."""
+    """Return the claims of a creation. It comes before any deletion, so it does not end one."""
     return {"status": "DRAFT", "ready": False, "type": kind}
 
 
 def _status(value: str) -> dict[str, object]:
     """Return the claims of a status change. After any status change, the package no longer waits for its sender."""
-    return {"status": value, "ready": False}
+    return {"status": value, "ready": False, **LIVING}
 
 
 # The order of the rows is the order of events of the same instant, and the order in lists.
@@ -112,7 +114,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
             EventType(
                 "EMAIL_BOUNCE",
                 "Email to {who} bounced",
-                "an email to a signer bounced",
+                "an email to a signer bounced",  # a bounce may arrive after the deletion, so it claims no `LIVING`
                 extra_members=("message",),
                 concerns_signer=True,
                 in_snapshots=False,
@@ -121,6 +123,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "ROLE_REASSIGN",
                 "{who} reassigned signing to {new_signer}",
                 "a signer reassigned signing to another person",
+                package=LIVING,
                 signer={"reassigned": True},
                 extra_members=("newRoleId",),
                 concerns_signer=True,
@@ -130,6 +133,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "KBA_FAILURE",
                 "{who} failed the identity check",
                 "a signer failed the knowledge-based authentication",
+                package=LIVING,
                 signer={"kba": True},
                 by_signer=True,
                 in_snapshots=False,
@@ -138,6 +142,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "SIGNER_LOCKED",
                 "{who} was locked out",
                 "a signer was locked after failed authentication attempts",
+                package=LIVING,
                 signer={"locked": True},
                 by_signer=True,
             ),
@@ -145,6 +150,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "COBROWSE_REQUEST",
                 "{who} requested co-browsing",
                 "a signer requested a co-browsing session with the sender",
+                package=LIVING,
                 extra_members=("phone", "comment", "selectedSupportBusinessHours"),
                 concerns_signer=True,
                 in_snapshots=False,
@@ -154,6 +160,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "DOCUMENT_VIEWED",
                 "{document} was viewed",
                 "a document was viewed",
+                package=LIVING,
                 extra_members=("documentId",),
                 concerns_signer=True,
                 in_snapshots=False,
@@ -162,6 +169,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "PACKAGE_ATTACHMENT",
                 "{who} uploaded an attachment",
                 "a signer uploaded an attachment",
+                package=LIVING,
                 signer=SIGNING,
                 extra_members=("message",),
                 by_signer=True,
@@ -171,6 +179,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "DOCUMENT_SIGNED",
                 "{who} signed {document}",
                 "a signer signed a document, or accepted the consent",
+                package=LIVING,
                 signer=SIGNING,
                 extra_members=("documentId",),
                 by_signer=True,
@@ -181,6 +190,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "SIGNER_COMPLETE",
                 "{who} finished signing",
                 "a signer finished signing",
+                package=LIVING,
                 signer={**SIGNING, "done": True},
                 by_signer=True,
                 dated_in_snapshots=True,
@@ -190,7 +200,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "PACKAGE_READY_FOR_COMPLETE",
                 "Everyone has signed; ready for the sender to complete",
                 "all signers have signed and the sender must complete the package",
-                package={"ready": True},
+                package={"ready": True, **LIVING},
             ),
             EventType(
                 "PACKAGE_COMPLETE",
@@ -226,13 +236,13 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "PACKAGE_TRASH",
                 "Moved to trash",
                 "the package was moved to the trash",
-                package={"trashed": True},
+                package={"trashed": True, **LIVING},
             ),
             EventType(
                 "PACKAGE_RESTORE",
                 "Restored from trash",
                 "the package was restored from the trash",
-                package={"trashed": False},
+                package={"trashed": False, **LIVING},
                 needs_fetch=True,
             ),
             EventType(
@@ -240,7 +250,7 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
                 "Permanently deleted",
                 "the package was permanently deleted",
                 package={"deleted": True},
-                again="never",
+                again="later",  # OneSpan's support can bring a deleted package back
             ),
         )
     }

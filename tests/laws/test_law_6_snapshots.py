@@ -198,6 +198,30 @@ def test_deletion_is_accepted_with_credentials_that_read_the_package_before(
     assert _times(handled, "PACKAGE_DELETE") == 1
 
 
+def test_law_6_second_deletion_is_handled_after_the_first_was_found(
+    account, life, deliver, fetch_all, handled, clock, read, send_callback, work
+):
+    """The callback of a second deletion does not confirm a deletion that a fetch found before the package came back."""
+    (package,) = account.packages()
+    deliver(life[-1])
+    fetch_all()
+    account.act(package.id, Action("delete"), now=clock.now)
+    clock.forward(MINUTE)
+    send_callback("PACKAGE_RESTORE", package=package.id, happened_at=clock.now)
+    fetch_all()
+    clock.forward(HOUR)
+    send_callback("DOCUMENT_VIEWED", package=package.id, happened_at=clock.now)
+    work()
+    assert read(f"/api/packages/{package.id}")["deleted"] is False
+
+    clock.forward(HOUR)
+    send_callback("PACKAGE_DELETE", package=package.id, happened_at=clock.now)
+    fetch_all()
+
+    assert read(f"/api/packages/{package.id}")["deleted"] is True
+    assert _times(handled, "PACKAGE_DELETE") == 2
+
+
 def test_law_10_404_of_a_package_never_read_is_no_deletion(life, send_callback, fetch_all, handled, read):
     """A 404 for a package that was never read is no deletion: the package may belong to another account."""
     del life

@@ -63,6 +63,24 @@ def test_packages_are_counted_by_type_status_and_flags(counts, send_callback):
     }
 
 
+def test_deleted_package_that_lives_again_is_listed_and_counted(counts, send_callback, read):
+    """A later event of a living package moves a deleted package back to the lists, filters and counts of the others."""
+    send_callback("PACKAGE_CREATE", happened_at=NOON - 3 * MINUTE)
+    send_callback("PACKAGE_DELETE", happened_at=NOON - 2 * MINUTE)
+    assert counts() == {PackageCount("PACKAGE", "DRAFT", trashed=False, deleted=True, number=1)}
+
+    send_callback("PACKAGE_ACTIVATE", happened_at=NOON - MINUTE)
+
+    assert counts() == {PackageCount("PACKAGE", "SENT", trashed=False, deleted=False, number=1)}
+    assert [package["id"] for package in read("/api/packages", deleted="false", status="SENT")["items"]] == ["pkg-1"]
+    assert read("/api/packages", deleted="true")["items"] == []
+    changes = read("/api/packages/pkg-1/history")["items"]
+    assert sorted((change["old"], change["new"]) for change in changes if change["attribute"] == "deleted") == [
+        (False, True),
+        (True, False),
+    ]
+
+
 def test_rates_without_callbacks_have_every_minute_and_every_hour(flow):
     """Callback rates list the last 60 minutes and 48 hours, the oldest first, even without callbacks."""
     rates = flow()

@@ -47,6 +47,11 @@ EFFECTS = {
     "PACKAGE_OPT_OUT": {**REACHABLE, "package_opt_out": True},
 }
 SIGNER_EVENTS = set(EFFECTS)
+# Only a package that exists can have these events, so they end a deletion.
+LIVING_EVENTS = (
+    {*STATUS_AFTER, *SIGNER_EVENTS, "PACKAGE_READY_FOR_COMPLETE", "PACKAGE_TRASH", "PACKAGE_RESTORE"}
+    | {"ROLE_REASSIGN", "DOCUMENT_VIEWED", "COBROWSE_REQUEST"}
+) - {"PACKAGE_CREATE", "TEMPLATE_CREATE"}
 PACKAGE = ("package", "")
 # At the same instant events come before snapshots, because a snapshot shows the events up to its date.
 EVENT, SNAPSHOT = 0, 1
@@ -151,6 +156,8 @@ class ReferenceModel:
         self.record(PACKAGE, last_event_at=self.at)
         if name in STATUS_AFTER:
             self.record(PACKAGE, status=STATUS_AFTER[name], ready=False)
+        if name in LIVING_EVENTS:
+            self.record(PACKAGE, deleted=False)
         match name:
             case "PACKAGE_CREATE" | "TEMPLATE_CREATE":
                 self.record(PACKAGE, type=name.partition("_")[0], created=self.at)

@@ -135,11 +135,13 @@ def test_undated_callback_holds_from_arrival():
     assert current(after_callback("PACKAGE_COMPLETE", None, received_at=NOON + HOUR), "completed") == iso(NOON + HOUR)
 
 
-def test_only_a_later_snapshot_revokes_a_deletion():
-    """Only a later snapshot revokes a deletion, because the snapshot proves that the package exists."""
+def test_only_a_later_fact_revokes_a_deletion():
+    """A snapshot revokes only an earlier deletion, and so does an event that only an existing package can have."""
     deleted = after_callback("PACKAGE_DELETE", NOON + HOUR)
 
-    assert current(both(deleted, after_callback("PACKAGE_COMPLETE", NOON + 2 * HOUR)), "deleted") is True
+    assert current(both(deleted, after_callback("PACKAGE_COMPLETE", NOON)), "deleted") is True
+    assert current(both(deleted, after_callback("EMAIL_BOUNCE", NOON + 2 * HOUR)), "deleted") is True
+    assert current(both(deleted, after_callback("PACKAGE_COMPLETE", NOON + 2 * HOUR)), "deleted") is False
     assert current(both(deleted, after_snapshot(package(), NOON)), "deleted") is True
     assert current(both(deleted, after_snapshot(package(), NOON + 2 * HOUR)), "deleted") is False
 

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.onespan import merge
 from app.onespan.callbacks import parse_callback
@@ -18,6 +20,13 @@ from tests.support.fixtures import JSON, callback, document, package, role, sent
 
 DAN = "dan-who-takes-over"
 A = "role-of-ada"
+# The events that only a package that exists can have.
+LIVING_EVENTS = (
+    *("PACKAGE_ACTIVATE", "PACKAGE_DEACTIVATE", "PACKAGE_READY_FOR_COMPLETE", "PACKAGE_COMPLETE", "PACKAGE_DECLINE"),
+    *("PACKAGE_OPT_OUT", "PACKAGE_EXPIRE", "PACKAGE_ARCHIVE", "PACKAGE_TRASH", "PACKAGE_RESTORE"),
+    *("PACKAGE_ATTACHMENT", "DOCUMENT_SIGNED", "DOCUMENT_VIEWED", "SIGNER_COMPLETE", "SIGNER_LOCKED", "KBA_FAILURE"),
+    *("ROLE_REASSIGN", "COBROWSE_REQUEST"),
+)
 Fact = JSON | tuple[JSON, datetime]  # a fact is a callback, or a snapshot with its time
 
 
@@ -226,6 +235,39 @@ def test_snapshot_revokes_a_deletion():
 
     assert project(*deleted).deleted
     assert not project(*deleted, (sent_to(ADA), at(2))).deleted
+
+
+@pytest.mark.parametrize("name", LIVING_EVENTS)
+def test_event_of_a_living_package_revokes_an_earlier_deletion(name):
+    """An event that only a living package can have revokes an earlier deletion, but none of the same instant."""
+    story = [event("PACKAGE_ACTIVATE", 0), event("PACKAGE_DELETE", 1)]
+
+    assert not project(*story, event(name, 2, sessionUser=ADA)).deleted
+    assert project(*story, event(name, 1, sessionUser=ADA)).deleted
+    assert project(*story, event(name, 2, sessionUser=ADA), event("PACKAGE_DELETE", 3)).deleted
+
+
+@pytest.mark.parametrize("name", ["PACKAGE_CREATE", "TEMPLATE_CREATE", "EMAIL_BOUNCE", "PACKAGE_HATCHED"])
+def test_other_events_revoke_no_deletion(name):
+    """A creation comes before any deletion, a bounce may come late, and an unknown event claims nothing."""
+    assert project(event("PACKAGE_DELETE", 1), event(name, 2)).deleted
+
+
+@given(st.lists(st.tuples(st.sampled_from((*LIVING_EVENTS, "PACKAGE_DELETE")), st.integers(0, 5)), max_size=6))
+def test_package_is_deleted_if_the_deletion_is_the_last_event(events):
+    """A package is deleted if no event of a living package is later than its last deletion."""
+    result = project(*(event(name, hours) for name, hours in events))
+
+    deletions = [hours for name, hours in events if name == "PACKAGE_DELETE"]
+    others = [hours for name, hours in events if name != "PACKAGE_DELETE"]
+    assert result.deleted is (max(deletions, default=-1) >= max(others, default=0))
+
+
+def test_deleted_package_that_is_sent_is_sent():
+    """OneSpan's support can bring a deleted package back, so its sender can send it."""
+    result = project(event("PACKAGE_CREATE", 0), event("PACKAGE_DELETE", 1), event("PACKAGE_ACTIVATE", 2))
+
+    assert (result.status, result.deleted) == ("SENT", False)
 
 
 def test_unarchived_package_is_completed_again():
