@@ -1,5 +1,6 @@
 """Small types and conversions that every layer uses."""
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -14,3 +15,17 @@ def iso(moment: datetime) -> str:
 def clean(text: str) -> str:
     """Replace the characters that a database refuses in text: NUL and unpaired surrogates."""
     return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def clean_json(value: object) -> object:
+    """Clean all texts in a JSON value; a number that is not finite becomes a text."""
+    match value:
+        case str():
+            return clean(value)
+        case float() if not math.isfinite(value):
+            return str(value)
+        case list():
+            return [clean_json(item) for item in value]
+        case dict():
+            return {clean(key): clean_json(item) for key, item in value.items()}
+    return value

@@ -27,7 +27,8 @@ ADDED = {
     "documents": [sa.Column("signatures", sa.JSON(), nullable=True)],
     "journal": [
         sa.Column("clock_offset", sa.Double(), nullable=True),
-        sa.Column("outranks_until", Moment, nullable=True),
+        sa.Column("lag_fetches", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("lagged_at", Moment, nullable=True),
     ],
     "fetches": [
         sa.Column("lag_fetches", sa.Integer(), server_default="0", nullable=False),

@@ -1,15 +1,21 @@
 """What callbacks and snapshots claim about a package, its signers and its documents. The functions are pure."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from app.onespan.callbacks import Callback
 from app.onespan.event_catalogue import event_type
-from app.onespan.merge import PACKAGE, Claim, document, signer
-from app.onespan.packages import PackageSnapshot
+from app.onespan.merge import FIRST, PACKAGE, Claim, document, signer
+from app.onespan.snapshot import MISSING, REJECTED, DocumentSnapshot, PackageSnapshot, Seat
 from app.types import iso
 
 # How far a callback's date may be after its arrival. A later date is replaced by the time of arrival.
 MAX_CLOCK_AHEAD = timedelta(minutes=15)
+MAX_LAG = timedelta(minutes=10)  # how long OneSpan's API may show a status or a signature from before a callback
+UPDATED_RESOLUTION = timedelta(seconds=1)  # how much later than `updated` OneSpan may date the callback of a change
+OUT_OF_OFFICE = "OOTO"  # the `message` of an EMAIL_BOUNCE that is an out-of-office reply
+RESOLVED: Mapping[str, object] = {"kba": False, "email_bounce": None, "out_of_office": False}  # once someone has signed
+CLEARED = ("due", "completed", "email_bounce", "description", "data")  # what a snapshot without a value takes back
 
 
 def callback_claims(callback: Callback, *, received_at: datetime) -> list[Claim]:
@@ -25,6 +31,8 @@ def callback_claims(callback: Callback, *, received_at: datetime) -> list[Claim]
         package |= {"created": at, **({"sender_id": callback.session_user} if callback.session_user else {})}
     if callback.name == "PACKAGE_COMPLETE":
         package["completed"] = at
+    if callback.name == "PACKAGE_ACTIVATE":
+        package["sent"] = True
     claims = [Claim(PACKAGE, attribute, value, at, "event") for attribute, value in package.items()]
     return claims + [
         Claim(subject, attribute, value, at, "event")
@@ -57,7 +65,8 @@ def _claims_about_parts(callback: Callback, at: str) -> dict[str, dict[str, obje
         case "KBA_FAILURE":
             of_signer[f"kba_failure {at}"] = True
         case "EMAIL_BOUNCE":
-            claimed[subject] = {"email_bounce": callback.message or "UNKNOWN"}
+            is_away = callback.message == OUT_OF_OFFICE
+            claimed[subject] = {"out_of_office": True} if is_away else {"email_bounce": callback.message or "UNKNOWN"}
         case "PACKAGE_ATTACHMENT" if callback.message:
             of_signer[f"attachment {callback.message}"] = True
         case "ROLE_REASSIGN" if new := callback.extra.get("newRoleId"):
@@ -67,62 +76,107 @@ def _claims_about_parts(callback: Callback, at: str) -> dict[str, dict[str, obje
     return claimed
 
 
-def snapshot_claims(snapshot: PackageSnapshot, *, at: datetime) -> list[Claim]:
+def settled_at(snapshot: PackageSnapshot, *, at: datetime, outranks_until: datetime | None = None) -> datetime:
+    """Return the time until which a snapshot taken `at` certainly includes status changes and signatures.
+
+    OneSpan's API may lag its own callbacks: then the package's `updated` is older than the callback, and the snapshot
+    may be as old as `updated`, but no older than `MAX_LAG`. A snapshot that was taken again for this reason outranks
+    the callbacks dated until `outranks_until`.
+    """
+    if snapshot.updated is None:
+        return at
+    updated = datetime.fromisoformat(snapshot.updated)
+    return min(at, max(updated + UPDATED_RESOLUTION, at - MAX_LAG, outranks_until or updated))
+
+
+def snapshot_claims(snapshot: PackageSnapshot, *, at: datetime, outranks_until: datetime | None = None) -> list[Claim]:
     """Return the claims of a snapshot, one for each attribute that the snapshot includes.
 
-    The claims are dated `at`, a time of OneSpan's clock that is not after the moment of the snapshot.
+    The claims are dated `at`, a time of OneSpan's clock that is not after the moment of the snapshot. Those that a
+    callback may outrun are dated `settled_at`.
     """
-    subjects: dict[str, dict[str, object]] = {
-        PACKAGE: {
-            "name": snapshot.name,
-            "type": snapshot.type,
-            "status": snapshot.status,
-            "trashed": snapshot.trashed,
-            "deleted": False,
-            "sender_id": snapshot.sender.id,
-            "sender_name": snapshot.sender.name,
-            "sender_email": snapshot.sender.email,
-            "created": snapshot.created,
-            "updated": snapshot.updated,
-            "due": snapshot.due,
-            "completed": snapshot.completed,
-            "ready": snapshot.ready,
-            "seats": [[seat.signer_id, seat.role_id] for seat in snapshot.seats],
-            "documents": [item.id for item in snapshot.documents],
-            # A claim about an unknown signer ends when it holds for no known signer.
-            **({} if any(seat.locked is not False for seat in snapshot.seats) else {"locked": False}),
-            **({"kba": False, "email_bounce": None} if snapshot.all_signed else {}),
-        }
-    }
-    subjects[PACKAGE] = {
-        name: value
-        for name, value in subjects[PACKAGE].items()
-        if _is_claimed(name, value, has_parts=snapshot.has_parts)
-    }
-    for seat in snapshot.seats if snapshot.has_parts else ():
-        subjects[signer(seat.signer_id)] = {
-            "role_id": seat.role_id,
-            **({"person": True} if seat.occupied else {}),  # an empty seat is identified by its role's id
-            "order": seat.order,
-            "name": seat.name,
-            "email": seat.email,
-            **({"asked": snapshot.status != "DRAFT"} if snapshot.status else {}),
-            **({} if seat.locked is None else {"locked": seat.locked}),
-            **({} if seat.completed is None else {"done": seat.completed}),
-            **({"kba": False, "email_bounce": None} if seat.completed else {}),
-            **_ended_by(seat.signer_id, snapshot),
-            **{f"attachment {name}": True for name in seat.attachments or ()},
-        }
-    for item in snapshot.documents if snapshot.has_parts else ():
-        marks = item.signed or {}
-        signed = {f"signed {seat.signer_id}": marks[seat.role_id] for seat in snapshot.seats if seat.role_id in marks}
-        subjects[document(item.id)] = {"name": item.name, **signed}
-    when = iso(at)
+    subjects = {PACKAGE: _claims_about_package(snapshot)}
+    if snapshot.has_parts:
+        subjects |= {signer(seat.signer_id): _claims_about_seat(seat, snapshot) for seat in snapshot.seats}
+        subjects |= {document(item.id): _claims_about_document(item, snapshot) for item in snapshot.documents}
+    read, settled = iso(at), iso(settled_at(snapshot, at=at, outranks_until=outranks_until))
     return [
-        Claim(subject, attribute, value, when, "snapshot")
+        Claim(subject, attribute, value, settled if may_lag(attribute, value) else read, "snapshot")
         for subject, attributes in subjects.items()
         for attribute, value in attributes.items()
     ]
+
+
+def may_lag(attribute: str, value: object) -> bool:
+    """Whether a value of a snapshot may be from before a callback: a status, or a signature that is not there yet."""
+    is_ending = attribute in ("completed", "done", "declined", "opted_out") or attribute.startswith("signed ")
+    return attribute in ("status", "ready") or (is_ending and not value)
+
+
+def _claims_about_package(snapshot: PackageSnapshot) -> dict[str, object]:
+    claimed: dict[str, object] = {
+        "read": True,
+        "name": snapshot.name,
+        "type": snapshot.type,
+        "status": snapshot.status,
+        "trashed": snapshot.trashed,
+        "deleted": False,
+        "sender_id": snapshot.sender.id,
+        "sender_name": snapshot.sender.name,
+        "sender_email": snapshot.sender.email,
+        "created": snapshot.created,
+        "updated": snapshot.updated,
+        "due": snapshot.due,
+        "completed": snapshot.completed,
+        "ready": snapshot.ready,
+        "description": snapshot.description,
+        "data": snapshot.data,
+        "seats": [[seat.signer_id, seat.role_id] for seat in snapshot.seats],
+        "documents": [item.id for item in snapshot.documents],
+        # A claim about an unknown signer ends when it holds for no known signer.
+        **({} if any(seat.locked is not False for seat in snapshot.seats) else {"locked": False}),
+        **(RESOLVED if snapshot.all_signed else {}),
+    }
+    return {name: value for name, value in claimed.items() if _is_claimed(name, value, has_parts=snapshot.has_parts)}
+
+
+def _claims_about_seat(seat: Seat, snapshot: PackageSnapshot) -> dict[str, object]:
+    return {
+        "role_id": seat.role_id,
+        **({"person": True} if seat.occupied else {}),  # an empty seat is identified by its role's id
+        "order": seat.order,
+        "name": seat.name,
+        "email": seat.email,
+        **({f"{FIRST}email {seat.email}": True} if seat.email else {}),
+        "group": {"name": seat.group.name, "members": list(seat.group.members)} if seat.group else None,
+        **({"asked": snapshot.status != "DRAFT"} if snapshot.status else {}),
+        **({} if seat.locked is None else {"locked": seat.locked}),
+        **({} if seat.owes is None else {"owes": seat.owes, "begun": seat.begun_at}),
+        **({} if seat.completed is None else {"done": seat.completed, "done_at": seat.completed_at}),
+        **(RESOLVED if seat.completed else {}),
+        **_ended_by(seat.signer_id, snapshot),
+        **{f"attachment {name}": True for name in seat.uploaded or ()},
+        **({} if seat.attachments is None else {"requirements": _unfulfilled(seat.attachments)}),
+    }
+
+
+def _unfulfilled(requirements: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: status for name, status in requirements.items() if status in (REJECTED, MISSING)}
+
+
+def _claims_about_document(item: DocumentSnapshot, snapshot: PackageSnapshot) -> dict[str, object]:
+    """Return the claims about a document. Only a document that is certainly open is claimed to be not signed."""
+    claimed: dict[str, object] = {"name": item.name}
+    if item.signatures is None:
+        return claimed
+    by_role = item.signatures
+    owed = [(seat.signer_id, by_role[seat.role_id]) for seat in snapshot.seats if seat.role_id in by_role]
+    claimed["asked"] = [[signer_id, signature.required] for signer_id, signature in owed]
+    for signer_id, signature in owed:
+        claimed[f"begun {signer_id}"] = signature.begun_at
+        if signature.signed_at or signature.is_open:
+            claimed[f"signed {signer_id}"] = signature.signed_at
+    return claimed
 
 
 def _ended_by(signer_id: str, snapshot: PackageSnapshot) -> dict[str, object]:
@@ -132,7 +186,8 @@ def _ended_by(signer_id: str, snapshot: PackageSnapshot) -> dict[str, object]:
         return {"declined": False, "opted_out": False}
     if snapshot.ended_by is None:
         return {}
-    if snapshot.ended_by.signer_id != signer_id:
+    seat = snapshot.duties.seat_of(snapshot.ended_by.person_id)
+    if signer_id != (seat.signer_id if seat else snapshot.ended_by.person_id):
         return {ended: False}
     return {ended: True, "reason": snapshot.ended_by.reason}
 
@@ -140,8 +195,8 @@ def _ended_by(signer_id: str, snapshot: PackageSnapshot) -> dict[str, object]:
 def _is_claimed(attribute: str, value: object, *, has_parts: bool) -> bool:
     """Whether a snapshot claims this value.
 
-    In a snapshot with all parts, a missing due date or completion time claims None; other missing values claim nothing.
+    In a snapshot with all parts, some missing values are None, such as a missing due date; others claim nothing.
     """
     if has_parts:
-        return value is not None or attribute in ("due", "completed", "email_bounce")
-    return attribute == "deleted" or (bool(value) and attribute not in ("seats", "documents"))
+        return value is not None or attribute in CLEARED
+    return attribute in ("deleted", "read") or (bool(value) and attribute not in ("seats", "documents"))

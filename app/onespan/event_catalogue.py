@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Literal
 
 # A signer who acts is not locked, and their email works, even if earlier events said otherwise.
-SIGNING = {"locked": False, "email_bounce": None, "kba": False}
+SIGNING = {"locked": False, "email_bounce": None, "out_of_office": False, "kba": False}
 # Only a package that exists can have such an event, so a later one ends an earlier deletion.
 LIVING = {"deleted": False}
 # How much later a callback may be dated than the snapshot that shows its event, by when the event can happen again.

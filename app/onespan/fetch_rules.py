@@ -1,16 +1,26 @@
-"""The rules that decide which callbacks require a fetch from OneSpan. The functions are pure.
+"""The rules that decide which callbacks and snapshots require a fetch from OneSpan. The functions are pure.
 
-A fetch is needed after a callback that contradicts the stored state, or that does not describe the whole change.
+A fetch is needed after a callback that contradicts the stored state, or that does not describe the whole change, and
+after a snapshot that shows less than an earlier callback.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
 
 from app.onespan.callbacks import Callback
 from app.onespan.event_catalogue import event_type
-from app.onespan.lifecycle import TRANSITIONS
-from app.onespan.values import OPEN_SIGNER_STATUSES, Package
+from app.onespan.lifecycle import COMPLETE_STATUSES, TRANSITIONS
+from app.onespan.merge import NO_CLAIM, State
+from app.onespan.seats import People
+from app.onespan.snapshot import DocumentSnapshot, PackageSnapshot, Seat
+from app.onespan.subjects import SubjectClaims
+from app.onespan.values import Package, SignatureState, Signer
+from app.types import iso
 
 CONSENT = "default-consent"
+# OneSpan's API may lag its own callbacks. Delays of the fetches after a snapshot that shows less than a callback; the
+# last of them outranks the callback.
+LAG_DELAYS = (timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=5))
 # Events that need a fetch unless this condition holds: then the callback describes the whole change.
 SELF_CONTAINED: Mapping[str, Callable[[Callback, Package | None], bool]] = {
     "PACKAGE_ATTACHMENT": lambda callback, _: bool(callback.message),
@@ -31,10 +41,50 @@ def fetch_reason(callback: Callback, *, before: Package | None, after: Package, 
         "signer": not _is_known_signer(callback, before) or _adds_signer(before, after),
         "document": not _is_known_document(callback, before),
         "late": late,
-        "open signers": after.status == "COMPLETED"
-        and any(signer.status in OPEN_SIGNER_STATUSES for signer in after.signers),
+        "open signatures": after.status in COMPLETE_STATUSES and _has_open_signatures(after),
+        "deleted": bool(before and before.deleted and not after.deleted),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _has_open_signatures(package: Package) -> bool:
+    """Whether a complete package has signatures, or signers, whose time no callback has reported."""
+    signatures = (signature for document in package.documents for signature in document.signatures)
+    is_open = any(signature.state != SignatureState.SIGNED and signature.required for signature in signatures)
+    return is_open or any(signer.owes and signer.status_at is None for signer in package.signers)
+
+
+def is_behind(snapshot: PackageSnapshot, state: State, *, settled_at: datetime, read_at: datetime) -> bool:
+    """Whether a snapshot shows a status or a signature from before a callback that is dated before the snapshot.
+
+    `state` are the merged claims, this snapshot's included. The snapshot may be from a server of OneSpan that lags.
+    """
+    people, at = People.of(state), iso(read_at)
+    deletion = people.about.attributes.get("deleted", {}).get("event", NO_CLAIM)
+
+    def is_newer(claims: SubjectClaims, attribute: str, shown: object) -> bool:
+        return claims.value(attribute) != shown and claims.at(attribute) <= at
+
+    return (
+        (snapshot.status is not None and is_newer(people.about, "status", snapshot.status))
+        or (deletion[1] is True and iso(settled_at) < deletion[0] <= at)
+        or any(is_newer(people.about_seat(seat.signer_id), "done", shown=False) for seat in _open_seats(snapshot))
+        or any(
+            seat.signer_id in people.signed[document.id] and people.signed[document.id][seat.signer_id] <= at
+            for document in snapshot.documents
+            for seat in snapshot.seats
+            if snapshot.has_parts and _is_open(document, seat)
+        )
+    )
+
+
+def _open_seats(snapshot: PackageSnapshot) -> Iterable[Seat]:
+    return (seat for seat in snapshot.seats if snapshot.has_parts and seat.completed is False)
+
+
+def _is_open(document: DocumentSnapshot, seat: Seat) -> bool:
+    signature = (document.signatures or {}).get(seat.role_id)
+    return signature is not None and signature.is_open
 
 
 def _is_self_contained(callback: Callback, before: Package | None) -> bool:
@@ -58,7 +108,11 @@ def _is_unexpected_status(callback: Callback, before: Package | None, after: Pac
 def _is_known_signer(callback: Callback, package: Package | None) -> bool:
     user = callback.session_user if event_type(callback.name).by_signer else None
     signers = package.signers if package else ()
-    return user is None or any(user in (signer.id, signer.role_id) for signer in signers)
+    return user is None or any(user in (signer.id, signer.role_id, *_members(signer)) for signer in signers)
+
+
+def _members(signer: Signer) -> tuple[str, ...]:
+    return signer.group.members if signer.group else ()
 
 
 def _adds_signer(before: Package | None, after: Package) -> bool:

@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from app.errors import InconsistentList, UnreadableAnswer, UnreadablePackage
-from app.onespan.packages import PackageSnapshot, parse_package
+from app.onespan.packages import parse_package
+from app.onespan.snapshot import PackageSnapshot
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # no package in OneSpan is older
 PAGE_SIZE = 100  # packages requested in one page; OneSpan documents no larger page

@@ -19,6 +19,7 @@ Registers = Mapping[ClaimOrigin, TimedValue]
 State = Mapping[str, Mapping[str, Registers]]  # subject → attribute → newest claim of each origin
 
 PACKAGE = "package"
+FIRST = "first "  # attributes that begin so keep their oldest claim: when OneSpan first showed a value
 EPOCH = "0001-01-01T00:00:00.000000+00:00"
 NO_CLAIM: TimedValue = (EPOCH, None)
 
@@ -53,7 +54,7 @@ def merge_claims(state: State, claims: Iterable[Claim]) -> State:
     for claim in claims:
         attributes = changed.get(claim.subject) or state.get(claim.subject, {})
         registers, claimed = attributes.get(claim.attribute, {}), (claim.at, claim.value)
-        if claim.origin not in registers or _newer(claimed, registers[claim.origin]):
+        if claim.origin not in registers or _wins(claim.attribute, claimed, registers[claim.origin]):
             if claim.subject not in changed:
                 changed[claim.subject] = {**attributes}
             changed[claim.subject][claim.attribute] = {**registers, claim.origin: claimed}
@@ -102,7 +103,7 @@ def agrees(state: State, claims: Iterable[Claim]) -> bool:
 
 def newest_claim_at(state: State, origin: ClaimOrigin) -> str:
     """Return OneSpan's time of the newest event or snapshot of the package."""
-    attribute = "event" if origin == "event" else "deleted"
+    attribute = "event" if origin == "event" else "read"
     return state.get(PACKAGE, {}).get(attribute, {}).get(origin, NO_CLAIM)[0]
 
 
@@ -111,21 +112,10 @@ def last_snapshot_value(state: State, subject: str, attribute: str) -> Any:
     return state.get(subject, {}).get(attribute, {}).get("snapshot", NO_CLAIM)[1]
 
 
-def required_signers(state: State, document_id: str) -> set[str]:
-    """Return the ids of the signers who must sign a document, according to snapshots."""
-    attributes = state.get(document(document_id), {}).items()
-    signed = [name for name, registers in attributes if name.startswith("signed ") and "snapshot" in registers]
-    return {name.removeprefix("signed ") for name in signed}
-
-
-def snapshot_updated_at(state: State) -> str:
-    """Return the `updated` time in the newest snapshot; `EPOCH` if there is none."""
-    at = state.get(PACKAGE, {}).get("updated", {}).get("snapshot", NO_CLAIM)[1]
-    return at if isinstance(at, str) else EPOCH
-
-
-def _newer(first: TimedValue, second: TimedValue) -> bool:
+def _wins(attribute: str, first: TimedValue, second: TimedValue) -> bool:
     """Whether the value `first` wins. The order is total: the winner does not depend on the order of arrival."""
+    if attribute.startswith(FIRST):
+        return first[0] < second[0]
     return first[0] > second[0] or (first[0] == second[0] and _rank(first[1]) > _rank(second[1]))
 
 

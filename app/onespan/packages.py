@@ -3,102 +3,18 @@
 The parser does no I/O. Unknown members, unknown values and nulls are accepted. Only a body without an id is an error.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import chain
 
 from app.errors import UnreadablePackage
-from app.onespan.values import Sender
-from app.types import clean
+from app.onespan.approvals import Approval, is_seat_complete, seat_signature
+from app.onespan.lifecycle import COMPLETE_STATUSES
+from app.onespan.snapshot import COMPLETE, MISSING, REJECTED, DocumentSnapshot, EndedBy, PackageSnapshot, Seat
+from app.onespan.values import Group, Sender
+from app.types import clean, clean_json
 
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """A role and its person. In a role without a person, `signer_id` is the role's id, and `occupied` is false.
-
-    `completed` says that every required approval is signed or accepted; None if the role has no approval, or if the
-    approvals are not known. `attachments` are the names of the fulfilled requirements. `attachments` and `locked` are
-    None if they are not known.
-    """
-
-    signer_id: str
-    role_id: str
-    order: int | None
-    name: str | None
-    email: str | None
-    locked: bool | None
-    completed: bool | None
-    attachments: tuple[str, ...] | None
-    occupied: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentSnapshot:
-    """A document of a snapshot. `signed` maps the id of each signing role to the time it finished (None: not yet).
-
-    `signed` itself is None if the signing roles are not known.
-    """
-
-    id: str
-    name: str | None
-    signed: Mapping[str, str | None] | None
-
-
-@dataclass(frozen=True, slots=True)
-class EndedBy:
-    """The signer who declined or opted out, and the reason, from the newest message of the package."""
-
-    signer_id: str
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PackageSnapshot:
-    """One answer of OneSpan about one package. A value that the answer does not contain is None.
-
-    `has_parts` says that the answer has roles and documents, which an item of a list may lack. `incomplete` says that
-    some roles, signers or documents cannot be parsed, `documents_incomplete` that some documents or approvals cannot.
-    """
-
-    id: str
-    name: str | None
-    type: str | None
-    status: str | None
-    trashed: bool | None
-    sender: Sender
-    created: str | None
-    updated: str | None
-    due: str | None
-    completed: str | None
-    autocomplete: bool | None
-    seats: tuple[Seat, ...]
-    documents: tuple[DocumentSnapshot, ...]
-    ended_by: EndedBy | None = None
-    has_parts: bool = True
-    incomplete: bool = False
-    documents_incomplete: bool = False
-
-    @classmethod
-    def empty(cls, package_id: str) -> "PackageSnapshot":
-        """Return a snapshot without any values."""
-        return parse_package({"id": package_id})
-
-    @property
-    def all_signed(self) -> bool | None:
-        """Whether there are signing roles and all of them have signed; None if that is not known."""
-        roles = {seat.role_id for seat in self.seats}
-        if self.documents_incomplete or any({*(document.signed or ())} - roles for document in self.documents):
-            return None
-        completed = [seat.completed for seat in self.seats if seat.completed is not None]
-        return bool(completed) and all(completed)
-
-    @property
-    def ready(self) -> bool | None:
-        """Whether all signers have signed and the sender must complete the package by hand; None if not known."""
-        is_sent = None if self.status is None else self.status == "SENT"
-        by_hand = None if self.autocomplete is None else not self.autocomplete
-        conditions = (is_sent, self.all_signed, by_hand)
-        return False if False in conditions else None if None in conditions else True
+AD_HOC_DOMAIN = "@adhoc.groups."  # in the addresses that OneSpan gives to ad hoc groups
 
 
 def parse_package(json: object) -> PackageSnapshot:
@@ -112,14 +28,16 @@ def parse_package(json: object) -> PackageSnapshot:
     if not package_id:
         raise UnreadablePackage("it has no id")
     documents, roles = list(_objects(json.get("documents"))), list(_objects(json.get("roles")))
-    approvals = [_approvals(document) for document in documents]
+    is_complete = _text(json.get("status")) in COMPLETE_STATUSES
+    parsed = [_document(document, is_complete=is_complete) for document in sorted(documents, key=_position)]
     lists = (json.get("roles"), json.get("documents"), *(role.get("signers") for role in roles))
     has_documents = isinstance(json.get("documents"), list)
-    documents_incomplete = None in approvals or (has_documents and not _are_identified(json["documents"]))
-    all_approvals = [approval for of_document in approvals for approval in of_document or ()]
-    seats = tuple(
-        seat for role in roles for seat in _seats(role, all_approvals, documents_incomplete=documents_incomplete)
+    documents_incomplete = any(document.signatures is None for document in parsed) or (
+        has_documents and not _are_identified(json["documents"])
     )
+    # A draft without any approval is not ready yet; it does not say that its signers owe nothing.
+    are_known = has_documents and not documents_incomplete and any(document.get("approvals") for document in documents)
+    seats = (_seats(role, parsed, are_known=are_known, is_complete=is_complete) for role in roles)
     return PackageSnapshot(
         id=package_id,
         name=_text(json.get("name")),
@@ -132,8 +50,10 @@ def parse_package(json: object) -> PackageSnapshot:
         due=_instant(json.get("due")),
         completed=_instant(json.get("completed")),
         autocomplete=_flag(json.get("autocomplete")),
-        seats=seats,
-        documents=tuple(_document(document) for document in documents if _id(document)),
+        seats=tuple(chain.from_iterable(seats)),
+        documents=tuple(document for document in parsed if document.id),
+        description=_text(json.get("description")),
+        data=_data(json.get("data")),
         ended_by=_ended_by(json) if json.get("status") in ("DECLINED", "OPTED_OUT") else None,
         has_parts=isinstance(json.get("roles"), list) and has_documents,
         incomplete=documents_incomplete or not all(map(_are_identified, lists)),
@@ -146,71 +66,117 @@ def _are_identified(parts: object) -> bool:
 
 
 def _seats(
-    role: Mapping[str, object], all_approvals: Iterable[Mapping[str, object]], *, documents_incomplete: bool
+    role: Mapping[str, object], documents: Iterable[DocumentSnapshot], *, are_known: bool, is_complete: bool
 ) -> Iterator[Seat]:
+    """Yield a seat for each person of a role. `are_known` says that all approvals of the documents are known."""
     role_id = _id(role)
-    approvals = [approval for approval in all_approvals if approval.get("role") == role_id]
-    # Every package has a role for the sender; without approvals, that role is not a signer's.
-    if not role_id or (role.get("type") == "SENDER" and not approvals):
+    if not role_id:
         return
-    index, is_signer = role.get("index"), bool(approvals) or _text(role.get("type")) is not None
+    signatures = [item.signatures[role_id] for item in documents if item.signatures and role_id in item.signatures]
+    # Every package has a role for the sender; without approvals, that role is not a signer's.
+    if role.get("type") == "SENDER" and not signatures:
+        return
+    index, is_signer = role.get("index"), bool(signatures) or _text(role.get("type")) is not None
+    completed = is_seat_complete(signatures, is_complete=is_complete) if are_known else None
+    ended = max((signature.signed_at or "" for signature in signatures), default=None) or None
     for person in list(_objects(role.get("signers"))) or [{}]:
+        group = _group(person)
         yield Seat(
             signer_id=_id(person) or role_id,
             role_id=role_id,
             order=index if isinstance(index, int) and not isinstance(index, bool) and abs(index) < 2**31 else None,
-            name=_full_name(person),
-            email=_text(person.get("email")),
+            name=(group.name if group else None) or _full_name(person),
+            email=_address(person),
             locked=_flag(role.get("locked")) if is_signer else None,
-            completed=_all_signed(approvals) if approvals and not documents_incomplete else None,
+            completed=completed,
             attachments=_attachments(role.get("attachmentRequirements")) if is_signer else None,
             occupied=bool(_id(person)),
+            owes=bool(signatures) if are_known else True if signatures else None,
+            completed_at=ended if completed else None,
+            begun_at=min(filter(None, (signature.begun_at for signature in signatures)), default=None),
+            group=group,
         )
 
 
-def _attachments(requirements: object) -> tuple[str, ...] | None:
-    """Return the names of the fulfilled attachment requirements; None if some requirements cannot be parsed."""
+def _group(person: Mapping[str, object]) -> Group | None:
+    """Return the group of a seat whose signer is a group (`signerType`, SDK 11.68); None for a person."""
+    kind, group = _text(person.get("signerType")), person.get("group")
+    if kind is not None and not kind.endswith("GROUP_SIGNER"):
+        return None
+    if kind is None and not (isinstance(group, Mapping) and group):
+        return None
+    members = _objects(group.get("members")) if isinstance(group, Mapping) else ()
+    ids = (_text(member.get("userId"), max_length=256) for member in members)
+    return Group(_text(group.get("name")) if isinstance(group, Mapping) else None, tuple(filter(None, ids)))
+
+
+def _address(person: Mapping[str, object]) -> str | None:
+    """Return the e-mail address of a person. The address that OneSpan makes up for an ad hoc group is no person's."""
+    email = _text(person.get("email"))
+    return None if email and AD_HOC_DOMAIN in email else email
+
+
+def _attachments(requirements: object) -> dict[str, str | None] | None:
+    """Return the state of each attachment requirement; None if some requirements cannot be parsed."""
     if not isinstance(requirements, list):
         return None
     parsed = [(_text(item.get("name")), _text(item.get("status"))) for item in _objects(requirements)]
     if len(parsed) < len(requirements) or any(None in pair for pair in parsed):
         return None
-    return tuple(name for name, status in parsed if status == "COMPLETE" and name)
+    return {_text(item.get("name")) or "": _attachment_state(item) for item in _objects(requirements)}
 
 
-def _document(document: Mapping[str, object]) -> DocumentSnapshot:
-    by_role: dict[str, list[Mapping[str, object]]] = {}
-    approvals = _approvals(document)
+def _attachment_state(requirement: Mapping[str, object]) -> str | None:
+    status = requirement.get("status")
+    if status in (COMPLETE, REJECTED):
+        return str(status)
+    return MISSING if status == "INCOMPLETE" and requirement.get("required") is True else None
+
+
+def _document(document: Mapping[str, object], *, is_complete: bool) -> DocumentSnapshot:
+    approvals, by_role = _approvals(document), dict[str, list[Approval]]()
     for approval in approvals or ():
-        by_role.setdefault(_text(approval.get("role")) or "", []).append(approval)
-    signed = {
-        role_id: max(_signed_at(approval) or "" for approval in required) if _all_signed(required) else None
-        for role_id, required in by_role.items()
-    }
-    name = _text(document.get("name"))
-    return DocumentSnapshot(id=_id(document) or "", name=name, signed=signed if approvals is not None else None)
+        by_role.setdefault(approval.role_id, []).append(approval)
+    owed = {role_id: seat_signature(of_role, is_complete=is_complete) for role_id, of_role in by_role.items()}
+    return DocumentSnapshot(_id(document) or "", _text(document.get("name")), None if approvals is None else owed)
 
 
-def _approvals(document: Mapping[str, object]) -> Sequence[Mapping[str, object]] | None:
-    """Return the approvals of a document, each with its role; None if some approvals cannot be parsed."""
+def _position(document: Mapping[str, object]) -> tuple[bool, float]:
+    """Return the place of a document. OneSpan's `index` gives the order, not the place in the list."""
+    index = document.get("index")
+    is_known = isinstance(index, int | float) and not isinstance(index, bool)
+    return not is_known, float(index) if isinstance(index, int | float) and is_known else 0.0
+
+
+def _approvals(document: Mapping[str, object]) -> list[Approval] | None:
+    """Return what a document asks to be signed; None if some approvals cannot be parsed.
+
+    An approval that a condition disabled is not owed (OneSpan's guide to conditional fields).
+    """
     items = document.get("approvals")
     if not isinstance(items, list):
         return None
-    approvals = [item for item in _objects(items) if _text(item.get("role"))]
-    return approvals if len(approvals) == len(items) else None
+    approvals = [_approval(item) for item in _objects(items) if _text(item.get("role"))]
+    if len(approvals) < len(items):
+        return None
+    return [approval for approval in approvals if approval]
 
 
-def _all_signed(approvals: Iterable[Mapping[str, object]]) -> bool:
-    """Whether every required approval is signed; if all approvals are optional, whether one is signed."""
-    items = list(approvals)
-    required = [approval for approval in items if approval.get("optional") is not True]
-    if required:
-        return all(_signed_at(approval) for approval in required)
-    return any(_signed_at(approval) for approval in items)
+def _approval(item: Mapping[str, object]) -> Approval | None:
+    signed, fields = _instant(item.get("signed")), item.get("fields")
+    if item.get("disabled") is True and not signed:
+        return None
+    return Approval(
+        role_id=str(_text(item.get("role"))),
+        signed=signed,
+        accepted=_instant(item.get("accepted")),
+        required=item.get("optional") is not True,
+        needs_confirmation=not isinstance(fields, list) or any(_is_signature(field) for field in fields),
+    )
 
 
-def _signed_at(approval: Mapping[str, object]) -> str | None:
-    return _instant(approval.get("signed")) or _instant(approval.get("accepted"))
+def _is_signature(field: object) -> bool:
+    return not isinstance(field, Mapping) or field.get("type") in (None, "SIGNATURE")
 
 
 def _ended_by(package: Mapping[str, object]) -> EndedBy | None:
@@ -219,7 +185,15 @@ def _ended_by(package: Mapping[str, object]) -> EndedBy | None:
     newest = max(messages, key=lambda message: _instant(message.get("created")) or "", default=None)
     author = newest.get("from") if newest else None
     signer_id = _id(author) if isinstance(author, Mapping) else None
-    return EndedBy(signer_id, _text(newest.get("content"))) if newest and signer_id else None
+    if newest is None or signer_id is None:
+        return None
+    return EndedBy(signer_id, _text(newest.get("content")), _instant(newest.get("created")))
+
+
+def _data(attributes: object) -> Mapping[str, object] | None:
+    """Return the attributes that the sender gave the package; None if there are none."""
+    cleaned = clean_json(attributes)
+    return cleaned if isinstance(cleaned, dict) and cleaned else None
 
 
 def _sender(person: object) -> Sender:
@@ -255,7 +229,7 @@ def _instant(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     try:
-        moment = datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value.strip().upper())  # RFC 3339 allows a lower-case t and z
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC).isoformat(timespec="microseconds")
     except (ValueError, OverflowError):
         return None

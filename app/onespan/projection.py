@@ -4,14 +4,20 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from app.onespan.lifecycle import COMPLETE_STATUSES
-from app.onespan.merge import EPOCH, NO_CLAIM, PACKAGE, Registers, State, current_value, union, valid_since
+from app.onespan.merge import EPOCH, NO_CLAIM, State, current_value
+from app.onespan.seats import People, asked_of, next_signers
+from app.onespan.snapshot import MISSING, REJECTED
+from app.onespan.subjects import SubjectClaims, moment
 from app.onespan.values import (
     OPEN_SIGNER_STATUSES,
     Attention,
     AttentionReason,
     Document,
+    Group,
     Package,
     Sender,
+    Signature,
+    SignatureState,
     Signer,
     SignerStatus,
 )
@@ -20,60 +26,11 @@ from app.onespan.values import (
 NOT_SIGNABLE = COMPLETE_STATUSES | {"DRAFT", "DECLINED", "OPTED_OUT", "EXPIRED"}
 
 
-class SubjectClaims:
-    """The merged claims of one subject (package, signer or document), with access to each attribute."""
-
-    def __init__(self, attributes: Mapping[str, Registers]) -> None:
-        self.attributes = attributes
-        self._current = {attribute: current_value(registers) for attribute, registers in attributes.items()}
-
-    def value(self, attribute: str) -> object:
-        """Return the current value of an attribute, or None."""
-        return self._current.get(attribute, NO_CLAIM)[1]
-
-    def at(self, attribute: str) -> str:
-        """Return the time of the newest claim of an attribute; `EPOCH` if no claim exists."""
-        return self._current.get(attribute, NO_CLAIM)[0]
-
-    @property
-    def newest(self) -> str:
-        """The time of the newest claim of any attribute."""
-        return max(at for at, _ in self._current.values())
-
-    def since(self, attribute: str) -> datetime | None:
-        """Return the time since which the current value of an attribute holds."""
-        return moment(valid_since(self.attributes.get(attribute, {})))
-
-    def text(self, attribute: str) -> str | None:
-        """Return the value of an attribute if the value is a text, else None."""
-        value = self.value(attribute)
-        return value if isinstance(value, str) else None
-
-    def flag(self, attribute: str) -> bool:
-        """Whether the value of an attribute is true."""
-        return self.value(attribute) is True
-
-    def named(self, kind: str) -> list[tuple[str, Registers]]:
-        """Return the names and claims of one kind of attribute. `attachment passport.pdf` has the kind `attachment`."""
-        prefix = f"{kind} "
-        return sorted(
-            (attribute.removeprefix(prefix), registers)
-            for attribute, registers in self.attributes.items()
-            if attribute.startswith(prefix)
-        )
-
-
-def moment(text: object) -> datetime | None:
-    """Parse a claimed time; None if no time is claimed."""
-    return datetime.fromisoformat(text) if isinstance(text, str) and text != EPOCH else None
-
-
 def derive(package_id: str, state: State) -> Package:
     """Return the current state of a package from its merged claims."""
     people = People.of(state)
     about = people.about
-    signers = people.signers()
-    waiting = [signer for signer in signers if signer.status in OPEN_SIGNER_STATUSES]
+    signers = _signers(people)
     return Package(
         id=package_id,
         name=about.text("name"),
@@ -87,14 +44,16 @@ def derive(package_id: str, state: State) -> Package:
         updated_at=_updated(about),
         due_at=moment(about.value("due")),
         completed_at=moment(about.value("completed")),
-        signers_total=sum(signer.status != SignerStatus.REASSIGNED for signer in signers),
+        signers_total=sum(signer.owes for signer in signers),
         signers_completed=sum(signer.status == SignerStatus.COMPLETED for signer in signers),
         attention=tuple(_attention(about, people, signers)),
-        documents=tuple(_documents(about, people, state)),
+        documents=tuple(_documents(people)),
         signers=tuple(signers),
-        next_signers=_next(about, waiting),
+        next_signers=next_signers(signers) if _is_signable(about) else (),
         last_event_at=moment(about.at("event")),
         read_at=moment(about.at("seats")),
+        description=about.text("description"),
+        data=data if isinstance(data := about.value("data"), Mapping) else None,
     )
 
 
@@ -115,169 +74,146 @@ def _updated(about: SubjectClaims) -> datetime | None:
     return max(filter(None, (moment(about.at("event")), moment(about.value("updated")))), default=None)
 
 
-def _next(about: SubjectClaims, waiting: Iterable[Signer]) -> tuple[str, ...]:
-    """Return the ids of the signers whose turn it is; empty if no one can sign or the order is unknown."""
-    ordered = [(signer.order, signer.id) for signer in waiting if signer.order is not None]
-    if about.value("status") in NOT_SIGNABLE or about.flag("trashed") or about.flag("deleted") or not ordered:
-        return ()
-    first = min(order for order, _ in ordered)
-    return tuple(signer_id for order, signer_id in ordered if order == first)
+def _is_signable(about: SubjectClaims) -> bool:
+    """Whether signers can sign the package now."""
+    return about.value("status") not in NOT_SIGNABLE and not about.flag("trashed") and not about.flag("deleted")
 
 
-class People:
-    """The people of one package: which ids are signers, which ids name the same signer, and which signers have left.
-
-    `sessionUser` may be the id of a signer or of a role (OneSpan's sources disagree), or of the sender if the sender
-    acts. The newest snapshot assigns signers to roles; before the first snapshot, ids from events are used.
-    """
-
-    def __init__(self, about: SubjectClaims, state: State) -> None:
-        self.about = about
-        seats = about.value("seats")
-        self.seats: dict[str, str] = dict(seats) if isinstance(seats, list) else {}
-        self.holders = {role_id: signer_id for signer_id, role_id in reversed(self.seats.items())}
-        self.ever_seated = {
-            subject.removeprefix("signer:")
-            for subject, attributes in state.items()
-            if subject.startswith("signer:") and "person" in attributes
-        }
-        self.roles = {signer_id: role_id for _, signer_id, role_id in sorted(self._seat_history(state))}
-        self.last_holders = {role_id: signer_id for signer_id, role_id in self.roles.items()}
-        self.read_at = about.at("seats")
-        self.claims = self._gather(state)
-
-    @classmethod
-    def of(cls, state: State) -> "People":
-        """Return the people in the merged claims of a package."""
-        return cls(SubjectClaims(state.get(PACKAGE, {})), state)
-
-    def _seat_history(self, state: State) -> Iterable[tuple[str, str, str]]:
-        for signer_id in self.ever_seated:
-            at, role_id = current_value(state[f"signer:{signer_id}"]["role_id"])
-            yield at, signer_id, str(role_id)
-
-    def _gather(self, state: State) -> dict[str, SubjectClaims]:
-        by_signer: dict[str, list[Mapping[str, Registers]]] = {}
-        for subject, attributes in state.items():
-            if subject.startswith("signer:"):
-                by_signer.setdefault(self.person(subject.removeprefix("signer:")), []).append(attributes)
-        return {
-            signer_id: SubjectClaims(subjects[0] if len(subjects) == 1 else union(subjects))
-            for signer_id, subjects in by_signer.items()
-        }
-
-    def person(self, user_id: str) -> str:
-        """Return the id of the signer that `user_id` identifies: the same id, or the holder of the role `user_id`."""
-        if user_id in self.seats or user_id in self.ever_seated:
-            return user_id
-        return self.holders.get(user_id) or self.last_holders.get(user_id, user_id)
-
-    def signers(self) -> list[Signer]:
-        """Return all signers, including those who were replaced, in signing order."""
-        signers = [
-            self._signer(signer_id, claims)
-            for signer_id, claims in self.claims.items()
-            if self._is_signer(signer_id, claims)
-        ]
-        return sorted(signers, key=lambda signer: (signer.order is None, signer.order or 0, signer.id))
-
-    def non_signers(self) -> Iterable[tuple[str, SubjectClaims]]:
-        """Return the ids, from events, that belong to no current or past signer, with their claims."""
-        return (
-            (user_id, claims)
-            for user_id, claims in self.claims.items()
-            if user_id not in self.ever_seated and not self._is_signer(user_id, claims)
-        )
-
-    def _is_signer(self, signer_id: str, claims: SubjectClaims) -> bool:
-        if signer_id in self.seats:
-            return True
-        if signer_id in self.ever_seated:
-            return self._has_left(signer_id, claims)
-        if not claims.flag("seen") and signer_id == self.about.value("sender_id"):
-            return False
-        if claims.flag("reassigned"):
-            return True  # the signer was replaced before the first snapshot of the seats
-        return self.read_at == EPOCH or claims.newest > self.read_at
-
-    def _has_left(self, signer_id: str, claims: SubjectClaims) -> bool:
-        """Whether another person has this signer's seat, according to the newest snapshot or a later event.
-
-        A signer that the sender removes from a draft was never asked to sign, and does not count.
-        """
-        if signer_id in self.seats:
-            return claims.flag("reassigned") and claims.at("reassigned") > self.read_at
-        was_asked = claims.value("asked") is not False
-        return claims.flag("reassigned") or (was_asked and claims.value("role_id") in self.holders)
-
-    def _signer(self, signer_id: str, claims: SubjectClaims) -> Signer:
-        status, status_at = self._status(signer_id, claims)
-        order = claims.value("order")
-        return Signer(
-            id=signer_id,
-            role_id=claims.text("role_id"),
-            name=claims.text("name"),
-            email=claims.text("email"),
-            order=order if isinstance(order, int) else None,
-            status=status,
-            status_at=status_at,
-            locked=claims.flag("locked"),
-            email_bounce=claims.text("email_bounce"),
-            kba_failures=len(claims.named("kba_failure")),
-            attachments=tuple(name for name, _ in claims.named("attachment")),
-        )
-
-    @property
-    def status_event_at(self) -> str:
-        """The time of the newest event that claims a status."""
-        return self.about.attributes.get("status", {}).get("event", NO_CLAIM)[0]
-
-    def ended(self, claims: SubjectClaims, how: str, status: str) -> bool:
-        """Whether this signer ended the package with `status`, and the package was not sent again since."""
-        return self.about.value("status") == status and claims.flag(how) and claims.at(how) >= self.status_event_at
-
-    def _status(self, signer_id: str, claims: SubjectClaims) -> tuple[str, datetime | None]:
-        """Return the first status that applies. A signer who declined is pending again after the package is resent."""
-        for attribute, status, holds in (
-            ("reassigned", SignerStatus.REASSIGNED, self._has_left(signer_id, claims)),
-            ("done", SignerStatus.COMPLETED, claims.flag("done")),
-            ("declined", SignerStatus.DECLINED, self.ended(claims, "declined", "DECLINED")),
-            ("opted_out", SignerStatus.OPTED_OUT, self.ended(claims, "opted_out", "OPTED_OUT")),
-            ("locked", SignerStatus.LOCKED, claims.flag("locked")),
-        ):
-            if holds:
-                return status.value, claims.since(attribute)
-        return SignerStatus.PENDING.value, None
-
-
-def _documents(about: SubjectClaims, people: People, state: State) -> Iterable[Document]:
-    ids = about.value("documents")
-    order = {document_id: index for index, document_id in enumerate(ids if isinstance(ids, list) else ())}
-    documents = [
-        (subject.removeprefix("document:"), SubjectClaims(attributes))
-        for subject, attributes in state.items()
-        if subject.startswith("document:")
+def _signers(people: People) -> list[Signer]:
+    """Return all signers, including those who were replaced and those who sign nothing, in signing order."""
+    signers = [
+        _signer(signer_id, claims, people)
+        for signer_id, claims in people.claims.items()
+        if people.is_signer(signer_id, claims)
     ]
-    for document_id, claims in sorted(documents, key=lambda item: (order.get(item[0], len(order)), item[0])):
+    return sorted(signers, key=lambda signer: (signer.order is None, signer.order or 0, signer.id))
+
+
+def _signer(signer_id: str, claims: SubjectClaims, people: People) -> Signer:
+    status, status_at = _signer_status(signer_id, claims, people)
+    order = claims.value("order")
+    return Signer(
+        id=signer_id,
+        role_id=claims.text("role_id"),
+        name=claims.text("name"),
+        email=claims.text("email"),
+        order=order if isinstance(order, int) else None,
+        status=status.value if status else None,
+        status_at=status_at,
+        locked=claims.flag("locked"),
+        email_bounce=_bounce(claims) or ("OOTO" if claims.flag("out_of_office") else None),
+        kba_failures=len(claims.named("kba_failure")),
+        attachments=tuple(name for name, _ in claims.named("attachment")),
+        owes=status not in (None, SignerStatus.REASSIGNED),
+        begun_at=_begun_at(signer_id, claims, people),
+        group=_group(claims),
+    )
+
+
+def _signer_status(
+    signer_id: str, claims: SubjectClaims, people: People
+) -> tuple[SignerStatus | None, datetime | None]:
+    """Return the first status that applies. A signer who declined is pending again after the package is resent.
+
+    No one is pending in a complete package, nor in one that only waits for its sender: OneSpan says so without a date.
+    """
+    about = people.about
+    if people.has_left(signer_id, claims):
+        return SignerStatus.REASSIGNED, claims.since("reassigned")
+    if claims.value("owes") is False:
+        return None, None
+    if claims.flag("done"):
+        return SignerStatus.COMPLETED, claims.since("done") if _is_from_event(claims, "done") else _done_at(claims)
+    is_complete = about.value("status") in COMPLETE_STATUSES
+    for how, status in (("declined", SignerStatus.DECLINED), ("opted_out", SignerStatus.OPTED_OUT)):
+        if (is_complete or about.value("status") == status) and _has_ended(how, claims, about, status=status):
+            return status, claims.since(how)
+    if is_complete or about.flag("ready"):
+        return SignerStatus.COMPLETED, None
+    return (
+        (SignerStatus.LOCKED, _since(claims, "locked", about))
+        if claims.flag("locked")
+        else (SignerStatus.PENDING, None)
+    )
+
+
+def _has_ended(how: str, claims: SubjectClaims, about: SubjectClaims, *, status: str) -> bool:
+    """Whether this signer declined or opted out, and the package was not sent again since."""
+    since = _status_event_at(about) if about.value("status") == status else about.at("sent")
+    return claims.flag(how) and claims.at(how) >= since
+
+
+def _status_event_at(about: SubjectClaims) -> str:
+    """Return the time of the newest event that claims a status."""
+    return about.attributes.get("status", {}).get("event", NO_CLAIM)[0]
+
+
+def _is_from_event(claims: SubjectClaims, attribute: str) -> bool:
+    """Whether a callback reported the current value of an attribute."""
+    return claims.attributes.get(attribute, {}).get("event", NO_CLAIM)[1] == claims.value(attribute)
+
+
+def _done_at(claims: SubjectClaims) -> datetime | None:
+    return moment(claims.value("done_at"))
+
+
+def _since(claims: SubjectClaims, attribute: str, about: SubjectClaims) -> datetime | None:
+    """Return since when a value holds. A value that only snapshots show is not newer than their `updated`."""
+    since = claims.since(attribute)
+    if _is_from_event(claims, attribute):
+        return since
+    return min(filter(None, (since, moment(about.value("updated")))), default=None)
+
+
+def _begun_at(signer_id: str, claims: SubjectClaims, people: People) -> datetime | None:
+    signed = [signers[signer_id] for signers in people.signed.values() if signer_id in signers]
+    return moment(min(filter(None, (claims.text("begun"), *signed)), default=None))
+
+
+def _group(claims: SubjectClaims) -> Group | None:
+    group = claims.value("group")
+    return Group(group["name"], tuple(group["members"])) if isinstance(group, Mapping) else None
+
+
+def _bounce(claims: SubjectClaims) -> str | None:
+    """Return the kind of bounce; None if the sender has corrected the address since."""
+    bounce, address = claims.text("email_bounce"), claims.text("email")
+    if bounce is None or address is None:
+        return bounce
+    shown_since = dict(claims.named("first email"))
+    corrected = len(shown_since) > 1 and current_value(shown_since.get(address, {}))[0] > claims.at("email_bounce")
+    return None if corrected else bounce
+
+
+def _documents(people: People) -> Iterable[Document]:
+    ids = people.about.value("documents")
+    order = {document_id: index for index, document_id in enumerate(ids if isinstance(ids, list) else ())}
+    in_order = sorted(people.documents.items(), key=lambda item: (order.get(item[0], len(order)), item[0]))
+    for document_id, claims in in_order:
         if document_id in order or claims.at("seen") > people.read_at:
             yield _document(document_id, claims, people)
 
 
 def _document(document_id: str, claims: SubjectClaims, people: People) -> Document:
-    by_signer: dict[str, list[Mapping[str, Registers]]] = {}
-    for user_id, registers in claims.named("signed"):
-        by_signer.setdefault(people.person(user_id), []).append({"signed": registers})
-    signed = {
-        signer_id: at
-        for signer_id, subjects in by_signer.items()
-        if (at := SubjectClaims(union(subjects)).text("signed"))
-    }
+    signed = people.signed[document_id]
+    asked = asked_of(claims)
     return Document(
         id=document_id,
         name=claims.text("name"),
-        signed_by=tuple(sorted(filter(None, signed), key=lambda signer_id: (signed[signer_id], signer_id))),
+        signed_by=tuple(sorted(signed, key=lambda signer_id: (signed[signer_id], signer_id))),
         signed_at=moment(max(signed.values(), default=None)),
+        signatures=tuple(
+            _signature(signer_id, signed.get(signer_id), claims.text(f"begun {signer_id}"), asked.get(signer_id, True))
+            for signer_id in sorted({*asked, *signed})
+        ),
     )
+
+
+def _signature(signer_id: str, signed: str | None, begun: str | None, required: bool) -> Signature:  # noqa: FBT001
+    if signed:
+        return Signature(signer_id, SignatureState.SIGNED.value, moment(signed), required)
+    state = SignatureState.BEGUN if begun else SignatureState.OPEN
+    return Signature(signer_id, state.value, moment(begun), required)
 
 
 def _attention(about: SubjectClaims, people: People, signers: Iterable[Signer]) -> Iterable[Attention]:
@@ -291,23 +227,41 @@ def _attention(about: SubjectClaims, people: People, signers: Iterable[Signer]) 
         return
     if about.flag("ready"):
         yield Attention(AttentionReason.READY_FOR_COMPLETION.value, about.since("ready"))
-    yield from _signer_problems(about, None)
+    yield from _problems(about, None, about)
     for signer in signers:
-        if signer.status in OPEN_SIGNER_STATUSES:
-            yield from _signer_problems(people.claims[signer.id], signer.id)
+        claims = people.claims[signer.id]
+        if signer.status in (None, *OPEN_SIGNER_STATUSES):
+            yield from _problems(claims, signer.id, about)
+        if signer.owes:
+            yield from _attachment_problems(claims, signer, about)
     for user_id, claims in sorted(people.non_signers(), key=lambda item: item[0]):
         if bounce := claims.text("email_bounce"):
             detail = f"{bounce} ({user_id})"
             yield Attention(AttentionReason.EMAIL_BOUNCE.value, claims.since("email_bounce"), None, detail)
 
 
-def _signer_problems(claims: SubjectClaims, who: str | None) -> Iterable[Attention]:
+def _problems(claims: SubjectClaims, who: str | None, about: SubjectClaims) -> Iterable[Attention]:
     if claims.flag("locked"):
-        yield Attention(AttentionReason.SIGNER_LOCKED.value, claims.since("locked"), who)
+        yield Attention(AttentionReason.SIGNER_LOCKED.value, _since(claims, "locked", about), who)
     if claims.flag("kba"):
         yield Attention(AttentionReason.KBA_FAILURE.value, claims.since("kba"), who)
-    if bounce := claims.text("email_bounce"):
+    if bounce := _bounce(claims):
         yield Attention(AttentionReason.EMAIL_BOUNCE.value, claims.since("email_bounce"), who, bounce)
+    elif claims.flag("out_of_office"):
+        yield Attention(AttentionReason.OUT_OF_OFFICE.value, claims.since("out_of_office"), who)
+
+
+def _attachment_problems(claims: SubjectClaims, signer: Signer, about: SubjectClaims) -> Iterable[Attention]:
+    """Yield the attachments that the sender rejected, and those that a signer who has signed did not upload."""
+    requirements, since = claims.value("requirements"), _since(claims, "requirements", about)
+    uploads = {name: registers.get("event", NO_CLAIM)[0] for name, registers in claims.named("attachment")}
+    for name, status in sorted(requirements.items()) if isinstance(requirements, Mapping) else ():
+        if uploads.get(name, EPOCH) > claims.at("requirements"):
+            continue
+        if status == REJECTED:
+            yield Attention(AttentionReason.ATTACHMENT_REJECTED.value, since, signer.id, name)
+        elif status == MISSING and signer.status == SignerStatus.COMPLETED:
+            yield Attention(AttentionReason.ATTACHMENT_MISSING.value, since, signer.id, name)
 
 
 def _ended(about: SubjectClaims, people: People, status: str) -> Iterable[Attention]:
@@ -316,9 +270,9 @@ def _ended(about: SubjectClaims, people: People, status: str) -> Iterable[Attent
         declined = [
             (claims.at("declined"), signer_id)
             for signer_id, claims in people.claims.items()
-            if people.ended(claims, "declined", "DECLINED")
+            if _has_ended("declined", claims, about, status="DECLINED")
         ]
         who = max(declined)[1] if declined else None
         source = people.claims[who] if who else about
-        reason = source.text("reason") if source.at("reason") >= people.status_event_at else None
+        reason = source.text("reason") if source.at("reason") >= _status_event_at(about) else None
     yield Attention(status, _status_since(about), who, reason)

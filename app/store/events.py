@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
 from app.onespan.event_catalogue import event_type
-from app.onespan.findings import StoredEvent
+from app.onespan.interval import StoredEvent
 from app.store.bulk import insert_all
 from app.store.counters import EventKind, add_events, day_of
 from app.store.models import Event

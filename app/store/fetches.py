@@ -1,6 +1,6 @@
 """The fetch queue: packages to be read from OneSpan, and why. Only this module writes the queue's table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,6 +22,19 @@ class TakenFetch:
     rank: int
     emit: str
     asked_at: datetime | None
+    lag_fetches: int = 0
+    lagged_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LagFetch:
+    """A package to be fetched again at `due_at`, the `number`-th time since the snapshot of `lagged_at`."""
+
+    package_id: str
+    number: int
+    lagged_at: datetime
+    due_at: datetime
+    emit: str
 
 
 AFTER_CALLBACK, FOR_RECONCILE = 0, 1  # ranks of fetches; fetches after callbacks come first
@@ -46,6 +59,25 @@ def enqueue(
         common = {"wanted_at": now, "asked_at": asked_at, "due_at": now + delay, "rank": rank, "emit": emit}
         rows = [{"package_id": package_id, "reason": reason, **common} for package_id, reason in sorted(wanted.items())]
         connection.execute(_WANT, rows)
+
+
+def enqueue_again(connection: Connection, lagging: Iterable[LagFetch], *, now: datetime) -> None:
+    """Enqueue packages whose last snapshot showed less than a callback. A package that is already queued is left."""
+    rows = [
+        {
+            "package_id": fetch.package_id,
+            "reason": "lag",
+            "wanted_at": now,
+            "due_at": fetch.due_at,
+            "rank": AFTER_CALLBACK,
+            "emit": fetch.emit,
+            "lag_fetches": fetch.number,
+            "lagged_at": fetch.lagged_at,
+        }
+        for fetch in lagging
+    ]
+    if rows:
+        connection.execute(_AGAIN, rows)
 
 
 def due(connection: Connection, *, now: datetime, limit: int) -> list[tuple[str, int]]:
@@ -110,7 +142,8 @@ def take(connection: Connection, package_id: str, *, now: datetime, lease: timed
         .where(Fetch.package_id == package_id, Fetch.due_at <= now)
         .values(attempts=Fetch.attempts + 1, fence=Fetch.fence + 1, due_at=now + lease, error=None)
         .returning(
-            Fetch.package_id, Fetch.wanted_at, Fetch.attempts, Fetch.fence, Fetch.rank, Fetch.emit, Fetch.asked_at
+            *(Fetch.package_id, Fetch.wanted_at, Fetch.attempts, Fetch.fence, Fetch.rank, Fetch.emit, Fetch.asked_at),
+            *(Fetch.lag_fetches, Fetch.lagged_at),
         )
     )
     row = connection.execute(taken).one_or_none()
@@ -127,7 +160,7 @@ def settle(connection: Connection, wanted: TakenFetch, *, again_at: datetime) ->
     connection.execute(delete(Fetch).where(*is_leased, Fetch.wanted_at == wanted.wanted_at))
     is_answered = Fetch.asked_at == wanted.asked_at if wanted.asked_at else false()
     asked_at = case((is_answered, None), else_=Fetch.asked_at)  # no reconcile run waits for an answered fetch
-    again = {"due_at": again_at, "asked_at": asked_at, "attempts": 0, "fence": Fetch.fence + 1}
+    again = {"due_at": again_at, "asked_at": asked_at, "attempts": 0, "fence": Fetch.fence + 1, "lag_fetches": 0}
     connection.execute(update(Fetch).where(*is_leased).values(again))
 
 
@@ -142,12 +175,22 @@ _WANT = text(
     VALUES (:package_id, :reason, :wanted_at, :asked_at, :due_at, :rank, :emit)
     ON CONFLICT (package_id) DO UPDATE SET reason = excluded.reason, wanted_at = excluded.wanted_at, error = NULL,
     asked_at = COALESCE(excluded.asked_at, fetches.asked_at),
-    due_at = CASE WHEN fetches.error IS NULL OR fetches.due_at < excluded.due_at THEN fetches.due_at
-        ELSE excluded.due_at END,
+    due_at = CASE WHEN fetches.due_at < excluded.due_at THEN fetches.due_at
+        WHEN fetches.error IS NULL AND (fetches.attempts > 0 OR fetches.lag_fetches = 0) THEN fetches.due_at
+        ELSE excluded.due_at END, lag_fetches = 0, lagged_at = NULL,
     rank = CASE WHEN excluded.rank < fetches.rank THEN excluded.rank ELSE fetches.rank END,
     emit = CASE WHEN excluded.emit = 'all' OR fetches.emit = 'none' THEN excluded.emit ELSE fetches.emit END"""
 ).bindparams(
     bindparam("wanted_at", type_=Fetch.wanted_at.type),
     bindparam("asked_at", type_=Fetch.asked_at.type),
     bindparam("due_at", type_=Fetch.due_at.type),
+)
+_AGAIN = text(
+    """INSERT INTO fetches (package_id, reason, wanted_at, due_at, rank, emit, lag_fetches, lagged_at)
+    VALUES (:package_id, :reason, :wanted_at, :due_at, :rank, :emit, :lag_fetches, :lagged_at)
+    ON CONFLICT (package_id) DO NOTHING"""
+).bindparams(
+    bindparam("wanted_at", type_=Fetch.wanted_at.type),
+    bindparam("due_at", type_=Fetch.due_at.type),
+    bindparam("lagged_at", type_=Fetch.lagged_at.type),
 )

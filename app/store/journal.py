@@ -36,6 +36,8 @@ class Entry:
     answered_at: datetime | None = None
     emit: str = Emit.NEW
     spool_id: str | None = None
+    lag_fetches: int = 0
+    lagged_at: datetime | None = None
 
 
 class _Ticket:
@@ -143,6 +145,8 @@ def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
             "emit": entry.emit,
             "body": entry.body,
             "spool_id": entry.spool_id,
+            "lag_fetches": entry.lag_fetches,
+            "lagged_at": entry.lagged_at,
             "state": JournalState.UNREADABLE if entry.error else JournalState.PENDING,
             "error": entry.error,
             "digested_at": entry.received_at if entry.error else None,
@@ -263,7 +267,10 @@ def mark_failed(connection: Connection, entry: int, *, reason: str, now: datetim
 _IS_PENDING = Journal.state == literal(JournalState.PENDING)
 _READ = tuple(
     Journal.__table__.c[name]
-    for name in ("id", "kind", "received_at", "read_at", "answered_at", "package_id", "emit", "body")
+    for name in (
+        *("id", "kind", "received_at", "read_at", "answered_at", "package_id", "emit", "body"),
+        *("clock_offset", "lag_fetches", "lagged_at"),
+    )
 )
 # These statements are built once, because building them for every callback costs more than running them.
 _ADD = insert(Journal).returning(Journal.id, sort_by_parameter_order=True)

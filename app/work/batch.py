@@ -11,14 +11,16 @@ from sqlalchemy.engine import Connection
 
 from app.onespan import merge
 from app.onespan.callbacks import Callback
-from app.onespan.fetch_rules import fetch_reason
+from app.onespan.fetch_rules import LAG_DELAYS, fetch_reason, is_behind
 from app.onespan.merge import State
-from app.onespan.packages import PackageSnapshot
-from app.onespan.projection import People, derive
+from app.onespan.projection import derive
+from app.onespan.seats import People
+from app.onespan.snapshot import PackageSnapshot
 from app.onespan.values import Package
 from app.registry import Handlers
 from app.store import dispatches, events, fetches, journal, list_state, missed, packages
 from app.store.events import KnownFingerprints, NewEvent, UnconfirmedEvent
+from app.store.fetches import LagFetch
 from app.store.packages import NewChange
 from app.store.receiving_since import receiving_since
 from app.store.states import Emit
@@ -90,6 +92,7 @@ class Batch:
         self._confirmed: dict[int, str] = {}
         self._dispatches: list[tuple[int, str, str]] = []
         self._fetches: dict[str, str] = {}
+        self._lagging: dict[str, ParsedEntry] = {}
 
     def digest(self, *, can_fetch: bool) -> None:
         """Apply all rows and write the result. With `can_fetch`, callbacks can enqueue fetches."""
@@ -122,10 +125,10 @@ class Batch:
             self._fetches.setdefault(entry.package_id, reason)
 
     def _is_late(self, entry: ParsedEntry) -> bool:
-        """Return whether an earlier list page or snapshot may already show what this callback reports."""
-        shown = merge.snapshot_updated_at(self._packages.states[entry.package_id])
+        """Return whether an earlier list page or snapshot should already show what this callback reports."""
         listed = self._seen_at.get(entry.package_id, BEGINNING)
-        return entry.happened_at <= listed or iso(entry.happened_at) <= shown
+        read_at = merge.newest_claim_at(self._packages.states[entry.package_id], "snapshot")
+        return entry.happened_at <= listed or iso(entry.happened_at) <= read_at
 
     def _find_unconfirmed(self, entry: ParsedEntry, callback: Callback) -> UnconfirmedEvent | None:
         """Return the event found in a snapshot that this callback confirms; None if there is no such event."""
@@ -134,9 +137,11 @@ class Batch:
         if state := self._packages.states.get(entry.package_id):
             people = People.of(state)
             for name in filter(None, (callback.session_user, new_role)):
-                person = people.person(str(name))
+                person = people.person(str(name), document_id=callback.document_id, at=iso(entry.happened_at))
                 of_role = (signer_id for signer_id, role_id in people.roles.items() if role_id == name)
                 names |= {person, people.roles.get(person), *of_role}
+                if people.is_stranger(str(name)):
+                    names |= {group.signer_id for group in people.duties.groups}
             by_sender = callback.session_user == people.about.value("sender_id")
             if callback.name == "ROLE_REASSIGN" and by_sender and new_role is None:
                 callback = replace(callback, session_user=None)  # the sender is not the signer whose role is reassigned
@@ -152,12 +157,17 @@ class Batch:
         if entry.snapshot and entry.snapshot.has_parts:
             self._new_snapshots.setdefault(entry.package_id, []).append(_dated(entry, entry.snapshot))
         self._packages.merge(entry)
+        self._lagging.pop(entry.package_id, None)
+        if entry.snapshot and entry.read_at:
+            state = self._packages.states[entry.package_id]
+            if is_behind(entry.snapshot, state, settled_at=entry.settled_at, read_at=entry.read_at):
+                self._lagging[entry.package_id] = entry
 
     def _unreported(self, entry: ParsedEntry) -> list[NewEvent]:
         before = self._last_snapshot(entry.package_id) if entry.emit != Emit.ALL else None
-        known = events.of_package(self._connection, entry.package_id, after=before.read_at if before else None)
+        known = events.of_package(self._connection, entry.package_id, after=before.settled_at if before else None)
         if entry.snapshot is None:
-            empty = _dated(entry, PackageSnapshot.empty(entry.package_id))
+            empty = _dated(entry, PackageSnapshot(entry.package_id))
             return unreported_deletion(empty, before=before, known=known)
         began_at = self._began_at if entry.emit != Emit.ALL else None
         return unreported_events(_dated(entry, entry.snapshot), before=before, known=known, began_at=began_at)
@@ -203,12 +213,24 @@ class Batch:
         dispatches.enqueue(connection, self._dispatches, now=now)
         if can_fetch:
             fetches.enqueue(connection, self._fetches, now=now, delay=FETCH_DELAY)
+            fetches.enqueue_again(connection, [_lag_fetch(entry, now=now) for entry in self._lagging.values()], now=now)
         event_ids = {entry.id: self._ids.get(self._fingerprints.get(entry.id, "")) for entry in self._entries}
         received = [entry.received_at for entry in self._entries if entry.callback]
         journal.settle(connection, event_ids, callbacks=received, now=now)
 
 
+def _lag_fetch(entry: ParsedEntry, *, now: datetime) -> LagFetch:
+    """Return the next fetch of a package whose snapshot showed less than a callback."""
+    is_first = entry.lagged_at is None or entry.lag_fetches >= len(LAG_DELAYS)
+    number, since = (0, entry.read_at) if is_first else (entry.lag_fetches, entry.lagged_at)
+    assert since
+    emit = Emit.NONE if entry.emit == Emit.NONE else Emit.NEW
+    return LagFetch(entry.package_id, number + 1, since, now + LAG_DELAYS[number], emit)
+
+
 def _dated(entry: ParsedEntry, package: PackageSnapshot) -> DatedSnapshot:
     assert entry.read_at
     assert entry.answered_at
-    return DatedSnapshot(entry.id, entry.received_at, entry.read_at, entry.answered_at, package, entry.emit)
+    return DatedSnapshot(
+        entry.id, entry.received_at, entry.read_at, entry.settled_at, entry.answered_at, package, entry.emit
+    )

@@ -17,8 +17,9 @@ from app.onespan.claims import snapshot_claims
 from app.onespan.client import Answer, OneSpan
 from app.onespan.list_scan import FOLDERS, ListItem, ListPage, ScanState, list_query, next_step, parse_page
 from app.onespan.merge import State
-from app.onespan.packages import PackageSnapshot, parse_package
+from app.onespan.packages import parse_package
 from app.onespan.projection import derive
+from app.onespan.snapshot import PackageSnapshot
 from app.store import packages
 from app.store.db import Database
 from app.store.packages import Cause, NewChange

@@ -1,6 +1,7 @@
 """The fetcher, which reads the packages of the fetch queue from OneSpan and journals the answers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -88,6 +89,7 @@ class Fetcher:
         now = self._clock()
         key = self._onespan.name
         entry = snapshot_entry(answer, wanted.package_id, now=now, key=key, kind=kind, emit=wanted.emit)
+        entry = replace(entry, lag_fetches=wanted.lag_fetches, lagged_at=wanted.lagged_at)
         with self._database.write() as connection:
             journal.add(connection, [entry])
             fetches.settle(connection, wanted, again_at=now + AGAIN_DELAY)

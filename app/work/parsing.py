@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from app.onespan.callbacks import Callback, parse_callback
-from app.onespan.claims import callback_claims, claim_time, snapshot_claims
+from app.onespan.claims import callback_claims, claim_time, settled_at, snapshot_claims
 from app.onespan.event_catalogue import CLOCK_TOLERANCE
+from app.onespan.fetch_rules import LAG_DELAYS
 from app.onespan.merge import PACKAGE, Claim
-from app.onespan.packages import PackageSnapshot, parse_package
+from app.onespan.packages import parse_package
+from app.onespan.snapshot import PackageSnapshot
 from app.store.packages import Cause
 from app.store.states import Emit, JournalKind
 from app.types import iso
@@ -27,6 +29,8 @@ class ParsedEntry:
     read_at: datetime | None = None
     answered_at: datetime | None = None
     emit: str = Emit.NEW
+    lag_fetches: int = 0
+    lagged_at: datetime | None = None
 
     @property
     def claims(self) -> list[Claim]:
@@ -35,8 +39,22 @@ class ParsedEntry:
             return callback_claims(self.callback, received_at=self.received_at)
         assert self.read_at
         if self.snapshot is None:
-            return [Claim(PACKAGE, "deleted", True, iso(self.read_at), "snapshot")]  # noqa: FBT003
-        return snapshot_claims(self.snapshot, at=self.read_at)
+            at = iso(self.read_at)
+            return [Claim(PACKAGE, attribute, True, at, "snapshot") for attribute in ("read", "deleted")]  # noqa: FBT003
+        return snapshot_claims(self.snapshot, at=self.read_at, outranks_until=self.outranks_until)
+
+    @property
+    def outranks_until(self) -> datetime | None:
+        """The time until which this snapshot outranks callbacks, because the package was fetched often enough."""
+        return self.lagged_at if self.lag_fetches >= len(LAG_DELAYS) else None
+
+    @property
+    def settled_at(self) -> datetime:
+        """The time until which this snapshot certainly includes status changes and signatures."""
+        assert self.read_at
+        if self.snapshot is None:
+            return self.read_at
+        return settled_at(self.snapshot, at=self.read_at, outranks_until=self.outranks_until)
 
     @property
     def happened_at(self) -> datetime:
@@ -62,7 +80,17 @@ def parse(row: Any) -> ParsedEntry:
         return ParsedEntry(row.id, row.received_at, row.package_id, read_at=row.read_at, answered_at=answered_at)
     snapshot = parse_package(json.loads(row.body))
     read_at, answered_at = _time_of_reading(snapshot, row.read_at, answered_at)
-    return ParsedEntry(row.id, row.received_at, snapshot.id, None, snapshot, read_at, answered_at, row.emit)
+    return ParsedEntry(
+        row.id,
+        row.received_at,
+        snapshot.id,
+        snapshot=snapshot,
+        read_at=read_at,
+        answered_at=answered_at,
+        emit=row.emit,
+        lag_fetches=row.lag_fetches,
+        lagged_at=row.lagged_at,
+    )
 
 
 def _time_of_reading(snapshot: PackageSnapshot, read_at: datetime, answered_at: datetime) -> tuple[datetime, datetime]:

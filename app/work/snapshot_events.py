@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.onespan.callbacks import Callback
-from app.onespan.findings import Finding, StoredEvent, findings
+from app.onespan.findings import NEVER, findings
+from app.onespan.interval import Finding, SnapshotTimes, StoredEvent
 from app.onespan.merge import EPOCH
-from app.onespan.packages import PackageSnapshot
+from app.onespan.snapshot import PackageSnapshot
 from app.store.events import NewEvent
 from app.store.states import Emit
 from app.types import iso
@@ -15,14 +16,23 @@ from app.types import iso
 
 @dataclass(frozen=True, slots=True)
 class DatedSnapshot:
-    """A snapshot and when it was taken: OneSpan read the package between `read_at` and `answered_at`."""
+    """A snapshot and when it was taken: OneSpan read the package between `read_at` and `answered_at`.
+
+    Until `settled_at`, the snapshot certainly includes status changes and signatures.
+    """
 
     journal_id: int
     received_at: datetime
     read_at: datetime
+    settled_at: datetime
     answered_at: datetime
     package: PackageSnapshot
     emit: str = Emit.NEW
+
+    @property
+    def times(self) -> SnapshotTimes:
+        """The times of the snapshot as texts."""
+        return SnapshotTimes(iso(self.settled_at), iso(self.read_at), iso(self.answered_at))
 
 
 def may_emit(package: PackageSnapshot, emit: str, *, began_at: datetime) -> bool:
@@ -45,11 +55,9 @@ def unreported_events(
     """
     if before and before.read_at >= snapshot.read_at:
         return []
-    after, began = iso(before.read_at) if before else EPOCH, iso(began_at) if began_at else EPOCH
-    seen, until = iso(snapshot.read_at), iso(snapshot.answered_at)
-    found = findings(
-        before.package if before else None, snapshot.package, after=after, seen=seen, until=until, known=known
-    )
+    began = iso(began_at) if began_at else EPOCH
+    after = before.times if before else NEVER
+    found = findings(before.package if before else None, snapshot.package, after=after, at=snapshot.times, known=known)
     all_of_it = before is not None or _is_newer(snapshot.package, began)
     new = [finding for finding in found if finding.at > began and (all_of_it or finding.dated)]
     return [_event(finding, number, snapshot) for number, finding in enumerate(new)]

@@ -10,7 +10,7 @@ from app.onespan import merge
 from app.onespan.client import Answer
 from app.onespan.list_scan import ListItem
 from app.onespan.merge import State
-from app.onespan.packages import PackageSnapshot
+from app.onespan.snapshot import PackageSnapshot
 from app.store import journal, list_state
 from app.store.journal import Entry
 from app.store.states import Emit, JournalKind
@@ -75,7 +75,7 @@ def is_conclusive(snapshot: PackageSnapshot, state: State, answer: Answer) -> bo
 
 
 def _has_parts(snapshot: PackageSnapshot) -> bool:
-    return snapshot.status == "DRAFT" or any(document.signed for document in snapshot.documents)
+    return snapshot.status == "DRAFT" or any(document.signatures for document in snapshot.documents)
 
 
 def _shows_less(snapshot: PackageSnapshot, state: State) -> bool:
@@ -88,8 +88,9 @@ def _shows_less(snapshot: PackageSnapshot, state: State) -> bool:
     if len(seats) > len(snapshot.seats) or people > occupied or len(documents) > len(snapshot.documents):
         return True
     for document in snapshot.documents:
-        signers = merge.required_signers(state, document.id)
-        if not {role for signer, role in seats if signer in signers} <= set(document.signed or ()):
+        asked = merge.last_snapshot_value(state, merge.document(document.id), "asked") or []
+        signers = {signer for signer, _ in asked}
+        if not {role for signer, role in seats if signer in signers} <= set(document.signatures or ()):
             return True
     return False
 

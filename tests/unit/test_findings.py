@@ -12,9 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.onespan.event_catalogue import CATALOGUE
-from app.onespan.findings import Finding, StoredEvent, findings
+from app.onespan.findings import findings
+from app.onespan.interval import Finding, SnapshotTimes, StoredEvent
 from app.onespan.lifecycle import TRANSITIONS
-from app.onespan.packages import PackageSnapshot, parse_package
+from app.onespan.packages import parse_package
+from app.onespan.snapshot import PackageSnapshot
 from app.types import iso
 from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, onespan_time
 from tests.support import strategies
@@ -46,7 +48,7 @@ def signed(*, consent: bool = False, contract: bool = False, **more: Any) -> dic
 
 def missing(before: PackageSnapshot | None, now: PackageSnapshot, *known: StoredEvent) -> list[Finding]:
     """Return the events between noon and one o'clock that two snapshots show and that are not known."""
-    return findings(before, now, after=BEFORE, until=NOW, known=known)
+    return findings(before, now, after=SnapshotTimes.at(BEFORE), at=SnapshotTimes.at(NOW), known=known)
 
 
 def names(events: list[Finding]) -> list[str]:
@@ -63,7 +65,7 @@ def test_first_snapshot_of_completed_package_yields_its_whole_life():
     """The first snapshot of a completed package yields all events of the package, in their necessary order."""
     now = snapshot("COMPLETED", **signed(consent=True, contract=True, completed=iso(NOON + HOUR / 2)))
 
-    assert names(findings(None, now, until=NOW, known=())) == [
+    assert names(findings(None, now, at=SnapshotTimes.at(NOW), known=())) == [
         "PACKAGE_CREATE",
         "PACKAGE_ACTIVATE",
         "DOCUMENT_SIGNED",
@@ -170,7 +172,7 @@ def test_unique_events_may_have_a_slightly_later_date():
     ]
     now = snapshot("COMPLETED", **signed(contract=True, consent=True))
 
-    assert names(findings(None, now, until=NOW, known=known)) == [
+    assert names(findings(None, now, at=SnapshotTimes.at(NOW), known=known)) == [
         "PACKAGE_ACTIVATE",
         "DOCUMENT_SIGNED",
         "SIGNER_COMPLETE",
@@ -179,7 +181,7 @@ def test_unique_events_may_have_a_slightly_later_date():
 
 def test_event_during_the_request_may_be_missing_in_the_snapshot():
     """A snapshot may lack an event that happened after OneSpan read the package and before its answer came."""
-    sent, times = snapshot("SENT"), {"after": BEFORE, "seen": BETWEEN, "until": NOW}
+    sent, times = snapshot("SENT"), {"after": SnapshotTimes.at(BEFORE), "at": SnapshotTimes.at(BETWEEN, until=NOW)}
     later = iso(NOON + 2 * HOUR / 3)
 
     for name in ("PACKAGE_EXPIRE", "PACKAGE_DEACTIVATE", "PACKAGE_TRASH"):
@@ -369,10 +371,10 @@ def test_templates_have_a_creation_event_and_layouts_have_none():
     """A new template yields a creation event; a new layout yields none, because OneSpan has no such event."""
     created = {"created": iso(NOON)}
 
-    assert names(findings(None, snapshot("DRAFT", type="TEMPLATE", **created), until=NOW, known=())) == [
+    assert names(findings(None, snapshot("DRAFT", type="TEMPLATE", **created), at=SnapshotTimes.at(NOW), known=())) == [
         "TEMPLATE_CREATE"
     ]
-    assert names(findings(None, snapshot("DRAFT", type="LAYOUT", **created), until=NOW, known=())) == []
+    assert names(findings(None, snapshot("DRAFT", type="LAYOUT", **created), at=SnapshotTimes.at(NOW), known=())) == []
 
 
 def test_each_event_of_the_lifecycle_is_in_snapshots():

@@ -155,13 +155,13 @@ def test_kba_failures_are_counted_and_close_on_signing():
 
 def test_bounce_closes_when_the_signer_signs():
     """An e-mail bounce needs no more attention after the signer has signed, because the signer was reached."""
-    bounced = event("EMAIL_BOUNCE", 1, sessionUser=ADA, message="OOTO")
+    bounced = event("EMAIL_BOUNCE", 1, sessionUser=ADA, message="BOUNCE")
     open_ = project((sent_to(ADA), at(0)), bounced)
     solved = project(
         (sent_to(ADA), at(0)), bounced, event("DOCUMENT_SIGNED", 2, sessionUser=ADA, documentId="contract")
     )
 
-    assert open_.attention == (Attention("EMAIL_BOUNCE", at(1), ADA, "OOTO"),)
+    assert open_.attention == (Attention("EMAIL_BOUNCE", at(1), ADA, "BOUNCE"),)
     assert solved.attention == ()
     assert solved.signers[0].email_bounce is None
 

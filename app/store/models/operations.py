@@ -15,8 +15,8 @@ class Fetch(Base):
     `due_at` is when the fetch may start or, while it runs, when its lease ends. `wanted_at` is the time of the newest
     reason; an older snapshot does not satisfy the fetch. `asked_at` is when a reconcile run, which waits for the fetch,
     enqueued it. `rank` is 0 for fetches after callbacks and 1 for fetches for reconcile, which come later. `emit` is
-    copied to the snapshot, and `error` names the error of the last attempt. `lag_fetches` counts the fetches after the
-    snapshot of `lagged_at`, which contradicted a newer callback.
+    copied to the snapshot, and `error` names the error of the last attempt. `lag_fetches` counts the fetches since the
+    snapshot of `lagged_at`, which showed less than an earlier callback; both are copied to the snapshot too.
     """
 
     __tablename__ = "fetches"

@@ -40,8 +40,8 @@ class Journal(Base):
     A snapshot shows all changes up to `read_at` by OneSpan's clock and none after `answered_at`. `key` is the
     label of the callback key, or the name of the credentials that read the snapshot. `emit` is an `Emit`. `state` is
     a `JournalState`; `digested_at` is null while the row is pending, and `error` says why a row has no effect.
-    `clock_offset` are the seconds by which OneSpan's clock was ahead when a callback was digested. A snapshot that was
-    taken again because OneSpan's API lagged outranks the callbacks dated until `outranks_until`.
+    `clock_offset` are the seconds by which OneSpan's clock was ahead when a callback was digested. `lag_fetches` counts
+    the fetches since the snapshot of `lagged_at`, which showed less than an earlier callback.
     """
 
     __tablename__ = "journal"
@@ -61,7 +61,8 @@ class Journal(Base):
     digested_at: Mapped[datetime | None]
     event_id: Mapped[int | None] = mapped_column(ForeignKey("events.id"), index=True)
     clock_offset: Mapped[float | None]
-    outranks_until: Mapped[datetime | None]
+    lag_fetches: Mapped[int] = mapped_column(Integer, server_default="0")
+    lagged_at: Mapped[datetime | None]
 
     __table_args__ = (
         Index("ix_journal_pending", "id", **_where("state = 'pending'")),

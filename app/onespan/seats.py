@@ -1,0 +1,247 @@
+"""Who is meant by an id, who has which seat, what they owe, and whose turn it is. The functions are pure.
+
+A seat is one role with one person, or with one group that signs as one. `app.onespan.approvals` reads from a snapshot
+what a seat owes. A callback names a person by the id of the signer, of the role, or of a group's member.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.onespan.merge import EPOCH, PACKAGE, Registers, State, current_value, signer, union
+from app.onespan.subjects import SubjectClaims
+from app.onespan.values import OPEN_SIGNER_STATUSES, Signer
+from app.types import iso
+
+Attributes = Mapping[str, Registers]  # the merged claims about one subject
+# How much earlier than its callback OneSpan may date a signature, so that both are still one fact.
+SIGNATURE_TOLERANCE = timedelta(minutes=1)
+# What a member of a group does for the group, not for themselves.
+DONE_FOR_GROUP = ("done", "declined", "opted_out", "reason")
+
+
+@dataclass(frozen=True, slots=True)
+class SeatDuty:
+    """A seat, as far as it decides who is meant by an id. `documents` are those that the seat is asked to sign.
+
+    `members` are the ids of a group's members; None if the seat is no group.
+    """
+
+    signer_id: str
+    role_id: str
+    owes: bool
+    documents: Mapping[str, str | None]
+    members: frozenset[str] | None = None
+    completed_at: str | None = None
+
+    def is_asked(self, document_id: str | None) -> bool:
+        """Whether the seat is asked to sign this document; True if no document is given."""
+        return document_id is None or document_id in self.documents
+
+    def was_open(self, document_id: str | None, *, at: str | None) -> bool:
+        """Whether the seat had not signed the document, or not completed, before the time `at`."""
+        ended = self.completed_at if document_id is None else self.documents.get(document_id)
+        if ended is None or at is None:
+            return True
+        return ended >= iso(datetime.fromisoformat(at) - SIGNATURE_TOLERANCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    """The seats of one package."""
+
+    seats: tuple[SeatDuty, ...]
+
+    def seat_of(self, user_id: str, *, document_id: str | None = None, at: str | None = None) -> SeatDuty | None:
+        """Return the seat that `user_id` acted for at the time `at`; None if no seat or several seats may be meant.
+
+        A person with an own seat that owes a signature acts for it. Otherwise the person acts for the group that has
+        the person as a member. A person without a seat and a group is taken for a member of the only open group.
+        """
+        own = next((seat for seat in self.seats if user_id == seat.signer_id), None)
+        own = own or next((seat for seat in self.seats if user_id == seat.role_id), None)
+        groups = [seat for seat in self.seats if seat.members and user_id in seat.members]
+        if own and own.owes and (own.is_asked(document_id) or not groups):
+            return own
+        if own is None and not groups:
+            groups = [seat for seat in self.groups if seat.is_asked(document_id) and seat.was_open(document_id, at=at)]
+        meant = _narrowed(groups, lambda seat: seat.owes and seat.is_asked(document_id))
+        meant = _narrowed(meant, lambda seat: seat.was_open(document_id, at=at))
+        return meant[0] if len(meant) == 1 else own
+
+    def lists(self, user_id: str) -> bool:
+        """Whether a seat or a group has this person or role."""
+        return any(
+            user_id in (seat.signer_id, seat.role_id) or (seat.members and user_id in seat.members)
+            for seat in self.seats
+        )
+
+    @property
+    def groups(self) -> tuple[SeatDuty, ...]:
+        """The seats of groups."""
+        return tuple(seat for seat in self.seats if seat.members is not None)
+
+
+def _narrowed(seats: Sequence[SeatDuty], condition: Callable[[SeatDuty], bool]) -> Sequence[SeatDuty]:
+    """Return the seats that meet a condition; all of them if there is only one, or if none meets it."""
+    return [seat for seat in seats if condition(seat)] or seats if len(seats) > 1 else seats
+
+
+class People:
+    """The people of one package, from its merged claims: which ids name the same signer, and which signers have left.
+
+    `sessionUser` may be the id of a signer or of a role (OneSpan's sources disagree), of a member of a group, or of the
+    sender if the sender acts. The newest snapshot assigns signers to roles; before the first snapshot, ids from events
+    are used. `signed` maps each document to its signers and the time of their signatures.
+    """
+
+    def __init__(self, about: SubjectClaims, state: State) -> None:
+        self.about = about
+        seats = about.value("seats")
+        self.seats: dict[str, str] = dict(seats) if isinstance(seats, list) else {}
+        self.holders = {role_id: signer_id for signer_id, role_id in reversed(self.seats.items())}
+        self.ever_seated = {
+            subject.removeprefix("signer:")
+            for subject, attributes in state.items()
+            if subject.startswith("signer:") and "person" in attributes
+        }
+        self.roles = {signer_id: role_id for _, signer_id, role_id in sorted(self._seat_history(state))}
+        self.last_holders = {role_id: signer_id for signer_id, role_id in self.roles.items()}
+        self.read_at = about.at("seats")
+        self.documents = {
+            subject.removeprefix("document:"): SubjectClaims(attributes)
+            for subject, attributes in state.items()
+            if subject.startswith("document:")
+        }
+        self.duties = Seats(tuple(self._duty(state, *seat) for seat in self.seats.items()))
+        self.signed = {document_id: self._signatures(document_id) for document_id in self.documents}
+        self.claims = self._gather(state)
+
+    @classmethod
+    def of(cls, state: State) -> "People":
+        """Return the people in the merged claims of a package."""
+        return cls(SubjectClaims(state.get(PACKAGE, {})), state)
+
+    def _seat_history(self, state: State) -> Iterable[tuple[str, str, str]]:
+        for signer_id in self.ever_seated:
+            at, role_id = current_value(state[signer(signer_id)]["role_id"])
+            yield at, signer_id, str(role_id)
+
+    def _duty(self, state: State, signer_id: str, role_id: str) -> SeatDuty:
+        """Return what a seat owes, according to the merged claims of snapshots."""
+        claims = SubjectClaims(state.get(signer(signer_id), {}))
+        documents = {
+            document_id: document.text(f"signed {signer_id}")
+            for document_id, document in self.documents.items()
+            if signer_id in asked_of(document)
+        }
+        group = claims.value("group")
+        members = frozenset(group.get("members", ())) if isinstance(group, Mapping) else None
+        completed_at = claims.text("done_at") if claims.flag("done") else None
+        return SeatDuty(signer_id, role_id, claims.value("owes") is not False, documents, members, completed_at)
+
+    def _signatures(self, document_id: str) -> dict[str, str]:
+        """Return the signers of a document, each with the time of the signature."""
+        by_signer: dict[str, list[Attributes]] = {}
+        for user_id, registers in self.documents[document_id].named("signed"):
+            at = current_value(registers)[1]
+            who = self.person(user_id, document_id=document_id, at=at if isinstance(at, str) else None)
+            by_signer.setdefault(who, []).append({"signed": registers})
+        found = {signer_id: SubjectClaims(union(claims)).text("signed") for signer_id, claims in by_signer.items()}
+        return {signer_id: at for signer_id, at in found.items() if at and signer_id}
+
+    def _gather(self, state: State) -> dict[str, SubjectClaims]:
+        """Return the claims about each person or group, by the id of the signer."""
+        by_signer: dict[str, list[Attributes]] = {}
+        for subject, attributes in state.items():
+            if subject.startswith("signer:"):
+                for signer_id, share in self._shares(subject.removeprefix("signer:"), attributes):
+                    by_signer.setdefault(signer_id, []).append(share)
+        return {
+            signer_id: SubjectClaims(subjects[0] if len(subjects) == 1 else union(subjects))
+            for signer_id, subjects in by_signer.items()
+        }
+
+    def _shares(self, user_id: str, attributes: Attributes) -> Iterator[tuple[str, Attributes]]:
+        """Yield who the claims about an id are about: a member of a group has claims of their own and for the group."""
+        if not ("seen" in attributes and "reassigned" not in attributes) and not self.duties.lists(user_id):
+            yield self.last_holders.get(user_id, user_id) if user_id not in self.ever_seated else user_id, attributes
+            return
+        at = SubjectClaims(attributes).at("done" if "done" in attributes else "seen")
+        signer_id = self.person(user_id, at=at if at != EPOCH else None)
+        if signer_id == user_id or user_id not in self.ever_seated:
+            yield signer_id, attributes
+            return
+        for_group = {name: registers for name, registers in attributes.items() if _is_for_group(name, registers)}
+        yield user_id, {name: registers for name, registers in attributes.items() if name not in for_group}
+        yield signer_id, {name: {"event": registers["event"]} for name, registers in for_group.items()}
+
+    def about_seat(self, signer_id: str) -> SubjectClaims:
+        """Return the claims about a signer; empty if there are none."""
+        return self.claims.get(signer_id) or SubjectClaims({})
+
+    def person(self, user_id: str, *, document_id: str | None = None, at: str | None = None) -> str:
+        """Return the id of the signer that `user_id` identifies, acting for a document at the time `at`, if known."""
+        if not self.duties.lists(user_id):
+            if user_id in self.ever_seated:
+                return user_id
+            if user_id in self.last_holders:
+                return self.last_holders[user_id]
+        seat = self.duties.seat_of(user_id, document_id=document_id, at=at)
+        return seat.signer_id if seat else user_id
+
+    def is_stranger(self, user_id: str) -> bool:
+        """Whether the id has no seat, but may be a member of one of several groups."""
+        return bool(self.duties.groups) and not self.duties.lists(user_id) and self.person(user_id) == user_id
+
+    def is_signer(self, signer_id: str, claims: SubjectClaims) -> bool:
+        """Whether this person is listed as a signer: has a seat, had one, or acts according to events."""
+        if signer_id in self.seats:
+            return True
+        if signer_id in self.ever_seated:
+            return self.has_left(signer_id, claims)
+        if not claims.flag("seen") and signer_id == self.about.value("sender_id"):
+            return False
+        if claims.flag("reassigned"):
+            return True  # the signer was replaced before the first snapshot of the seats
+        return self.read_at == EPOCH or (claims.newest > self.read_at and not self.duties.groups)
+
+    def non_signers(self) -> Iterable[tuple[str, SubjectClaims]]:
+        """Return the ids, from events, that belong to no current or past signer, with their claims."""
+        return (
+            (user_id, claims)
+            for user_id, claims in self.claims.items()
+            if user_id not in self.ever_seated and not self.is_signer(user_id, claims)
+        )
+
+    def has_left(self, signer_id: str, claims: SubjectClaims) -> bool:
+        """Whether another person has this signer's seat, according to the newest snapshot or a later event.
+
+        A signer that the sender removes from a draft was never asked to sign, and does not count.
+        """
+        if signer_id in self.seats:
+            return claims.flag("reassigned") and claims.at("reassigned") > self.read_at
+        was_asked = claims.value("asked") is not False
+        return claims.flag("reassigned") or (was_asked and claims.value("role_id") in self.holders)
+
+
+def _is_for_group(attribute: str, registers: Registers) -> bool:
+    is_act = attribute in DONE_FOR_GROUP or attribute.startswith("attachment ")
+    return is_act and "event" in registers
+
+
+def asked_of(claims: SubjectClaims) -> dict[str, bool]:
+    """Return the signers whom the newest snapshot asks to sign a document, each with whether that is required."""
+    asked = claims.value("asked")
+    return dict(asked) if isinstance(asked, list) else {}
+
+
+def next_signers(signers: Iterable[Signer]) -> tuple[str, ...]:
+    """Return the ids of the signers whose turn it is: the first in the signing order who still have to sign."""
+    ordered = [
+        (signer.order, signer.id)
+        for signer in signers
+        if signer.status in OPEN_SIGNER_STATUSES and signer.order is not None
+    ]
+    first = min((order for order, _ in ordered), default=None)
+    return tuple(signer_id for order, signer_id in ordered if order == first)
