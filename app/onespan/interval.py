@@ -107,7 +107,7 @@ class Interval:
         return [event for event in events if event.who and self.now.duties.groups and self._seat_of(event) is None]
 
     def _seat_of(self, event: StoredEvent) -> str | None:
-        """Return the id of the seat for which the person in an event acted; None if no snapshot tells."""
+        """Return the id of the seat for which the person in an event acted; None if no snapshot shows it."""
         for snapshot in (self.now, self.before):
             if event.who and snapshot:
                 seat = snapshot.duties.seat_of(event.who, document_id=event.document_id, at=event.at)

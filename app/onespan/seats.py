@@ -231,7 +231,7 @@ def _is_for_group(attribute: str, registers: Registers) -> bool:
 
 
 def asked_of(claims: SubjectClaims) -> dict[str, bool]:
-    """Return the signers whom the newest snapshot asks to sign a document, each with whether that is required."""
+    """Return the signers of a document, according to the newest snapshot, each with whether they must sign it."""
     asked = claims.value("asked")
     return dict(asked) if isinstance(asked, list) else {}
 

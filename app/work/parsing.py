@@ -40,12 +40,12 @@ class ParsedEntry:
         assert self.read_at
         if self.snapshot is None:
             at = iso(self.read_at)
-            return [Claim(PACKAGE, attribute, True, at, "snapshot") for attribute in ("read", "deleted")]  # noqa: FBT003
+            return [Claim(PACKAGE, name, value=True, at=at, origin="snapshot") for name in ("read", "deleted")]
         return snapshot_claims(self.snapshot, at=self.read_at, outranks_until=self.outranks_until)
 
     @property
     def outranks_until(self) -> datetime | None:
-        """The time until which this snapshot outranks callbacks, because the package was fetched often enough."""
+        """The time until which this snapshot outranks callbacks: it is the last of the fetches after a lag."""
         return self.lagged_at if self.lag_fetches >= len(LAG_DELAYS) else None
 
     @property

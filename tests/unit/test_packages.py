@@ -78,7 +78,7 @@ def test_optional_approval_need_not_be_signed():
 
 
 def test_snapshot_never_says_that_optional_approvals_are_open():
-    """A signer with only optional approvals may finish without signing, so only a signature tells anything."""
+    """A signer with only optional approvals may finish without signing, so only a signature says anything."""
     unsigned = [approval(A, optional=True), approval(A, optional=True)]
     one_signed = [approval(A, optional=True), approval(A, optional=True, signed=NOON)]
 

@@ -24,6 +24,9 @@ ATTRIBUTES: Mapping[str, str] = {  # labels that differ from the attribute's nam
     "trashed": "In trash",
     "sender_id": "Sender",
     "signed_by": "Signed by",
+    "asked": "To be signed by",
+    "begun_at": "Began to sign",
+    "data": "Attributes",
     "order": "Signing order",
     "role_id": "Role",
     "locked": "Locked out",
@@ -31,7 +34,7 @@ ATTRIBUTES: Mapping[str, str] = {  # labels that differ from the attribute's nam
     "kba_failures": "Failed identity checks",
     "attachments": "Uploaded files",
 }
-NAMES_OF_PEOPLE = ("sender_id", "signed_by")  # attributes whose values are ids of people
+NAMES_OF_PEOPLE = ("sender_id", "signed_by", "asked")  # attributes whose values are ids of people
 
 
 @dataclass(slots=True)
@@ -128,6 +131,8 @@ def change_texts(package: Package, change: ChangeDetail) -> tuple[str, str | dat
     if attribute in NAMES_OF_PEOPLE:
         new = _people(package, new)
         old = [name for name in _people(package, old) if name not in new]
+    elif attribute == "group":
+        old, new = _members(package, old), _members(package, new)
     elif attribute == "email_bounce":
         old, new = labels.bounce(old), labels.bounce(new)
     elif attribute == "status":
@@ -145,6 +150,10 @@ def _people(package: Package, ids: object) -> list[str]:
     return [labels.name_of(package, str(person)) for person in listed]
 
 
+def _members(package: Package, group: object) -> list[str]:
+    return _people(package, group.get("members")) if isinstance(group, Mapping) else []
+
+
 def _text(value: object) -> str | datetime:
     """Return a value of a change as text, or as a time. None and an empty list become an empty text."""
     match value:
@@ -156,4 +165,6 @@ def _text(value: object) -> str | datetime:
             return "yes" if value else "no"
         case list():
             return ", ".join(map(str, value))
+        case dict():
+            return ", ".join(f"{name}: {item}" for name, item in value.items())
     return str(value)

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from app.onespan.event_catalogue import event_type
-from app.onespan.values import Package, Signer, SignerStatus
+from app.onespan.values import Document, Package, SignatureState, Signer, SignerStatus
 from app.store.queries import EventDetail
 
 
@@ -33,6 +34,14 @@ class Issue(NamedTuple):
         return self.full_access_advice if full_access and self.full_access_advice else self.general_advice
 
 
+class SignatureLabel(NamedTuple):
+    """A cell of the table of documents: a symbol, its meaning, and when that began."""
+
+    symbol: str
+    text: str
+    at: datetime | None
+
+
 # The labels of package statuses, in the words of OneSpan's Transactions page.
 STATUSES: Mapping[str, Label] = {
     "DRAFT": Label("Draft", "draft"),
@@ -51,6 +60,8 @@ SIGNER_STATUSES: Mapping[str, Label] = {
     "OPTED_OUT": Label("Opted out", "stop"),
     "REASSIGNED": Label("Reassigned", "archived"),
 }
+SIGNS_NOTHING = Label("No signature needed", "archived")
+SIGNING = Label("Has begun to sign", "progress")
 WAITING_FOR_SIGNATURE = Label("Waiting for signature", "progress")
 NOT_THEIR_TURN = Label("Not their turn yet", "draft")
 DISPATCH_STATES: Mapping[str, Label] = {
@@ -85,6 +96,18 @@ ISSUES: Mapping[str, Issue] = {
         "Correct the email address in OneSpan and send the invitation again, or contact the signer another way.",
         "warn",
     ),
+    "ATTACHMENT_REJECTED": Issue(
+        "Attachment rejected",
+        "The sender rejected a file that the signer uploaded.",
+        "Ask the signer to upload it again in OneSpan.",
+        "warn",
+    ),
+    "ATTACHMENT_MISSING": Issue(
+        "Attachment missing",
+        "The signer signed, but did not upload a required file.",
+        "Ask the signer to upload it in OneSpan.",
+        "warn",
+    ),
     "READY_FOR_COMPLETION": Issue(
         "Ready to complete",
         "Everyone has signed. The sender must complete it.",
@@ -102,6 +125,12 @@ ISSUES: Mapping[str, Issue] = {
         "The due date passed before everyone had signed.",
         "Set a new due date in OneSpan and send it again, or move it to the trash.",
         "warn",
+    ),
+    "OUT_OF_OFFICE": Issue(
+        "Out of office",
+        "An automatic reply says that the signer is away.",
+        "Wait, or contact the signer another way.",
+        "draft",
     ),
     "PARKED_HANDLER": Issue(
         "Automation stopped",
@@ -153,6 +182,8 @@ def status(value: str | None) -> Label:
 def signer_status(package: Package, signer: Signer) -> Label:
     """Return the label of a signer's status. Before the signature the label says whether it is the signer's turn."""
     if signer.status == SignerStatus.PENDING and package.status == "SENT":
+        if signer.begun_at:
+            return SIGNING
         return WAITING_FOR_SIGNATURE if signer.id in package.next_signers else NOT_THEIR_TURN
     return signer_state(signer.status)
 
@@ -160,7 +191,7 @@ def signer_status(package: Package, signer: Signer) -> Label:
 def signer_state(value: str | None) -> Label:
     """Return the label of a signer's status in OneSpan, regardless of the signing order."""
     if value is None:
-        return Label("Signs nothing", "draft")
+        return SIGNS_NOTHING
     return SIGNER_STATUSES.get(value) or Label(value, "draft")
 
 
@@ -197,7 +228,9 @@ def join_names(names: Sequence[str], *, limit: int = 2) -> str:
 
 
 def seat(package: Package, signer: Signer) -> str:
-    """Return the CSS class of a signer's seat: `signed`, `next`, `stopped`, `reassigned`, or empty."""
+    """Return the CSS class of a signer's seat: `signed`, `next`, `stopped`, `reassigned`, `silent`, or empty."""
+    if signer.status is None:
+        return "silent"
     if signer.status in (SignerStatus.COMPLETED, SignerStatus.REASSIGNED):
         return "signed" if signer.status == SignerStatus.COMPLETED else "reassigned"
     if signer.status in (SignerStatus.LOCKED, SignerStatus.DECLINED, SignerStatus.OPTED_OUT):
@@ -224,6 +257,23 @@ def positions(package: Package) -> dict[str, int]:
     """Return each signer's position in the signing order, from 1. Signers with the same position sign in parallel."""
     orders = sorted({signer.order for signer in package.signers if signer.order is not None})
     return {signer.id: orders.index(signer.order) + 1 for signer in package.signers if signer.order is not None}
+
+
+def group_members(package: Package, signer: Signer) -> list[str]:
+    """Return the names of the members of a group; empty for a person."""
+    return [name_of(package, member) for member in signer.group.members] if signer.group else []
+
+
+def signature(document: Document, signer: Signer) -> SignatureLabel:
+    """Return what a signer owes to a document, for a cell of the table of documents."""
+    owed = next((item for item in document.signatures if item.signer_id == signer.id), None)
+    if owed is None:
+        return SignatureLabel("", "not asked to sign", None)
+    if owed.state == SignatureState.SIGNED:
+        return SignatureLabel("✓", "signed", owed.at)
+    if owed.state == SignatureState.BEGUN:
+        return SignatureLabel("…", "begun, not confirmed", owed.at)
+    return SignatureLabel("\u2013", "not signed" if owed.required else "not signed, optional", None)
 
 
 def issue(reason: str) -> Issue:
