@@ -52,6 +52,7 @@ from app.work.dispatch import Dispatcher
 from app.work.fetch import Fetcher
 from app.work.housekeeping import Heartbeat, Housekeeping
 from app.work.reconcile import Reconciler, RunRequest
+from app.work.reread import reread
 from app.work.scheduler import Scheduler
 from app.work.worker import Wakeups, Worker
 from config import ROOT, Key, Settings, SettingsError, load_settings
@@ -262,6 +263,7 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
         make_due=_replay_all(service, clock),
         keep=service.intake.keep,
         wake_digest=service.wakeups.digesting.set,
+        reread=lambda *, only, by: list(reread(database, by=by, now=clock(), only=only)),
     )
     read = api(
         database,

@@ -1,4 +1,4 @@
-"""`flask replay`: run handlers again for past events, and process failed callbacks again."""
+"""`flask replay`: run handlers again for past events, and process failed and unreadable callbacks again."""
 
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from app.store.replay_filter import ReplayFilter
 from app.store.states import DispatchState
 from app.types import Clock
 from app.work import replay as replaying
+from app.work.reread import reread
 
 NO_SELECTION = "Select runs with --event, --handler, --package, --state, --since or --until."
 
@@ -39,6 +40,7 @@ def replay_command(database: Database, handlers: Handlers, clock: Clock) -> Comm
     @click.option("--until", type=Moment(), help="Only events that happened before this time (UTC).")
     @click.option("--missing", is_flag=True, help="Run a new --handler for older events, instead of repeating runs.")
     @click.option("--set-aside", is_flag=True, help="Digest failed callbacks again, instead of running handlers.")
+    @click.option("--unreadable", is_flag=True, help="Read unreadable callbacks again, instead of running handlers.")
     @click.option("--dry-run", is_flag=True, help="Only print how many there are.")
     def command(  # noqa: PLR0917  (click passes them by name)
         event_name: str | None,
@@ -50,6 +52,7 @@ def replay_command(database: Database, handlers: Handlers, clock: Clock) -> Comm
         *,
         missing: bool,
         set_aside: bool,
+        unreadable: bool,
         dry_run: bool,
     ) -> None:
         """Run handlers again for past events.
@@ -58,10 +61,14 @@ def replay_command(database: Database, handlers: Handlers, clock: Clock) -> Comm
         Handlers that are running now are not touched.
         """
         replay_filter = ReplayFilter(event_name, handler, state, package, since, until)
-        if set_aside:
-            if replay_filter != ReplayFilter() or missing:
-                raise click.UsageError("--set-aside can only be combined with --dry-run.")
-            _digest_again(database, dry_run=dry_run)
+        if set_aside or unreadable:
+            if replay_filter != ReplayFilter() or missing or (set_aside and unreadable):
+                option = "--set-aside" if set_aside else "--unreadable"
+                raise click.UsageError(f"{option} can only be combined with --dry-run.")
+            if set_aside:
+                _digest_again(database, dry_run=dry_run)
+            else:
+                _read_again(database, now=clock(), dry_run=dry_run)
             return
         if replay_filter == ReplayFilter():
             raise click.UsageError(NO_SELECTION)
@@ -95,3 +102,14 @@ def _digest_again(database: Database, *, dry_run: bool) -> None:
     with database.read() if dry_run else database.write() as connection:
         count = journal.count_failed(connection) if dry_run else journal.retry_failed(connection)
     click.echo(f"{counted(count, 'callback')} {'would be' if dry_run else 'will be'} digested again.")
+
+
+def _read_again(database: Database, *, now: datetime, dry_run: bool) -> None:
+    """Read unreadable callbacks again, print why some still cannot be read, and how many can."""
+    total = readable = 0
+    for callback in reread(database, by=operator(), now=now, write=not dry_run):
+        total, readable = total + 1, readable + (callback.error is None)
+        if callback.error:
+            click.echo(f"Callback {callback.id} names no package: {callback.error}")
+    outcome = "would be digested" if dry_run else "will be digested"
+    click.echo(f"{readable} of {counted(total, 'unreadable callback')} {outcome}.")

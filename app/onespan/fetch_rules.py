@@ -36,6 +36,7 @@ def fetch_reason(callback: Callback, *, before: Package | None, after: Package, 
     """
     reasons = {
         "unknown": before is None or before.read_at is None,
+        "unread": callback.is_partly_read,
         "structure": event_type(callback.name).needs_fetch and not _is_self_contained(callback, before),
         "step": _is_unexpected_status(callback, before, after),
         "signer": not _is_known_signer(callback, before) or _adds_signer(before, after),

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from app.store.counters import add_callbacks
 from app.store.db import Database, is_row_error
-from app.store.models import Event, Journal
+from app.store.models import KIND_CALLBACK, Event, Journal
 from app.store.states import Emit, JournalKind, JournalState, literal
 
 CHUNK = 500  # journal rows that are read into memory at a time
@@ -38,6 +38,15 @@ class Entry:
     spool_id: str | None = None
     lag_fetches: int = 0
     lagged_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RereadCallback:
+    """An unreadable callback that was read again. It names a `package_id`, or has the `error` why it still does not."""
+
+    id: int
+    package_id: str | None
+    error: str | None
 
 
 class _Ticket:
@@ -256,6 +265,29 @@ def retry_failed(connection: Connection) -> int:
     """Make failed journal entries pending again and return their number."""
     failed = update(Journal).where(Journal.state == JournalState.FAILED)
     return connection.execute(failed.values(state=JournalState.PENDING, digested_at=None, error=None)).rowcount
+
+
+def unreadable(
+    connection: Connection, *, after: int, limit: int, only: int | None = None
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Return the next unreadable callbacks after a journal id, in order of arrival; with `only`, just that row."""
+    found = select(Journal.id, Journal.body).where(
+        Journal.kind == KIND_CALLBACK, Journal.error.is_not(None), Journal.state == JournalState.UNREADABLE
+    )
+    if only is not None:
+        found = found.where(Journal.id == only)
+    return connection.execute(found.where(Journal.id > after).order_by(Journal.id).limit(limit)).all()
+
+
+def apply_reread(connection: Connection, callbacks: Iterable[RereadCallback]) -> None:
+    """Make callbacks that can now be read pending, with the package that they name; store why others cannot be read."""
+    for callback in callbacks:
+        row = update(Journal).where(Journal.id == callback.id, Journal.state == JournalState.UNREADABLE)
+        if callback.package_id is None:
+            connection.execute(row.values(error=callback.error))
+        else:
+            pending = {"state": JournalState.PENDING, "package_id": callback.package_id, "digested_at": None}
+            connection.execute(row.values(error=None, **pending))
 
 
 def mark_failed(connection: Connection, entry: int, *, reason: str, now: datetime) -> None:

@@ -17,7 +17,7 @@ from app.onespan.callbacks import is_id
 from app.onespan.list_scan import EARLIEST
 from app.store import dispatches, fetches, packages, queries, replay_filter
 from app.store.db import Database, take_write_lock
-from app.store.journal import Entry
+from app.store.journal import Entry, RereadCallback
 from app.store.packages import Cause, NewChange
 from app.store.queries import RunDetail
 from app.store.replay_filter import ReplayFilter
@@ -56,6 +56,14 @@ class ReplayAll(Protocol):
         ...
 
 
+class Reread(Protocol):
+    """A function that reads unreadable callbacks again: all, or `only` the one with this journal id."""
+
+    def __call__(self, *, only: int | None, by: str) -> list[RereadCallback]:
+        """Read callbacks again for the user `by`. Those that can now be read become pending."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Actions:
     """The actions that users can perform.
@@ -72,6 +80,7 @@ class Actions:
     make_due: ReplayAll
     keep: Callable[[Entry], int | None]
     wake_digest: Callable[[], None]
+    reread: Reread
 
     def request_fetch(self, package_id: str, *, by: str) -> FetchQueued:
         """Enqueue a fetch of this package, whether it is in the status store or not."""
@@ -94,9 +103,15 @@ class Actions:
         now = self.clock()
         name, package_id = TEST_CALLBACK
         callback = {"name": name, "packageId": package_id, "sessionUser": by, "createdDate": now.isoformat()}
-        entry, _ = journal_entry(json.dumps(callback).encode(), received_at=now, key=TEST_KEY_LABEL)
+        entry = journal_entry(json.dumps(callback).encode(), received_at=now, key=TEST_KEY_LABEL)
         self.keep(entry)
         self.wake_digest()
+
+    def read_again(self, journal_id: int | None, *, by: str) -> list[RereadCallback]:
+        """Read an unreadable callback again, or all without a `journal_id`; those that can be read are digested."""
+        found = self.reread(only=journal_id and min(journal_id, MAX_ID), by=by)
+        self.wake_digest()
+        return found
 
     def replay(self, dispatch_id: int, *, by: str) -> None:
         """Make a dispatch due now, with all its attempts again. Raises `DispatchRunning` while the dispatch runs."""

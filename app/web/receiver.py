@@ -9,12 +9,13 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.errors import InvalidCallbackKey, StorageUnavailable, UnreadableCallback
-from app.onespan.callbacks import parse_callback
+from app.onespan.callback_members import callback_bodies
+from app.onespan.callbacks import package_of
 from app.store.journal import Entry
 from app.store.states import JournalKind
 from app.web.auth import authenticate
 from app.web.errors import error_response
-from app.web.request_body import MAX_BODY_BYTES, request_body
+from app.web.request_body import MAX_BODY_BYTES, decompressed, request_body
 
 log = structlog.get_logger()
 
@@ -41,13 +42,16 @@ def receiver(
         key = authenticate(request.headers.get("Authorization"), scheme="basic", keys=callback_keys)
         if key is None:
             raise InvalidCallbackKey
-        entry, problem = journal_entry(request_body(), received_at=clock(), key=key)
-        journal_id = keep(entry)
+        body = decompressed(request_body(), request.headers.get("Content-Encoding", ""))
+        entries = journal_entries(body, received_at=clock(), key=key)
+        journal_ids = [keep(entry) for entry in entries]
         wake()
-        if problem:
-            log.warning("callback.unreadable", journal_id=journal_id, key=key, reason=problem.detail)
-            return error_response(400, "unreadable_callback", str(problem))
-        return {"callback": journal_id}
+        for entry, journal_id in zip(entries, journal_ids, strict=True):
+            if entry.error:
+                log.warning("callback.unreadable", journal_id=journal_id, key=key, reason=entry.error)
+        if all(entry.error for entry in entries):
+            return error_response(400, "unreadable_callback", str(UnreadableCallback(entries[0].error)))
+        return {"callback": journal_ids[0]}
 
     @blueprint.errorhandler(InvalidCallbackKey)
     def invalid_key(error: InvalidCallbackKey) -> ResponseReturnValue:
@@ -71,10 +75,19 @@ def receiver(
     return blueprint
 
 
-def journal_entry(body: bytes, *, received_at: datetime, key: str) -> tuple[Entry, UnreadableCallback | None]:
-    """Return the journal entry of a callback, and the error if its body cannot be parsed."""
+def journal_entries(body: bytes, *, received_at: datetime, key: str) -> list[Entry]:
+    """Return the journal entries of a request: one, or one for each item of an array of several callbacks.
+
+    An entry in which no package can be recognised has the reason as its `error`.
+    """
+    entries = [journal_entry(part, received_at=received_at, key=key) for part in callback_bodies(body)]
+    return [journal_entry(body, received_at=received_at, key=key)] if all(entry.error for entry in entries) else entries
+
+
+def journal_entry(body: bytes, *, received_at: datetime, key: str) -> Entry:
+    """Return the journal entry of a callback, with the reason as its `error` if no package can be recognised."""
     try:
-        callback = parse_callback(body)
+        package_id = package_of(body)
     except UnreadableCallback as problem:
-        return Entry(JournalKind.CALLBACK, received_at, body, key=key, error=problem.detail), problem
-    return Entry(JournalKind.CALLBACK, received_at, body, key=key, package_id=callback.package_id), None
+        return Entry(JournalKind.CALLBACK, received_at, body, key=key, error=problem.detail)
+    return Entry(JournalKind.CALLBACK, received_at, body, key=key, package_id=package_id)

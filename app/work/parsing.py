@@ -1,7 +1,7 @@
 """Parse journal rows: what each callback or snapshot claims, and when."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -74,6 +74,8 @@ def parse(row: Any) -> ParsedEntry:
     """Parse a journal row from its raw bytes."""
     if row.kind == JournalKind.CALLBACK:
         callback = parse_callback(row.body)
+        if row.package_id != callback.package_id:  # an earlier version read it differently
+            callback = replace(callback, package_id=row.package_id)
         return ParsedEntry(row.id, row.received_at, callback.package_id, callback=callback)
     answered_at = row.answered_at or row.read_at
     if row.kind == JournalKind.ABSENCE:

@@ -1,11 +1,14 @@
 """The pages of events and raw callbacks."""
 
+from collections.abc import Sequence
 from typing import Literal
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 
 from app.onespan.event_catalogue import CATALOGUE
 from app.store import queries
+from app.store.journal import RereadCallback
 from app.store.queries import CallbackFilter, EventFilter
 from app.web.actions import TEST_CALLBACK
 from app.web.api.endpoints import id_of_cursor
@@ -13,6 +16,7 @@ from app.web.api.parameters import MAX_ID, DispatchStateName, EventName, ShortTe
 from app.web.dashboard import labels
 from app.web.dashboard.layout import Layout, required
 from app.web.dashboard.page_query import PageQuery
+from app.web.dashboard.user import requires_full_access, user_name
 
 ROWS = 50
 EMPTY_TEXTS = {
@@ -106,3 +110,25 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
                 title=labels.JOURNAL_KINDS.get(detail.kind, f"{detail.kind} {{id}}").format(id=detail.id),
                 titles=layout.titles(connection, [detail.package_id]),
             )
+
+    @blueprint.post("/callbacks/<int:callback_id>/read")
+    @requires_full_access
+    def read_callback(callback_id: int) -> ResponseReturnValue:
+        """Read one unreadable callback again."""
+        flash(_result(layout.actions.read_again(callback_id, by=user_name() or "")))
+        return redirect(url_for("pages.callback", callback_id=callback_id), 303)
+
+    @blueprint.post("/callbacks/read")
+    @requires_full_access
+    def read_callbacks() -> ResponseReturnValue:
+        """Read all unreadable callbacks again."""
+        flash(_result(layout.actions.read_again(None, by=user_name() or "")))
+        return redirect(url_for("pages.callbacks", state="unreadable"), 303)
+
+
+def _result(callbacks: Sequence[RereadCallback]) -> str:
+    """Return a sentence about callbacks that were read again."""
+    readable = sum(callback.error is None for callback in callbacks)
+    if len(callbacks) == 1:
+        return "Queued for processing." if readable else "The request still names no transaction."
+    return f"{readable:,} of {len(callbacks):,} unreadable callbacks queued for processing."

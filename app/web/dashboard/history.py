@@ -81,7 +81,7 @@ def _adds_detail(change: ChangeDetail, entry: Entry) -> bool:
     """Return whether a change says more than the text of its history entry."""
     if change.attribute == "signed_by" and entry.event:
         return not set(change.old or []) <= set(change.new or [])
-    return change.attribute not in ("read", "replay")
+    return change.attribute not in ("read", "replay", "reread")
 
 
 def _event_entry(package: Package, event: EventDetail) -> Entry:
@@ -110,6 +110,8 @@ def action_text(change: ChangeDetail) -> str | None:
     match change.cause.kind, change.attribute:
         case "person", "read":
             return f"{person} requested a refresh"
+        case "person", "reread":
+            return f"{person} read callback {change.new} again"
         case "person", "replay":
             return f"{person} ran {handler}{' again' if change.old else ''}"
         case "dispatch", _:

@@ -1,0 +1,95 @@
+"""Read single members of a callback that have another type or form than documented, as far as possible.
+
+Each function returns None for a value that it cannot read. The values of a repeated member are tried in their order.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from functools import partial
+from urllib.parse import unquote
+
+from app.onespan.callback_dates import date_of
+from app.onespan.callback_members import Members, Repeated
+from app.onespan.event_catalogue import CATALOGUE, wire_name
+from app.types import clean
+
+# Maximum lengths in characters. OneSpan documents them, except those of `name` and `newRoleId`.
+MAX_LENGTHS = {"name": 255, "packageId": 255, "sessionUser": 255, "documentId": 256, "newRoleId": 256}
+NAME_ALIASES = ("event", "eventName", "eventType", "type")  # what some ValidSign accounts send instead of `name`
+MESSAGE_TEXTS = ("content", "message", "text", "name")  # members of an object that may have the text of a message
+
+_PERCENT_ENCODED = re.compile(r"(?:[\w.~=+/-]|%[0-9A-Fa-f]{2})+", re.ASCII)
+
+
+def event_name(members: Members) -> tuple[str | None, str]:
+    """Return the event's name and the member that has it. A known name comes before an unknown one."""
+    for names in (("name",), NAME_ALIASES):
+        found = [(text, member) for member in names for value in _values(members, member) if (text := _name(value))]
+        if found:
+            return next((pair for pair in found if pair[0] in CATALOGUE), found[0])
+    return None, "name"
+
+
+def true_id(text: str) -> str:
+    """Return a package id without blanks around it and without percent-encoding. OneSpan's ids contain no `%`."""
+    while "%" in text and _PERCENT_ENCODED.fullmatch(text.strip()) and (decoded := unquote(text)) != text:
+        text = decoded
+    return text.strip()
+
+
+def read_member(members: Members, member: str) -> str | None:
+    """Return the text that `READERS` reads from a member."""
+    return next((text for value in _values(members, member) if (text := READERS[member](value))), None)
+
+
+def read_date(members: Members) -> datetime | None:
+    """Return the first date that `createdDate` has, in any form of `date_of`."""
+    return next((date for value in _values(members, "createdDate") if (date := date_of(value))), None)
+
+
+def _values(members: Members, member: str) -> Iterator[object]:
+    value = members.get(member)
+    yield from value if isinstance(value, Repeated) else [value]
+
+
+def _plain(value: object) -> str | None:
+    """Return a text, or the text of a number."""
+    if isinstance(value, str):
+        return value.strip("\0")
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _id(value: object, limit: int) -> str | None:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    text = _plain(value.get("id") if isinstance(value, dict) else value)
+    return text if text and len(text) <= limit and clean(text) == text else None
+
+
+def _package_id(value: object) -> str | None:
+    text = true_id(_plain(value) or "")
+    return _id(text, MAX_LENGTHS["packageId"])
+
+
+def _name(value: object) -> str | None:
+    text = wire_name(clean(_plain(value) or "").strip())
+    return text if 0 < len(text) <= MAX_LENGTHS["name"] else None
+
+
+def _message(value: object) -> str | None:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, dict):
+        value = next((value[name] for name in MESSAGE_TEXTS if isinstance(value.get(name), str)), None)
+    text = value if isinstance(value, str) else _plain(value)
+    return clean(text) if text else None
+
+
+READERS: Mapping[str, Callable[[object], str | None]] = {
+    "packageId": _package_id,
+    "sessionUser": partial(_id, limit=MAX_LENGTHS["sessionUser"]),
+    "documentId": partial(_id, limit=MAX_LENGTHS["documentId"]),
+    "newRoleId": partial(_id, limit=MAX_LENGTHS["newRoleId"]),
+    "message": _message,
+}
