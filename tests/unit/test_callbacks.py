@@ -1,5 +1,6 @@
 """Tests of the callback parser: accepted forms, tolerated deviations, and the reasons for rejection."""
 
+import gzip
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -103,53 +104,28 @@ REJECTED = {
     "nothing": (b"", "it is not JSON"),
     "not UTF-8": (b'{"name": "\xe9"}', "it is not UTF-8"),
     "not JSON": (b"name=PACKAGE_COMPLETE", "it is not JSON"),
-    "half of it": (json.dumps(FULL).encode()[:-9], "it is not JSON"),
-    "two objects": (b"{}{}", "it is not JSON"),
-    "an array": (json.dumps([FULL]).encode(), "it is not a JSON object"),
+    "two empty objects": (b"{}{}", "it is not JSON"),
+    "an empty array": (b"[]", "it is not a JSON object"),
     "a text": (b'"PACKAGE_COMPLETE"', "it is not a JSON object"),
     "null": (b"null", "it is not a JSON object"),
-    "no name": (changed(name=None), "there is no name"),
-    "a blank name": (changed(name=""), "there is no name"),
     "no packageId": (changed(packageId=None), "there is no packageId"),
     "a blank packageId": (changed(packageId=""), "there is no packageId"),
-    "name is a number": (changed(name=7), "name is not a text"),
     "packageId is a list": (changed(packageId=["pkg-1"]), "packageId is not a text"),
-    "sessionUser is an object": (changed(sessionUser={"id": ADA}), "sessionUser is not a text"),
-    "documentId is true": (changed(documentId=True), "documentId is not a text"),
-    "message is a list": (changed(message=["no"]), "message is not a text"),
-    "newRoleId is a number": (changed(newRoleId=5), "newRoleId is not a text"),
-    "createdDate is a number": (changed(createdDate=1772452800000), "createdDate is not a text"),
-    "name is too long": (changed(name="n" * 256), "name is longer than 255 characters"),
+    "packageId is an object": (changed(packageId={"id": "pkg-1"}), "packageId is not a text"),
+    "packageId is true": (changed(packageId=True), "packageId is not a text"),
     "packageId is too long": (changed(packageId="p" * 256), "packageId is longer than 255 characters"),
-    "sessionUser is too long": (changed(sessionUser="s" * 256), "sessionUser is longer than 255 characters"),
-    "documentId is too long": (changed(documentId="d" * 257), "documentId is longer than 256 characters"),
-    "newRoleId is too long": (changed(newRoleId="r" * 257), "newRoleId is longer than 256 characters"),
-    "NUL in an id": (changed(packageId="pkg\0"), "packageId has characters that are not allowed in an id"),
-    "half a surrogate pair in an id": (
-        changed(sessionUser="\ud83d"),
-        "sessionUser has characters that are not allowed in an id",
-    ),
-    "a member twice": (b'{"name": "A", "packageId": "p", "name": "B"}', "a member occurs twice"),
-    "a member twice deep down": (
-        b'{"name": "A", "packageId": "p", "more": [{"in": {"x": 1, "x": 1}}]}',
-        "a member occurs twice",
-    ),
-    "NaN": (b'{"name": "A", "packageId": "p", "x": NaN}', "NaN is not a JSON number"),
-    "Infinity": (b'{"name": "A", "packageId": "p", "x": [Infinity]}', "Infinity is not a JSON number"),
-    "-Infinity": (b'{"name": "A", "packageId": "p", "x": -Infinity}', "-Infinity is not a JSON number"),
-    "21 levels": (b'{"name": "A", "packageId": "p", "x": ' + b"[" * 20 + b"]" * 20 + b"}", "it is nested too deeply"),
+    "NUL in an id": (changed(packageId="pkg\0-1"), "packageId has characters that are not allowed in an id"),
+    "half a surrogate pair": (changed(packageId="\ud83d"), "packageId has characters that are not allowed in an id"),
+    "a packageId that breaks off": (b'{"name": "PACKAGE_COMPLETE", "packageId": "xT9OeZ', "it is not JSON"),
+    "a broken gzip stream": (gzip.compress(json.dumps(FULL).encode())[:60], "its gzip stream is broken"),
     "50,000 levels": (b"[" * 50_000 + b"]" * 50_000, "it is nested too deeply"),
     "50,000 objects": (b'{"x":' * 50_000 + b"1" + b"}" * 50_000, "it is nested too deeply"),
-    "a date of nonsense": (changed(createdDate="yesterday"), "createdDate is not a date"),
-    "a 31st of February": (changed(createdDate="2026-02-31T12:00:00.000Z"), "createdDate is not a date"),
-    "a date before all time": (changed(createdDate="0001-01-01T00:00:00+14:00"), "createdDate is not a date"),
-    "a date after all time": (changed(createdDate="9999-12-31T23:59:59-14:00"), "createdDate is not a date"),
 }
 
 
 @pytest.mark.parametrize(("body", "reason"), REJECTED.values(), ids=REJECTED.keys())
-def test_invalid_body_is_rejected_with_reason(body, reason):
-    """The reason for rejecting an invalid callback body says what is wrong with the body."""
+def test_body_that_names_no_package_is_rejected_with_reason(body, reason):
+    """The reason for rejecting a callback body says what is wrong with the body."""
     assert reason in rejection(body)
 
 
@@ -226,6 +202,18 @@ SAME_EVENT = {
 def test_law_3_same_event_has_one_fingerprint(body):
     """A callback that a person reformats and posts again keeps its fingerprint."""
     assert parse_callback(body).fingerprint == parse(FULL).fingerprint
+
+
+def test_law_3_accepted_bodies_keep_their_fingerprints():
+    """A body that an earlier version accepted keeps its fingerprint, so a repeat after an upgrade runs no handler."""
+    known = json.loads((fixtures.HERE / "fingerprints.json").read_bytes())
+
+    changed_ones = [
+        entry["body"] for entry in known if parse_callback(entry["body"].encode()).fingerprint != entry["fingerprint"]
+    ]
+
+    assert len(known) >= 100
+    assert changed_ones == []
 
 
 CHANGED_MEMBERS = {
