@@ -18,8 +18,10 @@ from app.types import clean
 MAX_LENGTHS = {"name": 255, "packageId": 255, "sessionUser": 255, "documentId": 256, "newRoleId": 256}
 NAME_ALIASES = ("event", "eventName", "eventType", "type")  # what some ValidSign accounts send instead of `name`
 MESSAGE_TEXTS = ("content", "message", "text", "name")  # members of an object that may have the text of a message
+MAX_ENCODINGS = 3  # times that an id may have been percent-encoded
+BLANKS = " \t\u00a0\0"  # a line break is not among them; ids with one were accepted before
 
-_PERCENT_ENCODED = re.compile(r"(?:[\w.~=+/-]|%[0-9A-Fa-f]{2})+", re.ASCII)
+_PLAIN_ID = re.compile(r"[\w.~=+/-]+", re.ASCII)
 
 
 def event_name(members: Members) -> tuple[str | None, str]:
@@ -32,10 +34,14 @@ def event_name(members: Members) -> tuple[str | None, str]:
 
 
 def true_id(text: str) -> str:
-    """Return a package id without blanks around it and without percent-encoding. OneSpan's ids contain no `%`."""
-    while "%" in text and _PERCENT_ENCODED.fullmatch(text.strip()) and (decoded := unquote(text)) != text:
-        text = decoded
-    return text.strip()
+    """Return a package id without blanks around it, and decoded if it is percent-encoded.
+
+    It is percent-encoded if decoding leaves only letters, digits and the punctuation of base64, as in OneSpan's ids.
+    """
+    decoded = text
+    for _ in range(MAX_ENCODINGS if "%" in text else 0):
+        decoded = unquote(decoded)
+    return (decoded if _PLAIN_ID.fullmatch(decoded.strip(BLANKS)) else text).strip(BLANKS)
 
 
 def read_member(members: Members, member: str) -> str | None:

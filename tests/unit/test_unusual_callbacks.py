@@ -163,9 +163,17 @@ def test_new_role_of_another_type_is_read():
 @pytest.mark.parametrize(
     ("sent", "read"),
     [
-        *((" pkg-1 ", "pkg-1"), ("pkg-1\r\n", "pkg-1"), ("\0pkg-1\0", "pkg-1"), (17, "17")),
+        *((" pkg-1 ", "pkg-1"), ("\tpkg-1\u00a0", "pkg-1"), ("\0pkg-1\0", "pkg-1"), (17, "17")),
         *(("xT9OeZ%3D", "xT9OeZ="), ("xT9OeZ%3d", "xT9OeZ="), ("xT9OeZ%253D", "xT9OeZ="), ("%20xT9OeZ%3D", "xT9OeZ=")),
-        *(("100%", "100%"), ("a%zz", "a%zz"), ("x+y/z=", "x+y/z="), ("Pkg-1", "Pkg-1")),
+        *(
+            ("100%", "100%"),
+            ("a%zz", "a%zz"),
+            ("50%25", "50%25"),
+            ("%C3%A9", "%C3%A9"),
+            ("x+y/z=", "x+y/z="),
+            ("Pkg-1", "Pkg-1"),
+            ("a\n", "a\n"),
+        ),
     ],
 )
 def test_package_id_is_the_true_id(sent, read):
