@@ -141,8 +141,13 @@ def test_law_10_callback_without_a_name_is_shown_and_claims_nothing(post, work, 
     (shown,) = read("/api/callbacks", state="unknown")["items"]
     assert shown["event_name"] == "UNKNOWN"
     assert shown["understood"] == {
-        **{"name": "UNKNOWN", "package_id": "pkg-1", "session_user": None, "document_id": None, "message": None},
-        **{"happened_at": "2026-03-02T12:30:00Z", "extra": {}},
+        "name": "UNKNOWN",
+        "package_id": "pkg-1",
+        "session_user": None,
+        "document_id": None,
+        "message": None,
+        "happened_at": "2026-03-02T12:30:00Z",
+        "extra": {},
     }
     assert handlers.seen == ["PACKAGE_COMPLETE", "UNKNOWN"]
     assert read("/api/packages/pkg-1")["status"] == before["status"]
