@@ -10,11 +10,15 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from uuid import UUID, uuid5
 
+from app.simulator import signing
 from app.simulator.packages import (
     ARCHIVAL_STATUSES,
+    CONSENT,
+    SIGNATURE,
     STATUSES,
     Action,
     Approval,
+    Attachment,
     Document,
     Event,
     ImpossibleAction,
@@ -22,13 +26,13 @@ from app.simulator.packages import (
     Package,
     Role,
 )
+from app.simulator.signing import Outcome, change_approvals, with_role
 
 MILLISECOND = timedelta(milliseconds=1)  # the resolution of OneSpan's times
 EXTENSION = timedelta(days=30)
 CREATED = {"PACKAGE": "PACKAGE_CREATE", "TEMPLATE": "TEMPLATE_CREATE"}  # OneSpan sends no event for a new layout
 BUSINESS_HOURS = ("Morning - 9AM to 12PM ((GMT 0:00) GMT)",)
 
-Outcome = tuple[Package, list[Event]]
 Verb = Callable[[Package, Action, datetime], Outcome]
 
 
@@ -63,8 +67,8 @@ def _signer_verb(name: str, **values: object) -> Verb:
     """Return a verb that sets `values` on a signer's role and sends the event `name`, with the signer as actor."""
 
     def verb(package: Package, action: Action, at: datetime) -> Outcome:
-        event = Event(name, package.id, package.person(action.role).id, at, message=action.text or None)
-        return _with_role(package, action.role, values), [event]
+        event = Event(name, package.id, package.actor(action).id, at, message=action.text or None)
+        return with_role(package, action.role, values), [event]
 
     return verb
 
@@ -73,18 +77,13 @@ def _silent_role_verb(**values: object) -> Verb:
     """Return a verb that sets `values` on a signer's role and sends no event."""
 
     def verb(package: Package, action: Action, _: datetime) -> Outcome:
-        return _with_role(package, action.role, values), []
+        return with_role(package, action.role, values), []
 
     return verb
 
 
 def _with(package: Package, values: Mapping[str, object]) -> Package:
     return replace(package, **values)  # type: ignore[arg-type]
-
-
-def _with_role(package: Package, position: int, values: Mapping[str, object]) -> Package:
-    role = replace(package.roles[position], **values)  # type: ignore[arg-type]
-    return replace(package, roles=(*package.roles[:position], role, *package.roles[position + 1 :]))
 
 
 def _create(package: Package, _: Action, at: datetime) -> Outcome:
@@ -94,33 +93,7 @@ def _create(package: Package, _: Action, at: datetime) -> Outcome:
 
 def _view(package: Package, action: Action, at: datetime) -> Outcome:
     document = package.documents[action.document].id
-    return package, [Event("DOCUMENT_VIEWED", package.id, package.person(action.role).id, at, document_id=document)]
-
-
-def _sign(package: Package, action: Action, at: datetime) -> Outcome:
-    """Sign a document. The last document completes the signer; the last signer completes an `autocomplete` package."""
-    who, document = package.person(action.role).id, package.documents[action.document]
-    package = _approve(package, action.role, action.document, at=at)
-    if package.roles[action.role].scheme == "KBA":
-        package = _with_role(package, action.role, {"kba": "PASSED"})
-    events = [Event("DOCUMENT_SIGNED", package.id, who, at, document_id=document.id)]
-    if package.is_signed(action.role):
-        events.append(Event("SIGNER_COMPLETE", package.id, who, at))
-    if package.is_signed() and package.autocomplete:
-        package = replace(package, status="COMPLETED", completed=at)
-        events.append(Event("PACKAGE_COMPLETE", package.id, who, at))
-    elif package.is_signed():
-        events.append(Event("PACKAGE_READY_FOR_COMPLETE", package.id, who, at))
-    return package, events
-
-
-def _approve(package: Package, role: int, number: int, *, at: datetime | None) -> Package:
-    document = package.documents[number]
-    approvals = tuple(
-        replace(approval, at=at) if approval.role == role else approval for approval in document.approvals
-    )
-    changed = replace(document, approvals=approvals)
-    return replace(package, documents=(*package.documents[:number], changed, *package.documents[number + 1 :]))
+    return package, [Event("DOCUMENT_VIEWED", package.id, package.actor(action).id, at, document_id=document)]
 
 
 def _complete(package: Package, _: Action, at: datetime) -> Outcome:
@@ -139,7 +112,7 @@ def _refusal_verb(name: str, status: str) -> Verb:
     """Return a verb with which a signer ends the package for all signers and gives a reason."""
 
     def verb(package: Package, action: Action, at: datetime) -> Outcome:
-        signer = package.person(action.role)
+        signer = package.actor(action)
         messages = (*package.messages, Message(signer, action.text, at))
         event = Event(name, package.id, signer.id, at, message=action.text)
         return replace(package, status=status, messages=messages), [event]
@@ -181,7 +154,7 @@ def _archival(package: Package, action: Action, _: datetime) -> Outcome:
 def _reassign(package: Package, action: Action, at: datetime) -> Outcome:
     """Give a signer's seat to another person, under a new role id."""
     package, events = _reassign_in_place(package, action, at)
-    return _with_role(package, action.role, {"id": action.text}), events
+    return with_role(package, action.role, {"id": action.text}), events
 
 
 def _reassign_in_place(package: Package, action: Action, at: datetime) -> Outcome:
@@ -191,9 +164,9 @@ def _reassign_in_place(package: Package, action: Action, at: datetime) -> Outcom
     """
     extra = MappingProxyType({"newRoleId": action.text})
     event = Event("ROLE_REASSIGN", package.id, package.person(action.role).id, at, extra=extra)
-    package = _with_role(package, action.role, {"person": action.person})
+    package = with_role(package, action.role, {"person": action.person, "finished": None})
     for number in range(len(package.documents)):
-        package = _approve(package, action.role, number, at=None)
+        package = change_approvals(package, action.role, number, lambda made: replace(made, accepted=None, signed=None))
     return package, [event]
 
 
@@ -209,7 +182,8 @@ def with_signer(package: Package, action: Action) -> Package:
 
 
 def _with_approval(document: Document, role: Role, position: int) -> Document:
-    approval = Approval(str(uuid5(UUID(role.id), document.id)), position)
+    fields = () if document.id == CONSENT else SIGNATURE
+    approval = Approval(str(uuid5(UUID(role.id), document.id)), position, fields=fields)
     return replace(document, approvals=(*document.approvals, approval))
 
 
@@ -219,22 +193,39 @@ def _add_signer(package: Package, action: Action, _: datetime) -> Outcome:
 
 
 def _upload(package: Package, action: Action, at: datetime) -> Outcome:
-    attachment = package.roles[action.role].attachment
-    if attachment is None:
-        raise ImpossibleAction("upload is not possible: the role has no attachment")
-    event = Event("PACKAGE_ATTACHMENT", package.id, package.person(action.role).id, at, message=attachment.name)
-    return _with_role(package, action.role, {"attachment": replace(attachment, uploaded=True)}), [event]
+    """Upload an attachment, also once more after the sender rejected the first file."""
+    attachment, package = _attached(package, action, status="COMPLETE")
+    return package, [Event("PACKAGE_ATTACHMENT", package.id, package.actor(action).id, at, message=attachment.name)]
+
+
+def _reject(package: Package, action: Action, _: datetime) -> Outcome:
+    """Reject an uploaded attachment, with the action's text as comment. OneSpan sends no event."""
+    attachment, package = _attached(package, action, status="REJECTED", comment=action.text)
+    if not attachment.uploaded:
+        raise ImpossibleAction("reject is not possible: no file was uploaded")
+    return package, []
+
+
+def _attached(package: Package, action: Action, **values: str) -> tuple[Attachment, Package]:
+    """Return an attachment of a role, and the package with these values of the attachment."""
+    attachments = package.roles[action.role].attachments
+    if action.attachment >= len(attachments):
+        raise ImpossibleAction("the role has no such attachment")
+    attachment = attachments[action.attachment]
+    changed = replace(attachment, **values)  # type: ignore[arg-type]
+    attachments = (*attachments[: action.attachment], changed, *attachments[action.attachment + 1 :])
+    return attachment, with_role(package, action.role, {"attachments": attachments})
 
 
 def _readdress(package: Package, action: Action, _: datetime) -> Outcome:
     """Correct the e-mail address of a signer. OneSpan sends no event."""
     person = replace(package.person(action.role), email=action.text)
-    return _with_role(package, action.role, {"person": person}), []
+    return with_role(package, action.role, {"person": person}), []
 
 
 def _cobrowse(package: Package, action: Action, at: datetime) -> Outcome:
     extra = {"phone": "+32 2 555 01 00", "comment": action.text, "selectedSupportBusinessHours": list(BUSINESS_HOURS)}
-    return package, [Event("COBROWSE_REQUEST", package.id, package.person(action.role).id, at, extra=extra)]
+    return package, [Event("COBROWSE_REQUEST", package.id, package.actor(action).id, at, extra=extra)]
 
 
 IN_AND_OUT_OF_TRASH = frozenset({"delete", "retain"})  # verbs that are possible inside and outside the trash
@@ -262,12 +253,17 @@ VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
         "rename": (_ALL, _rename),
         "add signer": (_OPEN, _add_signer),
         "view": (_SENT, _view),
-        "sign": (_SENT, _sign),
+        "begin": (_SENT, signing.begin),
+        "sign": (_SENT, signing.sign),
+        "finish": (_SENT, signing.finish),
+        "disable": (_SENT, signing.disable),
+        "enable": (_SENT, signing.enable),
         "decline": (_SENT, _refusal_verb("PACKAGE_DECLINE", "DECLINED")),
         "opt out": (_SENT, _refusal_verb("PACKAGE_OPT_OUT", "OPTED_OUT")),
         "reassign": (_SENT, _reassign),
         "reassign in place": (_SENT, _reassign_in_place),
         "upload": (_SENT, _upload),
+        "reject": (_SENT, _reject),
         "bounce": (_SENT, _signer_verb("EMAIL_BOUNCE")),
         "readdress": (_OPEN, _readdress),
         "fail kba": (_SENT, _signer_verb("KBA_FAILURE", kba="FAILED")),

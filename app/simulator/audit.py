@@ -82,7 +82,7 @@ def _dump(entry: Entry) -> dict[str, str]:
         "target": entry.target,
         "target-type": entry.target_type,
         "user": entry.person.name,
-        "user-email": entry.person.email,
+        "user-email": entry.person.email or "",
         # The network 203.0.113.0/24 (TEST-NET-3) is reserved for documentation.
         "user-ip": f"203.0.113.{crc32(entry.person.id.encode()) % 254 + 1}",
         "data": entry.data,

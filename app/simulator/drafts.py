@@ -67,7 +67,7 @@ def _role(rng: Random, *, index: int) -> Role:
         index,
         person,
         scheme=rng.choices(list(SCHEMES), list(SCHEMES.values()))[0],
-        attachment=Attachment(ids.uuid(rng), rng.choice(ATTACHMENTS)) if attached else None,
+        attachments=(Attachment(ids.uuid(rng), rng.choice(ATTACHMENTS)),) if attached else (),
     )
 
 
@@ -82,9 +82,15 @@ def _documents(rng: Random, subject: str, roles: Sequence[Role]) -> list[Documen
         _document(rng, name, [role for role in signing if n == 0 or rng.random() < FURTHER_DOCUMENT_RATE])
         for n, name in enumerate(names)
     ]
-    return [replace(_document(rng, "Electronic Disclosures and Signatures Consent", signing), id=CONSENT), *documents]
+    return [_consent(_document(rng, "Electronic Disclosures and Signatures Consent", signing)), *documents]
 
 
 def _document(rng: Random, name: str, signing: Sequence[int]) -> Document:
     approvals = tuple(Approval(ids.uuid(rng), role) for role in signing)
     return Document(ids.document_id(rng), name, pages=rng.randint(1, 12), approvals=approvals)
+
+
+def _consent(document: Document) -> Document:
+    """Return the document as the consent, which signers only accept."""
+    approvals = tuple(replace(approval, fields=()) for approval in document.approvals)
+    return replace(document, id=CONSENT, approvals=approvals)

@@ -18,11 +18,29 @@ class ImpossibleAction(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that a signer is asked to upload."""
+    """A file that a signer is asked to upload. The sender may reject a file with a comment."""
 
     id: str
     name: str
-    uploaded: bool = False
+    status: str = "INCOMPLETE"  # or REJECTED or COMPLETE
+    comment: str = ""
+    description: str = ""
+    required: bool = True
+
+    @property
+    def uploaded(self) -> bool:
+        """Whether the signer has uploaded a file that the sender has not rejected."""
+        return self.status == "COMPLETE"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """People who sign for each other: one signature is enough. Members of an ad hoc group also have their own roles."""
+
+    id: str
+    name: str
+    members: tuple[Person, ...]
+    is_ad_hoc: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +48,8 @@ class Role:
     """A seat in a package, and the person who has the seat. In a template `person` is None.
 
     `index` is the position in the signing order; roles with the same index sign in parallel. `scheme` is the signer's
-    authentication method, `kba` the result of knowledge-based authentication.
+    authentication method, `kba` the result of knowledge-based authentication. The person of a `group`'s role has the
+    group's name and address. `finished` is when a signer without required signatures finished.
     """
 
     id: str
@@ -40,16 +59,59 @@ class Role:
     scheme: str = "NONE"
     kba: str = "NOT_YET_ATTEMPTED"
     locked: bool = False
-    attachment: Attachment | None = None
+    attachments: tuple[Attachment, ...] = ()
+    group: Group | None = None
+    finished: datetime | None = None
+
+    @property
+    def attachment(self) -> Attachment | None:
+        """The first requested attachment, if any."""
+        return self.attachments[0] if self.attachments else None
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a requested signature, such as the place of the signature itself. Without an id it gets one."""
+
+    type: str = "SIGNATURE"
+    subtype: str = "FULLNAME"
+    id: str = ""
+    page: int = 0
+    left: float = 100.0
+    top: float = 100.0
+    width: float = 200.0
+    height: float = 50.0
+
+
+SIGNATURE = (Field(),)  # the fields of an ordinary requested signature
+INPUT = (Field("INPUT", "TEXTFIELD"),)  # the fields of a document that is only filled in and accepted
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A requested signature. `role` is the position of the role in the package, `at` the time of the signature."""
+    """A requested signature, or without a signature field a requested acceptance.
+
+    `role` is the position of the role in the package. `accepted` is when the signer clicked, and `signed` when the
+    signer confirmed the document. An acceptance has no `signed`.
+    """
 
     id: str
     role: int
-    at: datetime | None = None
+    accepted: datetime | None = None
+    signed: datetime | None = None
+    optional: bool = False
+    disabled: bool = False
+    fields: tuple[Field, ...] = SIGNATURE
+
+    @property
+    def is_acceptance(self) -> bool:
+        """Whether the signer has nothing to sign here, only to accept."""
+        return not any(field.type == "SIGNATURE" for field in self.fields)
+
+    @property
+    def at(self) -> datetime | None:
+        """When the signature was made, or the acceptance given."""
+        return self.accepted if self.is_acceptance else self.signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +135,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package as OneSpan stores it. A `deleted` package is visible only inside the simulator."""
+    """A package as OneSpan stores it. A `deleted` package is visible only inside the simulator.
+
+    `data` holds the sender's own attributes. `touched` is the time of the last event if it is later than `updated`.
+    """
 
     id: str
     name: str
@@ -90,6 +155,9 @@ class Package:
     trashed: bool = False
     deleted: bool = False
     messages: tuple[Message, ...] = ()
+    description: str = ""
+    data: Mapping[str, object] = field(default_factory=dict)
+    touched: datetime | None = None
 
     def approvals(self, role: int | None = None, *, document: int | None = None) -> list[Approval]:
         """Return the requested signatures of the package, or only of the role or document at this position."""
@@ -98,10 +166,23 @@ class Package:
             approval for requested in documents for approval in requested.approvals if role in (None, approval.role)
         ]
 
+    def owed(self, role: int | None = None, *, document: int | None = None) -> list[Approval]:
+        """Return the signatures that a signer must make. Without any, return the optional signatures."""
+        enabled = [approval for approval in self.approvals(role, document=document) if not approval.disabled]
+        return [approval for approval in enabled if not approval.optional] or enabled
+
     def is_signed(self, role: int | None = None, *, document: int | None = None) -> bool:
-        """Return whether all signatures, or those of a role or document, are made; False if none is requested."""
-        requested = self.approvals(role, document=document)
-        return bool(requested) and all(approval.at for approval in requested)
+        """Return whether a role, or by default every signing role, has signed all that it must, or finished.
+
+        With a document, return whether all that must be signed there is signed. False if nothing is requested.
+        """
+        if role is None and document is None:
+            roles = [position for position in range(len(self.roles)) if self.owed(position)]
+            return bool(roles) and all(self.is_signed(position) for position in roles)
+        if role is not None and document is None and self.roles[role].finished:
+            return True
+        owed = self.owed(role, document=document)
+        return bool(owed) and all(approval.at for approval in owed)
 
     def person(self, role: int) -> Person:
         """Return the person in the role at this position of the package."""
@@ -109,6 +190,11 @@ class Package:
         if person is None:
             raise ImpossibleAction(f"role {role} of {self.id} has no person")
         return person
+
+    def actor(self, action: "Action") -> Person:
+        """Return the person who takes a signer's action: the person in the role, or a member of the role's group."""
+        group = self.roles[action.role].group
+        return group.members[action.member % len(group.members)] if group else self.person(action.role)
 
     @property
     def people(self) -> list[Person]:
@@ -134,7 +220,8 @@ class Action:
     """An action on a package. `verb` is a key of `actions.VERBS`; `role` and `document` are positions in the package.
 
     `text` depends on the verb: a reason, an address, a role's new id, an event's name. `person` is the new signer.
-    `due` is the new due date, or the time from the action to the new due date.
+    `due` is the new due date, or the time from the action to the new due date. `member` is the position of the member
+    who acts for a group. `attachment` is the position of the attachment in the role.
     """
 
     verb: str
@@ -143,3 +230,5 @@ class Action:
     text: str = ""
     person: Person | None = None
     due: datetime | timedelta | None = None
+    member: int = 0
+    attachment: int = 0

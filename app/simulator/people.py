@@ -12,18 +12,22 @@ FIRMS = ("Blue Door Homes", "Harbour Bank", "Linden & Sons", "Northern Cycles", 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A sender or signer; `id` is the value that OneSpan sends as `sessionUser`."""
+    """A sender or signer; `id` is the value that OneSpan sends as `sessionUser`.
+
+    A person with a phone and no e-mail address is notified by SMS only.
+    """
 
     id: str
     first_name: str
     last_name: str
-    email: str
+    email: str | None
     company: str
+    phone: str = ""
 
     @property
     def name(self) -> str:
         """The first and last name of the person."""
-        return f"{self.first_name} {self.last_name}"
+        return f"{self.first_name} {self.last_name}".strip()
 
 
 def sender(rng: Random) -> Person:

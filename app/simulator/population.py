@@ -108,7 +108,18 @@ def _shifted(document: Document, shift: timedelta) -> Document:
     The function calls constructors, because `replace` takes twice as long for hundreds of thousands of documents.
     """
     approvals = tuple(
-        Approval(approval.id, approval.role, approval.at + shift) if approval.at else approval
-        for approval in document.approvals
+        _shifted_approval(approval, shift) if approval.accepted else approval for approval in document.approvals
     )
     return Document(document.id, document.name, document.pages, approvals)
+
+
+def _shifted_approval(approval: Approval, shift: timedelta) -> Approval:
+    return Approval(
+        approval.id,
+        approval.role,
+        approval.accepted and approval.accepted + shift,
+        approval.signed and approval.signed + shift,
+        approval.optional,
+        approval.disabled,
+        approval.fields,
+    )

@@ -54,7 +54,7 @@ def routes(context: RouteContext) -> Blueprint:
         seats = [role.person.id if role.person else role.id for role in package.roles]
         role = index_of(seats, signer) if signer else None
         number = index_of([part.id for part in package.documents], document) if document else None
-        return {"status": rest_json.signing_status(package, package.approvals(role, document=number))}
+        return {"status": rest_json.signing_status(package, signed=package.is_signed(role, document=number))}
 
     @blueprint.get("/api/packages/<package_id>/audit")
     def audit_trail(package_id: str) -> ResponseReturnValue:
@@ -101,7 +101,7 @@ def file_routes(context: RouteContext) -> Blueprint:
     @blueprint.get("/attachment/<attachment_id>")
     def attachment(package_id: str, attachment_id: str) -> ResponseReturnValue:
         """Return one uploaded attachment."""
-        attachments = [role.attachment for role in context.package(package_id).roles if role.attachment]
+        attachments = [attachment for role in context.package(package_id).roles for attachment in role.attachments]
         attachment = attachments[index_of([attachment.id for attachment in attachments], attachment_id)]
         if not attachment.uploaded:
             raise NotFound
@@ -118,7 +118,7 @@ def _signed(context: RouteContext, package: Package, document: Document) -> File
 
 
 def _uploads(context: RouteContext, roles: Iterable[Role]) -> list[File]:
-    uploads = [_upload(context, role.attachment) for role in roles if role.attachment and role.attachment.uploaded]
+    uploads = [_upload(context, attachment) for role in roles for attachment in role.attachments if attachment.uploaded]
     if not uploads:
         raise NotFound
     return uploads

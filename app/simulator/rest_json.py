@@ -3,12 +3,12 @@
 No real answer of OneSpan is public, so the JSON follows the schema. Members without a value are omitted, never null.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
 
 from app.simulator.callbacks import timestamp
-from app.simulator.packages import Approval, Document, Message, Package, Role
+from app.simulator.packages import Approval, Attachment, Document, Field, Group, Message, Package, Role
 from app.simulator.people import Person
 
 Json = dict[str, object]
@@ -27,14 +27,14 @@ def dump_package(package: Package) -> Json:
         "created": timestamp(package.created),
         "updated": timestamp(package.updated),
         **_times(due=package.due, completed=package.completed),
-        "description": "",
+        "description": package.description,
         "emailMessage": "",
         "language": "en",
         "timezoneId": "GMT",
         "autocomplete": package.autocomplete,
         "notarized": False,
         "bulkSendable": False,
-        "data": {},
+        "data": dict(package.data),
         "sender": _sender(package),
         "roles": dump_roles(package),
         "documents": [_document(document, index, package) for index, document in enumerate(package.documents)],
@@ -57,14 +57,13 @@ def dump_roles(package: Package) -> list[Json]:
     return [_role(role, package) for role in package.roles]
 
 
-def signing_status(package: Package, approvals: Iterable[Approval]) -> str:
-    """Return the value of `signingStatus` for these requested signatures."""
+def signing_status(package: Package, *, signed: bool) -> str:
+    """Return the value of `signingStatus` for signatures that are all made (`signed`) or not."""
     if package.trashed:
         return "DELETED"
     if package.status != "SENT":
         return package.status
-    requested = list(approvals)
-    return "SIGNING_COMPLETED" if requested and all(approval.at for approval in requested) else "SIGNING_PENDING"
+    return "SIGNING_COMPLETED" if signed else "SIGNING_PENDING"
 
 
 def dump_error(code: int, key: str, message: str) -> Json:
@@ -104,25 +103,62 @@ def _role(role: Role, package: Package) -> Json:
         "reassign": not role.is_sender,
         "locked": role.locked,
         "data": {},
-        "attachmentRequirements": _attachments(role),
+        "attachmentRequirements": [_attachment(attachment) for attachment in role.attachments],
         "signers": [_signer(role, role.person, package.created)] if role.person else [],
     }
 
 
-def _attachments(role: Role) -> list[Json]:
-    if role.attachment is None:
-        return []
-    status = "COMPLETE" if role.attachment.uploaded else "INCOMPLETE"
-    return [{"id": role.attachment.id, "name": role.attachment.name, "required": True, "status": status}]
+def _attachment(attachment: Attachment) -> Json:
+    return {
+        "id": attachment.id,
+        "name": attachment.name,
+        "description": attachment.description,
+        "required": attachment.required,
+        "status": attachment.status,
+        **({"comment": attachment.comment} if attachment.comment else {}),
+    }
 
 
 def _signer(role: Role, person: Person, since: datetime) -> Json:
     return {
         **_user(person, since),
-        "signerType": "ACCOUNT_SENDER" if role.is_sender else "EXTERNAL_SIGNER",
+        **({"phone": person.phone} if person.phone else {}),
+        "signerType": _signer_type(role),
         "auth": {"scheme": role.scheme, "challenges": []},
-        "delivery": {"email": True, "download": False, "provider": False},
+        "delivery": {"email": person.email is not None, "download": False, "provider": False},
         "knowledgeBasedAuthentication": {"knowledgeBasedAuthenticationStatus": role.kba},
+        **({"group": _group(role.group, person, since)} if role.group else {}),
+    }
+
+
+def _signer_type(role: Role) -> str:
+    if role.group:
+        return "AD_HOC_GROUP_SIGNER" if role.group.is_ad_hoc else "GROUP_SIGNER"
+    return "ACCOUNT_SENDER" if role.is_sender else "EXTERNAL_SIGNER"
+
+
+def _group(group: Group, person: Person, since: datetime) -> Json:
+    member_type = "AD_HOC_GROUP_MEMBER" if group.is_ad_hoc else "REGULAR"
+    return {
+        **({} if group.is_ad_hoc else {"id": group.id}),
+        "name": group.name,
+        "email": person.email,
+        "emailMembers": True,
+        "reciprocalDelegation": False,
+        "created": timestamp(since),
+        "updated": timestamp(since),
+        "members": [_member(member, member_type) for member in group.members],
+    }
+
+
+def _member(member: Person, member_type: str) -> Json:
+    return {
+        "memberType": member_type,
+        "userId": member.id,
+        "firstName": member.first_name,
+        "lastName": member.last_name,
+        "email": member.email,
+        "pending": False,
     }
 
 
@@ -145,8 +181,31 @@ def _document(document: Document, index: int, package: Package) -> Json:
 
 
 def _approval(approval: Approval, role: Role) -> Json:
-    given = _times(accepted=approval.at, signed=approval.at)
-    return {"id": approval.id, "name": "", "role": role.id, "optional": False, "fields": [], "data": {}, **given}
+    return {
+        "id": approval.id,
+        "name": "",
+        "role": role.id,
+        "optional": approval.optional,
+        **({"disabled": True} if approval.disabled else {}),
+        "fields": [_field(field, approval.id, number) for number, field in enumerate(approval.fields)],
+        "data": {},
+        **_times(accepted=approval.accepted, signed=approval.signed),
+    }
+
+
+def _field(field: Field, approval: str, number: int) -> Json:
+    return {
+        "id": field.id or f"{approval}-{number}",
+        "name": "",
+        "type": field.type,
+        "subtype": field.subtype,
+        "page": field.page,
+        "left": field.left,
+        "top": field.top,
+        "width": field.width,
+        "height": field.height,
+        "extract": False,
+    }
 
 
 def _message(message: Message, to: Person) -> Json:

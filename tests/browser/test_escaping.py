@@ -63,7 +63,7 @@ def packages(odd):
     ada = replace(ADA, first_name=odd, last_name="", email=odd, company=odd)
     cleo = replace(CLEO, first_name=odd, last_name="", email=odd)
     roles = tuple(
-        replace(role, person={ADA: ada, BEN: BEN, CLEO: cleo}[role.person], attachment=Attachment("x", odd))
+        replace(role, person={ADA: ada, BEN: BEN, CLEO: cleo}[role.person], attachments=(Attachment("x", odd),))
         for role in package.roles
     )
     return [replace(package, sender=cleo, roles=roles, documents=(replace(package.documents[0], name=odd),))]

@@ -91,7 +91,8 @@ def test_a_missing_upload_answers_404():
     """A request for a missing upload answers 404 on every path."""
     package = completed_package(uploads=True)
     roles = tuple(
-        replace(role, attachment=role.attachment and replace(role.attachment, uploaded=False)) for role in package.roles
+        replace(role, attachments=tuple(replace(asked, status="INCOMPLETE") for asked in role.attachments))
+        for role in package.roles
     )
     attachment_id = next(role.attachment.id for role in roles if role.attachment)
     without_uploads = replace(package, roles=roles)

@@ -38,7 +38,8 @@ def test_only_given_signatures_have_a_date():
     for package in [step.after for step in recorded_steps()[::10]]:
         documents = rest_json.dump_package(package)["documents"]
         approvals = [approval for document in documents for approval in document["approvals"]]
-        assert [bool(json.get("signed")) for json in approvals] == [bool(given.at) for given in package.approvals()]
+        assert [bool(json.get("accepted")) for json in approvals] == [bool(given.at) for given in package.approvals()]
+        assert all("signed" in json for json in approvals if "accepted" in json and json["fields"])
 
 
 def test_the_reason_for_declining_is_a_message():
