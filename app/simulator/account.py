@@ -4,13 +4,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TypeVar
+from uuid import NAMESPACE_OID, uuid5
 
-from app.simulator import drafts, people, stories
+from app.simulator import drafts, features, people, stories
 from app.simulator.actions import SYSTEM_VERBS, perform
 from app.simulator.anomalies import NO_ANOMALIES, Rates
+from app.simulator.features import NO_FEATURES
 from app.simulator.list_view import ListView
 from app.simulator.packages import Action, Event, ImpossibleAction, Package
 from app.simulator.people import Person
@@ -18,6 +20,7 @@ from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
 AT_ONCE = 8  # packages that are in progress at the same time
 SENDERS = 2  # senders in addition to the account's owner
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 # The `sessionUser` of events that no person causes, by the value of the quirk `system_user`.
 SYSTEM_USERS = {"system": "onespan-system", "null": None}
 
@@ -49,31 +52,37 @@ class Account:
         at_once: int = AT_ONCE,
         quirks: Quirks = DEFAULT_QUIRKS,
         anomalies: Rates = NO_ANOMALIES,
+        features: Rates = NO_FEATURES,
     ) -> None:
         """`packages` is the number of packages to create, or None for no limit.
 
         `at_once` packages are in progress at the same time. `senders` is the number of senders besides the owner.
+        `features` are the shares of packages with each feature, such as a group that signs.
         """
         self.quirks = quirks
         self.registration: Registration | None = None
         self.reminders: list[tuple[str, str | None]] = []  # package and role of each requested reminder
         self._rng = Random(seed)
         self.people = tuple(people.sender(self._rng) for _ in range(senders + 1))
-        self._anomalies = anomalies
+        self._anomalies, self._features = anomalies, features
         self._packages: dict[str, Package] = {}
         self._plans: dict[str, deque[Action]] = {}
         self._changed_by_hand: set[str] = set()  # packages changed over REST: their plan may have become impossible
         self._to_create = packages
         self._at_once = at_once
-        self._lag = timedelta(seconds=quirks.list_lag)
-        self._list_view = ListView(lag=self._lag)
+        self._lag = timedelta(seconds=quirks.package_lag)
+        self._list_lag = max(self._lag, timedelta(seconds=quirks.list_lag))
+        self._list_view = ListView(lag=self._list_lag)
+        self._versions: dict[str, deque[tuple[datetime, Package]]] = {}  # only with a lag: when each version began
         self._lock = threading.RLock()
 
     def load(self, packages: Iterable[Package]) -> "Account":
         """Add these packages to the account, without planned actions, and return the account."""
         with self._lock:
             self._packages |= {package.id: package for package in packages}
-            self._list_view = ListView(self._packages.values(), lag=self._lag)
+            self._list_view = ListView(self._packages.values(), lag=self._list_lag)
+            if self._lag:
+                self._versions |= {package.id: deque([(EARLIEST, package)]) for package in self._packages.values()}
         return self
 
     @property
@@ -99,6 +108,16 @@ class Account:
     def package(self, package_id: str) -> Package | None:
         """Return a package in its present state, or None if the package never existed."""
         return self._packages.get(package_id)
+
+    def shown_package(self, package_id: str, *, now: datetime) -> Package | None:
+        """Return a package as the API shows it, which is its state of `package_lag` seconds ago."""
+        if not self._lag:
+            return self.package(package_id)
+        with self._lock:
+            versions = self._versions.get(package_id, deque())
+            while len(versions) > 1 and versions[1][0] <= now - self._lag:
+                versions.popleft()
+            return versions[0][1] if versions and versions[0][0] <= now - self._lag else None
 
     def read_list(self, query: Callable[[ListView], T], *, now: datetime) -> T:
         """Return the answer to a query on the list of packages, which may lag behind the packages themselves."""
@@ -136,26 +155,42 @@ class Account:
     def _perform(self, package_id: str, action: Action, now: datetime) -> list[Event]:
         before = self._packages[package_id]
         after, events = perform(before, action, now=now)
+        if self.quirks.trash_updated == "stays" and before.trashed != after.trashed:
+            after = replace(after, updated=before.updated, touched=after.updated)
         self._packages[package_id] = after
         self._list_view.put(after, now=now)
+        if self._lag:
+            self._versions.setdefault(package_id, deque()).append((now, after))
         return [self._with_session_user(event, action, before) for event in events]
 
     def _with_session_user(self, event: Event, action: Action, package: Package) -> Event:
         """Return the event with the `sessionUser` that the quirks prescribe."""
         if action.verb in SYSTEM_VERBS and self.quirks.system_user in SYSTEM_USERS:
             return replace(event, session_user=SYSTEM_USERS[self.quirks.system_user])
+        group = package.roles[action.role].group
+        if group and event.session_user in {member.id for member in group.members}:
+            event = replace(event, session_user=self._group_user(package, action))
         if self.quirks.session_user == "role":
             roles = {role.person.id: role.id for role in package.roles if role.person and not role.is_sender}
             return replace(event, session_user=roles.get(event.session_user or "", event.session_user))
         return event
+
+    def _group_user(self, package: Package, action: Action) -> str:
+        """Return the `sessionUser` of an action for a group: the member's, the group's, or one that is in no list."""
+        if self.quirks.group_user == "role":
+            return package.person(action.role).id
+        member = package.actor(action).id
+        return member if self.quirks.group_user == "member" else str(uuid5(NAMESPACE_OID, member))
 
     def _next_package(self, now: datetime) -> str:
         """Return the id of a new package, or of a random package in progress if the limits allow no new package."""
         if self._to_create == 0 or len(self._plans) >= self._at_once:
             return self._rng.choice(list(self._plans))
         package = drafts.draft(self._rng, self.people, now=now, rates=self._anomalies)
+        package = features.with_features(self._rng, package, rates=self._features)
         self._packages[package.id] = package
-        self._plans[package.id] = deque(stories.story(self._rng, package, rates=self._anomalies, quirks=self.quirks))
+        story = stories.story(self._rng, package, rates=self._anomalies, features=self._features, quirks=self.quirks)
+        self._plans[package.id] = deque(story)
         if self._to_create is not None:
             self._to_create -= 1
         return package.id

@@ -18,7 +18,6 @@ from app.simulator.packages import (
     STATUSES,
     Action,
     Approval,
-    Attachment,
     Document,
     Event,
     ImpossibleAction,
@@ -44,14 +43,18 @@ def perform(package: Package, action: Action, *, now: datetime) -> Outcome:
     """
     possible_in, verb = VERBS[action.verb]
     trash_allows = package.trashed == (action.verb == "restore") or action.verb in IN_AND_OUT_OF_TRASH
-    if package.deleted or package.status not in possible_in or not trash_allows:
+    is_possible = package.status in possible_in and package.deleted == (action.verb == "undelete")
+    if not is_possible or not trash_allows:
         raise ImpossibleAction(f"{action.verb} is not possible: status={package.status}, trashed={package.trashed}")
     at = now.replace(microsecond=now.microsecond // 1000 * 1000)
     if action.verb != "create":
-        at = max(at, package.updated + MILLISECOND)
-    package, events = verb(package, action, at)
+        at = max(at, (package.touched or package.updated) + MILLISECOND)
+    after, events = verb(package, action, at)
     events = [replace(event, at=at + number * MILLISECOND) for number, event in enumerate(events)]
-    return replace(package, updated=at + max(0, len(events) - 1) * MILLISECOND), events
+    last = at + max(0, len(events) - 1) * MILLISECOND
+    if action.verb == "lie":
+        return replace(package, touched=last), events
+    return replace(after, updated=last, touched=None), events
 
 
 def _sender_verb(name: str, **values: object) -> Verb:
@@ -146,6 +149,24 @@ def _optional_event_verb(**values: object) -> Verb:
     return verb
 
 
+def _undelete(package: Package, _: Action, at: datetime) -> Outcome:
+    """Let OneSpan's support bring a deleted package back: sent to its signers, or complete as it was."""
+    if package.type != "PACKAGE":
+        raise ImpossibleAction(f"undelete is not possible: type={package.type}")
+    is_complete = package.status in COMPLETE
+    event = Event("PACKAGE_RESTORE" if is_complete else "PACKAGE_ACTIVATE", package.id, package.sender.id, at)
+    return replace(package, deleted=False, trashed=False, status=package.status if is_complete else "SENT"), [event]
+
+
+def _lie(package: Package, action: Action, at: datetime) -> Outcome:
+    """Send the event that the action's text names, although nothing happened."""
+    by_signer, document = LIES[action.text]
+    who = package.actor(action) if by_signer else package.sender
+    message = "BOUNCE" if action.text == "EMAIL_BOUNCE" else None
+    document_id = package.documents[action.document].id if document else None
+    return package, [Event(action.text, package.id, who.id, at, document_id=document_id, message=message)]
+
+
 def _archival(package: Package, action: Action, _: datetime) -> Outcome:
     """Give a package the archiving status that the action's text names. OneSpan sends no event."""
     return replace(package, status=action.text), []
@@ -162,6 +183,8 @@ def _reassign_in_place(package: Package, action: Action, at: datetime) -> Outcom
 
     The action's text is the `newRoleId` of the event.
     """
+    if package.roles[action.role].group:
+        raise ImpossibleAction("reassign is not possible: the role is a group's")
     extra = MappingProxyType({"newRoleId": action.text})
     event = Event("ROLE_REASSIGN", package.id, package.person(action.role).id, at, extra=extra)
     package = with_role(package, action.role, {"person": action.person, "finished": None})
@@ -192,31 +215,6 @@ def _add_signer(package: Package, action: Action, _: datetime) -> Outcome:
     return with_signer(package, action), []
 
 
-def _upload(package: Package, action: Action, at: datetime) -> Outcome:
-    """Upload an attachment, also once more after the sender rejected the first file."""
-    attachment, package = _attached(package, action, status="COMPLETE")
-    return package, [Event("PACKAGE_ATTACHMENT", package.id, package.actor(action).id, at, message=attachment.name)]
-
-
-def _reject(package: Package, action: Action, _: datetime) -> Outcome:
-    """Reject an uploaded attachment, with the action's text as comment. OneSpan sends no event."""
-    attachment, package = _attached(package, action, status="REJECTED", comment=action.text)
-    if not attachment.uploaded:
-        raise ImpossibleAction("reject is not possible: no file was uploaded")
-    return package, []
-
-
-def _attached(package: Package, action: Action, **values: str) -> tuple[Attachment, Package]:
-    """Return an attachment of a role, and the package with these values of the attachment."""
-    attachments = package.roles[action.role].attachments
-    if action.attachment >= len(attachments):
-        raise ImpossibleAction("the role has no such attachment")
-    attachment = attachments[action.attachment]
-    changed = replace(attachment, **values)  # type: ignore[arg-type]
-    attachments = (*attachments[: action.attachment], changed, *attachments[action.attachment + 1 :])
-    return attachment, with_role(package, action.role, {"attachments": attachments})
-
-
 def _readdress(package: Package, action: Action, _: datetime) -> Outcome:
     """Correct the e-mail address of a signer. OneSpan sends no event."""
     person = replace(package.person(action.role), email=action.text)
@@ -228,10 +226,23 @@ def _cobrowse(package: Package, action: Action, at: datetime) -> Outcome:
     return package, [Event("COBROWSE_REQUEST", package.id, package.actor(action).id, at, extra=extra)]
 
 
-IN_AND_OUT_OF_TRASH = frozenset({"delete", "retain"})  # verbs that are possible inside and outside the trash
-SYSTEM_VERBS = frozenset({"expire", "bounce", "retain"})  # verbs whose events no person causes
+# The verbs that are possible inside and outside the trash.
+IN_AND_OUT_OF_TRASH = frozenset({"delete", "undelete", "retain", "lie"})
+SYSTEM_VERBS = frozenset({"expire", "bounce", "retain", "undelete"})  # verbs whose events no person causes
 _DRAFT, _SENT = frozenset({"DRAFT"}), frozenset({"SENT"})
+COMPLETE = frozenset({"COMPLETED", "ARCHIVED"})
 _OPEN, _ALL = _DRAFT | _SENT, STATUSES | frozenset(ARCHIVAL_STATUSES)
+# The events that the verb `lie` can send: whether a signer causes them, and whether they name a document.
+LIES: Mapping[str, tuple[bool, bool]] = MappingProxyType(
+    {
+        "PACKAGE_COMPLETE": (True, False),
+        "SIGNER_COMPLETE": (True, False),
+        "DOCUMENT_SIGNED": (True, True),
+        "EMAIL_BOUNCE": (True, False),
+        "PACKAGE_DELETE": (False, False),
+        "PACKAGE_TRASH": (False, False),
+    }
+)
 
 # The package statuses in which each verb is possible, and the function of the verb.
 VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
@@ -248,7 +259,9 @@ VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
         "trash": (STATUSES, _sender_verb("PACKAGE_TRASH", trashed=True)),
         "restore": (STATUSES, _sender_verb("PACKAGE_RESTORE", trashed=False)),
         "delete": (STATUSES, _sender_verb("PACKAGE_DELETE", deleted=True)),
+        "undelete": (STATUSES, _undelete),
         "retain": (_ALL, _optional_event_verb(deleted=True)),
+        "lie": (_ALL, _lie),
         "redate": (_OPEN, _redate),
         "rename": (_ALL, _rename),
         "add signer": (_OPEN, _add_signer),
@@ -262,8 +275,8 @@ VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
         "opt out": (_SENT, _refusal_verb("PACKAGE_OPT_OUT", "OPTED_OUT")),
         "reassign": (_SENT, _reassign),
         "reassign in place": (_SENT, _reassign_in_place),
-        "upload": (_SENT, _upload),
-        "reject": (_SENT, _reject),
+        "upload": (_SENT, signing.upload),
+        "reject": (_SENT, signing.reject),
         "bounce": (_SENT, _signer_verb("EMAIL_BOUNCE")),
         "readdress": (_OPEN, _readdress),
         "fail kba": (_SENT, _signer_verb("KBA_FAILURE", kba="FAILED")),

@@ -10,13 +10,14 @@ from random import Random
 from types import MappingProxyType
 
 from app.simulator import ids, people
+from app.simulator.actions import LIES
 from app.simulator.packages import ARCHIVAL_STATUSES, Action, Package
 from app.simulator.quirks import Quirks
 
 Rates = Mapping[str, float]
 
 # The rate of each anomaly on a bad day, and its description. The rate is the share of the packages to which the
-# anomaly can happen.
+# anomaly can happen. A bad day has no lies, because handlers run for them.
 ANOMALIES: Mapping[str, tuple[float, str]] = MappingProxyType(
     {
         "redate": (0.1, "the due date changes; no event reports it"),
@@ -27,14 +28,15 @@ ANOMALIES: Mapping[str, tuple[float, str]] = MappingProxyType(
         "archival": (0.1, "a completed package takes the ARCHIVAL_... statuses of Arkhineo; no event reports it"),
         "retention": (0.05, "a retention rule deletes the package; the quirk `retention_event` names its event"),
         "layout": (0.05, "a layout is created instead of a package; no event reports it"),
+        "lie": (0.0, "a callback reports what did not happen, such as a signature or a deletion"),
     }
 )
 NO_ANOMALIES: Rates = MappingProxyType({})
 BAD_DAY: Rates = MappingProxyType({name: rate for name, (rate, _) in ANOMALIES.items()})
 # The verbs after which a package still has the status SENT.
 SIGNING = frozenset(
-    {"view", "sign", "upload", "bounce", "readdress", "reassign", "fail kba", "lock", "unlock", "cobrowse"}
-    | {"add signer", "redate", "rename"}
+    {"view", "begin", "sign", "finish", "disable", "enable", "upload", "reject", "bounce", "readdress", "reassign"}
+    | {"fail kba", "lock", "unlock", "cobrowse", "add signer", "redate", "rename"}
 )
 
 
@@ -53,12 +55,14 @@ def extra_signer(rng: Random, rates: Rates) -> Action | None:
 
 def with_silent_changes(rng: Random, package: Package, actions: list[Action], *, rates: Rates) -> list[Action]:
     """Insert changes that no event reports at random positions while the package is SENT."""
-    signers = [position for position, role in enumerate(package.roles) if role.person and not role.is_sender]
+    signers = [
+        position for position, role in enumerate(package.roles) if role.person and not role.is_sender and not role.group
+    ]
     if occurs(rng, rates, "redate"):
         actions = _insert_while_sent(rng, actions, Action("redate", due=timedelta(days=rng.randint(1, 90))))
     if occurs(rng, rates, "rename"):
         actions = _insert_while_sent(rng, actions, Action("rename", text=f"{package.name} (corrected)"))
-    if occurs(rng, rates, "readdress"):
+    if signers and occurs(rng, rates, "readdress"):
         actions = _insert_while_sent(rng, actions, Action("readdress", rng.choice(signers), text=people.mailbox(rng)))
     return actions
 
@@ -79,6 +83,20 @@ def with_ending(rng: Random, actions: list[Action], *, rates: Rates, quirks: Qui
     if last != "delete" and occurs(rng, rates, "retention"):
         actions = [*actions, Action("retain", text=_event_or_none(quirks.retention_event))]
     return actions
+
+
+def with_lie(rng: Random, package: Package, actions: list[Action], *, rates: Rates) -> list[Action]:
+    """Insert a callback about something that did not happen, at a random position before a deletion."""
+    signers = sorted({approval.role for approval in package.approvals()})
+    if not signers or not occurs(rng, rates, "lie"):
+        return actions
+    role = rng.choice(signers)
+    asked = [n for n in range(len(package.documents)) if package.approvals(role, document=n)]
+    lie = Action("lie", role, rng.choice(asked), text=rng.choice(list(LIES)))
+    deletions = (n for n, action in enumerate(actions) if action.verb in ("delete", "retain"))
+    first = next((n + 1 for n, action in enumerate(actions) if action.verb == "add signer"), 1)
+    position = rng.randint(first, next(deletions, len(actions)))
+    return [*actions[:position], lie, *actions[position:]]
 
 
 def with_reassign_quirk(package: Package, action: Action, *, quirks: Quirks) -> Action:

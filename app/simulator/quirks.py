@@ -7,6 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+# The unusual forms that one part of a callback can have: its date, name, id, an unused member, or the whole body.
+ODD_FORMS = (
+    *("date-ms", "date-ms-text", "date-s", "date-s-text", "date-java", "date-net", "date-zone", "date-twice"),
+    *("name-event", "name-type", "name-eventName", "name-eventType", "id-encoded", "id-padded"),
+    *("message-object", "document-number", "document-object", "latin-1", "cp1252", "gzip", "deflate"),
+)
+
 
 def _choice(*values: str, help_text: str) -> Any:
     return field(default=values[0], metadata={"values": values, "help": help_text})
@@ -41,6 +48,22 @@ class Quirks:
         "all", "page", help_text="whether `count` counts all selected packages or those on the page"
     )
     list_lag: int = _number(0, 86_400, help_text="seconds until the list shows a change")
+    package_lag: int = _number(0, 86_400, help_text="seconds until any answer shows a change of a package")
+    trash_updated: str = _choice("moves", "stays", help_text="`updated` after a package is trashed or restored")
+    rest_dates: str = _choice(
+        "milliseconds", "shortest", "lower-case", help_text="the form of dates: shortest omits `.000`"
+    )
+    rest_nulls: str = _choice("absent", "null", help_text="the form of dates that a package does not have")
+    document_order: str = _choice("index", "reversed", help_text="the order of documents in a package")
+    consent_dates: str = _choice(
+        "accepted", "both", help_text="the dates of a consent or another acceptance: without or with `signed`"
+    )
+    reviewer_type: str = _choice("SIGNER", "VIEWER", help_text="the type of a role without signatures")
+    reviewer_views: str = _choice("no", "yes", help_text="whether a reviewer opens a document, which has an event")
+    group_members: str = _choice("shown", "hidden", help_text="whether a group shows its members with logins")
+    group_user: str = _choice(
+        "member", "role", "unlisted", help_text="the id that `sessionUser` has after an action for a group"
+    )
     owner_sees: str = _choice(
         "all", "managed", "named", "own", help_text="the packages that the owner's key may read; see `senders_see`"
     )
@@ -82,6 +105,13 @@ class Quirks:
         "PACKAGE_READY_FOR_COMPLETE", "PACKAGE_READY_FOR_COMPLETION", help_text="the spelling of this event's name"
     )
     created_date: str = _choice("happened", "sent", help_text="the time in `createdDate`: of the event or of sending")
+    undated: str = _choice("absent", "null", help_text="the form of `createdDate` in an undated callback")
+    odd_members: str = _choice(
+        "none",
+        "mixed",
+        *ODD_FORMS,
+        help_text="the unusual form of one part of every callback; mixed varies it and loses nothing",
+    )
     unused_fields: str = _choice("null", "absent", help_text="the form of unused `message` and `documentId`")
     file_mb: int = _number(0, 2048, help_text="the size of a PDF, and of each file in a zip, in MB; 0: minimal")
 

@@ -40,6 +40,8 @@ class RouteContext:
         Raises `NotFound` if the package does not exist (any more), and `Forbidden` if the caller may not see it.
         """
         package = self.account.package(package_id)
+        if request.method == "GET":
+            package = self.account.shown_package(package_id, now=self.clock())
         if package is None:
             raise NotFound
         if not self.caller.may_read(package, self.authenticator.named_owners(request.args)):

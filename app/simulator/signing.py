@@ -1,11 +1,12 @@
-"""How signers sign: clicks, confirmations, optional signatures, and signatures that a condition disables."""
+"""What signers do: click, sign, finish, upload attachments; and signatures that a condition disables."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from app.simulator.packages import Action, Approval, Event, ImpossibleAction, Package
+from app.simulator.packages import Action, Approval, Attachment, Event, ImpossibleAction, Package
 
+REQUIRED = "required"  # the text of an action that leaves out the optional signatures
 Outcome = tuple[Package, list[Event]]
 
 
@@ -13,7 +14,8 @@ def begin(package: Package, action: Action, at: datetime) -> Outcome:
     """Click the signatures of a document without confirming the document. OneSpan sends no event."""
 
     def click(approval: Approval) -> Approval:
-        return approval if approval.is_acceptance else replace(approval, accepted=approval.accepted or at)
+        is_left_out = approval.is_acceptance or (approval.optional and action.text == REQUIRED)
+        return approval if is_left_out else replace(approval, accepted=approval.accepted or at)
 
     return _with_approvals(package, action, click), []
 
@@ -25,7 +27,7 @@ def sign(package: Package, action: Action, at: datetime) -> Outcome:
     """
 
     def give(approval: Approval) -> Approval:
-        if approval.optional and action.text == "required":
+        if approval.optional and action.text == REQUIRED:
             return approval
         return replace(approval, accepted=approval.accepted or at, signed=None if approval.is_acceptance else at)
 
@@ -95,6 +97,31 @@ def change_approvals(package: Package, role: int, number: int, change: Callable[
     approvals = tuple(change(approval) if approval.role == role else approval for approval in document.approvals)
     changed = replace(document, approvals=approvals)
     return replace(package, documents=(*package.documents[:number], changed, *package.documents[number + 1 :]))
+
+
+def upload(package: Package, action: Action, at: datetime) -> Outcome:
+    """Upload an attachment, also once more after the sender rejected the first file."""
+    attachment, package = _attached(package, action, status="COMPLETE")
+    return package, [Event("PACKAGE_ATTACHMENT", package.id, package.actor(action).id, at, message=attachment.name)]
+
+
+def reject(package: Package, action: Action, _: datetime) -> Outcome:
+    """Reject an uploaded attachment, with the action's text as comment. OneSpan sends no event."""
+    attachment, package = _attached(package, action, status="REJECTED", comment=action.text)
+    if not attachment.uploaded:
+        raise ImpossibleAction("reject is not possible: no file was uploaded")
+    return package, []
+
+
+def _attached(package: Package, action: Action, **values: str) -> tuple[Attachment, Package]:
+    """Return an attachment of a role, and the package with these values of the attachment."""
+    attachments = package.roles[action.role].attachments
+    if action.attachment >= len(attachments):
+        raise ImpossibleAction("the role has no such attachment")
+    attachment = attachments[action.attachment]
+    changed = replace(attachment, **values)  # type: ignore[arg-type]
+    attachments = (*attachments[: action.attachment], changed, *attachments[action.attachment + 1 :])
+    return attachment, with_role(package, action.role, {"attachments": attachments})
 
 
 def with_role(package: Package, position: int, values: Mapping[str, object]) -> Package:

@@ -4,6 +4,7 @@ A story consists of a plot, with the visits and mishaps of signers, and of what 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from random import Random
 from types import MappingProxyType
@@ -11,8 +12,10 @@ from types import MappingProxyType
 from app.simulator import anomalies, ids, people
 from app.simulator.actions import with_signer
 from app.simulator.anomalies import NO_ANOMALIES, Rates
+from app.simulator.features import NO_FEATURES, with_feature_actions, with_reviewer_views
 from app.simulator.packages import Action, Package
 from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
+from app.simulator.signing import REQUIRED
 
 Actions = list[Action]
 Plot = Callable[[Random, Package], Actions]
@@ -34,6 +37,7 @@ TRASH, RESTORE, DELETE = Action("trash"), Action("restore"), Action("delete")
 # The probability of each mishap of a signer.
 MISHAP_RATES = MappingProxyType({"bounce": 0.12, "reassign": 0.08, "fail kba": 0.5, "lock": 0.3, "cobrowse": 0.06})
 VIEW_RATE = 0.4  # share of documents that are opened before they are signed
+LEAVE_OUT_RATE = 0.5  # share of documents in which a signer leaves out the optional signatures
 RESEND_RATE = 0.4  # share of declined or expired packages that the sender sends again
 
 # What the sender does after a package has ended, with weights.
@@ -56,7 +60,14 @@ AFTERWARDS: Mapping[str, Sequence[tuple[tuple[Action, ...], int]]] = MappingProx
 )
 
 
-def story(rng: Random, package: Package, *, rates: Rates = NO_ANOMALIES, quirks: Quirks = DEFAULT_QUIRKS) -> Actions:
+def story(
+    rng: Random,
+    package: Package,
+    *,
+    rates: Rates = NO_ANOMALIES,
+    features: Rates = NO_FEATURES,
+    quirks: Quirks = DEFAULT_QUIRKS,
+) -> Actions:
     """Return all actions on a package, from its creation to its end."""
     if package.type != "PACKAGE":
         return anomalies.with_ending(rng, [CREATE, *_afterwards(rng, "template")], rates=rates, quirks=quirks)
@@ -67,7 +78,10 @@ def story(rng: Random, package: Package, *, rates: Rates = NO_ANOMALIES, quirks:
     actions = anomalies.with_silent_changes(rng, package, actions, rates=rates)
     if addition:
         actions = anomalies.insert_after_sending(actions, addition)
+    actions = with_feature_actions(rng, package, actions, rates=features)
+    actions = with_reviewer_views(package, actions, quirks=quirks)
     actions = anomalies.with_ending(rng, actions, rates=rates, quirks=quirks)
+    actions = anomalies.with_lie(rng, package, actions, rates=rates)
     return [anomalies.with_reassign_quirk(package, action, quirks=quirks) for action in actions]
 
 
@@ -151,29 +165,49 @@ def _finish(rng: Random, package: Package, visits: Sequence[Actions]) -> Actions
 
 def _visits(rng: Random, package: Package) -> list[Actions]:
     """Return the actions of each signer, in signing order."""
-    signing = {approval.role for approval in package.approvals()}
+    signing = {approval.role for approval in package.approvals() if not approval.disabled}
     ordered = sorted(signing, key=lambda position: (package.roles[position].index, position))
-    return [list(_visit(rng, package, position)) for position in ordered]
+    return [[_by_member(rng, package, action) for action in _visit(rng, package, position)] for position in ordered]
+
+
+def _by_member(rng: Random, package: Package, action: Action) -> Action:
+    """Return the action as that of a random member, if the role is a group's."""
+    group = package.roles[action.role].group
+    return replace(action, member=rng.randrange(len(group.members))) if group else action
 
 
 def _visit(rng: Random, package: Package, position: int) -> Iterator[Action]:
-    """Yield a signer's mishaps, then the actions on one document after another, with the consent first."""
+    """Yield a signer's mishaps, then the actions on one document after another, with the consent first.
+
+    A signer may leave out optional signatures, and finishes explicitly if all are optional.
+    """
     yield from () if package.roles[position].is_sender else _mishaps(rng, package, position)
-    documents = [n for n in range(len(package.documents)) if package.approvals(position, document=n)]
+    documents = [n for n in range(len(package.documents)) if package.owed(position, document=n)]
+    only_optional, leaves_out = all(approval.optional for approval in package.owed(position)), False
     for document in documents:
         if document == documents[-1] and package.roles[position].attachment:
             yield Action("upload", position)
         if rng.random() < VIEW_RATE:
             yield Action("view", position, document)
-        yield Action("sign", position, document)
+        leaves_out_here = _has_optional(package, position, document) and rng.random() < LEAVE_OUT_RATE
+        if only_optional and leaves_out_here:
+            leaves_out = True
+        else:
+            yield Action("sign", position, document, text=REQUIRED if leaves_out_here else "")
+    if leaves_out:
+        yield Action("finish", position)
+
+
+def _has_optional(package: Package, position: int, document: int) -> bool:
+    return any(approval.optional for approval in package.approvals(position, document=document))
 
 
 def _mishaps(rng: Random, package: Package, position: int) -> Iterator[Action]:
     scheme = package.roles[position].scheme
-    if _occurs(rng, "bounce"):
+    if _occurs(rng, "bounce") and package.person(position).email:
         yield Action("bounce", position, text=rng.choice(BOUNCES))
         yield Action("readdress", position, text=people.mailbox(rng))
-    if _occurs(rng, "reassign"):
+    if _occurs(rng, "reassign") and not package.roles[position].group:
         yield Action("view", position)
         yield Action("reassign", position, text=ids.uuid(rng), person=people.signer(rng))
     if scheme == "KBA" and _occurs(rng, "fail kba"):
