@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from app.simulator.odd_callbacks import decoded, dump, odd_body
 from app.simulator.packages import Event
 from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
@@ -16,22 +17,22 @@ READY = "PACKAGE_READY_FOR_COMPLETE"
 
 
 def body(event: Event, *, quirks: Quirks = DEFAULT_QUIRKS) -> bytes:
-    """Return the body of a callback, in UTF-8."""
-    members = {
+    """Return the body of a callback, in UTF-8 unless the quirk `odd_members` sets another form."""
+    members: dict[str, object] = {
         "@class": JAVA_CLASS,
         "name": quirks.ready_name if event.name == READY else event.name,
         "sessionUser": event.session_user,
         "packageId": event.package_id,
         **_optional({"message": event.message, "documentId": event.document_id}, quirks),
-        **({"createdDate": timestamp(event.at)} if event.at else {}),
+        **_date(event.at, quirks),
         **event.extra,
     }
-    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+    return dump(members) if quirks.odd_members == "none" else odd_body(members, quirks.odd_members)
 
 
 def reformatted(sent: bytes) -> bytes:
     """Return a callback's body with other white space and escapes, as when a person posts it again from a mail."""
-    return json.dumps(json.loads(sent), indent=2).encode()
+    return json.dumps(json.loads(decoded(sent)), indent=2).encode()
 
 
 def headers(key: str) -> Mapping[str, str | bytes]:
@@ -47,6 +48,12 @@ def headers(key: str) -> Mapping[str, str | bytes]:
 def timestamp(moment: datetime) -> str:
     """Return a time as OneSpan writes it: in UTC, with milliseconds and `Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _date(at: datetime | None, quirks: Quirks) -> Mapping[str, str | None]:
+    if at is None:
+        return {"createdDate": None} if quirks.undated == "null" else {}
+    return {"createdDate": timestamp(at)}
 
 
 def _optional(members: Mapping[str, str | None], quirks: Quirks) -> Mapping[str, str | None]:

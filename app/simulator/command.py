@@ -4,9 +4,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random, SystemRandom
 from types import FrameType
 from typing import Any
@@ -49,7 +49,12 @@ def _simulate(options: SimulateOptions, seed: int) -> bool:
         at_once=options.at_once,
         quirks=options.quirks,
         anomalies=options.anomalies,
+        features=options.features,
     )
+    ahead = timedelta(seconds=options.clock_ahead)
+
+    def clock() -> datetime:
+        return datetime.now(UTC) + ahead
 
     def registered() -> Registration | None:
         return account.registration
@@ -60,8 +65,8 @@ def _simulate(options: SimulateOptions, seed: int) -> bool:
         delivery = stack.enter_context(Delivery(options.url, options.key, registered=registered))
         click.echo(f"Simulating OneSpan with --seed {seed}. Callbacks go to {options.url}", err=True)
         if options.port is not None:
-            _serve(stack, options, seed, account=account, outbox=outbox)
-        playback = Playback(account, outbox, delivery, clock=_now)
+            _serve(stack, options, seed, account=account, outbox=outbox, clock=clock)
+        playback = Playback(account, outbox, delivery, clock=clock)
         reachable = playback.run(rate=options.rate, stop=stop)
         _print_summary(account, outbox, delivery)
         if options.keep_serving and reachable and not stop.is_set():
@@ -70,16 +75,24 @@ def _simulate(options: SimulateOptions, seed: int) -> bool:
     return delivery.counts.is_clean
 
 
-def _serve(stack: ExitStack, options: SimulateOptions, seed: int, *, account: Account, outbox: Outbox) -> None:
+def _serve(
+    stack: ExitStack,
+    options: SimulateOptions,
+    seed: int,
+    *,
+    account: Account,
+    outbox: Outbox,
+    clock: Callable[[], datetime],
+) -> None:
     """Serve the REST API until the exit stack closes."""
     app = api(
         account,
         api_key=options.api_key,
         client_id=options.client_id,
         client_secret=options.client_secret,
-        clock=_now,
+        clock=clock,
         faults=Faults(Random(f"{seed}:faults"), options.faults, slow_by=options.slow_by),
-        notify=lambda events: outbox.put(events, now=_now()),
+        notify=lambda events: outbox.put(events, now=clock()),
     )
     assert options.port is not None
     try:
@@ -114,7 +127,3 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

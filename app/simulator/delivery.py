@@ -10,6 +10,7 @@ import requests
 
 from app.simulator import callbacks
 from app.simulator.account import Registration
+from app.simulator.odd_callbacks import content_encoding
 
 ANSWER_TIMEOUT_SECONDS = 10.0
 
@@ -66,8 +67,9 @@ class Delivery:
         registration = self._registered()
         url, key = (registration.url, registration.key) if registration else self._default
         try:
+            headers = {**callbacks.headers(key), **content_encoding(body)}
             answer = self._session.post(
-                url, data=body, headers=callbacks.headers(key), timeout=ANSWER_TIMEOUT_SECONDS, allow_redirects=False
+                url, data=body, headers=headers, timeout=ANSWER_TIMEOUT_SECONDS, allow_redirects=False
             )
         except requests.Timeout:
             self.counts.unreachable += 1

@@ -17,6 +17,7 @@ FAULTS: Mapping[str, tuple[float, str]] = MappingProxyType(
     {
         "401": (0.02, "valid credentials are refused"),
         "403": (0.01, "the caller has no permission, for this request only"),
+        "waf": (0.01, "the firewall in front of OneSpan refuses the request, with 403 in HTML"),
         "404": (0.0, "an existing resource is reported as missing"),
         "429": (0.02, "too many requests, without Retry-After"),
         "429-wait": (0.02, "too many requests, with Retry-After in seconds or as a date"),
@@ -40,6 +41,7 @@ REFUSALS: Mapping[str, tuple[int, str, str]] = MappingProxyType(
     {
         "401": (401, "unauthorized", "The credentials are not valid."),
         "403": (403, "forbidden.noPermission", "You do not have permission to do that."),
+        "waf": (403, "", ""),
         "404": (404, "notFound", "The specified resource was not found."),
         "429": (429, "tooManyRequests", "Throttled."),
         "429-wait": (429, "tooManyRequests", "Throttled."),
@@ -50,6 +52,14 @@ REFUSALS: Mapping[str, tuple[int, str, str]] = MappingProxyType(
 )
 MAINTENANCE_PAGE = (
     b"<!DOCTYPE html><html><head><title>Maintenance</title></head><body>We will be back shortly.</body></html>"
+)
+FIREWALL_PAGE = (
+    b"<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head>"
+    b"<body><h1>Sorry, you have been blocked</h1></body></html>"
+)
+# The page and the headers of refusals in HTML.
+HTML_REFUSALS: Mapping[str, tuple[bytes, Mapping[str, str]]] = MappingProxyType(
+    {"waf": (FIREWALL_PAGE, {"Server": "cloudflare", "CF-RAY": "8a0b1c2d3e4f5a6b-BRU"}), "502": (MAINTENANCE_PAGE, {})}
 )
 WRONG_TYPES: Mapping[str, object] = MappingProxyType(
     {

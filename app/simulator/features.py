@@ -35,7 +35,7 @@ FEATURES: Mapping[str, tuple[float, str]] = MappingProxyType(
 NO_FEATURES: Rates = MappingProxyType({})
 SOME: Rates = MappingProxyType({name: rate for name, (rate, _) in FEATURES.items()})
 
-GROUP_NAMES = ("Legal team", "Purchasing", "Front desk")
+GROUP_NAMES = ("Legal team", "Purchasing", "Reception")
 AD_HOC_NAMES = ("Board of directors", "Parents", "Tenants")
 COMMENTS = ("The scan cannot be read.", "This document has expired.", "Please send both sides.")
 DESCRIPTIONS = ("Agreed on the phone.", "For the new branch.", "Renewal of last year's contract.")
@@ -79,13 +79,8 @@ def with_reviewer_views(package: Package, actions: list[Action], *, quirks: Quir
     """Let each reviewer open the first document after sending, if the quirk `reviewer_views` says so."""
     if quirks.reviewer_views == "no":
         return actions
-    views = [Action("view", position) for position in range(len(package.roles)) if _is_reviewer(package, position)]
+    views = [Action("view", position) for position in range(len(package.roles)) if package.is_reviewer(position)]
     return [step for action in actions for step in ([action, *views] if action.verb == "activate" else [action])]
-
-
-def _is_reviewer(package: Package, position: int) -> bool:
-    role = package.roles[position]
-    return role.person is not None and not role.is_sender and not package.approvals(position)
 
 
 def _may_be_disabled(package: Package, action: Action) -> bool:

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from app.simulator import anomalies, faults, outbox, quirks
+from app.simulator import anomalies, faults, features, outbox, quirks
 from app.simulator.account import AT_ONCE, SENDERS
 from app.simulator.anomalies import ANOMALIES
 from app.simulator.auth import CLIENT_ID, CLIENT_SECRET
 from app.simulator.faults import FAULTS
+from app.simulator.features import FEATURES
 from app.simulator.outbox import Mishaps
 from app.simulator.quirks import Quirks
 
@@ -51,6 +52,9 @@ class SimulateOptions:
     slow_by: float
     fault: Mapping[str, float]
     odd: Mapping[str, float]
+    plain: bool
+    feature: Mapping[str, float]
+    clock_ahead: float
     quirks: Quirks
 
     @property
@@ -70,6 +74,11 @@ class SimulateOptions:
     def anomalies(self) -> Mapping[str, float]:
         """The rates of anomalies of packages."""
         return {**(anomalies.BAD_DAY if self.bad_day else {}), **self.odd}
+
+    @property
+    def features(self) -> Mapping[str, float]:
+        """The rates of features of packages."""
+        return {**(features.NO_FEATURES if self.plain else features.SOME), **self.feature}
 
 
 def _first_key(_: click.Context, __: click.Parameter, value: str | None) -> str:
@@ -190,6 +199,21 @@ OPTIONS = (
         partial(faults.parse_rates, names=ANOMALIES, kind="anomaly"),
         "Share of packages with this anomaly; see below. Repeatable.",
     ),
+    click.option("--plain", is_flag=True, help="No features of packages, except those of --feature."),
+    _pairs(
+        "feature",
+        "RATE",
+        partial(faults.parse_rates, names=FEATURES, kind="feature"),
+        "Share of packages or signers with this feature; see below. Repeatable.",
+    ),
+    click.option(
+        "--clock-ahead",
+        default=0,
+        show_default=True,
+        type=click.FloatRange(-86_400, 86_400),
+        metavar="SECONDS",
+        help="How far OneSpan's clock is ahead of this machine's; negative: behind.",
+    ),
     _pairs("quirk", "VALUE", quirks.parse, "Undocumented behaviour of OneSpan; see below. Repeatable."),
 )
 
@@ -200,10 +224,11 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def help_epilog() -> str:
-    """Return the possible values of --fault, --odd and --quirk, for the end of the command's help."""
+    """Return the possible values of --fault, --odd, --feature and --quirk, for the end of the command's help."""
     tables: tuple[tuple[str, Iterable[tuple[str, str]]], ...] = (
         ("Faults (--fault), with their rates on a bad day", _rated(FAULTS)),
         ("Anomalies (--odd), with their rates on a bad day", _rated(ANOMALIES)),
+        ("Features (--feature), with their default rates", _rated(FEATURES)),
         (
             "Quirks (--quirk), the default first",
             ((f"{name}={values}", help_text) for name, values, help_text in quirks.descriptions()),

@@ -196,6 +196,12 @@ class Package:
         group = self.roles[action.role].group
         return group.members[action.member % len(group.members)] if group else self.person(action.role)
 
+    def is_reviewer(self, role: int) -> bool:
+        """Return whether the role has no signature, and is neither the sender's nor that of a group's member."""
+        seat, groups = self.roles[role], [role.group for role in self.roles if role.group]
+        is_member = any(seat.person in group.members for group in groups)
+        return not seat.is_sender and not is_member and not self.approvals(role)
+
     @property
     def people(self) -> list[Person]:
         """The people in all roles of the package."""

@@ -7,12 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-# The unusual forms that one part of a callback can have: its date, name, id, an unused member, or the whole body.
-ODD_FORMS = (
-    *("date-ms", "date-ms-text", "date-s", "date-s-text", "date-java", "date-net", "date-zone", "date-twice"),
-    *("name-event", "name-type", "name-eventName", "name-eventType", "id-encoded", "id-padded"),
-    *("message-object", "document-number", "document-object", "latin-1", "cp1252", "gzip", "deflate"),
-)
+from app.simulator import odd_callbacks
 
 
 def _choice(*values: str, help_text: str) -> Any:
@@ -109,7 +104,7 @@ class Quirks:
     odd_members: str = _choice(
         "none",
         "mixed",
-        *ODD_FORMS,
+        *odd_callbacks.FORMS,
         help_text="the unusual form of one part of every callback; mixed varies it and loses nothing",
     )
     unused_fields: str = _choice("null", "absent", help_text="the form of unused `message` and `documentId`")

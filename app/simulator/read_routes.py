@@ -27,24 +27,25 @@ def routes(context: RouteContext) -> Blueprint:
             now=context.clock(),
         )
         dump = rest_json.dump_id if request.args.get("fields") == "id" else rest_json.ITEM_DUMPS[quirks.list_items]
-        return {"count": count, "results": [dump(package) for package in page]}
+        return {"count": count, "results": [dump(package, quirks=quirks) for package in page]}
 
     @blueprint.get("/api/packages/<package_id>")
     def package(package_id: str) -> ResponseReturnValue:
         """Return one package."""
-        return rest_json.dump_package(context.package(package_id))
+        return rest_json.dump_package(context.package(package_id), quirks=context.account.quirks)
 
     @blueprint.get("/api/packages/<package_id>/roles")
     def roles(package_id: str) -> ResponseReturnValue:
         """Return all roles of a package with their signers."""
-        results = rest_json.dump_roles(context.package(package_id))
+        results = rest_json.dump_roles(context.package(package_id), quirks=context.account.quirks)
         return {"count": len(results), "results": results}
 
     @blueprint.get("/api/packages/<package_id>/roles/<role_id>")
     def role(package_id: str, role_id: str) -> ResponseReturnValue:
         """Return one role of a package with its signer."""
         package = context.package(package_id)
-        return rest_json.dump_roles(package)[index_of([role.id for role in package.roles], role_id)]
+        roles = rest_json.dump_roles(package, quirks=context.account.quirks)
+        return roles[index_of([role.id for role in package.roles], role_id)]
 
     @blueprint.get("/api/packages/<package_id>/signingStatus")
     def signing_status(package_id: str) -> ResponseReturnValue:

@@ -1,8 +1,10 @@
 """The JSON of the REST API: every member that OpenAPI document 11.51 requires, and useful optional members.
 
-No real answer of OneSpan is public, so the JSON follows the schema. Members without a value are omitted, never null.
+No real answer of OneSpan is public, so the JSON follows the schema. Members without a value are omitted, except the
+email address of people who have only a phone. Quirks change the form of dates, nulls and roles.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -10,13 +12,20 @@ from types import MappingProxyType
 from app.simulator.callbacks import timestamp
 from app.simulator.packages import Approval, Attachment, Document, Field, Group, Message, Package, Role
 from app.simulator.people import Person
+from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
 
 Json = dict[str, object]
+DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 PARTS = frozenset({"roles", "documents", "messages"})
 
 
-def dump_package(package: Package) -> Json:
+def dump_package(package: Package, *, quirks: Quirks = DEFAULT_QUIRKS) -> Json:
     """Return the `Package` of OneSpan's schema for a package."""
+    return {name: _with_date_form(value, quirks) for name, value in _package(package, quirks).items()}
+
+
+def _package(package: Package, quirks: Quirks) -> Json:
+    documents = [_document(document, index, package, quirks) for index, document in enumerate(package.documents)]
     return {
         "id": package.id,
         "name": package.name,
@@ -26,7 +35,7 @@ def dump_package(package: Package) -> Json:
         "visibility": "ACCOUNT",
         "created": timestamp(package.created),
         "updated": timestamp(package.updated),
-        **_times(due=package.due, completed=package.completed),
+        **_times(quirks, due=package.due, completed=package.completed),
         "description": package.description,
         "emailMessage": "",
         "language": "en",
@@ -36,25 +45,26 @@ def dump_package(package: Package) -> Json:
         "bulkSendable": False,
         "data": dict(package.data),
         "sender": _sender(package),
-        "roles": dump_roles(package),
-        "documents": [_document(document, index, package) for index, document in enumerate(package.documents)],
+        "roles": [_role(position, package, quirks) for position in range(len(package.roles))],
+        "documents": documents if quirks.document_order == "index" else documents[::-1],
         "messages": [_message(message, package.sender) for message in package.messages],
     }
 
 
-def dump_summary(package: Package) -> Json:
+def dump_summary(package: Package, *, quirks: Quirks = DEFAULT_QUIRKS) -> Json:
     """Return the `Package` of OneSpan's schema without roles, documents and messages."""
-    return {name: value for name, value in dump_package(package).items() if name not in PARTS}
+    return {name: value for name, value in dump_package(package, quirks=quirks).items() if name not in PARTS}
 
 
-def dump_id(package: Package) -> Json:
+def dump_id(package: Package, *, quirks: Quirks = DEFAULT_QUIRKS) -> Json:
     """Return the `Package` of OneSpan's schema with its id only, as for `fields=id`."""
+    del quirks
     return {"id": package.id}
 
 
-def dump_roles(package: Package) -> list[Json]:
+def dump_roles(package: Package, *, quirks: Quirks = DEFAULT_QUIRKS) -> list[Json]:
     """Return the `Role`s of a package."""
-    return [_role(role, package) for role in package.roles]
+    return [_role(position, package, quirks) for position in range(len(package.roles))]
 
 
 def signing_status(package: Package, *, signed: bool) -> str:
@@ -94,17 +104,18 @@ def _sender(package: Package) -> Json:
     return {**_user(package.sender, package.created), **about}
 
 
-def _role(role: Role, package: Package) -> Json:
+def _role(position: int, package: Package, quirks: Quirks) -> Json:
+    role = package.roles[position]
     return {
         "id": role.id,
         "name": role.id,
-        "type": "SENDER" if role.is_sender else "SIGNER",
+        "type": "SENDER" if role.is_sender else quirks.reviewer_type if package.is_reviewer(position) else "SIGNER",
         "index": role.index,
         "reassign": not role.is_sender,
         "locked": role.locked,
         "data": {},
         "attachmentRequirements": [_attachment(attachment) for attachment in role.attachments],
-        "signers": [_signer(role, role.person, package.created)] if role.person else [],
+        "signers": [_signer(role, role.person, package.created, quirks)] if role.person else [],
     }
 
 
@@ -119,7 +130,7 @@ def _attachment(attachment: Attachment) -> Json:
     }
 
 
-def _signer(role: Role, person: Person, since: datetime) -> Json:
+def _signer(role: Role, person: Person, since: datetime, quirks: Quirks) -> Json:
     return {
         **_user(person, since),
         **({"phone": person.phone} if person.phone else {}),
@@ -127,7 +138,7 @@ def _signer(role: Role, person: Person, since: datetime) -> Json:
         "auth": {"scheme": role.scheme, "challenges": []},
         "delivery": {"email": person.email is not None, "download": False, "provider": False},
         "knowledgeBasedAuthentication": {"knowledgeBasedAuthenticationStatus": role.kba},
-        **({"group": _group(role.group, person, since)} if role.group else {}),
+        **({"group": _group(role.group, person, since, quirks)} if role.group else {}),
     }
 
 
@@ -137,7 +148,8 @@ def _signer_type(role: Role) -> str:
     return "ACCOUNT_SENDER" if role.is_sender else "EXTERNAL_SIGNER"
 
 
-def _group(group: Group, person: Person, since: datetime) -> Json:
+def _group(group: Group, person: Person, since: datetime, quirks: Quirks) -> Json:
+    are_shown = group.is_ad_hoc or quirks.group_members == "shown"
     member_type = "AD_HOC_GROUP_MEMBER" if group.is_ad_hoc else "REGULAR"
     return {
         **({} if group.is_ad_hoc else {"id": group.id}),
@@ -147,7 +159,7 @@ def _group(group: Group, person: Person, since: datetime) -> Json:
         "reciprocalDelegation": False,
         "created": timestamp(since),
         "updated": timestamp(since),
-        "members": [_member(member, member_type) for member in group.members],
+        "members": [_member(member, member_type) for member in group.members if are_shown],
     }
 
 
@@ -162,7 +174,7 @@ def _member(member: Person, member_type: str) -> Json:
     }
 
 
-def _document(document: Document, index: int, package: Package) -> Json:
+def _document(document: Document, index: int, package: Package, quirks: Quirks) -> Json:
     return {
         "id": document.id,
         "name": document.name,
@@ -176,11 +188,12 @@ def _document(document: Document, index: int, package: Package) -> Json:
         "data": {},
         "fields": [],
         "pages": [{"id": f"{document.id}-{number}", "index": number, "version": 0} for number in range(document.pages)],
-        "approvals": [_approval(approval, package.roles[approval.role]) for approval in document.approvals],
+        "approvals": [_approval(approval, package.roles[approval.role], quirks) for approval in document.approvals],
     }
 
 
-def _approval(approval: Approval, role: Role) -> Json:
+def _approval(approval: Approval, role: Role, quirks: Quirks) -> Json:
+    has_both = approval.is_acceptance and quirks.consent_dates == "both"
     return {
         "id": approval.id,
         "name": "",
@@ -189,7 +202,7 @@ def _approval(approval: Approval, role: Role) -> Json:
         **({"disabled": True} if approval.disabled else {}),
         "fields": [_field(field, approval.id, number) for number, field in enumerate(approval.fields)],
         "data": {},
-        **_times(accepted=approval.accepted, signed=approval.signed),
+        **_times(quirks, accepted=approval.accepted, signed=approval.accepted if has_both else approval.signed),
     }
 
 
@@ -219,9 +232,23 @@ def _message(message: Message, to: Person) -> Json:
     }
 
 
-def _times(**moments: datetime | None) -> Json:
-    return {name: timestamp(moment) for name, moment in moments.items() if moment}
+def _times(quirks: Quirks, **moments: datetime | None) -> Json:
+    shown = {name: moment and timestamp(moment) for name, moment in moments.items()}
+    return {name: text for name, text in shown.items() if text or quirks.rest_nulls == "null"}
+
+
+def _with_date_form(value: object, quirks: Quirks) -> object:
+    """Return JSON with all dates in the form that the quirk `rest_dates` sets."""
+    if quirks.rest_dates == "milliseconds":
+        return value
+    if isinstance(value, dict):
+        return {name: _with_date_form(member, quirks) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_with_date_form(item, quirks) for item in value]
+    if not isinstance(value, str) or not DATE.fullmatch(value):
+        return value
+    return value.lower() if quirks.rest_dates == "lower-case" else value.replace(".000Z", "Z")
 
 
 # The function that writes an item of the package list, by the value of the quirk `list_items`.
-ITEM_DUMPS: Mapping[str, Callable[[Package], Json]] = MappingProxyType({"whole": dump_package, "summary": dump_summary})
+ITEM_DUMPS: Mapping[str, Callable[..., Json]] = MappingProxyType({"whole": dump_package, "summary": dump_summary})

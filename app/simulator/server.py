@@ -17,7 +17,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from app.simulator import action_routes, read_routes, rest_json, tokens
 from app.simulator.account import Account
 from app.simulator.auth import CLIENT_ID, CLIENT_SECRET, Authenticator, Forbidden, Unauthorized
-from app.simulator.faults import CORRUPTIONS, MAINTENANCE_PAGE, REFUSALS, Faults
+from app.simulator.faults import CORRUPTIONS, HTML_REFUSALS, MAINTENANCE_PAGE, REFUSALS, Faults
 from app.simulator.listing import BadQuery
 from app.simulator.packages import Event, ImpossibleAction
 from app.simulator.routes import BadRequest, NotFound, RouteContext
@@ -109,7 +109,8 @@ def _add_faults(app: Flask, faults: Faults, *, clock: Callable[[], datetime], sl
 def _refuse(fault: str, faults: Faults, now: datetime) -> ResponseReturnValue:
     code, key, message = REFUSALS[fault]
     if not key:
-        return Response(MAINTENANCE_PAGE, code, content_type="text/html")
+        page, headers = HTML_REFUSALS[fault]
+        return Response(page, code, headers=headers, content_type="text/html")
     if fault != "429-wait":
         return rest_json.dump_error(code, key, message), code
     seconds, as_date = faults.retry_after()
