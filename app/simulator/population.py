@@ -5,7 +5,7 @@ A copy keeps the document ids, as when an integrator chooses the same document i
 """
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +14,8 @@ from random import Random
 
 from app.simulator import ids, people
 from app.simulator.account import SENDERS, Account
+from app.simulator.anomalies import Rates
+from app.simulator.features import NO_FEATURES
 from app.simulator.packages import Approval, Document, Package, Role
 from app.simulator.people import Person
 from app.simulator.quirks import DEFAULT_QUIRKS, Quirks
@@ -32,6 +34,7 @@ def populated(
     span: timedelta = YEAR,
     senders: int = SENDERS,
     quirks: Quirks = DEFAULT_QUIRKS,
+    features: Rates = NO_FEATURES,
 ) -> Account:
     """Return an account with `count` packages without planned actions, updated between `now - span` and `now`.
 
@@ -39,7 +42,7 @@ def populated(
     """
     account = Account(seed, packages=0, senders=senders, quirks=quirks)
     rng = Random(f"{seed}:population")
-    samples = _samples(seed)
+    samples = _samples(seed, tuple(features.items()))
     with _garbage_collection_off():
         account.load(_copies(rng, samples, count, senders=account.people, now=now, span=span))
         account.read_list(lambda list_view: list_view.index("updated"), now=now)
@@ -59,8 +62,8 @@ def _garbage_collection_off() -> Iterator[None]:
 
 
 @lru_cache(8)
-def _samples(seed: int) -> Sequence[Package]:
-    account, now = Account(seed, packages=SAMPLE_SIZE), SAMPLE_START
+def _samples(seed: int, features: tuple[tuple[str, float], ...]) -> Sequence[Package]:
+    account, now = Account(seed, packages=SAMPLE_SIZE, features=dict(features)), SAMPLE_START
     while not account.is_over:
         account.step(now)
         now += STEP_INTERVAL
@@ -77,13 +80,14 @@ def _copies(
 
 
 def _copy(rng: Random, package: Package, shift: timedelta, *, sender: Person) -> Package:
-    roles = tuple(_copy_role(rng, role, sender) for role in package.roles)
-    people_now = {old.person: new.person for old, new in zip(package.roles, roles, strict=True) if old.person}
+    people_now = {role.person: _other_person(rng, role, sender) for role in package.roles if role.person}
+    for role in package.roles:
+        people_now |= {member: people.sender(rng) for member in _members(role) if member not in people_now}
     return replace(
         package,
         id=ids.package_id(rng),
         sender=sender,
-        roles=roles,
+        roles=tuple(_copy_role(role, people_now) for role in package.roles),
         documents=tuple(_shifted(document, shift) for document in package.documents),
         messages=tuple(
             replace(message, at=message.at + shift, by=people_now.get(message.by) or message.by)
@@ -96,10 +100,25 @@ def _copy(rng: Random, package: Package, shift: timedelta, *, sender: Person) ->
     )
 
 
-def _copy_role(rng: Random, role: Role, sender: Person) -> Role:
+def _other_person(rng: Random, role: Role, sender: Person) -> Person:
+    """Return another person for a role. A group keeps its name, and a person without an address has none again."""
+    if role.is_sender or role.person is None:
+        return sender
+    if role.group:
+        return replace(role.person, id=ids.uuid(rng))
+    person = people.signer(rng)
+    return person if role.person.email else replace(person, email=None, phone=role.person.phone)
+
+
+def _members(role: Role) -> Sequence[Person]:
+    return role.group.members if role.group else ()
+
+
+def _copy_role(role: Role, people_now: Mapping[Person, Person]) -> Role:
     if role.person is None:
         return role
-    return replace(role, person=sender if role.is_sender else people.signer(rng))
+    members = tuple(people_now[member] for member in _members(role))
+    return replace(role, person=people_now[role.person], group=role.group and replace(role.group, members=members))
 
 
 def _shifted(document: Document, shift: timedelta) -> Document:
