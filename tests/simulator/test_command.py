@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import pytest
 import requests
@@ -17,6 +19,7 @@ from app.errors import InvalidCallbackKey
 from app.simulator import quirks
 from app.simulator.anomalies import ANOMALIES
 from app.simulator.faults import FAULTS
+from app.simulator.features import FEATURES
 from tests.conftest import KEY, on_sqlite
 from tests.support.simulated import API_KEY, AUTHORIZED, ROOT, callback_server, run, serving, wait_until
 
@@ -178,6 +181,8 @@ def address_in(process: subprocess.Popen[str]) -> str:
         (("--quirk", "weather=fine"), "unknown quirk 'weather'; choose from list_dates,"),
         (("--fault", "503=often"), "503 needs a rate from 0 to 1, as in 503=0.1"),
         (("--fault", "flood=1"), "unknown fault 'flood'; choose from 401,"),
+        (("--feature", "flood=1"), "unknown feature 'flood'; choose from group,"),
+        (("--clock-ahead", "1e9"), "-86400<=x<=86400"),
         (("--odd", "flood=1"), "unknown anomaly 'flood'; choose from redate,"),
         (("--fault", "503=0.6", "--fault", "500=0.6"), "must not exceed 1"),
         (("--drop", "2"), "0<=x<=1"),
@@ -194,13 +199,13 @@ def test_invalid_values_give_an_error_with_the_valid_ones(arguments, message):
     assert message in " ".join(result.stderr.split())
 
 
-def test_the_help_explains_every_fault_anomaly_and_quirk():
-    """The help of `flask simulate` explains every fault, anomaly and quirk, with rates and default values."""
+def test_the_help_explains_every_fault_anomaly_feature_and_quirk():
+    """The help of `flask simulate` explains faults, anomalies, features and quirks, with rates and default values."""
     text = " ".join(run("--help").output.split())
 
     for name, values, help_text in quirks.descriptions():
         assert f"{name}={values} {help_text}" in text
-    for name, (rate, help_text) in {**FAULTS, **ANOMALIES}.items():
+    for name, (rate, help_text) in {**FAULTS, **ANOMALIES, **FEATURES}.items():
         assert f"{name}={rate:g} {help_text}" in text
 
 
@@ -227,6 +232,42 @@ def test_the_same_seed_sends_the_same_callbacks_on_a_bad_day():
         return [request.body for request in server.requests]
 
     assert sent_bodies() == sent_bodies() != []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "has_groups"),
+    [((), True), (("--plain",), False), (("--plain", "--feature", "group=1"), True)],
+    ids=str,
+)
+def test_packages_have_features_unless_they_are_plain(arguments, has_groups):
+    """By default some packages have groups; `--plain` leaves out all features but those of `--feature`."""
+    played = ("--packages", "12", "--seed", "1", "--rate", "10000", "--serve", "0", "--keep-serving", *arguments)
+    with callback_server() as server, running_command(*played, "--url", server.url) as process:
+        address = address_in(process)
+        next(line for line in process.stderr if "still answers" in line)
+        page = requests.get(f"{address}/api/packages?to=99", headers=AUTHORIZED, timeout=10).json()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+    assert any("group" in text for text in map(str, page["results"])) == has_groups
+
+
+@pytest.mark.parametrize("seconds", [-600, 600])
+def test_the_clock_of_onespan_may_be_ahead_or_behind(seconds):
+    """With `--clock-ahead`, callbacks, packages and the `Date` header have the same wrong time."""
+    arguments = ("--packages", "1", "--serve", "0", "--rate", "10000", "--keep-serving", "--clock-ahead", str(seconds))
+    with callback_server() as server, running_command(*arguments, "--url", server.url) as process:
+        address = address_in(process)
+        next(line for line in process.stderr if "still answers" in line)
+        answer = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10)
+        expected = datetime.now(UTC) + timedelta(seconds=seconds)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+    dates = [parsedate_to_datetime(answer.headers["Date"])]
+    dates += [datetime.fromisoformat(json.loads(request.body)["createdDate"]) for request in server.requests]
+    assert all(abs(date - expected) < timedelta(seconds=60) for date in dates)
+    assert len(dates) > 1
 
 
 def test_a_registration_over_rest_replaces_the_url_option():

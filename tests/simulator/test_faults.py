@@ -81,6 +81,15 @@ def test_a_bad_gateway_answers_html():
     assert (answer.status_code, answer.headers["Content-Type"]) == (502, "text/html")
 
 
+def test_the_firewall_answers_html():
+    """The firewall in front of OneSpan answers 403 in HTML, and its `Server` header says who answers."""
+    answer = answer_with("waf")
+
+    assert (answer.status_code, answer.headers["Content-Type"]) == (403, "text/html")
+    assert answer.headers["Server"] == "cloudflare"
+    assert "blocked" in answer.text
+
+
 def test_slow_answers_are_correct_and_late():
     """A slow answer is correct, and late by at most `slow_by` seconds."""
     slept: list[float] = []

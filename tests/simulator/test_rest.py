@@ -1,15 +1,27 @@
 """Tests of the simulator's REST API, which shows packages as OneSpan's API document requires."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import requests
 
 from app.simulator import rest_json
+from app.simulator.account import Account
 from app.simulator.packages import CONSENT, STATUSES
+from app.simulator.quirks import Quirks
 from app.simulator.server import api, serve_in_thread
-from tests.conftest import Clock
+from tests.conftest import NOON, Clock
 from tests.support.onespan_shapes import ERROR_SHAPE, PACKAGE_SHAPE
-from tests.support.simulated import API_KEY, AUTHORIZED, account_of, finished_account, listed_ids, read, recorded_steps
+from tests.support.simulated import (
+    API_KEY,
+    AUTHORIZED,
+    account_of,
+    client_of,
+    finished_account,
+    listed_ids,
+    read,
+    recorded_steps,
+)
 
 
 def test_packages_have_every_required_member():
@@ -85,3 +97,39 @@ def test_answers_have_the_date_of_the_simulators_clock():
     assert answer.headers["Date"] == "Mon, 02 Mar 2026 12:00:00 GMT"
     assert answer.headers["Content-Type"] == "application/json; esl-api-version=11"
     assert len(answer.json()["results"]) == 10
+
+
+def test_answers_may_lag_behind_the_package():
+    """With the quirk `package_lag` all answers show the whole package, `updated` included, as it was some time ago."""
+    step = next(step for step in recorded_steps() if step.before and step.before.status == "DRAFT")
+    draft = replace(step.before, updated=NOON, type="PACKAGE", trashed=False)
+    account, clock = account_of([draft], quirks=Quirks(package_lag=20)), Clock()
+    client = client_of(account, clock=clock)
+    path, before = f"/api/packages/{draft.id}", rest_json.dump_package(draft)
+
+    def shown() -> list[object]:
+        clock.forward(timedelta(seconds=10))
+        answers = [client.get(url, headers=AUTHORIZED).json for url in (path, "/api/packages?to=99", f"{path}/roles")]
+        return [answers[0], *answers[1]["results"]]
+
+    assert client.put(path, json={"status": "SENT"}, headers=AUTHORIZED).status_code == 200
+    assert shown() == [before, before]
+    assert {package["status"] for package in shown()} == {"SENT"}
+
+    assert client.delete(path, headers=AUTHORIZED).status_code == 200
+    assert [package["status"] for package in shown()] == ["SENT", "SENT"]
+    assert shown()[0]["messageKey"] == "error.notFound"
+
+
+def test_a_new_package_is_missing_until_the_lag_has_passed():
+    """With the quirk `package_lag` a new package answers 404 at first, as a package that does not exist."""
+    account, clock = Account(3, packages=1, quirks=Quirks(package_lag=5)), Clock()
+    account.step(clock.now)
+    (package,) = account.packages()
+    client = client_of(account, clock=clock)
+    codes = []
+    for _ in range(3):
+        codes.append(client.get(f"/api/packages/{package.id}", headers=AUTHORIZED).status_code)
+        clock.forward(timedelta(seconds=3))
+
+    assert codes == [404, 404, 200]
