@@ -167,8 +167,9 @@ class Account:
         """Return the event with the `sessionUser` that the quirks prescribe."""
         if action.verb in SYSTEM_VERBS and self.quirks.system_user in SYSTEM_USERS:
             return replace(event, session_user=SYSTEM_USERS[self.quirks.system_user])
-        group = package.roles[action.role].group
-        if group and event.session_user in {member.id for member in group.members}:
+        seats = package.roles[action.role : action.role + 1]
+        members = {member.id for seat in seats if seat.group for member in seat.group.members} - {package.sender.id}
+        if event.session_user in members:
             event = replace(event, session_user=self._group_user(package, action))
         if self.quirks.session_user == "role":
             roles = {role.person.id: role.id for role in package.roles if role.person and not role.is_sender}

@@ -12,6 +12,7 @@ from app.simulator.packages import Package
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
 from tests.conftest import NOON
+from tests.support.onespan_shapes import PACKAGE_SHAPE
 from tests.support.simulated import Step, steps
 
 
@@ -38,6 +39,15 @@ def test_without_features_packages_have_none():
     for package in plain:
         assert not any(role.group or package.is_reviewer(n) for n, role in enumerate(package.roles[:-1]))
         assert not any(approval.optional or approval.disabled for approval in package.approvals())
+
+
+def test_packages_with_features_have_every_required_member():
+    """Packages with features and quirks have the members that OneSpan's OpenAPI document 11.51 requires."""
+    quirks = Quirks(reviewer_type="VIEWER", document_order="reversed")
+    packages = packages_with(dict.fromkeys(FEATURES, 0.7), seeds=2)
+
+    for package in packages:
+        PACKAGE_SHAPE.validate(rest_json.dump_package(package, quirks=quirks))
 
 
 @pytest.mark.parametrize("feature", ["group", "ad-hoc-group"])

@@ -183,11 +183,18 @@ def test_a_signer_who_owes_a_signature_cannot_finish():
 
 def test_a_package_that_its_sender_completes_is_ready_after_its_last_signer():
     """PACKAGE_READY_FOR_COMPLETE is sent also if the last signer finishes without a signature."""
-    play = Play(package((OPTIONAL_A,)), session_user="signer")
-    play.account.load([replace(play.package, autocomplete=False)])
+    play = Play(package((OPTIONAL_A,), autocomplete=False))
 
     assert [name for name, _ in play.act("finish")] == ["SIGNER_COMPLETE", "PACKAGE_READY_FOR_COMPLETE"]
     assert [name for name, _ in play.act("complete")] == ["PACKAGE_COMPLETE"]
+
+
+def test_an_optional_signature_after_completion_completes_nothing_again():
+    """An optional signature that is made after all signers are complete sends only DOCUMENT_SIGNED."""
+    play = Play(package((A,), (OPTIONAL_A,), autocomplete=False))
+
+    assert [name for name, _ in play.act("sign")][1:] == ["SIGNER_COMPLETE", "PACKAGE_READY_FOR_COMPLETE"]
+    assert play.act("sign", document=1) == [("DOCUMENT_SIGNED", "ada")]
 
 
 @pytest.mark.parametrize("quirk", ["SIGNER", "VIEWER"])
@@ -225,6 +232,17 @@ def test_a_member_signs_for_the_group(quirk, user):
     assert names == ("DOCUMENT_SIGNED", "SIGNER_COMPLETE", "PACKAGE_COMPLETE")
     assert len({*users}) == 1
     assert users[0] == user or (user is None and users[0] not in str(play.json))
+
+
+def test_events_of_the_sender_name_the_sender():
+    """The sender's events name the sender, also if the sender is a member of a group or no role exists yet."""
+    group = replace(MEMBERS, members=(CLEO, BEN))
+    drafts = (
+        package((A,), roles=(Role("role-board", 1, BOARD, group=group),), status="DRAFT"),
+        replace(package(status="DRAFT"), roles=()),
+    )
+    for draft in drafts:
+        assert Play(draft, group_user="unlisted").act("activate") == [("PACKAGE_ACTIVATE", "cleo")]
 
 
 def test_a_member_declines_for_the_group():

@@ -38,7 +38,8 @@ SENDER = {
 }
 SIGNER = {
     **USER,
-    "signerType": enum("ACCOUNT_SENDER", "EXTERNAL_SENDER", "EXTERNAL_SIGNER", "GROUP_SIGNER"),
+    "email": {"type": ["string", "null"]},
+    "signerType": enum("ACCOUNT_SENDER", "EXTERNAL_SENDER", "EXTERNAL_SIGNER", "GROUP_SIGNER", "AD_HOC_GROUP_SIGNER"),
     "auth": shape(
         {
             "scheme": enum("NONE", "PROVIDER", "CHALLENGE", "SMS", "SSO", "KBA", "SAA"),
@@ -51,15 +52,30 @@ SIGNER = {
         knowledgeBasedAuthenticationStatus=enum("NOT_YET_ATTEMPTED", "PASSED", "FAILED", "INVALID_SIGNER", "UPDATED"),
     ),
 }
+GROUP = {
+    **dict.fromkeys(("name", "email"), TEXT),
+    **dict.fromkeys(("created", "updated"), TIME),
+    **dict.fromkeys(("emailMembers", "reciprocalDelegation"), BOOLEAN),
+    "members": array_of(
+        shape({**dict.fromkeys(("userId", "firstName", "lastName", "email", "memberType"), TEXT), "pending": BOOLEAN})
+    ),
+}
 ATTACHMENT = {"id": TEXT, "name": TEXT, "required": BOOLEAN, "status": enum("INCOMPLETE", "REJECTED", "COMPLETE")}
 ROLE = {
     "id": TEXT,
     "name": TEXT,
-    "type": enum("SIGNER", "SENDER"),
+    "type": enum("SIGNER", "SENDER", "VIEWER"),
     "index": NUMBER,
-    "signers": array_of(shape(SIGNER)),
-    "attachmentRequirements": array_of(shape(ATTACHMENT)),
+    "signers": array_of(shape(SIGNER, phone=TEXT, group=shape(GROUP))),
+    "attachmentRequirements": array_of(shape(ATTACHMENT, comment=TEXT, description=TEXT)),
 }
+FIELD = {
+    **dict.fromkeys(("id", "name", "subtype"), TEXT),
+    "type": enum("SIGNATURE", "INPUT", "IMAGE"),
+    "page": NUMBER,
+    "extract": BOOLEAN,
+}
+APPROVAL = {"id": TEXT, "optional": BOOLEAN, "disabled": BOOLEAN, "accepted": TIME, "signed": TIME}
 DOCUMENT = {
     **dict.fromkeys(("id", "name", "description"), TEXT),
     **dict.fromkeys(("index", "size"), NUMBER),
@@ -67,7 +83,7 @@ DOCUMENT = {
     "extractionTypes": array_of(TEXT),
     "fields": array_of(OBJECT),
     "pages": array_of(shape({"id": TEXT, "index": NUMBER, "version": NUMBER})),
-    "approvals": array_of(shape({"role": TEXT}, id=TEXT, optional=BOOLEAN, accepted=TIME, signed=TIME)),
+    "approvals": array_of(shape({"role": TEXT, "fields": array_of(shape(FIELD))}, **APPROVAL)),
 }
 MESSAGE = {
     "status": enum("NEW", "READ", "TRASHED"),
