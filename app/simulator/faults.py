@@ -18,7 +18,7 @@ FAULTS: Mapping[str, tuple[float, str]] = MappingProxyType(
         "401": (0.02, "valid credentials are refused"),
         "403": (0.01, "the caller has no permission, for this request only"),
         "waf": (0.01, "the firewall in front of OneSpan refuses the request, with 403 in HTML"),
-        "404": (0.0, "an existing resource is reported as missing"),
+        "404": (0.0, "an existing package is reported as missing"),
         "429": (0.02, "too many requests, without Retry-After"),
         "429-wait": (0.02, "too many requests, with Retry-After in seconds or as a date"),
         "500": (0.02, "an internal error"),

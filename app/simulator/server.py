@@ -89,6 +89,8 @@ def _add_faults(app: Flask, faults: Faults, *, clock: Callable[[], datetime], sl
     @app.before_request
     def refuse() -> ResponseReturnValue | None:
         g.fault = faults.draw()
+        if g.fault == "404" and not request.path.startswith("/api/packages/"):
+            g.fault = None  # only a package can be missing
         if g.fault == "slow":
             sleep(faults.slow_seconds())
         return _refuse(g.fault, faults, clock()) if g.fault in REFUSALS else None

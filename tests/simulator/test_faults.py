@@ -57,12 +57,20 @@ def test_an_in_process_session_can_post_and_stream():
 @pytest.mark.parametrize("fault", ["401", "403", "404", "429", "500", "503"])
 def test_refusals_have_the_shape_of_onespans_errors(fault):
     """A refused request gets an error in OneSpan's form, with a `Date` header and without `Retry-After`."""
-    answer = answer_with(fault)
+    answer = answer_with(fault, path="/api/packages/pkg-1")
 
     assert answer.status_code == int(fault)
     ERROR_SHAPE.validate(answer.json())
     assert "Retry-After" not in answer.headers
     assert "Date" in answer.headers
+
+
+def test_only_a_package_can_be_missing():
+    """The fault `404` hides packages that exist, and neither the list nor tokens."""
+    package = next(package for package in finished_account(5).packages() if not package.deleted)
+
+    assert answer_with("404", path=f"/api/packages/{package.id}").status_code == 404
+    assert answer_with("404").status_code == 200
 
 
 def test_too_many_requests_may_come_with_retry_after():
