@@ -21,6 +21,7 @@ FEATURES: Mapping[str, tuple[float, str]] = MappingProxyType(
     {
         "group": (0.12, "a signer is a group whose members have logins, and any member signs"),
         "ad-hoc-group": (0.1, "a signer is a group whose members are other roles of the package"),
+        "signing-member": (0.0, "a member of an ad hoc group also signs for themselves"),
         "reviewer": (0.15, "a role has no signature"),
         "optional": (0.15, "a signer has optional signatures, perhaps no others"),
         "disabled": (0.1, "a condition disables signatures"),
@@ -108,6 +109,18 @@ def _ad_hoc_group(rng: Random, package: Package) -> Package:
     if grouped is package:
         return package
     return replace(grouped, roles=(*grouped.roles, *(Role(member.id, 1, member) for member in members)))
+
+
+def _signing_member(rng: Random, package: Package) -> Package:
+    """Make a signer of the package a member of its ad hoc group, if it has one."""
+    seats = [n for n, role in enumerate(package.roles) if role.group and role.group.is_ad_hoc]
+    signers = [position for position in _signers(package) if package.person(position).email]
+    if not seats or not signers:
+        return package
+    group = package.roles[seats[0]].group
+    assert group
+    members = (*group.members, package.person(rng.choice(signers)))
+    return with_role(package, seats[0], {"group": replace(group, members=members)})
 
 
 def _with_group(rng: Random, package: Package, group: Group, address: str) -> Package:
@@ -204,6 +217,7 @@ DRAFTED: Mapping[str, Feature] = MappingProxyType(
         "sms": _sms,
         "group": _group,
         "ad-hoc-group": _ad_hoc_group,
+        "signing-member": _signing_member,
         "attributes": _attributes,
     }
 )

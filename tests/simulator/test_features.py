@@ -77,6 +77,18 @@ def test_members_of_an_ad_hoc_group_are_roles():
             assert {member in package.people for group in groups for member in group.members} <= {are_roles}
 
 
+def test_a_member_may_also_sign_alone():
+    """A person who is a member of an ad hoc group and a signer sends SIGNER_COMPLETE once for each seat."""
+    completions = Counter(
+        (event.package_id, event.session_user)
+        for step in steps_with({"ad-hoc-group": 1.0, "signing-member": 1.0}, seeds=8)
+        for event in step.events
+        if event.name == "SIGNER_COMPLETE"
+    )
+
+    assert {*completions.values()} == {1, 2}
+
+
 @pytest.mark.parametrize(("quirk", "look"), [("no", False), ("yes", True)])
 def test_reviewers_never_complete(quirk, look):
     """Reviewers send no SIGNER_COMPLETE; by a quirk they open a document."""

@@ -122,7 +122,7 @@ def test_an_acceptance_is_accepted_at_once(quirk, has_signed):
     assert play.dates()[0] == (True, has_signed)
 
 
-def test_a_disabled_signature_is_owed_by_nobody():
+def test_a_disabled_signature_is_not_owed():
     """A disabled signature is shown as disabled, is never signed, and does not keep a package from completing."""
     play = Play(package((A, replace(A, id="a2", disabled=True))))
 
