@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import logs
-from app.checks import note_checks, readiness_checks, reconcile_checks
+from app.checks import note_checks, readiness_checks, reconcile_checks, upgrade_check
 from app.cli import commands, with_database
 from app.cli.reconcile import Turns
 from app.onespan.auth import ApiConnection, api_connection
@@ -54,6 +54,7 @@ from app.work.housekeeping import Heartbeat, Housekeeping
 from app.work.reconcile import Reconciler, RunRequest
 from app.work.reread import reread
 from app.work.scheduler import Scheduler
+from app.work.upgrade import Upgrader
 from app.work.worker import Wakeups, Worker
 from config import ROOT, Key, Settings, SettingsError, load_settings
 
@@ -79,6 +80,7 @@ class Service:
     dispatcher: Dispatcher
     fetcher: Fetcher
     reconcile: Reconciler
+    upgrader: Upgrader
     housekeeping: Housekeeping
     heartbeat: Heartbeat
     worker: Worker
@@ -168,6 +170,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
         process=heartbeat.name,
         wake=wakeups.digesting.set,
     )
+    upgrader = Upgrader(database, clock=clock)
     housekeeping = Housekeeping(database, clock=clock, grace=timedelta(minutes=settings.missed_grace_minutes))
     dispatcher = Dispatcher(
         database, handlers, clock=clock, threads=settings.handler_threads, lease=lease, wake=wakeups.dispatching.set
@@ -184,6 +187,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
         dispatcher,
         fetcher=fetcher,
         reconcile=reconcile,
+        upgrader=upgrader,
         scheduler=scheduler,
         heartbeat=heartbeat,
         wakeups=wakeups,
@@ -197,6 +201,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
         dispatcher,
         fetcher,
         reconcile,
+        upgrader,
         housekeeping,
         heartbeat,
         worker,
@@ -245,7 +250,7 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     )
     needed = readiness_checks(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
     here = note_checks(database, service.spool, clock=clock, why_not_connected=_not_connected(settings, handlers))
-    notes = [*reconcile_checks(database), *here]
+    notes = [*reconcile_checks(database), upgrade_check(database, clock=clock), *here]
     max_held_requests = max(1, settings.web_threads // 4)
     health_sources = HealthSources(
         needed,

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.store import queries
 from app.store.db import Database
-from app.store.queries import RunDetail, Silence
+from app.store.queries import RunDetail, Silence, UpgradeProgress
 from app.store.schema import is_behind
 from app.store.spool import Spool
 from app.store.states import RunState
@@ -113,6 +113,26 @@ def reconcile_checks(database: Database) -> list[Check]:
             return reconcile_note(queries.newest_run(connection))
 
     return [Check("callbacks", silence_problem), Check("reconcile", run_problem)]
+
+
+def upgrade_check(database: Database, *, clock: Callable[[], datetime]) -> Check:
+    """Return the check that says how far an upgrade is. The health report reads the same rows by itself."""
+
+    def is_not_done() -> str | None:
+        with database.read() as connection:
+            return upgrade_note(queries.upgrade_progress(connection, now=clock()))
+
+    return Check("upgrade", is_not_done)
+
+
+def upgrade_note(progress: UpgradeProgress | None) -> str | None:
+    """Return the note on an upgrade that is not done yet: how far it is, and what it waits for; or None."""
+    if progress is None:
+        return None
+    done = f"{progress.derived:,} of {progress.total:,} transactions are derived again after the upgrade"
+    if progress.waits_for is None:
+        return f"{done}. The worker continues; if the number stays the same, see its log for `package.not_derived`."
+    return f"{done}. The rest waits until no process of another version runs: stop {progress.waits_for}."
 
 
 def silence_note(silence: Silence | None) -> str | None:

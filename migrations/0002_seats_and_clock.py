@@ -24,6 +24,7 @@ ADDED = {
         sa.Column("begun_at", Moment, nullable=True),
         sa.Column("group", sa.JSON(), nullable=True),
     ],
+    "processes": [sa.Column("projection_version", sa.Integer(), server_default="1", nullable=False)],
     "documents": [sa.Column("signatures", sa.JSON(), nullable=True)],
     "journal": [
         sa.Column("clock_offset", sa.Double(), nullable=True),

@@ -22,6 +22,9 @@ from app.onespan.values import (
     SignerStatus,
 )
 
+# Raise the version with each change of the claims that a callback or snapshot makes, or of what is derived from them.
+PROJECTION_VERSION = 2
+
 # No one can sign in these statuses, so problems of signers need no attention.
 NOT_SIGNABLE = COMPLETE_STATUSES | {"DRAFT", "DECLINED", "OPTED_OUT", "EXPIRED"}
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import bindparam, delete, func, insert, select, text, update
 from sqlalchemy.engine import Connection
 
+from app.onespan.projection import PROJECTION_VERSION
 from app.store.models import Outage, Process
 from app.store.states import OutageKind
 
@@ -38,7 +39,7 @@ def beat(connection: Connection, name: str, *, takes_callbacks: bool, started_at
         last = connection.scalar(select(func.max(Process.seen_at, type_=Process.seen_at.type)).where(_IS_RECEIVER))
         if last is not None and last < now - HEARTBEAT_TIMEOUT:
             record(connection, OutageKind.DOWN, began_at=last, ended_at=now)
-    row = {"name": name, "takes": takes_callbacks, "started": started_at, "now": now}
+    row = {"name": name, "takes": takes_callbacks, "started": started_at, "now": now, "version": PROJECTION_VERSION}
     connection.execute(_BEAT, row)
     connection.execute(delete(Process).where(Process.seen_at < now - RETENTION))
 
@@ -50,6 +51,7 @@ def record_stop(connection: Connection, name: str, *, now: datetime) -> None:
 
 _IS_RECEIVER = Process.takes_callbacks.is_(True)
 _BEAT = text(
-    """INSERT INTO processes (name, takes_callbacks, started_at, seen_at) VALUES (:name, :takes, :started, :now)
+    """INSERT INTO processes (name, takes_callbacks, started_at, seen_at, projection_version)
+    VALUES (:name, :takes, :started, :now, :version)
     ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at"""
 ).bindparams(*(bindparam(name, type_=Process.seen_at.type) for name in ("started", "now")))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.merge import State, document, signer
@@ -200,15 +200,25 @@ def record_changes(connection: Connection, changes: Sequence[NewChange], *, now:
 
 
 def write_packages(
-    connection: Connection, new: Mapping[str, tuple[State, PackageValue]], old: Mapping[str, PackageValue]
+    connection: Connection,
+    new: Mapping[str, tuple[State, PackageValue]],
+    old: Mapping[str, PackageValue],
+    *,
+    version: int,
 ) -> None:
-    """Overwrite the rows of packages with new values and merged claims. `old` are the packages as stored before."""
+    """Overwrite the rows of packages with new values and merged claims. `old` are the packages as stored before.
+
+    `version` comes from `versions.version_to_write`.
+    """
     packages = [package for _, package in new.values()]
     before, after = list_entries(connection, new), {package.id: list_entry(package) for package in packages}
     upsert_all(
         connection,
         Package,
-        [_package(state, package, after[package.id].sort_name) for state, package in new.values()],
+        [
+            {**_package(state, package, after[package.id].sort_name), "projection_version": version}
+            for state, package in new.values()
+        ],
     )
     numbers = Counter(entry.kind for entry in after.values())
     numbers.update(_decrements(before))
@@ -222,6 +232,11 @@ def write_packages(
         connection, Document, [(package.id, _documents(package), _documents(stored)) for package, stored in pairs]
     )
     _write_attention(connection, [package for package, stored in pairs if _attention_changed(package, stored)])
+
+
+def set_version(connection: Connection, package_ids: Sequence[str], version: int) -> None:
+    """Set the projection version of packages without any other change."""
+    connection.execute(update(Package).where(Package.id.in_(package_ids)).values(projection_version=version))
 
 
 def _decrements(before: Mapping[str, ListEntry]) -> dict[PackageKind, int]:

@@ -55,6 +55,9 @@ def _database_metrics(pipeline: PipelineState) -> Iterable[Metric]:
         "Age of the oldest undigested journal entry, in seconds.",
         value=pipeline.oldest_undigested,
     )
+    yield GaugeMetricFamily(
+        "packages_outdated", "Packages to be derived again after an upgrade.", value=pipeline.outdated
+    )
     states = GaugeMetricFamily(
         "dispatches", f"Due, running and parked dispatches, counted up to {COUNT_LIMIT} each.", labels=["state"]
     )

@@ -18,7 +18,7 @@ from app.onespan.seats import People
 from app.onespan.snapshot import PackageSnapshot
 from app.onespan.values import Package
 from app.registry import Handlers
-from app.store import dispatches, events, fetches, journal, list_state, missed, packages
+from app.store import dispatches, events, fetches, journal, list_state, missed, packages, versions
 from app.store.events import KnownFingerprints, NewEvent, UnconfirmedEvent
 from app.store.fetches import LagFetch
 from app.store.packages import NewChange
@@ -27,6 +27,7 @@ from app.store.states import Emit
 from app.types import iso
 from app.work.parsing import ParsedEntry, parse
 from app.work.snapshot_events import DatedSnapshot, may_emit, unreported_deletion, unreported_events
+from app.work.upgrade import derive_again
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 REFUSED_FOR = timedelta(hours=1)  # a package that OneSpan refused is not fetched again for this long
@@ -80,6 +81,7 @@ class Batch:
         callbacks = [(entry.callback, entry.received_at) for entry in self._entries if entry.callback]
         self._ids = events.find_known(connection, callbacks)
         self._facts = KnownFingerprints(self._ids)
+        derive_again(connection, package_ids, now=now)
         self._packages = BatchPackages(packages.load_claims(connection, package_ids))
         self._unconfirmed = events.unconfirmed(connection, package_ids)
         self._seen_at = list_state.seen_at(connection, package_ids)
@@ -208,7 +210,8 @@ class Batch:
         events.count_repeats(connection, {self._ids[fingerprint]: times for fingerprint, times in repeats.items()})
         events.confirm(connection, self._confirmed)
         missed.mark_reported(connection, self._confirmed, now=now)
-        packages.write_packages(connection, self._packages.changed(), self._packages.before)
+        version = versions.version_to_write(connection, now=now)
+        packages.write_packages(connection, self._packages.changed(), self._packages.before, version=version)
         packages.record_changes(connection, self._packages.changes, now=now)
         dispatches.enqueue(connection, self._dispatches, now=now)
         if can_fetch:

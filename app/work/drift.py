@@ -26,6 +26,7 @@ from app.store.packages import Cause, NewChange
 from app.store.states import JournalKind
 from app.types import Clock, iso
 from app.work.snapshots import is_conclusive, listed_snapshot, was_read
+from app.work.upgrade import current_claims
 
 CHUNK = 100  # stored packages compared at once
 DRIFT_RETRY_SECONDS = (1.0, 5.0)  # delays after the first and second failure of a request
@@ -104,7 +105,7 @@ class DriftCheck:
 
     def _compare_page(self, page: ListPage, answer: Answer) -> Iterator[Drift]:
         with self._database.read() as connection:
-            states = packages.load_claims(connection, [item.snapshot.id for item in page.items])
+            states = current_claims(connection, [item.snapshot.id for item in page.items])
         new = [item for item in page.items if item.snapshot.id not in self._seen]
         self._seen |= {item.snapshot.id for item in new}
         self._progress(len(new))
@@ -127,7 +128,7 @@ class DriftCheck:
             after = ids[-1]
             unlisted = [package_id for package_id in ids if package_id not in self._seen]
             with self._database.read() as connection:
-                states = packages.load_claims(connection, unlisted)
+                states = current_claims(connection, unlisted)
             for package_id, state in states.items():
                 package = derive(package_id, state)
                 if not package.deleted and (since is None or (package.updated_at or since) >= since):

@@ -11,7 +11,7 @@ from app.errors import OneSpanError, OneSpanNotFound, UnreadableAnswer, Unreadab
 from app.onespan.client import Answer, OneSpan
 from app.onespan.packages import parse_package
 from app.onespan.projection import derive
-from app.store import fetches, journal, list_state, outages, packages
+from app.store import fetches, journal, list_state, outages
 from app.store.db import Database
 from app.store.fetches import TakenFetch
 from app.store.request_budget import Budget
@@ -19,6 +19,7 @@ from app.store.states import JournalKind, OutageKind
 from app.types import Clock
 from app.work.fetch_failures import failure_rule, retry_delay
 from app.work.snapshots import snapshot_entry, was_read
+from app.work.upgrade import current_claims
 
 log = structlog.get_logger()
 
@@ -150,7 +151,7 @@ class Fetcher:
 
 
 def _is_deleted(connection: Connection, package_id: str) -> bool:
-    state = packages.load_claims(connection, [package_id]).get(package_id)
+    state = current_claims(connection, [package_id]).get(package_id)
     return state is not None and derive(package_id, state).deleted
 
 

@@ -1,22 +1,20 @@
 """Derive the status store again from the journal, to check or to repair it."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 
 from sqlalchemy.engine import Connection
 
-from app.onespan import merge
 from app.onespan.merge import State
 from app.onespan.projection import derive
-from app.onespan.values import AttentionReason, Package
-from app.store import counters, journal, packages, queries
+from app.onespan.values import Package
+from app.store import counters, journal, packages, versions
 from app.store.counters import PackageKind
 from app.store.db import Database, take_write_lock
 from app.store.packages import Cause, NewChange
-from app.store.states import EventSource
 from app.types import Clock
-from app.work.parsing import parse
+from app.work.upgrade import claims_of_journal, stored_packages
 
 PERSONAL = ("sender", "signers")  # attributes whose values name persons
 CHUNK = 200  # packages in one transaction
@@ -40,7 +38,7 @@ def rebuild(
 
     The rebuild works in chunks of packages, so memory is bounded and the digest waits only briefly. At the end, the
     package counters are checked. `progress` gets the number of packages of each chunk. Pending journal rows are left
-    to the digest.
+    to the digest. Without `write`, outdated packages are left out, because the worker derives them again.
     """
     last = ""
     while True:
@@ -79,9 +77,12 @@ def _ids_after(connection: Connection, last: str) -> list[str]:
 
 
 def _rebuild_chunk(connection: Connection, ids: list[str], *, clock: Clock, write: bool) -> Iterator[Difference]:
-    states = _states(connection, ids)
+    outdated = set(versions.outdated_among(connection, ids))
+    if not write:
+        ids = [key for key in ids if key not in outdated]
+    states = claims_of_journal(connection, ids)
     derived = {key: derive(key, state) for key, state in states.items() if state}
-    stored = {key: _without_parked(package) for key, package in queries.packages(connection, ids).items()}
+    stored = stored_packages(connection, ids)
     now, cause = clock(), Cause("rebuild", "journal")
     changes = [
         change
@@ -94,7 +95,9 @@ def _rebuild_chunk(connection: Connection, ids: list[str], *, clock: Clock, writ
     misplaced = {key for key, package in derived.items() if entries.get(key) != packages.list_entry(package)}
     differing = other_claims | misplaced | {key for key, package in derived.items() if stored.get(key) != package}
     if write:
-        packages.write_packages(connection, {key: (states[key], derived[key]) for key in differing}, stored)
+        new = {key: (states[key], derived[key]) for key in differing | (outdated & derived.keys())}
+        version = versions.version_to_write(connection, now=now)
+        packages.write_packages(connection, new, stored, version=version)
         packages.record_changes(connection, changes, now=now)
         packages.erase(connection, sorted(surplus))
     yield from map(_difference, changes)
@@ -102,27 +105,6 @@ def _rebuild_chunk(connection: Connection, ids: list[str], *, clock: Clock, writ
         yield Difference(key, "package", *_details(stored.get(key), derived[key], is_misplaced=key in misplaced))
     for key in sorted(surplus):
         yield Difference(key, "package", "row", "stored", "not in the journal")
-
-
-def _states(connection: Connection, ids: Iterable[str]) -> dict[str, State]:
-    """Merge the claims of the digested journal rows of these packages, counting each event once."""
-    states: dict[str, State] = {}
-    seen: set[int] = set()
-    for row in journal.of_packages(connection, ids):
-        entry = parse(row)
-        if row.event_id is not None:
-            if row.event_id in seen:
-                continue
-            seen.add(row.event_id)
-            if row.source == EventSource.CALLBACK:  # rows may be committed in another order than received
-                entry = replace(entry, received_at=row.first_received_at)
-        states[entry.package_id] = merge.merge_claims(states.get(entry.package_id, {}), entry.claims)
-    return states
-
-
-def _without_parked(package: Package) -> Package:
-    kept = tuple(reason for reason in package.attention if reason.reason != AttentionReason.PARKED_HANDLER)
-    return replace(package, attention=kept)
 
 
 def _difference(change: NewChange) -> Difference:

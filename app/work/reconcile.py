@@ -21,7 +21,7 @@ from app.onespan import merge
 from app.onespan.claims import snapshot_claims
 from app.onespan.client import Answer, OneSpan
 from app.onespan.list_scan import ListItem, ListPage, list_query, next_step, parse_page, restart
-from app.store import fetches, journal, list_state, outages, packages, reconciles
+from app.store import fetches, journal, list_state, outages, reconciles
 from app.store.db import Database, take_write_lock
 from app.store.journal import Entry
 from app.store.reconciles import Progress, RunCounts, TakenRun
@@ -31,6 +31,7 @@ from app.types import Clock, iso
 from app.work.fetch_failures import PACKAGE_ONLY_FROM, retry_delay
 from app.work.run_plan import Folder, current_folder, is_unread, next_folder, pass_of, since_of, skip_folder
 from app.work.snapshots import LIST_LAG, is_conclusive, listed_entry, listed_snapshot
+from app.work.upgrade import current_claims
 
 log = structlog.get_logger()
 
@@ -212,7 +213,7 @@ class Reconciler:
         self, connection: Connection, run: TakenRun, items: Sequence[ListItem], answer: Answer, *, unheard: set[str]
     ) -> tuple[list[Entry], dict[str, str]]:
         """Return the entries to journal, and the packages to fetch with the reason for each."""
-        states = packages.load_claims(connection, [item.snapshot.id for item in items])
+        states = current_claims(connection, [item.snapshot.id for item in items])
         entries, to_fetch = [], {}
         for item in items:
             state = states.get(item.snapshot.id, {})

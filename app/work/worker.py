@@ -15,21 +15,31 @@ from app.work.fetch import Fetcher
 from app.work.housekeeping import Heartbeat
 from app.work.reconcile import Reconciler
 from app.work.scheduler import Scheduler
+from app.work.upgrade import Upgrader
 
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.5  # time between turns without a wakeup, which find other processes' callbacks and retries
 RECONCILE_POLL_SECONDS = 60.0  # longer than other polls, because the scheduler wakes the reconcile turn
+UPGRADE_POLL_SECONDS = 5.0  # time between two looks for packages that another version has derived
+UPGRADE_PAUSE_SECONDS = 0.1  # pause between two chunks, in which the digest and the receiver take the write lock
 BACKOFF_SECONDS = 2.0  # pause after a turn that failed
 
 
 class TurnThread:
-    """A thread that takes one kind of turn while there is work, then waits for a wakeup."""
+    """A thread that takes one kind of turn while there is work, with a `pause` after each, then waits for a wakeup."""
 
     def __init__(
-        self, name: str, turn: Callable[[], bool], wakeup: threading.Event, *, poll: float = POLL_SECONDS
+        self,
+        name: str,
+        turn: Callable[[], bool],
+        wakeup: threading.Event,
+        *,
+        poll: float = POLL_SECONDS,
+        pause: float = 0,
     ) -> None:
         self._poll = poll
+        self._pause = pause
         self._name = name
         self._turn = turn
         self._wakeup = wakeup
@@ -56,8 +66,8 @@ class TurnThread:
                 log.error("turn.failed", turn=self._name, **error_fields(error))
                 self._stopped.wait(BACKOFF_SECONDS)
                 continue
-            if not worked:
-                self._wakeup.wait(self._poll)
+            if not worked or self._pause:
+                self._wakeup.wait(self._pause if worked else self._poll)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,7 @@ class Worker:
         *,
         fetcher: Fetcher,
         reconcile: Reconciler,
+        upgrader: Upgrader,
         scheduler: Scheduler,
         heartbeat: Heartbeat,
         wakeups: Wakeups,
@@ -93,6 +104,9 @@ class Worker:
         self._retry_failed = reconcile.expedite
         self._fetching = TurnThread("fetch", fetcher.turn, threading.Event())
         self._reconciling = TurnThread("reconcile", reconcile.turn, wakeups.reconciling, poll=RECONCILE_POLL_SECONDS)
+        self._upgrading = TurnThread(
+            "upgrade", upgrader.turn, threading.Event(), poll=UPGRADE_POLL_SECONDS, pause=UPGRADE_PAUSE_SECONDS
+        )
         self._digesting = TurnThread("digest", digest.turn, wakeups.digesting)
         self._dispatching = TurnThread("dispatch", dispatcher.turn, wakeups.dispatching)
         self._started = False
@@ -105,6 +119,7 @@ class Worker:
         self._dispatching.start()
         self._fetching.start()
         self._reconciling.start()
+        self._upgrading.start()
         log.info("worker.started")
 
     def start_scheduler(self) -> None:
@@ -138,6 +153,7 @@ class Worker:
         self._dispatcher.close()
         for thread in (self._fetching, self._reconciling):
             thread.stop(timeout=1)  # OneSpan may answer slowly; the request is sent again later
+        self._upgrading.stop(timeout=1)  # an unfinished chunk is derived again later
         self._digesting.stop(timeout=grace)
         self._dispatcher.handlers_done.wait(max(0, deadline - time.monotonic()))
         self._dispatching.stop(timeout=5)

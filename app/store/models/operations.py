@@ -120,7 +120,10 @@ class Request(Base):
 
 
 class Process(Base):
-    """A process of this service. `seen_at` is its last heartbeat; `stopped_at` is set when it shuts down normally."""
+    """A process of this service, whose code has this `projection_version`.
+
+    `seen_at` is its last heartbeat; `stopped_at` is set when it shuts down normally.
+    """
 
     __tablename__ = "processes"
 
@@ -129,6 +132,7 @@ class Process(Base):
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime] = mapped_column(index=True)
     stopped_at: Mapped[datetime | None]
+    projection_version: Mapped[int] = mapped_column(Integer, server_default="1")
 
 
 class OneSpanClock(Base):

@@ -118,7 +118,8 @@ class Package(Base):
     """A package as projected. `claims` contains the merged claims of callbacks and snapshots about the package.
 
     `sort_name` is the folded name, which both databases sort in the same order. `projection_version` is the version of
-    the code that derived the row. `unverified_since` is set while OneSpan does not show the package.
+    the code that derived the row, or 0 if the row must be derived again. `unverified_since` is set while OneSpan does
+    not show the package.
     """
 
     __tablename__ = "packages"

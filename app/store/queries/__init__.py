@@ -36,10 +36,12 @@ from app.store.queries.health import (
     OneSpanStatus,
     OutageDetail,
     ProcessDetail,
+    UpgradeProgress,
     next_due,
     onespan_status,
     outages,
     processes,
+    upgrade_progress,
 )
 from app.store.queries.package_counts import PackageCount, package_counts
 from app.store.queries.packages import (
@@ -99,6 +101,7 @@ __all__ = [
     "RunDispatch",
     "Silence",
     "Tick",
+    "UpgradeProgress",
     "attention_counts",
     "attention_page",
     "callback",
@@ -135,4 +138,5 @@ __all__ = [
     "run_page",
     "silence",
     "store_revision",
+    "upgrade_progress",
 ]

@@ -96,6 +96,7 @@ class PipelineState:
     counts the events of the last 30 days that no callback reported, by likely cause. `silence` is set if no callbacks
     arrive any more. `reconciled` is the time since the last reconcile run ended; None if there was no run. `dwell`
     lists, for the newest finished dispatches, the time from the arrival of the callback to the end of the run.
+    `outdated` counts the packages to be derived again after an upgrade.
     """
 
     undigested: int
@@ -105,6 +106,7 @@ class PipelineState:
     silence: Silence | None
     reconciled: float | None
     dwell: list[float]
+    outdated: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select
 from sqlalchemy.engine import Connection
 
 from app.onespan import values
+from app.store import versions
 from app.store.models import DUE, PARKED, RUNNING, SOURCE_RECONCILE, Change, Dispatch, Event, Journal
 from app.store.packages import Cause
 from app.store.queries.bounded import count_rows, count_statement
@@ -114,7 +115,10 @@ def dispatch(connection: Connection, dispatch_id: int) -> DispatchDetail | None:
 
 
 def pipeline_state(connection: Connection, *, now: datetime) -> PipelineState:
-    """Return the current state of event processing. The cost of the query does not grow with the tables."""
+    """Return the current state of event processing.
+
+    The cost of the query does not grow with the tables, except during an upgrade.
+    """
     oldest = connection.scalar(_UNDIGESTED.limit(1))
     undigested, *states = count_rows(connection, _BACKLOG)
     dwells = connection.execute(_DWELLS)
@@ -126,6 +130,7 @@ def pipeline_state(connection: Connection, *, now: datetime) -> PipelineState:
         silence=silence(connection),
         reconciled=(now - last).total_seconds() if (last := last_finished_at(connection)) else None,
         dwell=sorted((finished - received).total_seconds() for finished, received in dwells),
+        outdated=versions.count_outdated(connection),
     )
 
 

@@ -1,4 +1,4 @@
-"""The health report: processes, outages during which callbacks may have been lost, and whether OneSpan answers."""
+"""The health report: processes, outages that may have lost callbacks, the upgrade, and whether OneSpan answers."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from app.errors import CredentialsRejected, OneSpanUnavailable, Throttled, WrongAddress
-from app.store import reconciles
+from app.store import counters, reconciles, versions
 from app.store.models import KIND_CALLBACK, Fetch, Journal, Outage, Process, Run
 from app.store.outages import HEARTBEAT_TIMEOUT, last_end
 from app.store.queries.reconciles import last_finished_at
@@ -59,9 +59,30 @@ class OneSpanStatus:
     unreachable: OutageDetail | None
 
 
+@dataclass(frozen=True, slots=True)
+class UpgradeProgress:
+    """How many of all packages this version has derived, after an upgrade that changes how packages are derived.
+
+    `waits_for` is the name of a running process of another version; the work continues after that process has ended.
+    """
+
+    derived: int
+    total: int
+    waits_for: str | None
+
+
+def upgrade_progress(connection: Connection, *, now: datetime) -> UpgradeProgress | None:
+    """Return how far the upgrade is; None if nothing is left to do."""
+    left = versions.count_outdated(connection)
+    if not left:
+        return None
+    total = sum(counters.count_packages(connection).values())
+    return UpgradeProgress(total - left, total, versions.other_process(connection, now=now))
+
+
 def processes(connection: Connection, *, now: datetime) -> list[ProcessDetail]:
     """Return the processes with the latest heartbeats, newest first."""
-    found = select(*Process.__table__.c).order_by(Process.seen_at.desc(), Process.name).limit(SHOWN)
+    found = select(*_PROCESS).order_by(Process.seen_at.desc(), Process.name).limit(SHOWN)
     return [
         ProcessDetail(**row._asdict(), is_alive=row.stopped_at is None and row.seen_at >= now - HEARTBEAT_TIMEOUT)
         for row in connection.execute(found)
@@ -110,5 +131,6 @@ def _fetch_error(connection: Connection) -> str | None:
     return str(OUTAGE_ERRORS[name]()) if name else None
 
 
+_PROCESS = tuple(column for column in Process.__table__.c if column.name != "projection_version")
 # Errors of fetches that do not concern only one package.
 OUTAGE_ERRORS = {error.__name__: error for error in (OneSpanUnavailable, CredentialsRejected, WrongAddress, Throttled)}

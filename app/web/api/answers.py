@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.store.queries import OneSpanStatus, OutageDetail, PackageCount, ProcessDetail, RunDetail, Silence
+from app.store.queries import (
+    OneSpanStatus,
+    OutageDetail,
+    PackageCount,
+    ProcessDetail,
+    RunDetail,
+    Silence,
+    UpgradeProgress,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ class HealthReport:
     """The health report. `reasons` make the service not ready; `notes` are warnings.
 
     `missed` counts the events of the last 30 days without a callback, by likely cause. `silence` is null while
-    callbacks arrive.
+    callbacks arrive. `upgrade` is null unless packages are being derived again after an upgrade.
     """
 
     is_ready: bool
@@ -111,3 +119,4 @@ class HealthReport:
     onespan: OneSpanConnection
     processes: list[ProcessDetail]
     outages: list[OutageDetail]
+    upgrade: UpgradeProgress | None

@@ -28,6 +28,7 @@ from app.store.queries import (
     RunDetail,
     RunDispatch,
     Tick,
+    UpgradeProgress,
 )
 from app.store.queries.reconciles import Rate
 from app.web.api.answers import (
@@ -191,6 +192,7 @@ ANSWERS: Mapping[type, Any] = {
             )
         ],
         outages=[OUTAGE],
+        upgrade=UpgradeProgress(12_300, 100_000, None),
     ),
 }
 BODIES: Mapping[type, Any] = {

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from app.checks import Check, reconcile_note, silence_note
+from app.checks import Check, reconcile_note, silence_note, upgrade_note
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import CallbackRates, PipelineState, RunDetail
@@ -61,11 +61,12 @@ def health_report(
     why_not = sources.why_not_connected()
     pipeline = queries.pipeline_state(connection, now=now)
     runs = queries.run_page(connection, limit=RECENT_RUNS, before=None)
-    reconcile_notes = (silence_note(pipeline.silence), reconcile_note(_first(runs)))
+    upgrade = queries.upgrade_progress(connection, now=now)
+    stored_notes = (silence_note(pipeline.silence), reconcile_note(_first(runs)), upgrade_note(upgrade))
     return HealthReport(
         is_ready=not reasons,
         reasons=reasons,
-        notes=[*filter(None, reconcile_notes), *notes],
+        notes=[*filter(None, stored_notes), *notes],
         dwell=_dwell(pipeline.dwell),
         backlog=_backlog(pipeline, sources.spooled()),
         reconciles=_reconcile_status(connection, runs, now=now, every=sources.every, is_connected=why_not is None),
@@ -74,6 +75,7 @@ def health_report(
         onespan=OneSpanConnection(why_not is None, why_not, queries.onespan_status(connection)),
         processes=queries.processes(connection, now=now),
         outages=queries.outages(connection),
+        upgrade=upgrade,
     )
 
 
