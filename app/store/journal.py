@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
@@ -185,8 +185,8 @@ def pending(connection: Connection, *, limit: int) -> Sequence[Row[*tuple[Any, .
     return connection.execute(_PENDING, {"limit": limit}).all()
 
 
-def of_packages(connection: Connection, package_ids: Iterable[str]) -> Iterator[Row[*tuple[Any, ...]]]:
-    """Return all digested journal entries about the given packages, in order of arrival, each with its event.
+def of_packages(connection: Connection, package_ids: Iterable[str]) -> Generator[Row[*tuple[Any, ...]]]:
+    """Yield all digested journal entries about the given packages, in order of arrival, each with its event.
 
     `first_received_at` is when the event was first reported.
     """
@@ -196,7 +196,8 @@ def of_packages(connection: Connection, package_ids: Iterable[str]) -> Iterator[
         .where(Journal.package_id.in_(package_ids), Journal.state == JournalState.DIGESTED)
         .order_by(Journal.id)
     )
-    yield from connection.execute(wanted.execution_options(yield_per=CHUNK))
+    with connection.execute(wanted.execution_options(yield_per=CHUNK)) as rows:
+        yield from rows
 
 
 def last_snapshot(

@@ -7,7 +7,7 @@ While such a process runs, packages are therefore written as outdated.
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Select, bindparam, func, or_, select
+from sqlalchemy import Integer, Select, bindparam, func, select, union_all
 from sqlalchemy.engine import Connection
 
 from app.onespan.projection import PROJECTION_VERSION
@@ -29,7 +29,7 @@ def version_to_write(connection: Connection, *, now: datetime) -> int:
 
 def outdated(connection: Connection, *, limit: int) -> list[str]:
     """Return the ids of some packages that another version has derived."""
-    return list(connection.execute(_OUTDATED.limit(limit)).scalars())
+    return list(connection.execute(_OUTDATED, {"limit": limit}).scalars())[:limit]
 
 
 def outdated_among(connection: Connection, package_ids: Iterable[str]) -> list[str]:
@@ -39,12 +39,24 @@ def outdated_among(connection: Connection, package_ids: Iterable[str]) -> list[s
 
 def count_outdated(connection: Connection) -> int:
     """Return the number of packages that another version has derived. The cost grows with this number only."""
-    return connection.scalar(select(func.count()).select_from(_OUTDATED.subquery())) or 0
+    return sum(connection.execute(_COUNTS).one())
 
 
-# Two ranges, because databases look for `!=` in every row.
-_IS_OUTDATED = or_(Package.projection_version < PROJECTION_VERSION, Package.projection_version > PROJECTION_VERSION)
-_OUTDATED: Select[str] = select(Package.id).where(_IS_OUTDATED)
+# Two ranges, because an index finds the rows of a range, but not those of `!=`.
+_RANGES = (Package.projection_version < PROJECTION_VERSION, Package.projection_version > PROJECTION_VERSION)
+_OUTDATED = union_all(
+    *(
+        select(
+            select(Package.id)
+            .where(versions)
+            .order_by(Package.projection_version, Package.id)
+            .limit(bindparam("limit", type_=Integer))
+            .subquery()
+        )
+        for versions in _RANGES
+    )
+)
+_COUNTS = select(*(select(func.count(Package.id)).where(versions).scalar_subquery() for versions in _RANGES))
 _OUTDATED_AMONG: Select[str] = select(Package.id).where(
     Package.projection_version != PROJECTION_VERSION, Package.id.in_(bindparam("ids", expanding=True))
 )

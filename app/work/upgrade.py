@@ -4,6 +4,7 @@ No handler runs and no event is added: the journal rows have been digested befor
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 
@@ -31,15 +32,16 @@ def claims_of_journal(connection: Connection, package_ids: Iterable[str]) -> dic
     """Merge the claims of the digested journal rows of these packages, counting each event once."""
     states: dict[str, State] = {}
     seen: set[int] = set()
-    for row in journal.of_packages(connection, package_ids):
-        entry = parse(row)
-        if row.event_id is not None:
-            if row.event_id in seen:
-                continue
-            seen.add(row.event_id)
-            if row.source == EventSource.CALLBACK:  # rows may be committed in another order than received
-                entry = replace(entry, received_at=row.first_received_at)
-        states[entry.package_id] = merge.merge_claims(states.get(entry.package_id, {}), entry.claims)
+    with closing(journal.of_packages(connection, package_ids)) as rows:
+        for row in rows:
+            entry = parse(row)
+            if row.event_id is not None:
+                if row.event_id in seen:
+                    continue
+                seen.add(row.event_id)
+                if row.source == EventSource.CALLBACK:  # rows may be committed in another order than received
+                    entry = replace(entry, received_at=row.first_received_at)
+            states[entry.package_id] = merge.merge_claims(states.get(entry.package_id, {}), entry.claims)
     return states
 
 
