@@ -25,7 +25,7 @@ from app.work.parsing import parse
 
 log = structlog.get_logger()
 
-CHUNK = 50  # packages that one turn derives again; the digest waits for one chunk at most
+CHUNK = 25  # packages that one turn derives again; the digest waits for one chunk at most
 
 
 def claims_of_journal(connection: Connection, package_ids: Iterable[str]) -> dict[str, State]:

@@ -22,7 +22,7 @@ log = structlog.get_logger()
 POLL_SECONDS = 0.5  # time between turns without a wakeup, which find other processes' callbacks and retries
 RECONCILE_POLL_SECONDS = 60.0  # longer than other polls, because the scheduler wakes the reconcile turn
 UPGRADE_POLL_SECONDS = 5.0  # time between two looks for packages that another version has derived
-UPGRADE_PAUSE_SECONDS = 0.1  # pause between two chunks, in which the digest and the receiver take the write lock
+UPGRADE_PAUSE_SECONDS = 0.2  # pause between two chunks, for callbacks and the digest
 BACKOFF_SECONDS = 2.0  # pause after a turn that failed
 
 
