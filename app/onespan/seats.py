@@ -7,6 +7,7 @@ what a seat owes. A callback names a person by the id of the signer, of the role
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from app.onespan.merge import EPOCH, PACKAGE, Registers, State, current_value, signer, union
 from app.onespan.subjects import SubjectClaims
@@ -113,9 +114,14 @@ class People:
             for subject, attributes in state.items()
             if subject.startswith("document:")
         }
-        self.duties = Seats(tuple(self._duty(state, *seat) for seat in self.seats.items()))
+        self.subjects = {
+            subject.removeprefix("signer:"): SubjectClaims(attributes)
+            for subject, attributes in state.items()
+            if subject.startswith("signer:")
+        }
+        self.has_groups = any(self.about_id(signer_id).value("group") for signer_id in self.seats)
         self.signed = {document_id: self._signatures(document_id) for document_id in self.documents}
-        self.claims = self._gather(state)
+        self.claims = self._gather()
 
     @classmethod
     def of(cls, state: State) -> "People":
@@ -127,9 +133,18 @@ class People:
             at, role_id = current_value(state[signer(signer_id)]["role_id"])
             yield at, signer_id, str(role_id)
 
-    def _duty(self, state: State, signer_id: str, role_id: str) -> SeatDuty:
+    @cached_property
+    def duties(self) -> Seats:
+        """The seats, as far as they decide who is meant by an id."""
+        return Seats(tuple(self._duty(*seat) for seat in self.seats.items()))
+
+    def about_id(self, user_id: str) -> SubjectClaims:
+        """Return the claims about an id as it was reported; empty if there are none."""
+        return self.subjects.get(user_id) or SubjectClaims({})
+
+    def _duty(self, signer_id: str, role_id: str) -> SeatDuty:
         """Return what a seat owes, according to the merged claims of snapshots."""
-        claims = SubjectClaims(state.get(signer(signer_id), {}))
+        claims = self.about_id(signer_id)
         documents = {
             document_id: document.text(f"signed {signer_id}")
             for document_id, document in self.documents.items()
@@ -147,34 +162,41 @@ class People:
             at = current_value(registers)[1]
             who = self.person(user_id, document_id=document_id, at=at if isinstance(at, str) else None)
             by_signer.setdefault(who, []).append({"signed": registers})
-        found = {signer_id: SubjectClaims(union(claims)).text("signed") for signer_id, claims in by_signer.items()}
-        return {signer_id: at for signer_id, at in found.items() if at and signer_id}
+        found = {
+            signer_id: current_value(union(claims)["signed"] if len(claims) > 1 else claims[0]["signed"])[1]
+            for signer_id, claims in by_signer.items()
+        }
+        return {signer_id: at for signer_id, at in found.items() if signer_id and isinstance(at, str)}
 
-    def _gather(self, state: State) -> dict[str, SubjectClaims]:
+    def _gather(self) -> dict[str, SubjectClaims]:
         """Return the claims about each person or group, by the id of the signer."""
-        by_signer: dict[str, list[Attributes]] = {}
-        for subject, attributes in state.items():
-            if subject.startswith("signer:"):
-                for signer_id, share in self._shares(subject.removeprefix("signer:"), attributes):
-                    by_signer.setdefault(signer_id, []).append(share)
+        by_signer: dict[str, list[SubjectClaims]] = {}
+        for user_id, claims in self.subjects.items():
+            for signer_id, share in self._shares(user_id, claims):
+                by_signer.setdefault(signer_id, []).append(share)
         return {
-            signer_id: SubjectClaims(subjects[0] if len(subjects) == 1 else union(subjects))
-            for signer_id, subjects in by_signer.items()
+            signer_id: shares[0] if len(shares) == 1 else SubjectClaims(union(share.attributes for share in shares))
+            for signer_id, shares in by_signer.items()
         }
 
-    def _shares(self, user_id: str, attributes: Attributes) -> Iterator[tuple[str, Attributes]]:
+    def _shares(self, user_id: str, claims: SubjectClaims) -> Iterator[tuple[str, SubjectClaims]]:
         """Yield who the claims about an id are about: a member of a group has claims of their own and for the group."""
-        if not ("seen" in attributes and "reassigned" not in attributes) and not self.duties.lists(user_id):
-            yield self.last_holders.get(user_id, user_id) if user_id not in self.ever_seated else user_id, attributes
+        attributes = claims.attributes
+        if not self.has_groups:
+            yield self.person(user_id), claims
             return
-        at = SubjectClaims(attributes).at("done" if "done" in attributes else "seen")
+        if not ("seen" in attributes and "reassigned" not in attributes) and not self.duties.lists(user_id):
+            yield self.last_holders.get(user_id, user_id) if user_id not in self.ever_seated else user_id, claims
+            return
+        at = claims.at("done" if "done" in attributes else "seen")
         signer_id = self.person(user_id, at=at if at != EPOCH else None)
         if signer_id == user_id or user_id not in self.ever_seated:
-            yield signer_id, attributes
+            yield signer_id, claims
             return
         for_group = {name: registers for name, registers in attributes.items() if _is_for_group(name, registers)}
-        yield user_id, {name: registers for name, registers in attributes.items() if name not in for_group}
-        yield signer_id, {name: {"event": registers["event"]} for name, registers in for_group.items()}
+        own = {name: registers for name, registers in attributes.items() if name not in for_group}
+        yield user_id, SubjectClaims(own)
+        yield signer_id, SubjectClaims({name: {"event": registers["event"]} for name, registers in for_group.items()})
 
     def about_seat(self, signer_id: str) -> SubjectClaims:
         """Return the claims about a signer; empty if there are none."""
@@ -182,6 +204,10 @@ class People:
 
     def person(self, user_id: str, *, document_id: str | None = None, at: str | None = None) -> str:
         """Return the id of the signer that `user_id` identifies, acting for a document at the time `at`, if known."""
+        if not self.has_groups:
+            if user_id in self.seats or user_id in self.ever_seated:
+                return user_id
+            return self.holders.get(user_id) or self.last_holders.get(user_id, user_id)
         if not self.duties.lists(user_id):
             if user_id in self.ever_seated:
                 return user_id
@@ -192,7 +218,7 @@ class People:
 
     def is_stranger(self, user_id: str) -> bool:
         """Whether the id has no seat, but may be a member of one of several groups."""
-        return bool(self.duties.groups) and not self.duties.lists(user_id) and self.person(user_id) == user_id
+        return self.has_groups and not self.duties.lists(user_id) and self.person(user_id) == user_id
 
     def is_signer(self, signer_id: str, claims: SubjectClaims) -> bool:
         """Whether this person is listed as a signer: has a seat, had one, or acts according to events."""
@@ -204,7 +230,7 @@ class People:
             return False
         if claims.flag("reassigned"):
             return True  # the signer was replaced before the first snapshot of the seats
-        return self.read_at == EPOCH or (claims.newest > self.read_at and not self.duties.groups)
+        return self.read_at == EPOCH or (claims.newest > self.read_at and not self.has_groups)
 
     def non_signers(self) -> Iterable[tuple[str, SubjectClaims]]:
         """Return the ids, from events, that belong to no current or past signer, with their claims."""
