@@ -131,7 +131,9 @@ def _signer_status(
     for how, status in (("declined", SignerStatus.DECLINED), ("opted_out", SignerStatus.OPTED_OUT)):
         if (is_complete or about.value("status") == status) and _has_ended(how, claims, about, status=status):
             return status, claims.since(how)
-    if is_complete or about.flag("ready"):
+    # Before the first snapshot, the new role of a reassignment is only another id of a person who signs.
+    is_known = claims.value("owes") is True or "reassigned" not in claims.attributes
+    if is_known and (is_complete or about.flag("ready")):
         return SignerStatus.COMPLETED, None
     return (
         (SignerStatus.LOCKED, _since(claims, "locked", about))
