@@ -6,7 +6,8 @@ is slow, needs all facts at once, and does no merging.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,10 +17,13 @@ JSON = Mapping[str, Any]
 
 SAME_FACT = timedelta(minutes=5)
 AHEAD = timedelta(minutes=15)
+LAG = timedelta(minutes=10)  # how old the status and the signatures in a snapshot may be
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 STATUS_ORDER = ("DRAFT", "SENT", "EXPIRED", "DECLINED", "OPTED_OUT", "COMPLETED", "ARCHIVED")
 ARKHINEO = {f"ARCHIVAL_{step}" for step in ("PENDING", "VALIDATING", "INTERVENTION_REQUIRED", "COMPLETED")}
+COMPLETE_STATUSES = {"COMPLETED", "ARCHIVED"} | ARKHINEO
 # A package with one of these statuses asks for no signature.
-CLOSED_STATUSES = {"DRAFT", "EXPIRED", "DECLINED", "OPTED_OUT", "COMPLETED", "ARCHIVED"} | ARKHINEO
+CLOSED_STATUSES = {"DRAFT", "EXPIRED", "DECLINED", "OPTED_OUT"} | COMPLETE_STATUSES
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 STATUS_AFTER = {
     "PACKAGE_CREATE": "DRAFT",
@@ -35,6 +39,7 @@ STATUS_AFTER = {
 REACHABLE = {
     "locked": False,
     "bounce": None,
+    "away": False,
     "kba": False,
 }  # a person who signs or declines is reachable and not locked
 EFFECTS = {
@@ -53,6 +58,8 @@ LIVING_EVENTS = (
     | {"ROLE_REASSIGN", "DOCUMENT_VIEWED", "COBROWSE_REQUEST"}
 ) - {"PACKAGE_CREATE", "TEMPLATE_CREATE"}
 PACKAGE = ("package", "")
+# What a member of a group does in the name of the group; all else concerns the member, if the member has a seat.
+FOR_THE_GROUP = {"complete", "package_decline", "package_opt_out", "reason"}
 # At the same instant events come before snapshots, because a snapshot shows the events up to its date.
 EVENT, SNAPSHOT = 0, 1
 
@@ -65,15 +72,27 @@ def expected_package(
     The callbacks must be in order of arrival, which matters only for callbacks without a date.
     """
     shown = list(snapshots)
-    facts: list[tuple[datetime, int, JSON]] = [
-        *((happened_at, EVENT, body) for body, happened_at in distinct_facts(callbacks)),
-        *((at, SNAPSHOT, package) for package, at in shown),
+    facts: list[tuple[datetime, int, str, JSON]] = [
+        *((happened_at, EVENT, "apply_event", body) for body, happened_at in distinct_facts(callbacks)),
+        *((_settled(package, at), SNAPSHOT, "apply_what_may_lag", package) for package, at in shown),
+        *((at, SNAPSHOT, "apply_snapshot", package) for package, at in shown),
     ]
-    model = ReferenceModel(shown)
-    for at, source, body in sorted(facts, key=lambda fact: fact[:2]):
+    facts.sort(key=lambda fact: fact[:2])
+    literal = _applied(ReferenceModel(shown), facts)
+    return _applied(ReferenceModel(shown, literal), facts).expected()
+
+
+def _applied(model: "ReferenceModel", facts: Iterable[tuple[datetime, int, str, JSON]]) -> "ReferenceModel":
+    for at, source, how, body in facts:
         model.set_time(at, source)
-        model.apply_event(body) if source == EVENT else model.apply_snapshot(body)
-    return model.expected()
+        getattr(model, how)(body)
+    return model
+
+
+def _settled(shown: JSON, at: datetime) -> datetime:
+    """The time until which the status and the signatures in a snapshot are complete: OneSpan's API may lag."""
+    updated = _time(shown["updated"])
+    return min(at, max(updated + SECOND, at - LAG)) if updated else at
 
 
 def distinct_facts(callbacks: Iterable[tuple[JSON, datetime]]) -> list[tuple[JSON, datetime]]:
@@ -95,17 +114,68 @@ def distinct_facts(callbacks: Iterable[tuple[JSON, datetime]]) -> list[tuple[JSO
     return facts
 
 
-class ReferenceModel:
-    """The latest value of each attribute of each subject. A subject is `(kind, id)`."""
+@dataclass(frozen=True)
+class Seat:
+    """A role with its person or group. `documents` maps each document to sign to the time of the signature."""
 
-    def __init__(self, shown: list[tuple[JSON, datetime]]) -> None:
+    id: str
+    role_id: str
+    owes: bool
+    documents: Mapping[str, datetime | None]
+    completed_at: datetime | None
+    members: frozenset[str] | None
+
+    def is_asked(self, document: str | None) -> bool:
+        """Whether the seat must sign this document; True if no document is meant."""
+        return document is None or document in self.documents
+
+    def is_open(self, document: str | None, at: datetime | None) -> bool:
+        """Whether the seat had still to sign at this time. OneSpan may date a signature a minute before its event."""
+        ended = self.documents.get(document) if document else self.completed_at
+        return ended is None or at is None or ended >= at - MINUTE
+
+
+def meant(seats: Iterable[Seat], given_id: str, document: str | None = None, at: datetime | None = None) -> Seat | None:
+    """The seat that an id means. It is a person, a role, a member of a group or, if unknown, perhaps a member."""
+    known = list(seats)
+    own = next((seat for seat in known if seat.id == given_id), None)
+    own = own or next((seat for seat in known if seat.role_id == given_id), None)
+    of_member = [seat for seat in known if given_id in (seat.members or ())]
+    if own and own.owes and (own.is_asked(document) or not of_member):
+        return own
+    if own is None and not of_member:
+        of_member = [seat for seat in known if seat.members is not None]
+        of_member = [seat for seat in of_member if seat.is_asked(document) and seat.is_open(document, at)]
+    rules: tuple[Callable[[Seat], bool], ...] = (
+        lambda seat: seat.owes and seat.is_asked(document),
+        lambda seat: seat.is_open(document, at),
+    )
+    for rule in rules:
+        if len(of_member) > 1:
+            of_member = list(filter(rule, of_member)) or of_member
+    return of_member[0] if len(of_member) == 1 else own
+
+
+class ReferenceModel:
+    """The latest value of each attribute of each subject. A subject is `(kind, id)`.
+
+    `literal` is a model of the same facts in which each id means itself. Without it, this model is the literal one.
+    """
+
+    def __init__(self, shown: list[tuple[JSON, datetime]], literal: "ReferenceModel | None" = None) -> None:
+        self.literal = literal
         self.values: dict[tuple[tuple[str, str], str], Any] = {}
         self.dates: dict[tuple[tuple[str, str], str], tuple[datetime, int]] = {}
         self.event_times: dict[tuple[tuple[str, str], str], datetime] = {}  # when an event last set each value
         self.kba_failures: dict[str, set[datetime]] = {}
         self.uploads: dict[str, set[str]] = {}
         self.mentioned: dict[str, datetime] = {}  # the time of the last event about each person
+        self.replaced: set[str] = set()  # who gave a role to another person, or got it
+        self.addresses: dict[tuple[str, str], datetime] = {}  # when each address of a person was first shown
         self._assign_roles(shown)
+        self.now_seated = literal.seated() if literal else []
+        self.members = frozenset[str]().union(*(seat.members or () for seat in self.now_seated))
+        self.has_groups = any(seat.members is not None for seat in self.now_seated)
 
     def _assign_roles(self, shown: list[tuple[JSON, datetime]]) -> None:
         """Find who has each role now or had it last. A role's id means its present person, else its last person."""
@@ -126,11 +196,53 @@ class ReferenceModel:
         }
         self.person_of_role |= {role_id: signer_id for signer_id, role_id in reversed(self.seats)}
 
+    def seated(self) -> list[Seat]:
+        """The seats of the newest snapshot, as they are known in the end."""
+        documents = {subject[1] for subject, name in self.values if name == "asked"}
+        return [
+            Seat(
+                signer_id,
+                role_id,
+                owes=self.latest(("person", signer_id), "owes") is not False,
+                documents={
+                    document: self.latest(("document", document), f"signed {signer_id}")
+                    for document in documents
+                    if signer_id in dict(self.latest(("document", document), "asked"))
+                },
+                completed_at=self.latest(("person", signer_id), "complete_at")
+                if self.latest(("person", signer_id), "complete")
+                else None,
+                members=self.latest(("person", signer_id), "members"),
+            )
+            for signer_id, role_id in self.seats
+        ]
+
     def person(self, given_id: str) -> str:
-        """The person for an id, which may be the id of a signer or of a role."""
-        return (
-            given_id if given_id in self.ever_seated | self.seated_now else self.person_of_role.get(given_id, given_id)
-        )
+        """The person or group for an id in an event: the signer's, the role's, or that of a member of a group."""
+        if self.literal is None:
+            return given_id
+        finished = (("person", given_id), "complete")
+        acted = self.literal.dates.get(finished) or self.literal.dates.get((("person", given_id), "signs"))
+        return self._meant(given_id, None, acted[0] if acted else None, may_be_member=bool(acted))
+
+    def signer_of(self, given_id: str, document: str) -> str:
+        """The person or group for whom an id signed a document."""
+        if self.literal is None:
+            return given_id
+        at = self.literal.latest(("document", document), f"signed {given_id}")
+        return self._meant(given_id, document, at, may_be_member=True)
+
+    def _meant(self, given_id: str, document: str | None, at: datetime | None, *, may_be_member: bool) -> str:
+        assert self.literal
+        is_seated = given_id in self.seated_now | self.members
+        if not is_seated and given_id in self.ever_seated:
+            return given_id
+        if not is_seated and given_id in self.person_of_role:
+            return self.person_of_role[given_id]
+        if not is_seated and (not may_be_member or not given_id or given_id in self.literal.replaced):
+            return given_id
+        seat = meant(self.now_seated, given_id, document, at)
+        return seat.id if seat else given_id
 
     def set_time(self, at: datetime, source: int) -> None:
         """Set the time and the source of the values that are recorded next."""
@@ -170,46 +282,82 @@ class ReferenceModel:
                 self.record(PACKAGE, trashed=name == "PACKAGE_TRASH")
             case "PACKAGE_DELETE":
                 self.record(PACKAGE, deleted=True)
-        self._apply_to_person(name, body, self.person(user) if user else None)
+            case "PACKAGE_ACTIVATE":
+                self.record(PACKAGE, sent=True)
+        self._apply_to_person(name, body, user)
         if name == "DOCUMENT_SIGNED" and (document := body.get("documentId")):
             self.record(("document", document), named=True)
-            self.record(("document", document), **{f"signed {self.person(user or '')}": self.at})
+            self.record(("document", document), **{f"signed {self.signer_of(user or '', document)}": self.at})
 
-    def _apply_to_person(self, name: str, body: JSON, who: str | None) -> None:
-        subject = ("person", who) if who else PACKAGE
+    def _apply_to_person(self, name: str, body: JSON, user: str | None) -> None:
+        """Apply an event to a person, and to the group if the person acts for one."""
+        acts_for = self.person(user) if user else None
+        who = user if user in self.ever_seated and user != acts_for and acts_for in self._groups() else acts_for
+        subject, group = (("person", who), ("person", acts_for)) if who and acts_for else (PACKAGE, PACKAGE)
         if who and (name in SIGNER_EVENTS or name in ("EMAIL_BOUNCE", "ROLE_REASSIGN")):
             self.mentioned[who] = self.at
         if who and name in SIGNER_EVENTS:
             self.record(subject, signs=True)
-        self.record(subject, **EFFECTS.get(name, {}))
+        for effect, value in EFFECTS.get(name, {}).items():
+            self.record(group if effect in FOR_THE_GROUP else subject, **{effect: value})
         message = body.get("message")
         match name:
             case "KBA_FAILURE":
                 self.kba_failures.setdefault(who or "", set()).add(self.at)
+            case "EMAIL_BOUNCE" if message == "OOTO":
+                self.record(subject, away=True)
             case "EMAIL_BOUNCE":
                 self.record(subject, bounce=message or "UNKNOWN")
             case "PACKAGE_ATTACHMENT" if message:
-                self.uploads.setdefault(who or "", set()).add(message)
+                self.uploads.setdefault(group[1], set()).add(message)
+                self.record(group, **{f"uploaded {message}": True})
             case "PACKAGE_DECLINE" | "PACKAGE_OPT_OUT":
-                self.record(subject, reason=message)
+                self.record(group, reason=message)
             case "ROLE_REASSIGN":
                 self._apply_to_successor(body.get("newRoleId"))
                 self.record(subject, left=self.at)
+                self.replaced |= {user or ""}
+
+    def _groups(self) -> set[str]:
+        return {seat.id for seat in self.now_seated if seat.members is not None}
 
     def _apply_to_successor(self, given_id: str | None) -> None:
         if given_id:
             self.record(("person", self.person(given_id)), signs=True, left=None)
             self.mentioned[self.person(given_id)] = self.at
+            self.replaced.add(given_id)
+
+    def apply_what_may_lag(self, shown: JSON) -> None:
+        """Apply what a snapshot may show as it was before an event: the status, and signatures that are not there."""
+        ready = _is_ready(shown)
+        self.record(PACKAGE, status=shown["status"], **({} if ready is None else {"ready": ready}))
+        self.record(PACKAGE, **({} if shown["completed"] else {"completed": None}))
+        for role in _signing_roles(shown):
+            approvals = _approvals(shown, role["id"])
+            begun = _begun_at(approvals)
+            for signer in role["signers"] or [{"id": role["id"]}]:
+                who = self._holder(role, signer)
+                subject = ("person", who)
+                if _is_complete(shown, role["id"]) is False:
+                    self.record(subject, complete=False, complete_at=None)
+                if _owes(shown, role["id"]) is not None and not begun:
+                    self.record(subject, begun=None)
+                self._apply_ending(shown, signer["id"], who, has_ended=False)
+                for document in shown["documents"]:
+                    in_document = _approvals({**shown, "documents": [document]}, role["id"])
+                    if in_document and not _begun_at(in_document):
+                        self.record(("document", document["id"]), **{f"begun {signer['id']}": None})
+                    if _is_unsigned(shown, in_document):
+                        who = self._signatory(role, signer, document)
+                        self.record(("document", document["id"]), **{f"signed {who}": None})
 
     def apply_snapshot(self, shown: JSON) -> None:
-        """Apply one snapshot to the model."""
+        """Apply all else that a snapshot shows."""
         sender = shown["sender"]
-        signing = [_has_signed(approvals) for role in shown["roles"] if (approvals := _approvals(shown, role["id"]))]
         self.record(
             PACKAGE,
             name=shown["name"],
             type=shown["type"],
-            status=shown["status"],
             trashed=shown["trashed"],
             deleted=False,
             sender=sender["id"],
@@ -217,57 +365,79 @@ class ReferenceModel:
             created=_time(shown["created"]),
             updated=_time(shown["updated"]),
             due=_time(shown["due"]),
-            completed=_time(shown["completed"]),
-            ready=shown["status"] == "SENT" and not shown["autocomplete"] and bool(signing) and all(signing),
-            documents=[document["id"] for document in shown["documents"]],
+            description=shown["description"] or None,
+            data=shown.get("data") or None,
+            documents=[document["id"] for document in sorted(shown["documents"], key=lambda item: item["index"])],
         )
+        if shown["completed"]:
+            self.record(PACKAGE, completed=_time(shown["completed"]))
         if not any(role["locked"] for role in _signing_roles(shown)):
             self.record(PACKAGE, locked=False)
-        if signing and all(signing):
-            self.record(PACKAGE, kba=False, bounce=None)
+        if _have_all_signed(shown):
+            self.record(PACKAGE, kba=False, bounce=None, away=False)
         for role in _signing_roles(shown):
-            self._apply_role(shown, role)
             for signer in role["signers"] or [{"id": role["id"]}]:
-                self._apply_ending(shown, self.person(signer["id"]))
+                self._apply_signer(shown, role, signer)
         for document in shown["documents"]:
-            self.record(("document", document["id"]), name=document["name"])
+            self._apply_document(shown, document)
 
-    def _apply_role(self, shown: JSON, role: JSON) -> None:
-        approvals = _approvals(shown, role["id"])
-        for signer in role["signers"] or [{"id": role["id"]}]:
-            subject = ("person", self.person(signer["id"]))
-            complete = bool(approvals) and _has_signed(approvals)
-            if approvals:
-                self.record(subject, complete=complete)
-            self.record(subject, sent=shown["status"] != "DRAFT")
-            self.record(subject, role=role["id"], order=role["index"], email=signer.get("email"))
-            self.record(subject, name=f"{signer['firstName']} {signer['lastName']}" if "firstName" in signer else None)
-            self.record(subject, locked=role["locked"])
-            if complete:
-                self.record(subject, kba=False, bounce=None)
-            for requirement in role["attachmentRequirements"]:
-                if requirement["status"] == "COMPLETE":
-                    self.uploads.setdefault(subject[1], set()).add(requirement["name"])
-            for document in shown["documents"]:
-                if in_document := [approval for approval in document["approvals"] if approval["role"] == role["id"]]:
-                    signed_at = (
-                        max(filter(None, map(_signed_at, in_document)), default=None)
-                        if _has_signed(in_document)
-                        else None
-                    )
-                    self.record(("document", document["id"]), **{f"signed {subject[1]}": signed_at})
+    def _apply_signer(self, shown: JSON, role: JSON, signer: JSON) -> None:
+        who, approvals = self._holder(role, signer), _approvals(shown, role["id"])
+        subject = ("person", who)
+        group = signer.get("group")
+        email = None if "@adhoc.groups." in (signer.get("email") or "") else signer.get("email")
+        name = f"{signer['firstName']} {signer['lastName']}" if "firstName" in signer else None
+        members = frozenset(member["userId"] for member in group["members"]) if group else None
+        self.record(subject, sent=shown["status"] != "DRAFT", role=role["id"], order=role["index"], email=email)
+        self.record(subject, name=group["name"] if group else name, members=members, locked=role["locked"])
+        if email:
+            self.addresses[who, email] = min(self.addresses.get((who, email), self.at), self.at)
+        if (owes := _owes(shown, role["id"])) is not None:
+            self.record(subject, owes=owes, **({"begun": begun} if (begun := _begun_at(approvals)) else {}))
+        if _is_complete(shown, role["id"]):
+            self.record(subject, complete=True, complete_at=max(_signatures(shown, approvals), default=None))
+            self.record(subject, kba=False, bounce=None, away=False)
+        requirements = role["attachmentRequirements"]
+        self.uploads.setdefault(who, set()).update(
+            requirement["name"] for requirement in requirements if requirement["status"] == "COMPLETE"
+        )
+        self.record(subject, missing=sorted(_lacks(requirements, "INCOMPLETE")))
+        self.record(subject, rejected=sorted(_lacks(requirements, "REJECTED")))
+        self._apply_ending(shown, signer["id"], who, has_ended=True)
 
-    def _apply_ending(self, shown: JSON, who: str) -> None:
+    def _apply_document(self, shown: JSON, document: JSON) -> None:
+        subject, asked = ("document", document["id"]), {}
+        for role in _signing_roles(shown):
+            in_document = _approvals({**shown, "documents": [document]}, role["id"])
+            for signer in (role["signers"] or [{"id": role["id"]}]) if in_document else ():
+                asked[signer["id"]] = any(not approval["optional"] for approval in in_document)
+                if begun := _begun_at(in_document):
+                    self.record(subject, **{f"begun {signer['id']}": begun})
+                if signed := _signed_at(shown, in_document):
+                    self.record(subject, **{f"signed {self._signatory(role, signer, document)}": signed})
+        self.record(subject, name=document["name"], asked=sorted(asked.items()))
+
+    def _holder(self, role: JSON, signer: JSON) -> str:
+        """The person in a role. What is shown of an empty role counts for the person who has it now."""
+        return signer["id"] if role["signers"] else self.person(role["id"])
+
+    def _signatory(self, role: JSON, signer: JSON, document: JSON) -> str:
+        return signer["id"] if role["signers"] else self.signer_of(role["id"], document["id"])
+
+    def _apply_ending(self, shown: JSON, seat_id: str, who: str, *, has_ended: bool) -> None:
         """Record that the person who wrote the newest message declined or opted out, and other people did not."""
         subject, how = ("person", who), {"DECLINED": "package_decline", "OPTED_OUT": "package_opt_out"}
         if shown["status"] not in how:
-            self.record(subject, package_decline=False, package_opt_out=False)
+            self.record(subject, **({} if has_ended else {"package_decline": False, "package_opt_out": False}))
         elif shown["messages"]:
             newest = max(shown["messages"], key=lambda message: message["created"])
-            is_author = newest["from"]["id"] == who
-            self.record(
-                subject, **{how[shown["status"]]: is_author}, **({"reason": newest["content"]} if is_author else {})
-            )
+            author = newest["from"]["id"]
+            seat = meant(_seats_in(shown), author)
+            is_author = seat_id == (seat.id if seat else author)
+            if is_author == has_ended:
+                self.record(subject, **{how[shown["status"]]: is_author})
+            if is_author and has_ended:
+                self.record(subject, reason=newest["content"])
 
     def expected(self) -> dict[str, Any]:
         """Return the expected package as a dictionary."""
@@ -290,7 +460,9 @@ class ReferenceModel:
             "last_event_at": self.latest(PACKAGE, "last_event_at"),
             "read_at": self.read_at,
             "signers": signers,
-            "signers_total": sum(signer["status"] != "REASSIGNED" for signer in signers),
+            "description": self.latest(PACKAGE, "description"),
+            "data": self.latest(PACKAGE, "data"),
+            "signers_total": sum(signer["owes"] for signer in signers),
             "signers_completed": sum(signer["status"] == "COMPLETED" for signer in signers),
             "next_signers": [signer["id"] for signer in waiting if active and signer["order"] == first],
             "documents": self._documents(),
@@ -311,7 +483,9 @@ class ReferenceModel:
             return False
         if signer_id in self.mentioned and self.latest(("person", signer_id), "left") is not None:
             return True
-        return signer_id in self.mentioned and (self.read_at is None or self.mentioned[signer_id] > self.read_at)
+        if signer_id not in self.mentioned or self.read_at is None:
+            return signer_id in self.mentioned
+        return self.mentioned[signer_id] > self.read_at and not self.has_groups  # else it may be a member of a group
 
     def _has_left(self, signer_id: str) -> bool:
         left = self.latest(("person", signer_id), "left")
@@ -320,27 +494,50 @@ class ReferenceModel:
         sent = self.latest(("person", signer_id), "sent")  # the sender may remove a signer from a draft
         return left is not None or (sent and self.latest(("person", signer_id), "role") in {r for _, r in self.seats})
 
-    def _status(self, signer_id: str) -> str:
+    def _status(self, signer_id: str) -> str | None:
         subject = ("person", signer_id)
-        if self._has_left(signer_id):
-            return "REASSIGNED"
-        if self.latest(subject, "complete"):
-            return "COMPLETED"
-        if self._has_ended_package(signer_id, "package_decline"):
-            return "DECLINED"
-        if self._has_ended_package(signer_id, "package_opt_out"):
-            return "OPTED_OUT"
-        return "LOCKED" if self.latest(subject, "locked") else "PENDING"
+        is_over = self.latest(PACKAGE, "status") in COMPLETE_STATUSES or self.latest(PACKAGE, "ready")
+        statuses = {
+            "REASSIGNED": self._has_left(signer_id),
+            None: self.latest(subject, "owes") is False,
+            "COMPLETED": self.latest(subject, "complete"),
+            "DECLINED": self._has_ended_package(signer_id, "package_decline"),
+            "OPTED_OUT": self._has_ended_package(signer_id, "package_opt_out"),
+        }
+        otherwise = "COMPLETED" if is_over else "LOCKED" if self.latest(subject, "locked") else "PENDING"
+        return next((status for status, applies in statuses.items() if applies), otherwise)
 
     def _has_ended_package(self, signer_id: str, how: str) -> bool:
         """Whether a person declined or opted out of the package, and the package was not sent again later."""
-        place = (("person", signer_id), how)
-        ended = self.latest(PACKAGE, "status") == STATUS_AFTER[how.upper()]
-        return bool(ended and self.values.get(place) and self._since_the_last_step(place))
+        place, status = (("person", signer_id), how), self.latest(PACKAGE, "status")
+        if not self.values.get(place):
+            return False
+        if status in COMPLETE_STATUSES:
+            return self.dates[place][0] >= self.event_times.get((PACKAGE, "sent"), NEVER)
+        return status == STATUS_AFTER[how.upper()] and self._since_the_last_step(place)
 
     def _since_the_last_step(self, place: tuple[tuple[str, str], str]) -> bool:
         date, _ = self.dates.get(place, (NEVER, EVENT))
         return date >= self.event_times.get((PACKAGE, "status"), NEVER)
+
+    def _bounce(self, subject: tuple[str, str]) -> str | None:
+        """The kind of bounce, unless OneSpan first showed the person's present address after it."""
+        bounce, address = self.latest(subject, "bounce"), self.latest(subject, "email")
+        return None if bounce and self._is_corrected(subject, "bounce", address) else bounce
+
+    def _is_away(self, subject: tuple[str, str]) -> bool:
+        is_away, address = self.latest(subject, "away"), self.latest(subject, "email")
+        return bool(is_away) and not self._is_corrected(subject, "away", address)
+
+    def _is_corrected(self, subject: tuple[str, str], name: str, address: str | None) -> bool:
+        shown = [who for who, _ in self.addresses if who == subject[1]]
+        if address is None or len(shown) < 2:
+            return False
+        return self.addresses[subject[1], address] > self.dates[subject, name][0]
+
+    def _begun(self, signer_id: str) -> datetime | None:
+        signed = [at for (_, name), at in self.values.items() if name == f"signed {signer_id}"]
+        return min(filter(None, (self.latest(("person", signer_id), "begun"), *signed)), default=None)
 
     def _signers(self) -> list[dict[str, Any]]:
         people = self.seated_now | self.ever_seated | set(self.mentioned)
@@ -352,8 +549,12 @@ class ReferenceModel:
                 "email": self.latest(("person", signer_id), "email"),
                 "order": self.latest(("person", signer_id), "order"),
                 "status": self._status(signer_id),
+                "owes": self._status(signer_id) not in (None, "REASSIGNED"),
+                "begun_at": self._begun(signer_id),
+                "members": sorted(self.latest(("person", signer_id), "members") or ()),
                 "locked": bool(self.latest(("person", signer_id), "locked")),
-                "email_bounce": self.latest(("person", signer_id), "bounce"),
+                "email_bounce": self._bounce(("person", signer_id))
+                or ("OOTO" if self._is_away(("person", signer_id)) else None),
                 "kba_failures": len(self.kba_failures.get(signer_id, ())),
                 "attachments": sorted(self.uploads.get(signer_id, ())),
             }
@@ -362,7 +563,7 @@ class ReferenceModel:
         ]
         return sorted(signers, key=lambda signer: (signer["order"] is None, signer["order"], signer["id"]))
 
-    def _documents(self) -> list[tuple[str, str | None, list[str]]]:
+    def _documents(self) -> list[tuple[str, str | None, list[str], list[tuple[object, ...]]]]:
         shown = self.latest(PACKAGE, "documents") or []
         named = sorted(
             subject[1]
@@ -370,9 +571,25 @@ class ReferenceModel:
             if name == "named" and (self.read_at is None or self.event_times[subject, name] > self.read_at)
         )
         return [
-            (document_id, self.latest(("document", document_id), "name"), self._signed_by(document_id))
+            (
+                document_id,
+                self.latest(("document", document_id), "name"),
+                self._signed_by(document_id),
+                self._signatures(document_id),
+            )
             for document_id in (*shown, *(document_id for document_id in named if document_id not in shown))
         ]
+
+    def _signatures(self, document: str) -> list[tuple[object, ...]]:
+        """Who is asked to sign a document, how far each is, since when, and whether it is required."""
+        asked, signed = dict(self.latest(("document", document), "asked") or ()), self._signed_by(document)
+        rows: list[tuple[object, ...]] = []
+        for signer_id in sorted({*asked, *signed}):
+            at = self.latest(("document", document), f"signed {signer_id}")
+            begun = self.latest(("document", document), f"begun {signer_id}")
+            state = "SIGNED" if at else "BEGUN" if begun else "OPEN"
+            rows.append((signer_id, state, at or begun, asked.get(signer_id, True)))
+        return rows
 
     def _signed_by(self, document: str) -> list[str]:
         signed = [
@@ -392,11 +609,13 @@ class ReferenceModel:
             return [("EXPIRED", None, None)]
         if not self._is_active():
             return []
-        pending = [signer["id"] for signer in signers if signer["status"] in ("PENDING", "LOCKED")]
+        pending = [signer["id"] for signer in signers if signer["status"] in (None, "PENDING", "LOCKED")]
         open_ = [("READY_FOR_COMPLETION", None, None)] if self.latest(PACKAGE, "ready") else []
         open_ += self._problems(PACKAGE, None)
         for signer_id in pending:
             open_ += self._problems(("person", signer_id), signer_id)
+        for signer in signers:
+            open_ += self._attachments(signer) if signer["owes"] else []
         for signer_id in self.mentioned:  # a person in no snapshot who does not sign, usually the sender
             bounce = self.latest(("person", signer_id), "bounce")
             if bounce and signer_id not in self.ever_seated and not self._is_signer(signer_id):
@@ -415,17 +634,34 @@ class ReferenceModel:
         return who, self.latest(subject, "reason") if self._since_the_last_step((subject, "reason")) else None
 
     def _problems(self, subject: tuple[str, str], who: str | None) -> list[tuple[str, str | None, str | None]]:
-        bounce = self.latest(subject, "bounce")
+        bounce = self._bounce(subject)
         return (
             [("SIGNER_LOCKED", who, None)] * bool(self.latest(subject, "locked"))
             + [("KBA_FAILURE", who, None)] * bool(self.latest(subject, "kba"))
             + [("EMAIL_BOUNCE", who, bounce)] * bool(bounce)
+            + [("OUT_OF_OFFICE", who, None)] * (self._is_away(subject) and not bounce)
         )
+
+    def _attachments(self, signer: Mapping[str, Any]) -> list[tuple[str, str | None, str | None]]:
+        """The rejected attachments, and the missing ones of a signer who has signed, unless uploaded since."""
+        subject = ("person", signer["id"])
+        reasons = [("ATTACHMENT_REJECTED", name) for name in self.latest(subject, "rejected") or ()]
+        if signer["status"] == "COMPLETED":
+            reasons += [("ATTACHMENT_MISSING", name) for name in self.latest(subject, "missing") or ()]
+        shown_at = self.dates.get((subject, "missing"), (NEVER, SNAPSHOT))[0]
+        return [
+            (reason, signer["id"], name)
+            for reason, name in reasons
+            if self.event_times.get((subject, f"uploaded {name}"), NEVER) <= shown_at
+        ]
 
 
 def in_reference_form(package: Package) -> dict[str, Any]:
     """The service's package in the form of `ReferenceModel.expected`."""
-    signer_fields = ("id", "role_id", "name", "email", "order", "status", "locked", "email_bounce", "kba_failures")
+    signer_fields = (
+        *("id", "role_id", "name", "email", "order", "status", "locked", "email_bounce", "kba_failures"),
+        *("owes", "begun_at"),
+    )
     package_fields = (
         "name",
         "type",
@@ -436,16 +672,33 @@ def in_reference_form(package: Package) -> dict[str, Any]:
         "completed_at",
         "due_at",
         "last_event_at",
+        "description",
+        "data",
     )
     return {
         **{name: getattr(package, name) for name in (*package_fields, "read_at", "signers_total", "signers_completed")},
         "sender": (package.sender.id, package.sender.name),
         "signers": [
-            {**{name: getattr(signer, name) for name in signer_fields}, "attachments": sorted(signer.attachments)}
+            {
+                **{name: getattr(signer, name) for name in signer_fields},
+                "attachments": sorted(signer.attachments),
+                "members": sorted(signer.group.members if signer.group else ()),
+            }
             for signer in package.signers
         ],
         "next_signers": list(package.next_signers),
-        "documents": [(document.id, document.name, list(document.signed_by)) for document in package.documents],
+        "documents": [
+            (
+                document.id,
+                document.name,
+                list(document.signed_by),
+                [
+                    (signature.signer_id, signature.state, signature.at, signature.required)
+                    for signature in document.signatures
+                ],
+            )
+            for document in package.documents
+        ],
         "attention": sorted(((entry.reason, entry.who, entry.detail) for entry in package.attention), key=str),
     }
 
@@ -473,16 +726,114 @@ def _seats(shown: JSON) -> list[list[str]]:
 
 
 def _approvals(shown: JSON, role_id: str) -> list[JSON]:
+    """What a role is asked to sign. Nobody owes an approval that a condition disabled, unless it is signed."""
     return [
-        approval for document in shown["documents"] for approval in document["approvals"] if approval["role"] == role_id
+        approval
+        for document in shown["documents"]
+        for approval in document["approvals"]
+        if approval["role"] == role_id and (approval["signed"] or not approval.get("disabled"))
     ]
 
 
-def _has_signed(approvals: list[JSON]) -> bool:
-    """Whether all required approvals are signed or, if no approval is required, any approval is signed."""
-    must = [approval for approval in approvals if not approval["optional"]]
-    return all(map(_signed_at, must)) if must else any(map(_signed_at, approvals))
+def _by_document(shown: JSON, role_id: str) -> list[list[JSON]]:
+    """What a role is asked to sign in each document that asks it."""
+    documents = [_approvals({"documents": [document]}, role_id) for document in shown["documents"]]
+    return [approvals for approvals in documents if approvals]
 
 
-def _signed_at(approval: JSON) -> datetime | None:
-    return _time(approval["signed"]) or _time(approval["accepted"])
+def _owes(shown: JSON, role_id: str) -> bool | None:
+    """Whether a role has something to sign; None if the package asks nobody yet."""
+    if not any(document["approvals"] for document in shown["documents"]):
+        return None
+    return bool(_approvals(shown, role_id))
+
+
+def _signature_time(shown: JSON, approval: JSON) -> datetime | None:
+    """When an approval was signed. A click counts in a complete package, and where nothing has to be confirmed."""
+    has_signature_field = any(field["type"] == "SIGNATURE" for field in approval["fields"])
+    counts = shown["status"] in COMPLETE_STATUSES or not has_signature_field
+    return _time(approval["signed"]) or (_time(approval["accepted"]) if counts else None)
+
+
+def _signatures(shown: JSON, approvals: Iterable[JSON]) -> list[datetime]:
+    return [at for approval in approvals if (at := _signature_time(shown, approval))]
+
+
+def _signed_at(shown: JSON, in_document: list[JSON]) -> datetime | None:
+    """When a role signed a document: None while a required approval of the document is not signed."""
+    required = [approval for approval in in_document if not approval["optional"]]
+    if len(_signatures(shown, required)) < len(required):
+        return None
+    return max(_signatures(shown, in_document), default=None)
+
+
+def _is_unsigned(shown: JSON, in_document: list[JSON]) -> bool:
+    """Whether a document is certainly not signed: the package is open, and something required was not clicked."""
+    must = [approval for approval in in_document if not approval["optional"]]
+    is_untouched = any(not approval["signed"] and not approval["accepted"] for approval in must)
+    return is_untouched and shown["status"] not in COMPLETE_STATUSES
+
+
+def _is_complete(shown: JSON, role_id: str) -> bool | None:
+    """Whether a role has signed all that it must; None where a snapshot cannot say."""
+    documents = _by_document(shown, role_id)
+    if any(_is_unsigned(shown, in_document) for in_document in documents):
+        return False
+    must = [in_document for in_document in documents if any(not approval["optional"] for approval in in_document)]
+    signed = [_signed_at(shown, in_document) is not None for in_document in must or documents]
+    if signed and (all(signed) or (shown["status"] in COMPLETE_STATUSES and not must and any(signed))):
+        return True
+    return None
+
+
+def _have_all_signed(shown: JSON) -> bool | None:
+    """Whether all who must sign have signed; None where a snapshot cannot say."""
+    roles = [role for role in _signing_roles(shown) if _approvals(shown, role["id"])]
+    complete = [_is_complete(shown, role["id"]) for role in roles]
+    if not complete or False in complete:
+        return False
+    return None if None in complete else True
+
+
+def _is_ready(shown: JSON) -> bool | None:
+    """Whether a package only waits for its sender to complete it; None where a snapshot cannot say."""
+    if shown["status"] != "SENT" or shown["autocomplete"]:
+        return False
+    return _have_all_signed(shown)
+
+
+def _begun_at(approvals: Iterable[JSON]) -> datetime | None:
+    """When the first approval was clicked."""
+    clicked = (_time(approval["accepted"] or approval["signed"]) for approval in approvals)
+    return min(filter(None, clicked), default=None)
+
+
+def _lacks(requirements: Iterable[JSON], status: str) -> list[str]:
+    """The names of the required attachments that the sender rejected, or that the signer did not upload."""
+    return [
+        requirement["name"]
+        for requirement in requirements
+        if requirement["status"] == status and (status == "REJECTED" or requirement["required"])
+    ]
+
+
+def _seats_in(shown: JSON) -> list[Seat]:
+    """The seats as one snapshot shows them."""
+    return [
+        Seat(
+            signer["id"],
+            role["id"],
+            owes=_owes(shown, role["id"]) is not False,
+            documents={
+                document["id"]: _signed_at(shown, in_document)
+                for document in shown["documents"]
+                if (in_document := _approvals({"documents": [document]}, role["id"]))
+            },
+            completed_at=None,
+            members=frozenset(member["userId"] for member in signer["group"]["members"])
+            if signer.get("group")
+            else None,
+        )
+        for role in _signing_roles(shown)
+        for signer in role["signers"] or [{"id": role["id"]}]
+    ]
