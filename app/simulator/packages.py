@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from app.simulator.people import Person
+from app.simulator.people import Person, no_members
 
 CONSENT = "default-consent"  # the id of the document with which signers agree to sign electronically
 STATUSES = frozenset({"DRAFT", "SENT", "COMPLETED", "ARCHIVED", "DECLINED", "OPTED_OUT", "EXPIRED"})
@@ -62,6 +62,7 @@ class Role:
     attachments: tuple[Attachment, ...] = ()
     group: Group | None = None
     finished: datetime | None = None
+    members: Mapping[str, object] = no_members()
 
     @property
     def attachment(self) -> Attachment | None:
@@ -102,6 +103,7 @@ class Approval:
     optional: bool = False
     disabled: bool = False
     fields: tuple[Field, ...] = SIGNATURE
+    members: Mapping[str, object] = no_members()
 
     @property
     def is_acceptance(self) -> bool:
@@ -116,12 +118,14 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document and its requested signatures."""
+    """A document and its requested signatures. `file` is the content that the sender uploaded, if any."""
 
     id: str
     name: str
     pages: int
     approvals: tuple[Approval, ...]
+    file: bytes = field(default=b"", repr=False)
+    members: Mapping[str, object] = no_members()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,7 @@ class Package:
     description: str = ""
     data: Mapping[str, object] = field(default_factory=dict)
     touched: datetime | None = None
+    members: Mapping[str, object] = no_members()
 
     def approvals(self, role: int | None = None, *, document: int | None = None) -> list[Approval]:
         """Return the requested signatures of the package, or only of the role or document at this position."""
@@ -227,7 +232,8 @@ class Action:
 
     `text` depends on the verb: a reason, an address, a role's new id, an event's name. `person` is the new signer.
     `due` is the new due date, or the time from the action to the new due date. `member` is the position of the member
-    who acts for a group. `attachment` is the position of the attachment in the role.
+    who acts for a group. `attachment` is the position of the attachment in the role. `values` are the attributes of
+    the package that an edit replaces.
     """
 
     verb: str
@@ -238,3 +244,4 @@ class Action:
     due: datetime | timedelta | None = None
     member: int = 0
     attachment: int = 0
+    values: Mapping[str, object] = no_members()

@@ -1,13 +1,23 @@
 """The people of a simulated account, with invented names and companies drawn from a random generator."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from app.simulator import ids
 
 FIRST_NAMES = ("Ada", "Ben", "Cleo", "Dara", "Emre", "Fenna", "Goran", "Hana", "Ines", "Jonas", "Kofi", "Léa", "Zoë")
 LAST_NAMES = ("Abel", "Brandt", "Costa", "Dijk", "Eriksen", "Fontaine", "Grün", "Hidalgo", "Ito", "Jansen", "Novák")
 FIRMS = ("Blue Door Homes", "Harbour Bank", "Linden & Sons", "Northern Cycles", "Orchard Care")
+
+
+def no_members() -> Any:
+    """Return the field `members` of a dataclass: what a REST caller sent beside the members the simulator works with.
+
+    The REST API shows them as they were sent.
+    """
+    return field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,7 @@ class Person:
     email: str | None
     company: str
     phone: str = ""
+    members: Mapping[str, object] = no_members()
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ def dump_package(package: Package, *, quirks: Quirks = DEFAULT_QUIRKS) -> Json:
 
 
 def _package(package: Package, quirks: Quirks) -> Json:
-    documents = [_document(document, index, package, quirks) for index, document in enumerate(package.documents)]
+    documents = [dump_document(document, index, package, quirks) for index, document in enumerate(package.documents)]
     return {
         "id": package.id,
         "name": package.name,
@@ -44,10 +44,11 @@ def _package(package: Package, quirks: Quirks) -> Json:
         "notarized": False,
         "bulkSendable": False,
         "data": dict(package.data),
-        "sender": _sender(package),
+        "sender": dump_sender(package.sender, package.created),
         "roles": [_role(position, package, quirks) for position in range(len(package.roles))],
         "documents": documents if quirks.document_order == "index" else documents[::-1],
         "messages": [_message(message, package.sender) for message in package.messages],
+        **package.members,
     }
 
 
@@ -60,6 +61,12 @@ def dump_id(package: Package, *, quirks: Quirks = DEFAULT_QUIRKS) -> Json:
     """Return the `Package` of OneSpan's schema with its id only, as for `fields=id`."""
     del quirks
     return {"id": package.id}
+
+
+def dump_sender(person: Person, since: datetime) -> Json:
+    """Return the `Sender` of OneSpan's schema for a person who has been in the account since this time."""
+    about = {"type": "REGULAR", "status": "ACTIVE", "memberships": [], "hasDelegates": False}
+    return {**_user(person, since), **about, **person.members}
 
 
 def dump_roles(package: Package, *, quirks: Quirks = DEFAULT_QUIRKS) -> list[Json]:
@@ -99,11 +106,6 @@ def _user(person: Person, since: datetime) -> Json:
     }
 
 
-def _sender(package: Package) -> Json:
-    about = {"type": "REGULAR", "status": "ACTIVE", "memberships": [], "hasDelegates": False}
-    return {**_user(package.sender, package.created), **about}
-
-
 def _role(position: int, package: Package, quirks: Quirks) -> Json:
     role = package.roles[position]
     return {
@@ -116,6 +118,7 @@ def _role(position: int, package: Package, quirks: Quirks) -> Json:
         "data": {},
         "attachmentRequirements": [_attachment(attachment) for attachment in role.attachments],
         "signers": [_signer(role, role.person, package.created, quirks)] if role.person else [],
+        **role.members,
     }
 
 
@@ -139,6 +142,7 @@ def _signer(role: Role, person: Person, since: datetime, quirks: Quirks) -> Json
         "delivery": {"email": person.email is not None, "download": False, "provider": False},
         "knowledgeBasedAuthentication": {"knowledgeBasedAuthenticationStatus": role.kba},
         **({"group": _group(role.group, person, since, quirks)} if role.group else {}),
+        **person.members,
     }
 
 
@@ -174,13 +178,14 @@ def _member(member: Person, member_type: str) -> Json:
     }
 
 
-def _document(document: Document, index: int, package: Package, quirks: Quirks) -> Json:
+def dump_document(document: Document, index: int, package: Package, quirks: Quirks = DEFAULT_QUIRKS) -> Json:
+    """Return the `Document` of OneSpan's schema."""
     return {
         "id": document.id,
         "name": document.name,
         "description": "",
         "index": index,
-        "size": document.pages * 24_576,
+        "size": len(document.file) or document.pages * 24_576,
         "extract": False,
         "extractionTypes": [],
         "tagged": False,
@@ -188,11 +193,13 @@ def _document(document: Document, index: int, package: Package, quirks: Quirks) 
         "data": {},
         "fields": [],
         "pages": [{"id": f"{document.id}-{number}", "index": number, "version": 0} for number in range(document.pages)],
-        "approvals": [_approval(approval, package.roles[approval.role], quirks) for approval in document.approvals],
+        "approvals": [dump_approval(approval, package.roles[approval.role], quirks) for approval in document.approvals],
+        **document.members,
     }
 
 
-def _approval(approval: Approval, role: Role, quirks: Quirks) -> Json:
+def dump_approval(approval: Approval, role: Role, quirks: Quirks = DEFAULT_QUIRKS) -> Json:
+    """Return the `Approval` of OneSpan's schema."""
     has_both = approval.is_acceptance and quirks.consent_dates == "both"
     return {
         "id": approval.id,
@@ -203,6 +210,7 @@ def _approval(approval: Approval, role: Role, quirks: Quirks) -> Json:
         "fields": [_field(field, approval.id, number) for number, field in enumerate(approval.fields)],
         "data": {},
         **_times(quirks, accepted=approval.accepted, signed=approval.accepted if has_both else approval.signed),
+        **approval.members,
     }
 
 
