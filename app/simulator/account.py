@@ -61,7 +61,9 @@ class Account:
         """
         self.quirks = quirks
         self.registration: Registration | None = None
+        self.connectors: dict[str, Registration] = {}  # the registration of each connector, by its origin
         self.reminders: list[tuple[str, str | None]] = []  # package and role of each requested reminder
+        self.rest_ids = Random(f"{seed}:rest")  # for the ids of what REST callers create
         self._rng = Random(seed)
         self.people = tuple(people.sender(self._rng) for _ in range(senders + 1))
         self._anomalies, self._features = anomalies, features
@@ -89,6 +91,25 @@ class Account:
     def owner(self) -> Person:
         """The person who owns the account."""
         return self.people[0]
+
+    def put_person(self, person: Person) -> Person:
+        """Add a sender, or replace the sender with the same id, and return the sender."""
+        with self._lock:
+            known = [other.id for other in self.people]
+            at = known.index(person.id) if person.id in known else len(known)
+            self.people = (*self.people[:at], person, *self.people[at + 1 :])
+        return person
+
+    def remove_person(self, person: Person) -> None:
+        """Delete a sender, whose packages remain."""
+        with self._lock:
+            self.people = tuple(other for other in self.people if other.id != person.id)
+
+    def registration_for(self, package_id: str) -> Registration | None:
+        """Return the registration of the connector that a package names in `data.origin`, if any."""
+        package = self._packages.get(package_id)
+        origin = package.data.get("origin") if package else None
+        return self.connectors.get(origin) if isinstance(origin, str) else None
 
     @property
     def is_over(self) -> bool:
@@ -143,25 +164,40 @@ class Account:
                 if not plan:
                     del self._plans[package_id]
 
-    def act(self, package_id: str, action: Action, *, now: datetime) -> list[Event]:
-        """Perform an action that is not part of the package's story, and return its events.
+    def act(self, package_id: str, *actions: Action, now: datetime) -> list[Event]:
+        """Perform actions that are not part of the package's story, all or none, and return their events.
 
-        Raises `ImpossibleAction` if the package does not allow the action. The package's story continues if possible.
+        Raises `ImpossibleAction` if the package does not allow an action. The package's story continues if possible.
         """
+        return self.act_on(package_id, lambda _: actions, now=now)
+
+    def act_on(self, package_id: str, plan: Callable[[Package], Iterable[Action]], *, now: datetime) -> list[Event]:
+        """Perform the actions that `plan` returns for the present package, as `act` does."""
         with self._lock:
             self._changed_by_hand.add(package_id)
-            return self._perform(package_id, action, now)
+            return self._perform_all(self._packages[package_id], plan(self._packages[package_id]), now)
+
+    def create(self, package: Package, *actions: Action, now: datetime) -> list[Event]:
+        """Add a new package, perform these actions on it, and return the events. Raises `ImpossibleAction`."""
+        with self._lock:
+            return self._perform_all(package, actions, now)
 
     def _perform(self, package_id: str, action: Action, now: datetime) -> list[Event]:
-        before = self._packages[package_id]
-        after, events = perform(before, action, now=now)
-        if self.quirks.trash_updated == "stays" and before.trashed != after.trashed:
-            after = replace(after, updated=before.updated, touched=after.updated)
-        self._packages[package_id] = after
-        self._list_view.put(after, now=now)
+        return self._perform_all(self._packages[package_id], [action], now)
+
+    def _perform_all(self, package: Package, actions: Iterable[Action], now: datetime) -> list[Event]:
+        events: list[Event] = []
+        for action in actions:
+            before = package
+            package, caused = perform(before, action, now=now)
+            if self.quirks.trash_updated == "stays" and before.trashed != package.trashed:
+                package = replace(package, updated=before.updated, touched=package.updated)
+            events += [self._with_session_user(event, action, before) for event in caused]
+        self._packages[package.id] = package
+        self._list_view.put(package, now=now)
         if self._lag:
-            self._versions.setdefault(package_id, deque()).append((now, after))
-        return [self._with_session_user(event, action, before) for event in events]
+            self._versions.setdefault(package.id, deque()).append((now, package))
+        return events
 
     def _with_session_user(self, event: Event, action: Action, package: Package) -> Event:
         """Return the event with the `sessionUser` that the quirks prescribe."""

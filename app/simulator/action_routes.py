@@ -1,15 +1,14 @@
 """Routes that change, delete or trash packages, and unlock or remind signers."""
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from types import MappingProxyType
 
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from app.simulator import rest_json
+from app.simulator import json_values, package_json, rest_json
 from app.simulator.packages import Action, ImpossibleAction, Package
-from app.simulator.routes import BadRequest, RouteContext, index_of, json_object
+from app.simulator.routes import RouteContext, index_of, json_object
 
 # The verb that changes a package from the old status to the new status.
 TRANSITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
@@ -33,10 +32,9 @@ def routes(context: RouteContext) -> Blueprint:
 
     @blueprint.route("", methods=["PUT", "POST"])
     def change(package_id: str) -> ResponseReturnValue:
-        """Apply `status`, `trashed`, `due` and `name` of the request body to a package, and ignore other members."""
-        unarchive = context.account.quirks.unarchive_event
-        for action in _actions(context.package(package_id), json_object(), unarchive=unarchive):
-            context.act(package_id, action)
+        """Apply the members of the request body to a package, but for its documents, roles and sender."""
+        body, unarchive = json_object(), context.account.quirks.unarchive_event
+        context.act_on(package_id, lambda package: _actions(package, body, unarchive=unarchive))
         return EMPTY_OK
 
     @blueprint.delete("")
@@ -70,14 +68,16 @@ def routes(context: RouteContext) -> Blueprint:
 
 def _actions(package: Package, body: Mapping[str, object], *, unarchive: str) -> Iterator[Action]:
     """Yield the actions that the request body asks for. A value that the package already has needs no action."""
-    due = _due(body.get("due"))
+    due = json_values.moment(body, "due")
+    if values := _edited(package, body):
+        yield Action("edit", values=values)
     status = body.get("status", package.status)
     if status != package.status:
         verb = TRANSITIONS.get((package.status, str(status)))
         if verb is None:
             raise ImpossibleAction(f"the status cannot change from {package.status} to {status}")
         yield Action(verb, text="" if unarchive == "none" else unarchive, due=due if verb == "extend" else None)
-    if due and (package.status, status) != ("EXPIRED", "DRAFT"):
+    if due and due != package.due and (package.status, status) != ("EXPIRED", "DRAFT"):
         yield Action("redate", due=due)
     if "name" in body and body["name"] != package.name:
         yield Action("rename", text=str(body["name"]))
@@ -85,11 +85,14 @@ def _actions(package: Package, body: Mapping[str, object], *, unarchive: str) ->
         yield Action(TRASH_VERBS[body["trashed"] is True])
 
 
-def _due(text: object) -> datetime | None:
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        raise BadRequest("due is not a date") from None
-    return moment.replace(tzinfo=moment.tzinfo or UTC)
+def _edited(package: Package, body: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the new values of the attributes that no event reports, if the body changes any."""
+    shown = rest_json.dump_package(package)
+    others = json_values.others(body, package_json.PACKAGE_MEMBERS)
+    values = {
+        "autocomplete": body.get("autocomplete", package.autocomplete) is True,
+        "description": json_values.text(body, "description", package.description),
+        "data": json_values.child(body, "data") or package.data,
+        "members": {**package.members, **{name: value for name, value in others.items() if shown.get(name) != value}},
+    }
+    return {name: value for name, value in values.items() if value != getattr(package, name)}

@@ -99,6 +99,14 @@ def _view(package: Package, action: Action, at: datetime) -> Outcome:
     return package, [Event("DOCUMENT_VIEWED", package.id, package.actor(action).id, at, document_id=document)]
 
 
+def _activate(package: Package, _: Action, at: datetime) -> Outcome:
+    if package.type != "PACKAGE":
+        raise ImpossibleAction(f"activate is not possible: this is a {package.type.lower()}")
+    for approval in package.approvals():
+        package.person(approval.role)
+    return replace(package, status="SENT"), [Event("PACKAGE_ACTIVATE", package.id, package.sender.id, at)]
+
+
 def _complete(package: Package, _: Action, at: datetime) -> Outcome:
     if not package.is_signed():
         raise ImpossibleAction("complete is not possible: a signature is missing")
@@ -193,6 +201,19 @@ def _reassign_in_place(package: Package, action: Action, at: datetime) -> Outcom
     return package, [event]
 
 
+def _replace_signer(package: Package, action: Action, at: datetime) -> Outcome:
+    """Let the sender give a signer's seat to another person, as a signer can do for their own seat."""
+    if package.is_signed(action.role):
+        raise ImpossibleAction("the signer has signed already")
+    package, events = _reassign_in_place(package, action, at)
+    return package, [replace(event, session_user=package.sender.id) for event in events]
+
+
+def _edit(package: Package, action: Action, _: datetime) -> Outcome:
+    """Replace attributes of a package. OneSpan sends no event."""
+    return _with(package, action.values), []
+
+
 def with_signer(package: Package, action: Action) -> Package:
     """Return the package with one more signer, who has the last position and signs every document.
 
@@ -230,6 +251,7 @@ def _cobrowse(package: Package, action: Action, at: datetime) -> Outcome:
 IN_AND_OUT_OF_TRASH = frozenset({"delete", "undelete", "retain", "lie"})
 SYSTEM_VERBS = frozenset({"expire", "bounce", "retain", "undelete"})  # verbs whose events no person causes
 _DRAFT, _SENT = frozenset({"DRAFT"}), frozenset({"SENT"})
+_EDITABLE = frozenset({"DRAFT", "DECLINED", "EXPIRED"})
 COMPLETE = frozenset({"COMPLETED", "ARCHIVED"})
 _OPEN, _ALL = _DRAFT | _SENT, STATUSES | frozenset(ARCHIVAL_STATUSES)
 # The events that the verb `lie` can send: whether a signer causes them, and whether they name a document.
@@ -248,7 +270,7 @@ LIES: Mapping[str, tuple[bool, bool]] = MappingProxyType(
 VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
     {
         "create": (_DRAFT, _create),
-        "activate": (frozenset({"DRAFT", "DECLINED"}), _sender_verb("PACKAGE_ACTIVATE", status="SENT")),
+        "activate": (frozenset({"DRAFT", "DECLINED"}), _activate),
         "deactivate": (_SENT, _sender_verb("PACKAGE_DEACTIVATE", status="DRAFT")),
         "complete": (_SENT, _complete),
         "expire": (_SENT, _expire),
@@ -265,6 +287,9 @@ VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
         "redate": (_OPEN, _redate),
         "rename": (_ALL, _rename),
         "add signer": (_OPEN, _add_signer),
+        "edit": (STATUSES - {"COMPLETED", "ARCHIVED"}, _edit),
+        "edit signers": (_EDITABLE | _SENT, _edit),
+        "edit documents": (_EDITABLE, _edit),
         "view": (_SENT, _view),
         "begin": (_SENT, signing.begin),
         "sign": (_SENT, signing.sign),
@@ -275,6 +300,7 @@ VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
         "opt out": (_SENT, _refusal_verb("PACKAGE_OPT_OUT", "OPTED_OUT")),
         "reassign": (_SENT, _reassign),
         "reassign in place": (_SENT, _reassign_in_place),
+        "replace signer": (_SENT, _replace_signer),
         "upload": (_SENT, signing.upload),
         "reject": (_SENT, signing.reject),
         "bounce": (_SENT, _signer_verb("EMAIL_BOUNCE")),

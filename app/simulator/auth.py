@@ -16,6 +16,7 @@ from app.simulator.packages import Package
 from app.simulator.people import Person
 
 CLIENT_ID, CLIENT_SECRET = "simulated-client", "simulated-client-secret"
+SESSION_COOKIE = "ESIGNLIVE_SESSION_ID"  # the cookie of a signer's session
 ACCEPTED_CREDENTIALS = {"any": {"key", "token", "oauth"}, "key": {"key"}, "token": {"token"}, "oauth": {"oauth"}}
 
 
@@ -67,7 +68,7 @@ class Authenticator:
         """`api_key` is the API key of the account's owner."""
         self._account = account
         self._client = (client_id, client_secret)
-        self._keys = [(api_key, account.owner), *((sender_key(person), person) for person in account.people[1:])]
+        self._api_key = api_key
 
     def caller(self, authorization: str, *, now: datetime) -> Caller:
         """Return the caller with this Authorization header. Raises `Unauthorized` for invalid credentials."""
@@ -114,7 +115,10 @@ class Authenticator:
         return Caller(person, quirks.owner_sees if person is self._account.owner else quirks.senders_see)
 
     def _by_key(self, secret: str) -> Person:
-        found = [person for key, person in self._keys if hmac.compare_digest(key.encode(), secret.encode())]
+        people = self._account.people
+        keys = [self._api_key, *map(sender_key, people[1:])]
+        matches = [hmac.compare_digest(key.encode(), secret.encode()) for key in keys]
+        found = [person for person, matches_key in zip(people, matches, strict=True) if matches_key]
         if not found or not self._accepts("key"):
             raise Unauthorized
         return found[0]

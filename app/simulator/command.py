@@ -15,6 +15,7 @@ import click
 
 from app.simulator.account import Account, Registration
 from app.simulator.auth import sender_key
+from app.simulator.connectors import Connectors
 from app.simulator.delivery import Delivery, pluralize
 from app.simulator.faults import Faults
 from app.simulator.options import SimulateOptions, help_epilog, with_options
@@ -85,6 +86,7 @@ def _serve(
     clock: Callable[[], datetime],
 ) -> None:
     """Serve the REST API until the exit stack closes."""
+    connectors = stack.enter_context(Connectors(account, lambda events: outbox.put(events, now=clock())))
     app = api(
         account,
         api_key=options.api_key,
@@ -92,7 +94,7 @@ def _serve(
         client_secret=options.client_secret,
         clock=clock,
         faults=Faults(Random(f"{seed}:faults"), options.faults, slow_by=options.slow_by),
-        notify=lambda events: outbox.put(events, now=clock()),
+        notify=connectors.notify,
     )
     assert options.port is not None
     try:

@@ -99,6 +99,11 @@ class Quirks:
     ready_name: str = _choice(
         "PACKAGE_READY_FOR_COMPLETE", "PACKAGE_READY_FOR_COMPLETION", help_text="the spelling of this event's name"
     )
+    connector_events: str = _choice(
+        "both",
+        "connector",
+        help_text="where events of a connector's package go: also to the account's callback URL, or only to its own",
+    )
     created_date: str = _choice("happened", "sent", help_text="the time in `createdDate`: of the event or of sending")
     undated: str = _choice("absent", "null", help_text="the form of `createdDate` in an undated callback")
     odd_members: str = _choice(

@@ -1,14 +1,16 @@
 """What all routes of the REST API share: the account, the caller, and access to packages."""
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from random import Random
 from typing import NoReturn
 
 from flask import g, request
 
 from app.simulator.account import Account
-from app.simulator.auth import Authenticator, Caller, Forbidden
+from app.simulator.auth import Authenticator, Caller, Forbidden, Unauthorized
 from app.simulator.packages import Action, Event, Package
 
 
@@ -30,8 +32,15 @@ class RouteContext:
     notify: Callable[[Iterable[Event]], None]
 
     @property
+    def rng(self) -> Random:
+        """The generator of the ids of what callers create."""
+        return self.account.rest_ids
+
+    @property
     def caller(self) -> Caller:
-        """The authenticated caller of this request."""
+        """The authenticated caller of this request. Raises `Unauthorized` for a signer's session."""
+        if "caller" not in g:
+            raise Unauthorized
         return g.caller  # type: ignore[no-any-return]
 
     def package(self, package_id: str) -> Package:
@@ -50,10 +59,18 @@ class RouteContext:
             self._deny()
         return package
 
-    def act(self, package_id: str, action: Action) -> Package:
-        """Perform an action on a visible package, pass its events to `notify`, and return the changed package."""
+    def act(self, package_id: str, *actions: Action) -> Package:
+        """Perform actions on a visible package, pass their events to `notify`, and return the changed package."""
+        return self.act_on(package_id, lambda _: actions)
+
+    def act_on(self, package_id: str, plan: Callable[[Package], Iterable[Action]]) -> Package:
+        """Perform the actions that `plan` returns for a visible package, as `act` does."""
         self.package(package_id)
-        self.notify(self.account.act(package_id, action, now=self.clock()))
+        return self.perform(package_id, plan)
+
+    def perform(self, package_id: str, plan: Callable[[Package], Iterable[Action]]) -> Package:
+        """Perform actions as `act_on` does, on a package that the caller of the function has checked."""
+        self.notify(self.account.act_on(package_id, plan, now=self.clock()))
         after = self.account.package(package_id)
         assert after is not None
         return after
@@ -71,7 +88,26 @@ def index_of(ids: list[str], id_: str) -> int:
 
 def json_object() -> dict[str, object]:
     """Return the JSON object in the request body. Raises `BadRequest` for any other body."""
-    body = request.get_json(force=True, silent=True)
+    body = json_body()
     if not isinstance(body, dict):
         raise BadRequest("the body must be a JSON object")
     return body
+
+
+def json_body() -> object:
+    """Return the JSON in the request body or, as SDKs send it with files, in its part `payload`."""
+    is_multipart = request.mimetype == "multipart/form-data"
+    try:
+        return json.loads(_payload() if is_multipart else request.get_data())
+    except (ValueError, RecursionError):
+        raise BadRequest("the body must be JSON") from None
+
+
+def files() -> list[bytes]:
+    """Return the files that a multipart body carries beside its `payload`, in their order."""
+    return [file.read() for name, file in request.files.items(multi=True) if name != "payload"]
+
+
+def _payload() -> str | bytes:
+    file = request.files.get("payload")
+    return file.read() if file else request.form.get("payload", "")

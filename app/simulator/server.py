@@ -14,9 +14,21 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from app.simulator import action_routes, read_routes, rest_json, tokens
+from app.simulator import (
+    action_routes,
+    approval_routes,
+    document_routes,
+    read_routes,
+    rest_json,
+    role_routes,
+    sender_routes,
+    sending_routes,
+    signer_sessions,
+    signing_routes,
+    tokens,
+)
 from app.simulator.account import Account
-from app.simulator.auth import CLIENT_ID, CLIENT_SECRET, Authenticator, Forbidden, Unauthorized
+from app.simulator.auth import CLIENT_ID, CLIENT_SECRET, SESSION_COOKIE, Authenticator, Forbidden, Unauthorized
 from app.simulator.faults import CORRUPTIONS, HTML_REFUSALS, MAINTENANCE_PAGE, REFUSALS, Faults
 from app.simulator.listing import BadQuery
 from app.simulator.packages import Event, ImpossibleAction
@@ -24,7 +36,8 @@ from app.simulator.routes import BadRequest, NotFound, RouteContext
 
 JSON = "application/json; esl-api-version=11"
 SHUTDOWN_POLL_SECONDS = 0.05
-PUBLIC_PATHS = frozenset({"/apitoken/clientApp/accessToken", "/oauth2/token"})  # paths that need no API key or token
+# The paths that need no API key or token; the last two need a token or session of a signer.
+PUBLIC_PATHS = frozenset({"/apitoken/clientApp/accessToken", "/oauth2/token", "/auth", signer_sessions.CEREMONY})
 
 # The answer to each error: HTTP status, key of the error, message.
 ERRORS: dict[type[Exception], tuple[int, str, str]] = {
@@ -63,6 +76,7 @@ def api(
         clock,
         notify,
     )
+    sessions = signer_sessions.Sessions()
     _add_date_header(app, clock)
     _add_faults(app, faults or Faults(Random(0)), clock=clock, sleep=sleep)
     _add_authentication(app, context)
@@ -70,6 +84,15 @@ def api(
         read_routes.routes(context),
         read_routes.file_routes(context),
         action_routes.routes(context),
+        sending_routes.routes(context),
+        document_routes.routes(context),
+        document_routes.document_routes(context),
+        approval_routes.routes(context),
+        approval_routes.field_routes(context),
+        role_routes.routes(context),
+        signer_sessions.routes(context, sessions),
+        signing_routes.routes(context, sessions),
+        sender_routes.routes(context),
         tokens.routes(context),
     ):
         app.register_blueprint(blueprint)
@@ -139,8 +162,10 @@ def _cut(response: Response) -> Response:
 def _add_authentication(app: Flask, context: RouteContext) -> None:
     @app.before_request
     def authenticate() -> None:
-        if request.path not in PUBLIC_PATHS:
-            g.caller = context.authenticator.caller(request.headers.get("Authorization", ""), now=context.clock())
+        """Find the caller. A signer's session is no caller; the routes for signing know its cookie."""
+        authorization = request.headers.get("Authorization", "")
+        if request.path not in PUBLIC_PATHS and (authorization or SESSION_COOKIE not in request.cookies):
+            g.caller = context.authenticator.caller(authorization, now=context.clock())
 
     for kind in ERRORS:
         app.register_error_handler(kind, _error_response)

@@ -1,5 +1,6 @@
 """Routes for tokens, and for the registration of callbacks."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from flask import Blueprint, request
@@ -7,7 +8,7 @@ from flask.typing import ResponseReturnValue
 
 from app.onespan.event_catalogue import wire_name
 from app.simulator.account import Registration
-from app.simulator.routes import BadRequest, RouteContext, json_object
+from app.simulator.routes import BadRequest, RouteContext, index_of, json_object
 
 UNITS = {"ms": 1000, "s": 1}
 
@@ -39,16 +40,30 @@ def routes(context: RouteContext) -> Blueprint:
     @blueprint.post("/api/callback")
     def register() -> ResponseReturnValue:
         """Replace the registration of callbacks."""
-        body = json_object()
-        events = body.get("events") or []
-        url, key = body.get("url"), body.get("key")
-        if not (isinstance(url, str) and url.startswith(("http://", "https://")) and isinstance(events, list)):
-            raise BadRequest("url or events are not valid")
-        names = frozenset(wire_name(str(name)) for name in events)
-        context.account.registration = Registration(url, str(key or ""), names)
+        context.account.registration = _registration(json_object())
         return _dump(context.account.registration)
 
+    @blueprint.get("/api/callback/connectors/<origin>")
+    def connector(origin: str) -> ResponseReturnValue:
+        """Return the registration of a connector. Raises `NotFound` without one."""
+        index_of(list(context.account.connectors), origin)
+        return _dump(context.account.connectors[origin])
+
+    @blueprint.post("/api/callback/connectors/<origin>")
+    def register_connector(origin: str) -> ResponseReturnValue:
+        """Replace the registration of a connector, for packages that name the origin in `data.origin`."""
+        context.account.connectors[origin] = _registration(json_object())
+        return _dump(context.account.connectors[origin])
+
     return blueprint
+
+
+def _registration(body: Mapping[str, object]) -> Registration:
+    events, url = body.get("events") or [], body.get("url")
+    if not (isinstance(url, str) and url.startswith(("http://", "https://")) and isinstance(events, list)):
+        raise BadRequest("url or events are not valid")
+    names = frozenset(wire_name(str(name)) for name in events)
+    return Registration(url, str(body.get("key") or ""), names)
 
 
 def _dump(registration: Registration | None) -> dict[str, object]:

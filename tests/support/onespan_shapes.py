@@ -81,7 +81,7 @@ DOCUMENT = {
     **dict.fromkeys(("index", "size"), NUMBER),
     **dict.fromkeys(("extract", "tagged"), BOOLEAN),
     "extractionTypes": array_of(TEXT),
-    "fields": array_of(OBJECT),
+    "fields": array_of(shape(FIELD)),
     "pages": array_of(shape({"id": TEXT, "index": NUMBER, "version": NUMBER})),
     "approvals": array_of(shape({"role": TEXT, "fields": array_of(shape(FIELD))}, **APPROVAL)),
 }
@@ -106,6 +106,9 @@ PACKAGE = {
     "messages": array_of(shape(MESSAGE)),
 }
 PACKAGE_SHAPE = Draft202012Validator(shape(PACKAGE, due=TIME, completed=TIME))
+DOCUMENT_SHAPE = Draft202012Validator(shape(DOCUMENT))
+APPROVAL_SHAPE = Draft202012Validator(shape({"role": TEXT, "fields": array_of(shape(FIELD))}, **APPROVAL))
+SENDER_SHAPE = Draft202012Validator(shape(SENDER))
 ERROR_SHAPE = Draft202012Validator(shape({"code": NUMBER, "messageKey": TEXT, "message": TEXT}))
 
 ROLE_SHAPE = Draft202012Validator(shape(ROLE, locked=BOOLEAN, reassign=BOOLEAN))
@@ -134,4 +137,4 @@ def page_of(items: dict[str, Any]) -> Draft202012Validator:
     return Draft202012Validator(shape({"count": NUMBER, "results": array_of(items)}))
 
 
-PAGE_SHAPE, ROLES_SHAPE = page_of(shape(PACKAGE)), page_of(shape(ROLE))
+PAGE_SHAPE, ROLES_SHAPE, SENDERS_SHAPE = page_of(shape(PACKAGE)), page_of(shape(ROLE)), page_of(shape(SENDER))
