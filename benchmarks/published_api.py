@@ -199,7 +199,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
             socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"Prism did not start: {shlex.join(map(str, process.args))}") from None  # type: ignore[arg-type]
+                raise SystemExit(f"Prism did not start: {process.args}") from None
             time.sleep(0.2)
         else:
             return

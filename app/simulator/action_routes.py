@@ -32,7 +32,7 @@ def routes(context: RouteContext) -> Blueprint:
 
     @blueprint.route("", methods=["PUT", "POST"])
     def change(package_id: str) -> ResponseReturnValue:
-        """Apply the members of the request body to a package, but for its documents, roles and sender."""
+        """Apply the members of the request body to a package, except its documents, roles and sender."""
         body, unarchive = json_object(), context.account.quirks.unarchive_event
         context.act_on(package_id, lambda package: _actions(package, body, unarchive=unarchive))
         return EMPTY_OK

@@ -50,7 +50,7 @@ def routes(context: RouteContext) -> Blueprint:
 
     @blueprint.route("/<sender_id>", methods=["POST", "PUT"])
     def change(sender_id: str) -> ResponseReturnValue:
-        """Change the members of a sender, but for the e-mail address, with which the sender logs in."""
+        """Change the members of a sender, except the e-mail address, with which the sender logs in."""
         body, before = json_object(), _found(context, sender_id)
         person = replace(role_json.account_person(body, before=before), email=before.email)
         given = json_values.others(body, SENDER_MEMBERS)

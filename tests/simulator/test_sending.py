@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from tests.support.onespan_shapes import (
     ROLE_SHAPE,
     ROLES_SHAPE,
 )
-from tests.support.simulated import API_KEY, AUTHORIZED, account_of, client_of, listed_ids
+from tests.support.simulated import API_KEY, AUTHORIZED, ROOT, account_of, client_of, listed_ids
 
 PDF = b"%PDF-1.4\n1 0 obj<</Type /Page>>endobj\n2 0 obj<</Type/Page>>endobj\n3 0 obj<</Type/Pages>>endobj"
 ADA = {"firstName": "Ada", "lastName": "Abel", "email": "ada@example.com", "title": "Dr"}
@@ -476,7 +477,7 @@ def test_a_declined_package_can_be_corrected_and_sent_again(client):
 
 
 def test_a_sender_sends_for_another_sender(client):
-    """A package is that of the caller, or of the sender whom it names by e-mail address or id."""
+    """The sender of a package is the caller, or the sender that it names by e-mail address or id."""
     owner, other, _ = client.account.people
     assert client.read(client.create({"name": "A"}))["sender"]["email"] == owner.email
     for named in ({"email": other.email.upper()}, {"id": other.id}):
@@ -489,6 +490,16 @@ def test_a_body_that_is_no_json_object_is_refused(client, body):
     """A body that is no JSON object is refused with an error in OneSpan's form."""
     client.call("POST", "/packages", data=body, status=400)
     client.call("POST", "/packages", data={"payload": body.decode("latin-1")}, status=400)
+
+
+def test_the_example_in_the_documentation_works(client):
+    """The package of the example in docs/simulator.md can be sent, with the signing URL that the page names."""
+    text = (ROOT / "docs" / "simulator.md").read_text("utf-8")
+    (body,) = re.findall(r"/api/packages -d '(.+?)'\n", text, flags=re.DOTALL)
+    path = client.create(json.loads(body))
+
+    assert client.read(path)["status"] == "SENT"
+    assert client.call("GET", f"{path}/roles/ada/signingUrl")["roleId"] == "ada"
 
 
 def test_requests_need_credentials(client):
