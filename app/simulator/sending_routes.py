@@ -34,6 +34,8 @@ def routes(context: RouteContext) -> Blueprint:
             base,
             roles=tuple(_filled(context, role, body, base.sender) for role in original.roles),
             documents=tuple(_unsigned(document) for document in original.documents),
+            description=base.description or original.description,
+            data={**original.data, **base.data},
             members={**original.members, **base.members},
         )
         return _add(context, package, body)

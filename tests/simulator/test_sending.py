@@ -10,6 +10,7 @@ import pytest
 
 from app.simulator.account import Account
 from app.simulator.packages import CONSENT, Event
+from app.simulator.quirks import Quirks
 from tests.support.onespan_shapes import (
     APPROVAL_SHAPE,
     DOCUMENT_SHAPE,
@@ -168,6 +169,24 @@ def test_files_come_with_the_json(client, payload_is_file):
     assert original.data == b"%PDF-1.4 annex"
 
 
+def test_documents_come_in_the_order_of_their_index(client):
+    """Documents take the order of `index`; files belong to the documents in the order of the JSON."""
+    documents = [{"id": "second", "name": "B", "index": 2}, {"id": "first", "name": "A", "index": 1}]
+    data = {"payload": json.dumps({"name": "A", "documents": documents}), "file": [(io.BytesIO(PDF), "b.pdf")]}
+    path = client.create(None, data=data, content_type="multipart/form-data")
+
+    assert [document["id"] for document in client.read(path)["documents"]] == [CONSENT, "first", "second"]
+    assert len(client.call("GET", f"{path}/documents/second")["pages"]) == 2
+    client.call("GET", f"{path}/documents/first/original", status=404)
+
+
+def test_a_file_without_a_document_is_refused(client):
+    """A multipart body may not have more files than documents."""
+    data = {"payload": json.dumps({"name": "A"}), "file": [(io.BytesIO(PDF), "b.pdf")]}
+
+    client.call("POST", "/packages", data=data, content_type="multipart/form-data", status=400)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -227,11 +246,13 @@ def test_a_package_is_cloned_from_a_template(client):
     """A clone has the documents and seats of the template, with the signers of the request."""
     seats = [{"id": "tenant", "name": "Tenant"}]
     documents = [{"id": "lease", "name": "The lease", "approvals": [{"role": "tenant"}]}]
-    template = client.create({"name": "Lease", "type": "TEMPLATE", "roles": seats, "documents": documents})
+    given = {"description": "Two years", "data": {"crm": "4711"}, "emailMessage": "Please sign."}
+    template = client.create({"name": "Lease", "type": "TEMPLATE", "roles": seats, "documents": documents, **given})
     body = {"name": "Lease, Abel", "roles": [{"id": "tenant", "signers": [ADA]}], "status": "SENT"}
     package = client.read(f"/packages/{client.call('POST', f'{template}/clone', body)['id']}")
 
     assert (package["type"], package["name"], package["status"]) == ("PACKAGE", "Lease, Abel", "SENT")
+    assert package.items() >= given.items()
     assert package["roles"][0]["signers"][0]["email"] == "ada@example.com"
     assert package["documents"][1]["approvals"][0]["role"] == "tenant"
     assert client.read(template)["roles"][0]["signers"] == []
@@ -359,6 +380,7 @@ def test_signers_sign_in_their_order(client):
     client.sign(path, "ben", status=422)
     client.sign(path, "ada", "none", status=404)
     client.sign(path, "ada")
+    assert client.call("GET", f"{path}/documents/lease/signers/ada-1/approvals") == []
     client.sign(path, "ben")
 
     assert client.read(path)["status"] == "COMPLETED"
@@ -428,21 +450,24 @@ def test_an_optional_signature_is_not_awaited(client):
     assert [package["documents"][4]["approvals"][0]["disabled"]] == [True]
 
 
+@pytest.mark.parametrize("member", ["ada", "ben-1"])
 @pytest.mark.parametrize(("signer_type", "address"), [("GROUP_SIGNER", None), ("AD_HOC_GROUP_SIGNER", "g@example.com")])
-def test_any_member_signs_for_a_group(client, signer_type, address):
+def test_any_member_signs_for_a_group(signer_type, address, member):
     """A group is one seat: any member signs for all, with the member's own id; members may have a role of their own."""
+    client = Client(account_of([], quirks=Quirks(reviewer_type="VIEWER")))
     members = [{"userId": "ada", "memberType": "REGULAR", **ADA}, {"userId": "ben-1", "memberType": "REGULAR", **BEN}]
     group = {"signerType": signer_type, "email": address, "group": {"name": "Board", "members": members}}
     roles = [{"id": "board", "signers": [group]}, {"id": "ada", "signers": [{"id": "ada", **ADA}]}]
     documents = [{"id": "lease", "name": "The lease", "approvals": [{"role": "board"}]}]
     path = client.create({"name": "Lease", "roles": roles, "documents": documents, "status": "SENT"})
     shown = client.call("GET", path)["roles"][0]["signers"][0]
-    client.sign(path, "ada")
+    client.sign(path, member)
 
     assert (shown["signerType"], shown["group"]["name"]) == (signer_type, "Board")
+    assert client.call("GET", path)["roles"][1]["type"] == "SIGNER"
     assert [member["userId"] for member in shown["group"]["members"]] == ["ada", "ben-1"]
     assert client.call("GET", path)["status"] == "COMPLETED"
-    assert {event.session_user for event in client.events[2:]} == {"ada"}
+    assert {event.session_user for event in client.events[2:]} == {member}
 
 
 def test_attachments_are_requested(client):
