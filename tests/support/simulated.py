@@ -127,10 +127,12 @@ def serving(app: Flask) -> Iterator[str]:
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/onespan/callback"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/onespan/callback"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 class ReceivedRequest(NamedTuple):
@@ -175,7 +177,9 @@ def callback_server(answers: tuple[int | None, ...] | list[int | None] = ()) -> 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield CallbackServer(f"http://127.0.0.1:{server.server_port}/onespan/callback", requests)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield CallbackServer(f"http://127.0.0.1:{server.server_port}/onespan/callback", requests)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
