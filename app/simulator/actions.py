@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from uuid import UUID, uuid5
 
-from app.simulator import signing
+from app.simulator import sending, signing
 from app.simulator.packages import (
     ARCHIVAL_STATUSES,
     CONSENT,
@@ -97,14 +97,6 @@ def _create(package: Package, _: Action, at: datetime) -> Outcome:
 def _view(package: Package, action: Action, at: datetime) -> Outcome:
     document = package.documents[action.document].id
     return package, [Event("DOCUMENT_VIEWED", package.id, package.actor(action).id, at, document_id=document)]
-
-
-def _activate(package: Package, _: Action, at: datetime) -> Outcome:
-    if package.type != "PACKAGE":
-        raise ImpossibleAction(f"activate is not possible: this is a {package.type.lower()}")
-    for approval in package.approvals():
-        package.person(approval.role)
-    return replace(package, status="SENT"), [Event("PACKAGE_ACTIVATE", package.id, package.sender.id, at)]
 
 
 def _complete(package: Package, _: Action, at: datetime) -> Outcome:
@@ -209,11 +201,6 @@ def _replace_signer(package: Package, action: Action, at: datetime) -> Outcome:
     return package, [replace(event, session_user=package.sender.id) for event in events]
 
 
-def _edit(package: Package, action: Action, _: datetime) -> Outcome:
-    """Replace attributes of a package. OneSpan sends no event."""
-    return _with(package, action.values), []
-
-
 def with_signer(package: Package, action: Action) -> Package:
     """Return the package with one more signer, who has the last position and signs every document.
 
@@ -270,7 +257,7 @@ LIES: Mapping[str, tuple[bool, bool]] = MappingProxyType(
 VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
     {
         "create": (_DRAFT, _create),
-        "activate": (frozenset({"DRAFT", "DECLINED"}), _activate),
+        "activate": (frozenset({"DRAFT", "DECLINED"}), sending.activate),
         "deactivate": (_SENT, _sender_verb("PACKAGE_DEACTIVATE", status="DRAFT")),
         "complete": (_SENT, _complete),
         "expire": (_SENT, _expire),
@@ -287,9 +274,9 @@ VERBS: Mapping[str, tuple[frozenset[str], Verb]] = MappingProxyType(
         "redate": (_OPEN, _redate),
         "rename": (_ALL, _rename),
         "add signer": (_OPEN, _add_signer),
-        "edit": (STATUSES - {"COMPLETED", "ARCHIVED"}, _edit),
-        "edit signers": (_EDITABLE | _SENT, _edit),
-        "edit documents": (_EDITABLE, _edit),
+        "edit": (STATUSES - {"COMPLETED", "ARCHIVED"}, sending.edit),
+        "edit signers": (_EDITABLE | _SENT, sending.edit),
+        "edit documents": (_EDITABLE, sending.edit),
         "view": (_SENT, _view),
         "begin": (_SENT, signing.begin),
         "sign": (_SENT, signing.sign),

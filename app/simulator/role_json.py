@@ -23,7 +23,7 @@ AD_HOC = "AD_HOC_GROUP_SIGNER"
 def role(json: Json, *, rng: Random, before: Role | None = None) -> Role:
     """Return the role with these members. `before` is the role that the JSON changes, if any."""
     base = before or Role(text(json, "id") or ids.uuid(rng), index=0, person=None)
-    attachments = [attachment(part, rng=rng) for part in objects(json, "attachmentRequirements")]
+    attachments = [attachment(part, base.attachments, rng=rng) for part in objects(json, "attachmentRequirements")]
     changed = replace(
         base,
         index=number(json, "index", base.index),
@@ -80,13 +80,18 @@ def group(json: Json, *, rng: Random) -> Group | None:
     return Group(text(given, "id") or ids.uuid(rng), text(given, "name"), members, is_ad_hoc=is_ad_hoc)
 
 
-def attachment(json: Json, *, rng: Random) -> Attachment:
-    """Return a request for an attachment."""
-    return Attachment(
-        text(json, "id") or ids.uuid(rng),
-        text(json, "name"),
-        description=text(json, "description"),
-        required=json.get("required") is not False,
+def attachment(json: Json, known: Sequence[Attachment], *, rng: Random) -> Attachment:
+    """Return a request for an attachment. The sender may accept or reject the file of a known one by its `status`."""
+    new = Attachment(text(json, "id") or ids.uuid(rng), "")
+    before = next((attachment for attachment in known if attachment.id == new.id), None)
+    base = before or new
+    return replace(
+        base,
+        name=text(json, "name", base.name),
+        description=text(json, "description", base.description),
+        required=json.get("required", base.required) is not False,
+        status=text(json, "status", base.status) if before else base.status,
+        comment=text(json, "comment", base.comment),
     )
 
 

@@ -47,7 +47,7 @@ def routes(context: RouteContext, sessions: Sessions) -> Blueprint:
         body = json_object()
         package = context.package(json_values.text(body, "packageId"))
         signer_id = json_values.text(body, "signerId")
-        package.person(seat_of(package, signer_id).position)
+        package.person(seats_of(package, signer_id)[0].position)
         key = sessions.start(ids.uuid(context.rng), package.id, signer_id, is_single_use=use == "singleUse")
         return {"packageId": package.id, "signerId": signer_id, "value": key}
 
@@ -81,15 +81,15 @@ class Seat(NamedTuple):
     member: int = 0
 
 
-def seat_of(package: Package, id_: str) -> Seat:
-    """Return the seat of a role's id, a signer's id or a group member's id: one with signatures, if there are several.
+def seats_of(package: Package, id_: str) -> list[Seat]:
+    """Return the seats of a role's id, a signer's id or a group member's id, those with signatures first.
 
-    Raises `NotFound` if the package has no such seat.
+    A member of a group may have a seat of their own, too. Raises `NotFound` if the package has no such seat.
     """
     seats = [seat for position, role in enumerate(package.roles) for seat in _seats(position, role, id_)]
     if not seats:
         raise NotFound
-    return max(seats, key=lambda seat: bool(package.approvals(seat.position)))
+    return sorted(seats, key=lambda seat: not package.approvals(seat.position))
 
 
 def _seats(position: int, role: Role, id_: str) -> list[Seat]:

@@ -3,7 +3,7 @@
 A caller with an API key signs as the sender, a caller with a session as the session's signer.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 from flask import Blueprint, request
@@ -13,7 +13,7 @@ from app.simulator import json_values, role_json
 from app.simulator.auth import SESSION_COOKIE, Forbidden
 from app.simulator.packages import CONSENT, Action, ImpossibleAction, Package
 from app.simulator.routes import NotFound, RouteContext, json_object
-from app.simulator.signer_sessions import CEREMONY, Seat, Sessions, seat_of
+from app.simulator.signer_sessions import CEREMONY, Seat, Sessions, seats_of
 
 PAGE = """<!DOCTYPE html><html lang="en"><title>{name}</title><h1>{name}</h1>
 <p>{person} signs in this simulated ceremony.</p><ul>{documents}</ul>
@@ -30,7 +30,7 @@ def routes(context: RouteContext, sessions: Sessions) -> Blueprint:
         """Show what the signer of the session must still sign; the form signs all of it, or declines."""
         package_id, signer_id = sessions.find(request.cookies.get(SESSION_COOKIE, ""))
         if request.method == "POST":
-            context.perform(package_id, lambda package: _chosen(package, seat_of(package, signer_id), request.form))
+            context.perform(package_id, lambda package: _chosen(package, seats_of(package, signer_id), request.form))
         return _page(_existing(context, package_id), signer_id)
 
     @blueprint.post("/api/packages/<package_id>/documents/signed_documents")
@@ -44,9 +44,16 @@ def routes(context: RouteContext, sessions: Sessions) -> Blueprint:
         """Sign the one document whose id is in the body, as the signer of the session or as the sender."""
         return _sign(package_id, [json_values.text(json_object(), "id")])
 
+    @blueprint.post("/api/packages/<package_id>/attachment/<attachment_id>")
+    def upload(package_id: str, attachment_id: str) -> ResponseReturnValue:
+        """Upload a requested attachment, as the signer of the session or as the sender. The file is not kept."""
+        signer_id = _signer_id(package_id)
+        context.perform(package_id, lambda package: [_upload(package, seats_of(package, signer_id), attachment_id)])
+        return "", 200
+
     def _sign(package_id: str, wanted: Collection[str]) -> ResponseReturnValue:
         signer_id = _signer_id(package_id)
-        context.perform(package_id, lambda package: signatures(package, seat_of(package, signer_id), wanted))
+        context.perform(package_id, lambda package: signatures(package, seats_of(package, signer_id), wanted))
         return "", 200
 
     def _signer_id(package_id: str) -> str:
@@ -65,40 +72,57 @@ def routes(context: RouteContext, sessions: Sessions) -> Blueprint:
     return blueprint
 
 
-def signatures(package: Package, seat: Seat, wanted: Collection[str] = ()) -> Iterator[Action]:
-    """Yield the actions with which a signer signs the wanted documents, the consent first; none wanted means all.
+def signatures(package: Package, seats: Sequence[Seat], wanted: Collection[str] = ()) -> Iterator[Action]:
+    """Yield the actions with which a signer signs the wanted documents in all seats; none wanted means all.
 
     Raises `ImpossibleAction` if the signer may not sign now.
     """
-    role = package.roles[seat.position]
-    if package.status != "SENT" or role.locked:
-        raise ImpossibleAction(f"the signer cannot sign: status={package.status}, locked={role.locked}")
-    if any(other.index < role.index and _is_awaited(package, number) for number, other in enumerate(package.roles)):
-        raise ImpossibleAction("it is not the signer's turn yet")
+    if package.status != "SENT":
+        raise ImpossibleAction(f"a package that is {package.status} cannot be signed")
     if unknown := set(wanted) - {document.id for document in package.documents}:
         raise NotFound(*unknown)
-    for number in _open(package, seat.position):
-        if not wanted or package.documents[number].id in {CONSENT, *wanted}:
-            yield Action("sign", seat.position, number, member=seat.member)
+    allowed = [seat for seat in seats if not package.roles[seat.position].locked and _is_due(package, seat.position)]
+    if not allowed:
+        raise ImpossibleAction("the signer is locked, or it is not the signer's turn yet")
+    for seat in allowed:
+        for number in _open(package, seat.position):
+            if not wanted or package.documents[number].id in {CONSENT, *wanted}:
+                yield Action("sign", seat.position, number, member=seat.member)
 
 
-def _is_awaited(package: Package, position: int) -> bool:
-    return bool(package.owed(position)) and not package.is_signed(position)
+def _is_due(package: Package, position: int) -> bool:
+    """Return whether all who sign before this role are complete."""
+    index = package.roles[position].index
+    earlier = [number for number, role in enumerate(package.roles) if role.index < index]
+    return all(package.is_signed(number) or not package.owed(number) for number in earlier)
 
 
 def _open(package: Package, position: int) -> list[int]:
-    """Return the positions of the documents that a role can still sign, optional signatures included."""
-    return [
-        number
-        for number in range(len(package.documents))
-        if any(not (approval.at or approval.disabled) for approval in package.approvals(position, document=number))
-    ]
+    """Return the positions of the documents that a role can still sign, in the order of signing.
+
+    The consent comes first, and documents with required signatures come last: their last one may end the package.
+    """
+    asked = {
+        number: [approval for approval in document.approvals if approval.role == position and not approval.disabled]
+        for number, document in enumerate(package.documents)
+    }
+    numbers = [number for number, approvals in asked.items() if any(not approval.at for approval in approvals)]
+    required = {number for number in numbers if any(not approval.optional for approval in asked[number])}
+    return sorted(numbers, key=lambda number: package.documents[number].id != CONSENT and number in required)
 
 
-def _chosen(package: Package, seat: Seat, form: Mapping[str, str]) -> Iterable[Action]:
+def _chosen(package: Package, seats: Sequence[Seat], form: Mapping[str, str]) -> Iterable[Action]:
     if form.get("action") == "decline":
-        return [Action("decline", seat.position, text=form.get("reason", ""), member=seat.member)]
-    return signatures(package, seat)
+        return [Action("decline", seats[0].position, text=form.get("reason", ""), member=seats[0].member)]
+    return signatures(package, seats)
+
+
+def _upload(package: Package, seats: Sequence[Seat], attachment_id: str) -> Action:
+    for seat in seats:
+        for number, attachment in enumerate(package.roles[seat.position].attachments):
+            if attachment.id == attachment_id:
+                return Action("upload", seat.position, member=seat.member, attachment=number)
+    raise NotFound
 
 
 def _existing(context: RouteContext, package_id: str) -> Package:
@@ -109,7 +133,8 @@ def _existing(context: RouteContext, package_id: str) -> Package:
 
 
 def _page(package: Package, signer_id: str) -> str:
-    position = seat_of(package, signer_id).position
-    names = [package.documents[number].name for number in _open(package, position)] or ["Nothing is left to sign."]
-    listed = "".join(f"<li>{escape(name)}</li>" for name in names)
-    return PAGE.format(name=escape(package.name), person=escape(package.person(position).name), documents=listed)
+    seats = seats_of(package, signer_id)
+    names = [package.documents[number].name for seat in seats for number in _open(package, seat.position)]
+    listed = "".join(f"<li>{escape(name)}</li>" for name in names or ["Nothing is left to sign."])
+    person = package.person(seats[0].position)
+    return PAGE.format(name=escape(package.name), person=escape(person.name), documents=listed)

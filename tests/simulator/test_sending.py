@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -76,12 +78,24 @@ class Client:
 
     def sign(self, path: str, signer: str, *documents: str, status: int = 200) -> None:
         """Sign documents, or all, in a session of a signer."""
+        signed = {"handdrawn": "", "documents": [{"id": document} for document in documents]}
+        with self.session(path, signer):
+            self.call("POST", f"{path}/documents/signed_documents", signed, headers={}, status=status)
+
+    def upload(self, path: str, signer: str, attachment: str, *, status: int = 200) -> None:
+        """Upload an attachment in a session of a signer."""
+        with self.session(path, signer):
+            data = {"file": (io.BytesIO(PDF), "passport.pdf")}
+            self.call("POST", f"{path}/attachment/{attachment}", headers={}, data=data, status=status)
+
+    @contextmanager
+    def session(self, path: str, signer: str) -> Iterator[None]:
+        """Send requests with the cookie of a signer's session."""
         body = {"packageId": path.rpartition("/")[2], "signerId": signer}
         token = self.call("POST", "/authenticationTokens/signer/multiUse", body)["value"]
         session = self._http.get("/auth", query_string={"signerAuthenticationToken": token}).json["sessionToken"]
-        signed = {"handdrawn": "", "documents": [{"id": document} for document in documents]}
         self._http.set_cookie("ESIGNLIVE_SESSION_ID", session)
-        self.call("POST", f"{path}/documents/signed_documents", signed, headers={}, status=status)
+        yield
         self._http.delete_cookie("ESIGNLIVE_SESSION_ID")
 
     @property
@@ -450,6 +464,34 @@ def test_an_optional_signature_is_not_awaited(client):
     assert [package["documents"][4]["approvals"][0]["disabled"]] == [True]
 
 
+def test_everything_is_signed_by_one_request(client):
+    """A request signs optional signatures, too, although the last required one completes the package."""
+    documents = [
+        {"id": "lease", "name": "The lease", "approvals": [{"role": "ada"}]},
+        {"id": "survey", "name": "Survey", "approvals": [{"role": "ada", "optional": True}]},
+    ]
+    path = client.create({**LEASE, "documents": documents, "status": "SENT"})
+    client.sign(path, "ada-1")
+    signed = [event.document_id for event in client.events if event.name == "DOCUMENT_SIGNED"]
+
+    assert signed == [CONSENT, "survey", "lease"]
+    assert client.read(path)["status"] == "COMPLETED"
+
+
+def test_a_member_signs_in_every_seat(client):
+    """Who signs for a group and also in a seat of their own signs in both."""
+    members = [{"userId": "ada", **ADA}, {"userId": "ben-1", **BEN}]
+    group = {"signerType": "AD_HOC_GROUP_SIGNER", "email": "g@example.com", "group": {"members": members}}
+    roles = [{"id": "board", "signers": [group]}, {"id": "ada", "signers": [{"id": "ada", **ADA}]}]
+    asked = [{"role": "board"}, {"role": "ada"}]
+    documents = [{"id": part["role"], "name": "A", "approvals": [part]} for part in asked]
+    path = client.create({"name": "Lease", "roles": roles, "documents": documents, "status": "SENT"})
+    client.sign(path, "ada")
+
+    assert client.names.count("SIGNER_COMPLETE") == 2
+    assert client.call("GET", path)["status"] == "COMPLETED"
+
+
 @pytest.mark.parametrize("member", ["ada", "ben-1"])
 @pytest.mark.parametrize(("signer_type", "address"), [("GROUP_SIGNER", None), ("AD_HOC_GROUP_SIGNER", "g@example.com")])
 def test_any_member_signs_for_a_group(signer_type, address, member):
@@ -478,6 +520,30 @@ def test_attachments_are_requested(client):
 
     assert passport.items() >= {"name": "Passport", "required": False, "status": "INCOMPLETE"}.items()
     assert proof.items() >= {"id": "proof", "description": "Of address", "required": True}.items()
+
+
+def test_attachments_are_uploaded_and_rejected(client):
+    """A signer uploads an attachment; the sender rejects it by its status; another file completes it again."""
+    roles = [{"id": "ada", "signers": [ADA], "attachmentRequirements": [{"id": "passport", "name": "Passport"}]}]
+    path = client.create({**LEASE, "roles": [*roles, LEASE["roles"][1]], "status": "SENT"})
+
+    def statuses() -> list[str]:
+        return [part["status"] for part in client.read(path)["roles"][0]["attachmentRequirements"]]
+
+    client.upload(path, "ada", "passport")
+    uploaded = client.read(path)["roles"][0]
+    client.call("PUT", f"{path}/roles/ada", uploaded)
+    assert statuses() == ["COMPLETE"]
+    (part,) = uploaded["attachmentRequirements"]
+    rejected = {**uploaded, "attachmentRequirements": [{**part, "status": "REJECTED", "comment": "Blurred."}]}
+    client.call("PUT", f"{path}/roles/ada", rejected)
+    assert statuses() == ["REJECTED"]
+    client.upload(path, "ada", "passport")
+    client.upload(path, "ada", "none", status=404)
+
+    assert statuses() == ["COMPLETE"]
+    assert client.names[2:] == ["PACKAGE_ATTACHMENT"] * 2
+    assert client.events[-1].message == "Passport"
 
 
 def test_a_signer_needs_only_a_phone(client):
