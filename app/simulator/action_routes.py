@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 
 from app.simulator import json_values, package_json, rest_json
 from app.simulator.packages import Action, ImpossibleAction, Package
-from app.simulator.routes import RouteContext, index_of, json_object
+from app.simulator.routes import BadRequest, RouteContext, index_of, json_object
 
 # The verb that changes a package from the old status to the new status.
 TRANSITIONS: Mapping[tuple[str, str], str] = MappingProxyType(
@@ -33,7 +33,7 @@ def routes(context: RouteContext) -> Blueprint:
     @blueprint.route("", methods=["PUT", "POST"])
     def change(package_id: str) -> ResponseReturnValue:
         """Apply the members of the request body to a package, except its documents, roles and sender."""
-        body, unarchive = json_object(), context.account.quirks.unarchive_event
+        body, unarchive = json_values.others(json_object(), ()), context.account.quirks.unarchive_event
         context.act_on(package_id, lambda package: _actions(package, body, unarchive=unarchive))
         return EMPTY_OK
 
@@ -79,8 +79,10 @@ def _actions(package: Package, body: Mapping[str, object], *, unarchive: str) ->
         yield Action(verb, text="" if unarchive == "none" else unarchive, due=due if verb == "extend" else None)
     if due and due != package.due and (package.status, status) != ("EXPIRED", "DRAFT"):
         yield Action("redate", due=due)
-    if "name" in body and body["name"] != package.name:
-        yield Action("rename", text=str(body["name"]))
+    if (name := json_values.text(body, "name", package.name)) != package.name:
+        if not name:
+            raise BadRequest("name is missing")
+        yield Action("rename", text=name)
     if body.get("trashed", package.trashed) is not package.trashed:
         yield Action(TRASH_VERBS[body["trashed"] is True])
 

@@ -51,9 +51,9 @@ def moment(json: Json, name: str) -> datetime | None:
     """Return the time of a member, in UTC if it names no zone."""
     try:
         at = datetime.fromisoformat(text(json, name)) if json.get(name) else None
-    except ValueError:
+        return at and at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise BadRequest(f"{name} is not a date") from None
-    return at and at.replace(tzinfo=at.tzinfo or UTC)
 
 
 def others(json: Json, known: Iterable[str]) -> dict[str, object]:

@@ -98,7 +98,7 @@ def json_body() -> object:
     """Return the JSON in the request body or, as SDKs send it with files, in its part `payload`."""
     is_multipart = request.mimetype == "multipart/form-data"
     try:
-        return json.loads(_payload() if is_multipart else request.get_data())
+        return json.loads(_payload() if is_multipart else request.get_data(), parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise BadRequest("the body must be JSON") from None
 
@@ -106,6 +106,10 @@ def json_body() -> object:
 def files() -> list[bytes]:
     """Return the files that a multipart body carries beside its `payload`, in their order."""
     return [file.read() for name, file in request.files.items(multi=True) if name != "payload"]
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(name)
 
 
 def _payload() -> str | bytes:

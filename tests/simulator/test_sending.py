@@ -210,6 +210,7 @@ def test_a_file_without_a_document_is_refused(client):
         {"type": "FORM"},
         {"status": "COMPLETED"},
         {"due": "soon"},
+        {"due": "0001-01-01T00:00:00+14:00"},
         {"roles": {"id": "ada"}},
         {"roles": [{"signers": [{"firstName": "Ada"}]}]},
         {"roles": [*LEASE["roles"], {"id": "ada", "signers": [BEN]}]},
@@ -243,8 +244,10 @@ def test_members_of_a_package_change(client):
     """A request changes the named members and the status together, or nothing at all."""
     path = client.create(LEASE)
     before = client.read(path)
-    client.call("PUT", path, before)
-    assert client.read(path)["updated"] == before["updated"]
+    for unchanged in (before, dict.fromkeys(before)):
+        client.call("PUT", path, unchanged)
+        assert client.read(path)["updated"] == before["updated"]
+    client.call("PUT", path, {"name": ""}, status=400)
     changed = {"description": "Three years", "data": {"crm": "4712"}, "autocomplete": False, "name": "B"}
     client.call("PUT", path, {**changed, "status": "ARCHIVED"}, status=422)
     assert client.read(path) == before
@@ -576,7 +579,7 @@ def test_a_sender_sends_for_another_sender(client):
         assert (package["sender"]["id"], package["roles"][0]["signers"][0]["id"]) == (other.id, other.id)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b"\xff"], ids=repr)
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b"\xff", b'{"name": "A", "x": NaN}'], ids=repr)
 def test_a_body_that_is_no_json_object_is_refused(client, body):
     """A body that is no JSON object is refused with an error in OneSpan's form."""
     client.call("POST", "/packages", data=body, status=400)
