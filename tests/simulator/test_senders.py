@@ -1,18 +1,21 @@
-"""Tests of the simulator: the senders of an account, and the callbacks of connectors."""
+"""Tests of the simulator: senders of an account, callbacks of connectors, and a service that receives them."""
 
 import json
 
 import pytest
 import requests
 
+from app.simulator import callbacks
 from app.simulator.auth import sender_key
 from app.simulator.connectors import Connectors
 from app.simulator.quirks import Quirks
 from app.simulator.server import api, serve_in_thread
-from tests.conftest import Clock
+from app.work.reconcile import RunRequest
+from tests.conftest import Clock, on_sqlite
 from tests.simulator.test_sending import BEN, LEASE, Client
 from tests.support.onespan_shapes import CALLBACK_SHAPE, SENDER_SHAPE, SENDERS_SHAPE
 from tests.support.simulated import API_KEY, AUTHORIZED, account_of, callback_server, wait_until
+from tests.support.simulation import Simulation, with_onespan
 
 EVENTS = ["PACKAGE_CREATE", "PACKAGE_ACTIVATE", "PACKAGE_TRASH"]
 
@@ -98,3 +101,26 @@ def test_a_connector_gets_the_events_of_its_packages(quirk, own):
     assert {request.headers["authorization"] for request in server.requests} == {"Basic connector-key"}
     lifes = [event.name for event in to_account if event.name in ("PACKAGE_CREATE", "PACKAGE_DELETE")]
     assert lifes == (own or ["PACKAGE_CREATE", "PACKAGE_DELETE"])
+
+
+@pytest.fixture
+def settings(settings):
+    """Settings with the address of the simulated OneSpan."""
+    return with_onespan(settings)
+
+
+@on_sqlite
+def test_the_service_follows_a_package_that_is_sent_over_the_api(service, post, handlers, clock):
+    """The service ends with the state of OneSpan, by callbacks alone and after a reconcile run."""
+    simulation = Simulation(service, post, handlers=handlers, clock=clock)
+    client = Client(simulation.account, clock=clock)
+    path = client.create({**LEASE, "data": {"crm": "4711"}})
+    client.call("POST", path, {"status": "SENT"})
+    client.sign(path, "ada-1")
+    client.sign(path, "ben")
+    simulation.post(*map(callbacks.body, client.events))
+    simulation.settle()
+    assert simulation.stored_package(path.rpartition("/")[2]).status == "COMPLETED"
+    simulation.reconcile(RunRequest(backfill=True))
+
+    assert simulation.differences() == []

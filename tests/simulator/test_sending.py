@@ -13,6 +13,7 @@ import pytest
 from app.simulator.account import Account
 from app.simulator.packages import CONSENT, Event
 from app.simulator.quirks import Quirks
+from tests.conftest import Clock
 from tests.support.onespan_shapes import (
     APPROVAL_SHAPE,
     DOCUMENT_SHAPE,
@@ -52,10 +53,10 @@ LEASE = {
 class Client:
     """A client of the published REST API, with an API key, and the events that its requests cause."""
 
-    def __init__(self, account: Account | None = None) -> None:
+    def __init__(self, account: Account | None = None, *, clock: Clock | None = None) -> None:
         self.account = account or account_of([])
         self.events: list[Event] = []
-        self._http = client_of(self.account, notify=self.events.extend)
+        self._http = client_of(self.account, notify=self.events.extend, clock=clock)
 
     def call(self, method: str, path: str, body: Any = None, *, status: int = 200, **more: Any) -> Any:
         """Send a request and return the JSON of the answer, if any. An error must have OneSpan's form."""
