@@ -4,6 +4,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from app.onespan.claims import callback_claims, snapshot_claims
 from app.onespan.merge import Claim, State
 from app.onespan.packages import parse_package
 from app.onespan.projection import derive
+from app.onespan.values import Group
 from app.store import journal, models, queries
 from app.store.journal import Entry
 from app.types import iso
@@ -250,23 +252,40 @@ def _expected_dispatches(facts: Facts) -> Counter[tuple[str, str]]:
     )
 
 
+# The values that the history records, besides those that need another form.
+OF_PACKAGE = ("name", "type", "status", "trashed", "deleted", "description", "data")
+OF_SIGNER = (
+    *("status", "name", "email", "order", "role_id", "locked", "email_bounce", "kba_failures", "attachments"),
+    *("begun_at", "group"),
+)
+
+
 def _values_of(package: Package) -> dict[tuple[str, str], Any]:
     """All values of a package that its history records, without empty values."""
-    values: dict[tuple[str, str], Any] = {
-        ("package", name): getattr(package, name) for name in ("name", "type", "status", "trashed", "deleted")
-    }
-    values["package", "due_at"] = package.due_at.isoformat().replace("+00:00", "Z") if package.due_at else None
+    values: dict[tuple[str, str], Any] = {("package", name): getattr(package, name) for name in OF_PACKAGE}
+    values["package", "due_at"] = _as_json(package.due_at)
     values["package", "sender_id"] = package.sender.id
     for signer in package.signers:
-        for name in ("status", "name", "email", "order", "role_id", "locked", "email_bounce", "kba_failures"):
-            values[f"signer:{signer.id}", name] = getattr(signer, name)
-        values[f"signer:{signer.id}", "attachments"] = list(signer.attachments)
+        for name in OF_SIGNER:
+            values[f"signer:{signer.id}", name] = _as_json(getattr(signer, name))
     for document in package.documents:
-        values[f"document:{document.id}", "name"] = document.name
-        values[f"document:{document.id}", "signed_by"] = list(document.signed_by)
+        for name in ("name", "asked", "signed_by"):
+            values[f"document:{document.id}", name] = _as_json(getattr(document, name))
     for reason in package.attention:
         values[f"signer:{reason.who}" if reason.who else "package", f"attention {reason.reason}"] = True
     return {place: value for place, value in values.items() if _or_none(place, value) is not None}
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as the history stores it."""
+    match value:
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case tuple():
+            return [_as_json(item) for item in value]
+        case Group():
+            return {field.name: _as_json(getattr(value, field.name)) for field in fields(value)}
+    return value
 
 
 def _or_none(place: tuple[str, str], value: Any) -> Any:
