@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -44,6 +45,10 @@ GENERATED_SECRETS = (  # setting and label of each secret of a new installation
     ("DASHBOARD_PASSWORD", ""),
     ("DASHBOARD_READONLY_PASSWORD", ""),
 )
+ONESPAN_URL = re.compile(
+    r"(?P<origin>https?://([^\s/?#@\\:\[\]]+|\[[0-9a-f:.]+\])(:[0-9]+)?)(?P<rest>[^\s@]*)", re.IGNORECASE
+)
+PASTED_SCHEME = re.compile(r"basic\s+(?=\S)", re.IGNORECASE | re.ASCII)
 CALLBACK_URL = re.compile(r"https?://[^\s/?#@]+/[^\s?#]+(\?[^\s#]*)?")
 
 
@@ -96,6 +101,32 @@ def validate_callback_url(text: str) -> str:
     return text
 
 
+def normalize_onespan_url(text: str) -> str:
+    """Return scheme and host of OneSpan's address in lower case, without `/api`, which request paths begin with.
+
+    Raises `ValueError` that says what to write if the address has another path, a query, a user or a password.
+    """
+    address = ONESPAN_URL.fullmatch(text)
+    if address is None or not text.isprintable() or not _has_valid_port(text):
+        raise ValueError("must look like https://sandbox.esignlive.com, without a user or password")
+    origin = address["origin"].lower()
+    if not re.fullmatch(r"/*(api)?/*", address["rest"], re.IGNORECASE):
+        raise ValueError(f"has a path or query after the host; write only {origin}")
+    return origin
+
+
+def _has_valid_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+def without_scheme(key: str) -> str:
+    """Return a key without the `Basic ` that precedes it in an Authorization header and is often pasted with it."""
+    return PASTED_SCHEME.sub("", key)
+
+
 class Settings(BaseSettings):
     """The operator's settings: immutable, and safe to print because `repr` hides secrets."""
 
@@ -118,11 +149,13 @@ class Settings(BaseSettings):
     )
     onespan_url: str | None = Field(
         default=None,
-        description="The address of OneSpan Sign, such as https://sandbox.esignlive.com. "
+        description="The address of OneSpan Sign without a path, such as https://sandbox.esignlive.com. "
         "By default it is not set, and no request is made to OneSpan.",
     )
     onespan_api_key: SecretStr | None = Field(
-        default=None, description="The API key for OneSpan's REST API. By default it is not set."
+        default=None,
+        description="The API key for OneSpan's REST API, without `Basic `. OneSpan recommends OAuth 2.0 instead. "
+        "By default it is not set.",
     )
     onespan_client_id: str | None = Field(
         default=None, description="The client id, used instead of an API key. By default it is not set."
@@ -134,7 +167,8 @@ class Settings(BaseSettings):
     )
     onespan_auth: Literal["client-app", "oauth2"] = Field(
         default="client-app",
-        description="How a client id gets its tokens: client-app (the default), or oauth2 (client credentials).",
+        description="How a client id gets its tokens: client-app (the default), or oauth2 (client credentials of "
+        "OAuth 2.0, which OneSpan recommends).",
     )
     reconcile_hours: Literal[6, 12, 24] = Field(
         default=6, description="Hours from one reconcile with OneSpan to the next: 6, 12 or 24."
@@ -216,6 +250,24 @@ class Settings(BaseSettings):
     )
 
     @property
+    def callback_keys(self) -> tuple[Key, ...]:
+        """The accepted callback keys. A key that was pasted with `Basic ` counts with and without it."""
+        spellings = ((key, without_scheme(key.secret.get_secret_value())) for key in self.onespan_callback_keys)
+        return tuple(
+            Key(key.label, SecretStr(secret))
+            for key, bare in spellings
+            for secret in dict.fromkeys((bare, key.secret.get_secret_value()))
+        )
+
+    @property
+    def pasted_schemes(self) -> list[str]:
+        """The names of the settings and callback keys that begin with `Basic `."""
+        secrets_by_name = {f"the callback key {key.label}": key.secret for key in self.onespan_callback_keys}
+        if self.onespan_api_key:
+            secrets_by_name["ONESPAN_API_KEY"] = self.onespan_api_key
+        return [name for name, secret in secrets_by_name.items() if PASTED_SCHEME.match(secret.get_secret_value())]
+
+    @property
     def address(self) -> str:
         """The URL of the service for a user on this machine."""
         host, _, port = self.bind.rpartition(":")
@@ -258,9 +310,7 @@ class Settings(BaseSettings):
     @classmethod
     def _validate_onespan_url(cls, value: str | None) -> str | None:
         value = value.strip() if value is not None else None
-        if value and not (value.isprintable() and re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value)):
-            raise ValueError("must look like https://sandbox.esignlive.com, without a user or password")
-        return value.rstrip("/") if value else None
+        return normalize_onespan_url(value) if value else None
 
     @field_validator("onespan_api_key", "onespan_client_id", "onespan_client_secret", mode="before")
     @classmethod

@@ -193,16 +193,66 @@ def test_law_11_invalid_database_url_is_not_repeated(load, url):
     [
         ("https://sandbox.esignlive.com", "https://sandbox.esignlive.com"),
         ("https://sandbox.esignlive.com/", "https://sandbox.esignlive.com"),
-        ("http://127.0.0.1:9000/onespan/", "http://127.0.0.1:9000/onespan"),
+        ("https://sandbox.esignlive.com/api", "https://sandbox.esignlive.com"),
+        ("https://sandbox.esignlive.com/api/", "https://sandbox.esignlive.com"),
+        ("https://sandbox.esignlive.com//API//", "https://sandbox.esignlive.com"),
+        (" HTTPS://Sandbox.ESignLive.com/Api\n", "https://sandbox.esignlive.com"),
+        ("http://127.0.0.1:9000/api", "http://127.0.0.1:9000"),
+        ("http://[::1]:9000/", "http://[::1]:9000"),
     ],
 )
-def test_onespan_url_loses_its_trailing_slash(load, given, kept):
-    """ONESPAN_URL loses its trailing slash, because request paths are appended to the URL."""
+def test_onespan_url_is_normalized(load, given, kept):
+    """ONESPAN_URL loses `/api` and trailing slashes, because request paths are appended to the URL."""
     assert load(ONESPAN_URL=given).onespan_url == kept
 
 
 @pytest.mark.parametrize(
-    "url", ["sandbox.esignlive.com", "ftp://x", "https://", "https://x?y=1", "https://x#y", "a b", "https://x\x07y"]
+    "rest",
+    [
+        "/onespan",
+        "/api/packages",
+        "/aws/rest/services",
+        "/apitoken",
+        "/a/",
+        "/api?x=1",
+        "?x=1",
+        "/#x",
+        "/apis",
+        "/api/api",
+    ],
+)
+def test_onespan_url_with_a_path_is_refused_with_what_to_write(load, rest):
+    """The error for an ONESPAN_URL with a path or query says which address to write."""
+    assert "write only https://sandbox.esignlive.com\n" in problems(
+        load, ONESPAN_URL=f"https://Sandbox.esignlive.com{rest}"
+    )
+
+
+@pytest.mark.parametrize("secret", ["Basic c2VjcmV0", "basic  c2VjcmV0", "BASIC c2VjcmV0"])
+def test_a_pasted_scheme_is_not_part_of_a_key(load, secret):
+    """A callback key that was pasted with `Basic ` counts with and without it, whatever was entered in OneSpan."""
+    settings = load(ONESPAN_CALLBACK_KEYS=f"new={secret},old", ONESPAN_API_KEY=secret)
+
+    keys = [(key.label, key.secret.get_secret_value()) for key in settings.callback_keys]
+    assert keys == [("new", "c2VjcmV0"), ("new", secret), ("key-2", "old")]
+    assert settings.pasted_schemes == ["the callback key new", "ONESPAN_API_KEY"]
+    assert load(ONESPAN_CALLBACK_KEYS="basic,x=Basic", ONESPAN_API_KEY="Basically").pasted_schemes == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("sandbox.esignlive.com", "ftp://x", "https://", "https://x?y=1", "https://x#y", "a b", "https://x\x07y"),
+        *(
+            "https://x:0",
+            "https://x:99999",
+            "https://x:y",
+            "https://x y",
+            "https://:80",
+            "https://c:x@y/api",
+            "https:/x",
+        ),
+    ],
 )
 def test_invalid_onespan_url_is_rejected(load, url):
     """An invalid ONESPAN_URL fails at start, not at the first reconcile run."""
