@@ -43,6 +43,10 @@ class CredentialsRejected(OneSpanError):
     """OneSpan rejected the credentials: check their kind, and that they belong to the region in ONESPAN_URL."""
 
 
+class FirewallRefused(OneSpanError):
+    """Something in front of OneSpan refuses the requests, such as its firewall: have this server's address allowed."""
+
+
 class NotPermitted(OneSpanError):
     """The credentials do not permit this in OneSpan."""
 

@@ -14,7 +14,14 @@ from typing import Any, Literal, Protocol
 import requests
 from requests.auth import AuthBase
 
-from app.errors import UnreadableAnswer
+from app.errors import (
+    CredentialsRejected,
+    NotPermitted,
+    OneSpanNotFound,
+    RequestRejected,
+    UnreadableAnswer,
+    WrongAddress,
+)
 from app.onespan.transport import TIMEOUTS, check, new_session, parse_json, translated_faults
 
 RENEW_BEFORE_SECONDS = 60.0  # how long before its expiry a token is renewed; at most half of its lifetime
@@ -128,12 +135,18 @@ def _name_of(credential: str) -> str:
 
 
 def _fetch(session: requests.Session, url: str, **more: Any) -> Any:
+    """Request a token. A refusal concerns the credentials, and never the package or page that needs the token."""
     more.setdefault("auth", lambda request: request)  # keeps the library `requests` from reading a .netrc file
     with (
         translated_faults(url.partition("/apitoken")[0].partition("/oauth2")[0]),
         session.post(url, timeout=TIMEOUTS, allow_redirects=False, **more) as answer,
     ):
-        check(answer)
+        try:
+            check(answer)
+        except OneSpanNotFound as problem:
+            raise WrongAddress(f"its token endpoint answers {problem.detail}") from None
+        except (NotPermitted, RequestRejected) as problem:
+            raise CredentialsRejected(f"the token endpoint answers {problem.detail}") from None
         return parse_json(answer)
 
 

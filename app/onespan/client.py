@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import requests
 
-from app.errors import OneSpanNotConfigured, OneSpanNotFound, WrongAddress
+from app.errors import OneSpanError, OneSpanNotConfigured, OneSpanNotFound, WrongAddress
 from app.onespan.auth import ApiConnection
 from app.onespan.claims import MAX_CLOCK_AHEAD
 from app.onespan.transport import (
@@ -59,6 +59,8 @@ class OneSpan:
         self._connection: ApiConnection | None = None
         self._clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._session = new_session(backoff=backoff)
+        # This function is called after each request, with its error, or with None if OneSpan answered it.
+        self.report: Callable[[OneSpanError | None], None] = lambda _: None
 
     @property
     def is_connected(self) -> bool:
@@ -115,7 +117,7 @@ class OneSpan:
         self._post(f"/api/packages/{_part(package_id)}/roles/{_part(role_id)}/unlock")
 
     def remind(self, package_id: str, role_id: str) -> None:
-        """Send the signers of a role a reminder by email."""
+        """Send the signers of a role a reminder, by email or SMS."""
         self._post(f"/api/packages/{_part(package_id)}/roles/{_part(role_id)}/notifications")
 
     def callback(self) -> Answer:
@@ -126,9 +128,11 @@ class OneSpan:
         """
         return self._get("/api/callback", parse=parse_json_if_any, is_not_found=is_onespan_error)
 
-    def register_callback(self, *, url: str, key: str, events: list[str]) -> None:
-        """Register a callback, replacing the previous one (`POST /api/callback`)."""
-        self._post("/api/callback", {"url": url, "key": key, "events": events})
+    def register_callback(
+        self, *, url: str, key: str, events: list[str], others: Mapping[str, object] | None = None
+    ) -> None:
+        """Register a callback, replacing the previous one (`POST /api/callback`). `others` are further members."""
+        self._post("/api/callback", {**(others or {}), "url": url, "key": key, "events": events})
 
     def _get(
         self,
@@ -142,7 +146,7 @@ class OneSpan:
             return Answer(parse(answer), answer.content, *_read_times(answer, now=self._clock()))
 
     def _post(self, path: str, body: object = None) -> None:
-        with self._request("POST", path, json={} if body is None else body) as answer:
+        with self._request("POST", path, json=body) as answer:
             answer.content  # noqa: B018  (reads to the end, so that the connection can be reused)
 
     def _save(self, path: str, to: Path) -> Path:
@@ -163,14 +167,32 @@ class OneSpan:
     ) -> Iterator[requests.Response]:
         if self._connection is None:
             raise OneSpanNotConfigured
-        with translated_faults(self._connection.address):
-            answer = self._send(method, path, self._connection, **more)
-            if answer.status_code == UNAUTHORIZED and self._connection.credentials.renew(answer.request):
+        try:
+            with self._answer(method, path, self._connection, is_not_found=is_not_found, **more) as answer:
+                yield answer
+        except OneSpanError as problem:
+            self.report(problem)
+            raise
+        self.report(None)
+
+    @contextmanager
+    def _answer(
+        self,
+        method: Literal["GET", "POST"],
+        path: str,
+        connection: ApiConnection,
+        *,
+        is_not_found: Callable[[requests.Response], bool],
+        **more: Any,
+    ) -> Iterator[requests.Response]:
+        with translated_faults(connection.address):
+            answer = self._send(method, path, connection, **more)
+            if answer.status_code == UNAUTHORIZED and connection.credentials.renew(answer.request):
                 answer.close()
-                answer = self._send(method, path, self._connection, **more)
+                answer = self._send(method, path, connection, **more)
             with answer:
                 if answer.status_code == NOT_FOUND and not is_not_found(answer):
-                    raise WrongAddress(f"{self._connection.address} answers 404, but not in OneSpan's form")
+                    raise WrongAddress(f"{connection.address} answers 404, but not in OneSpan's form")
                 if answer.status_code == NOT_FOUND:
                     raise OneSpanNotFound(
                         reason(answer), answer=Answer(None, b"", *_read_times(answer, now=self._clock()))

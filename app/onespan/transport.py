@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -13,6 +14,7 @@ from urllib3.util import Retry
 
 from app.errors import (
     CredentialsRejected,
+    FirewallRefused,
     NotPermitted,
     OneSpanError,
     OneSpanNotFound,
@@ -29,10 +31,11 @@ MAX_RETRIES = 3
 BACKOFF_SECONDS = 0.5  # the delay doubles with each retry, plus a random part of up to this size
 MAX_RETRY_WAIT_SECONDS = 20  # if OneSpan asks for a longer wait, the caller gets the error at once
 MAX_MESSAGE_KEY_LENGTH = 200  # characters; a longer `messageKey` is not reported
-UNAUTHORIZED, TOO_MANY_REQUESTS = 401, 429
+USER_AGENT = "onespan-sign-receiver/1"  # firewalls may refuse the default name of the library `requests`
+UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 401, 403, 429
 ERROR_BY_STATUS: Mapping[int, type[OneSpanError]] = {
     UNAUTHORIZED: CredentialsRejected,
-    403: NotPermitted,
+    FORBIDDEN: NotPermitted,
     404: OneSpanNotFound,
 }
 
@@ -55,6 +58,7 @@ class ShortRetry(Retry):
 def new_session(*, backoff: float = BACKOFF_SECONDS) -> requests.Session:
     """Return a thread-safe session that reuses connections and stores no cookies."""
     session = requests.Session()
+    session.headers["User-Agent"] = USER_AGENT
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     retry = ShortRetry(
         total=MAX_RETRIES,
@@ -91,11 +95,13 @@ def check(answer: requests.Response) -> None:
     if status < 300:  # noqa: PLR2004
         return
     if status < 400:  # noqa: PLR2004
-        raise WrongAddress(f"it answers {status}, a redirect")
+        raise WrongAddress(f"it answers {status}, a redirect{_origin_of(answer.headers.get('Location', ''))}")
     if status == TOO_MANY_REQUESTS:
         raise Throttled(retry_after(answer.headers))
     if status >= 500:  # noqa: PLR2004
         raise OneSpanUnavailable(f"it answers {status}")
+    if status == FORBIDDEN and not _is_api_answer(answer):
+        raise FirewallRefused("403 without JSON")
     raise ERROR_BY_STATUS.get(status, RequestRejected)(reason(answer))
 
 
@@ -104,7 +110,7 @@ def parse_json(answer: requests.Response) -> Any:
     try:
         return json.loads(answer.content)
     except (ValueError, RecursionError):
-        if "html" in answer.headers.get("Content-Type", ""):
+        if "html" in answer.headers.get("Content-Type", "") or not is_not_html(answer):
             raise WrongAddress("it answers with a web page") from None
         raise UnreadableAnswer("it is not JSON") from None
 
@@ -126,6 +132,31 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def is_not_html(answer: requests.Response) -> bool:
     """Whether a 404 answer may come from an API. A web server that lacks the path answers with HTML."""
     return not answer.content.lstrip().startswith(b"<")
+
+
+def _is_api_answer(answer: requests.Response) -> bool:
+    """Whether an error answer may come from OneSpan's API, whose errors are JSON. Firewalls answer with a page or text.
+
+    An empty body may come from either, so it counts as OneSpan's unless it is declared as HTML.
+    """
+    if "html" in answer.headers.get("Content-Type", "") or "cf-mitigated" in answer.headers:
+        return False
+    try:
+        if answer.content.strip():
+            answer.json()
+    except (ValueError, RecursionError, requests.RequestException):
+        return False
+    return True
+
+
+def _origin_of(location: str) -> str:
+    """Return ` to ` and the scheme and host of a redirect, without its path, which may hold a secret."""
+    try:
+        parts = urlsplit(location)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return ""
+    return f" to {parts.scheme}://{parts.hostname}{port}" if parts.scheme and parts.hostname else ""
 
 
 def is_onespan_error(answer: requests.Response) -> bool:
