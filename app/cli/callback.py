@@ -2,18 +2,21 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NoReturn
 
 import click
 from click import Command, Group
 
 from app.cli.terminal import Unusable, beside, counted, is_interactive, print_result
-from app.errors import OneSpanError, OneSpanNotFound
+from app.errors import NotPermitted, OneSpanError, OneSpanNotFound, RequestRejected
 from app.onespan.client import OneSpan
 from app.onespan.event_catalogue import CATALOGUE, event_type, nearest_name, wire_name
 from app.onespan.registration import (
     DEFAULT_EVENTS,
     Difference,
     Registration,
+    address_warnings,
     comma_separated,
     differences,
     parse_registration,
@@ -22,6 +25,7 @@ from app.onespan.registration import (
     removed_parts,
     safe_url,
 )
+from app.onespan.registration_search import find_refused
 from app.registry import Handlers
 from config import Settings, validate_callback_url
 
@@ -53,7 +57,7 @@ def read(onespan: OneSpan) -> Registration:
 
 def compare(registered: Registration, settings: Settings, handlers: Handlers) -> list[Difference]:
     """Return how a registration differs from the settings and from the events that handlers subscribe to."""
-    keys = [(key.label, key.secret.get_secret_value()) for key in settings.onespan_callback_keys]
+    keys = [(key.label, key.secret.get_secret_value()) for key in settings.callback_keys]
     events = {name for handler in handlers for name in handlers.events_of(handler) or DEFAULT_EVENTS}
     return differences(registered, url=settings.callback_url, keys=keys, events=events)
 
@@ -86,20 +90,24 @@ def _register_command(settings: Settings, onespan: OneSpan) -> Command:
         help=f"An event to register; repeatable.  [default: {len(DEFAULT_EVENTS)} events, which OneSpan's API accepts]",
     )
     @click.option("--add", is_flag=True, help="Keep the events that are already registered.")
+    @click.option("--drop-unknown", is_flag=True, help="Remove members that this version does not know.")
     @click.option("--yes", is_flag=True, help="Replace another URL or other events without confirmation.")
-    def command(url: str | None, events: tuple[str, ...], *, add: bool, yes: bool) -> None:
+    def command(url: str | None, events: tuple[str, ...], *, add: bool, drop_unknown: bool, yes: bool) -> None:
         """Register this service for callbacks in OneSpan.
 
         Replaces the existing registration, after showing what would be lost and asking for confirmation. Registers the
-        first key of ONESPAN_CALLBACK_KEYS. Exits with 1 if OneSpan shows another registration afterwards, 2 if OneSpan
-        does not answer.
+        first key of ONESPAN_CALLBACK_KEYS, and sends members that it does not know back unchanged. If OneSpan refuses
+        an event, finds it and registers the others. Exits with 1 if OneSpan refuses an event or shows another
+        registration afterwards, 2 if OneSpan does not answer or refuses everything.
         """
         address, key = _url_to_register(url, settings), _newest_key(settings)
         before = read(onespan)
         kept = before.events if add else ()
-        wanted = Registration(address, key, tuple(dict.fromkeys([*kept, *(events or DEFAULT_EVENTS)])))
+        others = {} if drop_unknown else before.others
+        wanted = Registration(address, key, tuple(dict.fromkeys([*kept, *(events or DEFAULT_EVENTS)])), others)
+        _warn(wanted)
         _confirm(list(removed_parts(before, wanted)), wanted, yes=yes)
-        _register(onespan, wanted)
+        _register(onespan, wanted, before)
 
     return command
 
@@ -135,8 +143,17 @@ def _show(registered: Registration) -> None:
     lines = [f"{printable(name):27} {event_type(name).description}" for name in events] or ["none"]
     for head, line in zip(["Events", *[""] * len(lines)], lines, strict=False):
         click.echo(f"{head:7} {line}")
+    _warn(registered)
     if absent := [name for name in CATALOGUE if name not in events]:
         click.echo("\n" + beside("Not registered: ", comma_separated(absent)))
+
+
+def _warn(registration: Registration) -> None:
+    """Print what may be wrong with a registration's URL, and the names of its unknown members."""
+    for warning in address_warnings(registration.url or ""):
+        print_result("warn", "URL", warning)
+    if registration.others:
+        print_result("warn", "other members", f"Unknown to this version: {comma_separated(registration.others)}")
 
 
 def _confirm(losses: Sequence[tuple[str, str]], wanted: Registration, *, yes: bool) -> None:
@@ -151,11 +168,48 @@ def _confirm(losses: Sequence[tuple[str, str]], wanted: Registration, *, yes: bo
     click.confirm(f"Register {safe_url(wanted.url)} with {_events(wanted)} instead?", abort=True)
 
 
-def _register(onespan: OneSpan, wanted: Registration) -> None:
+def _register(onespan: OneSpan, wanted: Registration, before: Registration) -> None:
     """Register the callbacks, then check that OneSpan shows the same registration."""
+    try:
+        _send(onespan, wanted, wanted.events)
+    except RequestRejected as problem:
+        _register_accepted(onespan, wanted, before, problem)
+    except (NotPermitted, OneSpanNotFound) as problem:
+        raise Unusable(f"{problem}. Sent: {comma_separated(wanted.events)}.") from None
+    else:
+        _verify(onespan, wanted)
+
+
+def _send(onespan: OneSpan, wanted: Registration, events: Sequence[str]) -> None:
     assert wanted.url
     assert wanted.key
-    onespan.register_callback(url=wanted.url, key=wanted.key, events=list(wanted.events))
+    onespan.register_callback(url=wanted.url, key=wanted.key, events=list(events), others=wanted.others)
+
+
+def _register_accepted(
+    onespan: OneSpan, wanted: Registration, before: Registration, problem: RequestRejected
+) -> NoReturn:
+    """Register the events that OneSpan accepts, report the others, and exit."""
+    sent = f"{problem}. Sent: {comma_separated(wanted.events)}."
+    kept = [name for name in wanted.events if name in before.events] if before.url else []
+    try:
+        found = find_refused(lambda events: _send(onespan, wanted, events), wanted.events, kept=kept)
+    except OneSpanError as interruption:
+        raise Unusable(f"{sent} The search for the refused event ended: {interruption}. Run it again.") from None
+    if not found.registered:
+        advice = "the URL or the key" + (", or the unknown members (--drop-unknown)" if wanted.others else "")
+        raise Unusable(f"{sent} Nothing was changed. No single event is the cause: check the events, {advice}.")
+    print_result("FAIL", "registration", sent)
+    print_result(
+        "FAIL", "events", f"OneSpan refuses {comma_separated(found.refused)}. The other events are registered."
+    )
+    _verify(onespan, replace(wanted, events=found.registered))
+    sys.exit(1)
+
+
+def _verify(onespan: OneSpan, wanted: Registration) -> None:
+    """Check that OneSpan shows this registration; otherwise print the differences and exit."""
+    assert wanted.url
     try:
         shown = read(onespan)
     except OneSpanError as problem:
@@ -179,8 +233,8 @@ def _url_to_register(url: str | None, settings: Settings) -> str:
 
 
 def _newest_key(settings: Settings) -> str:
-    if settings.onespan_callback_keys:
-        return settings.onespan_callback_keys[0].secret.get_secret_value()
+    if settings.callback_keys:
+        return settings.callback_keys[0].secret.get_secret_value()
     raise Unusable("No key to register: set ONESPAN_CALLBACK_KEYS.")
 
 

@@ -8,22 +8,27 @@ import hmac
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from app.errors import UnreadableAnswer
 from app.onespan.event_catalogue import CATALOGUE, event_type, wire_name
 
+RECEIVER_PATH = "/onespan/callback"
 # The events that are registered by default.
 DEFAULT_EVENTS = tuple(name for name, kind in CATALOGUE.items() if kind.registered)
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A callback registration. `events` are unique event names; without a `url` OneSpan sends no callbacks."""
+    """A callback registration. `events` are unique event names; without a `url` OneSpan sends no callbacks.
+
+    `others` are members that this version does not know, such as headers or other authentication.
+    """
 
     url: str | None = None
     key: str | None = field(default=None, repr=False)
     events: tuple[str, ...] = ()
+    others: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,9 @@ def parse_registration(json: object) -> Registration:
     members = json or {}
     events = members.get("events")
     names = [wire_name(name) for name in events if isinstance(name, str)] if isinstance(events, list) else []
-    return Registration(_text(members.get("url")), _text(members.get("key")), tuple(dict.fromkeys(filter(None, names))))
+    others = {name: value for name, value in members.items() if _is_other(name, value)}
+    unique = tuple(dict.fromkeys(filter(None, names)))
+    return Registration(_text(members.get("url")), _text(members.get("key")), unique, others)
 
 
 def differences(
@@ -62,6 +69,7 @@ def differences(
         *_about_url(registered.url, url),
         *_about_key(registered.key, keys),
         *_about_events(registered.events, events),
+        *_about_others(registered.others),
     ]
 
 
@@ -71,6 +79,8 @@ def removed_parts(before: Registration, after: Registration) -> Iterator[tuple[s
         yield "No longer called", safe_url(before.url)
     if lost := [name for name in before.events if name not in after.events]:
         yield "No longer sent", comma_separated(lost)
+    if dropped := [name for name in before.others if name not in after.others]:
+        yield "No longer set", comma_separated(dropped)
 
 
 def registration_mismatches(wanted: Registration, shown: Registration) -> Iterator[str]:
@@ -83,6 +93,25 @@ def registration_mismatches(wanted: Registration, shown: Registration) -> Iterat
         yield f"does not show {comma_separated(missing)}."
     if more := [name for name in shown.events if name not in wanted.events]:
         yield f"also shows {comma_separated(more)}."
+    if dropped := [name for name in wanted.others if name not in shown.others]:
+        yield f"no longer has {comma_separated(dropped)}."
+
+
+def address_warnings(url: str) -> Iterator[str]:
+    """Yield what may be wrong with a callback URL, although OneSpan can call it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    if parts.scheme.lower() == "http":
+        yield "OneSpan sends the callback key unencrypted to an http:// address: use https://."
+    if not is_receiver_path(unquote(parts.path)):
+        yield f"The path is not the receiver's, {RECEIVER_PATH}, so callbacks arrive only if a proxy changes it."
+
+
+def is_receiver_path(path: str) -> bool:
+    """Whether a path is the receiver's, except for case, blanks, and doubled or trailing slashes."""
+    return re.sub(r"/+", "/", path.strip()).rstrip("/ ").lower() == RECEIVER_PATH
 
 
 def safe_url(url: str) -> str:
@@ -105,9 +134,21 @@ def _about_url(registered: str, url: str | None) -> Iterator[Difference]:
     shown = safe_url(registered)
     if url is None:
         yield Difference("URL", f"CALLBACK_URL is not set; is {shown} right?", is_note=True)
+        yield from (Difference("URL", warning, is_note=True) for warning in address_warnings(registered))
     elif not _is_same(registered, url):
         message = f"OneSpan calls {shown}, not CALLBACK_URL, {safe_url(url)}: run `flask callback register`."
         yield Difference("URL", message)
+    else:
+        yield from (Difference("URL", warning, is_note=True) for warning in address_warnings(registered))
+
+
+def _about_others(others: Collection[str]) -> Iterator[Difference]:
+    if others:
+        message = (
+            f"The registration has members that this version does not know: {comma_separated(others)}. If they set "
+            "another authentication than the key, callbacks get a 401."
+        )
+        yield Difference("other members", message, is_note=True)
 
 
 def _about_key(registered: str | None, keys: Sequence[tuple[str, str]]) -> Iterator[Difference]:
@@ -166,6 +207,12 @@ def _normalized(url: str) -> str:
     except ValueError:
         return url
     return parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower()).geturl()
+
+
+def _is_other(name: object, value: object) -> bool:
+    """Whether a member has a value that a new registration would lose. `@class` only names OneSpan's own type."""
+    is_known = name in ("url", "key", "events") or str(name).startswith("@")
+    return not is_known and value not in (None, "", [], {})
 
 
 def _text(value: object) -> str | None:

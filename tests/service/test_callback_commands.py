@@ -161,7 +161,7 @@ def test_law_11_secrets_in_a_registered_address_are_not_shown(flask, account):
 
 
 def test_register_sets_the_url_the_newest_key_and_all_published_events(flask, account):
-    """`flask callback register` registers all events of OneSpan's OpenAPI document by default."""
+    """By default all events are registered, but those that OneSpan's API may refuse."""
     done = flask("callback", "register")
 
     assert done.exit_code == 0, done.output
