@@ -3,6 +3,8 @@
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
 
 import click
 from click import Command
@@ -11,7 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.checks import Check
 from app.cli import callback
 from app.cli.terminal import Mark, counted, print_result
-from app.errors import NotPermitted, OneSpanError, OneSpanNotConfigured, Throttled
+from app.errors import NotPermitted, OneSpanError, Throttled, UnreadableAnswer
+from app.onespan.client import OneSpan
+from app.onespan.list_scan import FOLDERS, ScanState, list_query, parse_page
 from app.registry import Handlers
 from app.store import journal, queries
 from app.store.db import Database
@@ -19,6 +23,7 @@ from app.store.queries import PipelineState
 from app.store.schema import slow_search
 from app.store.states import DispatchState
 from app.types import Clock
+from app.work.reconcile import window_start
 from config import Settings, SettingsError, require_settings_file, settings_file
 
 MAX_WAIT_SECONDS = 300  # a callback that is not digested after this time is reported
@@ -47,7 +52,12 @@ def doctor_command(
         critical = [_settings_file(), *readiness_checks, _pending_callbacks(database, clock)]
         others = [*note_checks, *_access(settings), _registered(handlers), *_failures(database, clock)]
         marks = Counter[str]()
-        for result in _results(critical, others, settings, handlers):
+        results = [
+            *_results(critical, "FAIL"),
+            *_results(others, "warn"),
+            *_onespan(settings, handlers, database=database, clock=clock),
+        ]
+        for result in results:
             print_result(*result)
             marks[result[0]] += 1
         click.echo(f"\n{counted(marks['FAIL'], 'failure')}, {counted(marks['warn'], 'warning')}.")
@@ -57,14 +67,9 @@ def doctor_command(
     return command
 
 
-def _results(
-    critical: Sequence[Check], others: Sequence[Check], settings: Settings, handlers: Handlers
-) -> Iterator[Result]:
-    for check in critical:
-        yield from _run(check, "FAIL")
-    for check in others:
-        yield from _run(check, "warn")
-    yield from _onespan(settings, handlers)
+def _results(checks: Sequence[Check], mark: Mark) -> Iterator[Result]:
+    for check in checks:
+        yield from _run(check, mark)
 
 
 def _run(check: Check, mark: Mark) -> Iterator[Result]:
@@ -82,30 +87,51 @@ def _run(check: Check, mark: Mark) -> Iterator[Result]:
             yield "ok", check.about, check.ok_message
 
 
-def _onespan(settings: Settings, handlers: Handlers) -> Iterator[Result]:
-    """Check the connection to OneSpan and the callback registration there."""
+def _onespan(settings: Settings, handlers: Handlers, *, database: Database, clock: Clock) -> Iterator[Result]:
+    """Check the first request of the next reconcile, and the callback registration. Both may fail independently."""
+    if not handlers.onespan.is_connected:
+        return  # another check reports that OneSpan is not configured
+    try:
+        _read_first_page(handlers.onespan, database, now=clock())
+    except NotPermitted:
+        message = "OneSpan answers, but these credentials may not list packages. Use those of the account owner."
+        yield "FAIL", "OneSpan", message
+    except OneSpanError as problem:
+        yield _failure("OneSpan", problem, settings)
+    else:
+        yield "ok", "OneSpan", f"{settings.onespan_url} accepts the credentials and lists packages"
+        yield from _registration(settings, handlers)
+
+
+def _read_first_page(onespan: OneSpan, database: Database, *, now: datetime) -> None:
+    """Send the request with which the next reconcile begins, and parse the answer. May raise an `OneSpanError`."""
+    since = None
+    with suppress(SQLAlchemyError), database.read() as connection:
+        since = window_start(connection, now=now)
+    page = parse_page(onespan.packages(**list_query(FOLDERS[0], ScanState(), since=since, now=now)).json)
+    if page.rows and not page.items:
+        raise UnreadableAnswer("no row of its list is a package")
+
+
+def _registration(settings: Settings, handlers: Handlers) -> Iterator[Result]:
     try:
         registration = callback.read(handlers.onespan)
-    except OneSpanNotConfigured:
-        return  # another check reports that OneSpan is not configured
     except NotPermitted:
-        yield (
-            "warn",
-            "OneSpan",
-            "OneSpan answers, but these credentials may not read the registration. Use those of the account owner.",
-        )
-    except Throttled as problem:
-        yield "warn", "OneSpan", str(problem)
+        message = "These credentials may not read the callback registration. Use those of the account owner."
+        yield "warn", "registration", message
     except OneSpanError as problem:
-        address = "" if str(settings.onespan_url) in str(problem) else f" (ONESPAN_URL is {settings.onespan_url})"
-        yield "FAIL", "OneSpan", f"{problem}{address}"
+        yield _failure("registration", problem, settings)
     else:
-        yield "ok", "OneSpan", f"{settings.onespan_url} answers and accepts the credentials"
         differences = callback.compare(registration, settings, handlers)
         for difference in differences:
             yield "warn" if difference.is_note else "FAIL", "registration", difference.message
         if not differences:
             yield "ok", "registration", "as configured"
+
+
+def _failure(about: str, problem: OneSpanError, settings: Settings) -> Result:
+    address = "" if str(settings.onespan_url) in str(problem) else f" (ONESPAN_URL is {settings.onespan_url})"
+    return "warn" if isinstance(problem, Throttled) else "FAIL", about, f"{problem}{address}"
 
 
 def _settings_file() -> Check:

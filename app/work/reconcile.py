@@ -99,7 +99,7 @@ class Reconciler:
             kind, since = (
                 (RunKind.BACKFILL, None)
                 if imports
-                else (RunKind.RECONCILE, request.since or _window(connection, now=now))
+                else (RunKind.RECONCILE, request.since or window_start(connection, now=now))
             )
             run = reconciles.begin(
                 connection, kind=kind, reason="asked", since=since, fires=request.fires, now=now, by=by
@@ -155,7 +155,7 @@ class Reconciler:
         if not _never_imported(connection):
             last_sweep = reconciles.last_done_began_at(connection, RunKind.SWEEP, RunKind.BACKFILL)
             kind = RunKind.RECONCILE if last_sweep and abs(now - last_sweep) < SWEEP_INTERVAL else RunKind.SWEEP
-            since = _window(connection, now=now)
+            since = window_start(connection, now=now)
         run_id = reconciles.begin(connection, kind=kind, reason=reason, since=since, fires=False, now=now)
         log.info("reconcile.began", run=run_id, kind=kind, reason=reason)
 
@@ -320,7 +320,7 @@ class Reconciler:
                 log.error(
                     "reconcile.folder_refused", run=run.id, folder=progress.folder_number, error=type(problem).__name__
                 )
-                since = run.since or _window(connection, now=now)
+                since = run.since or window_start(connection, now=now)
                 progress = self._stamped(skip_folder(progress, folder, problem.detail or "refused", since=since))
                 delay = timedelta(0)  # the next folder is read at once
             if self._is_stuck(run, progress):
@@ -345,6 +345,7 @@ def _unheard(connection: Connection, run: TakenRun, folder: Folder, package_ids:
     return set(package_ids) - journal.packages_with_callbacks(connection, package_ids)
 
 
-def _window(connection: Connection, *, now: datetime) -> datetime | None:
+def window_start(connection: Connection, *, now: datetime) -> datetime | None:
+    """Return the start of the next run's window; None if the run reads all packages."""
     known = reconciles.watermark(connection, now=now)
     return min(known, now) - OVERLAP if known else None

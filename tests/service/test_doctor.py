@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Request, Response
 
 from app import EXTENSION, create_app
 from app.handling import GiveUp, Handlers
@@ -75,6 +75,23 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
+def simulated_requests(handlers, account, clock) -> Callable[..., list[Request]]:
+    """Answer the requests for which `refuses` returns true with `status`, and return the list of all requests."""
+
+    def simulated_requests(refuses: Callable[[Request], bool], *, status: int = 400) -> list[Request]:
+        onespan, requests = api(account, api_key=API_KEY, clock=clock), []
+
+        def app(environ: Any, start_response: Any) -> Any:
+            requests.append(request := Request(environ))
+            return (Response("{}", status) if refuses(request) else onespan)(environ, start_response)
+
+        connect(handlers.onespan, app)
+        return requests
+
+    return simulated_requests
+
+
+@pytest.fixture
 def doctor_of(settings: Settings, handlers: Handlers, clock: Clock) -> Callable[..., Result]:
     """Return a function that runs `flask doctor` with some changed settings."""
 
@@ -108,7 +125,7 @@ def test_a_healthy_service_has_no_problems(flask, database_url):
     passed = lines(result, "ok")
     assert set(passed) == {
         *("settings", "database", "callback keys", "journal", "clock", "spool", "JSON API", "dashboard"),
-        *("handlers", "digest", "handler runs", "search", "OneSpan", "registration"),
+        *("handlers", "digest", "handler runs", "search", "credentials", "OneSpan", "registration"),
     }
     assert database_url.partition("+")[0].partition(":")[0] in passed["database"].lower()
     assert passed["callback keys"] == "1 key: test"
@@ -123,7 +140,7 @@ def test_without_the_database_the_other_checks_run(doctor_of):
 
     assert result.exit_code == 1
     assert "DATABASE_URL" in lines(result, "FAIL")["database"]
-    not_checked = {"journal", "callbacks", "reconcile", "upgrade", "clock", "digest", "handler runs", "search"}
+    not_checked = {"journal", "callbacks", "reconcile", "upgrade", "clock", "access", "digest", "handler runs", "search"}
     assert set(problems(result)) == {"database", *not_checked}
     assert {"spool", "OneSpan", "registration"} <= set(lines(result, "ok"))
     assert "canary" not in result.output
@@ -204,16 +221,26 @@ def test_differences_of_the_registration_are_failures(flask, account):
 @pytest.mark.parametrize(
     ("answer", "mark", "message"),
     [
-        (Response("{}", 403), "warn", "owner"),
+        (Response("{}", 403), "FAIL", "owner"),
+        (Response("<html>Forbidden</html>", 403, content_type="text/html"), "FAIL", "in front of OneSpan"),
+        (Response("error code: 1020", 403, content_type="text/plain"), "FAIL", "in front of OneSpan"),
+        (Response("", 302, {"Location": "https://canary.example.com/canary"}), "FAIL", "a redirect"),
+        (Response("<html>", 404, content_type="text/html"), "FAIL", "ONESPAN_URL"),
+        (Response("{}", 404), "FAIL", "Not found"),
         (Response("{}", 429, {"Retry-After": "90"}), "warn", "90 s"),
         (Response("{}", 401), "FAIL", "credentials"),
         (Response("{}", 503), "FAIL", ADDRESS),
         (Response("<html>", 200, content_type="text/html"), "FAIL", "ONESPAN_URL"),
         (Response("[]", 200), "FAIL", "cannot be read"),
+        (Response("{}", 200), "FAIL", "not a list of packages"),
+        (Response('{"count": 1, "results": {}}', 200), "FAIL", "not a list of packages"),
+        (Response('{"count": 1, "results": [7]}', 200), "FAIL", "no row of its list is a package"),
+        (Response("OK", 200), "FAIL", "not JSON"),
+        (Response("\n<!doctype html>", 200), "FAIL", "a web page"),
     ],
 )
 def test_errors_of_onespan_are_reported(flask, handlers, answer, mark, message):
-    """A 403 from OneSpan is only a warning, because the credentials may be able to do everything else."""
+    """OneSpan passes only if the list request of a reconcile gets a list; each other answer has its own sentence."""
     connect(handlers.onespan, answer)
 
     result = flask("doctor")
@@ -221,6 +248,66 @@ def test_errors_of_onespan_are_reported(flask, handlers, answer, mark, message):
     assert message in lines(result, mark)["OneSpan"]
     assert "registration" not in lines(result)
     assert result.exit_code == (mark == "FAIL")
+
+
+@on_sqlite
+def test_the_doctor_sends_the_request_of_the_next_reconcile(flask, handlers, account, service, simulated_requests):
+    """The doctor sends the list request of the next reconcile; a server that only answers others does not pass."""
+    requests = simulated_requests(lambda request: "lastUpdatedStartDate" in request.args)
+    assert flask("doctor").exit_code == 0
+    while service.reconcile.turn() or service.fetcher.turn() or service.digest.turn():
+        pass
+    refused = flask("doctor")
+
+    (first, *_, last) = [request for request in requests if request.path == "/api/packages"]
+    assert first.args.to_dict() == {"from": "0", "to": "99", "sort": "updated", "dir": "desc"}
+    assert {"lastUpdatedStartDate", "lastUpdatedEndDate"} <= set(last.args)
+    assert "rejected the request" in lines(refused, "FAIL")["OneSpan"]
+
+
+@on_sqlite
+def test_a_registration_that_may_not_be_read_is_a_warning(flask, handlers, simulated_requests):
+    """A 403 for the registration is only a warning, because reconcile needs other rights."""
+    simulated_requests(lambda request: request.path == "/api/callback", status=403)
+
+    result = flask("doctor")
+
+    assert "owner" in lines(result, "warn")["registration"]
+    assert "OneSpan" in lines(result, "ok")
+    assert result.exit_code == 0
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("today", "verb"),
+    [(datetime(2026, 11, 30, 23, 59, tzinfo=UTC), "stop"), (datetime(2026, 12, 1, tzinfo=UTC), "stopped")],
+)
+def test_an_old_api_key_is_a_warning(doctor_of, account, clock, today, verb):
+    """API keys of fewer than 76 characters stop on 2026-12-01; the warning recommends OAuth 2.0 instead."""
+    clock.now = today
+    for length, has_warning in ((75, True), (76, False)):
+        handlers = Handlers()
+        connect(handlers.onespan, api(account, api_key="k" * length, clock=clock))
+        result = doctor_of(handlers=handlers, onespan_api_key=SecretStr("k" * length))
+
+        assert "OneSpan" in lines(result, "ok")
+        assert ("credentials" in problems(result)) == has_warning
+        assert "OAuth 2.0" in lines(result)["credentials"]
+        assert (f"characters {verb} working on 2026-12-01" in result.output) == has_warning
+
+
+@on_sqlite
+def test_a_pasted_scheme_is_ignored_and_reported(doctor_of, account):
+    """`Basic ` at the start of an API key or callback key is ignored, and the warning names the setting."""
+    keys = Settings(onespan_callback_keys=f"summer=Basic {KEY}").onespan_callback_keys
+    secret = SecretStr(f"Basic {API_KEY}")
+
+    result = doctor_of(onespan_api_key=secret, onespan_callback_keys=keys)
+
+    assert {"OneSpan", "registration"} <= set(lines(result, "ok")), result.output
+    message = problems(result)["credentials"]
+    assert "the callback key summer and ONESPAN_API_KEY" in message
+    assert (KEY in result.output, API_KEY in result.output, result.exit_code) == (False, False, 0)
 
 
 def test_a_wrong_clock_is_a_warning(flask, clock):
