@@ -16,7 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import logs
-from app.checks import note_checks, readiness_checks, reconcile_checks, upgrade_check
+from app.checks import (
+    access_checks,
+    credentials_checks,
+    note_checks,
+    readiness_checks,
+    reconcile_checks,
+    upgrade_check,
+)
 from app.cli import commands, with_database
 from app.cli.reconcile import Turns
 from app.onespan.auth import ApiConnection, api_connection
@@ -43,10 +50,12 @@ from app.web.dashboard.pages import pages, register_template_helpers
 from app.web.dashboard.passwords import Passwords
 from app.web.errors import register_error_handlers
 from app.web.metrics import metrics
+from app.web.misdirected import accept_near_addresses, count_misdirected_callbacks
 from app.web.probes import probes
 from app.web.receiver import receiver
 from app.web.security_headers import add_security_headers
 from app.work import replay as replaying
+from app.work.access import AccessCheck
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher
 from app.work.fetch import Fetcher
@@ -56,7 +65,7 @@ from app.work.reread import reread
 from app.work.scheduler import Scheduler
 from app.work.upgrade import Upgrader
 from app.work.worker import Wakeups, Worker
-from config import ROOT, Key, Settings, SettingsError, load_settings
+from config import ROOT, Key, Settings, SettingsError, load_settings, without_scheme
 
 # Gunicorn stops if a worker exits with this code. After other codes, gunicorn starts the worker again, without end.
 EXIT_NOT_LOADED = 4
@@ -81,6 +90,7 @@ class Service:
     fetcher: Fetcher
     reconcile: Reconciler
     upgrader: Upgrader
+    access: AccessCheck
     housekeeping: Housekeeping
     heartbeat: Heartbeat
     worker: Worker
@@ -171,6 +181,8 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
         wake=wakeups.digesting.set,
     )
     upgrader = Upgrader(database, clock=clock)
+    access = AccessCheck(database, handlers.onespan, clock=clock, budget=budget)
+    handlers.onespan.report = access.report
     housekeeping = Housekeeping(database, clock=clock, grace=timedelta(minutes=settings.missed_grace_minutes))
     dispatcher = Dispatcher(
         database, handlers, clock=clock, threads=settings.handler_threads, lease=lease, wake=wakeups.dispatching.set
@@ -188,6 +200,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
         fetcher=fetcher,
         reconcile=reconcile,
         upgrader=upgrader,
+        access=access,
         scheduler=scheduler,
         heartbeat=heartbeat,
         wakeups=wakeups,
@@ -202,6 +215,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
         fetcher,
         reconcile,
         upgrader,
+        access,
         housekeeping,
         heartbeat,
         worker,
@@ -223,11 +237,21 @@ def _connection(settings: Settings) -> ApiConnection | None:
         return None
     return api_connection(
         settings.onespan_url,
-        api_key=_secret(settings.onespan_api_key),
+        api_key=_api_key(settings),
         client_id=settings.onespan_client_id,
         secret=_secret(settings.onespan_client_secret),
         flow=settings.onespan_auth,
     )
+
+
+def _api_key(settings: Settings) -> str | None:
+    key = _secret(settings.onespan_api_key)
+    return without_scheme(key) if key else None
+
+
+def _api_key_length(settings: Settings) -> int | None:
+    key = _api_key(settings)
+    return len(key) if settings.onespan_url and key else None
 
 
 def _secret(value: SecretStr | None) -> str | None:
@@ -243,13 +267,23 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     register_error_handlers(app, is_behind=lambda: is_behind(database, MIGRATIONS))
     add_security_headers(app)
     version_assets(app)
+    accept_near_addresses(app)
     reserve_threads_for_callbacks(app, threads=settings.web_threads, exempt=("receiver.receive", "probes.healthz"))
-    keys, tokens = _pairs(settings.onespan_callback_keys), _pairs(settings.api_tokens)
+    keys, tokens = _pairs(settings.callback_keys), _pairs(settings.api_tokens)
     app.register_blueprint(
         receiver(keys=keys, keep=service.intake.keep, wake=service.wakeups.digesting.set, clock=clock)
     )
-    needed = readiness_checks(database, migrations=MIGRATIONS, keys=[label for label, _ in keys])
-    here = note_checks(database, service.spool, clock=clock, why_not_connected=_not_connected(settings, handlers))
+    count_misdirected_callbacks(app, database, keys=keys, clock=clock)
+    needed = readiness_checks(
+        database, migrations=MIGRATIONS, keys=[key.label for key in settings.onespan_callback_keys]
+    )
+    here = [
+        *note_checks(database, service.spool, clock=clock, why_not_connected=_not_connected(settings, handlers)),
+        *access_checks(database, clock=clock),
+        *credentials_checks(
+            api_key_length=_api_key_length(settings), pasted_schemes=settings.pasted_schemes, clock=clock
+        ),
+    ]
     notes = [*reconcile_checks(database), upgrade_check(database, clock=clock), *here]
     max_held_requests = max(1, settings.web_threads // 4)
     health_sources = HealthSources(

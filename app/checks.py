@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import URL
@@ -17,6 +17,9 @@ from app.store.states import RunState
 
 RUN_PROBLEMS: dict[str, str] = {RunState.RUNNING: "waits", RunState.FAILED: "failed", RunState.DONE: "is incomplete"}
 MAX_CLOCK_DIFFERENCE_SECONDS = 10
+API_KEY_LENGTH = 76  # characters of an API key of OneSpan's release 26.R5 or later
+OLD_KEYS_STOP = datetime(2026, 12, 1, tzinfo=UTC)  # when shorter API keys stop, by the notes of release 26.R5
+OAUTH = "an OAuth 2.0 client, which OneSpan recommends (ONESPAN_AUTH=oauth2)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,53 @@ def note_checks(
         Check("spool", damaged_files),
         Check("OneSpan", connection_problem),
     ]
+
+
+def access_checks(database: Database, *, clock: Callable[[], datetime]) -> list[Check]:
+    """Return the checks whether OneSpan accepts this service's requests, and whether it calls the right address."""
+
+    def refusal() -> str | None:
+        with database.read() as connection:
+            access = queries.onespan_access(connection)
+        if access is None or access.refused_since is None:
+            return None
+        return f"OneSpan refuses all requests since {access.refused_since:%Y-%m-%d %H:%M} UTC: {access.error}."
+
+    def misdirected() -> str | None:
+        with database.read() as connection:
+            path = queries.misdirected_path(connection, now=clock())
+        if path is None:
+            return None
+        return (
+            f"OneSpan posts callbacks to {path}, where they are lost: register an address that ends in "
+            "/onespan/callback (`flask callback register`)."
+        )
+
+    return [Check("OneSpan", refusal), Check("callbacks", misdirected)]
+
+
+def credentials_checks(
+    *, api_key_length: int | None, pasted_schemes: Sequence[str], clock: Callable[[], datetime]
+) -> list[Check]:
+    """Return the checks of the credentials in the settings. `api_key_length` is None if no API key is used."""
+
+    def old_key() -> str | None:
+        if api_key_length is None or api_key_length >= API_KEY_LENGTH:
+            return None
+        verb = "stopped" if clock() >= OLD_KEYS_STOP else "stop"
+        return (
+            f"ONESPAN_API_KEY has {api_key_length} characters. Keys shorter than {API_KEY_LENGTH} characters {verb} "
+            f"working on {OLD_KEYS_STOP:%Y-%m-%d}: create a new key in OneSpan, or better {OAUTH}."
+        )
+
+    def pasted() -> str | None:
+        if not pasted_schemes:
+            return None
+        names = " and ".join(pasted_schemes)
+        return f"`Basic ` at the start of {names} is ignored: set the key alone, without `Basic `."
+
+    used = f"an API key of {api_key_length} characters; consider {OAUTH}" if api_key_length else ""
+    return [Check("credentials", old_key, used), Check("credentials", pasted)]
 
 
 def reconcile_checks(database: Database) -> list[Check]:

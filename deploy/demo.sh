@@ -40,7 +40,7 @@ trap 'exit 0' INT TERM HUP # Ctrl-C is the normal end of a demo
 
 # Replace the OneSpan of the settings, which does not have these packages.
 port=$(python -c 'import socket; server = socket.create_server(("127.0.0.1", 0)); print(server.getsockname()[1])')
-export ONESPAN_URL="http://127.0.0.1:$port" ONESPAN_API_KEY=simulated-api-key ONESPAN_CLIENT_ID='' ONESPAN_CLIENT_SECRET=''
+export ONESPAN_URL="http://127.0.0.1:$port" ONESPAN_API_KEY="$(printf 'simulated-api-key-%058d' 0)" ONESPAN_CLIENT_ID='' ONESPAN_CLIENT_SECRET=''
 
 # Report missed callbacks after one minute, so that they appear during the demo.
 export MISSED_GRACE_MINUTES="${MISSED_GRACE_MINUTES:-1}"

@@ -60,9 +60,33 @@ def upgrade() -> None:
         sa.Column("measured_at", Moment, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_onespan_clock")),
     )
+    _create_access_tables()
+
+
+def _create_access_tables() -> None:
+    """Create the tables of refused credentials, and of callbacks to wrong paths."""
+    op.create_table(
+        "onespan_access",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("key", sa.String(length=40), nullable=False),
+        sa.Column("checked_at", Moment, nullable=True),
+        sa.Column("due_at", Moment, nullable=False),
+        sa.Column("refused_since", Moment, nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_onespan_access")),
+    )
+    op.create_table(
+        "misdirected_callbacks",
+        sa.Column("path", sa.String(length=200), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("last_at", Moment, nullable=False),
+        sa.PrimaryKeyConstraint("path", name=op.f("pk_misdirected_callbacks")),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("misdirected_callbacks")
+    op.drop_table("onespan_access")
     op.drop_table("onespan_clock")
     op.drop_index("ix_packages_unverified", "packages")
     op.drop_index("ix_packages_projection_version_id", "packages")

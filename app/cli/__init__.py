@@ -56,7 +56,7 @@ def commands(
             readiness_checks=readiness_checks,
             note_checks=note_checks,
         ),
-        _simulate_command(settings.onespan_callback_keys),
+        _simulate_command(settings.callback_keys),
     ]
 
 

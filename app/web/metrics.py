@@ -75,6 +75,14 @@ def _database_metrics(pipeline: PipelineState) -> Iterable[Metric]:
         "1 if reconcile finds events although no callback arrives, else 0.",
         value=pipeline.silence is not None,
     )
+    yield GaugeMetricFamily(
+        "callbacks_misdirected",
+        "Callbacks with a valid key that were sent to a wrong path.",
+        value=pipeline.misdirected,
+    )
+    yield GaugeMetricFamily(
+        "onespan_refused", "1 if OneSpan refuses this service's requests, else 0.", value=pipeline.is_refused
+    )
     if pipeline.reconciled is not None:
         yield GaugeMetricFamily(
             "reconcile_age_seconds",

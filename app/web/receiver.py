@@ -11,6 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from app.errors import InvalidCallbackKey, StorageUnavailable, UnreadableCallback
 from app.onespan.callback_members import callback_bodies
 from app.onespan.callbacks import package_of
+from app.onespan.registration import RECEIVER_PATH
 from app.store.journal import Entry
 from app.store.states import JournalKind
 from app.web.auth import authenticate
@@ -35,7 +36,7 @@ def receiver(
     blueprint = Blueprint("receiver", __name__)
     callback_keys = tuple(keys)
 
-    @blueprint.post("/onespan/callback")
+    @blueprint.post(RECEIVER_PATH)
     def receive() -> ResponseReturnValue:
         """Authenticate a callback, store it durably, acknowledge it."""
         # `request.authorization` cannot read OneSpan's header: `Basic <key>` with a key that is not base64.

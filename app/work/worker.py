@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.logs import error_fields
+from app.work.access import AccessCheck
 from app.work.digest import Digest
 from app.work.dispatch import Dispatcher
 from app.work.fetch import Fetcher
@@ -20,6 +21,7 @@ from app.work.upgrade import Upgrader
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.5  # time between turns without a wakeup, which find other processes' callbacks and retries
+ACCESS_POLL_SECONDS = 5.0  # time after which the access check may be due
 RECONCILE_POLL_SECONDS = 60.0  # longer than other polls, because the scheduler wakes the reconcile turn
 UPGRADE_POLL_SECONDS = 5.0  # time between two looks for packages that another version has derived
 UPGRADE_PAUSE_SECONDS = 0.2  # pause between two chunks, for callbacks and the digest
@@ -84,7 +86,7 @@ class Wakeups:
 
 
 class Worker:
-    """All turns of one process: digest, dispatch, fetch, reconcile, and the periodic turns of the scheduler."""
+    """All turns of one process: digest, dispatch, fetch, reconcile, access, and the scheduler's periodic turns."""
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class Worker:
         fetcher: Fetcher,
         reconcile: Reconciler,
         upgrader: Upgrader,
+        access: AccessCheck,
         scheduler: Scheduler,
         heartbeat: Heartbeat,
         wakeups: Wakeups,
@@ -107,6 +110,7 @@ class Worker:
         self._upgrading = TurnThread(
             "upgrade", upgrader.turn, threading.Event(), poll=UPGRADE_POLL_SECONDS, pause=UPGRADE_PAUSE_SECONDS
         )
+        self._checking = TurnThread("access", access.turn, threading.Event(), poll=ACCESS_POLL_SECONDS)
         self._digesting = TurnThread("digest", digest.turn, wakeups.digesting)
         self._dispatching = TurnThread("dispatch", dispatcher.turn, wakeups.dispatching)
         self._started = False
@@ -120,6 +124,7 @@ class Worker:
         self._fetching.start()
         self._reconciling.start()
         self._upgrading.start()
+        self._checking.start()
         log.info("worker.started")
 
     def start_scheduler(self) -> None:
@@ -151,7 +156,7 @@ class Worker:
         self._started = False
         deadline = time.monotonic() + grace
         self._dispatcher.close()
-        for thread in (self._fetching, self._reconciling):
+        for thread in (self._fetching, self._reconciling, self._checking):
             thread.stop(timeout=1)  # OneSpan may answer slowly; the request is sent again later
         self._upgrading.stop(timeout=1)  # an unfinished chunk is derived again later
         self._digesting.stop(timeout=grace)

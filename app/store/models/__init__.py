@@ -3,7 +3,18 @@
 from app.store.models.base import Base
 from app.store.models.derived import CallbackCount, EventCount, MissedCount, PackageCount, Search
 from app.store.models.logins import EndedSession, LoginAttempt
-from app.store.models.operations import Fetch, ListState, Missed, OneSpanClock, Outage, Process, Request, Run
+from app.store.models.operations import (
+    Fetch,
+    ListState,
+    MisdirectedCallback,
+    Missed,
+    OneSpanAccess,
+    OneSpanClock,
+    Outage,
+    Process,
+    Request,
+    Run,
+)
 from app.store.models.pipeline import (
     DUE,
     KIND_CALLBACK,
@@ -39,8 +50,10 @@ __all__ = [
     "Journal",
     "ListState",
     "LoginAttempt",
+    "MisdirectedCallback",
     "Missed",
     "MissedCount",
+    "OneSpanAccess",
     "OneSpanClock",
     "Outage",
     "Package",

@@ -119,6 +119,33 @@ class Request(Base):
     made: Mapped[int]
 
 
+class OneSpanAccess(Base):
+    """Whether OneSpan accepts this service's requests: one row, whose `id` is 1.
+
+    `key` names the credentials. OneSpan last accepted or refused them at `checked_at`, and has refused them since
+    `refused_since` because of `error`. The next check is due at `due_at`, unless an earlier request shows the answer.
+    """
+
+    __tablename__ = "onespan_access"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    key: Mapped[str] = mapped_column(String(40))
+    checked_at: Mapped[datetime | None]
+    due_at: Mapped[datetime]
+    refused_since: Mapped[datetime | None]
+    error: Mapped[str | None] = mapped_column(Text)
+
+
+class MisdirectedCallback(Base):
+    """The number of POST requests with a valid callback key to a path that is not the receiver's, and the last time."""
+
+    __tablename__ = "misdirected_callbacks"
+
+    path: Mapped[str] = mapped_column(String(200), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    last_at: Mapped[datetime]
+
+
 class Process(Base):
     """A process of this service, whose code has this `projection_version`.
 

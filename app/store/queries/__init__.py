@@ -1,5 +1,6 @@
 """All queries whose results go to the JSON API, the pages or handlers."""
 
+from app.store.queries.access import AccessDetail, misdirected_callbacks, misdirected_path, onespan_access
 from app.store.queries.attention import REASONS, AttentionItem, attention_counts, attention_page
 from app.store.queries.callback_rates import CallbackRates, Tick, callback_rates
 from app.store.queries.callbacks import CallbackDetail, CallbackFilter, callback, callback_page
@@ -74,6 +75,7 @@ __all__ = [
     "REASONS",
     "SORTS",
     "TIME_LIMIT",
+    "AccessDetail",
     "AttentionItem",
     "BadCursor",
     "CallbackDetail",
@@ -120,11 +122,14 @@ __all__ = [
     "history",
     "last_change",
     "last_finished_at",
+    "misdirected_callbacks",
+    "misdirected_path",
     "missed_by_cause",
     "missed_page",
     "names",
     "newest_run",
     "next_due",
+    "onespan_access",
     "onespan_status",
     "outages",
     "package_counts",

@@ -97,6 +97,7 @@ class PipelineState:
     arrive any more. `reconciled` is the time since the last reconcile run ended; None if there was no run. `dwell`
     lists, for the newest finished dispatches, the time from the arrival of the callback to the end of the run.
     `outdated` counts the packages to be derived again after an upgrade.
+    `is_refused` says whether OneSpan refuses this service's requests. `misdirected` counts callbacks to wrong paths.
     """
 
     undigested: int
@@ -107,6 +108,8 @@ class PipelineState:
     reconciled: float | None
     dwell: list[float]
     outdated: int
+    is_refused: bool
+    misdirected: int
 
 
 @dataclass(frozen=True, slots=True)

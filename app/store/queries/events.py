@@ -11,6 +11,7 @@ from app.onespan import values
 from app.store import versions
 from app.store.models import DUE, PARKED, RUNNING, SOURCE_RECONCILE, Change, Dispatch, Event, Journal
 from app.store.packages import Cause
+from app.store.queries.access import misdirected_callbacks, onespan_access
 from app.store.queries.bounded import count_rows, count_statement
 from app.store.queries.details import (
     ChangeDetail,
@@ -131,6 +132,8 @@ def pipeline_state(connection: Connection, *, now: datetime) -> PipelineState:
         reconciled=(now - last).total_seconds() if (last := last_finished_at(connection)) else None,
         dwell=sorted((finished - received).total_seconds() for finished, received in dwells),
         outdated=versions.count_outdated(connection),
+        is_refused=bool((access := onespan_access(connection)) and access.refused_since),
+        misdirected=misdirected_callbacks(connection),
     )
 
 

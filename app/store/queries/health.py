@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
-from app.errors import CredentialsRejected, OneSpanUnavailable, Throttled, WrongAddress
+from app.errors import CredentialsRejected, FirewallRefused, OneSpanUnavailable, Throttled, WrongAddress
 from app.store import counters, reconciles, versions
 from app.store.models import KIND_CALLBACK, Fetch, Journal, Outage, Process, Run
 from app.store.outages import HEARTBEAT_TIMEOUT, last_end
+from app.store.queries.access import onespan_access
 from app.store.queries.reconciles import last_finished_at
 from app.store.states import OutageKind, RunState
 
@@ -97,7 +98,11 @@ def outages(connection: Connection) -> list[OutageDetail]:
 
 def onespan_status(connection: Connection) -> OneSpanStatus:
     """Whether OneSpan answered the last request."""
-    error = connection.scalar(select(Run.error).where(Run.state == RunState.RUNNING)) or _fetch_error(connection)
+    access = onespan_access(connection)
+    refusal = access.error if access else None
+    error = (
+        refusal or connection.scalar(select(Run.error).where(Run.state == RunState.RUNNING)) or _fetch_error(connection)
+    )
     read_at = connection.scalar(
         select(Journal.received_at).where(Journal.kind != KIND_CALLBACK).order_by(Journal.id.desc()).limit(1)
     )
@@ -133,4 +138,7 @@ def _fetch_error(connection: Connection) -> str | None:
 
 _PROCESS = tuple(column for column in Process.__table__.c if column.name != "projection_version")
 # Errors of fetches that do not concern only one package.
-OUTAGE_ERRORS = {error.__name__: error for error in (OneSpanUnavailable, CredentialsRejected, WrongAddress, Throttled)}
+OUTAGE_ERRORS = {
+    error.__name__: error
+    for error in (OneSpanUnavailable, CredentialsRejected, FirewallRefused, WrongAddress, Throttled)
+}

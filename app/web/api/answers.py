@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.store.queries import (
+    AccessDetail,
     OneSpanStatus,
     OutageDetail,
     PackageCount,
@@ -105,7 +106,8 @@ class HealthReport:
     """The health report. `reasons` make the service not ready; `notes` are warnings.
 
     `missed` counts the events of the last 30 days without a callback, by likely cause. `silence` is null while
-    callbacks arrive. `upgrade` is null unless packages are being derived again after an upgrade.
+    callbacks arrive. `access` is null before the first request to OneSpan. `upgrade` is null unless packages are being
+    derived again after an upgrade.
     """
 
     is_ready: bool
@@ -117,6 +119,7 @@ class HealthReport:
     missed: dict[str, int]
     silence: Silence | None
     onespan: OneSpanConnection
+    access: AccessDetail | None
     processes: list[ProcessDetail]
     outages: list[OutageDetail]
     upgrade: UpgradeProgress | None

@@ -9,6 +9,7 @@ from app.onespan.callbacks import Callback
 from app.onespan.values import Attention, Document, Package, Sender, Signer
 from app.store.packages import Cause
 from app.store.queries import (
+    AccessDetail,
     AttentionItem,
     CallbackDetail,
     CallbackRates,
@@ -181,6 +182,7 @@ ANSWERS: Mapping[type, Any] = {
             why_not=None,
             reach=OneSpanStatus(answers=True, error=None, answered_at=NOON, unreachable=OUTAGE),
         ),
+        access=AccessDetail(checked_at=NOON, refused_since=None, error=None),
         processes=[
             ProcessDetail(
                 name="receiver-1:4711:9f3c2a1b",

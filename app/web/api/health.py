@@ -73,6 +73,7 @@ def health_report(
         missed=pipeline.missed,
         silence=pipeline.silence,
         onespan=OneSpanConnection(why_not is None, why_not, queries.onespan_status(connection)),
+        access=queries.onespan_access(connection),
         processes=queries.processes(connection, now=now),
         outages=queries.outages(connection),
         upgrade=upgrade,

@@ -68,6 +68,10 @@ def _figures(report: HealthReport) -> Iterator[dict[str, str]]:
     yield _figure(
         "Handler runs failed", format_count(backlog.parked), "no more retries", "stop" if backlog.parked else ""
     )
+    if report.onespan.is_asked and report.access:
+        refused = report.access.refused_since
+        since = f"refused since {refused:%d %b, %H:%M} UTC" if refused else "credentials accepted"
+        yield _figure("Access to OneSpan", "refused" if refused else "yes", since, "stop" if refused else "")
     missed = sum(report.missed.values())
     yield _figure("Missed callbacks", f"{missed:,}", f"last {DAYS} days", "warn" if missed else "")
 

@@ -1,0 +1,91 @@
+"""The access check: whether OneSpan accepts the credentials, known within a minute and not at the next reconcile."""
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.errors import (
+    CredentialsRejected,
+    FirewallRefused,
+    NotPermitted,
+    OneSpanError,
+    OneSpanNotFound,
+    RequestRejected,
+    Throttled,
+)
+from app.onespan.client import OneSpan
+from app.store import onespan_access
+from app.store.db import Database
+from app.store.request_budget import Budget
+from app.types import Clock
+
+log = structlog.get_logger()
+
+CHECK_INTERVAL = timedelta(seconds=45)  # a refusal is known within a minute, even if the request is slow
+REFUSALS = (CredentialsRejected, FirewallRefused)
+ACCEPTED = (NotPermitted, OneSpanNotFound, RequestRejected)  # errors of a request whose credentials were accepted
+
+
+class AccessCheck:
+    """The access check. It learns from every request, and sends one only if no process sent any for a while."""
+
+    def __init__(self, database: Database, onespan: OneSpan, *, clock: Clock, budget: Budget) -> None:
+        self._database = database
+        self._onespan = onespan
+        self._clock = clock
+        self._budget = budget
+
+    def report(self, problem: OneSpanError | None) -> None:
+        """Record what a request shows about the credentials. If the database fails, the next request shows it again."""
+        key, now = self._onespan.name, self._clock()
+        if key is None:
+            return
+        with suppress(SQLAlchemyError):
+            if problem is None or isinstance(problem, (*REFUSALS, *ACCEPTED)):
+                self._record(key, str(problem) if isinstance(problem, REFUSALS) else None, now=now)
+            else:
+                self._postpone(key, problem, now=now)
+
+    def turn(self) -> bool:
+        """Send the cheapest request if the check is due; `report` records the answer. Returns False."""
+        key, now = self._onespan.name, self._clock()
+        if key is None:
+            self._forget()
+        elif self._take(key, now=now):
+            with suppress(OneSpanError):
+                self._onespan.packages(**{"from": 0, "to": 0})
+        return False
+
+    def _take(self, key: str, *, now: datetime) -> bool:
+        with self._database.read() as connection:
+            if not onespan_access.is_due(connection, key, now=now):
+                return False
+        with self._database.write() as connection:
+            is_taken = onespan_access.take(connection, key, now=now, due_at=now + CHECK_INTERVAL)
+            if is_taken:
+                self._budget.spend(connection, now=now)
+        return is_taken
+
+    def _forget(self) -> None:
+        with self._database.read() as connection:
+            if not onespan_access.is_known(connection):
+                return
+        with self._database.write() as connection:
+            onespan_access.forget(connection)
+
+    def _record(self, key: str, error: str | None, *, now: datetime) -> None:
+        with self._database.read() as connection:
+            if onespan_access.is_recorded(connection, key, error=error, now=now):
+                return
+        if error:
+            log.warning("onespan.refused", error=error)
+        with self._database.write() as connection:
+            onespan_access.record(connection, key, error=error, now=now, due_at=now + CHECK_INTERVAL)
+
+    def _postpone(self, key: str, problem: OneSpanError, *, now: datetime) -> None:
+        seconds = (problem.seconds or 0) if isinstance(problem, Throttled) else 0
+        wait = max(CHECK_INTERVAL, timedelta(seconds=min(seconds, onespan_access.LONGEST_WAIT.total_seconds())))
+        with self._database.write() as connection:
+            onespan_access.postpone(connection, key, due_at=now + wait)
