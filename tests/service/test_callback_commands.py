@@ -1,7 +1,7 @@
 """The `flask callback` commands show, check and, after confirmation, replace the callback registration at OneSpan."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -327,6 +327,161 @@ def test_register_does_nothing_if_it_cannot_read_what_would_be_lost(flask, answe
 
     assert done.exit_code == 2
     assert [request.method for request in requests] == ["GET"]
+
+
+class RefusingServer:
+    """A OneSpan that refuses a registration with certain events, and records the sent and accepted registrations."""
+
+    def __init__(self, handlers: Handlers, *, refused: Collection[str], stored: Any = None, limit: int = 100) -> None:
+        self.refused, self.stored, self.limit = set(refused), stored, limit
+        self.sent: list[Any] = []
+        self.accepted: list[Any] = []
+        connect(handlers.onespan, Request.application(self.answer))
+
+    def answer(self, request: Request) -> Response:
+        """Answer with the registration, or store a new one."""
+        if request.method == "GET":
+            return as_json(self.stored or {})
+        self.sent.append(body := request.get_json())
+        if len(self.sent) > self.limit:
+            return as_json({}, 503)
+        if self.refused & {body["url"], *body["events"], *body}:
+            return as_json({"messageKey": "error.validation.invalidEvent", "message": "canary"}, 400)
+        self.accepted.append(body)
+        self.stored = body
+        return as_json({})
+
+
+@pytest.mark.parametrize(
+    ("refused", "before"),
+    [
+        (["DOCUMENT_VIEWED"], []),
+        (["DOCUMENT_VIEWED"], ["PACKAGE_COMPLETE", "KBA_FAILURE"]),
+        (["PACKAGE_CREATE"], []),
+        (["PACKAGE_CREATE", "TEMPLATE_CREATE"], []),
+        (["PACKAGE_CREATE", "ROLE_REASSIGN", "EMAIL_BOUNCE"], ["DOCUMENT_SIGNED"]),
+        (["EMAIL_BOUNCE"], sorted(PUBLISHED - {"EMAIL_BOUNCE"})),
+        (sorted(PUBLISHED - {"PACKAGE_COMPLETE"}), ["PACKAGE_COMPLETE"]),
+    ],
+)
+def test_the_refused_event_is_found(flask, handlers, refused, before):
+    """`flask callback register` finds refused events, registers the others, and never registers less than before."""
+    stored = {"url": URL, "key": NEWEST, "events": before} if before else None
+    onespan = RefusingServer(handlers, refused=refused, stored=stored)
+
+    done = flask("callback", "register")
+
+    assert done.exit_code == 1, done.output
+    assert f"OneSpan refuses {', '.join(name for name in CATALOGUE if name in refused)}. The other" in done.output
+    assert "400 error.validation.invalidEvent. Sent: PACKAGE_CREATE, TEMPLATE_CREATE, " in done.output
+    assert set(onespan.stored["events"]) == PUBLISHED - set(refused)
+    assert all(set(before) <= set(accepted["events"]) for accepted in onespan.accepted)
+    assert len(onespan.sent) <= 2 * len(PUBLISHED)
+    assert "canary" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("refused", "stored", "options"),
+    [
+        ([URL], None, []),
+        ([URL], {"url": OTHER, "key": FOREIGN, "events": ["PACKAGE_COMPLETE"]}, ["--yes"]),
+        (["PACKAGE_OPT_OUT"], None, ["--event", "PACKAGE_OPT_OUT"]),
+        (["PACKAGE_OPT_OUT"], {"url": URL, "key": NEWEST, "events": ["PACKAGE_OPT_OUT"]}, ["--add"]),
+        (["headers"], {"url": URL, "key": NEWEST, "events": ["KBA_FAILURE"], "headers": [{"a": "canary"}]}, []),
+    ],
+)
+def test_a_refusal_of_everything_changes_nothing(flask, handlers, refused, stored, options):
+    """If the events are not the cause, or OneSpan refuses the present ones, the registration stays as it was."""
+    onespan = RefusingServer(handlers, refused=refused, stored=stored)
+
+    done = flask("callback", "register", *options)
+
+    assert done.exit_code == 2, done.output
+    assert "Nothing was changed" in done.output
+    assert ("--drop-unknown" in done.output) == ("headers" in refused)
+    assert (onespan.stored, onespan.accepted) == (stored, [])
+    assert len(onespan.sent) <= 4
+    assert "canary" not in done.output
+
+
+def test_an_interrupted_search_keeps_what_was_registered(flask, handlers):
+    """If OneSpan stops answering during the search, the account has at least the events from before."""
+    before = ["PACKAGE_COMPLETE", "KBA_FAILURE"]
+    stored = {"url": URL, "key": NEWEST, "events": before}
+    onespan = RefusingServer(handlers, refused=["DOCUMENT_VIEWED"], stored=stored, limit=3)
+
+    done = flask("callback", "register")
+
+    assert done.exit_code == 2
+    assert "OneSpan is unavailable" in done.output
+    assert set(before) <= set(onespan.stored["events"])
+
+
+def test_a_refusal_of_the_right_to_register_names_the_events(flask, handlers, answers):
+    """A 403 is not searched for a cause, but the error says which events were sent."""
+    requests = answers(as_json({}), as_json({}, 403))
+
+    done = flask("callback", "register", "--event", "KBA_FAILURE")
+
+    assert done.exit_code == 2
+    assert "Sent: KBA_FAILURE." in done.output
+    assert [request.method for request in requests] == ["GET", "POST"]
+
+
+MORE = {"headers": [{"name": "X-Tenant", "value": "canary"}], "oauth": {"secret": "canary"}}
+
+
+@pytest.mark.parametrize(("options", "kept"), [([], True), (["--drop-unknown", "--yes"], False)])
+def test_unknown_members_are_kept_unless_dropped(flask, handlers, options, kept):
+    """A registration keeps members that this version does not know, because a POST replaces everything."""
+    stored = {"url": URL, "key": OLDER, "events": ["KBA_FAILURE"], **MORE, "@class": "x", "comment": None}
+    onespan = RefusingServer(handlers, refused=[], stored=stored)
+    checked, shown, refused = (flask("callback", *words) for words in (["check"], ["show"], ["register", *options[:1]]))
+    done = flask("callback", "register", *options)
+
+    assert "members that this version does not know: headers, oauth" in checked.output
+    assert "Unknown to this version: headers, oauth" in shown.output
+    assert refused.exit_code == (0 if kept else 2)
+    assert (done.exit_code, "canary" in done.output) == (0, False)
+    added = {name: value for name, value in onespan.stored.items() if name not in ("url", "key", "events")}
+    assert added == (MORE if kept else {})
+    assert kept or "No longer set     headers, oauth" in done.output
+
+
+def test_members_that_onespan_does_not_keep_are_reported(flask, answers):
+    """If the new registration lacks a member that was sent back, the command fails and names the member."""
+    before = {"url": URL, "key": NEWEST, "events": [], "headers": ["x"]}
+    answers(as_json(before), as_json({}), registered())
+
+    done = flask("callback", "register")
+
+    assert done.exit_code == 1
+    assert "no longer has headers" in done.output
+
+
+@pytest.mark.parametrize(
+    ("url", "warnings"),
+    [
+        (URL, []),
+        (f"{URL}?tenant=7", []),
+        ("https://sign.example.com//OneSpan/Callback/", []),
+        (URL.replace("https", "http"), ["use https://"]),
+        (OTHER, ["not the receiver's, /onespan/callback"]),
+        ("http://sign.example.com/callback", ["use https://", "not the receiver's"]),
+    ],
+)
+def test_a_doubtful_address_is_a_warning(settings, handlers, account, url, warnings):
+    """Every `flask callback` command warns of an address without TLS, and of a path that is not the receiver's."""
+    account.registration = replace(RIGHT, url=url)
+    app = create_app(settings.model_copy(update={"callback_url": url}), handlers=handlers)
+    for command in ("check", "show", "register"):
+        done = app.test_cli_runner().invoke(args=["callback", command])
+
+        assert done.exit_code == 0
+        lines = [line for line in done.output.splitlines() if line.startswith("warn  URL")]
+        assert len(lines) == len(warnings), done.output
+        assert all(warning in line for warning, line in zip(warnings, lines, strict=True))
+    app.extensions[EXTENSION].database.close()
 
 
 OK, OTHERWISE_OK = "ok    registration   as configured", "ok    registration   URL and events as configured"

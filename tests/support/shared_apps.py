@@ -70,6 +70,7 @@ class SharedApp:
         self.app = new_app(key.settings, handlers=handlers, clock=clock, prepare=key.prepare)
         self.app._got_first_request = True  # so that Flask refuses a route that one test would add for all tests
         self._config, self._connection = dict(self.app.config), self._onespan._connection
+        self._report = self._onespan.report
         service = self.app.extensions[EXTENSION]
         pieces: dict[int, Any] = {}
         for field in fields(service):
@@ -97,6 +98,7 @@ class SharedApp:
         self.app.config.clear()
         self.app.config.update(self._config)
         self._onespan.connect(self._connection, clock=self._clock)
+        self._onespan.report = self._report
         for piece, state in self._pieces:
             _restore(piece, state)
         for wakeup in self._wakeups:

@@ -18,6 +18,7 @@ from werkzeug.wrappers import Request, Response
 
 from app.errors import (
     CredentialsRejected,
+    FirewallRefused,
     NotPermitted,
     OneSpanError,
     OneSpanNotConfigured,
@@ -183,6 +184,14 @@ def test_list_parameters_are_passed_through(onespan, server):
     [
         (json_answer({}, 401), CredentialsRejected),
         (json_answer({}, 403), NotPermitted),
+        (json_answer({"code": 403, "messageKey": "error.forbidden"}, 403), NotPermitted),
+        (Response("", 403, mimetype="application/json"), NotPermitted),
+        (Response("<html>Attention Required!</html>", 403, mimetype="text/html"), FirewallRefused),
+        (Response("\n<!DOCTYPE html>", 403), FirewallRefused),
+        (Response("error code: 1020", 403, mimetype="text/plain"), FirewallRefused),
+        (Response("", 403, mimetype="text/html"), FirewallRefused),
+        (json_answer({}, 403, cf_mitigated="challenge"), FirewallRefused),
+        (Response("<html></html>", 403, mimetype="application/json"), FirewallRefused),
         (json_answer({}, 404), OneSpanNotFound),
         (json_answer({}, 406), RequestRejected),
         (json_answer({}, 429), Throttled),
@@ -190,6 +199,7 @@ def test_list_parameters_are_passed_through(onespan, server):
         (json_answer({}, 503), OneSpanUnavailable),
         (json_answer({}, 302, Location="https://elsewhere.example/login"), WrongAddress),
         (Response("<html>Log in</html>", mimetype="text/html"), WrongAddress),
+        (Response(" <!doctype html>", mimetype="application/json"), WrongAddress),
         (Response('{"id": "pk'), UnreadableAnswer),
         (Response(b"\xff\xfe"), UnreadableAnswer),
         (Response("[" * 100_000), UnreadableAnswer),
@@ -206,6 +216,73 @@ def test_every_failure_has_its_own_error(onespan, server, answer, error):
 
     assert type(caught.value) is error
     assert isinstance(caught.value, OneSpanError)
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://apps.example.com/login?canary", "a redirect to https://apps.example.com"),
+        ("https://canary:canary@apps.example.com:8443/x", "a redirect to https://apps.example.com:8443"),
+        ("/login?canary", "a redirect"),
+    ],
+)
+def test_redirect_is_reported_without_its_path(onespan, server, location, shown):
+    """The error for a redirect names the server to which it leads, because that may be the right address."""
+    server.answers(json_answer({}, 302, Location=location))
+
+    with pytest.raises(WrongAddress) as caught:
+        onespan.package("pkg-1")
+
+    assert str(caught.value).endswith(shown)
+
+
+def test_every_request_names_the_service(server):
+    """Every request has the service's User-Agent, because firewalls refuse those of common libraries."""
+    tokens = Tokens(server, flow="oauth2")
+    tokens.client.package("pkg-1")
+
+    assert {request.headers["User-Agent"] for request in server.requests} == {"onespan-sign-receiver/1"}
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("flow", ["client-app", "oauth2"])
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (json_answer({"error": "invalid_client"}, 400), CredentialsRejected),
+        (json_answer({"error": "invalid_client"}, 401), CredentialsRejected),
+        (json_answer({}, 403), CredentialsRejected),
+        (Response("<html>", 403, mimetype="text/html"), FirewallRefused),
+        (json_answer({}, 404), WrongAddress),
+        (Response("<html>", 404, mimetype="text/html"), WrongAddress),
+        (json_answer({}, 503), OneSpanUnavailable),
+    ],
+    ids=lambda value: value.status if isinstance(value, Response) else value.__name__,
+)
+def test_refusal_of_a_token_concerns_the_credentials(server, flow, answer, error):
+    """A token endpoint that refuses says nothing about the package: its 404 is no missing package."""
+    client = OneSpan(backoff=0)
+    client.connect(api_connection(server.address, api_key=None, client_id="client", secret="secret", flow=flow))
+    server.answers(answer)
+
+    with pytest.raises(error) as caught:
+        client.package("pkg-1")
+
+    assert type(caught.value) is error
+
+
+def test_each_request_is_reported_with_its_error(onespan, server):
+    """The client reports the error of each request, or None for a good answer, to the service."""
+    server.answers(json_answer({"id": "pkg-1"}), json_answer({}, 401), Response("no json"))
+    reported = []
+    onespan.report = reported.append
+
+    onespan.package("pkg-1")
+    for error in (CredentialsRejected, UnreadableAnswer):
+        with pytest.raises(error):
+            onespan.package("pkg-1")
+
+    assert [type(error) for error in reported] == [type(None), CredentialsRejected, UnreadableAnswer]
 
 
 def test_error_has_message_key_but_no_message(onespan, server):
@@ -410,13 +487,17 @@ def test_the_audit_trail(onespan, server):
     assert onespan.audit_trail(ID) == []
 
 
-def test_a_signer_is_unlocked(onespan, server):
-    """The request that unlocks a signer names the signer's role."""
+def test_a_signer_is_unlocked_and_reminded(onespan, server):
+    """The requests that unlock and remind a signer name the signer's role and have no body."""
     onespan.unlock(ID, "role-1")
+    onespan.remind(ID, "role-1")
 
     assert [(request.method, request.path) for request in server.requests] == [
-        ("POST", f"/api/packages/{ID}/roles/role-1/unlock")
+        ("POST", f"/api/packages/{ID}/roles/role-1/unlock"),
+        ("POST", f"/api/packages/{ID}/roles/role-1/notifications"),
     ]
+    for request in server.requests:
+        assert (request.get_data(), request.content_length, request.content_type) == (b"", 0, None)
 
 
 def test_the_callback_is_read_and_registered(onespan, server):

@@ -160,6 +160,15 @@ def test_any_text_can_be_a_key(post_with_keys, keys, sent):
     assert post_with_keys(keys, on_the_wire(f"Basic x{sent}")) == 401
 
 
+@on_sqlite
+@pytest.mark.parametrize("sent", ["the-key", "Basic the-key"])
+def test_key_that_was_pasted_with_its_scheme_is_accepted(post_with_keys, sent):
+    """A key in the settings may begin with `Basic `, whether or not the key in OneSpan does."""
+    assert post_with_keys("prod=Basic the-key", f"Basic {sent}") == 200
+    assert post_with_keys("prod=Basic the-key", f"Basic {sent}x") == 401
+    assert post_with_keys("prod=the-key", "Basic Basic the-key") == 401
+
+
 def test_law_11_every_key_is_accepted_and_the_row_has_its_label(app, settings, tmp_path, journal):
     """During a key change the old and the new key are both valid, and the journal has the label of the used key."""
     keys = "new=first-key,old=second-key,third-key"
