@@ -124,7 +124,7 @@ def access_checks(database: Database, *, clock: Callable[[], datetime]) -> list[
             "/onespan/callback (`flask callback register`)."
         )
 
-    return [Check("OneSpan", refusal), Check("callbacks", misdirected)]
+    return [Check("access", refusal), Check("callbacks", misdirected)]
 
 
 def credentials_checks(

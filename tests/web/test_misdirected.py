@@ -19,7 +19,6 @@ NEAR = [
     *(
         "/onespan/callback/",
         "/onespan/callback//",
-        "//onespan/callback",
         "/onespan//callback",
         "///onespan///callback/",
     ),
