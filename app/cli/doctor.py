@@ -47,7 +47,7 @@ def doctor_command(
         """Check the installation and say how to fix each problem.
 
         Checks settings, database, callbacks, spool, handlers, the connection to OneSpan and the callback registration.
-        Changes nothing. Exits with 1 if a check FAILs; warnings do not count.
+        Changes nothing but the record of OneSpan's last answer. Exits with 1 if a check FAILs; warnings do not count.
         """
         critical = [_settings_file(), *readiness_checks, _pending_callbacks(database, clock)]
         others = [*note_checks, *_access(settings), _registered(handlers), *_failures(database, clock)]
