@@ -1,9 +1,10 @@
 """Two snapshots of a package and the known events between them. The functions are pure."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.onespan.event_catalogue import event_type
+from app.onespan.seats import SeatDuty
 from app.onespan.snapshot import PackageSnapshot
 
 
@@ -97,23 +98,28 @@ class Interval:
         )
 
     def is_by(self, event: StoredEvent, who: Collection[str]) -> bool:
-        """Whether a person caused the event who is, or who acted for, one of the ids `who` of a role and its people."""
-        seat = self._seat_of(event)
-        return seat in who if seat else event.who in who
+        """Whether a person caused the event who is, or who acted for, one of the ids `who` of a role and its people.
 
-    def strangers(self) -> list[StoredEvent]:
-        """Return the known events of persons who may be members of one of several groups. They name no seat."""
-        events = (event for event in (*self.events, *self.late) if event_type(event.name).by_signer)
-        return [event for event in events if event.who and self.now.duties.groups and self._seat_of(event) is None]
+        An event of a person who may have acted for several seats is by no one in particular; see `ambiguous`.
+        """
+        seats = self._seats_of(event)
+        return seats[0].signer_id in who if len(seats) == 1 else not seats and event.who in who
 
-    def _seat_of(self, event: StoredEvent) -> str | None:
-        """Return the id of the seat for which the person in an event acted; None if no snapshot shows it."""
+    def ambiguous(self) -> Iterator[tuple[StoredEvent, set[str]]]:
+        """Yield the known events of persons who may have acted for several seats, each with the ids of these seats."""
+        for event in (*self.events, *self.late):
+            seats = self._seats_of(event) if event_type(event.name).by_signer else ()
+            if len(seats) > 1:
+                yield event, {user_id for seat in seats for user_id in (seat.signer_id, seat.role_id)}
+
+    def _seats_of(self, event: StoredEvent) -> Sequence[SeatDuty]:
+        """Return the seats for which the person in an event may have acted; empty if no snapshot shows any."""
         for snapshot in (self.now, self.before):
             if event.who and snapshot:
-                seat = snapshot.duties.seat_of(event.who, document_id=event.document_id, at=event.at)
-                if seat:
-                    return seat.signer_id
-        return None
+                seats = snapshot.duties.seats_of(event.who, document_id=event.document_id, at=event.at)
+                if seats:
+                    return seats
+        return ()
 
 
 def new_finding(

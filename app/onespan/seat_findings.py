@@ -12,7 +12,7 @@ from app.onespan.snapshot import Seat
 def signer_findings(interval: Interval) -> list[Finding]:
     """Return the events of signers that no callback reported."""
     found = [*_signature_events(interval)] if not interval.is_stale else []
-    return [*_without_strangers(interval, found), *_lock_events(interval)]
+    return _unexplained(interval, [*found, *_lock_events(interval)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +93,18 @@ def _lock_events(interval: Interval) -> Iterator[Finding]:
             yield new_finding(interval, "SIGNER_LOCKED", None, signer_id=role.signer_id)
 
 
-def _without_strangers(interval: Interval, found: Iterable[Finding]) -> list[Finding]:
-    """Leave out what strangers have reported: each explains one finding of a group, the nearest in time."""
-    groups = {seat.signer_id for seat in interval.now.duties.groups}
+def _unexplained(interval: Interval, found: Iterable[Finding]) -> list[Finding]:
+    """Leave out what persons have reported who may have acted for several seats.
+
+    Each of their events explains one finding of these seats, the nearest in time.
+    """
     missing = list(found)
-    for event in interval.strangers():
+    for event, seats in interval.ambiguous():
+        same = (event.name, event.document_id, event.message)
         candidates = [
             finding
             for finding in missing
-            if finding.signer_id in groups and (finding.name, finding.document_id) == (event.name, event.document_id)
+            if finding.signer_id in seats and (finding.name, finding.document_id, finding.message) == same
         ]
         if candidates:
             missing.remove(min(candidates, key=lambda finding: _distance(finding, event)))

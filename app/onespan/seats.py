@@ -53,22 +53,30 @@ class Seats:
 
     seats: tuple[SeatDuty, ...]
 
-    def seat_of(self, user_id: str, *, document_id: str | None = None, at: str | None = None) -> SeatDuty | None:
-        """Return the seat that `user_id` acted for at the time `at`; None if no seat or several seats may be meant.
+    def seats_of(self, user_id: str, *, document_id: str | None = None, at: str | None = None) -> Sequence[SeatDuty]:
+        """Return the seats that `user_id` may have acted for at the time `at`: the own seat first, then groups.
 
-        A person with an own seat that owes a signature acts for it. Otherwise the person acts for the group that has
-        the person as a member. A person without a seat and a group is taken for a member of the only open group.
+        A person without a seat and a group may be a member of each open group.
         """
-        own = next((seat for seat in self.seats if user_id == seat.signer_id), None)
-        own = own or next((seat for seat in self.seats if user_id == seat.role_id), None)
+        own = self._own_seat(user_id)
         groups = [seat for seat in self.seats if seat.members and user_id in seat.members]
-        if own and own.owes and (own.is_asked(document_id) or not groups):
-            return own
         if own is None and not groups:
-            groups = [seat for seat in self.groups if seat.is_asked(document_id) and seat.was_open(document_id, at=at)]
-        meant = _narrowed(groups, lambda seat: seat.owes and seat.is_asked(document_id))
-        meant = _narrowed(meant, lambda seat: seat.was_open(document_id, at=at))
-        return meant[0] if len(meant) == 1 else own
+            return [seat for seat in self.groups if seat.is_asked(document_id) and seat.was_open(document_id, at=at)]
+        seats = [own, *groups] if own and (own.owes or not groups) else groups
+        found = _narrowed(seats, lambda seat: seat.owes and seat.is_asked(document_id))
+        return _narrowed(found, lambda seat: seat.was_open(document_id, at=at))
+
+    def seat_of(self, user_id: str, *, document_id: str | None = None, at: str | None = None) -> SeatDuty | None:
+        """Return the seat that `user_id` acted for at the time `at`; None if no seat or several groups may be meant.
+
+        Of an own seat and groups, the own seat counts.
+        """
+        own, seats = self._own_seat(user_id), self.seats_of(user_id, document_id=document_id, at=at)
+        return seats[0] if len(seats) == 1 else own
+
+    def _own_seat(self, user_id: str) -> SeatDuty | None:
+        own = next((seat for seat in self.seats if user_id == seat.signer_id), None)
+        return own or next((seat for seat in self.seats if user_id == seat.role_id), None)
 
     def lists(self, user_id: str) -> bool:
         """Whether a seat or a group has this person or role."""
@@ -161,12 +169,15 @@ class People:
         for user_id, registers in self.documents[document_id].named("signed"):
             at = current_value(registers)[1]
             who = self.person(user_id, document_id=document_id, at=at if isinstance(at, str) else None)
-            by_signer.setdefault(who, []).append({"signed": registers})
+            shares = [(who, registers)] if who == user_id else [(user_id, _shown(registers)), (who, _acted(registers))]
+            for signer_id, share in shares if user_id in self.seats else [(who, registers)]:
+                by_signer.setdefault(signer_id, []).append({"signed": share})
         found = {
             signer_id: current_value(union(claims)["signed"] if len(claims) > 1 else claims[0]["signed"])[1]
             for signer_id, claims in by_signer.items()
+            if signer_id and not self.is_stranger(signer_id)
         }
-        return {signer_id: at for signer_id, at in found.items() if signer_id and isinstance(at, str)}
+        return {signer_id: at for signer_id, at in found.items() if isinstance(at, str)}
 
     def _gather(self) -> dict[str, SubjectClaims]:
         """Return the claims about each person or group, by the id of the signer."""
@@ -193,10 +204,11 @@ class People:
         if signer_id == user_id or user_id not in self.ever_seated:
             yield signer_id, claims
             return
-        for_group = {name: registers for name, registers in attributes.items() if _is_for_group(name, registers)}
-        own = {name: registers for name, registers in attributes.items() if name not in for_group}
-        yield user_id, SubjectClaims(own)
-        yield signer_id, SubjectClaims({name: {"event": registers["event"]} for name, registers in for_group.items()})
+        for_group = {name: registers for name, registers in attributes.items() if _is_for_group(name)}
+        own = {name: _shown(registers) if name in for_group else registers for name, registers in attributes.items()}
+        yield user_id, SubjectClaims({name: registers for name, registers in own.items() if registers})
+        acted = {name: _acted(registers) for name, registers in for_group.items()}
+        yield signer_id, SubjectClaims({name: registers for name, registers in acted.items() if registers})
 
     def about_seat(self, signer_id: str) -> SubjectClaims:
         """Return the claims about a signer; empty if there are none."""
@@ -217,8 +229,8 @@ class People:
         return seat.signer_id if seat else user_id
 
     def is_stranger(self, user_id: str) -> bool:
-        """Whether the id has no seat, but may be a member of one of several groups."""
-        return self.has_groups and not self.duties.lists(user_id) and self.person(user_id) == user_id
+        """Whether the id has no seat, but may be that of a member of a group."""
+        return self.has_groups and not self.duties.lists(user_id) and user_id not in self.ever_seated
 
     def is_signer(self, signer_id: str, claims: SubjectClaims) -> bool:
         """Whether this person is listed as a signer: has a seat, had one, or acts according to events."""
@@ -251,9 +263,18 @@ class People:
         return claims.flag("reassigned") or (was_asked and claims.value("role_id") in self.holders)
 
 
-def _is_for_group(attribute: str, registers: Registers) -> bool:
-    is_act = attribute in DONE_FOR_GROUP or attribute.startswith("attachment ")
-    return is_act and "event" in registers
+def _is_for_group(attribute: str) -> bool:
+    return attribute in DONE_FOR_GROUP or attribute.startswith("attachment ")
+
+
+def _shown(registers: Registers) -> Registers:
+    """Return the claims of snapshots."""
+    return {"snapshot": registers["snapshot"]} if "snapshot" in registers else {}
+
+
+def _acted(registers: Registers) -> Registers:
+    """Return the claims of callbacks."""
+    return {"event": registers["event"]} if "event" in registers else {}
 
 
 def asked_of(claims: SubjectClaims) -> dict[str, bool]:

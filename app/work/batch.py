@@ -138,18 +138,20 @@ class Batch:
         names = {callback.session_user, new_role}
         if state := self._packages.states.get(entry.package_id):
             people = People.of(state)
+            dated = iso(entry.happened_at) if callback.happened_at else None
             for name in filter(None, (callback.session_user, new_role)):
-                person = people.person(str(name), document_id=callback.document_id, at=iso(entry.happened_at))
+                person = people.person(str(name), document_id=callback.document_id, at=dated)
+                seats = people.duties.seats_of(str(name), document_id=callback.document_id, at=dated)
                 of_role = (signer_id for signer_id, role_id in people.roles.items() if role_id == name)
-                names |= {person, people.roles.get(person), *of_role}
-                if people.is_stranger(str(name)):
-                    names |= {group.signer_id for group in people.duties.groups}
+                names |= {person, people.roles.get(person), *of_role, *(seat.signer_id for seat in seats)}
             by_sender = callback.session_user == people.about.value("sender_id")
             if callback.name == "ROLE_REASSIGN" and by_sender and new_role is None:
                 callback = replace(callback, session_user=None)  # the sender is not the signer whose role is reassigned
-        at = entry.happened_at
-        confirmed = (event for event in self._unconfirmed if event.is_reported_by(callback, who=names, happened_at=at))
-        return next(confirmed, None)
+        when = entry.happened_at
+        confirmed = [
+            event for event in self._unconfirmed if event.is_reported_by(callback, who=names, happened_at=when)
+        ]
+        return min(confirmed, key=lambda event: event.until < when, default=None)
 
     def _apply_snapshot(self, entry: ParsedEntry) -> None:
         self._add_new()  # so that events of the callbacks before this snapshot count as reported

@@ -1,0 +1,165 @@
+"""Groups: a signature by any member is one fact about the group's seat, however it becomes known."""
+
+from collections import Counter
+from itertools import permutations
+
+import pytest
+
+from tests.conftest import ADA, BEN, onespan_time
+from tests.support.fixtures import CONTRACT, document
+from tests.support.histories import block, group, seat, shown
+
+SIGNING = ("DOCUMENT_SIGNED", "SIGNER_COMPLETE")
+STRANGER = "person-in-no-role"
+
+
+def complete(history, seats, *blocks, **members):
+    """The package after its last signature, three seconds ago."""
+    completed = onespan_time(history.ago(1))
+    return shown(seats, *blocks, status="COMPLETED", completed=completed, updated=onespan_time(history.now), **members)
+
+
+def send(history, package) -> None:
+    """Let OneSpan show a sent package, report it, and fetch it."""
+    history.serve(package)
+    history.callback("PACKAGE_ACTIVATE")
+    history.fetch()
+    history.runs.clear()
+    history.wait(60)
+
+
+@pytest.mark.parametrize("is_callback_first", [True, False], ids=["callbacks first", "snapshot first"])
+@pytest.mark.parametrize("who", [ADA, BEN, "board", STRANGER])
+def test_a_group_signs_once_whichever_member_acts(history, who, is_callback_first):
+    """The callbacks of a member and the snapshot with the group's signature are one fact, in either order."""
+    seats = [group("board", ADA, BEN)]
+    send(history, shown(seats, block("board")))
+    signed_at = history.now
+
+    history.wait(3)
+    if is_callback_first:
+        history.callback("DOCUMENT_SIGNED", who, documentId=CONTRACT, at=signed_at)
+        history.callback("SIGNER_COMPLETE", who, at=signed_at)
+    history.serve(complete(history, seats, block("board", signed_at)))
+    history.fetch()
+    if not is_callback_first:
+        history.callback("DOCUMENT_SIGNED", who, documentId=CONTRACT, at=signed_at)
+        history.callback("SIGNER_COMPLETE", who, at=signed_at)
+    history.wait(30)
+
+    assert history.runs == {"DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 1, "PACKAGE_COMPLETE": 1}
+    assert history.statuses == {"board": "COMPLETED"}
+    assert history.package.documents[0].signed_by == ("board",)
+
+
+@pytest.mark.parametrize("who", [ADA, STRANGER])
+def test_a_group_is_complete_before_its_signature_is_fetched(history, who):
+    """Callbacks of a member suffice to show that the group has signed."""
+    send(history, shown([group("board", ADA, BEN)], block("board")))
+
+    history.onespan.set_lags(10_000)
+    history.callbacks(*SIGNING, who=who)
+
+    assert history.statuses == {"board": "COMPLETED"}
+    assert history.package.documents[0].signed_by == ("board",)
+    assert history.package.next_signers == ()
+
+
+@pytest.mark.parametrize("order", [*permutations(("first", "second", "snapshot"))], ids=" ".join)
+def test_an_unlisted_member_of_one_of_two_groups_acts_once(history, order):
+    """A person whom no role and no group lists may act for either group; each handler still runs once per fact."""
+    seats = [group("board", ADA), group("council", BEN)]
+    send(history, shown(seats, block("board"), block("council")))
+    board_at = history.now
+    history.wait(30)
+    council_at = history.now
+    history.wait(3)
+    both = complete(history, seats, block("board", board_at), block("council", council_at))
+
+    for step in order:
+        if step == "snapshot":
+            history.serve(both)
+            history.fetch()
+        else:
+            who, at = (STRANGER, board_at) if step == "first" else ("another-stranger", council_at)
+            history.callback("DOCUMENT_SIGNED", who, documentId=CONTRACT, at=at)
+            history.callback("SIGNER_COMPLETE", who, at=at)
+            history.wait(5)
+    history.wait(400)
+
+    assert history.runs == {"DOCUMENT_SIGNED": 2, "SIGNER_COMPLETE": 2, "PACKAGE_COMPLETE": 1}
+    assert history.statuses == {"board": "COMPLETED", "council": "COMPLETED"}
+    assert history.package.documents[0].signed_by == ("board", "council")
+
+
+def test_an_unlisted_member_who_may_act_for_two_groups_is_no_signer(history):
+    """Such a callback is an event without a seat; the package is fetched."""
+    seats = [group("board", ADA), group("council", BEN)]
+    send(history, shown(seats, block("board"), block("council")))
+    requests = history.onespan.requests
+
+    history.callbacks(*SIGNING, who=STRANGER)
+    history.wait(5)
+
+    assert history.statuses == {"board": "PENDING", "council": "PENDING"}
+    assert history.onespan.requests > requests
+    assert history.events >= Counter(SIGNING)
+
+
+@pytest.mark.parametrize("is_callback_first", [True, False], ids=["callbacks first", "snapshot first"])
+@pytest.mark.parametrize("pause", [0, 1, 30, 300])
+@pytest.mark.parametrize("documents", ["one document", "two documents"])
+@pytest.mark.parametrize("order", ["own first", "group first"])
+def test_a_member_with_an_own_signature_signs_twice(history, pause, documents, order, is_callback_first):
+    """A person signs for themselves and for the group. Both are facts, each once."""
+    seats = [seat(ADA), group("board", ADA, BEN)]
+    if documents == "one document":
+        parts = lambda own, board: [document(CONTRACT, [block(ADA, own), block("board", board)])]  # noqa: E731
+    else:
+        parts = lambda own, board: [  # noqa: E731
+            document(CONTRACT, [block(ADA, own)]),
+            document("annex", [block("board", board)], index=1),
+        ]
+    of_group = CONTRACT if documents == "one document" else "annex"
+    send(history, shown(seats, documents=parts(None, None)))
+    first = history.now
+    history.wait(pause)
+    second = history.now
+    own, board = (first, second) if order == "own first" else (second, first)
+    history.wait(3)
+
+    def post() -> None:
+        for document_id, at in sorted([(CONTRACT, own), (of_group, board)], key=lambda pair: pair[1]):
+            history.callback("DOCUMENT_SIGNED", ADA, documentId=document_id, at=at)
+            history.callback("SIGNER_COMPLETE", ADA, at=at)
+
+    both = complete(history, seats, documents=parts(own, board))
+    if is_callback_first:
+        post()
+    history.serve(both)
+    history.fetch()
+    if not is_callback_first:
+        post()
+    history.wait(400)
+
+    assert history.statuses == {ADA: "COMPLETED", "board": "COMPLETED"}
+    assert history.package.signers_completed == 2
+    facts = {"DOCUMENT_SIGNED": 2, "SIGNER_COMPLETE": 2, "PACKAGE_COMPLETE": 1}
+    assert history.runs == facts
+
+
+def test_a_member_declines_for_the_group(history):
+    """A member who declines ends the package for the group."""
+    seats = [seat(ADA), group("board", ADA, BEN)]
+    send(history, shown(seats, block("board")))
+    history.callback("PACKAGE_DECLINE", ADA, message="Too expensive")
+
+    assert history.statuses == {ADA: None, "board": "DECLINED"}
+    (reason,) = history.package.attention
+    assert (reason.reason, reason.who, reason.detail) == ("DECLINED", "board", "Too expensive")
+
+    history.serve_changed(shown(seats, block("board"), status="DECLINED"))
+    history.fetch()
+
+    assert history.statuses == {ADA: None, "board": "DECLINED"}
+    assert history.runs == {"PACKAGE_DECLINE": 1}
