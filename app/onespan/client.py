@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import quote
@@ -17,7 +16,7 @@ import requests
 
 from app.errors import OneSpanError, OneSpanNotConfigured, OneSpanNotFound, WrongAddress
 from app.onespan.auth import ApiConnection
-from app.onespan.claims import MAX_CLOCK_AHEAD
+from app.onespan.clock import DATE_RESOLUTION, MAX_JUMP, OffsetRange, measure, parse_date
 from app.onespan.transport import (
     BACKOFF_SECONDS,
     TIMEOUTS,
@@ -34,7 +33,6 @@ from app.onespan.transport import (
 
 NOT_FOUND = 404
 CHUNK_BYTES = 64 * 1024  # bytes of a downloaded file that are in memory at once
-DATE_RESOLUTION = timedelta(seconds=1)  # the resolution of a `Date` header
 SECOND_END = timedelta(milliseconds=999)  # the last millisecond of the second in a `Date` header
 
 
@@ -43,13 +41,15 @@ class Answer:
     """An answer of OneSpan: the parsed JSON and its bytes.
 
     `read_at` and `answered_at` are times on OneSpan's clock. The answer includes everything that happened before
-    `read_at`, and nothing that happened after `answered_at`. A clock of OneSpan that is far ahead is ignored.
+    `read_at`, and nothing that happened after `answered_at`. `offset` is how far OneSpan's clock is ahead, as far as
+    the answer shows; None if its `Date` header is missing or not credible.
     """
 
     json: Any
     body: bytes
     read_at: datetime
     answered_at: datetime
+    offset: OffsetRange | None = None
 
 
 class OneSpan:
@@ -61,6 +61,7 @@ class OneSpan:
         self._session = new_session(backoff=backoff)
         # This function is called after each request, with its error, or with None if OneSpan answered it.
         self.report: Callable[[OneSpanError | None], None] = lambda _: None
+        self._offset = timedelta(0)  # how far OneSpan's clock is ahead, by the last credible answer
 
     @property
     def is_connected(self) -> bool:
@@ -142,8 +143,9 @@ class OneSpan:
         parse: Callable[[requests.Response], Any] = parse_json,
         is_not_found: Callable[[requests.Response], bool] = is_not_html,
     ) -> Answer:
+        sent_at = self._clock()
         with self._request("GET", path, is_not_found=is_not_found, params=query) as answer:
-            return Answer(parse(answer), answer.content, *_read_times(answer, now=self._clock()))
+            return self._dated(answer, parse(answer), answer.content, sent_at=sent_at)
 
     def _post(self, path: str, body: object = None) -> None:
         with self._request("POST", path, json=body) as answer:
@@ -185,6 +187,7 @@ class OneSpan:
         is_not_found: Callable[[requests.Response], bool],
         **more: Any,
     ) -> Iterator[requests.Response]:
+        sent_at = self._clock()
         with translated_faults(connection.address):
             answer = self._send(method, path, connection, **more)
             if answer.status_code == UNAUTHORIZED and connection.credentials.renew(answer.request):
@@ -194,9 +197,7 @@ class OneSpan:
                 if answer.status_code == NOT_FOUND and not is_not_found(answer):
                     raise WrongAddress(f"{connection.address} answers 404, but not in OneSpan's form")
                 if answer.status_code == NOT_FOUND:
-                    raise OneSpanNotFound(
-                        reason(answer), answer=Answer(None, b"", *_read_times(answer, now=self._clock()))
-                    )
+                    raise OneSpanNotFound(reason(answer), answer=self._dated(answer, None, b"", sent_at=sent_at))
                 check(answer)
                 yield answer
 
@@ -211,21 +212,32 @@ class OneSpan:
             **more,
         )
 
+    def _dated(self, answer: requests.Response, json: Any, body: bytes, *, sent_at: datetime) -> Answer:
+        """Return an answer with its times on OneSpan's clock, which allow for the resolution of the `Date` header.
 
-def _read_times(answer: requests.Response, *, now: datetime) -> tuple[datetime, datetime]:
-    """Return `read_at` and `answered_at` of an answer, from its `Date` header or else from the local clock.
+        `read_at` is earlier than the header by the duration of all attempts. If the header is missing or too far ahead,
+        the times are those of the local clock, corrected by the last credible offset. A header that is too far behind
+        still counts: at worst the answer claims less than it could.
+        """
+        date, now = parse_date(answer.headers.get("Date")), self._clock()
+        offset = self._credible(measure(date, sent_at=sent_at, received_at=now), answer)
+        if date and (offset or date < sent_at + self._offset):
+            return Answer(json, body, date - answer.elapsed - DATE_RESOLUTION, date + SECOND_END, offset)
+        read_at, answered_at = sent_at + self._offset, now + self._offset
+        return Answer(json, body, read_at - DATE_RESOLUTION, answered_at + DATE_RESOLUTION)
 
-    `read_at` is earlier than the header by the duration of all attempts. Both times allow for the header's resolution.
-    """
-    try:
-        answered = parsedate_to_datetime(answer.headers["Date"])
-        answered = answered.replace(tzinfo=answered.tzinfo or UTC).astimezone(UTC)
-        read_at = answered - answer.elapsed - DATE_RESOLUTION
-        if read_at <= now + MAX_CLOCK_AHEAD:
-            return read_at, answered + SECOND_END
-    except (KeyError, ValueError, TypeError, OverflowError):
-        pass
-    return now - answer.elapsed - DATE_RESOLUTION, now + DATE_RESOLUTION
+    def _credible(self, offset: OffsetRange | None, answer: requests.Response) -> OffsetRange | None:
+        """Return a measured offset if it is near the last one, or if the same request measures it again."""
+        if offset and not offset.is_within(MAX_JUMP, self._offset):
+            assert self._connection
+            sent_at = self._clock()
+            with self._send("GET", str(answer.request.path_url), self._connection, stream=True) as second:
+                date = parse_date(second.headers.get("Date"))
+            again = measure(date, sent_at=sent_at, received_at=self._clock())
+            offset = offset if again and again.agrees(offset) else None
+        if offset:
+            self._offset = offset.nearest(self._offset)
+        return offset
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from random import Random
 from typing import Any
 
@@ -32,6 +33,7 @@ from app.errors import (
 )
 from app.onespan.auth import ApiConnection, ApiKey, Token, api_connection, parse_client_token, parse_oauth2_token
 from app.onespan.client import OneSpan
+from app.onespan.clock import OffsetRange
 from app.onespan.packages import parse_package
 from app.onespan.transport import MAX_RETRIES
 from app.simulator.account import Account
@@ -624,7 +626,6 @@ def test_threads_share_one_token(server):
         ("Mon, 02 Mar 2026 12:00:00 -0000", NOON - timedelta(seconds=11), NOON - timedelta(seconds=1)),
         ("yesterday", LATER - timedelta(seconds=11), LATER - timedelta(seconds=1)),
         ("", LATER - timedelta(seconds=11), LATER - timedelta(seconds=1)),
-        ("Mon, 02 Mar 2026 13:16:10 GMT", LATER - timedelta(seconds=11), LATER - timedelta(seconds=1)),
         ("Fri, 31 Dec 9999 23:59:59 GMT", LATER - timedelta(seconds=11), LATER - timedelta(seconds=1)),
     ],
 )
@@ -636,6 +637,48 @@ def test_read_at_is_before_onespan_read_the_package(onespan, server, date, earli
     server.answers(answer)
 
     assert earliest < onespan.package("pkg-1").read_at <= latest
+
+
+def dated(moment: datetime) -> Response:
+    """Return an answer with this time in its `Date` header."""
+    return json_answer({}, Date=format_datetime(moment, usegmt=True))
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=10), timedelta(minutes=-10), timedelta(hours=3)])
+def test_offset_of_onespans_clock_is_measured(onespan, server, ahead):
+    """An answer shows how far OneSpan's clock is ahead, to within the resolution of the `Date` header."""
+    onespan.connect(ApiConnection(server.address, ApiKey(API_KEY)), clock=lambda: LATER)
+    server.answers(dated(LATER + ahead))
+
+    answer = onespan.package("pkg-1")
+
+    assert answer.offset == OffsetRange(ahead, ahead + timedelta(seconds=1))
+    assert LATER + ahead - timedelta(seconds=11) < answer.read_at < LATER + ahead
+
+
+def test_offset_that_no_second_answer_confirms_is_ignored(onespan, server):
+    """An offset that suddenly differs much counts only if a second answer confirms it."""
+    onespan.connect(ApiConnection(server.address, ApiKey(API_KEY)), clock=lambda: LATER)
+    right, wrong = dated(LATER), dated(LATER + timedelta(hours=1))
+    server.answers(wrong, right, wrong, wrong, right)
+
+    unconfirmed, confirmed = onespan.package("pkg-1"), onespan.package("pkg-1")
+
+    assert unconfirmed.offset is None
+    assert unconfirmed.read_at < LATER
+    assert confirmed.offset == OffsetRange(timedelta(hours=1), timedelta(hours=1, seconds=1))
+    assert len(server.requests) == 4
+
+
+def test_not_found_measures_the_offset_too(onespan, server):
+    """A 404 shows how far OneSpan's clock is ahead, as it dates the deletion of the package."""
+    onespan.connect(ApiConnection(server.address, ApiKey(API_KEY)), clock=lambda: LATER)
+    server.script = lambda _: json_answer({}, 404, Date=format_datetime(LATER - timedelta(hours=1), usegmt=True))
+
+    with pytest.raises(OneSpanNotFound) as missing:
+        onespan.package("pkg-1")
+
+    assert missing.value.answer.offset == OffsetRange(-timedelta(hours=1), -timedelta(minutes=59, seconds=59))
 
 
 def test_repr_reveals_no_secret():
