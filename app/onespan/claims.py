@@ -22,7 +22,7 @@ def callback_claims(callback: Callback, *, received_at: datetime) -> list[Claim]
     """Return the claims of a callback.
 
     A callback without a date, or dated more than `MAX_CLOCK_AHEAD` after its arrival, counts as dated at its arrival.
-    Otherwise a callback dated 2099 would outrank every later snapshot.
+    Otherwise a callback dated 2099 would outrank every later snapshot. `received_at` is a time of OneSpan's clock.
     """
     at = iso(claim_time(callback, received_at=received_at))
     kind = event_type(callback.name)

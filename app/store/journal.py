@@ -248,13 +248,21 @@ def count_packages(connection: Connection) -> int:
 
 
 def settle(
-    connection: Connection, digested: Mapping[int, int | None], *, callbacks: Iterable[datetime], now: datetime
+    connection: Connection,
+    digested: Mapping[int, int | None],
+    *,
+    callbacks: Iterable[datetime],
+    clock_offset: float | None,
+    now: datetime,
 ) -> None:
-    """Mark journal entries as digested, each with its event. `callbacks` are the arrival times of the callbacks."""
+    """Mark journal entries as digested, each with its event.
+
+    `callbacks` are the arrival times of the callbacks. `clock_offset` is the offset of OneSpan's clock that was used.
+    """
     add_callbacks(connection, callbacks)
     if digested:
-        rows = [{"entry": entry, "now": now, "event": event} for entry, event in digested.items()]
-        connection.execute(_SETTLE, rows)
+        of_all = {"now": now, "offset": clock_offset}
+        connection.execute(_SETTLE, [{"entry": entry, "event": event, **of_all} for entry, event in digested.items()])
 
 
 def count_failed(connection: Connection) -> int:
@@ -312,5 +320,10 @@ _PENDING = select(*_READ).where(_IS_PENDING).order_by(Journal.id).limit(bindpara
 _SETTLE = (
     update(Journal)
     .where(Journal.id == bindparam("entry"))
-    .values(state=JournalState.DIGESTED.value, digested_at=bindparam("now"), event_id=bindparam("event"))
+    .values(
+        state=JournalState.DIGESTED.value,
+        digested_at=bindparam("now"),
+        event_id=bindparam("event"),
+        clock_offset=bindparam("offset"),
+    )
 )

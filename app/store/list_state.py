@@ -42,7 +42,7 @@ def seen_at(connection: Connection, package_ids: Collection[str]) -> dict[str, d
 
 
 def refused_since(connection: Connection, package_ids: Collection[str], *, since: datetime) -> set[str]:
-    """Return those of the given packages that OneSpan has refused to show since the time `since`."""
+    """Return those of the given packages that OneSpan has refused to show since the time `since` of its clock."""
     found = select(ListState.package_id).where(ListState.package_id.in_(package_ids), ListState.refused_at >= since)
     return set(connection.execute(found).scalars())
 
@@ -63,9 +63,12 @@ def record_page(
         connection.execute(_NOTE, rows)
 
 
-def record_refusal(connection: Connection, package_id: str, *, now: datetime) -> None:
-    """Record that OneSpan refused to show a package, which is then not fetched again without a new reason."""
-    connection.execute(_REFUSED, {"id": package_id, "now": now})
+def record_refusal(connection: Connection, package_id: str, *, at: datetime) -> None:
+    """Record that OneSpan refused to show a package, which is then not fetched again without a new reason.
+
+    `at` is the time of OneSpan's clock.
+    """
+    connection.execute(_REFUSED, {"id": package_id, "at": at})
 
 
 def unlisted(connection: Connection, *, run_id: int, since: datetime | None, after: str, limit: int) -> list[str]:
@@ -94,6 +97,7 @@ def unlisted(connection: Connection, *, run_id: int, since: datetime | None, aft
 def overdue(connection: Connection, *, now: datetime, limit: int) -> list[str]:
     """Return the ids of sent packages that were not read since their due date passed. These packages may have expired.
 
+    `now` is the time of OneSpan's clock, as are the due dates and all times of list states.
     OneSpan does not document whether expiry changes `updated`, by which a reconcile run finds changed packages.
     """
     looked = or_(Package.read_at > Package.due_at, ListState.seen_at > Package.due_at)
@@ -122,6 +126,6 @@ _NOTE = text(
     refused_at = NULL"""
 ).bindparams(bindparam("at", type_=ListState.seen_at.type))
 _REFUSED = text(
-    """INSERT INTO list_state (package_id, refused_at) VALUES (:id, :now)
+    """INSERT INTO list_state (package_id, refused_at) VALUES (:id, :at)
     ON CONFLICT (package_id) DO UPDATE SET refused_at = excluded.refused_at"""
-).bindparams(bindparam("now", type_=ListState.refused_at.type))
+).bindparams(bindparam("at", type_=ListState.refused_at.type))

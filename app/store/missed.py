@@ -9,7 +9,7 @@ from sqlalchemy import Row, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.event_catalogue import event_type
-from app.store import outages
+from app.store import onespan_clock, outages
 from app.store.counters import MissedKind, add_missed, day_of
 from app.store.db import take_write_lock
 from app.store.models import Event, Missed
@@ -82,7 +82,8 @@ def _cause(connection: Connection, event: Row[Any], *, began: datetime) -> str:
     start = end = event.happened_at
     if not event_type(event.name).dated_in_snapshots:
         start, end = max(event.found_after or began, began), event.found_until
-    kinds = outages.overlapping(connection, start - CALLBACK_DELAY, end + CALLBACK_DELAY)
+    ahead = onespan_clock.offset(connection)  # outages are dated by this service's clock
+    kinds = outages.overlapping(connection, start - ahead - CALLBACK_DELAY, end - ahead + CALLBACK_DELAY)
     for kind in (OutageKind.DOWN, OutageKind.REFUSED):
         if kind in kinds:
             return kind

@@ -22,7 +22,8 @@ from app.onespan.values import Signer as SignerValue
 from app.store import counters, search
 from app.store.bulk import insert_all, upsert_all
 from app.store.counters import PackageKind
-from app.store.models import Attention, Change, Document, Package, Search, Signer
+from app.store.models import Attention, Change, Document, Fetch, Package, Search, Signer
+from app.store.states import UnverifiedReason
 
 # The attributes whose changes are recorded; all others are derived from these, or are times.
 OF_PACKAGE = ("name", "type", "status", "trashed", "deleted", "description", "data")
@@ -37,10 +38,10 @@ SORT_NAME_LENGTH = 100  # characters of a name that the sort order uses; cursors
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The cause of a change. `kind` is `callback`, `snapshot`, `dispatch`, `person` or `rebuild`.
+    """The cause of a change. `kind` is `callback`, `snapshot`, `dispatch`, `person`, `rebuild`, `fetch` or `reconcile`.
 
-    `id` is the journal id of a callback or snapshot, or the id of a dispatch. For a person, `id` is the name given at
-    login, `api:<label of the token>` or `cli:<login name>`.
+    `id` is the journal id of a callback or snapshot, or the id of a dispatch or reconcile run. For a person, `id` is
+    the name given at login, `api:<label of the token>` or `cli:<login name>`. For a fetch that failed, it is the error.
     """
 
     kind: str
@@ -237,6 +238,59 @@ def write_packages(
 def set_version(connection: Connection, package_ids: Sequence[str], version: int) -> None:
     """Set the projection version of packages without any other change."""
     connection.execute(update(Package).where(Package.id.in_(package_ids)).values(projection_version=version))
+
+
+def begin_unverified(
+    connection: Connection, reasons: Mapping[str, UnverifiedReason], *, cause: Cause, now: datetime
+) -> None:
+    """Record that OneSpan does not show the given packages, and why. Unknown and deleted packages are left out."""
+    stored = select(Package.id, Package.unverified_reason).where(Package.id.in_(reasons), Package.deleted.is_(False))
+    changes = [
+        NewChange(row.id, "package", "unverified", row.unverified_reason, reasons[row.id].value, now, cause)
+        for row in connection.execute(stored)
+        if row.unverified_reason != reasons[row.id]
+    ]
+    since = func.coalesce(Package.unverified_since, now)
+    for change in changes:
+        values = {"unverified_since": since, "unverified_reason": change.new}
+        connection.execute(update(Package).where(Package.id == change.package_id).values(values))
+    record_changes(connection, changes, now=now)
+
+
+def end_unverified(connection: Connection, shown: Mapping[str, Cause], *, now: datetime) -> None:
+    """Record that the given packages are verified again, each with its cause."""
+    stored = select(Package.id, Package.unverified_reason).where(
+        Package.id.in_(shown), Package.unverified_since.is_not(None)
+    )
+    changes = [
+        NewChange(row.id, "package", "unverified", row.unverified_reason, None, now, shown[row.id])
+        for row in connection.execute(stored)
+    ]
+    ended = update(Package).where(Package.id.in_([change.package_id for change in changes]))
+    if changes:
+        connection.execute(ended.values(unverified_since=None, unverified_reason=None))
+    record_changes(connection, changes, now=now)
+
+
+def unverified(connection: Connection, package_ids: Iterable[str]) -> set[str]:
+    """Return those of the given packages that OneSpan does not show."""
+    found = select(Package.id).where(Package.id.in_(package_ids), Package.unverified_since.is_not(None))
+    return set(connection.execute(found).scalars())
+
+
+def never_read(connection: Connection) -> list[str]:
+    """Return the ids of packages that only callbacks reported, and whose fetch has failed so far."""
+    found = (
+        select(Package.id)
+        .join(Fetch, Fetch.package_id == Package.id)
+        .where(
+            Fetch.error.is_not(None),
+            Package.read_at.is_(None),
+            Package.deleted.is_(False),
+            Package.unverified_since.is_(None),
+        )
+    )
+    return list(connection.execute(found).scalars())
 
 
 def _decrements(before: Mapping[str, ListEntry]) -> dict[PackageKind, int]:

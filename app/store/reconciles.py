@@ -111,7 +111,8 @@ def first_import(connection: Connection) -> datetime | None:
 def watermark(connection: Connection, *, now: datetime) -> datetime | None:
     """Return the time of OneSpan's clock up to which all changes are known. Only reconcile runs that are done count.
 
-    A run whose `until` is in the future does not count, because a clock was ahead during that run.
+    `now` is the time of OneSpan's clock. A run whose `until` is in the future does not count, because a clock was ahead
+    during that run.
     """
     known = select(func.max(Run.until, type_=Run.until.type)).where(
         Run.state == RunState.DONE, Run.until <= now + MAX_CLOCK_AHEAD

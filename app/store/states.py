@@ -88,6 +88,18 @@ class MissedCause(StrEnum):
     NO_TRACE = "no trace"
 
 
+class UnverifiedReason(StrEnum):
+    """Why OneSpan does not show a package to the configured credentials.
+
+    `refused`: they may not read it (403). `not_found`: OneSpan answers 404, and they never read the package before.
+    `not_shown`: a reconcile run ended, but the package could not be read yet.
+    """
+
+    REFUSED = "refused"
+    NOT_FOUND = "not_found"
+    NOT_SHOWN = "not_shown"
+
+
 def literal(state: StrEnum) -> ColumnClause[str]:
     """Return a state as an SQL literal, because the condition of a partial index does not match a parameter."""
     return literal_column(f"'{state}'")

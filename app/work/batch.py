@@ -18,10 +18,10 @@ from app.onespan.seats import People
 from app.onespan.snapshot import PackageSnapshot
 from app.onespan.values import Package
 from app.registry import Handlers
-from app.store import dispatches, events, fetches, journal, list_state, missed, packages, versions
+from app.store import dispatches, events, fetches, journal, list_state, missed, onespan_clock, packages, versions
 from app.store.events import KnownFingerprints, NewEvent, UnconfirmedEvent
 from app.store.fetches import LagFetch
-from app.store.packages import NewChange
+from app.store.packages import Cause, NewChange
 from app.store.receiving_since import receiving_since
 from app.store.states import Emit
 from app.types import iso
@@ -76,7 +76,8 @@ class Batch:
         self._connection = connection
         self._handlers = handlers
         self._now = now
-        self._entries = [parse(row) for row in rows]
+        self._offset = onespan_clock.known_offset(connection)
+        self._entries = [replace(parse(row), clock_offset=self._clock_offset) for row in rows]
         package_ids = {entry.package_id for entry in self._entries}
         callbacks = [(entry.callback, entry.received_at) for entry in self._entries if entry.callback]
         self._ids = events.find_known(connection, callbacks)
@@ -85,7 +86,7 @@ class Batch:
         self._packages = BatchPackages(packages.load_claims(connection, package_ids))
         self._unconfirmed = events.unconfirmed(connection, package_ids)
         self._seen_at = list_state.seen_at(connection, package_ids)
-        self._refused = list_state.refused_since(connection, package_ids, since=now - REFUSED_FOR)
+        self._refused = list_state.refused_since(connection, package_ids, since=self._onespan_now - REFUSED_FOR)
         self._stored_snapshots: dict[str, list[DatedSnapshot]] = {}
         self._new_snapshots: dict[str, list[DatedSnapshot]] = {}
         self._fingerprints: dict[int, str] = {}
@@ -123,7 +124,7 @@ class Batch:
         after = self._packages.now[entry.package_id]
         late = changed and self._is_late(entry)
         reason = None if found else fetch_reason(callback, before=before, after=after, late=late)
-        if reason and entry.package_id not in self._refused:
+        if reason and (before is None or entry.package_id not in self._refused):
             self._fetches.setdefault(entry.package_id, reason)
 
     def _is_late(self, entry: ParsedEntry) -> bool:
@@ -196,7 +197,16 @@ class Batch:
     @cached_property
     def _began_at(self) -> datetime:
         """The time when this service began to receive callbacks; the current time if no callback has arrived."""
-        return receiving_since(self._connection) or self._now
+        return receiving_since(self._connection) or self._onespan_now
+
+    @property
+    def _clock_offset(self) -> float | None:
+        return self._offset.total_seconds() if self._offset is not None else None
+
+    @property
+    def _onespan_now(self) -> datetime:
+        """The current time of OneSpan's clock."""
+        return self._now + (self._offset or timedelta(0))
 
     def _add_new(self) -> None:
         for event_id, event in zip(events.add(self._connection, self._new), self._new, strict=True):
@@ -207,6 +217,15 @@ class Batch:
                 self._unconfirmed.append(UnconfirmedEvent.of(event_id, event))
         self._new = []
 
+    def _verified(self) -> dict[str, Cause]:
+        """Return the packages that OneSpan shows or that are known to be deleted, each with the cause."""
+        after = self._packages.now
+        return {
+            entry.package_id: entry.cause
+            for entry in self._entries
+            if entry.snapshot or (entry.package_id in after and after[entry.package_id].deleted)
+        }
+
     def _write(self, *, can_fetch: bool) -> None:
         connection, now, repeats = self._connection, self._now, Counter(self._repeats)
         events.count_repeats(connection, {self._ids[fingerprint]: times for fingerprint, times in repeats.items()})
@@ -215,13 +234,14 @@ class Batch:
         version = versions.version_to_write(connection, now=now)
         packages.write_packages(connection, self._packages.changed(), self._packages.before, version=version)
         packages.record_changes(connection, self._packages.changes, now=now)
+        packages.end_unverified(connection, self._verified(), now=now)
         dispatches.enqueue(connection, self._dispatches, now=now)
         if can_fetch:
             fetches.enqueue(connection, self._fetches, now=now, delay=FETCH_DELAY)
             fetches.enqueue_again(connection, [_lag_fetch(entry, now=now) for entry in self._lagging.values()], now=now)
         event_ids = {entry.id: self._ids.get(self._fingerprints.get(entry.id, "")) for entry in self._entries}
         received = [entry.received_at for entry in self._entries if entry.callback]
-        journal.settle(connection, event_ids, callbacks=received, now=now)
+        journal.settle(connection, event_ids, callbacks=received, clock_offset=self._clock_offset, now=now)
 
 
 def _lag_fetch(entry: ParsedEntry, *, now: datetime) -> LagFetch:

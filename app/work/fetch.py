@@ -7,15 +7,23 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.engine import Connection
 
-from app.errors import OneSpanError, OneSpanNotFound, UnreadableAnswer, UnreadablePackage
+from app.errors import (
+    NotPermitted,
+    OneSpanError,
+    OneSpanNotFound,
+    RequestRejected,
+    UnreadableAnswer,
+    UnreadablePackage,
+)
 from app.onespan.client import Answer, OneSpan
 from app.onespan.packages import parse_package
 from app.onespan.projection import derive
-from app.store import fetches, journal, list_state, outages
-from app.store.db import Database
+from app.store import fetches, journal, list_state, onespan_clock, outages, packages
+from app.store.db import Database, take_write_lock
 from app.store.fetches import TakenFetch
+from app.store.packages import Cause
 from app.store.request_budget import Budget
-from app.store.states import JournalKind, OutageKind
+from app.store.states import JournalKind, OutageKind, UnverifiedReason
 from app.types import Clock
 from app.work.fetch_failures import failure_rule, retry_delay
 from app.work.snapshots import snapshot_entry, was_read
@@ -95,6 +103,7 @@ class Fetcher:
             journal.add(connection, [entry])
             fetches.settle(connection, wanted, again_at=now + AGAIN_DELAY)
             self._onespan_answers(connection, now, wanted.package_id)
+            onespan_clock.record(connection, answer.offset, now=now)
         log.info("package.read", package_id=wanted.package_id, kind=kind)
         self._wake()
 
@@ -119,11 +128,16 @@ class Fetcher:
         log.warning("package.not_read", package_id=wanted.package_id, error=type(problem).__name__)
         now, delay = self._clock(), None if is_deleted else self._delay(wanted, problem, known=known)
         with self._database.write() as connection:
+            if reason := _unverified_reason(problem, is_given_up=delay is None and not is_deleted):
+                take_write_lock(connection)
+                cause = Cause("fetch", type(problem).__name__)
+                packages.begin_unverified(connection, {wanted.package_id: reason}, cause=cause, now=now)
             if delay is None:
                 fetches.settle(connection, wanted, again_at=now + AGAIN_DELAY)
                 self._onespan_answers(connection, now, wanted.package_id)
                 # The refusal is recorded last, because a reconcile run locks these tables in the same order.
-                list_state.record_refusal(connection, wanted.package_id, now=now)
+                at = onespan_clock.onespan_time(connection, now)
+                list_state.record_refusal(connection, wanted.package_id, at=at)
                 return
             fetches.postpone(connection, wanted, until=now + delay, error=type(problem).__name__)
         package_only_from = failure_rule(problem).package_only_from
@@ -148,6 +162,16 @@ class Fetcher:
         if delays is None:
             return retry_delay(wanted.attempt, problem)
         return delays[wanted.attempt - 1] if wanted.attempt <= len(delays) else None
+
+
+def _unverified_reason(problem: OneSpanError, *, is_given_up: bool) -> UnverifiedReason | None:
+    """Return why a package cannot be verified after a failed fetch; None if the failure does not say that.
+
+    A package that is not found may be too new, so only the last of several attempts says it.
+    """
+    if isinstance(problem, NotPermitted | RequestRejected):
+        return UnverifiedReason.REFUSED
+    return UnverifiedReason.NOT_FOUND if isinstance(problem, OneSpanNotFound) and is_given_up else None
 
 
 def _is_deleted(connection: Connection, package_id: str) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from app.onespan.callbacks import Callback, parse_callback
@@ -19,7 +19,10 @@ from app.types import iso
 
 @dataclass(frozen=True, slots=True)
 class ParsedEntry:
-    """A parsed journal row. Without a `callback` and a `snapshot`, the row says that the package no longer exists."""
+    """A parsed journal row. Without a `callback` and a `snapshot`, the row says that the package no longer exists.
+
+    `clock_offset` are the seconds by which OneSpan's clock is ahead of the clock of `received_at`.
+    """
 
     id: int
     received_at: datetime
@@ -31,12 +34,13 @@ class ParsedEntry:
     emit: str = Emit.NEW
     lag_fetches: int = 0
     lagged_at: datetime | None = None
+    clock_offset: float | None = None
 
     @property
     def claims(self) -> list[Claim]:
         """The claims that this journal row makes."""
         if self.callback:
-            return callback_claims(self.callback, received_at=self.received_at)
+            return callback_claims(self.callback, received_at=self._arrived_at)
         assert self.read_at
         if self.snapshot is None:
             at = iso(self.read_at)
@@ -60,9 +64,14 @@ class ParsedEntry:
     def happened_at(self) -> datetime:
         """The time of this row's claims, on OneSpan's clock."""
         if self.callback:
-            return claim_time(self.callback, received_at=self.received_at)
+            return claim_time(self.callback, received_at=self._arrived_at)
         assert self.read_at
         return self.read_at
+
+    @property
+    def _arrived_at(self) -> datetime:
+        """The time of arrival, on OneSpan's clock."""
+        return self.received_at + timedelta(seconds=self.clock_offset or 0)
 
     @property
     def cause(self) -> Cause:
@@ -76,7 +85,9 @@ def parse(row: Any) -> ParsedEntry:
         callback = parse_callback(row.body)
         if row.package_id != callback.package_id:  # an earlier version read it differently
             callback = replace(callback, package_id=row.package_id)
-        return ParsedEntry(row.id, row.received_at, callback.package_id, callback=callback)
+        return ParsedEntry(
+            row.id, row.received_at, callback.package_id, callback=callback, clock_offset=row.clock_offset
+        )
     answered_at = row.answered_at or row.read_at
     if row.kind == JournalKind.ABSENCE:
         return ParsedEntry(row.id, row.received_at, row.package_id, read_at=row.read_at, answered_at=answered_at)

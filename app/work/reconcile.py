@@ -21,12 +21,13 @@ from app.onespan import merge
 from app.onespan.claims import snapshot_claims
 from app.onespan.client import Answer, OneSpan
 from app.onespan.list_scan import ListItem, ListPage, list_query, next_step, parse_page, restart
-from app.store import fetches, journal, list_state, outages, reconciles
+from app.store import fetches, journal, list_state, onespan_clock, outages, packages, reconciles
 from app.store.db import Database, take_write_lock
 from app.store.journal import Entry
+from app.store.packages import Cause
 from app.store.reconciles import Progress, RunCounts, TakenRun
 from app.store.request_budget import Budget, next_minute
-from app.store.states import Emit, RunKind
+from app.store.states import Emit, RunKind, UnverifiedReason
 from app.types import Clock, iso
 from app.work.fetch_failures import PACKAGE_ONLY_FROM, retry_delay
 from app.work.run_plan import Folder, current_folder, is_unread, next_folder, pass_of, since_of, skip_folder
@@ -193,6 +194,11 @@ class Reconciler:
             step = next_step(progress.place, page, passed=passed, since=iso(since) if since else None)
             unheard = _unheard(connection, run, folder, ids)
             entries, to_fetch = self._compare(connection, run, page.items, answer, unheard=unheard)
+            if folder.ids_only:  # an id alone verifies nothing
+                to_fetch |= dict.fromkeys(packages.unverified(connection, ids), "not verified")
+            else:
+                shown = dict.fromkeys(ids - to_fetch.keys(), Cause("reconcile", run.id))
+                packages.end_unverified(connection, shown, now=self._clock())
             journal.add(connection, entries)
             self._enqueue(connection, run, to_fetch, unheard=unheard)
             list_state.record_page(connection, step.seen, during=scan, at=answer.read_at, key=self._onespan.name)
@@ -205,6 +211,7 @@ class Reconciler:
             if step.new or not step.next_state:  # a page without new packages is no progress
                 on = self._stamped(on)
             self._advance(connection, run, on, did=did, at=answer)
+            onespan_clock.record(connection, answer.offset, now=self._clock())
         log.info(
             "reconcile.page", run=run.id, folder=progress.folder_number, offset=progress.place.offset, shown=page.rows
         )
@@ -246,7 +253,8 @@ class Reconciler:
             missing = list_state.unlisted(connection, run_id=run.id, since=since, after=progress.after, limit=CHUNK)
             wanted = dict.fromkeys(missing, "not listed")
             if not progress.after:
-                wanted |= dict.fromkeys(list_state.overdue(connection, now=now, limit=MAX_OVERDUE), "overdue")
+                at = onespan_clock.onespan_time(connection, now)
+                wanted |= dict.fromkeys(list_state.overdue(connection, now=at, limit=MAX_OVERDUE), "overdue")
             fetches.enqueue(connection, wanted, now=now, rank=fetches.FOR_RECONCILE)
             done = len(missing) < CHUNK
             to = replace(
@@ -263,7 +271,10 @@ class Reconciler:
             if open_fetches.waited_for or journal.is_snapshot_pending(connection):
                 self._wait_for(connection, run, open_fetches.waited_for, errors=open_fetches.errors)
                 return False
-            known = reconciles.watermark(connection, now=now)
+            take_write_lock(connection)
+            never_shown = dict.fromkeys(packages.never_read(connection), UnverifiedReason.NOT_SHOWN)
+            packages.begin_unverified(connection, never_shown, cause=Cause("reconcile", run.id), now=now)
+            known = reconciles.watermark(connection, now=onespan_clock.onespan_time(connection, now))
             leaves_a_gap = run.since is not None and (known is None or run.since > known)
             until = None if leaves_a_gap else run.until
             skipped = run.progress.skipped
@@ -347,5 +358,6 @@ def _unheard(connection: Connection, run: TakenRun, folder: Folder, package_ids:
 
 def window_start(connection: Connection, *, now: datetime) -> datetime | None:
     """Return the start of the next run's window; None if the run reads all packages."""
-    known = reconciles.watermark(connection, now=now)
-    return min(known, now) - OVERLAP if known else None
+    at = onespan_clock.onespan_time(connection, now)
+    known = reconciles.watermark(connection, now=at)
+    return min(known, at) - OVERLAP if known else None

@@ -36,11 +36,11 @@ def claims_of_journal(connection: Connection, package_ids: Iterable[str]) -> dic
         for row in rows:
             entry = parse(row)
             if row.event_id is not None:
-                if row.event_id in seen:
+                # Rows may be committed in another order than received; the row that was digested first made the event.
+                is_later = row.source == EventSource.CALLBACK and row.received_at != row.first_received_at
+                if is_later or row.event_id in seen:
                     continue
                 seen.add(row.event_id)
-                if row.source == EventSource.CALLBACK:  # rows may be committed in another order than received
-                    entry = replace(entry, received_at=row.first_received_at)
             states[entry.package_id] = merge.merge_claims(states.get(entry.package_id, {}), entry.claims)
     return states
 
@@ -48,7 +48,7 @@ def claims_of_journal(connection: Connection, package_ids: Iterable[str]) -> dic
 def stored_packages(connection: Connection, package_ids: Collection[str]) -> dict[str, Package]:
     """Return the stored packages, without the attention reasons that do not come from the journal."""
     found = queries.packages(connection, package_ids)
-    return {package_id: _without_parked(package) for package_id, package in found.items()}
+    return {package_id: _derivable(package) for package_id, package in found.items()}
 
 
 def current_claims(connection: Connection, package_ids: Collection[str]) -> dict[str, State]:
@@ -134,6 +134,7 @@ class Upgrader:
         log.info("packages.derived", packages=len(left))
 
 
-def _without_parked(package: Package) -> Package:
+def _derivable(package: Package) -> Package:
+    """Return the package without what the journal does not tell: parked handlers, and why it cannot be verified."""
     kept = tuple(reason for reason in package.attention if reason.reason != AttentionReason.PARKED_HANDLER)
-    return replace(package, attention=kept)
+    return replace(package, attention=kept, unverified=None)

@@ -18,11 +18,12 @@ from app.handling import Handlers, Package
 from app.onespan import merge
 from app.onespan.callbacks import parse_callback
 from app.onespan.claims import callback_claims, snapshot_claims
+from app.onespan.clock import OffsetRange
 from app.onespan.merge import Claim, State
 from app.onespan.packages import parse_package
 from app.onespan.projection import derive
 from app.onespan.values import Group
-from app.store import journal, models, queries
+from app.store import journal, models, onespan_clock, queries
 from app.store.journal import Entry
 from app.types import iso
 from tests.conftest import on_both
@@ -125,12 +126,18 @@ def test_law_3_and_4_every_order_repetition_and_batching_is_stored_alike(digeste
 
 
 @STORED
-@given(strategies.undated)
-def test_law_3_arrival_distinguishes_undated_callbacks(digested, arrivals):
-    """Equal undated callbacks are one fact if they arrive within five minutes; a later callback is a new fact."""
+@given(strategies.undated, st.sampled_from([0, 600, -600, 7200, -7200]))
+def test_law_3_arrival_distinguishes_undated_callbacks(digested, service, arrivals, seconds):
+    """Equal undated callbacks are one fact if they arrive within five minutes; a later callback is a new fact.
+
+    OneSpan's clock may be hours ahead or behind.
+    """
+    offset = timedelta(seconds=seconds)
+    with service.database.write() as connection:
+        onespan_clock.record(connection, OffsetRange(offset, offset), now=LATER)
     found = digested([body for body, _ in arrivals], received_at=[at for _, at in arrivals])
 
-    assert found.values == expected_package(arrivals, [])
+    assert found.values == expected_package(arrivals, [], offset=offset)
     assert sum(found.events.values()) == len(distinct_facts(arrivals))
 
 

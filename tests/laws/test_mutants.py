@@ -18,8 +18,9 @@ from sqlalchemy import select, update
 
 from app import EXTENSION, Service, create_app
 from app.errors import NotPermitted, OneSpanNotFound
-from app.onespan import client, list_scan, merge
+from app.onespan import claims, list_scan, merge
 from app.onespan.client import Answer, OneSpan
+from app.onespan.clock import OffsetRange
 from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated
@@ -440,7 +441,8 @@ def mark_before_work(patch: Patch) -> None:
     def turn(self: Digest, *, limit: int = 500) -> bool:
         with self._database.write() as connection:
             rows = journal.pending(connection, limit=limit)
-            journal.settle(connection, dict.fromkeys([row.id for row in rows]), callbacks=[], now=self._clock())
+            ids = dict.fromkeys([row.id for row in rows])
+            journal.settle(connection, ids, callbacks=[], clock_offset=None, now=self._clock())
         if rows:
             with self._database.write() as connection:
                 take_write_lock(connection)
@@ -467,9 +469,13 @@ def strict_on_ties(patch: Patch) -> None:
 
 def dated_at_arrival(patch: Patch) -> None:
     """Mutant: a snapshot is dated at the arrival of the answer, not when OneSpan read the package."""
-    looked = client._read_times
-    late = timedelta(seconds=15)
-    patch.setattr(client, "_read_times", lambda answer, *, now: tuple(at + late for at in looked(answer, now=now)))
+    dated, late = OneSpan._dated, timedelta(seconds=15)
+
+    def at_arrival(*arguments: Any, **more: Any) -> Answer:
+        answer = dated(*arguments, **more)
+        return replace(answer, read_at=answer.read_at + late, answered_at=answer.answered_at + late)
+
+    patch.setattr(OneSpan, "_dated", at_arrival)
 
 
 def truncated_pass_is_complete(patch: Patch) -> None:
@@ -570,7 +576,7 @@ def blind_paging(patch: Patch) -> None:
 
 def any_callback_date_is_accepted(patch: Patch) -> None:
     """Mutant: every date of a callback is accepted, even in the far future."""
-    patch.setattr(merge, "claim_time", lambda callback, *, received_at: callback.happened_at or received_at)
+    patch.setattr(claims, "claim_time", lambda callback, *, received_at: callback.happened_at or received_at)
 
 
 def late_callback_is_a_new_fact(patch: Patch) -> None:
@@ -599,7 +605,7 @@ def one_error_stops_the_run(patch: Patch) -> None:
 
 def any_answer_date_is_accepted(patch: Patch) -> None:
     """Mutant: every date of an answer is accepted, and the watermark follows that date."""
-    patch.setattr(client, "MAX_CLOCK_AHEAD", 1000 * DAY)
+    patch.setattr(OffsetRange, "is_within", lambda *_: True)
     patch.setattr(reconciles, "MAX_CLOCK_AHEAD", 1000 * DAY)
     patch.setattr(reconcile, "min", lambda known, _: known, raising=False)
 

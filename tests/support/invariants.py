@@ -30,6 +30,12 @@ def status_store_matches_onespan(scenario: Scenario) -> None:
         if not (actual.deleted and kind == RunKind.RECONCILE and _is_older(stored_packages.get(actual.id), since))
         for difference in differences(actual, stored_packages.get(actual.id))
     ]
+    found += [
+        f"{actual.id}: not verified, {stored.unverified}"
+        for actual in scenario.account.packages()
+        if (stored := stored_packages.get(actual.id)) and stored.unverified
+        if not actual.deleted and not _is_older(stored, since)
+    ]
     assert found == [], "\n".join(found)
 
 

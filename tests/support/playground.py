@@ -149,6 +149,7 @@ class Playground:
     def reset(self, account: Account, *, skew: timedelta, dice: Random) -> None:
         """Empty the tables and let the simulated OneSpan use this account."""
         self.clock.now, self.skew = NOON, skew
+        self.handlers.onespan._offset = ZERO  # the client of a new process has measured no offset yet
         self._account.set_target(account)
         self.faults.__init__(dice)  # type: ignore[misc]
         self.during_request, self.dates_answer_late, self.database.commits_left = None, False, None

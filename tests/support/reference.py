@@ -65,15 +65,19 @@ EVENT, SNAPSHOT = 0, 1
 
 
 def expected_package(
-    callbacks: Iterable[tuple[JSON, datetime]], snapshots: Iterable[tuple[JSON, datetime]]
+    callbacks: Iterable[tuple[JSON, datetime]],
+    snapshots: Iterable[tuple[JSON, datetime]],
+    *,
+    offset: timedelta = timedelta(0),
 ) -> dict[str, Any]:
     """Derive the expected package from callbacks with their arrival times and snapshots with their dates.
 
-    The callbacks must be in order of arrival, which matters only for callbacks without a date.
+    The callbacks must be in order of arrival, which matters only for callbacks without a date. OneSpan's clock is ahead
+    of the arrival times by `offset`.
     """
     shown = list(snapshots)
     facts: list[tuple[datetime, int, str, JSON]] = [
-        *((happened_at, EVENT, "apply_event", body) for body, happened_at in distinct_facts(callbacks)),
+        *((happened_at, EVENT, "apply_event", body) for body, happened_at in distinct_facts(callbacks, offset=offset)),
         *((_settled(package, at), SNAPSHOT, "apply_what_may_lag", package) for package, at in shown),
         *((at, SNAPSHOT, "apply_snapshot", package) for package, at in shown),
     ]
@@ -95,8 +99,10 @@ def _settled(shown: JSON, at: datetime) -> datetime:
     return min(at, max(updated + SECOND, at - LAG)) if updated else at
 
 
-def distinct_facts(callbacks: Iterable[tuple[JSON, datetime]]) -> list[tuple[JSON, datetime]]:
-    """Every distinct fact that callbacks report, with the time when the fact happened."""
+def distinct_facts(
+    callbacks: Iterable[tuple[JSON, datetime]], *, offset: timedelta = timedelta(0)
+) -> list[tuple[JSON, datetime]]:
+    """Every distinct fact that callbacks report, with the time when the fact happened at OneSpan."""
     facts: list[tuple[JSON, datetime]] = []
     known: list[tuple[str, datetime | None]] = []
     for body, received_at in callbacks:
@@ -109,8 +115,8 @@ def distinct_facts(callbacks: Iterable[tuple[JSON, datetime]]) -> list[tuple[JSO
         if any(content == other and (when is None or abs(when - at) <= SAME_FACT) for other, at in known):
             continue
         known.append((content, when))
-        believable = happened_at and happened_at <= received_at + AHEAD
-        facts.append((members, happened_at if believable else received_at))
+        believable = happened_at and happened_at <= received_at + offset + AHEAD
+        facts.append((members, happened_at if believable else received_at + offset))
     return facts
 
 

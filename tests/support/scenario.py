@@ -13,6 +13,7 @@ from hypothesis import note
 
 from app.handling import Event, Package
 from app.onespan.callbacks import parse_callback
+from app.onespan.clock import OffsetRange
 from app.onespan.event_catalogue import wire_name
 from app.simulator import callbacks, ids, people
 from app.simulator.actions import IN_AND_OUT_OF_TRASH, VERBS
@@ -21,7 +22,7 @@ from app.simulator.packages import ARCHIVAL_STATUSES, Action, ImpossibleAction
 from app.simulator.packages import Event as OneSpanEvent
 from app.simulator.packages import Package as SimulatedPackage
 from app.simulator.quirks import Quirks
-from app.store import journal, queries, reconciles
+from app.store import journal, onespan_clock, queries, reconciles
 from app.store.journal import Entry
 from app.store.states import RunKind
 from app.work.reconcile import RunRequest
@@ -92,6 +93,8 @@ class Scenario:
             reconciles.finish(
                 connection, run, now=IMPORTED_AT, until=IMPORTED_AT + self.playground.skew - HOUR, unreadable=0
             )
+            measured = OffsetRange(self.playground.skew, self.playground.skew)
+            onespan_clock.record(connection, measured, now=IMPORTED_AT)
 
     # Steps at OneSpan
 
@@ -265,7 +268,7 @@ class Scenario:
     def watermark(self) -> datetime | None:
         """The time up to which all changes are known."""
         with self.playground.database.read() as connection:
-            return reconciles.watermark(connection, now=self.playground.clock.now)
+            return reconciles.watermark(connection, now=self.playground.onespan_now())
 
     def handled_facts(self, package_id: str) -> Counter[Fact]:
         """Count, for each fact about a package, the events for which the handler ran."""

@@ -65,7 +65,7 @@ class Schedule(RuleBasedStateMachine):
         quirks=quirks,
         imported=st.sampled_from((True, True, False)),
         anomalies=st.booleans(),
-        skew=st.sampled_from((0, 2, -2, 100, -100)),
+        skew=st.sampled_from((0, 2, -2, 100, -100, 600, -600, 7200, -7200)),
         drift=st.sampled_from((0, 0, 1.5, -1.5)),
         budget=st.sampled_from((1000, 8)),
         packages=st.sampled_from((1, 1, 2, 3)),

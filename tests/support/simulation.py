@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from random import Random
 from typing import Any
@@ -67,7 +67,7 @@ class SimulatedOneSpan:
         account, faults, clock = self._proxies
         self.app = api(account, api_key=API_KEY, clock=clock, faults=faults, sleep=lambda _: None)
 
-    def set_target(self, account: Account, faults: Faults, clock: Clock) -> None:
+    def set_target(self, account: Account, faults: Faults, clock: Callable[[], datetime]) -> None:
         """Use this account, these faults and this clock from now on."""
         account.people = self.people  # the same `Person` objects, because the API looks up its users in them
         for proxy, target in zip(self._proxies, (account, faults, clock), strict=True):
@@ -90,7 +90,12 @@ class ChangedAnswer:
 
 
 class Simulation:
-    """An account and the service, with methods that simulate events. `handled` counts the catch-all handler's runs."""
+    """An account and the service, with methods that simulate events. `handled` counts the catch-all handler's runs.
+
+    OneSpan's clock is `skew` ahead of the service's clock.
+    """
+
+    skew = timedelta(0)
 
     def __init__(
         self,
@@ -117,13 +122,17 @@ class Simulation:
         """Let the simulated OneSpan use this account."""
         self.account = account
         onespan = simulated_onespan(account.people)
-        onespan.set_target(account, faults or Faults(Random(0)), self.clock)
+        onespan.set_target(account, faults or Faults(Random(0)), self.onespan_now)
 
         def counted(environ: Any, start: Any) -> Any:
             self.requests.append(f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}")
             return onespan.app(environ, start)
 
         self.handlers.onespan._session.mount(ADDRESS, InProcess(counted))
+
+    def onespan_now(self) -> datetime:
+        """The time of OneSpan's clock."""
+        return self.clock.now + self.skew
 
     def change_answers(self, change: Callable[[Any, ChangedAnswer], None]) -> None:
         """Call `change(environ, answer)` for each answer of OneSpan before the service gets the answer."""
@@ -198,12 +207,12 @@ class Simulation:
     def step(self) -> list[bytes]:
         """Let a minute pass and the next event happen at OneSpan. Return the callbacks of that event."""
         self.clock.forward(MINUTE)
-        return self._record(self.account.step(self.clock.now))
+        return self._record(self.account.step(self.onespan_now()))
 
     def act(self, package_id: str, verb: str, **more: Any) -> list[bytes]:
         """Let a minute pass and perform one action at OneSpan. Return the callbacks of that action."""
         self.clock.forward(MINUTE)
-        return self._record(self.account.act(package_id, Action(verb, **more), now=self.clock.now))
+        return self._record(self.account.act(package_id, Action(verb, **more), now=self.onespan_now()))
 
     def _record(self, events: Any) -> list[bytes]:
         for event in events:

@@ -50,7 +50,7 @@ class ListState(Base):
 
     The last pass that met the package had the number `pass_number`, from 0. The run `run_id` made this pass through the
     folder with the index `folder` in its plan, at OneSpan's time `seen_at`, with the credentials named `key`.
-    `refused_at` is the time of the last 404 or 403.
+    `refused_at` is OneSpan's time of the last 404 or 403.
     """
 
     __tablename__ = "list_state"

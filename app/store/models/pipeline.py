@@ -40,7 +40,7 @@ class Journal(Base):
     A snapshot shows all changes up to `read_at` by OneSpan's clock and none after `answered_at`. `key` is the
     label of the callback key, or the name of the credentials that read the snapshot. `emit` is an `Emit`. `state` is
     a `JournalState`; `digested_at` is null while the row is pending, and `error` says why a row has no effect.
-    `clock_offset` are the seconds by which OneSpan's clock was ahead when a callback was digested. `lag_fetches` counts
+    `clock_offset` are the seconds by which OneSpan's clock was ahead when the row was digested. `lag_fetches` counts
     the fetches since the snapshot of `lagged_at`, which showed less than an earlier callback.
     """
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from app.onespan.event_catalogue import CATALOGUE, event_type
+from app.store import onespan_clock
 from app.store.counters import day_of
 from app.store.models import KIND_CALLBACK, Event, EventCount, Journal, Missed, MissedCount, Run
 from app.store.queries.bounded import COUNT_LIMIT, count_rows, count_statement
@@ -151,7 +152,9 @@ def missed_page(connection: Connection, wanted: MissedFilter, *, limit: int, bef
     event_id, after = Missed.__table__.c.event_id, None if before is None else [before]
     found = select(*Missed.__table__.c, Event.found_after).join(Event, Event.id == event_id).where(*_conditions(wanted))
     rows = connection.execute(following(found, [event_id], after=after, limit=limit + 1)).all()
-    return Page(list(map(_missed, rows[:limit])), str(rows[limit - 1].event_id) if len(rows) > limit else None)
+    offset = onespan_clock.offset(connection)
+    shown = [_missed(row, offset=offset) for row in rows[:limit]]
+    return Page(shown, str(rows[limit - 1].event_id) if len(rows) > limit else None)
 
 
 def _conditions(wanted: MissedFilter) -> list[ColumnElement[bool]]:
@@ -196,10 +199,11 @@ def silence(connection: Connection) -> Silence | None:
     if len(happened) < SILENCE_EVENTS:
         return None
     last = connection.scalar(_LAST_CALLBACK)
-    if last is not None and last >= min(happened):
+    at = onespan_clock.onespan_time(connection, last) if last else None
+    if at is not None and at >= min(happened):
         return None
     (missed,) = count_rows(
-        connection, count_statement(_UNEXPLAINED.where(Missed.happened_at > last) if last else _UNEXPLAINED)
+        connection, count_statement(_UNEXPLAINED.where(Missed.happened_at > at) if at else _UNEXPLAINED)
     )
     return Silence(last, missed, ADVICE)
 
@@ -248,9 +252,9 @@ def _rate(of: str, reported: int, missed: int) -> Rate:
     return Rate(of, reported, missed, round(reported / total, 4) if total else None)
 
 
-def _missed(row: Row[*tuple[Any, ...]]) -> MissedDetail:
+def _missed(row: Row[*tuple[Any, ...]], *, offset: timedelta) -> MissedDetail:
     since = row.happened_at if event_type(row.name).dated_in_snapshots else row.found_after
-    late = (row.found_at - since).total_seconds() if since else None
+    late = max(0.0, (row.found_at + offset - since).total_seconds()) if since else None
     return MissedDetail(
         row.event_id, row.name, row.package_id, row.happened_at, row.found_at, late, row.cause, row.reported_at
     )

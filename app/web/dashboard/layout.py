@@ -11,7 +11,7 @@ from flask import Response, current_app, render_template, request
 from flask_wtf.csrf import generate_csrf
 from sqlalchemy.engine import Connection
 
-from app.store import queries
+from app.store import onespan_clock, queries
 from app.store.db import Database
 from app.store.queries.bounded import COUNT_LIMIT
 from app.web.actions import Actions
@@ -61,7 +61,7 @@ class Layout:
             has_onespan_url=self.onespan_url is not None,
             accepts_callbacks=self.accepts_callbacks,
             labels=labels,
-            now=self.clock(),
+            now=onespan_clock.onespan_time(connection, self.clock()),
             **values,
         )
         return respond(html, etag=etag or _hash(html.replace(generate_csrf(), "")))
