@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.store import queries
+from app.store import onespan_clock, queries
 from app.store.db import Database
 from app.store.queries import RunDetail, Silence, UpgradeProgress
 from app.store.schema import is_behind
@@ -20,6 +20,7 @@ MAX_CLOCK_DIFFERENCE_SECONDS = 10
 API_KEY_LENGTH = 76  # characters of an API key of OneSpan's release 26.R5 or later
 OLD_KEYS_STOP = datetime(2026, 12, 1, tzinfo=UTC)  # when shorter API keys stop, by the notes of release 26.R5
 OAUTH = "an OAuth 2.0 client, which OneSpan recommends (ONESPAN_AUTH=oauth2)"
+MAX_ONESPAN_CLOCK_DIFFERENCE_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,17 @@ def note_checks(
             f"This machine's clock is {ahead:+.0f} s from the database's clock. Leases need both to agree: check NTP."
         )
 
+    def onespan_clock_problem() -> str | None:
+        with database.read() as connection:
+            ahead = onespan_clock.seconds_ahead(connection) or 0
+        if abs(ahead) < MAX_ONESPAN_CLOCK_DIFFERENCE_SECONDS:
+            return None
+        how_much = f"{abs(ahead) / 60:.0f} min" if abs(ahead) >= 2 * 60 else f"{abs(ahead):.0f} s"
+        return (
+            f"OneSpan's clock is {how_much} {'ahead of' if ahead > 0 else 'behind'} this machine's. "
+            "The service allows for the difference. Check NTP on this machine."
+        )
+
     def spool_problem() -> str | None:
         try:
             spool.probe()
@@ -97,6 +109,7 @@ def note_checks(
 
     return [
         Check("clock", clock_problem, "agrees with the database's clock"),
+        Check("clock", onespan_clock_problem),
         Check("spool", spool_problem, "ready to keep callbacks while the database is down"),
         Check("spool", spooled_callbacks),
         Check("spool", damaged_files),

@@ -89,6 +89,17 @@ def _database_metrics(pipeline: PipelineState) -> Iterable[Metric]:
             "Time since the last finished reconcile run, in seconds.",
             value=pipeline.reconciled,
         )
+    yield GaugeMetricFamily(
+        "packages_unverified",
+        "Packages that OneSpan does not show to the configured credentials.",
+        value=pipeline.unverified,
+    )
+    if pipeline.clock_offset is not None:
+        yield GaugeMetricFamily(
+            "onespan_clock_offset_seconds",
+            "How far OneSpan's clock is ahead of this service's clock, in seconds.",
+            value=pipeline.clock_offset,
+        )
     dwell = GaugeMetricFamily(
         "dwell_seconds",
         "Time from a callback's arrival to the end of its handler, in seconds, over the most recent dispatches.",

@@ -21,6 +21,7 @@ from app.errors import OneSpanError
 from app.handling import Document, Event, Handlers, Package, Signer
 from app.onespan.auth import ApiConnection, ApiKey
 from app.onespan.client import OneSpan
+from app.onespan.clock import OffsetRange
 from app.onespan.event_catalogue import CATALOGUE, SPELLINGS
 from app.onespan.values import Attention, Sender
 from app.simulator import outbox, quirks
@@ -29,7 +30,7 @@ from app.simulator.anomalies import ANOMALIES
 from app.simulator.command import simulate
 from app.simulator.faults import FAULTS
 from app.simulator.server import api, serve_in_thread
-from app.store import reconciles
+from app.store import onespan_clock, reconciles
 from app.store.states import RunKind
 from config import ROOT, Settings
 from docs import generate
@@ -137,6 +138,7 @@ def test_every_metric_is_explained(client: FlaskClient, service, send_callback, 
     send_callback("PACKAGE_COMPLETE")
     work()
     with service.database.write() as connection:  # some metrics appear only after a reconcile run
+        onespan_clock.record(connection, OffsetRange(timedelta(0), timedelta(0)), now=NOON)
         reconciles.begin(connection, kind=RunKind.RECONCILE, reason="asked", since=None, fires=False, now=NOON)
         if run := reconciles.take(connection, now=NOON, lease=timedelta(0), process="this"):
             reconciles.finish(connection, run, now=NOON, until=None, unreadable=0)

@@ -877,6 +877,7 @@ def test_every_operation_is_described(api_document):
         "status",
         "trashed",
         "deleted",
+        "unverified",
         "type",
         "q",
         "signer",

@@ -96,8 +96,9 @@ class PipelineState:
     counts the events of the last 30 days that no callback reported, by likely cause. `silence` is set if no callbacks
     arrive any more. `reconciled` is the time since the last reconcile run ended; None if there was no run. `dwell`
     lists, for the newest finished dispatches, the time from the arrival of the callback to the end of the run.
-    `outdated` counts the packages to be derived again after an upgrade.
-    `is_refused` says whether OneSpan refuses this service's requests. `misdirected` counts callbacks to wrong paths.
+    `outdated` counts the packages to be derived again after an upgrade. `unverified` counts the packages that OneSpan
+    does not show. `is_refused` says whether OneSpan refuses this service's requests. `misdirected` counts callbacks to
+    wrong paths. `clock_offset` is how far OneSpan's clock is ahead.
     """
 
     undigested: int
@@ -110,6 +111,8 @@ class PipelineState:
     outdated: int
     is_refused: bool
     misdirected: int
+    unverified: int
+    clock_offset: float | None
 
 
 @dataclass(frozen=True, slots=True)

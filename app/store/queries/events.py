@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select
 from sqlalchemy.engine import Connection
 
 from app.onespan import values
-from app.store import versions
-from app.store.models import DUE, PARKED, RUNNING, SOURCE_RECONCILE, Change, Dispatch, Event, Journal
+from app.store import onespan_clock, versions
+from app.store.models import DUE, PARKED, RUNNING, SOURCE_RECONCILE, Change, Dispatch, Event, Journal, Package
 from app.store.packages import Cause
 from app.store.queries.access import misdirected_callbacks, onespan_access
 from app.store.queries.bounded import count_rows, count_statement
@@ -134,6 +134,8 @@ def pipeline_state(connection: Connection, *, now: datetime) -> PipelineState:
         outdated=versions.count_outdated(connection),
         is_refused=bool((access := onespan_access(connection)) and access.refused_since),
         misdirected=misdirected_callbacks(connection),
+        unverified=connection.scalar(_UNVERIFIED) or 0,
+        clock_offset=onespan_clock.seconds_ahead(connection),
     )
 
 
@@ -186,6 +188,7 @@ _CALLBACK = (Journal.id, Journal.event_id, Journal.received_at, Journal.key, Jou
 # These queries are built once, because they run at every turn of the dispatcher and in every health report.
 _FACTS = select(*_EVENT, Event.fingerprint).where(Event.id.in_(bindparam("ids", expanding=True)))
 _UNDIGESTED = select(Journal.received_at).where(Journal.state == literal(JournalState.PENDING)).order_by(Journal.id)
+_UNVERIFIED = select(func.count()).where(Package.unverified_since.is_not(None))  # a partial index finds them
 _IN_STATES = (select(Dispatch.id).where(Dispatch.state == state) for state in OPEN_OR_PARKED.values())
 _BACKLOG = count_statement(_UNDIGESTED, *_IN_STATES)
 _FINISHED = (

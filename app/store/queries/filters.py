@@ -24,6 +24,7 @@ class PackageFilter:
     status: Sequence[str] = ()
     trashed: bool | None = None
     deleted: bool | None = None
+    unverified: bool | None = None
     type: str | None = None
     types: Sequence[str | None] = ()
     q: str | None = None
@@ -62,6 +63,8 @@ def _conditions(wanted: PackageFilter) -> Iterator[ColumnElement[bool]]:
     for flag, value in ((Package.trashed, wanted.trashed), (Package.deleted, wanted.deleted)):
         if value is not None:
             yield flag.is_(value)
+    if wanted.unverified is not None:
+        yield Package.unverified_since.is_not(None) if wanted.unverified else Package.unverified_since.is_(None)
     yield from _between(Package.updated_at, wanted.updated_since, wanted.updated_until)
     yield from _between(Package.created_at, wanted.created_since, wanted.created_until)
 

@@ -107,7 +107,8 @@ class HealthReport:
 
     `missed` counts the events of the last 30 days without a callback, by likely cause. `silence` is null while
     callbacks arrive. `access` is null before the first request to OneSpan. `upgrade` is null unless packages are being
-    derived again after an upgrade.
+    derived again after an upgrade. `unverified` counts the packages that OneSpan does not show to the configured
+    credentials. `clock_offset` are the seconds by which OneSpan's clock is ahead; null before its first answer.
     """
 
     is_ready: bool
@@ -123,3 +124,5 @@ class HealthReport:
     processes: list[ProcessDetail]
     outages: list[OutageDetail]
     upgrade: UpgradeProgress | None
+    unverified: int
+    clock_offset: float | None

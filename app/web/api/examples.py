@@ -195,6 +195,8 @@ ANSWERS: Mapping[type, Any] = {
         ],
         outages=[OUTAGE],
         upgrade=UpgradeProgress(12_300, 100_000, None),
+        unverified=0,
+        clock_offset=-0.4,
     ),
 }
 BODIES: Mapping[type, Any] = {

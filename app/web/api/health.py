@@ -77,6 +77,8 @@ def health_report(
         processes=queries.processes(connection, now=now),
         outages=queries.outages(connection),
         upgrade=upgrade,
+        unverified=pipeline.unverified,
+        clock_offset=pipeline.clock_offset,
     )
 
 

@@ -99,6 +99,10 @@ class PackageQuery(CursorQuery):
     deleted: bool | None = Field(
         None, description="`true`: only packages deleted in OneSpan. `false`: only packages that are not."
     )
+    unverified: bool | None = Field(
+        None,
+        description="`true`: only packages that OneSpan does not show to these credentials. `false`: only others.",
+    )
     type: ShortText | None = Field(None, description="Only this type: `PACKAGE`, `TEMPLATE` or `LAYOUT`.")
     q: ShortText | None = Field(
         None,

@@ -27,6 +27,8 @@ COLUMNS: Mapping[str, Callable[[Package], object]] = {
     "signers_total": lambda package: package.signers_total,
     "waiting_for": lambda package: "; ".join(labels.name_of(package, signer) for signer in package.next_signers),
     "needs_attention": lambda package: "; ".join(issue.reason for issue in package.attention),
+    "unverified_since": lambda package: package.unverified.since if package.unverified else None,
+    "unverified_reason": lambda package: package.unverified.reason if package.unverified else None,
     "created_at": lambda package: package.created_at,
     "updated_at": lambda package: package.updated_at,
     "due_at": lambda package: package.due_at,

@@ -74,6 +74,8 @@ def _figures(report: HealthReport) -> Iterator[dict[str, str]]:
         yield _figure("Access to OneSpan", "refused" if refused else "yes", since, "stop" if refused else "")
     missed = sum(report.missed.values())
     yield _figure("Missed callbacks", f"{missed:,}", f"last {DAYS} days", "warn" if missed else "")
+    if report.unverified:
+        yield _figure("Not verified", f"{report.unverified:,}", "transactions that OneSpan does not show", "warn")
 
 
 def _figure(name: str, value: str, detail: str, tone: str = "") -> dict[str, str]:

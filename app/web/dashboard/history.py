@@ -17,6 +17,8 @@ CAUSE_KINDS: Mapping[str, tuple[str, str]] = {
     "dispatch": ("handler", "Handler run"),
     "person": ("person", "Changed by {who}"),
     "rebuild": ("read", "Rebuilt from stored callbacks"),
+    "fetch": ("read", "Could not be read from OneSpan"),
+    "reconcile": ("read", "Sync with OneSpan"),
 }
 UNKNOWN_CAUSE = ("read", "Updated")
 ATTRIBUTES: Mapping[str, str] = {  # labels that differ from the attribute's name
@@ -33,6 +35,7 @@ ATTRIBUTES: Mapping[str, str] = {  # labels that differ from the attribute's nam
     "email_bounce": "Email bounced",
     "kba_failures": "Failed identity checks",
     "attachments": "Uploaded files",
+    "unverified": "Not verified with OneSpan",
 }
 NAMES_OF_PEOPLE = ("sender_id", "signed_by", "asked")  # attributes whose values are ids of people
 
@@ -71,10 +74,16 @@ def timeline(
             entry = entries[event_id]
         else:
             action = action_text(change)
-            entry = others.setdefault((cause, action, action and change.recorded_at), _other_entry(change, action))
+            at = change.recorded_at if _is_alone(change, action) else None
+            entry = others.setdefault((cause, action, at), _other_entry(change, action))
         if _adds_detail(change, entry):
             entry.changes.append(change_texts(package, change))
     return sorted([*entries.values(), *others.values()], key=lambda entry: entry.at, reverse=True)
+
+
+def _is_alone(change: ChangeDetail, action: str | None) -> bool:
+    """Return whether a change is an entry of its own, because other changes with the same cause are of another time."""
+    return action is not None or change.cause.kind == "fetch"
 
 
 def _adds_detail(change: ChangeDetail, entry: Entry) -> bool:
@@ -94,7 +103,7 @@ def _other_entry(change: ChangeDetail, action: str | None) -> Entry:
     cause = change.cause
     kind, _ = CAUSE_KINDS.get(cause.kind, UNKNOWN_CAUSE)
     at = change.happened_at if cause.kind in ("callback", "snapshot") else change.recorded_at
-    key = f"{cause.kind}-{change.id if action else cause.id}"
+    key = f"{cause.kind}-{change.id if _is_alone(change, action) else cause.id}"
     return Entry(at, kind, action or cause_text(change), key, None, cause.id if cause.kind in JOURNALED else None)
 
 
@@ -142,6 +151,8 @@ def change_texts(package: Package, change: ChangeDetail) -> tuple[str, str | dat
         old, new = (status_label(value).text if isinstance(value, str) else value for value in (old, new))
     elif attribute.endswith("_at"):
         old, new = (datetime.fromisoformat(value) if isinstance(value, str) else value for value in (old, new))
+    elif attribute == "unverified":
+        old, new = labels.unverified(old).meaning, labels.unverified(new).meaning
     elif attribute == "type":
         old, new = labels.PACKAGE_TYPES.get(old, old), labels.PACKAGE_TYPES.get(new, new)
     return label, _text(old), _text(new) or "none"

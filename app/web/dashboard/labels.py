@@ -146,6 +146,28 @@ ATTENTION_FILTERS = (
     *((reason, issue.title) for reason, issue in ISSUES.items()),
     ("none", "No open issues"),
 )
+UNVERIFIED_TITLE = "Not verified with OneSpan"
+# Why OneSpan does not show a transaction, and what to do.
+UNVERIFIED: Mapping[str, Issue] = {
+    "refused": Issue(
+        UNVERIFIED_TITLE,
+        "OneSpan refuses these credentials",
+        "Ask your administrator to use credentials of the account's owner, or to share this transaction with them.",
+        "warn",
+    ),
+    "not_found": Issue(
+        UNVERIFIED_TITLE,
+        "OneSpan shows no such transaction to these credentials",
+        "Ask your administrator whether it belongs to another account or sender, and to use credentials that see it.",
+        "warn",
+    ),
+    "not_shown": Issue(
+        UNVERIFIED_TITLE,
+        "No sync could read it",
+        "Press “Refresh from OneSpan”. If that does not help, ask your administrator to check the log.",
+        "warn",
+    ),
+}
 UNKNOWN_SIGNER, UNKNOWN_DOCUMENT = "an unknown signer", "a document"  # in the sentences of events
 PACKAGE_TYPES: Mapping[str, str] = {"PACKAGE": "Transaction", "TEMPLATE": "Template", "LAYOUT": "Layout"}
 MISSED_CAUSES: Mapping[str, str] = {
@@ -279,6 +301,11 @@ def signature(document: Document, signer: Signer) -> SignatureLabel:
 def issue(reason: str) -> Issue:
     """Return the texts about a reason for attention."""
     return ISSUES.get(reason) or Issue(reason, "", "", "warn")
+
+
+def unverified(reason: str | None) -> Issue:
+    """Return the texts about the reason why OneSpan does not show a transaction; empty texts without a reason."""
+    return UNVERIFIED.get(reason or "") or Issue(UNVERIFIED_TITLE, reason or "", "", "warn")
 
 
 def bounce(detail: str | None) -> str:

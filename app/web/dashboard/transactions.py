@@ -65,6 +65,7 @@ class TransactionsQuery(PageQuery):
     q: ShortText = ""
     status: ShortText = ""
     attention: AttentionFilter | Literal[""] = ""
+    unverified: Literal["", "true"] = ""
     # Without scripts a form also sends its empty fields, so an empty `view`, `since` or `until` means the default.
     view: Annotated[ViewName, BeforeValidator(lambda given: given or "current")] = "current"
     since: Day = Field(None, description="Created on this day (UTC) or later.")
@@ -82,6 +83,7 @@ class TransactionsQuery(PageQuery):
             status=[self.status] if self.status else [],
             q=self.q.strip() or None,
             attention=self.attention or None,
+            unverified=self.unverified == "true" or None,
             types=("TEMPLATE", "LAYOUT") if self.view == "templates" else ("PACKAGE", None),
             created_since=_midnight(self.since) if self.since else None,
             created_until=_midnight(self.until, days=1) if self.until else None,
