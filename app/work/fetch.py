@@ -16,6 +16,7 @@ from app.errors import (
     UnreadablePackage,
 )
 from app.onespan.client import Answer, OneSpan
+from app.onespan.merge import newest_claim_at
 from app.onespan.packages import parse_package
 from app.onespan.projection import derive
 from app.store import fetches, journal, list_state, onespan_clock, outages, packages
@@ -83,20 +84,32 @@ class Fetcher:
         return False
 
     def _fetch(self, wanted: TakenFetch) -> None:
-        began_at = self._clock()
+        began_at, after = self._clock(), self._read_until(wanted.package_id)
         try:
             answer = self._onespan.package(wanted.package_id)
             if _id_in(answer) != wanted.package_id:
                 raise UnreadableAnswer("it is another package")
         except OneSpanError as problem:
-            self._fetch_failed(wanted, problem, began_at=began_at)
+            self._fetch_failed(wanted, problem, began_at=began_at, after=after)
         else:
-            self._keep(wanted, answer, kind=JournalKind.SNAPSHOT)
+            self._keep(wanted, answer, kind=JournalKind.SNAPSHOT, after=after)
 
-    def _keep(self, wanted: TakenFetch, answer: Answer, *, kind: str) -> None:
-        """Journal the answer, a snapshot or an absence, and settle the fetch, in one transaction."""
+    def _read_until(self, package_id: str) -> datetime:
+        """Return the time of the newest snapshot, on OneSpan's clock; the beginning of time if there is none."""
+        with self._database.read() as connection:
+            state = current_claims(connection, [package_id]).get(package_id, {})
+        return datetime.fromisoformat(newest_claim_at(state, "snapshot"))
+
+    def _keep(self, wanted: TakenFetch, answer: Answer, *, kind: str, after: datetime) -> None:
+        """Journal the answer, a snapshot or an absence, and settle the fetch, in one transaction.
+
+        The answer is dated later than `after`, the snapshot that was known before the request: the resolution of the
+        `Date` header is a second, and the durations of requests differ.
+        """
         now = self._clock()
-        key = self._onespan.name
+        key, earliest = self._onespan.name, after + timedelta.resolution
+        read_at, answered_at = max(answer.read_at, earliest), max(answer.answered_at, earliest)
+        answer = replace(answer, read_at=read_at, answered_at=answered_at)
         entry = snapshot_entry(answer, wanted.package_id, now=now, key=key, kind=kind, emit=wanted.emit)
         entry = replace(entry, lag_fetches=wanted.lag_fetches, lagged_at=wanted.lagged_at)
         with self._database.write() as connection:
@@ -118,12 +131,12 @@ class Fetcher:
         self._pause_until = self._down_since = None
         self._failed.clear()
 
-    def _fetch_failed(self, wanted: TakenFetch, problem: OneSpanError, *, began_at: datetime) -> None:
+    def _fetch_failed(self, wanted: TakenFetch, problem: OneSpanError, *, began_at: datetime, after: datetime) -> None:
         with self._database.read() as connection:
             known = was_read(connection, wanted.package_id, key=self._onespan.name)
             is_deleted = isinstance(problem, OneSpanNotFound) and _is_deleted(connection, wanted.package_id)
         if isinstance(problem, OneSpanNotFound) and problem.answer and known:
-            self._keep(wanted, problem.answer, kind=JournalKind.ABSENCE)
+            self._keep(wanted, problem.answer, kind=JournalKind.ABSENCE, after=after)
             return
         log.warning("package.not_read", package_id=wanted.package_id, error=type(problem).__name__)
         now, delay = self._clock(), None if is_deleted else self._delay(wanted, problem, known=known)
