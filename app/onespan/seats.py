@@ -154,7 +154,7 @@ class People:
         """Return what a seat owes, according to the merged claims of snapshots."""
         claims = self.about_id(signer_id)
         documents = {
-            document_id: document.text(f"signed {signer_id}")
+            document_id: _signed_in_snapshot(document, signer_id)
             for document_id, document in self.documents.items()
             if signer_id in asked_of(document)
         }
@@ -261,6 +261,12 @@ class People:
             return claims.flag("reassigned") and claims.at("reassigned") > self.read_at
         was_asked = claims.value("asked") is not False
         return claims.flag("reassigned") or (was_asked and claims.value("role_id") in self.holders)
+
+
+def _signed_in_snapshot(document: SubjectClaims, signer_id: str) -> str | None:
+    signed = _shown(document.attributes.get(f"signed {signer_id}", {}))
+    at = current_value(signed)[1]
+    return at if isinstance(at, str) else None
 
 
 def _is_for_group(attribute: str) -> bool:

@@ -163,3 +163,31 @@ def test_a_member_declines_for_the_group(history):
 
     assert history.statuses == {ADA: None, "board": "DECLINED"}
     assert history.runs == {"PACKAGE_DECLINE": 1}
+
+
+@pytest.mark.parametrize("documents", ["one document", "two documents"])
+def test_a_member_stays_complete_when_the_member_signs_for_the_group(history, documents):
+    """The callbacks of the second signature are about the group, and take nothing from the member's own seat."""
+    seats = [seat(ADA), group("board", ADA), seat(BEN)]
+    of_group = CONTRACT if documents == "one document" else "annex"
+
+    def package(own):
+        if documents == "one document":
+            return shown(seats, block(ADA, own), block("board"), block(BEN))
+        annex = document("annex", [block("board")], index=1)
+        return shown(seats, documents=[document(CONTRACT, [block(ADA, own), block(BEN)]), annex])
+
+    send(history, package(None))
+    history.callbacks(*SIGNING, who=ADA)
+    history.serve_changed(package(history.now))
+    history.fetch()
+    assert history.statuses == {ADA: "COMPLETED", "board": "PENDING", BEN: "PENDING"}
+
+    history.wait(300)
+    history.onespan.set_lags(10_000)
+    history.callbacks(*SIGNING, who=ADA, document_id=of_group)
+
+    assert history.statuses == {ADA: "COMPLETED", "board": "COMPLETED", BEN: "PENDING"}
+    signed_by = {signer for part in history.package.documents for signer in part.signed_by}
+    assert signed_by == {ADA, "board"}
+    assert history.runs == {"DOCUMENT_SIGNED": 2, "SIGNER_COMPLETE": 2}
