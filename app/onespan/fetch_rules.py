@@ -55,12 +55,12 @@ def _has_open_signatures(package: Package) -> bool:
     return is_open or any(signer.owes and signer.status_at is None for signer in package.signers)
 
 
-def is_behind(snapshot: PackageSnapshot, state: State, *, settled_at: datetime, read_at: datetime) -> bool:
-    """Whether a snapshot shows a status or a signature from before a callback that is dated before the snapshot.
+def is_behind(snapshot: PackageSnapshot, state: State, *, settled_at: datetime, answered_at: datetime) -> bool:
+    """Whether a snapshot shows a status or a signature from before a callback that is dated before `answered_at`.
 
     `state` are the merged claims, this snapshot's included. The snapshot may be from a server of OneSpan that lags.
     """
-    people, at = People.of(state), iso(read_at)
+    people, at = People.of(state), iso(answered_at)
     deletion = people.about.attributes.get("deleted", {}).get("event", NO_CLAIM)
 
     def is_newer(claims: SubjectClaims, attribute: str, shown: object) -> bool:

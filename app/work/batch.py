@@ -163,9 +163,9 @@ class Batch:
             self._new_snapshots.setdefault(entry.package_id, []).append(_dated(entry, entry.snapshot))
         self._packages.merge(entry)
         self._lagging.pop(entry.package_id, None)
-        if entry.snapshot and entry.read_at:
+        if entry.snapshot and entry.answered_at:
             state = self._packages.states[entry.package_id]
-            if is_behind(entry.snapshot, state, settled_at=entry.settled_at, read_at=entry.read_at):
+            if is_behind(entry.snapshot, state, settled_at=entry.settled_at, answered_at=entry.answered_at):
                 self._lagging[entry.package_id] = entry
 
     def _unreported(self, entry: ParsedEntry) -> list[NewEvent]:
@@ -247,7 +247,7 @@ class Batch:
 def _lag_fetch(entry: ParsedEntry, *, now: datetime) -> LagFetch:
     """Return the next fetch of a package whose snapshot showed less than a callback."""
     is_first = entry.lagged_at is None or entry.lag_fetches >= len(LAG_DELAYS)
-    number, since = (0, entry.read_at) if is_first else (entry.lag_fetches, entry.lagged_at)
+    number, since = (0, entry.answered_at) if is_first else (entry.lag_fetches, entry.lagged_at)
     assert since
     emit = Emit.NONE if entry.emit == Emit.NONE else Emit.NEW
     return LagFetch(entry.package_id, number + 1, since, now + LAG_DELAYS[number], emit)

@@ -1,0 +1,180 @@
+"""OneSpan's API may lag its own callbacks: nothing is taken back, invented or reported twice, and the status heals."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from tests.conftest import ADA, BEN, CLEO, in_all, onespan_time
+from tests.support.fixtures import CONTRACT, person
+from tests.support.histories import block, seat, shown
+
+SIGNING = ("DOCUMENT_SIGNED", "SIGNER_COMPLETE")
+LAGS = [5, 20, *in_all(60, 120, 200), 300]
+DRAFT = {"status": "DRAFT"}
+
+
+def begin(history, package) -> None:
+    """Let OneSpan show a package that the service reads long before the history begins."""
+    history.serve(package)
+    history.callback("PACKAGE_CREATE", at=history.ago(24 * 3600))
+    history.fetch()
+    history.wait(60)
+    history.runs.clear()
+
+
+def change(history, package, *callbacks) -> None:
+    """Change a package at OneSpan, which reports the change by these callbacks: each a name and a signer."""
+    history.serve({**package, "updated": onespan_time(history.now)})
+    for name, who in callbacks:
+        history.callback(name, who, documentId=CONTRACT if name == "DOCUMENT_SIGNED" else None)
+
+
+def signed(history, **members):
+    """A package that Ada has signed now."""
+    return shown([seat(ADA), seat(BEN)], block(ADA, history.now), block(BEN), **members)
+
+
+@pytest.mark.parametrize("seconds", LAGS)
+@pytest.mark.parametrize("change_name", ["ACTIVATE", "SIGN", "COMPLETE", "DECLINE"])
+def test_a_lag_takes_nothing_back(history, seconds, change_name):
+    """While the API lags, whatever is fetched changes neither the status nor a signature, and makes no event."""
+    seats = [seat(ADA), seat(BEN)]
+    begin(history, shown(seats, block(ADA), block(BEN), status="DRAFT" if change_name == "ACTIVATE" else "SENT"))
+    before = Counter(history.events)
+    history.onespan.set_lags(seconds)
+    complete = {"status": "COMPLETED", "completed": onespan_time(history.now)}
+    declined = {"created": onespan_time(history.now), "content": "No", "from": person(ADA)}
+    package, reported, status, statuses = {
+        "ACTIVATE": (shown(seats, block(ADA), block(BEN)), [("PACKAGE_ACTIVATE", CLEO)], "SENT", ["PENDING"] * 2),
+        "SIGN": (signed(history), [(name, ADA) for name in SIGNING], "SENT", ["COMPLETED", "PENDING"]),
+        "COMPLETE": (
+            shown(seats, block(ADA, history.now), block(BEN, history.now), **complete),
+            [*((name, who) for who in (ADA, BEN) for name in SIGNING), ("PACKAGE_COMPLETE", BEN)],
+            "COMPLETED",
+            ["COMPLETED"] * 2,
+        ),
+        "DECLINE": (
+            shown(seats, block(ADA), block(BEN), status="DECLINED", messages=[declined]),
+            [("PACKAGE_DECLINE", ADA)],
+            "DECLINED",
+            ["DECLINED", "PENDING"],
+        ),
+    }[change_name]
+    change(history, package, *reported)
+
+    expected = before + Counter(name for name, _ in reported)
+    for pause in (1, 3, 10, 30, 60, 120, 150):
+        history.fetch()
+        history.wait(pause)
+        assert (history.package.status, [*history.statuses.values()]) == (status, statuses)
+        assert history.events == expected
+
+    history.wait(400)
+    history.reconcile()
+    assert (history.package.status, [*history.statuses.values()]) == (status, statuses)
+    assert history.events == expected
+    assert history.runs == Counter(name for name, _ in reported)
+
+
+@pytest.mark.parametrize("seconds", LAGS)
+def test_a_lag_heals_without_a_reconcile(history, seconds):
+    """What the callbacks did not report is known as soon as the API shows it."""
+    begin(history, shown([seat(ADA), seat(BEN)], block(ADA), block(BEN)))
+    history.onespan.set_lags(seconds)
+    change(history, signed(history, due=onespan_time(history.now + timedelta(days=2))), ("SIGNER_COMPLETE", ADA))
+    history.fetch()
+    history.wait(380)
+
+    assert history.package.due_at is not None
+    assert history.package.documents[0].signed_by == (ADA,)
+    assert history.runs == Counter(SIGNING)
+
+
+def test_a_lag_longer_than_the_fetches_heals_at_the_next_reconcile(history):
+    """After five minutes a snapshot is believed; when the API shows the change, it is not reported as drift."""
+    begin(history, shown([seat(ADA)], block(ADA), status="DRAFT"))
+    history.onespan.set_lags(700)
+    change(history, shown([seat(ADA)], block(ADA)), ("PACKAGE_ACTIVATE", CLEO))
+    history.wait(800)
+    history.reconcile()
+
+    assert history.package.status == "SENT"
+
+
+@pytest.mark.parametrize("seconds", LAGS)
+def test_a_lagging_deletion(history, seconds):
+    """A deletion is one event, and the package is deleted in the end."""
+    begin(history, shown([seat(ADA)], block(ADA)))
+    history.onespan.set_lags(seconds)
+    history.callback("PACKAGE_DELETE")
+    history.serve(None)
+    history.fetch()
+    history.wait(380)
+
+    assert history.package.deleted
+    assert history.runs == {"PACKAGE_DELETE": 1}
+
+
+def test_a_lag_holds_back_neither_trash_nor_addresses_nor_locks(history):
+    """These values of a lagging snapshot hold at once, because `updated` may not move with them."""
+    begin(history, shown([seat(ADA), seat(BEN)], block(ADA), block(BEN)))
+    history.callbacks(*SIGNING, who=BEN)
+    moved = {**person(ADA), "email": "new@example.com"}
+    roles = [seat(ADA, signers=[moved], locked=True), seat(BEN)]
+    history.serve(shown(roles, block(ADA), block(BEN), trashed=True))
+    history.fetch()
+
+    assert history.package.trashed
+    assert history.package.signers[0].email == "new@example.com"
+    assert history.package.signers[0].locked
+    assert history.statuses[BEN] == "COMPLETED"
+    assert history.events >= Counter(["PACKAGE_TRASH", "SIGNER_LOCKED"])
+
+
+@pytest.mark.parametrize("name", ["PACKAGE_COMPLETE", "PACKAGE_DECLINE", "SIGNER_COMPLETE", "PACKAGE_DEACTIVATE"])
+@pytest.mark.parametrize("heal", ["fetch", "reconcile"])
+def test_a_callback_that_is_not_true_is_outranked(history, name, heal):
+    """OneSpan's state wins within seven minutes after it was asked."""
+    begin(history, shown([seat(ADA)], block(ADA)))
+    history.callback(name, ADA)
+    (history.fetch if heal == "fetch" else history.reconcile)()
+    history.wait(400)
+
+    assert history.package.status == "SENT"
+    assert history.statuses == {ADA: "PENDING"}
+    assert history.package.next_signers == (ADA,)
+
+
+@pytest.mark.parametrize("lags", [(0, 60), (0, 0, 300), (300, 0), (60, 5, 0)], ids=str)
+def test_servers_that_lag_differently_report_nothing_twice(history, lags):
+    """Answers of a fresh and of a stale server alternate; the status stays, and each fact is one event."""
+    begin(history, shown([seat(ADA), seat(BEN)], block(ADA), block(BEN), status="DRAFT"))
+    history.onespan.set_lags(*lags)
+    change(history, shown([seat(ADA), seat(BEN)], block(ADA), block(BEN)), ("PACKAGE_ACTIVATE", CLEO))
+    for _ in range(4):
+        history.fetch()
+        assert history.package.status == "SENT"
+    change(history, signed(history))
+    for pause in (3, 10, 30, 100, 100, 100):
+        history.wait(pause)
+        history.fetch()
+        assert history.package.status == "SENT"
+    history.onespan.set_lags(0)
+    history.wait(20)
+    history.fetch()
+
+    assert history.statuses == {ADA: "COMPLETED", BEN: "PENDING"}
+    assert history.runs == {"PACKAGE_ACTIVATE": 1, "DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 1}
+
+
+def test_a_lag_ends_when_a_fresh_snapshot_arrives(history):
+    """The package is not fetched again after the API has shown the change."""
+    begin(history, shown([seat(ADA)], block(ADA), status="DRAFT"))
+    history.onespan.set_lags(8)
+    change(history, shown([seat(ADA)], block(ADA)), ("PACKAGE_ACTIVATE", CLEO))
+    history.wait(30)
+    requests = history.onespan.requests
+    history.wait(600)
+
+    assert history.onespan.requests == requests == 3
