@@ -15,6 +15,7 @@ MAX_LAG = timedelta(minutes=10)  # how long OneSpan's API may show a status or a
 UPDATED_RESOLUTION = timedelta(seconds=1)  # how much later than `updated` OneSpan may date the callback of a change
 OUT_OF_OFFICE = "OOTO"  # the `message` of an EMAIL_BOUNCE that is an out-of-office reply
 RESOLVED: Mapping[str, object] = {"kba": False, "email_bounce": None, "out_of_office": False}  # once someone has signed
+MAY_BE_MISSING = ("completed", "done", "done_at", "begun", "declined", "opted_out")  # in a snapshot that lags
 CLEARED = ("due", "completed", "email_bounce", "description", "data")  # what a snapshot without a value takes back
 
 
@@ -109,8 +110,8 @@ def snapshot_claims(snapshot: PackageSnapshot, *, at: datetime, outranks_until: 
 
 def may_lag(attribute: str, value: object) -> bool:
     """Whether a value of a snapshot may be from before a callback: a status, or a signature that is not there yet."""
-    is_ending = attribute in ("completed", "done", "declined", "opted_out") or attribute.startswith("signed ")
-    return attribute in ("status", "ready") or (is_ending and not value)
+    is_step = attribute in MAY_BE_MISSING or attribute.startswith(("signed ", "begun "))
+    return attribute in ("status", "ready") or (is_step and not value)
 
 
 def _claims_about_package(snapshot: PackageSnapshot) -> dict[str, object]:

@@ -104,7 +104,7 @@ def _signer(signer_id: str, claims: SubjectClaims, people: People) -> Signer:
         status=status.value if status else None,
         status_at=status_at,
         locked=claims.flag("locked"),
-        email_bounce=_bounce(claims) or ("OOTO" if claims.flag("out_of_office") else None),
+        email_bounce=_bounce(claims) or ("OOTO" if _is_away(claims) else None),
         kba_failures=len(claims.named("kba_failure")),
         attachments=tuple(name for name, _ in claims.named("attachment")),
         owes=status not in (None, SignerStatus.REASSIGNED),
@@ -182,12 +182,20 @@ def _group(claims: SubjectClaims) -> Group | None:
 
 def _bounce(claims: SubjectClaims) -> str | None:
     """Return the kind of bounce; None if the sender has corrected the address since."""
-    bounce, address = claims.text("email_bounce"), claims.text("email")
-    if bounce is None or address is None:
-        return bounce
-    shown_since = dict(claims.named("first email"))
-    corrected = len(shown_since) > 1 and current_value(shown_since.get(address, {}))[0] > claims.at("email_bounce")
-    return None if corrected else bounce
+    bounce = claims.text("email_bounce")
+    return None if bounce and _is_corrected(claims, since="email_bounce") else bounce
+
+
+def _is_away(claims: SubjectClaims) -> bool:
+    """Whether an out-of-office reply came from the present address."""
+    return claims.flag("out_of_office") and not _is_corrected(claims, since="out_of_office")
+
+
+def _is_corrected(claims: SubjectClaims, *, since: str) -> bool:
+    """Whether OneSpan first showed the present address after the claim of the attribute `since`."""
+    address, shown_since = claims.text("email"), dict(claims.named("first email"))
+    is_changed = address is not None and len(shown_since) > 1
+    return is_changed and current_value(shown_since.get(address or "", {}))[0] > claims.at(since)
 
 
 def _documents(people: People) -> Iterable[Document]:
@@ -252,7 +260,7 @@ def _problems(claims: SubjectClaims, who: str | None, about: SubjectClaims) -> I
         yield Attention(AttentionReason.KBA_FAILURE.value, claims.since("kba"), who)
     if bounce := _bounce(claims):
         yield Attention(AttentionReason.EMAIL_BOUNCE.value, claims.since("email_bounce"), who, bounce)
-    elif claims.flag("out_of_office"):
+    elif _is_away(claims):
         yield Attention(AttentionReason.OUT_OF_OFFICE.value, claims.since("out_of_office"), who)
 
 

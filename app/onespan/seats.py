@@ -78,13 +78,6 @@ class Seats:
         own = next((seat for seat in self.seats if user_id == seat.signer_id), None)
         return own or next((seat for seat in self.seats if user_id == seat.role_id), None)
 
-    def lists(self, user_id: str) -> bool:
-        """Whether a seat or a group has this person or role."""
-        return any(
-            user_id in (seat.signer_id, seat.role_id) or (seat.members and user_id in seat.members)
-            for seat in self.seats
-        )
-
     @property
     def groups(self) -> tuple[SeatDuty, ...]:
         """The seats of groups."""
@@ -146,6 +139,11 @@ class People:
         """The seats, as far as they decide who is meant by an id."""
         return Seats(tuple(self._duty(*seat) for seat in self.seats.items()))
 
+    @cached_property
+    def members(self) -> frozenset[str]:
+        """The ids of all members of the groups."""
+        return frozenset().union(*(group.members or () for group in self.duties.groups))
+
     def about_id(self, user_id: str) -> SubjectClaims:
         """Return the claims about an id as it was reported; empty if there are none."""
         return self.subjects.get(user_id) or SubjectClaims({})
@@ -192,18 +190,15 @@ class People:
 
     def _shares(self, user_id: str, claims: SubjectClaims) -> Iterator[tuple[str, SubjectClaims]]:
         """Yield who the claims about an id are about: a member of a group has claims of their own and for the group."""
-        attributes = claims.attributes
-        if not self.has_groups:
-            yield self.person(user_id), claims
+        at = claims.at("done" if "done" in claims.attributes else "seen")
+        if self._is_seat_or_person(user_id) or (at == EPOCH and user_id not in self.members):
+            yield self._holder(user_id), claims
             return
-        if not ("seen" in attributes and "reassigned" not in attributes) and not self.duties.lists(user_id):
-            yield self.last_holders.get(user_id, user_id) if user_id not in self.ever_seated else user_id, claims
-            return
-        at = claims.at("done" if "done" in attributes else "seen")
         signer_id = self.person(user_id, at=at if at != EPOCH else None)
         if signer_id == user_id or user_id not in self.ever_seated:
             yield signer_id, claims
             return
+        attributes = claims.attributes
         for_group = {name: registers for name, registers in attributes.items() if _is_for_group(name)}
         own = {name: _shown(registers) if name in for_group else registers for name, registers in attributes.items()}
         yield user_id, SubjectClaims({name: registers for name, registers in own.items() if registers})
@@ -216,21 +211,35 @@ class People:
 
     def person(self, user_id: str, *, document_id: str | None = None, at: str | None = None) -> str:
         """Return the id of the signer that `user_id` identifies, acting for a document at the time `at`, if known."""
-        if not self.has_groups:
-            if user_id in self.seats or user_id in self.ever_seated:
-                return user_id
-            return self.holders.get(user_id) or self.last_holders.get(user_id, user_id)
-        if not self.duties.lists(user_id):
-            if user_id in self.ever_seated:
-                return user_id
-            if user_id in self.last_holders:
-                return self.last_holders[user_id]
+        if self._is_seat_or_person(user_id, document_id):
+            return self._holder(user_id)
         seat = self.duties.seat_of(user_id, document_id=document_id, at=at)
         return seat.signer_id if seat else user_id
 
+    def _holder(self, user_id: str) -> str:
+        """Return the id of the signer, or of the present or last signer in a role."""
+        if user_id in self.seats or user_id in self.ever_seated:
+            return user_id
+        return self.holders.get(user_id) or self.last_holders.get(user_id, user_id)
+
+    def _is_seat_or_person(self, user_id: str, document_id: str | None = None) -> bool:
+        """Whether an id names a seat, now or before, or a person who got or gave a role: no member of a group.
+
+        A member who had a seat before still means that seat where it was asked to sign.
+        """
+        if not self.has_groups or not user_id:
+            return True
+        if user_id not in self.members:
+            is_replaced = "reassigned" in self.about_id(user_id).attributes
+            return is_replaced or user_id in self.ever_seated or user_id in self.holders or user_id in self.last_holders
+        if document_id is not None:
+            return document_id in self.documents and f"begun {user_id}" in self.documents[document_id].attributes
+        had_seat = user_id in self.ever_seated and user_id not in self.seats
+        return had_seat and self.about_id(user_id).value("owes") is not False
+
     def is_stranger(self, user_id: str) -> bool:
         """Whether the id has no seat, but may be that of a member of a group."""
-        return self.has_groups and not self.duties.lists(user_id) and user_id not in self.ever_seated
+        return not self._is_seat_or_person(user_id) and user_id not in self.members
 
     def is_signer(self, signer_id: str, claims: SubjectClaims) -> bool:
         """Whether this person is listed as a signer: has a seat, had one, or acts according to events."""
