@@ -218,9 +218,10 @@ class ReferenceModel:
                 completed_at=self.latest(("person", signer_id), "complete_at")
                 if self.latest(("person", signer_id), "complete")
                 else None,
-                members=self.latest(("person", signer_id), "members"),
+                members=None if members is None else frozenset(members),
             )
             for signer_id, role_id in self.seats
+            for members in (self.latest(("person", signer_id), "members"),)
         ]
 
     def person(self, given_id: str) -> str:
@@ -240,15 +241,26 @@ class ReferenceModel:
 
     def _meant(self, given_id: str, document: str | None, at: datetime | None, *, may_be_member: bool) -> str:
         assert self.literal
-        is_seated = given_id in self.seated_now | self.members
-        if not is_seated and given_id in self.ever_seated:
-            return given_id
-        if not is_seated and given_id in self.person_of_role:
-            return self.person_of_role[given_id]
-        if not is_seated and (not may_be_member or not given_id or given_id in self.literal.replaced):
-            return given_id
+        itself = self.person_of_role.get(given_id, given_id) if given_id not in self.ever_seated else given_id
+        if given_id in self.members:
+            if self._was_asked(given_id, document):
+                return given_id
+        elif not may_be_member or not given_id or given_id in self.literal.replaced or not self._is_unknown(given_id):
+            return itself
         seat = meant(self.now_seated, given_id, document, at)
         return seat.id if seat else given_id
+
+    def _is_unknown(self, given_id: str) -> bool:
+        """Whether no snapshot shows this id as that of a person or role."""
+        return given_id not in self.ever_seated | self.seated_now | set(self.person_of_role)
+
+    def _was_asked(self, given_id: str, document: str | None) -> bool:
+        """Whether a person was asked to sign, or to sign this document, by a seat of their own."""
+        assert self.literal
+        if document is None:
+            had_seat = given_id in self.ever_seated - self.seated_now
+            return had_seat and self.literal.latest(("person", given_id), "owes") is not False
+        return (("document", document), f"begun {given_id}") in self.literal.values
 
     def set_time(self, at: datetime, source: int) -> None:
         """Set the time and the source of the values that are recorded next."""
@@ -393,7 +405,7 @@ class ReferenceModel:
         group = signer.get("group")
         email = None if "@adhoc.groups." in (signer.get("email") or "") else signer.get("email")
         name = f"{signer['firstName']} {signer['lastName']}" if "firstName" in signer else None
-        members = frozenset(member["userId"] for member in group["members"]) if group else None
+        members = [member["userId"] for member in group["members"]] if group else None
         self.record(subject, sent=shown["status"] != "DRAFT", role=role["id"], order=role["index"], email=email)
         self.record(subject, name=group["name"] if group else name, members=members, locked=role["locked"])
         if email:
@@ -407,21 +419,20 @@ class ReferenceModel:
         self.uploads.setdefault(who, set()).update(
             requirement["name"] for requirement in requirements if requirement["status"] == "COMPLETE"
         )
-        self.record(subject, missing=sorted(_lacks(requirements, "INCOMPLETE")))
-        self.record(subject, rejected=sorted(_lacks(requirements, "REJECTED")))
+        self.record(subject, lacks=_lacking(requirements))
         self._apply_ending(shown, signer["id"], who, has_ended=True)
 
     def _apply_document(self, shown: JSON, document: JSON) -> None:
-        subject, asked = ("document", document["id"]), {}
+        subject, asked = ("document", document["id"]), []
         for role in _signing_roles(shown):
             in_document = _approvals({**shown, "documents": [document]}, role["id"])
             for signer in (role["signers"] or [{"id": role["id"]}]) if in_document else ():
-                asked[signer["id"]] = any(not approval["optional"] for approval in in_document)
+                asked.append([signer["id"], any(not approval["optional"] for approval in in_document)])
                 if begun := _begun_at(in_document):
                     self.record(subject, **{f"begun {signer['id']}": begun})
                 if signed := _signed_at(shown, in_document):
                     self.record(subject, **{f"signed {self._signatory(role, signer, document)}": signed})
-        self.record(subject, name=document["name"], asked=sorted(asked.items()))
+        self.record(subject, name=document["name"], asked=asked)
 
     def _holder(self, role: JSON, signer: JSON) -> str:
         """The person in a role. What is shown of an empty role counts for the person who has it now."""
@@ -651,13 +662,11 @@ class ReferenceModel:
     def _attachments(self, signer: Mapping[str, Any]) -> list[tuple[str, str | None, str | None]]:
         """The rejected attachments, and the missing ones of a signer who has signed, unless uploaded since."""
         subject = ("person", signer["id"])
-        reasons = [("ATTACHMENT_REJECTED", name) for name in self.latest(subject, "rejected") or ()]
-        if signer["status"] == "COMPLETED":
-            reasons += [("ATTACHMENT_MISSING", name) for name in self.latest(subject, "missing") or ()]
-        shown_at = self.dates.get((subject, "missing"), (NEVER, SNAPSHOT))[0]
+        shown_at = self.dates.get((subject, "lacks"), (NEVER, SNAPSHOT))[0]
         return [
-            (reason, signer["id"], name)
-            for reason, name in reasons
+            (f"ATTACHMENT_{lack}", signer["id"], name)
+            for name, lack in (self.latest(subject, "lacks") or {}).items()
+            if lack == "REJECTED" or signer["status"] == "COMPLETED"
             if self.event_times.get((subject, f"uploaded {name}"), NEVER) <= shown_at
         ]
 
@@ -814,13 +823,13 @@ def _begun_at(approvals: Iterable[JSON]) -> datetime | None:
     return min(filter(None, clicked), default=None)
 
 
-def _lacks(requirements: Iterable[JSON], status: str) -> list[str]:
-    """The names of the required attachments that the sender rejected, or that the signer did not upload."""
-    return [
-        requirement["name"]
-        for requirement in requirements
-        if requirement["status"] == status and (status == "REJECTED" or requirement["required"])
-    ]
+def _lacking(requirements: Iterable[JSON]) -> dict[str, str]:
+    """The attachments that the sender rejected, and the required ones that the signer did not upload."""
+    return {
+        item["name"]: "REJECTED" if item["status"] == "REJECTED" else "MISSING"
+        for item in requirements
+        if item["status"] == "REJECTED" or (item["status"] == "INCOMPLETE" and item["required"])
+    }
 
 
 def _seats_in(shown: JSON) -> list[Seat]:

@@ -1,9 +1,11 @@
 """Hypothesis strategies for the facts about one package: callbacks and snapshots that often collide.
 
 The strategies draw few people, documents and minutes, so that ties, repeats and contradictions are common. A person is
-named by the person's own id or by the id of the person's role.
+named by the person's own id or by the id of the person's role. Two groups sign as one: a member may have a role
+too, and a member of whom no snapshot knows is a stranger. Snapshots may show the package as it was minutes before.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +25,8 @@ def examples(number: int) -> int:
 
 DAN, EVE = "dan-who-takes-over", "eve-who-may-sign-too"
 ROLE_A, ROLE_B, ROLE_C, ROLE_OF_SENDER = "role-a", "role-b", "role-c", "role-of-sender"
+BOARD, AUDIT, ROLE_OF_BOARD = "board-of-directors", "audit-committee", "role-of-board"
+FAY, STRANGER = "fay-who-is-a-member", "member-nobody-lists"
 LATER = NOON + 2 * HOUR  # a time after all drawn callbacks and snapshots
 MINUTE = timedelta(minutes=1)
 STATUSES = (
@@ -37,9 +41,13 @@ STATUSES = (
     "ARCHIVED",
     "ARCHIVAL_PENDING",
 )
-PEOPLE = (ADA, BEN, DAN, EVE, CLEO, ROLE_A, ROLE_B, ROLE_C, None)
-SUCCESSORS = (ROLE_C, DAN, None)
+PEOPLE = (ADA, BEN, DAN, EVE, CLEO, ROLE_A, ROLE_B, ROLE_C, None, FAY, STRANGER, BOARD, ROLE_OF_BOARD)
+SUCCESSORS = (ROLE_C, DAN, STRANGER, None)
 
+
+SIGNATURE = {"id": "1", "type": "SIGNATURE", "subtype": "FULLNAME"}
+INPUT = {"id": "2", "type": "INPUT", "subtype": "TEXTFIELD"}
+AGES = (timedelta(0), timedelta(0), MINUTE, 2 * MINUTE, HOUR)  # how old a package is by its own `updated`
 
 SHORT = st.text(max_size=8)
 
@@ -116,14 +124,13 @@ def snapshots(draw: st.DrawFn) -> tuple[JSON, datetime]:
         roles[0]["signers"].append(person(EVE))  # makes two people share one role
     if draw(st.booleans()):
         roles.append(role(CLEO, ROLE_OF_SENDER, index=0, type="SENDER"))
+    if draw(st.booleans()):
+        roles += [_group(draw, BOARD, ROLE_OF_BOARD), *draw(st.sampled_from(([], [_group(draw, AUDIT, AUDIT)])))]
+    places = draw(st.permutations(range(2)))  # OneSpan's order of documents is their `index`
     documents = [
-        document(
-            document_id,
-            [_approval(draw, document_id, role["id"], at) for role in roles if draw(st.booleans())],
-            index=place,
-        )
-        for place, document_id in enumerate(
-            draw(st.sampled_from(((CONSENT, CONTRACT), (CONTRACT, "terms"), (CONTRACT,))))
+        document(document_id, list(_approvals(draw, document_id, roles, at)), index=place)
+        for place, document_id in zip(
+            places, draw(st.sampled_from(((CONSENT, CONTRACT), (CONTRACT, "terms"), (CONTRACT,)))), strict=False
         )
     ]
     status = draw(st.sampled_from(STATUSES))
@@ -134,7 +141,9 @@ def snapshots(draw: st.DrawFn) -> tuple[JSON, datetime]:
         "trashed": draw(st.booleans()) and draw(st.booleans()),
         "autocomplete": draw(st.booleans()),
         "due": _text(draw(st.sampled_from((None, LATER)))),
-        "updated": _text(at),
+        "description": draw(st.sampled_from(("", "A lease"))),
+        "data": draw(st.sampled_from((None, {}, {"contract": "7"}))),
+        "updated": _text(at - draw(st.sampled_from(AGES))),
         "completed": _text(at) if ended else None,
         "messages": draw(_messages),
     }
@@ -149,7 +158,7 @@ _messages = st.lists(
             "content": content,
         },
         st.integers(0, 6),
-        st.sampled_from((ADA, BEN, DAN)),
+        st.sampled_from((ADA, BEN, DAN, FAY, STRANGER)),
         st.sampled_from(("too expensive", "not mine")),
     ),
     max_size=2,
@@ -162,17 +171,51 @@ def _maybe(seat: tuple[str, str | None]) -> st.SearchStrategy[list[tuple[str, st
 
 
 def _role(draw: st.DrawFn, role_id: str, who: str | None) -> JSON:
-    status = draw(st.sampled_from((None, "INCOMPLETE", "COMPLETE")))
-    attachments = [{"id": "1", "name": "passport.pdf", "required": True, "status": status}] if status else []
+    status = draw(st.sampled_from((None, "INCOMPLETE", "COMPLETE", "REJECTED")))
+    attachments = [{"id": "1", "name": "passport.pdf", "required": draw(st.booleans()), "status": status}]
     locked = draw(st.booleans()) and draw(st.booleans())
-    return role(who, role_id, index=draw(st.integers(0, 2)), locked=locked, attachmentRequirements=attachments)
+    index = draw(st.integers(0, 2))
+    drawn = role(who, role_id, index=index, locked=locked, attachmentRequirements=attachments if status else [])
+    for signer in drawn["signers"]:
+        signer["email"] = draw(st.sampled_from((signer["email"], signer["email"], f"new-{signer['email']}", None)))
+    return drawn
+
+
+def _group(draw: st.DrawFn, group_id: str, role_id: str) -> JSON:
+    """A role whose signer is a group. Its members may have roles of their own."""
+    drawn = role(group_id, role_id, index=draw(st.integers(0, 2)))
+    members = draw(st.sets(st.sampled_from((FAY, ADA, BEN, DAN)), max_size=3))
+    drawn["signers"][0] |= {
+        "email": f"0a1b{draw(st.sampled_from(('@adhoc.groups.e-signlive.com', '@example.com')))}",
+        "signerType": draw(st.sampled_from(("GROUP_SIGNER", "AD_HOC_GROUP_SIGNER"))),
+        "group": {
+            "id": group_id,
+            "name": group_id.title(),
+            "members": [{"memberType": "REGULAR", "userId": member} for member in sorted(members)],
+        },
+    }
+    return drawn
+
+
+def _approvals(draw: st.DrawFn, document_id: str, roles: list[JSON], at: datetime) -> Iterator[JSON]:
+    """The approvals of a document: none for some roles, several for others."""
+    for drawn in roles:
+        for _ in range(draw(st.sampled_from((0, 1, 1, 2)))):
+            yield _approval(draw, document_id, drawn["id"], at)
 
 
 def _approval(draw: st.DrawFn, document_id: str, role_id: str, at: datetime) -> JSON:
+    """An approval: open, clicked only, or signed; perhaps optional, disabled, or without a signature field."""
     marked = draw(st.sampled_from((None, NOON - HOUR, at)))
     if document_id == CONSENT:
         return approval(role_id, accepted=marked)
-    return approval(role_id, signed=marked, optional=draw(st.integers(0, 3)) == 0)
+    drawn = approval(role_id, signed=marked, optional=draw(st.integers(0, 3)) == 0)
+    if draw(st.booleans()):
+        drawn["accepted"] = _text(NOON - HOUR)
+    if draw(st.integers(0, 4)) == 0:
+        drawn["disabled"] = True
+    drawn["fields"] = draw(st.sampled_from(([], [SIGNATURE], [SIGNATURE], [INPUT], [INPUT, SIGNATURE])))
+    return drawn
 
 
 def _text(moment: datetime | None) -> str | None:
