@@ -6,22 +6,16 @@ is slow, needs all facts at once, and does no merging.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.onespan.values import Package
-
-JSON = Mapping[str, Any]
+from tests.support import reference_snapshots as read
+from tests.support.reference_snapshots import COMPLETE_STATUSES, JSON
 
 SAME_FACT = timedelta(minutes=5)
 AHEAD = timedelta(minutes=15)
-LAG = timedelta(minutes=10)  # how old the status and the signatures in a snapshot may be
-SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
-STATUS_ORDER = ("DRAFT", "SENT", "EXPIRED", "DECLINED", "OPTED_OUT", "COMPLETED", "ARCHIVED")
-ARKHINEO = {f"ARCHIVAL_{step}" for step in ("PENDING", "VALIDATING", "INTERVENTION_REQUIRED", "COMPLETED")}
-COMPLETE_STATUSES = {"COMPLETED", "ARCHIVED"} | ARKHINEO
 # A package with one of these statuses asks for no signature.
 CLOSED_STATUSES = {"DRAFT", "EXPIRED", "DECLINED", "OPTED_OUT"} | COMPLETE_STATUSES
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -78,7 +72,7 @@ def expected_package(
     shown = list(snapshots)
     facts: list[tuple[datetime, int, str, JSON]] = [
         *((happened_at, EVENT, "apply_event", body) for body, happened_at in distinct_facts(callbacks, offset=offset)),
-        *((_settled(package, at), SNAPSHOT, "apply_what_may_lag", package) for package, at in shown),
+        *((read.settled(package, at), SNAPSHOT, "apply_what_may_lag", package) for package, at in shown),
         *((at, SNAPSHOT, "apply_snapshot", package) for package, at in shown),
     ]
     facts.sort(key=lambda fact: fact[:2])
@@ -93,12 +87,6 @@ def _applied(model: "ReferenceModel", facts: Iterable[tuple[datetime, int, str, 
     return model
 
 
-def _settled(shown: JSON, at: datetime) -> datetime:
-    """The time until which the status and the signatures in a snapshot are complete: OneSpan's API may lag."""
-    updated = _time(shown["updated"])
-    return min(at, max(updated + SECOND, at - LAG)) if updated else at
-
-
 def distinct_facts(
     callbacks: Iterable[tuple[JSON, datetime]], *, offset: timedelta = timedelta(0)
 ) -> list[tuple[JSON, datetime]]:
@@ -108,7 +96,7 @@ def distinct_facts(
     for body, received_at in callbacks:
         members = {name: value for name, value in body.items() if value not in (None, "") and name != "@class"}
         members["name"] = members["name"].replace("_FOR_COMPLETION", "_FOR_COMPLETE")
-        happened_at = members.get("createdDate") and _time(members["createdDate"])
+        happened_at = members.get("createdDate") and read.time(members["createdDate"])
         members["createdDate"] = str(happened_at)
         content = json.dumps(members, sort_keys=True)
         when = None if happened_at else received_at
@@ -118,48 +106,6 @@ def distinct_facts(
         believable = happened_at and happened_at <= received_at + offset + AHEAD
         facts.append((members, happened_at if believable else received_at + offset))
     return facts
-
-
-@dataclass(frozen=True)
-class Seat:
-    """A role with its person or group. `documents` maps each document to sign to the time of the signature."""
-
-    id: str
-    role_id: str
-    owes: bool
-    documents: Mapping[str, datetime | None]
-    completed_at: datetime | None
-    members: frozenset[str] | None
-
-    def is_asked(self, document: str | None) -> bool:
-        """Whether the seat must sign this document; True if no document is meant."""
-        return document is None or document in self.documents
-
-    def is_open(self, document: str | None, at: datetime | None) -> bool:
-        """Whether the seat had still to sign at this time. OneSpan may date a signature a minute before its event."""
-        ended = self.documents.get(document) if document else self.completed_at
-        return ended is None or at is None or ended >= at - MINUTE
-
-
-def meant(seats: Iterable[Seat], given_id: str, document: str | None = None, at: datetime | None = None) -> Seat | None:
-    """The seat that an id means. It is a person, a role, a member of a group or, if unknown, perhaps a member."""
-    known = list(seats)
-    own = next((seat for seat in known if seat.id == given_id), None)
-    own = own or next((seat for seat in known if seat.role_id == given_id), None)
-    of_member = [seat for seat in known if given_id in (seat.members or ())]
-    if own and own.owes and (own.is_asked(document) or not of_member):
-        return own
-    if own is None and not of_member:
-        of_member = [seat for seat in known if seat.members is not None]
-        of_member = [seat for seat in of_member if seat.is_asked(document) and seat.is_open(document, at)]
-    rules: tuple[Callable[[Seat], bool], ...] = (
-        lambda seat: seat.owes and seat.is_asked(document),
-        lambda seat: seat.is_open(document, at),
-    )
-    for rule in rules:
-        if len(of_member) > 1:
-            of_member = list(filter(rule, of_member)) or of_member
-    return of_member[0] if len(of_member) == 1 else own
 
 
 class ReferenceModel:
@@ -185,13 +131,13 @@ class ReferenceModel:
 
     def _assign_roles(self, shown: list[tuple[JSON, datetime]]) -> None:
         """Find who has each role now or had it last. A role's id means its present person, else its last person."""
-        seatings = [(at, _weight(_seats(package)), _seats(package)) for package, at in shown]
+        seatings = [(at, read.weight(read.seats(package)), read.seats(package)) for package, at in shown]
         self.read_at = max((at for at, *_ in seatings), default=None)
         self.seats: list[list[str]] = max(seatings)[2] if seatings else []
         self.seated_now = {signer_id for signer_id, _ in self.seats}
         last_role: dict[str, tuple[datetime, str]] = {}
         for package, at in shown:
-            for role in _signing_roles(package):
+            for role in read.signing_roles(package):
                 for signer in role["signers"]:
                     seat = (at, role["id"])
                     last_role[signer["id"]] = max(last_role.get(signer["id"], seat), seat)
@@ -202,11 +148,11 @@ class ReferenceModel:
         }
         self.person_of_role |= {role_id: signer_id for signer_id, role_id in reversed(self.seats)}
 
-    def seated(self) -> list[Seat]:
+    def seated(self) -> list[read.Seat]:
         """The seats of the newest snapshot, as they are known in the end."""
         documents = {subject[1] for subject, name in self.values if name == "asked"}
         return [
-            Seat(
+            read.Seat(
                 signer_id,
                 role_id,
                 owes=self.latest(("person", signer_id), "owes") is not False,
@@ -233,7 +179,7 @@ class ReferenceModel:
         return self._meant(given_id, None, acted[0] if acted else None, may_be_member=bool(acted))
 
     def signer_of(self, given_id: str, document: str) -> str:
-        """The person or group for whom an id signed a document."""
+        """The person or group that an id signed a document for."""
         if self.literal is None:
             return given_id
         at = self.literal.latest(("document", document), f"signed {given_id}")
@@ -247,7 +193,7 @@ class ReferenceModel:
                 return given_id
         elif not may_be_member or not given_id or given_id in self.literal.replaced or not self._is_unknown(given_id):
             return itself
-        seat = meant(self.now_seated, given_id, document, at)
+        seat = read.meant(self.now_seated, given_id, document, at)
         return seat.id if seat else given_id
 
     def _is_unknown(self, given_id: str) -> bool:
@@ -272,7 +218,7 @@ class ReferenceModel:
             place, date = (subject, name), (self.at, self.source)
             if self.source == EVENT:
                 self.event_times[place] = self.at
-            if self.dates.get(place) == date and _weight(self.values[place]) > _weight(value):
+            if self.dates.get(place) == date and read.weight(self.values[place]) > read.weight(value):
                 continue
             self.values[place], self.dates[place] = value, date
 
@@ -347,25 +293,25 @@ class ReferenceModel:
 
     def apply_what_may_lag(self, shown: JSON) -> None:
         """Apply what a snapshot may show as it was before an event: the status, and signatures that are not there."""
-        ready = _is_ready(shown)
+        ready = read.is_ready(shown)
         self.record(PACKAGE, status=shown["status"], **({} if ready is None else {"ready": ready}))
         self.record(PACKAGE, **({} if shown["completed"] else {"completed": None}))
-        for role in _signing_roles(shown):
-            approvals = _approvals(shown, role["id"])
-            begun = _begun_at(approvals)
+        for role in read.signing_roles(shown):
+            approvals = read.approvals(shown, role["id"])
+            begun = read.begun_at(approvals)
             for signer in role["signers"] or [{"id": role["id"]}]:
                 who = self._holder(role, signer)
                 subject = ("person", who)
-                if _is_complete(shown, role["id"]) is False:
+                if read.is_complete(shown, role["id"]) is False:
                     self.record(subject, complete=False, complete_at=None)
-                if _owes(shown, role["id"]) is not None and not begun:
+                if read.owes(shown, role["id"]) is not None and not begun:
                     self.record(subject, begun=None)
                 self._apply_ending(shown, signer["id"], who, has_ended=False)
                 for document in shown["documents"]:
-                    in_document = _approvals({**shown, "documents": [document]}, role["id"])
-                    if in_document and not _begun_at(in_document):
+                    in_document = read.approvals({**shown, "documents": [document]}, role["id"])
+                    if in_document and not read.begun_at(in_document):
                         self.record(("document", document["id"]), **{f"begun {signer['id']}": None})
-                    if _is_unsigned(shown, in_document):
+                    if read.is_unsigned(shown, in_document):
                         who = self._signatory(role, signer, document)
                         self.record(("document", document["id"]), **{f"signed {who}": None})
 
@@ -380,27 +326,27 @@ class ReferenceModel:
             deleted=False,
             sender=sender["id"],
             sender_name=f"{sender['firstName']} {sender['lastName']}",
-            created=_time(shown["created"]),
-            updated=_time(shown["updated"]),
-            due=_time(shown["due"]),
+            created=read.time(shown["created"]),
+            updated=read.time(shown["updated"]),
+            due=read.time(shown["due"]),
             description=shown["description"] or None,
             data=shown.get("data") or None,
             documents=[document["id"] for document in sorted(shown["documents"], key=lambda item: item["index"])],
         )
         if shown["completed"]:
-            self.record(PACKAGE, completed=_time(shown["completed"]))
-        if not any(role["locked"] for role in _signing_roles(shown)):
+            self.record(PACKAGE, completed=read.time(shown["completed"]))
+        if not any(role["locked"] for role in read.signing_roles(shown)):
             self.record(PACKAGE, locked=False)
-        if _have_all_signed(shown):
+        if read.have_all_signed(shown):
             self.record(PACKAGE, kba=False, bounce=None, away=False)
-        for role in _signing_roles(shown):
+        for role in read.signing_roles(shown):
             for signer in role["signers"] or [{"id": role["id"]}]:
                 self._apply_signer(shown, role, signer)
         for document in shown["documents"]:
             self._apply_document(shown, document)
 
     def _apply_signer(self, shown: JSON, role: JSON, signer: JSON) -> None:
-        who, approvals = self._holder(role, signer), _approvals(shown, role["id"])
+        who, approvals = self._holder(role, signer), read.approvals(shown, role["id"])
         subject = ("person", who)
         group = signer.get("group")
         email = None if "@adhoc.groups." in (signer.get("email") or "") else signer.get("email")
@@ -410,27 +356,27 @@ class ReferenceModel:
         self.record(subject, name=group["name"] if group else name, members=members, locked=role["locked"])
         if email:
             self.addresses[who, email] = min(self.addresses.get((who, email), self.at), self.at)
-        if (owes := _owes(shown, role["id"])) is not None:
-            self.record(subject, owes=owes, **({"begun": begun} if (begun := _begun_at(approvals)) else {}))
-        if _is_complete(shown, role["id"]):
-            self.record(subject, complete=True, complete_at=max(_signatures(shown, approvals), default=None))
+        if (owes := read.owes(shown, role["id"])) is not None:
+            self.record(subject, owes=owes, **({"begun": begun} if (begun := read.begun_at(approvals)) else {}))
+        if read.is_complete(shown, role["id"]):
+            self.record(subject, complete=True, complete_at=max(read.signatures(shown, approvals), default=None))
             self.record(subject, kba=False, bounce=None, away=False)
         requirements = role["attachmentRequirements"]
         self.uploads.setdefault(who, set()).update(
             requirement["name"] for requirement in requirements if requirement["status"] == "COMPLETE"
         )
-        self.record(subject, lacks=_lacking(requirements))
+        self.record(subject, lacks=read.lacking(requirements))
         self._apply_ending(shown, signer["id"], who, has_ended=True)
 
     def _apply_document(self, shown: JSON, document: JSON) -> None:
         subject, asked = ("document", document["id"]), []
-        for role in _signing_roles(shown):
-            in_document = _approvals({**shown, "documents": [document]}, role["id"])
+        for role in read.signing_roles(shown):
+            in_document = read.approvals({**shown, "documents": [document]}, role["id"])
             for signer in (role["signers"] or [{"id": role["id"]}]) if in_document else ():
                 asked.append([signer["id"], any(not approval["optional"] for approval in in_document)])
-                if begun := _begun_at(in_document):
+                if begun := read.begun_at(in_document):
                     self.record(subject, **{f"begun {signer['id']}": begun})
-                if signed := _signed_at(shown, in_document):
+                if signed := read.signed_at(shown, in_document):
                     self.record(subject, **{f"signed {self._signatory(role, signer, document)}": signed})
         self.record(subject, name=document["name"], asked=asked)
 
@@ -449,7 +395,7 @@ class ReferenceModel:
         elif shown["messages"]:
             newest = max(shown["messages"], key=lambda message: message["created"])
             author = newest["from"]["id"]
-            seat = meant(_seats_in(shown), author)
+            seat = read.meant(read.seats_in(shown), author)
             is_author = seat_id == (seat.id if seat else author)
             if is_author == has_ended:
                 self.record(subject, **{how[shown["status"]]: is_author})
@@ -716,139 +662,3 @@ def in_reference_form(package: Package) -> dict[str, Any]:
         ],
         "attention": sorted(((entry.reason, entry.who, entry.detail) for entry in package.attention), key=str),
     }
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text).astimezone(UTC) if text else None
-
-
-def _weight(value: Any) -> tuple[bool, int, str]:
-    """The rank of a value in a tie: None is lowest, a later status is higher, other values compare as text."""
-    step = STATUS_ORDER.index(value) if value in STATUS_ORDER else -1
-    return value is not None, step, json.dumps(value, default=str)
-
-
-def _signing_roles(shown: JSON) -> list[JSON]:
-    return [role for role in shown["roles"] if role["type"] != "SENDER" or _approvals(shown, role["id"])]
-
-
-def _seats(shown: JSON) -> list[list[str]]:
-    return [
-        [signer["id"], role["id"]]
-        for role in _signing_roles(shown)
-        for signer in role["signers"] or [{"id": role["id"]}]
-    ]
-
-
-def _approvals(shown: JSON, role_id: str) -> list[JSON]:
-    """What a role is asked to sign. Nobody owes an approval that a condition disabled, unless it is signed."""
-    return [
-        approval
-        for document in shown["documents"]
-        for approval in document["approvals"]
-        if approval["role"] == role_id and (approval["signed"] or not approval.get("disabled"))
-    ]
-
-
-def _by_document(shown: JSON, role_id: str) -> list[list[JSON]]:
-    """What a role is asked to sign in each document that asks it."""
-    documents = [_approvals({"documents": [document]}, role_id) for document in shown["documents"]]
-    return [approvals for approvals in documents if approvals]
-
-
-def _owes(shown: JSON, role_id: str) -> bool | None:
-    """Whether a role has something to sign; None if the package asks nobody yet."""
-    if not any(document["approvals"] for document in shown["documents"]):
-        return None
-    return bool(_approvals(shown, role_id))
-
-
-def _signature_time(shown: JSON, approval: JSON) -> datetime | None:
-    """When an approval was signed. A click counts in a complete package, and where nothing has to be confirmed."""
-    has_signature_field = any(field["type"] == "SIGNATURE" for field in approval["fields"])
-    counts = shown["status"] in COMPLETE_STATUSES or not has_signature_field
-    return _time(approval["signed"]) or (_time(approval["accepted"]) if counts else None)
-
-
-def _signatures(shown: JSON, approvals: Iterable[JSON]) -> list[datetime]:
-    return [at for approval in approvals if (at := _signature_time(shown, approval))]
-
-
-def _signed_at(shown: JSON, in_document: list[JSON]) -> datetime | None:
-    """When a role signed a document: None while a required approval of the document is not signed."""
-    required = [approval for approval in in_document if not approval["optional"]]
-    if len(_signatures(shown, required)) < len(required):
-        return None
-    return max(_signatures(shown, in_document), default=None)
-
-
-def _is_unsigned(shown: JSON, in_document: list[JSON]) -> bool:
-    """Whether a document is certainly not signed: the package is open, and something required was not clicked."""
-    must = [approval for approval in in_document if not approval["optional"]]
-    is_untouched = any(not approval["signed"] and not approval["accepted"] for approval in must)
-    return is_untouched and shown["status"] not in COMPLETE_STATUSES
-
-
-def _is_complete(shown: JSON, role_id: str) -> bool | None:
-    """Whether a role has signed all that it must; None where a snapshot cannot say."""
-    documents = _by_document(shown, role_id)
-    if any(_is_unsigned(shown, in_document) for in_document in documents):
-        return False
-    must = [in_document for in_document in documents if any(not approval["optional"] for approval in in_document)]
-    signed = [_signed_at(shown, in_document) is not None for in_document in must or documents]
-    if signed and (all(signed) or (shown["status"] in COMPLETE_STATUSES and not must and any(signed))):
-        return True
-    return None
-
-
-def _have_all_signed(shown: JSON) -> bool | None:
-    """Whether all who must sign have signed; None where a snapshot cannot say."""
-    roles = [role for role in _signing_roles(shown) if _approvals(shown, role["id"])]
-    complete = [_is_complete(shown, role["id"]) for role in roles]
-    if not complete or False in complete:
-        return False
-    return None if None in complete else True
-
-
-def _is_ready(shown: JSON) -> bool | None:
-    """Whether a package only waits for its sender to complete it; None where a snapshot cannot say."""
-    if shown["status"] != "SENT" or shown["autocomplete"]:
-        return False
-    return _have_all_signed(shown)
-
-
-def _begun_at(approvals: Iterable[JSON]) -> datetime | None:
-    """When the first approval was clicked."""
-    clicked = (_time(approval["accepted"] or approval["signed"]) for approval in approvals)
-    return min(filter(None, clicked), default=None)
-
-
-def _lacking(requirements: Iterable[JSON]) -> dict[str, str]:
-    """The attachments that the sender rejected, and the required ones that the signer did not upload."""
-    return {
-        item["name"]: "REJECTED" if item["status"] == "REJECTED" else "MISSING"
-        for item in requirements
-        if item["status"] == "REJECTED" or (item["status"] == "INCOMPLETE" and item["required"])
-    }
-
-
-def _seats_in(shown: JSON) -> list[Seat]:
-    """The seats as one snapshot shows them."""
-    return [
-        Seat(
-            signer["id"],
-            role["id"],
-            owes=_owes(shown, role["id"]) is not False,
-            documents={
-                document["id"]: _signed_at(shown, in_document)
-                for document in shown["documents"]
-                if (in_document := _approvals({"documents": [document]}, role["id"]))
-            },
-            completed_at=None,
-            members=frozenset(member["userId"] for member in signer["group"]["members"])
-            if signer.get("group")
-            else None,
-        )
-        for role in _signing_roles(shown)
-        for signer in role["signers"] or [{"id": role["id"]}]
-    ]

@@ -1,8 +1,8 @@
 """Hypothesis strategies for the facts about one package: callbacks and snapshots that often collide.
 
 The strategies draw few people, documents and minutes, so that ties, repeats and contradictions are common. A person is
-named by the person's own id or by the id of the person's role. Two groups sign as one: a member may have a role
-too, and a member of whom no snapshot knows is a stranger. Snapshots may show the package as it was minutes before.
+named by the person's own id or by the id of the person's role. Two groups sign as one. A member may have a
+role too, and a member that no snapshot shows is a stranger. Snapshots may show the package as it was minutes before.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def examples(number: int) -> int:
 DAN, EVE = "dan-who-takes-over", "eve-who-may-sign-too"
 ROLE_A, ROLE_B, ROLE_C, ROLE_OF_SENDER = "role-a", "role-b", "role-c", "role-of-sender"
 BOARD, AUDIT, ROLE_OF_BOARD = "board-of-directors", "audit-committee", "role-of-board"
-FAY, STRANGER = "fay-who-is-a-member", "member-nobody-lists"
+FAY, STRANGER = "fay-who-is-a-member", "member-not-listed"
 LATER = NOON + 2 * HOUR  # a time after all drawn callbacks and snapshots
 MINUTE = timedelta(minutes=1)
 STATUSES = (
