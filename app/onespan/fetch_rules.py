@@ -79,6 +79,17 @@ def is_behind(snapshot: PackageSnapshot, state: State, *, settled_at: datetime, 
     )
 
 
+def next_lag_fetch(number: int, since: datetime | None, *, answered_at: datetime) -> tuple[int, datetime]:
+    """Return the number of the next fetch of a package that lags, and when the first such snapshot was taken.
+
+    `number` and `since` are those of the fetch that took the present snapshot, which came at `answered_at`. After the
+    last fetch, a snapshot that is still behind begins a new series.
+    """
+    if since is None or number >= len(LAG_DELAYS):
+        return 1, answered_at
+    return number + 1, since
+
+
 def _open_seats(snapshot: PackageSnapshot) -> Iterable[Seat]:
     return (seat for seat in snapshot.seats if snapshot.has_parts and seat.completed is False)
 

@@ -1,25 +1,21 @@
 """Events: each fact about a package is stored once. Only this module writes their table."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Self
+from datetime import datetime
 
 from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
-from app.onespan.event_catalogue import event_type
+from app.onespan.confirmation import REPEAT_WINDOW, FoundEvent, undated
 from app.onespan.interval import StoredEvent
 from app.store.bulk import insert_all
 from app.store.counters import EventKind, add_events, day_of
 from app.store.models import Event
 from app.store.states import EventSource
 from app.types import iso
-
-# Identical callbacks without `createdDate` count as one event if they arrive within this time of each other.
-REPEAT_WINDOW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,99 +38,14 @@ class NewEvent:
         return EventSource.RECONCILE if self.found else EventSource.CALLBACK
 
 
-@dataclass(frozen=True, slots=True)
-class UnconfirmedEvent:
-    """An event that a snapshot found and no callback has reported yet."""
-
-    id: int
-    package_id: str
-    name: str
-    signer_id: str | None
-    document_id: str | None
-    message: str | None
-    extra: Mapping[str, object]
-    after: datetime | None
-    until: datetime
-
-    @classmethod
-    def of(cls, event_id: int, event: NewEvent) -> Self:
-        """Create the unconfirmed event for a new event and its id."""
-        callback, (after, until) = event.callback, event.found or (event.happened_at, event.happened_at)
-        return cls(
-            event_id,
-            callback.package_id,
-            callback.name,
-            callback.session_user,
-            callback.document_id,
-            callback.message,
-            callback.extra,
-            after,
-            until,
-        )
-
-    def is_reported_by(self, callback: Callback, *, who: Collection[object], happened_at: datetime) -> bool:
-        """Whether a callback reports this event. `who` contains the ids of the person in the callback.
-
-        The event of an undated callback happened at the callback's arrival or shortly before. So the callback may
-        report an event that a snapshot found just before. A callback of an event that cannot soon happen twice may
-        have a later date, up to `max_date_lag`. A reassignment is recognised by the person who left the seat, or by
-        the role.
-        """
-        tolerance = REPEAT_WINDOW if callback.happened_at is None else event_type(self.name).max_date_lag
-        is_same_person = self.signer_id is None or callback.session_user is None or self.signer_id in who
-        return (
-            callback.name == self.name
-            and callback.package_id == self.package_id
-            and (self.after is None or self.after < happened_at)
-            and happened_at <= self.until + tolerance
-            and (callback.name != "PACKAGE_ATTACHMENT" or callback.message == self.message)
-            and callback.document_id in (None, self.document_id)
-            and (is_same_person or self._is_reassigned_to(who))
-        )
-
-    def _is_reassigned_to(self, who: Collection[object]) -> bool:
-        return self.name == "ROLE_REASSIGN" and self.extra.get("newRoleId") in who
-
-
-class KnownFingerprints:
-    """The fingerprints of known events: those given at creation, and those that `identify` added."""
-
-    def __init__(self, fingerprints: Iterable[str] = ()) -> None:
-        self._known = set(fingerprints)
-        self._undated: dict[str, list[tuple[datetime, str]]] = {}
-        for fingerprint in self._known:
-            self._remember(fingerprint)
-
-    def identify(self, callback: Callback, *, received_at: datetime) -> tuple[str, bool]:
-        """Return the fingerprint of the event that a callback reports, and whether the callback is a repeat."""
-        fingerprint = callback.fingerprint
-        if callback.happened_at is None:
-            near = [
-                (abs(at - received_at), known)
-                for at, known in self._undated.get(fingerprint, ())
-                if abs(at - received_at) <= REPEAT_WINDOW
-            ]
-            fingerprint = min(near)[1] if near else _undated(fingerprint, received_at)
-        repeat = fingerprint in self._known
-        if not repeat:
-            self._known.add(fingerprint)
-            self._remember(fingerprint)
-        return fingerprint, repeat
-
-    def _remember(self, fingerprint: str) -> None:
-        content, _, at = fingerprint.partition("@")
-        if at:
-            self._undated.setdefault(content, []).append((datetime.fromisoformat(at), fingerprint))
-
-
 def find_known(connection: Connection, callbacks: Iterable[tuple[Callback, datetime]]) -> dict[str, int]:
     """Return the ids, by fingerprint, of events that callbacks may repeat. Each callback has its arrival time."""
     exact: list[str] = []
     near = []
     for callback, received_at in callbacks:
         if callback.happened_at is None:
-            earliest = _undated(callback.fingerprint, received_at - REPEAT_WINDOW)
-            latest = _undated(callback.fingerprint, received_at + REPEAT_WINDOW)
+            earliest = undated(callback.fingerprint, received_at - REPEAT_WINDOW)
+            latest = undated(callback.fingerprint, received_at + REPEAT_WINDOW)
             near += [column.between(earliest, latest) for column in (Event.fingerprint, Event.confirmation)]
         else:
             exact.append(callback.fingerprint)
@@ -143,13 +54,13 @@ def find_known(connection: Connection, callbacks: Iterable[tuple[Callback, datet
     return {fingerprint: row.id for row in connection.execute(found) for fingerprint in row[:2] if fingerprint}
 
 
-def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[UnconfirmedEvent]:
+def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[FoundEvent]:
     """Return the unconfirmed events of the given packages, in the order in which snapshots found the events."""
     columns = (Event.id, Event.package_id, Event.name, Event.signer_id, Event.document_id, Event.message)
     found = select(*columns, Event.extra, Event.found_after, Event.found_until).where(
         Event.package_id.in_(package_ids), Event.source == EventSource.RECONCILE, Event.confirmation.is_(None)
     )
-    return [UnconfirmedEvent(*row) for row in connection.execute(found.order_by(Event.id))]
+    return [FoundEvent(*row) for row in connection.execute(found.order_by(Event.id))]
 
 
 def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
@@ -220,10 +131,6 @@ def count_repeats(connection: Connection, repeats: Mapping[int, int]) -> None:
             update(Event).where(Event.id == bindparam("event")).values(repeats=Event.repeats + bindparam("more"))
         )
         connection.execute(statement, [{"event": event, "more": more} for event, more in repeats.items()])
-
-
-def _undated(content: str, at: datetime) -> str:
-    return f"{content}@{at.isoformat(timespec='microseconds')}"
 
 
 _CONFIRM = (

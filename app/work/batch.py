@@ -11,15 +11,15 @@ from sqlalchemy.engine import Connection
 
 from app.onespan import merge
 from app.onespan.callbacks import Callback
-from app.onespan.fetch_rules import LAG_DELAYS, fetch_reason, is_behind
+from app.onespan.confirmation import FoundEvent, KnownFingerprints, confirmed_event
+from app.onespan.fetch_rules import LAG_DELAYS, fetch_reason, is_behind, next_lag_fetch
 from app.onespan.merge import State
 from app.onespan.projection import derive
-from app.onespan.seats import People
 from app.onespan.snapshot import PackageSnapshot
 from app.onespan.values import Package
 from app.registry import Handlers
 from app.store import dispatches, events, fetches, journal, list_state, missed, onespan_clock, packages, versions
-from app.store.events import KnownFingerprints, NewEvent, UnconfirmedEvent
+from app.store.events import NewEvent
 from app.store.fetches import LagFetch
 from app.store.packages import Cause, NewChange
 from app.store.receiving_since import receiving_since
@@ -114,7 +114,9 @@ class Batch:
             self._repeats.append(fingerprint)
             return
         before = self._packages.now.get(entry.package_id)
-        if found := self._find_unconfirmed(entry, callback):
+        state = self._packages.states.get(entry.package_id)
+        of_package = (event for event in self._unconfirmed if event.package_id == entry.package_id)
+        if found := confirmed_event(callback, of_package, state=state, happened_at=entry.happened_at):
             self._unconfirmed.remove(found)
             self._confirmed[found.id] = fingerprint
             self._ids[fingerprint] = found.id
@@ -132,27 +134,6 @@ class Batch:
         listed = self._seen_at.get(entry.package_id, BEGINNING)
         read_at = merge.newest_claim_at(self._packages.states[entry.package_id], "snapshot")
         return entry.happened_at <= listed or iso(entry.happened_at) <= read_at
-
-    def _find_unconfirmed(self, entry: ParsedEntry, callback: Callback) -> UnconfirmedEvent | None:
-        """Return the event found in a snapshot that this callback confirms; None if there is no such event."""
-        new_role = callback.extra.get("newRoleId")
-        names = {callback.session_user, new_role}
-        if state := self._packages.states.get(entry.package_id):
-            people = People.of(state)
-            dated = iso(entry.happened_at) if callback.happened_at else None
-            for name in filter(None, (callback.session_user, new_role)):
-                person = people.person(str(name), document_id=callback.document_id, at=dated)
-                seats = people.duties.seats_of(str(name), document_id=callback.document_id, at=dated)
-                of_role = (signer_id for signer_id, role_id in people.roles.items() if role_id == name)
-                names |= {person, people.roles.get(person), *of_role, *(seat.signer_id for seat in seats)}
-            by_sender = callback.session_user == people.about.value("sender_id")
-            if callback.name == "ROLE_REASSIGN" and by_sender and new_role is None:
-                callback = replace(callback, session_user=None)  # the sender is not the signer whose role is reassigned
-        when = entry.happened_at
-        confirmed = [
-            event for event in self._unconfirmed if event.is_reported_by(callback, who=names, happened_at=when)
-        ]
-        return min(confirmed, key=lambda event: event.until < when, default=None)
 
     def _apply_snapshot(self, entry: ParsedEntry) -> None:
         self._add_new()  # so that events of the callbacks before this snapshot count as reported
@@ -214,7 +195,8 @@ class Batch:
             package_id, name = event.callback.package_id, event.callback.name
             self._dispatches += [(event_id, package_id, handler) for handler in self._handlers.handlers_for(name)]
             if event.found:
-                self._unconfirmed.append(UnconfirmedEvent.of(event_id, event))
+                after, until = event.found
+                self._unconfirmed.append(FoundEvent.of(event_id, event.callback, after=after, until=until))
         self._new = []
 
     def _verified(self) -> dict[str, Cause]:
@@ -246,11 +228,10 @@ class Batch:
 
 def _lag_fetch(entry: ParsedEntry, *, now: datetime) -> LagFetch:
     """Return the next fetch of a package whose snapshot showed less than a callback."""
-    is_first = entry.lagged_at is None or entry.lag_fetches >= len(LAG_DELAYS)
-    number, since = (0, entry.answered_at) if is_first else (entry.lag_fetches, entry.lagged_at)
-    assert since
+    assert entry.answered_at
+    number, since = next_lag_fetch(entry.lag_fetches, entry.lagged_at, answered_at=entry.answered_at)
     emit = Emit.NONE if entry.emit == Emit.NONE else Emit.NEW
-    return LagFetch(entry.package_id, number + 1, since, now + LAG_DELAYS[number], emit)
+    return LagFetch(entry.package_id, number, since, now + LAG_DELAYS[number - 1], emit)
 
 
 def _dated(entry: ParsedEntry, package: PackageSnapshot) -> DatedSnapshot:

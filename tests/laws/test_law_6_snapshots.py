@@ -20,6 +20,7 @@ from app.handling import Event, Package, Signer
 from app.onespan.auth import ApiConnection, ApiKey
 from app.onespan.callbacks import Callback, parse_callback
 from app.onespan.client import Answer
+from app.onespan.confirmation import FoundEvent
 from app.onespan.event_catalogue import CATALOGUE
 from app.onespan.fetch_rules import fetch_reason
 from app.simulator import callbacks
@@ -29,7 +30,6 @@ from app.simulator.inprocess import InProcess
 from app.simulator.packages import Event as OneSpanEvent
 from app.simulator.server import api
 from app.store import fetches
-from app.store.events import UnconfirmedEvent
 from app.store.models import Fetch
 from app.work import fetch_failures
 from tests.conftest import HOUR, NOON
@@ -372,7 +372,7 @@ def test_law_9_only_one_of_many_takes_a_fetch(life, deliver, work, service, cloc
 
 def test_law_6_each_attachment_is_confirmed_by_its_own_callback():
     """A callback confirms only the attachment that it names: two attachments of one signer are two facts."""
-    found = UnconfirmedEvent(1, "pkg-1", "PACKAGE_ATTACHMENT", "ada", None, "visa", {}, NOON - HOUR, NOON)
+    found = FoundEvent(1, "pkg-1", "PACKAGE_ATTACHMENT", "ada", None, "visa", {}, NOON - HOUR, NOON)
 
     def confirms(message: str, **members: Any) -> bool:
         body = {"name": "PACKAGE_ATTACHMENT", "packageId": "pkg-1", "sessionUser": "ada", "message": message, **members}

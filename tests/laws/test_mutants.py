@@ -18,14 +18,14 @@ from sqlalchemy import select, update
 
 from app import EXTENSION, Service, create_app
 from app.errors import NotPermitted, OneSpanNotFound
-from app.onespan import claims, list_scan, merge
+from app.onespan import claims, confirmation, list_scan, merge
 from app.onespan.client import Answer, OneSpan
 from app.onespan.clock import OffsetRange
 from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
-from app.store import dispatches, events, fetches, journal, queries, reconciles
+from app.store import dispatches, fetches, journal, queries, reconciles
 from app.store.db import take_write_lock
 from app.store.journal import Entry
 from app.store.models import Dispatch, Fetch
@@ -420,7 +420,7 @@ def no_dedupe(patch: Patch) -> None:
     """Mutant: a repeated callback counts as a new fact."""
     count = iter(range(10**6))
     patch.setattr(
-        events.KnownFingerprints,
+        confirmation.KnownFingerprints,
         "identify",
         lambda self, callback, *, received_at: (f"{callback.fingerprint}{next(count)}", False),
     )
@@ -581,7 +581,7 @@ def any_callback_date_is_accepted(patch: Patch) -> None:
 
 def late_callback_is_a_new_fact(patch: Patch) -> None:
     """Mutant: a callback that arrives after its fact was found counts as a new fact."""
-    patch.setattr(Batch, "_find_unconfirmed", lambda *_: None)
+    patch.setattr(batch, "confirmed_event", lambda *_, **__: None)
 
 
 def no_fence(patch: Patch) -> None:
