@@ -14,11 +14,13 @@ from urllib.parse import parse_qs
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask.testing import FlaskClient
+from sqlalchemy import func, select
 
 from app import Service
 from app.handling import Event, Handlers, Package
 from app.simulator.inprocess import InProcess
 from app.store import queries
+from app.store.models import Fetch
 from app.work.reconcile import RunRequest
 from tests.conftest import CLEO, NOON, TOKEN, Clock, onespan_time
 from tests.support.fixtures import CONTRACT, JSON, approval, document, package, person, role
@@ -26,7 +28,6 @@ from tests.support.simulation import ADDRESS
 
 PACKAGE = "pkg-1"
 BEFORE = onespan_time(NOON - timedelta(days=1))  # when OneSpan last updated a package before its history begins
-TURN_SECONDS = 5  # the longest time between two turns of the service while a history waits
 
 
 class FakeOneSpan:
@@ -132,12 +133,14 @@ class History:
         raise AssertionError("the run never ends")
 
     def wait(self, seconds: int) -> None:
-        """Let the clock run while the service works."""
+        """Move the clock to each due fetch, and then to the end of this time."""
         until = self.now + timedelta(seconds=seconds)
-        while self.now < until:
-            self._settle()
-            self._clock.now = min(until, self.now + timedelta(seconds=TURN_SECONDS))
         self._settle()
+        while self.now < until:
+            with self._service.database.read() as connection:
+                due_at = connection.scalar(select(func.min(Fetch.due_at)))
+            self._clock.now = min(until, due_at or until)
+            self._settle()
 
     def _settle(self) -> None:
         """Digest, run handlers and fetch packages until no work is due."""
