@@ -232,10 +232,11 @@ class People:
         if user_id not in self.members:
             is_replaced = "reassigned" in self.about_id(user_id).attributes
             return is_replaced or user_id in self.ever_seated or user_id in self.holders or user_id in self.last_holders
+        if user_id in self.seats:
+            return False  # the seats say for which of them the member acts
         if document_id is not None:
             return document_id in self.documents and f"begun {user_id}" in self.documents[document_id].attributes
-        had_seat = user_id in self.ever_seated and user_id not in self.seats
-        return had_seat and self.about_id(user_id).value("owes") is not False
+        return user_id in self.ever_seated and self.about_id(user_id).value("owes") is not False
 
     def is_stranger(self, user_id: str) -> bool:
         """Whether the id has no seat, but may be that of a member of a group."""
