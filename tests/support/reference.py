@@ -460,6 +460,8 @@ class ReferenceModel:
     def _status(self, signer_id: str) -> str | None:
         subject = ("person", signer_id)
         is_over = self.latest(PACKAGE, "status") in COMPLETE_STATUSES or self.latest(PACKAGE, "ready")
+        # A reassignment names the new role before a snapshot shows whether the role signs.
+        is_over = is_over and (self.latest(subject, "owes") is True or (subject, "left") not in self.values)
         statuses = {
             "REASSIGNED": self._has_left(signer_id),
             None: self.latest(subject, "owes") is False,

@@ -68,7 +68,7 @@ def test_a_group_is_complete_before_its_signature_is_fetched(history, who):
 
 @pytest.mark.parametrize("order", [ACTS, ACTS[::-1], *in_all(*[(order,) for order in permutations(ACTS)])], ids=str)
 def test_an_unlisted_member_of_one_of_two_groups_acts_once(history, order):
-    """A person whom no role and no group lists may act for either group; each handler still runs once per fact."""
+    """A person in no role and no group may act for either group; each handler still runs once per fact."""
     seats = [group("board", ADA), group("council", BEN)]
     send(history, shown(seats, block("board"), block("council")))
     board_at = history.now
