@@ -92,7 +92,7 @@ def parse(row: Any) -> ParsedEntry:
     if row.kind == JournalKind.ABSENCE:
         return ParsedEntry(row.id, row.received_at, row.package_id, read_at=row.read_at, answered_at=answered_at)
     snapshot = parse_package(json.loads(row.body))
-    read_at, answered_at = _time_of_reading(snapshot, row.read_at, answered_at)
+    read_at, answered_at = time_of_reading(snapshot, row.read_at, answered_at)
     return ParsedEntry(
         row.id,
         row.received_at,
@@ -106,7 +106,7 @@ def parse(row: Any) -> ParsedEntry:
     )
 
 
-def _time_of_reading(snapshot: PackageSnapshot, read_at: datetime, answered_at: datetime) -> tuple[datetime, datetime]:
+def time_of_reading(snapshot: PackageSnapshot, read_at: datetime, answered_at: datetime) -> tuple[datetime, datetime]:
     """Return the earliest and the latest time at which OneSpan can have read the package.
 
     Neither time is before the package's `updated`: `read_at` and `answered_at` are from the `Date` header, which may

@@ -196,6 +196,10 @@ class ReferenceModel:
         seat = read.meant(self.now_seated, given_id, document, at)
         return seat.id if seat else given_id
 
+    def _is_stranger(self, given_id: str) -> bool:
+        known = self.members | (self.literal.replaced if self.literal else set())
+        return self.has_groups and given_id not in known and self._is_unknown(given_id)
+
     def _is_unknown(self, given_id: str) -> bool:
         """Whether no snapshot shows this id as that of a person or role."""
         return given_id not in self.ever_seated | self.seated_now | set(self.person_of_role)
@@ -562,7 +566,8 @@ class ReferenceModel:
             for (subject, name), at in self.values.items()
             if subject == ("document", document) and name.startswith("signed ") and at is not None
         ]
-        return [signer_id for _, signer_id in sorted(signed) if signer_id]
+        # A stranger may be a member of some group: the seat is not known.
+        return [signer_id for _, signer_id in sorted(signed) if signer_id and not self._is_stranger(signer_id)]
 
     def _attention(self, signers: list[dict[str, Any]]) -> list[tuple[str, str | None, str | None]]:
         status = self.latest(PACKAGE, "status")
