@@ -95,7 +95,8 @@ class Core:
         if entry.snapshot is None:
             return False
         self.snapshots.append(dated)
-        return is_behind(entry.snapshot, self.state, settled_at=entry.settled_at, read_at=entry.read_at)
+        assert entry.answered_at
+        return is_behind(entry.snapshot, self.state, settled_at=entry.settled_at, answered_at=entry.answered_at)
 
     def _unreported(
         self, entry: ParsedEntry, dated: DatedSnapshot, before: DatedSnapshot | None, known: Iterable[StoredEvent]
@@ -208,9 +209,9 @@ class History:
     def _fetch(self, arrival: Arrival) -> Arrival | None:
         """Fetch the package. Returns the next fetch if the answer shows less than a callback."""
         entry = self.core.entry(self.truth, arrival)
-        if not self.core.apply_snapshot(entry) or not entry.read_at:
+        if not self.core.apply_snapshot(entry) or not entry.answered_at:
             return None
-        number, since = next_lag_fetch(arrival.fetch, arrival.lagged_at, read_at=entry.read_at)
+        number, since = next_lag_fetch(arrival.fetch, arrival.lagged_at, answered_at=entry.answered_at)
         delay = int(LAG_DELAYS[number - 1].total_seconds() * SECOND)
         return Arrival(arrival.at + delay, lag=arrival.lag, fetch=number, lagged_at=since)
 
