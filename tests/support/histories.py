@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 from app import Service
 from app.handling import Event, Handlers, Package
 from app.simulator.inprocess import InProcess
-from app.store import queries
+from app.store import queries, reconciles
 from app.store.models import Fetch
 from app.work.reconcile import RunRequest
 from tests.conftest import CLEO, NOON, TOKEN, Clock, onespan_time
@@ -64,7 +64,7 @@ class FakeOneSpan:
         return next((shown for since, shown in reversed(states) if since <= at), states[0][1] if states else None)
 
     def _page(self, query: dict[str, list[str]], at: datetime) -> JSON:
-        is_trash, is_first = query.get("query") == ["trashed"], query.get("from", ["1"]) == ["1"]
+        is_trash, is_first = query.get("query") == ["trashed"], query.get("from", ["0"])[0] in {"0", "1"}
         found = [shown for package_id in self._shown if (shown := self._package(package_id, at))]
         items = [shown for shown in found if shown["trashed"] is is_trash and "type" not in query]
         return {"count": len(items), "results": items if is_first else []}
@@ -114,22 +114,27 @@ class History:
             self.callback(name, who, documentId=document_id if name == "DOCUMENT_SIGNED" else None)
 
     def fetch(self) -> None:
-        """Refresh the package from OneSpan, and wait for the result."""
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        self._settle()
-        answer = self._client.post(f"/api/packages/{PACKAGE}/read", headers=headers)
-        assert answer.status_code == 202, answer.text
+        """Refresh the package from OneSpan, and let three seconds pass."""
+        self.fetch_now()
         self.wait(3)
+
+    def fetch_now(self) -> None:
+        """Refresh the package from OneSpan."""
+        self._settle()
+        answer = self._client.post(f"/api/packages/{PACKAGE}/read", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert answer.status_code == 202, answer.text
+        self._settle()
 
     def reconcile(self) -> None:
         """Reconcile with OneSpan."""
         self._settle()
         self._service.reconcile.begin(RunRequest())
         for _ in range(100):
-            worked = self._service.reconcile.turn()
+            self._service.reconcile.turn()
             self.wait(1)
-            if not worked:
-                return
+            with self._service.database.read() as connection:
+                if reconciles.running(connection) is None:
+                    return
         raise AssertionError("the run never ends")
 
     def wait(self, seconds: int) -> None:
