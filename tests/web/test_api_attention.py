@@ -10,7 +10,7 @@ from app.store import journal
 from app.store.journal import Entry
 from app.store.queries import attention, bounded
 from app.store.queries.paging import write_cursor
-from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, on_both
+from tests.conftest import ADA, BEN, CLEO, HOUR, NOON, on_both, onespan_time
 
 
 @pytest.fixture
@@ -37,9 +37,23 @@ def packages_with_issues(send_callback, work, handlers: Handlers, service) -> No
             }
         ],
     }
+    signed = onespan_time(NOON - 10 * HOUR)
+    requirements = [
+        {"id": "a1", "name": "id.pdf", "required": True, "status": "REJECTED"},
+        {"id": "a2", "name": "visa.pdf", "required": True, "status": "INCOMPLETE"},
+    ]
+    files = {
+        **lease,
+        "id": "files",
+        "documents": [{"id": "d", "approvals": [{"id": "a", "role": "role-1", "signed": signed, "fields": []}]}],
+        "roles": [{**lease["roles"][0], "attachmentRequirements": requirements}],
+    }
     with service.database.write() as connection:
-        body = json.dumps(lease).encode()
-        journal.add(connection, [Entry("snapshot", NOON, body, package_id="lease", read_at=NOON - 9 * HOUR)])
+        for shown, hours in ((lease, 9), (files, 8)):
+            body, read_at = json.dumps(shown).encode(), NOON - hours * HOUR
+            journal.add(connection, [Entry("snapshot", NOON, body, package_id=shown["id"], read_at=read_at)])
+    send_callback("EMAIL_BOUNCE", package="away", sessionUser=ADA, message="OOTO", happened_at=NOON - 10 * HOUR)
+    send_callback("SIGNER_COMPLETE", package="away", sessionUser=BEN, happened_at=NOON - 11 * HOUR)
     send_callback("KBA_FAILURE", package="lease", sessionUser=BEN, happened_at=NOON - 2 * HOUR)
     send_callback("EMAIL_BOUNCE", package="lease", sessionUser=BEN, message="BOUNCE", happened_at=NOON - 2 * HOUR)
     send_callback("SIGNER_LOCKED", package="locked", sessionUser=ADA, happened_at=NOON - 3 * HOUR)
@@ -65,6 +79,9 @@ ALL = [
     ("declined", "DECLINED"),
     ("expired", "EXPIRED"),
     ("ready", "READY_FOR_COMPLETION"),
+    ("files", "ATTACHMENT_MISSING"),
+    ("files", "ATTACHMENT_REJECTED"),
+    ("away", "OUT_OF_OFFICE"),
 ]
 
 
@@ -105,13 +122,15 @@ def test_attention_list_is_paged(api_get, packages_with_issues, service):
 
     for limit in (1, 2, 3, 50):
         paged, cursor = [], {}
-        for _ in range(10):
+        for _ in range(20):
             page = api_get("/api/attention", limit=limit, **cursor)
             paged += reasons(page)
             if page.json["next"] is None:
                 break
             cursor = {"cursor": page.json["next"]}
-        assert paged == [*ALL[:-2], ALL[-1], ALL[-2]]  # items without a time are sorted by id, descending
+        dated = [item for item in ALL if item[0] not in ("ready", "expired")]
+        undated = [("ready", "READY_FOR_COMPLETION"), ("expired", "EXPIRED")]
+        assert paged == [*dated, *undated]  # items without a time are sorted by id, descending
     assert api_get("/api/attention", cursor="7").status_code == 400
 
 
@@ -153,7 +172,7 @@ def test_resolved_item_disappears(api_get, packages_with_issues, send_callback, 
     send_callback("PACKAGE_TRASH", package="expired")
     work()
 
-    assert reasons(api_get("/api/attention")) == ALL[:5]
+    assert reasons(api_get("/api/attention")) == [item for item in ALL if item[0] not in ("ready", "expired")]
 
 
 def test_packages_are_counted_by_kind(api_get, packages_with_issues):
@@ -161,7 +180,7 @@ def test_packages_are_counted_by_kind(api_get, packages_with_issues):
     counts = {(count["status"], count["trashed"]): count["number"] for count in api_get("/api/counts").json["packages"]}
 
     assert counts[("DECLINED", False)] == counts[("EXPIRED", False)] == 1
-    assert sum(counts.values()) == 6
+    assert sum(counts.values()) == 8
 
 
 @on_both
