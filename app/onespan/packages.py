@@ -14,6 +14,7 @@ from app.onespan.snapshot import COMPLETE, MISSING, REJECTED, DocumentSnapshot, 
 from app.onespan.values import Group, Sender
 from app.types import clean, clean_json
 
+VIEWER = "VIEWER"  # the type of a role that never signs; a draft need not show yet what the other roles sign
 AD_HOC_DOMAIN = "@adhoc.groups."  # in the addresses that OneSpan gives to ad hoc groups
 
 
@@ -91,7 +92,7 @@ def _seats(
             completed=completed,
             attachments=_attachments(role.get("attachmentRequirements")) if is_signer else None,
             occupied=bool(_id(person)),
-            owes=bool(signatures) if are_known else True if signatures else None,
+            owes=True if signatures else False if are_known or role.get("type") == VIEWER else None,
             completed_at=ended if completed else None,
             begun_at=min(filter(None, (signature.begun_at for signature in signatures)), default=None),
             group=group,

@@ -160,6 +160,16 @@ def test_a_reviewer_is_never_next(history, who, index):
     assert history.runs == {"DOCUMENT_SIGNED": 2, "SIGNER_COMPLETE": 2, "PACKAGE_COMPLETE": 1}
 
 
+def test_a_viewer_owes_nothing_in_a_draft_without_signatures(history):
+    """A draft does not show yet what its signers will sign, but a viewer never signs."""
+    history.serve(shown([seat("viewer", type="VIEWER"), seat(ADA, index=2)], status="DRAFT"))
+    history.callback("PACKAGE_CREATE", at=history.ago(24 * 3600))
+    history.fetch()
+
+    assert history.statuses == {"viewer": None, ADA: "PENDING"}
+    assert history.package.signers_total == 1
+
+
 @pytest.mark.parametrize("is_reported", [True, False], ids=["reported", "lost"])
 @pytest.mark.parametrize("documents", [2, *in_all(1)])
 def test_optional_signatures_beside_required_ones_are_not_waited_for(history, documents, is_reported):
