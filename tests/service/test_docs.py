@@ -24,11 +24,8 @@ from app.onespan.client import OneSpan
 from app.onespan.clock import OffsetRange
 from app.onespan.event_catalogue import CATALOGUE, SPELLINGS
 from app.onespan.values import Attention, Sender
-from app.simulator import outbox, quirks
+from app.simulator import outbox
 from app.simulator.account import Account
-from app.simulator.anomalies import ANOMALIES
-from app.simulator.command import simulate
-from app.simulator.faults import FAULTS
 from app.simulator.server import api, serve_in_thread
 from app.store import onespan_clock, reconciles
 from app.store.states import RunKind
@@ -254,29 +251,6 @@ def objects(value: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(value, list):
         for item in value:
             yield from objects(item)
-
-
-def test_every_option_of_the_simulator_is_explained_with_its_default():
-    """docs/simulator.md lists every option of `flask simulate` with its default."""
-    defaults = {}
-    for option in simulate.params:
-        default = f"`{option.default}`" if isinstance(option.default, (int, float, str)) else "none"
-        defaults[option.opts[0]] = "off" if option.is_flag else default
-
-    assert table("option", SIMULATOR) == defaults
-
-
-@pytest.mark.parametrize(("header", "names"), [("fault", FAULTS), ("anomaly", ANOMALIES)])
-def test_every_fault_of_the_simulator_is_explained_with_its_rate(header, names):
-    """docs/simulator.md has the same rate as the code for every fault and anomaly."""
-    assert table(header, SIMULATOR) == {name: f"{rate:g}" for name, (rate, _) in names.items()}
-
-
-def test_every_quirk_of_the_simulator_is_explained_with_its_values():
-    """docs/simulator.md lists the values of every quirk, the default value first."""
-    values = {name: choices.replace(" | ", ", ") for name, choices, _ in quirks.descriptions()}
-
-    assert table("quirk", SIMULATOR) == values
 
 
 def test_the_mishaps_of_a_bad_day_are_explained():
