@@ -187,7 +187,7 @@ def _ended_by(signer_id: str, snapshot: PackageSnapshot) -> dict[str, object]:
         return {"declined": False, "opted_out": False}
     if snapshot.ended_by is None:
         return {}
-    seat = snapshot.duties.seat_of(snapshot.ended_by.person_id)
+    seat = snapshot.duties.seat_of(snapshot.ended_by.person_id, at=snapshot.ended_by.at)
     if signer_id != (seat.signer_id if seat else snapshot.ended_by.person_id):
         return {ended: False}
     return {ended: True, "reason": snapshot.ended_by.reason}

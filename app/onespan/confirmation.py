@@ -29,11 +29,12 @@ class FoundEvent:
     document_id: str | None
     message: str | None
     extra: Mapping[str, object]
+    at: datetime
     after: datetime | None
     until: datetime
 
     @classmethod
-    def of(cls, event_id: int, callback: Callback, *, after: datetime | None, until: datetime) -> Self:
+    def of(cls, event_id: int, callback: Callback, *, at: datetime, after: datetime | None, until: datetime) -> Self:
         """Create the found event for a new event in the form of a callback."""
         return cls(
             event_id,
@@ -43,6 +44,7 @@ class FoundEvent:
             callback.document_id,
             callback.message,
             callback.extra,
+            at,
             after,
             until,
         )
@@ -74,8 +76,9 @@ class FoundEvent:
 def confirmed_event(
     callback: Callback, unconfirmed: Iterable[FoundEvent], *, state: State | None, happened_at: datetime
 ) -> FoundEvent | None:
-    """Return the event that a callback confirms; None if there is none. `state` are the claims before the callback.
+    """Return the event that a callback confirms, the nearest in time; None if there is none.
 
+    `state` are the claims before the callback.
     The callback may name the signer, the role, or a member of a group; a snapshot names the seat.
     """
     candidates = [event for event in unconfirmed if event.name == callback.name]
@@ -91,7 +94,7 @@ def confirmed_event(
         if callback.name == "ROLE_REASSIGN" and by_sender and new_role is None:
             callback = replace(callback, session_user=None)  # the sender is not the signer whose role is reassigned
     confirmed = [event for event in candidates if event.is_reported_by(callback, who=names, happened_at=happened_at)]
-    return min(confirmed, key=lambda event: event.until < happened_at, default=None)
+    return min(confirmed, key=lambda event: (event.until < happened_at, abs(event.at - happened_at)), default=None)
 
 
 def _names_of(name: str, people: People, callback: Callback, *, happened_at: datetime) -> set[object]:

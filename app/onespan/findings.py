@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from app.onespan.event_catalogue import event_type, life_rank
+from app.onespan.claims import UPDATED_RESOLUTION
+from app.onespan.event_catalogue import STATUSES, event_type, life_rank
 from app.onespan.interval import Finding, Interval, SnapshotTimes, StoredEvent, new_finding, signatures, within
 from app.onespan.lifecycle import (
     COMPLETE_STATUSES,
@@ -65,25 +66,86 @@ def _latest_date(name: str, until: str) -> str:
 
 
 def _status_events(interval: Interval) -> Iterator[Finding]:
-    """Follow the package's status through the known events, and yield the missing events between them."""
-    now, status, since = interval.now, _status_before(interval), interval.after.settled
-    creation = CREATION_EVENTS.get(now.type or "")
-    possible = {status}  # the statuses that the snapshot may show
-    for event in interval.events:
-        new_status = status_after(event.name)
-        if new_status is None:
-            continue
-        name = "PACKAGE_CREATE" if event.name in CREATION_EVENTS.values() else event.name
-        path = path_to_event(status, name) if new_status != status else ()
-        yield from _in_order(_status_event(name, creation, since, event.at, at=event.at, now=now) for name in path)
-        passed = {new_status, *filter(None, map(status_after, path))}
-        possible = {new_status} if event.at <= interval.at.settled else possible | passed
-        status, since = new_status, event.at
-    path = () if now.status in possible else shortest_path(status, now.status)
-    if path and path[-1] == "PACKAGE_DEACTIVATE" and not _kept_due_date(interval):
-        path = path[:-1]
-    until, seen = interval.at.until, interval.at.seen
-    yield from _in_order(_status_event(name, creation, since, until, at=seen, now=now) for name in path)
+    """Follow the package's status through the known events, and yield the missing events between them.
+
+    OneSpan's API may lag, so the newer snapshot may be from before the events that are dated after `at.settled`.
+    """
+    now, at = interval.now, interval.at
+    steps = [event for event in interval.events if status_after(event.name)]
+    settled = [event for event in steps if event.at <= at.settled]
+    later = steps[len(settled) :]
+    found, status, since = _between(interval, _credible(settled, now.status))
+    yield from found
+    if now.status not in (None, *_passed(status, later)):
+        path = _kept(shortest_path(status, now.status), interval)
+        until, likely = (later[0].at, max(since, at.settled)) if later else (at.until, at.seen)
+        yield from _missing(path, interval, since, until, at=likely)
+        return
+    for event in later:
+        path = _path(status, event)
+        statuses = [status, *map(status_after, path)]
+        if now.status in statuses:
+            yield from _missing(path[: statuses.index(now.status)], interval, since, event.at, at=event.at)
+            return  # what the snapshot does not show came later
+        yield from _missing(path, interval, since, event.at, at=event.at)
+        status, since = status_after(event.name), event.at
+
+
+def _credible(events: Iterable[StoredEvent], shown: str | None) -> list[StoredEvent]:
+    """Leave out the events after which OneSpan documents no path to what followed: a callback may be false."""
+    credible, following = list[StoredEvent](), shown
+    for event in reversed(list(events)):
+        status = status_after(event.name)
+        if following not in STATUSES or status == following or shortest_path(status, following):
+            credible.insert(0, event)
+            following = status
+    return credible
+
+
+def _between(interval: Interval, events: Iterable[StoredEvent]) -> tuple[list[Finding], str | None, str]:
+    """Return the missing events between known events, and the status and the time after them."""
+    found, status, since = list[Finding](), _status_before(interval), interval.after.settled
+    for event in events:
+        path = _path(status, event)
+        likely = (_status_event(name, since, event.at, at=event.at, now=interval.now) for name in path)
+        found += _in_order(likely)
+        status, since = status_after(event.name), event.at
+    return found, status, since
+
+
+def _path(status: str | None, event: StoredEvent) -> tuple[str | None, ...]:
+    """Return the events that must have happened between a status and a known event."""
+    name = "PACKAGE_CREATE" if event.name in CREATION_EVENTS.values() else event.name
+    return path_to_event(status, name) if status_after(event.name) != status else ()
+
+
+def _passed(status: str | None, events: Iterable[StoredEvent]) -> Iterator[str | None]:
+    """Yield the statuses that a package passes with these events, the present status included."""
+    yield status
+    for event in events:
+        yield from map(status_after, _path(status, event))
+        status = status_after(event.name)
+        yield status
+
+
+def _kept(path: tuple[str | None, ...], interval: Interval) -> tuple[str | None, ...]:
+    """Leave out a return to draft with another due date: the package may have expired."""
+    is_unclear = path and path[-1] == "PACKAGE_DEACTIVATE" and not _kept_due_date(interval)
+    return path[:-1] if is_unclear else path
+
+
+def _missing(path: Iterable[str | None], interval: Interval, after: str, until: str, *, at: str) -> list[Finding]:
+    """Return the events of a path, which happened in (`after`, `until`]. `at` is their time if nothing shows it."""
+    events = _in_order(_status_event(name, after, until, at=at, now=interval.now) for name in path)
+    # Only the last of these events can be later than the package's `updated`.
+    changed = max(after, min(until, _changed_at(interval)))
+    return [*(replace(event, until=changed, at=min(event.at, changed)) for event in events[:-1]), *events[-1:]]
+
+
+def _changed_at(interval: Interval) -> str:
+    """Return the latest time of a change that the newer snapshot shows. Some changes do not move `updated`."""
+    updated, at = interval.now.updated, interval.at
+    return max(at.settled, iso(datetime.fromisoformat(updated) + UPDATED_RESOLUTION)) if updated else at.until
 
 
 def _in_order(candidates: Iterable[Finding | None]) -> list[Finding]:
@@ -100,10 +162,8 @@ def _kept_due_date(interval: Interval) -> bool:
     return interval.before is not None and interval.before.due == interval.now.due
 
 
-def _status_event(
-    name: str | None, creation: str | None, after: str, until: str, *, at: str, now: PackageSnapshot
-) -> Finding | None:
-    name = creation if name == "PACKAGE_CREATE" else name
+def _status_event(name: str | None, after: str, until: str, *, at: str, now: PackageSnapshot) -> Finding | None:
+    name = CREATION_EVENTS.get(now.type or "") if name == "PACKAGE_CREATE" else name
     if name is None:
         return None
     dates = {"PACKAGE_CREATE": now.created, "TEMPLATE_CREATE": now.created, "PACKAGE_COMPLETE": now.completed}

@@ -130,7 +130,7 @@ def _signer_status(
     is_complete = about.value("status") in COMPLETE_STATUSES
     for how, status in (("declined", SignerStatus.DECLINED), ("opted_out", SignerStatus.OPTED_OUT)):
         if (is_complete or about.value("status") == status) and _has_ended(how, claims, about, status=status):
-            return status, claims.since(how)
+            return status, _since(claims, how, about)
     # Before the first snapshot, the new role of a reassignment is only another id of a person who signs.
     is_known = claims.value("owes") is True or "reassigned" not in claims.attributes
     if is_known and (is_complete or about.flag("ready")):

@@ -58,13 +58,21 @@ def _role_events(interval: Interval, role: _Role) -> Iterator[Finding]:
         is_new = at > interval.after.settled and _was_open(interval, document_id, role_id=(before or now).role_id)
         if is_new and not interval.has_event("DOCUMENT_SIGNED", who=who, document_id=document_id):
             yield new_finding(interval, "DOCUMENT_SIGNED", at, signer_id=role.signer_id, document_id=document_id)
-    was_open = not (interval.before and interval.before.documents_incomplete) and not (before and before.completed)
-    if now.completed and was_open and not interval.has_event("SIGNER_COMPLETE", who=who):
+    if now.completed and _was_incomplete(interval, before, now) and not interval.has_event("SIGNER_COMPLETE", who=who):
         yield new_finding(interval, "SIGNER_COMPLETE", max(signed.values(), default=None), signer_id=role.signer_id)
     uploaded = before.uploaded if before else ()
     for name in sorted({*(now.uploaded or ())} - {*uploaded}) if uploaded is not None else ():
         if not _is_upload_known(interval, name, who=who):
             yield new_finding(interval, "PACKAGE_ATTACHMENT", None, signer_id=role.signer_id, message=name)
+
+
+def _was_incomplete(interval: Interval, before: Seat | None, now: Seat) -> bool:
+    """Whether the role has signed all that it owes since the older snapshot, which perhaps cannot say that."""
+    if interval.before and interval.before.documents_incomplete:
+        return False
+    if before is None or before.completed is False:
+        return True
+    return before.completed is None and (now.completed_at or "") > interval.after.settled
 
 
 def _was_open(interval: Interval, document_id: str, *, role_id: str) -> bool:

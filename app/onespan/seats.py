@@ -230,8 +230,9 @@ class People:
         if not self.has_groups or not user_id:
             return True
         if user_id not in self.members:
-            is_replaced = "reassigned" in self.about_id(user_id).attributes
-            return is_replaced or user_id in self.ever_seated or user_id in self.holders or user_id in self.last_holders
+            claims = self.about_id(user_id).attributes
+            is_role = user_id in self.holders or user_id in self.last_holders
+            return is_role or "role_id" in claims or "reassigned" in claims
         if user_id in self.seats:
             return False  # the seats say for which of them the member acts
         if document_id is not None:

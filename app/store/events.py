@@ -57,7 +57,7 @@ def find_known(connection: Connection, callbacks: Iterable[tuple[Callback, datet
 def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[FoundEvent]:
     """Return the unconfirmed events of the given packages, in the order in which snapshots found the events."""
     columns = (Event.id, Event.package_id, Event.name, Event.signer_id, Event.document_id, Event.message)
-    found = select(*columns, Event.extra, Event.found_after, Event.found_until).where(
+    found = select(*columns, Event.extra, Event.happened_at, Event.found_after, Event.found_until).where(
         Event.package_id.in_(package_ids), Event.source == EventSource.RECONCILE, Event.confirmation.is_(None)
     )
     return [FoundEvent(*row) for row in connection.execute(found.order_by(Event.id))]

@@ -196,7 +196,9 @@ class Batch:
             self._dispatches += [(event_id, package_id, handler) for handler in self._handlers.handlers_for(name)]
             if event.found:
                 after, until = event.found
-                self._unconfirmed.append(FoundEvent.of(event_id, event.callback, after=after, until=until))
+                self._unconfirmed.append(
+                    FoundEvent.of(event_id, event.callback, at=event.happened_at, after=after, until=until)
+                )
         self._new = []
 
     def _verified(self) -> dict[str, Cause]:

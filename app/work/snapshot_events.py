@@ -53,7 +53,7 @@ def unreported_events(
     the package is older than `began_at`, only the events whose time `snapshot` shows are returned. For `Emit.ALL`, the
     caller passes None as `before` and as `began_at`.
     """
-    if before and before.read_at >= snapshot.read_at:
+    if before and before.read_at > snapshot.read_at:
         return []
     began = iso(began_at) if began_at else EPOCH
     after = before.times if before else NEVER
@@ -69,7 +69,7 @@ def unreported_deletion(
     """Return the deletion of a package that OneSpan no longer has, unless the deletion is already known."""
     after, until = iso(before.read_at) if before else EPOCH, iso(snapshot.answered_at)
     is_known = any(event.name == "PACKAGE_DELETE" for event in known)
-    if is_known or (before and before.read_at >= snapshot.read_at):
+    if is_known or (before and before.read_at > snapshot.read_at):
         return []
     return [_event(Finding("PACKAGE_DELETE", after, until, iso(snapshot.read_at)), 0, snapshot)]
 

@@ -372,7 +372,7 @@ def test_law_9_only_one_of_many_takes_a_fetch(life, deliver, work, service, cloc
 
 def test_law_6_each_attachment_is_confirmed_by_its_own_callback():
     """A callback confirms only the attachment that it names: two attachments of one signer are two facts."""
-    found = FoundEvent(1, "pkg-1", "PACKAGE_ATTACHMENT", "ada", None, "visa", {}, NOON - HOUR, NOON)
+    found = FoundEvent(1, "pkg-1", "PACKAGE_ATTACHMENT", "ada", None, "visa", {}, NOON, NOON - HOUR, NOON)
 
     def confirms(message: str, **members: Any) -> bool:
         body = {"name": "PACKAGE_ATTACHMENT", "packageId": "pkg-1", "sessionUser": "ada", "message": message, **members}

@@ -125,9 +125,11 @@ class Truth:
             is_group = number < groups
             signer, role = f"s{number}", f"s{number}" if dice.random() < 0.2 else f"r{number}"
             members = tuple(f"m{number}{letter}" for letter in "ab"[: dice.choice((0, 1, 2))])
-            ids = ((*members, f"x{number}") if dice.random() < 0.3 else members or (signer,)) if is_group else ()
             asked = dice.choice((self.documents, self.documents, self.documents[:1], []))
             blocks = {document: self._blocks() for document in asked}
+            must_sign = any(not block.optional for of_document in blocks.values() for block in of_document)
+            stranger = (f"x{number}",) * (must_sign and dice.random() < 0.3)  # else no snapshot shows the group
+            ids = ((*members, *stranger) or (signer,)) if is_group else ()
             locked = Timed([(0, False)])
             order = dice.choice((1, number))
             seat = SeatTruth(signer, role, order, ids or (signer, role), members if is_group else None, blocks, locked)
@@ -216,7 +218,7 @@ class Truth:
         self._turn_to("EXPIRED", "PACKAGE_EXPIRE")
 
     def extend(self) -> None:
-        """The sender extends an expired package, of which no event tells."""
+        """The sender extends an expired package, which has no event."""
         self.status.set(self.now, "DRAFT")
         self.due.set(self.now, DUE + self.now)
         self._touch()
@@ -257,7 +259,7 @@ class Truth:
             self._happen("SIGNER_LOCKED", self.dice.choice(seat.ids), seat=seat)
 
     def unlock(self, seat: SeatTruth) -> None:
-        """The sender unlocks a signer, of which no event tells."""
+        """The sender unlocks a signer, which has no event."""
         seat.locked.set(self.now, value=False)
 
     def click(self, seat: SeatTruth) -> None:
@@ -297,7 +299,9 @@ class Truth:
 
     def decline(self, seat: SeatTruth) -> None:
         """A signer declines, with a message to the sender."""
-        who = self.dice.choice(seat.ids)
+        groups = [other for other in self.seats if other.members is not None]
+        known = [seat.signer_id] if len(groups) > 1 and seat.members is not None else seat.ids
+        who = self.dice.choice(known)  # which of several groups a person declined for may not be known
         self.messages.append((self.now, who))
         seat.locked.set(self.now, value=False)
         self._turn_to("DECLINED", "PACKAGE_DECLINE", who, seat=seat)

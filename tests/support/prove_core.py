@@ -2,7 +2,7 @@
 
 Run the script with `python -m tests.support.prove_core --histories 1000000 --processes 2`. There is no database and no
 HTTP, so it tries hundreds of histories per second. Each history has a number, and the number is its seed: the script
-prints the numbers that fail, and `--first 4711 --histories 1` tells and repeats one history.
+prints the numbers that fail, and `--first 4711 --histories 1` repeats one history.
 """
 
 import argparse
@@ -90,7 +90,9 @@ class Core:
             self._store(new.callback, new.happened_at)
             assert new.found
             after, until = new.found
-            self.found.append(FoundEvent.of(len(self.events), new.callback, after=after, until=until))
+            self.found.append(
+                FoundEvent.of(len(self.events), new.callback, at=new.happened_at, after=after, until=until)
+            )
         self._merge(entry.claims)
         if entry.snapshot is None:
             return False
@@ -313,7 +315,7 @@ class History:
             state = merge.merge_claims(state, bundle)
         _equal(derive("p", state), derive("p", self.core.state), "package in another order")
 
-    def told(self) -> list[str]:
+    def in_words(self) -> list[str]:
         """The history in words, for the report of a failure."""
         lines = [
             f"{event.at / SECOND:9.3f} {event.name} by {event.who} for {event.seat}, {event.document}"
@@ -346,7 +348,7 @@ def fault_in(number: int) -> str | None:
         history.check()
     except Exception as failure:  # noqa: BLE001  (a wrong result, or any error of the core)
         reason = str(failure) if isinstance(failure, Failure) else traceback.format_exc()
-        return "\n".join([f"History {number} fails: {reason}", *history.told()])
+        return "\n".join([f"History {number} fails: {reason}", *history.in_words()])
     return None
 
 

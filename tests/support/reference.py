@@ -135,6 +135,7 @@ class ReferenceModel:
         self.read_at = max((at for at, *_ in seatings), default=None)
         self.seats: list[list[str]] = max(seatings)[2] if seatings else []
         self.seated_now = {signer_id for signer_id, _ in self.seats}
+        self.ever_shown = {signer_id for _, _, seats in seatings for signer_id, _ in seats}
         last_role: dict[str, tuple[datetime, str]] = {}
         for package, at in shown:
             for role in read.signing_roles(package):
@@ -202,7 +203,7 @@ class ReferenceModel:
 
     def _is_unknown(self, given_id: str) -> bool:
         """Whether no snapshot shows this id as that of a person or role."""
-        return given_id not in self.ever_seated | self.seated_now | set(self.person_of_role)
+        return given_id not in self.ever_shown | set(self.person_of_role)
 
     def _was_asked(self, given_id: str, document: str | None) -> bool:
         """Whether a person was asked to sign, or to sign this document, by a seat of their own."""
@@ -399,7 +400,7 @@ class ReferenceModel:
         elif shown["messages"]:
             newest = max(shown["messages"], key=lambda message: message["created"])
             author = newest["from"]["id"]
-            seat = read.meant(read.seats_in(shown), author)
+            seat = read.meant(read.seats_in(shown), author, at=read.time(newest["created"]))
             is_author = seat_id == (seat.id if seat else author)
             if is_author == has_ended:
                 self.record(subject, **{how[shown["status"]]: is_author})

@@ -196,7 +196,9 @@ def seats_in(shown: JSON) -> list[Seat]:
                 for document in shown["documents"]
                 if (in_document := approvals({"documents": [document]}, role["id"]))
             },
-            completed_at=None,
+            completed_at=max(signatures(shown, approvals(shown, role["id"])), default=None)
+            if is_complete(shown, role["id"])
+            else None,
             members=frozenset(member["userId"] for member in signer["group"]["members"])
             if signer.get("group")
             else None,
