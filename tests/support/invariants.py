@@ -12,7 +12,7 @@ from app.store import models, reconciles
 from app.store.states import RunKind
 from app.work.rebuild import rebuild
 from tests.conftest import NOON
-from tests.support.comparison import differences, observable_facts
+from tests.support.comparison import Fact, differences, observable_facts
 from tests.support.scenario import Scenario
 
 COUNTED_TABLES = (models.Event, models.Dispatch, models.Change, models.Journal)
@@ -27,7 +27,7 @@ def status_store_matches_onespan(scenario: Scenario) -> None:
     found = [
         difference
         for actual in scenario.account.packages()
-        if not (actual.deleted and kind == RunKind.RECONCILE and _is_older(stored_packages.get(actual.id), since))
+        if not (kind == RunKind.RECONCILE and _may_be_deleted(scenario, actual, stored_packages.get(actual.id), since))
         for difference in differences(actual, stored_packages.get(actual.id))
     ]
     found += [
@@ -39,6 +39,14 @@ def status_store_matches_onespan(scenario: Scenario) -> None:
     assert found == [], "\n".join(found)
 
 
+def _may_be_deleted(
+    scenario: Scenario, actual: SimulatedPackage, stored: Package | None, since: datetime | None
+) -> bool:
+    """Whether a deletion, or a false 404, is outside the window of the last run. The next sweep corrects it."""
+    is_false = stored is not None and stored.deleted and scenario.has_met("404")
+    return (actual.deleted or is_false) and _is_older(stored, since)
+
+
 def handlers_ran_only_for_real_facts(scenario: Scenario) -> None:
     """Assert that handlers ran only for facts that happened, and at most once for each fact."""
     for actual in scenario.account.packages():
@@ -46,11 +54,29 @@ def handlers_ran_only_for_real_facts(scenario: Scenario) -> None:
         happened = scenario.happened.get(actual.id, Counter()) | Counter(
             {("PACKAGE_DELETE", None): int(actual.deleted)}
         )
+        happened += _not_to_be_known(scenario, actual)
         handled = scenario.handled_facts(actual.id)
         assert handled <= happened, f"handled, but did not happen: {handled - happened} of {actual.id}"
     if not scenario.has_crashed:
         often = [key for key, times in scenario.handler_runs().items() if times > 1]
         assert often == [], "the handler ran twice for one event"
+
+
+def _not_to_be_known(scenario: Scenario, actual: SimulatedPackage) -> Counter[Fact]:
+    """Count the events that a service must find although they did not happen, because OneSpan shows no difference."""
+    often, quirks = 100, scenario.account.quirks
+    facts = Counter[Fact]()
+    if scenario.has_met("404"):
+        facts["PACKAGE_DELETE", None] = often  # a false 404 is a deletion
+    if quirks.package_lag or "PACKAGE_TRASH" in scenario.lied_about.get(actual.id, ()):
+        facts["PACKAGE_TRASH", None] = facts["PACKAGE_RESTORE", None] = often  # the trash is never held back
+    if quirks.package_lag:
+        facts["SIGNER_LOCKED", None] = often
+    for number, document in enumerate(actual.documents):  # a click in a complete package counts as a signature
+        clicked = [approval for approval in actual.approvals(document=number) if approval.accepted and not approval.at]
+        facts["DOCUMENT_SIGNED", document.id] += len({approval.role for approval in clicked})
+        facts["SIGNER_COMPLETE", None] += len({approval.role for approval in clicked})
+    return facts
 
 
 def handlers_ran_for_known_facts(scenario: Scenario) -> None:

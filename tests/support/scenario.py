@@ -5,6 +5,7 @@ A schedule chooses what happens. The scenario carries out the schedule's choices
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -14,10 +15,13 @@ from hypothesis import note
 from app.handling import Event, Package
 from app.onespan.callbacks import parse_callback
 from app.onespan.clock import OffsetRange
+from app.onespan.confirmation import REPEAT_WINDOW
 from app.onespan.event_catalogue import wire_name
-from app.simulator import callbacks, ids, people
+from app.onespan.fetch_rules import LAG_DELAYS
+from app.simulator import callbacks, ids, odd_callbacks, people
 from app.simulator.actions import IN_AND_OUT_OF_TRASH, VERBS
 from app.simulator.anomalies import BAD_DAY
+from app.simulator.features import SOME
 from app.simulator.packages import ARCHIVAL_STATUSES, Action, ImpossibleAction
 from app.simulator.packages import Event as OneSpanEvent
 from app.simulator.packages import Package as SimulatedPackage
@@ -34,6 +38,7 @@ SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 TURNS = ("digest", "dispatch", "fetch", "reconcile")
 FATES = ("delivered", "lost", "twice")  # what happens to a callback; a lost callback may be delivered later
 IMPORTED_AT = NOON - HOUR  # when the empty account was imported
+UNDATED_SHARE = 0.5  # share of callbacks without a date, in schedules that have some
 MAX_ROUNDS = 150  # rounds of turns: more than any scenario needs, so that every loop ends
 # Verbs of actions on a package that need no role.
 PACKAGE_VERBS = frozenset(
@@ -62,6 +67,9 @@ class Scenario:
         quirks: Quirks,
         imported: bool,
         anomalies: bool,
+        features: bool = False,
+        undated: bool = False,
+        lies: bool = False,
         skew: timedelta,
         drift: timedelta,
         budget: int,
@@ -69,7 +77,10 @@ class Scenario:
         self.playground, self.count, self.imported = playground, count, imported
         self.dice = Random(seed)
         rates = {**BAD_DAY, "layout": 0.0} if anomalies else {}
-        self.account = playground.account(seed, quirks=quirks, anomalies=rates)
+        some = {**SOME, "signing-member": 0.3} if features else {}
+        self.account = playground.account(seed, quirks=quirks, anomalies=rates, features=some)
+        self.lies = lies
+        self._undated = undated and not skew and not drift
         playground.reset(self.account, skew=skew, dice=Random(seed))
         playground.on_event = self._see
         self._budget, self._drifts = budget, (timedelta(0), drift)
@@ -77,6 +88,9 @@ class Scenario:
         self.handled: dict[str, dict[Fact, Counter[str]]] = {}
         self.happened: dict[str, Counter[Fact]] = {}
         self.delivered: dict[str, Counter[Fact]] = {}
+        self._faults_met: set[str] = set()
+        self.lied_about: dict[str, set[str]] = {}
+        self._undated_at: dict[tuple[str, bytes], datetime] = {}
         self.withheld: list[bytes] = []
         self.delivered_bodies: list[bytes] = []
         self.has_crashed = False
@@ -104,11 +118,13 @@ class Scenario:
 
     def act(self, which: int, what: int, fate: str) -> None:
         """Perform one of the possible actions on one of the packages."""
-        packages = [package for package in self.account.packages() if not package.deleted]
+        packages = self.account.packages()
         possible = list(self._possible(packages[which % len(packages)])) if packages else []
         if not possible:
             return
         package, act = packages[which % len(packages)], possible[what % len(possible)]
+        if act.verb == "lie":
+            self.lied_about.setdefault(package.id, set()).add(act.text)
         note(f"    {act.verb}, role {act.role}, document {act.document}, of {package.id}")
         try:
             self._deliver_or_withhold(self.account.act(package.id, act, now=self.playground.onespan_now()), fate)
@@ -122,13 +138,17 @@ class Scenario:
             "retain": "" if quirks.retention_event == "none" else quirks.retention_event,
             "archival": self.dice.choice(ARCHIVAL_STATUSES),
             "rename": f"{package.name} II",
-            "bounce": "BOUNCE",
+            "bounce": self.dice.choice(("BOUNCE", "OOTO")),
+            "lie": self.dice.choice(("PACKAGE_COMPLETE", "EMAIL_BOUNCE", "PACKAGE_DELETE", "PACKAGE_TRASH")),
         }
+        if package.deleted:
+            yield from [Action("undelete")] * (package.type == "PACKAGE")
+            return
         signing = [place for place, role in enumerate(package.roles) if role.person and package.approvals(place)]
         for verb, (statuses, _) in VERBS.items():
             in_place = package.trashed == (verb == "restore") or verb in IN_AND_OUT_OF_TRASH
             too_early = verb == "complete" and not package.is_signed()
-            if package.status not in statuses or not in_place or too_early or verb == "create":
+            if package.status not in statuses or not in_place or too_early or verb in ("create", "undelete"):
                 continue
             if verb in PACKAGE_VERBS:
                 yield Action(verb, text=texts.get(verb, ""))
@@ -144,24 +164,34 @@ class Scenario:
             for number in range(len(package.documents))
             if package.approvals(place, document=number) and not package.is_signed(place, document=number)
         ]
+        member = self.dice.randrange(3)
+        owed = package.owed(place)
         match verb:
+            case "lie" if self.lies and not (role.is_sender and text == "EMAIL_BOUNCE"):
+                yield Action(verb, place, text=text)
             case "sign" | "view" if todo:
-                yield Action(verb, place, todo[0])
-            case "reassign" if stays == "changes" and todo and not role.is_sender:
+                yield Action(verb, place, todo[0], member=member)
+            case "begin" if todo:
+                yield Action(verb, place, todo[0], text="required")
+            case "finish" if todo and owed and all(approval.optional for approval in owed):
+                yield Action(verb, place, member=member)
+            case "reject" if role.attachment and role.attachment.uploaded:
+                yield Action(verb, place, text="unreadable")
+            case "reassign" if stays == "changes" and todo and not role.is_sender and not role.group:
                 yield Action(verb, place, text=ids.uuid(self.dice), person=people.signer(self.dice))
-            case "reassign in place" if stays != "changes" and todo and not role.is_sender:
+            case "reassign in place" if stays != "changes" and todo and not role.is_sender and not role.group:
                 person = people.signer(self.dice)
                 yield Action(verb, place, text=person.id if stays == "signer" else role.id, person=person)
             case "add signer" if place == 0 and not package.is_signed():
                 yield Action(verb, text=ids.uuid(self.dice), person=people.signer(self.dice))
             case "upload" if role.attachment and not role.attachment.uploaded:
-                yield Action(verb, place)
+                yield Action(verb, place, member=member)
             case "lock" | "unlock" if role.locked == (verb == "unlock") and not role.is_sender:
                 yield Action(verb, place)
-            case "readdress" if not role.is_sender:
+            case "readdress" if not role.is_sender and not role.group:
                 yield Action(verb, place, text=people.mailbox(self.dice))
             case "fail kba" | "bounce" | "cobrowse" | "decline" | "opt out" if todo:
-                yield Action(verb, place, text=text)
+                yield Action(verb, place, text=text, member=member)
 
     # Callbacks in transit
 
@@ -169,6 +199,9 @@ class Scenario:
         for event in events:
             about = event.document_id or _attachment(event.name, event.message)
             self.happened.setdefault(event.package_id, Counter())[wire_name(event.name), about] += 1
+            if self._undated and self.dice.random() < UNDATED_SHARE:
+                self._deliver_undated(event, fate)
+                continue
             body = callbacks.body(event, quirks=self.account.quirks)
             if fate == "lost":
                 self.withheld.append(body)
@@ -178,8 +211,26 @@ class Scenario:
             if fate == "twice":
                 self.deliver(callbacks.reformatted(body))
 
-    def deliver(self, body: bytes) -> None:
-        """Journal a callback. If the process dies before the commit, the callback is lost."""
+    def _deliver_undated(self, event: OneSpanEvent, fate: str) -> None:
+        """Deliver a callback without a date at once or never: a late one would be dated at its arrival."""
+        body = callbacks.body(replace(event, at=None), quirks=self.account.quirks)
+        before = self._undated_at.get((event.package_id, body))
+        is_repeat = before is not None and self.playground.clock.now - before <= REPEAT_WINDOW
+        if fate == "lost":
+            self.count["callbacks lost"] += 1
+            return
+        self._undated_at[event.package_id, body] = self.playground.clock.now
+        for _ in range(2 if fate == "twice" else 1):
+            self.deliver(body, is_new=not is_repeat, may_wait=False)
+            is_repeat = True
+
+    def deliver(self, body: bytes, *, is_new: bool | None = None, may_wait: bool = True) -> None:
+        """Journal a callback. If the process dies before the commit, the callback is lost.
+
+        `is_new` says whether it reports a new fact, by default whether it was not delivered before. A callback that may
+        not wait is lost for good.
+        """
+        body = odd_callbacks.decompressed(body)
         callback = parse_callback(body)
         entry = Entry("callback", self.playground.clock.now, body, key="test", package_id=callback.package_id)
         try:
@@ -188,12 +239,13 @@ class Scenario:
         except Crash:
             self.count["crashes"] += 1
             if not self.playground.database.crash_after_commit:
-                self.withheld.append(body)
+                self.withheld += [body] * may_wait
                 return
-        if callbacks.reformatted(body) not in self.delivered_bodies:
+        is_known = callbacks.reformatted(body) in self.delivered_bodies
+        if is_new if is_new is not None else not is_known:
             about = callback.document_id or _attachment(callback.name, callback.message)
             self.delivered.setdefault(callback.package_id, Counter())[callback.name, about] += 1
-            self.delivered_bodies += [body, callbacks.reformatted(body)]
+            self.delivered_bodies += [body, callbacks.reformatted(body)] * may_wait
 
     # Turns of the service
 
@@ -222,22 +274,34 @@ class Scenario:
                 return
         raise AssertionError("the work never ends")
 
+    def work_until_settled(self) -> None:
+        """Do all work, and fetch packages again that OneSpan's API showed as they were before a callback."""
+        for delay in (timedelta(0), *LAG_DELAYS, MINUTE):
+            self.playground.clock.forward(delay)
+            self.work()
+
     def end_disturbances(self) -> None:
         """Stop all faults and crashes, let every wait end, and finish all work and the current reconcile run."""
         self.count["faults"] += self.playground.faults.counts.total()
+        self._faults_met |= set(self.playground.faults.counts)
         self.playground.faults.counts.clear()
         self.playground.faults.rates, self.playground.during_request = {}, None
         self.playground.database.commits_left = None
         self.playground.clock.forward(31 * MINUTE)
-        self.work()
+        self.work_until_settled()
         if self._running():
             self._finish_run()
+
+    def has_met(self, fault: str) -> bool:
+        """Whether a request met this fault."""
+        return fault in self._faults_met or fault in self.playground.faults.counts
 
     def reconcile(self) -> None:
         """Do a whole reconcile run, which begins because it is due or by request."""
         if not self.turn("reconcile"):
             self.processes[0].reconcile.begin(RunRequest())
         self._finish_run()
+        self.work_until_settled()
 
     def _finish_run(self) -> None:
         for _ in range(MAX_ROUNDS):

@@ -20,7 +20,10 @@ from tests.support.playground import Playground
 from tests.support.scenario import FATES, MINUTE, SECOND, TURNS, Scenario
 
 DAY = timedelta(days=1)
-FAULTS = ("503", "cut", "401", "403", "429", "429-wait", "500", "502", "html", "truncated", "list")
+FAULTS = (
+    *("503", "cut", "401", "403", "429", "429-wait", "500", "502", "html", "truncated", "list"),
+    *("waf", "404", "no-id", "wrong-types"),
+)
 REQUESTS = (RunRequest(), RunRequest(backfill=True), RunRequest(since=NOON), RunRequest(backfill=True, fires=True))
 SHORTEST = timedelta(milliseconds=1)  # the shortest duration of a request, and the resolution of OneSpan's times
 COURSE_MINUTES = 8  # minutes during which a reconcile run is continued
@@ -43,6 +46,17 @@ quirks = st.builds(
     ready_name=st.sampled_from(("PACKAGE_READY_FOR_COMPLETE", "PACKAGE_READY_FOR_COMPLETION")),
     unarchive_event=st.sampled_from(("none", "PACKAGE_RESTORE", "PACKAGE_UNARCHIVE")),
     retention_event=st.sampled_from(("none", "PACKAGE_DELETE")),
+    package_lag=st.sampled_from((0, 0, 0, 5, 40, 240)),
+    rest_dates=st.sampled_from(("milliseconds", "shortest", "lower-case")),
+    rest_nulls=st.sampled_from(("absent", "null")),
+    document_order=st.sampled_from(("index", "reversed")),
+    consent_dates=st.sampled_from(("accepted", "both")),
+    reviewer_type=st.sampled_from(("SIGNER", "VIEWER")),
+    reviewer_views=st.sampled_from(("no", "yes")),
+    group_members=st.sampled_from(("shown", "hidden")),
+    group_user=st.sampled_from(("member", "role", "unlisted")),
+    undated=st.sampled_from(("absent", "null")),
+    odd_members=st.sampled_from(("none", "mixed")),
 )
 fates = st.lists(st.sampled_from(FATES), min_size=1, max_size=8)
 pauses = st.sampled_from((SECOND, MINUTE, 3 * SECOND, 11 * MINUTE, HOUR))
@@ -65,6 +79,9 @@ class Schedule(RuleBasedStateMachine):
         quirks=quirks,
         imported=st.sampled_from((True, True, False)),
         anomalies=st.booleans(),
+        features=st.booleans(),
+        undated=st.sampled_from((False, False, False, True)),
+        lies=st.sampled_from((False, False, True)),
         skew=st.sampled_from((0, 2, -2, 100, -100, 600, -600, 7200, -7200)),
         drift=st.sampled_from((0, 0, 1.5, -1.5)),
         budget=st.sampled_from((1000, 8)),
@@ -252,7 +269,7 @@ class Schedule(RuleBasedStateMachine):
         self.scenario.dice.shuffle(self.scenario.withheld)
         while self.scenario.withheld:
             self.scenario.deliver(self.scenario.withheld.pop())
-        self.scenario.work()
+        self.scenario.work_until_settled()
         invariants.status_store_matches_onespan(self.scenario)
         invariants.handlers_ran_only_for_real_facts(self.scenario)
         invariants.handlers_ran_for_all_facts(self.scenario)
