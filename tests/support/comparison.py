@@ -240,14 +240,19 @@ def _attention(actual: SimulatedPackage) -> Iterator[tuple[str, str, str]]:
     if is_ready(actual):
         yield "READY_FOR_COMPLETION", "", ""
     for place, role in enumerate(actual.roles):
-        is_complete = _has_signed_all(actual, place)
-        if role.locked and not is_complete and _is_listed(actual, place):
+        if role.locked and not _has_signed_all(actual, place) and _is_listed(actual, place):
             yield "SIGNER_LOCKED", _seat(role), ""
-        for item in role.attachments if _asked(actual, place) else ():
-            if item.status == "REJECTED":
-                yield "ATTACHMENT_REJECTED", _seat(role), item.name
-            elif is_complete and item.required and not item.uploaded:
-                yield "ATTACHMENT_MISSING", _seat(role), item.name
+        yield from _attachments(actual, place)
+
+
+def _attachments(actual: SimulatedPackage, place: int) -> Iterator[tuple[str, str, str]]:
+    """The rejected attachments of a signer, and the missing ones once the signer has signed."""
+    role = actual.roles[place]
+    for item in role.attachments if _asked(actual, place) else ():
+        if item.status == "REJECTED":
+            yield "ATTACHMENT_REJECTED", _seat(role), item.name
+        elif item.required and not item.uploaded and _has_signed_all(actual, place):
+            yield "ATTACHMENT_MISSING", _seat(role), item.name
 
 
 def _stored_attention(stored: Package, *, without_ready: bool) -> Iterator[tuple[str, str, str]]:

@@ -45,6 +45,7 @@ PACKAGE_VERBS = frozenset(
     {"activate", "deactivate", "complete", "expire", "extend", "archive", "unarchive", "archival", "trash", "restore"}
     | {"delete", "retain", "redate", "rename"}
 )
+SIGNING_VERBS = frozenset({"sign", "view", "begin", "disable", "enable", "finish", "upload"})
 
 
 class Scenario:
@@ -164,34 +165,43 @@ class Scenario:
             for number in range(len(package.documents))
             if package.approvals(place, document=number) and not package.is_signed(place, document=number)
         ]
-        member = self.dice.randrange(3)
-        owed = package.owed(place)
+        if verb in SIGNING_VERBS:
+            yield from self._possible_signing(package, verb, place, todo)
+            return
+        is_person = not role.is_sender and not role.group
         match verb:
             case "lie" if self.lies and not (role.is_sender and text == "EMAIL_BOUNCE"):
                 yield Action(verb, place, text=text)
-            case "sign" | "view" if todo:
-                yield Action(verb, place, todo[0], member=member)
-            case "begin" if todo:
-                yield Action(verb, place, todo[0], text="required")
-            case "finish" if todo and owed and all(approval.optional for approval in owed):
-                yield Action(verb, place, member=member)
             case "reject" if role.attachment and role.attachment.uploaded:
                 yield Action(verb, place, text="unreadable")
-            case "reassign" if stays == "changes" and todo and not role.is_sender and not role.group:
+            case "reassign" if stays == "changes" and todo and is_person:
                 yield Action(verb, place, text=ids.uuid(self.dice), person=people.signer(self.dice))
-            case "reassign in place" if stays != "changes" and todo and not role.is_sender and not role.group:
+            case "reassign in place" if stays != "changes" and todo and is_person:
                 person = people.signer(self.dice)
                 yield Action(verb, place, text=person.id if stays == "signer" else role.id, person=person)
             case "add signer" if place == 0 and not package.is_signed():
                 yield Action(verb, text=ids.uuid(self.dice), person=people.signer(self.dice))
-            case "upload" if role.attachment and not role.attachment.uploaded:
-                yield Action(verb, place, member=member)
             case "lock" | "unlock" if role.locked == (verb == "unlock") and not role.is_sender:
                 yield Action(verb, place)
-            case "readdress" if not role.is_sender and not role.group:
+            case "readdress" if is_person:
                 yield Action(verb, place, text=people.mailbox(self.dice))
             case "fail kba" | "bounce" | "cobrowse" | "decline" | "opt out" if todo:
-                yield Action(verb, place, text=text, member=member)
+                yield Action(verb, place, text=text, member=self.dice.randrange(3))
+
+    def _possible_signing(self, package: SimulatedPackage, verb: str, place: int, todo: list[int]) -> Iterator[Action]:
+        """What the person in a role, or a member of its group, can sign, click or upload."""
+        role, member = package.roles[place], self.dice.randrange(3)
+        match verb:
+            case "sign" | "view" if todo:
+                yield Action(verb, place, todo[0], member=member)
+            case "begin" if todo:
+                yield Action(verb, place, todo[0], text="required")
+            case "disable" | "enable" if todo:
+                yield Action(verb, place, todo[-1], member=member)
+            case "finish" if todo and all(approval.optional for approval in package.owed(place)):
+                yield Action(verb, place, member=member)
+            case "upload" if role.attachment and not role.attachment.uploaded:
+                yield Action(verb, place, member=member)
 
     # Callbacks in transit
 
