@@ -92,7 +92,7 @@ def test_a_lag_heals_without_a_reconcile(history, seconds):
 
 
 def test_a_lag_longer_than_the_fetches_heals_at_the_next_reconcile(history):
-    """After five minutes a snapshot is believed; when the API shows the change, it is not reported as drift."""
+    """The last of the repeated fetches outranks the callback; the next reconcile shows what has changed since."""
     begin(history, shown([seat(ADA)], block(ADA), status="DRAFT"))
     history.onespan.set_lags(700)
     change(history, shown([seat(ADA)], block(ADA)), ("PACKAGE_ACTIVATE", CLEO))
