@@ -24,6 +24,7 @@ from app.onespan.confirmation import FoundEvent, KnownFingerprints, confirmed_ev
 from app.onespan.event_catalogue import event_type
 from app.onespan.fetch_rules import LAG_DELAYS, is_behind, next_lag_fetch
 from app.onespan.interval import StoredEvent
+from app.onespan.lifecycle import status_after
 from app.onespan.merge import Claim, State
 from app.onespan.packages import parse_package
 from app.onespan.projection import derive
@@ -116,6 +117,11 @@ class Core:
         self.bundles.append(claims)
         self.state = merge.merge_claims(self.state, claims)
 
+    @property
+    def status(self) -> object:
+        """The status of the package, according to the claims."""
+        return merge.current_value(self.state.get(merge.PACKAGE, {}).get("status", {}))[1]
+
     def _next_id(self) -> int:
         self.entries += 1
         return self.entries
@@ -154,6 +160,7 @@ class History:
         self.truth, self.core = Truth(self.dice), Core()
         self.dated = self.dice.random() > 0.1
         self.lost: list[Happened] = []
+        self.delivered: set[int] = set()
         self.arrivals = self._arrivals()
 
     def _arrivals(self) -> list[Arrival]:
@@ -181,7 +188,7 @@ class History:
 
     def check(self) -> None:
         """Play the history and check its result. Raises `Failure`."""
-        queue, delivered = list(self.arrivals), set[int]()
+        queue, delivered = list(self.arrivals), self.delivered
         while queue:
             arrival = queue.pop(0)
             if arrival.event:
@@ -210,14 +217,30 @@ class History:
 
     def _fetch(self, arrival: Arrival) -> Arrival | None:
         """Fetch the package. Returns the next fetch if the answer shows less than a callback."""
-        entry = self.core.entry(self.truth, arrival)
-        if not self.core.apply_snapshot(entry) or not entry.answered_at:
+        entry, status = self.core.entry(self.truth, arrival), self.core.status
+        shows_less = self.core.apply_snapshot(entry)
+        if self._is_older_than_callback(arrival):
+            _equal(self.core.status, status, "status after a snapshot that lags")
+        if not shows_less or not entry.answered_at:
             return None
         number, since = next_lag_fetch(arrival.fetch, arrival.lagged_at, answered_at=entry.answered_at)
         delay = int(LAG_DELAYS[number - 1].total_seconds() * SECOND)
         return Arrival(arrival.at + delay, lag=arrival.lag, fetch=number, lagged_at=since)
 
     # Checks
+
+    def _is_older_than_callback(self, arrival: Arrival) -> bool:
+        """Whether the API shows the package as it was before a status that a callback has reported."""
+        shown_at = arrival.at - arrival.lag + SECOND
+        is_last = arrival.fetch >= len(LAG_DELAYS)
+        return (
+            self.dated
+            and not is_last
+            and any(
+                event.at > shown_at and id(event) in self.delivered and status_after(event.name)
+                for event in self.truth.happened
+            )
+        )
 
     def _check_facts(self, reported: Sequence[Happened]) -> None:
         """Every fact is one event: those that callbacks reported, those that were found, and no other."""
