@@ -111,5 +111,8 @@ def _read_again(database: Database, *, now: datetime, dry_run: bool) -> None:
         total, readable = total + 1, readable + (callback.error is None)
         if callback.error:
             click.echo(f"Callback {callback.id} names no package: {callback.error}")
+    if not total:
+        click.echo("No callback is unreadable.")
+        return
     outcome = "would be digested" if dry_run else "will be digested"
     click.echo(f"{readable} of {counted(total, 'unreadable callback')} {outcome}.")

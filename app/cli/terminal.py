@@ -13,6 +13,7 @@ from typing import Literal
 import click
 
 Mark = Literal["ok", "warn", "FAIL"]
+MAX_COLUMNS = 100  # the longest line of a wrapped text
 COLOURS: Mapping[Mark, str] = {"ok": "green", "warn": "yellow", "FAIL": "red"}
 
 
@@ -57,7 +58,7 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
         nonlocal done
         before, done = done * 10 // max(total, 1), done + more
         if done * 10 // max(total, 1) > before:
-            click.echo(f"{label}: {done} of {total}", err=True)
+            click.echo(f"{label}: {done} of {max(done, total)}", err=True)
 
     yield advance
 
@@ -66,7 +67,7 @@ def beside(head: str, text: str) -> str:
     """Format a text after a heading. On a terminal, a long text is wrapped and indented."""
     return textwrap.fill(
         text,
-        shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize,
+        min(shutil.get_terminal_size().columns, MAX_COLUMNS) if sys.stdout.isatty() else sys.maxsize,
         initial_indent=head,
         subsequent_indent=" " * len(head),
         break_long_words=False,
