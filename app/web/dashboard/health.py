@@ -70,16 +70,22 @@ def _figures(report: HealthReport) -> Iterator[dict[str, str]]:
     )
     if report.onespan.is_asked and report.access:
         refused = report.access.refused_since
-        since = f"refused since {refused:%d %b, %H:%M} UTC" if refused else "credentials accepted"
+        since = f"since {refused:%d %b, %H:%M} UTC" if refused else "credentials accepted"
         yield _figure("Access to OneSpan", "refused" if refused else "yes", since, "stop" if refused else "")
     missed = sum(report.missed.values())
     yield _figure("Missed callbacks", f"{missed:,}", f"last {DAYS} days", "warn" if missed else "")
     if report.unverified:
-        yield _figure("Not verified", f"{report.unverified:,}", "transactions that OneSpan does not show", "warn")
+        yield _figure(
+            "Not verified",
+            f"{report.unverified:,}",
+            "transactions that OneSpan does not show",
+            "warn",
+            href=url_for("pages.transactions", unverified="true"),
+        )
 
 
-def _figure(name: str, value: str, detail: str, tone: str = "") -> dict[str, str]:
-    return {"name": name, "value": value, "detail": detail, "tone": tone}
+def _figure(name: str, value: str, detail: str, tone: str = "", *, href: str = "") -> dict[str, str]:
+    return {"name": name, "value": value, "detail": detail, "tone": tone, "href": href}
 
 
 def _charts(flow: CallbackRates, delivery: Delivery) -> dict[str, Any]:

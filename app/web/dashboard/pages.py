@@ -72,7 +72,7 @@ def link_problem(detail: str) -> str:
 
 def register_template_helpers(app: Flask) -> None:
     """Register the filters and globals that all templates use."""
-    app.jinja_env.filters |= {"iso": iso, "utc": utc, "pretty": pretty, "number": "{:,}".format}
+    app.jinja_env.filters |= {"iso": iso, "utc": utc, "pretty": pretty, "with_code": with_code, "number": "{:,}".format}
     app.jinja_env.globals |= {
         "csrf": csrf,
         "all_pages": [{"href": href, "name": name} for href, name, _ in NAVIGATION],
@@ -92,6 +92,13 @@ def iso(moment: datetime) -> str:
 def utc(moment: datetime, *, seconds: bool = False) -> str:
     """Return a time in UTC for people, which a script replaces by local time."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if seconds else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def with_code(text: str) -> Markup:
+    """Return a text as HTML. What the text has in backticks, such as a command, is shown as code."""
+    parts = text.split("`")
+    code = (Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts))
+    return Markup().join(code)
 
 
 def pretty(body: str) -> str:
