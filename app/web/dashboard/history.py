@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from app.onespan.values import Package
+from app.store.packages import Cause
 from app.store.queries import ChangeDetail, EventDetail
 from app.web.dashboard import labels
 
@@ -17,10 +18,12 @@ CAUSE_KINDS: Mapping[str, tuple[str, str]] = {
     "dispatch": ("handler", "Handler run"),
     "person": ("person", "Changed by {who}"),
     "rebuild": ("read", "Rebuilt from stored callbacks"),
+    "upgrade": ("read", "Rebuilt after an upgrade of this service"),
     "fetch": ("read", "Could not be read from OneSpan"),
     "reconcile": ("read", "Sync with OneSpan"),
 }
 UNKNOWN_CAUSE = ("read", "Updated")
+UPGRADE = Cause("rebuild", "upgrade")
 ATTRIBUTES: Mapping[str, str] = {  # labels that differ from the attribute's name
     "due_at": "Due date",
     "trashed": "In trash",
@@ -32,7 +35,7 @@ ATTRIBUTES: Mapping[str, str] = {  # labels that differ from the attribute's nam
     "order": "Signing order",
     "role_id": "Role",
     "locked": "Locked out",
-    "email_bounce": "Email bounced",
+    "email_bounce": "Email problem",
     "kba_failures": "Failed identity checks",
     "attachments": "Uploaded files",
     "unverified": "Not verified with OneSpan",
@@ -83,7 +86,7 @@ def timeline(
 
 def _is_alone(change: ChangeDetail, action: str | None) -> bool:
     """Return whether a change is an entry of its own, because other changes with the same cause are of another time."""
-    return action is not None or change.cause.kind == "fetch"
+    return action is not None or change.cause.kind in ("fetch", "rebuild")
 
 
 def _adds_detail(change: ChangeDetail, entry: Entry) -> bool:
@@ -102,14 +105,15 @@ def _event_entry(package: Package, event: EventDetail) -> Entry:
 def _other_entry(change: ChangeDetail, action: str | None) -> Entry:
     cause = change.cause
     kind, _ = CAUSE_KINDS.get(cause.kind, UNKNOWN_CAUSE)
-    at = change.happened_at if cause.kind in ("callback", "snapshot") else change.recorded_at
+    at = change.happened_at if cause.kind == "callback" else change.recorded_at
     key = f"{cause.kind}-{change.id if _is_alone(change, action) else cause.id}"
     return Entry(at, kind, action or cause_text(change), key, None, cause.id if cause.kind in JOURNALED else None)
 
 
 def cause_text(change: ChangeDetail) -> str:
     """Return what caused a change that belongs to no event of the page."""
-    _, text = CAUSE_KINDS.get(change.cause.kind, UNKNOWN_CAUSE)
+    kind = "upgrade" if change.cause == UPGRADE else change.cause.kind
+    _, text = CAUSE_KINDS.get(kind, UNKNOWN_CAUSE)
     return text.replace("{who}", str(change.cause.id))
 
 
@@ -133,7 +137,8 @@ def change_texts(package: Package, change: ChangeDetail) -> tuple[str, str | dat
     kind, _, part = change.subject.partition(":")
     attribute = change.attribute.removeprefix("attention ")
     if change.attribute != attribute:
-        return f"Issue {'opened' if change.new else 'resolved'}: {labels.issue(attribute).title}", "", ""
+        who = f" ({labels.name_of(package, part)})" if part else ""
+        return f"Issue {'opened' if change.new else 'resolved'}: {labels.issue(attribute).title}{who}", "", ""
     names = {"signer": labels.name_of(package, part), "document": labels.document_name(package, part), "handler": part}
     label = ATTRIBUTES.get(attribute) or attribute.replace("_", " ").capitalize()
     if kind in names:
@@ -143,12 +148,11 @@ def change_texts(package: Package, change: ChangeDetail) -> tuple[str, str | dat
         new = _people(package, new)
         old = [name for name in _people(package, old) if name not in new]
     elif attribute == "group":
-        old, new = _members(package, old), _members(package, new)
+        old, new = (labels.group_members(package, group["members"]) if group else "" for group in (old, new))
     elif attribute == "email_bounce":
         old, new = labels.bounce(old), labels.bounce(new)
     elif attribute == "status":
-        status_label = labels.signer_state if kind == "signer" else labels.status
-        old, new = (status_label(value).text if isinstance(value, str) else value for value in (old, new))
+        old, new = (_status_text(package, change, value) for value in (old, new))
     elif attribute.endswith("_at"):
         old, new = (datetime.fromisoformat(value) if isinstance(value, str) else value for value in (old, new))
     elif attribute == "unverified":
@@ -163,8 +167,13 @@ def _people(package: Package, ids: object) -> list[str]:
     return [labels.name_of(package, str(person)) for person in listed]
 
 
-def _members(package: Package, group: object) -> list[str]:
-    return _people(package, group.get("members")) if isinstance(group, Mapping) else []
+def _status_text(package: Package, change: ChangeDetail, status: str | None) -> str | None:
+    """Return the label of a status. A signer who is still listed but has no status any more has nothing to sign."""
+    kind, _, part = change.subject.partition(":")
+    if kind != "signer":
+        return labels.status(status).text if status else None
+    signs_nothing = change.old and any(signer.id == part for signer in package.signers)
+    return labels.signer_state(status).text if status or signs_nothing else None
 
 
 def _text(value: object) -> str | datetime:
@@ -179,5 +188,5 @@ def _text(value: object) -> str | datetime:
         case list():
             return ", ".join(map(str, value))
         case dict():
-            return ", ".join(f"{name}: {item}" for name, item in value.items())
+            return ", ".join(f"{name}: {labels.as_text(item)}" for name, item in value.items())
     return str(value)

@@ -1,5 +1,6 @@
 """The texts of the pages: labels of statuses, events and issues, in the words of OneSpan's own pages."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -35,13 +36,15 @@ class Issue(NamedTuple):
 
 
 class SignatureLabel(NamedTuple):
-    """A cell of the table of documents: a symbol, its meaning, and when that began."""
+    """A cell of the table of documents: a short text, its meaning, and when that began."""
 
-    symbol: str
     text: str
-    at: datetime | None
+    meaning: str
+    at: datetime | None = None
 
 
+SIGNED = "✓"
+OPTIONAL_SIGNATURE = SignatureLabel("Optional", "Not signed; the signature is optional")
 # The labels of package statuses, in the words of OneSpan's Transactions page.
 STATUSES: Mapping[str, Label] = {
     "DRAFT": Label("Draft", "draft"),
@@ -61,6 +64,7 @@ SIGNER_STATUSES: Mapping[str, Label] = {
     "REASSIGNED": Label("Reassigned", "archived"),
 }
 SIGNS_NOTHING = Label("No signature needed", "archived")
+SIGNS_FOR_GROUP = Label("May sign for the group", "archived")
 SIGNING = Label("Has begun to sign", "progress")
 WAITING_FOR_SIGNATURE = Label("Waiting for signature", "progress")
 NOT_THEIR_TURN = Label("Not their turn yet", "draft")
@@ -151,7 +155,7 @@ UNVERIFIED_TITLE = "Not verified with OneSpan"
 UNVERIFIED: Mapping[str, Issue] = {
     "refused": Issue(
         UNVERIFIED_TITLE,
-        "OneSpan refuses these credentials",
+        "OneSpan does not let these credentials read this transaction",
         "Ask your administrator to use credentials of the account's owner, or to share this transaction with them.",
         "warn",
     ),
@@ -163,12 +167,14 @@ UNVERIFIED: Mapping[str, Issue] = {
     ),
     "not_shown": Issue(
         UNVERIFIED_TITLE,
-        "No sync could read it",
+        "Sync could not read this transaction",
         "Press “Refresh from OneSpan”. If that does not help, ask your administrator to check the log.",
         "warn",
     ),
 }
 UNKNOWN_SIGNER, UNKNOWN_DOCUMENT = "an unknown signer", "a document"  # in the sentences of events
+MEMBER_OF = "a member of "  # begins the name of a person whom only a group lists
+OUT_OF_OFFICE = "Out-of-office reply from {who}"  # the sentence of a bounce that is an automatic reply
 PACKAGE_TYPES: Mapping[str, str] = {"PACKAGE": "Transaction", "TEMPLATE": "Template", "LAYOUT": "Layout"}
 MISSED_CAUSES: Mapping[str, str] = {
     "down": "Service was down",
@@ -207,7 +213,7 @@ def signer_status(package: Package, signer: Signer) -> Label:
         if signer.begun_at:
             return SIGNING
         return WAITING_FOR_SIGNATURE if signer.id in package.next_signers else NOT_THEIR_TURN
-    return signer_state(signer.status)
+    return SIGNS_FOR_GROUP if signer.status is None and _groups_of(package, signer.id) else signer_state(signer.status)
 
 
 def signer_state(value: str | None) -> Label:
@@ -218,13 +224,18 @@ def signer_state(value: str | None) -> Label:
 
 
 def name_of(package: Package, person: str | None) -> str:
-    """Return the name of a signer or sender, given the person's id or role id."""
+    """Return the name of a signer, a sender or a group's member, given the person's id or role id."""
     for signer in package.signers:
         if person is not None and person in (signer.id, signer.role_id):
             return signer.name or signer.email or signer.id
     if person is not None and person == package.sender.id:
         return package.sender.name or package.sender.email or person
-    return person or UNKNOWN_SIGNER
+    groups = _groups_of(package, person)
+    return MEMBER_OF + name_of(package, groups[0].id) if len(groups) == 1 else person or UNKNOWN_SIGNER
+
+
+def _groups_of(package: Package, person: str | None) -> list[Signer]:
+    return [signer for signer in package.signers if signer.group and person in signer.group.members]
 
 
 def document_name(package: Package, document_id: str | None) -> str:
@@ -262,7 +273,8 @@ def seat(package: Package, signer: Signer) -> str:
 
 def sentence(package: Package, event: EventDetail) -> str:
     """Return a sentence about an event, or only the name of an unknown event."""
-    template = event_type(event.name).label
+    is_away = event.name == "EMAIL_BOUNCE" and event.message == "OOTO"
+    template = OUT_OF_OFFICE if is_away else event_type(event.name).label
     if not template:
         return event.name
     new_signer = event.extra.get("newRoleId")
@@ -272,7 +284,7 @@ def sentence(package: Package, event: EventDetail) -> str:
         "new_signer": name_of(package, str(new_signer)) if new_signer else "another signer",
     }
     text = re.sub(r"\{(\w+)\}", lambda field: values[field[1]], template)
-    return text[0].upper() + text[1:] if text.startswith((UNKNOWN_SIGNER, UNKNOWN_DOCUMENT)) else text
+    return text[0].upper() + text[1:] if text.startswith((UNKNOWN_SIGNER, UNKNOWN_DOCUMENT, MEMBER_OF)) else text
 
 
 def positions(package: Package) -> dict[str, int]:
@@ -281,21 +293,26 @@ def positions(package: Package) -> dict[str, int]:
     return {signer.id: orders.index(signer.order) + 1 for signer in package.signers if signer.order is not None}
 
 
-def group_members(package: Package, signer: Signer) -> list[str]:
-    """Return the names of the members of a group; empty for a person."""
-    return [name_of(package, member) for member in signer.group.members] if signer.group else []
+def group_members(package: Package, members: Sequence[str]) -> str:
+    """Return the names of a group's members, given their ids. Members without a role of their own are counted."""
+    names = {signer.id: signer.name or signer.email or signer.id for signer in package.signers}
+    known = [names[member] for member in members if member in names]
+    others = len(members) - len(known)
+    if not known:
+        return f"{others} member{'s' * (others != 1)}" if others else ""
+    return ", ".join([*known, *([f"{others} more"] if others else [])])
 
 
 def signature(document: Document, signer: Signer) -> SignatureLabel:
     """Return what a signer owes to a document, for a cell of the table of documents."""
     owed = next((item for item in document.signatures if item.signer_id == signer.id), None)
     if owed is None:
-        return SignatureLabel("", "not asked to sign", None)
+        return SignatureLabel("", "Not asked to sign")
     if owed.state == SignatureState.SIGNED:
-        return SignatureLabel("✓", "signed", owed.at)
+        return SignatureLabel(SIGNED, "Signed", owed.at)
     if owed.state == SignatureState.BEGUN:
-        return SignatureLabel("…", "begun, not confirmed", owed.at)
-    return SignatureLabel("\u2013", "not signed" if owed.required else "not signed, optional", None)
+        return SignatureLabel("Begun", "Begun, but not confirmed", owed.at)
+    return SignatureLabel("Not signed", "Asked to sign") if owed.required else OPTIONAL_SIGNATURE
 
 
 def issue(reason: str) -> Issue:
@@ -311,6 +328,11 @@ def unverified(reason: str | None) -> Issue:
 def bounce(detail: str | None) -> str:
     """Return the detail of an issue as text. A kind of email bounce becomes its label."""
     return BOUNCES.get(detail or "", detail or "")
+
+
+def as_text(value: object) -> str:
+    """Return a value of OneSpan's JSON as text: a text as it is, other values as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def duration(seconds: float | None) -> str:
