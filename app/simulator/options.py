@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from textwrap import fill
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from app.simulator.quirks import Quirks
 
 URL = "http://127.0.0.1:8000/onespan/callback"
 API_KEY = "simulated-api-key"
+HELP_COLUMNS = 96  # the longest line of the tables at the end of the help, which click indents by two
 # The pattern matches a callback key with a label (`label=key`), but not a base64 key that ends in "=".
 LABELLED = re.compile(r"[A-Za-z0-9_.-]{1,40}=(.*[^=].*)", re.DOTALL)
 
@@ -242,4 +244,6 @@ def _rated(table: Mapping[str, tuple[float, str]]) -> Iterator[tuple[str, str]]:
 
 
 def _lines(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
-    return (f"  {left}\n      {help_text}" for left, help_text in rows)
+    for left, help_text in rows:
+        yield fill(left, HELP_COLUMNS, initial_indent="  ", subsequent_indent="      ")
+        yield fill(help_text, HELP_COLUMNS, initial_indent="      ", subsequent_indent="      ")
