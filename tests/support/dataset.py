@@ -14,6 +14,7 @@ from app.handling import Event, GiveUp, Handlers, Package
 from app.simulator import callbacks
 from app.simulator.account import Account
 from app.simulator.actions import Action
+from app.simulator.features import SOME
 from app.simulator.inprocess import InProcess
 from app.simulator.packages import Event as OneSpanEvent
 from app.simulator.server import api
@@ -91,7 +92,7 @@ class Dataset:
 
     def __init__(self, settings: Settings, *, at_once: int, begin: datetime) -> None:
         self.dice, self.clock = Random(SEED), Clock(begin)
-        self.account = Account(SEED, packages=None, at_once=at_once)
+        self.account = Account(SEED, packages=None, at_once=at_once, features=SOME)
         handlers = functions()
         self.app = create_app(settings.model_copy(update={"onespan_url": ADDRESS}), handlers=handlers, clock=self.clock)
         self.service = self.app.extensions[EXTENSION]
