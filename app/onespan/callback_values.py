@@ -19,7 +19,8 @@ MAX_LENGTHS = {"name": 255, "packageId": 255, "sessionUser": 255, "documentId": 
 NAME_ALIASES = ("event", "eventName", "eventType", "type")  # what some ValidSign accounts send instead of `name`
 MESSAGE_TEXTS = ("content", "message", "text", "name")  # members of an object that may have the text of a message
 MAX_ENCODINGS = 3  # times that an id may have been percent-encoded
-BLANKS = " \t\u00a0\0"  # a line break is not among them; ids with one were accepted before
+# Blanks around a package id. A line break is not among them, because ids with one were accepted before.
+BLANKS = " \t\0\u00a0\u2007\u200b\u202f\u3000\ufeff"
 
 _PLAIN_ID = re.compile(r"[\w.~=+/-]+", re.ASCII)
 
@@ -67,15 +68,19 @@ def _plain(value: object) -> str | None:
 
 
 def _id(value: object, limit: int) -> str | None:
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    text = _plain(value.get("id") if isinstance(value, dict) else value)
+    text = _id_text(value)
     return text if text and len(text) <= limit and clean(text) == text else None
 
 
+def _id_text(value: object) -> str | None:
+    """Return the text of an id, which may be in a list of one or in an object."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return _plain(value.get("id") if isinstance(value, dict) else value)
+
+
 def _package_id(value: object) -> str | None:
-    text = true_id(_plain(value) or "")
-    return _id(text, MAX_LENGTHS["packageId"])
+    return _id(true_id(_id_text(value) or ""), MAX_LENGTHS["packageId"])
 
 
 def _name(value: object) -> str | None:
