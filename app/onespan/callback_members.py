@@ -4,7 +4,8 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from urllib.parse import parse_qsl
+from contextlib import suppress
+from urllib.parse import parse_qsl, unquote_plus
 
 from app.errors import UnreadableCallback
 
@@ -45,33 +46,38 @@ def tolerant_members(body: bytes) -> Iterator[Members]:
     """Yield the objects that may be the callback in a body that is not as documented, the most certain first.
 
     These are the JSON value at the beginning, in any encoding: an object, an object in an array or in a JSON text.
-    Then come the fields of a form. The last is made of texts that look like members, for JSON that breaks off and for
-    an object inside another.
+    Then come the same objects with member names in another case or spelling, such as `PackageId`, and the fields of a
+    form. The last are made of texts that look like members, for JSON that breaks off, is percent-encoded or is inside
+    another object.
     """
+    respelled = []
     text = _decode(body).lstrip(_BLANK)
     for _ in range(2):  # the second time for JSON in a JSON text
         value = _first_value(text)
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict):
-                yield {name: member for name, member in item.items() if member is not None}
+                members = {name: member for name, member in item.items() if member is not None}
+                respelled.append({_SPELLINGS.get(_folded(name), name): member for name, member in members.items()})
+                yield members
         if not isinstance(value, str):
             break
         text = value
+    yield from respelled
     yield dict(parse_qsl(text, errors="replace"))
     yield _apparent_members(text)
+    if "%22" in text:
+        yield _apparent_members(unquote_plus(text))
 
 
 def callback_bodies(body: bytes) -> list[bytes]:
-    """Return the bodies of the callbacks in one request: the body itself, or one for each item of an array of objects.
+    """Return the bodies of the callbacks in one request: the body itself, or one for each of several different objects.
 
-    OneSpan documents one callback per request.
+    The objects may be in an array, in another object, or one after the other. OneSpan documents one callback per
+    request.
     """
-    if not body.lstrip(_BLANK.encode()).startswith(b"["):
-        return [body]
-    items = _first_value(_decode(body).lstrip(_BLANK))
-    if not isinstance(items, list) or len([item for item in items if isinstance(item, dict)]) <= 1:
-        return [body]
-    return [json.dumps(within_depth(item)).encode() for item in items]
+    objects = [item for value in _all_values(_decode(body)) for item in _callbacks(value)]
+    bodies = list(dict.fromkeys(json.dumps(within_depth(item)).encode() for item in objects))
+    return bodies if len(bodies) > 1 else [body]
 
 
 def within_depth(value: object, levels: int = MAX_DEPTH - 1) -> object:
@@ -105,6 +111,31 @@ def _first_value(text: str) -> object:
         return _TOLERANT.raw_decode(text)[0]
     except (ValueError, RecursionError):
         return None
+
+
+def _all_values(text: str) -> Iterator[object]:
+    """Yield the JSON values that follow one another in a text, until something else follows."""
+    position = 0
+    with suppress(ValueError, RecursionError):
+        while separators := _SEPARATORS.match(text, position):
+            value, position = _TOLERANT.raw_decode(text, separators.end())
+            yield value
+
+
+def _callbacks(value: object, levels: int = MAX_DEPTH) -> Iterator[Members]:
+    """Yield the objects in a JSON value that name an event and a package, and any other objects in arrays."""
+    if isinstance(value, dict) and value.get("packageId") and any(map(value.get, _EVENT_NAMES)):
+        yield value
+    elif isinstance(value, dict) and levels:
+        for item in value.values():
+            yield from _callbacks(item, levels - 1)
+    elif isinstance(value, list) and levels:
+        for item in value:
+            yield from list(_callbacks(item, levels - 1)) or ([item] if isinstance(item, dict) else [])
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
 
 
 def _apparent_members(text: str) -> Members:
@@ -168,10 +199,14 @@ _STRICT = json.JSONDecoder(
 _TOLERANT = json.JSONDecoder(
     object_pairs_hook=_collect_duplicates, parse_constant=str, parse_int=_integer, parse_float=_number, strict=False
 )
+_SEPARATORS = re.compile(r"[\ufeff\0\x1e\s,]*")  # what may be between two JSON values
+_EVENT_NAMES = ("name", "event", "eventName", "eventType", "type")
+_NAMES = (*_EVENT_NAMES, "packageId", "sessionUser", "documentId", "message", "createdDate", "newRoleId")
+_SPELLINGS = {_folded(name): name for name in _NAMES}
 # The name of a documented member, in quotes that are not escaped, and its value: a text or a number.
 _MEMBER = re.compile(
-    r"""(?<!\\)(?P<quote>["'])
-    (?P<name>name|event|eventName|eventType|type|packageId|sessionUser|documentId|message|createdDate|newRoleId)
-    (?P=quote)\s*:\s*(?P<value>"(?:[^"\\]|\\.)*"|'[^'\\]*'|-?\d+(?=\s*[,}\]]))""",
+    rf"""(?<!\\)(?P<quote>["'])
+    (?P<name>{"|".join(_NAMES)})
+    (?P=quote)\s*:\s*(?P<value>"(?:[^"\\]|\\.)*"|'[^'\\]*'|-?\d+(?=\s*[,}}\]]))""",
     re.VERBOSE | re.DOTALL,
 )

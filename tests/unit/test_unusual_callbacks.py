@@ -1,8 +1,10 @@
 """Tests of callbacks that are not as documented: whatever names a package is read as far as possible."""
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, settings
@@ -163,6 +165,7 @@ def test_new_role_of_another_type_is_read():
 @pytest.mark.parametrize(
     ("sent", "read"),
     [
+        *((["pkg-1"], "pkg-1"), ({"id": " pkg-1"}, "pkg-1"), ("\ufeffpkg-1\u3000", "pkg-1")),
         *((" pkg-1 ", "pkg-1"), ("\tpkg-1\u00a0", "pkg-1"), ("\0pkg-1\0", "pkg-1"), (17, "17")),
         *(("xT9OeZ%3D", "xT9OeZ="), ("xT9OeZ%3d", "xT9OeZ="), ("xT9OeZ%253D", "xT9OeZ="), ("%20xT9OeZ%3D", "xT9OeZ=")),
         *(
@@ -240,6 +243,10 @@ ENCODED = {
     "JSON in a JSON text": json.dumps(json.dumps(SIGNED)).encode(),
     "inside another object": json.dumps({"payload": {"callback": SIGNED}}).encode(),
     "inside another member": b'{"payload": ' + BODY + b', "broken": ',
+    "percent-encoded": quote(BODY).encode(),
+    "percent-encoded in a form": b"payload=" + quote_plus(BODY).encode(),
+    "names in another case": json.dumps({name.upper(): value for name, value in SIGNED.items()}).encode(),
+    "names with underscores": re.sub(rb'[a-z](?=[A-Z]\w*": )', lambda match: match[0] + b"_", BODY),
     "breaks off": BODY[:-1] + b', "note": "it breaks o',
     "breaks off inside a character": BODY[:-1] + b', "note": "\xc3',
     "a comma too much": BODY[:-1] + b",}",
@@ -297,13 +304,14 @@ def test_escaped_member_of_a_message_is_no_package_id():
     assert parse_callback(body[:-1]).package_id == "true-id"
 
 
-def test_array_of_callbacks_is_split():
-    """An array of several objects is as many callbacks; any other body is one."""
+def test_several_callbacks_are_split():
+    """Several objects in an array, in an object or one after the other are as many callbacks; any other body is one."""
     other = json.dumps({**SIGNED, "packageId": "pkg-2"}).encode()
 
-    bodies = callback_bodies(b" [" + BODY + b"," + other + b"]")
+    for sent in (b" [%b,%b]", b"[[%b], [%b]]", b'{"events": [%b, %b]}', b"%b\n%b\n", b"\0%b%b }"):
+        bodies = callback_bodies(sent % (BODY, other))
 
-    assert [parse_callback(body).package_id for body in bodies] == ["pkg-1", "pkg-2"]
+        assert [parse_callback(body).package_id for body in bodies] == ["pkg-1", "pkg-2"]
     for body in (BODY, b"[" + BODY + b"]", b"[1, 2]", b"[", b"", b"[" * 50_000):
         assert callback_bodies(body) == [body]
 
