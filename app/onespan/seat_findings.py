@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from app.onespan.interval import Finding, Interval, StoredEvent, new_finding
 from app.onespan.lifecycle import COMPLETE_STATUSES, status_after
+from app.onespan.seats import SIGNATURE_TOLERANCE
 from app.onespan.snapshot import Seat
+
+# How much later than its signature an undated callback counts, which counts from its arrival.
+MAX_CALLBACK_DELAY = timedelta(minutes=5)
 
 
 def signer_findings(interval: Interval) -> list[Finding]:
@@ -112,16 +116,18 @@ def _unexplained(interval: Interval, found: Iterable[Finding]) -> list[Finding]:
         candidates = [
             finding
             for finding in missing
-            if finding.signer_id in seats and (finding.name, finding.document_id, finding.message) == same
+            if finding.signer_id in seats
+            and (finding.name, finding.document_id, finding.message) == same
+            and (not finding.dated or -SIGNATURE_TOLERANCE <= _delay(finding, event) <= MAX_CALLBACK_DELAY)
         ]
         if candidates:
-            missing.remove(min(candidates, key=lambda finding: _distance(finding, event)))
+            missing.remove(min(candidates, key=lambda finding: abs(_delay(finding, event))))
     return missing
 
 
-def _distance(finding: Finding, event: StoredEvent) -> float:
-    """Return the seconds between a finding and an event."""
-    return abs((datetime.fromisoformat(finding.at) - datetime.fromisoformat(event.at)).total_seconds())
+def _delay(finding: Finding, event: StoredEvent) -> timedelta:
+    """Return how much later an event is dated than a finding."""
+    return datetime.fromisoformat(event.at) - datetime.fromisoformat(finding.at)
 
 
 def _reassignments(interval: Interval, before: Iterable[Seat]) -> Iterator[Finding]:
