@@ -72,6 +72,8 @@ def _not_to_be_known(scenario: Scenario, actual: SimulatedPackage) -> Counter[Fa
         facts["PACKAGE_TRASH", None] = facts["PACKAGE_RESTORE", None] = often  # the trash is never held back
     if quirks.package_lag:
         facts["SIGNER_LOCKED", None] = often
+    if actual.id in scenario.was_deleted and not actual.deleted:
+        facts["PACKAGE_RESTORE", None] += 1  # a package that is brought back is not in the trash any more
     for number, document in enumerate(actual.documents):  # a click in a complete package counts as a signature
         clicked = [approval for approval in actual.approvals(document=number) if approval.accepted and not approval.at]
         facts["DOCUMENT_SIGNED", document.id] += len({approval.role for approval in clicked})
@@ -85,8 +87,8 @@ def handlers_ran_for_known_facts(scenario: Scenario) -> None:
     for actual in scenario.account.packages():
         handled, delivered = scenario.handled_facts(actual.id), scenario.delivered.get(actual.id, Counter())
         assert delivered <= handled, f"delivered, but not handled: {delivered - handled} of {actual.id}"
-        if not scenario.imported:
-            continue  # handlers do not run for events that an import finds
+        if not scenario.imported or scenario.has_met("wrong-types"):
+            continue  # handlers do not run for events that an import finds, nor for those that a lie has hidden
         known = observable_facts(actual)
         if actual.deleted and actual.id in stored_packages and stored_packages[actual.id].deleted:
             known["PACKAGE_DELETE", None] = 1
@@ -97,7 +99,8 @@ def handlers_ran_for_all_facts(scenario: Scenario) -> None:
     """Assert that handlers ran for every fact, after all callbacks were delivered."""
     for actual in scenario.account.packages():
         happened, handled = scenario.happened.get(actual.id, Counter()), scenario.handled_facts(actual.id)
-        assert happened <= handled, f"happened, but was not handled: {happened - handled} of {actual.id}"
+        missing = happened - handled - scenario.unreported.get(actual.id, Counter())
+        assert not missing, f"happened, but was not handled: {missing} of {actual.id}"
 
 
 def second_run_adds_nothing(scenario: Scenario) -> None:

@@ -14,6 +14,7 @@ from hypothesis import note
 
 from app.handling import Event, Package
 from app.onespan.callbacks import parse_callback
+from app.onespan.claims import MAX_CLOCK_AHEAD
 from app.onespan.clock import OffsetRange
 from app.onespan.confirmation import REPEAT_WINDOW
 from app.onespan.event_catalogue import wire_name
@@ -91,12 +92,16 @@ class Scenario:
         self.delivered: dict[str, Counter[Fact]] = {}
         self._faults_met: set[str] = set()
         self.lied_about: dict[str, set[str]] = {}
+        self.unreported: dict[str, Counter[Fact]] = {}  # facts whose undated callbacks were lost, or count as repeats
+        self.was_deleted: set[str] = set()
         self._undated_at: dict[tuple[str, bytes], datetime] = {}
         self.withheld: list[bytes] = []
         self.delivered_bodies: list[bytes] = []
         self.has_crashed = False
         if imported:
             self._import()
+        if imported or abs(skew) > MAX_CLOCK_AHEAD:
+            self._measure_clock()
 
     def _import(self) -> None:
         with self.playground.database.write() as connection:
@@ -108,6 +113,10 @@ class Scenario:
             reconciles.finish(
                 connection, run, now=IMPORTED_AT, until=IMPORTED_AT + self.playground.skew - HOUR, unreadable=0
             )
+
+    def _measure_clock(self) -> None:
+        """Measure OneSpan's clock before the first callback, which then keeps a date that is far ahead."""
+        with self.playground.database.write() as connection:
             measured = OffsetRange(self.playground.skew, self.playground.skew)
             onespan_clock.record(connection, measured, now=IMPORTED_AT)
 
@@ -206,6 +215,7 @@ class Scenario:
     # Callbacks in transit
 
     def _deliver_or_withhold(self, events: Iterable[OneSpanEvent], fate: str) -> None:
+        self.was_deleted |= {package.id for package in self.account.packages() if package.deleted}
         for event in events:
             about = event.document_id or _attachment(event.name, event.message)
             self.happened.setdefault(event.package_id, Counter())[wire_name(event.name), about] += 1
@@ -226,6 +236,9 @@ class Scenario:
         body = callbacks.body(replace(event, at=None), quirks=self.account.quirks)
         before = self._undated_at.get((event.package_id, body))
         is_repeat = before is not None and self.playground.clock.now - before <= REPEAT_WINDOW
+        if fate == "lost" or is_repeat:
+            about = event.document_id or _attachment(event.name, event.message)
+            self.unreported.setdefault(event.package_id, Counter())[wire_name(event.name), about] += 1
         if fate == "lost":
             self.count["callbacks lost"] += 1
             return
