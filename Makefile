@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export FLASK_APP := wsgi.py
 
-.PHONY: help run demo test test-all prove lint format docs bench screenshots clean
+.PHONY: help run demo test test-all prove prove-core lint format docs bench screenshots clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-all: $(VENV)/.tests ## run all tests, on both databases and in a browser, i
 prove: export SETTINGS_FILE := /dev/null
 prove: $(VENV)/.tests ## test random schedules until you stop it, or for PROVE_SECONDS
 	@$(BIN)/python -m tests.support.prove $(if $(PROVE_SECONDS),--seconds $(PROVE_SECONDS))
+
+prove-core: $(VENV)/.tests ## test a million random histories on the core alone, or PROVE_HISTORIES
+	@$(BIN)/python -m tests.support.prove_core --processes 2 $(if $(PROVE_HISTORIES),--histories $(PROVE_HISTORIES))
 
 lint: $(VENV)/.tests ## check style and types with ruff and mypy
 	@$(BIN)/ruff check .

@@ -23,8 +23,13 @@ These cases are excluded, because OneSpan shows too little:
   day before the last run), and otherwise by the next sweep, which comes once a week.
 - A package that went from SENT to DRAFT with another due date was either taken back, or has expired and been extended.
   The service finds neither change (law 10).
-- The schedules contain no callbacks without a date or dated at their sending, no lists that lag longer than
-  `snapshots.LIST_LAG`, no false 404s, and no well-formed lies (a row without its id, members of other types).
+- A callback without a date arrives at once or never. Two equal ones within five minutes are one fact.
+- Handlers run for a lie of a callback, and for the deletion that a false 404 shows. The status is right again after the
+  next snapshot. A false 404 outside the window of the next run is corrected by the next sweep.
+- Whether a signer with only optional signatures has finished, and for which of several groups a person acted who is not
+  listed, only callbacks may show. In a complete package, a click counts as a signature.
+- An API that lags may show the trash and locks as they were: both count at once, so their events may be repeated.
+- The schedules contain no callbacks dated at their sending, and no lists that lag longer than `snapshots.LIST_LAG`.
 """
 
 from collections import Counter

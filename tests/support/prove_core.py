@@ -1,8 +1,8 @@
 """Tries random histories of one package on the pure core: claims, merge, projection, findings and confirmation.
 
-Run the script with `python -m tests.support.prove_core --histories 1000000 --processes 2`. There is no database and no
-HTTP, so it tries hundreds of histories per second. Each history has a number, and the number is its seed: the script
-prints the numbers that fail, and `--first 4711 --histories 1` repeats one history.
+Run the script with `make prove-core`, or with `python -m tests.support.prove_core --histories 1000 --processes 2`.
+There is no database and no HTTP, so it tries hundreds of histories per second. The number of a history is its seed. The
+script prints each history that fails, and `--first 4711 --histories 1` repeats the history 4711.
 """
 
 import argparse
@@ -394,7 +394,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--first", type=int, default=0, help="the number of the first history, which is its seed")
     parser.add_argument("--histories", type=int, default=1_000_000, help="how many histories to try")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--file", type=Path, help="where to write the histories that fail")
+    parser.add_argument("--file", type=Path, help="where to write the histories that fail, besides printing them")
     return parser.parse_args(arguments)
 
 
