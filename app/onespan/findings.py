@@ -168,8 +168,8 @@ def _status_event(name: str | None, after: str, until: str, *, at: str, now: Pac
         return None
     dates = {"PACKAGE_CREATE": now.created, "TEMPLATE_CREATE": now.created, "PACKAGE_COMPLETE": now.completed}
     exact = dates.get(name)
-    likely = exact or (_first_signature(now) if name == "PACKAGE_ACTIVATE" else None) or now.updated
-    happened_at = within(likely, after, until, otherwise=at)
+    first = _first_signature(now, after=after) if name == "PACKAGE_ACTIVATE" else None
+    happened_at = within(exact or first or now.updated, after, until, otherwise=at)
     event = Finding(name, after, until, happened_at, dated=happened_at == exact)
     if name in ("PACKAGE_DECLINE", "PACKAGE_OPT_OUT") and now.ended_by:
         event = replace(event, signer_id=now.ended_by.person_id, message=now.ended_by.reason)
@@ -202,8 +202,8 @@ def _ready_event(interval: Interval) -> Iterator[Finding]:
         yield new_finding(interval, "PACKAGE_READY_FOR_COMPLETE", _last_signature(now))
 
 
-def _first_signature(snapshot: PackageSnapshot) -> str | None:
-    return min(signatures(snapshot), default=None)
+def _first_signature(snapshot: PackageSnapshot, *, after: str) -> str | None:
+    return min((at for at in signatures(snapshot) if at > after), default=None)
 
 
 def _last_signature(snapshot: PackageSnapshot) -> str | None:
