@@ -386,12 +386,11 @@ def test_the_refused_event_is_found(flask, handlers, refused, before):
         ([URL], None, []),
         ([URL], {"url": OTHER, "key": FOREIGN, "events": ["PACKAGE_COMPLETE"]}, ["--yes"]),
         (["PACKAGE_OPT_OUT"], None, ["--event", "PACKAGE_OPT_OUT"]),
-        (["PACKAGE_OPT_OUT"], {"url": URL, "key": NEWEST, "events": ["PACKAGE_OPT_OUT"]}, ["--add"]),
         (["headers"], {"url": URL, "key": NEWEST, "events": ["KBA_FAILURE"], "headers": [{"a": "canary"}]}, []),
     ],
 )
 def test_a_refusal_of_everything_changes_nothing(flask, handlers, refused, stored, options):
-    """If the events are not the cause, or OneSpan refuses the present ones, the registration stays as it was."""
+    """If the events are not the cause, the registration stays as it was."""
     onespan = RefusingServer(handlers, refused=refused, stored=stored)
 
     done = flask("callback", "register", *options)
@@ -400,8 +399,32 @@ def test_a_refusal_of_everything_changes_nothing(flask, handlers, refused, store
     assert "Nothing was changed" in done.output
     assert ("--drop-unknown" in done.output) == ("headers" in refused)
     assert (onespan.stored, onespan.accepted) == (stored, [])
-    assert len(onespan.sent) <= 4
+    assert len(onespan.sent) <= 6
     assert "canary" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("refused", "before"),
+    [
+        (["PACKAGE_OPT_OUT"], ["PACKAGE_OPT_OUT"]),
+        (["PACKAGE_OPT_OUT"], [*sorted(PUBLISHED), "PACKAGE_OPT_OUT"]),
+        (["KBA_FAILURE"], sorted(PUBLISHED)),
+        (["KBA_FAILURE", "EMAIL_BOUNCE", "PACKAGE_CREATE"], sorted(PUBLISHED)),
+        (["KBA_FAILURE", "PACKAGE_OPT_OUT"], ["KBA_FAILURE", "PACKAGE_OPT_OUT"]),
+    ],
+)
+def test_an_event_that_is_registered_but_now_refused_is_found(flask, handlers, refused, before):
+    """If OneSpan refuses events that it accepted in the past, all other events are registered."""
+    onespan = RefusingServer(handlers, refused=refused, stored={"url": URL, "key": NEWEST, "events": before})
+
+    done = flask("callback", "register", "--add")
+
+    assert done.exit_code == 1, done.output
+    assert "OneSpan refuses " in done.output
+    assert all(name in done.output.partition("OneSpan refuses ")[2].partition(".")[0] for name in refused)
+    assert set(onespan.stored["events"]) == (PUBLISHED | set(before)) - set(refused)
+    assert len(onespan.sent) <= 3 * len(PUBLISHED | set(before))
+    assert len(refused) > 1 or all(set(before) - set(refused) <= set(sent["events"]) for sent in onespan.accepted)
 
 
 def test_an_interrupted_search_keeps_what_was_registered(flask, handlers):
