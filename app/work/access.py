@@ -25,7 +25,8 @@ log = structlog.get_logger()
 
 CHECK_INTERVAL = timedelta(seconds=45)  # a refusal is known within a minute, even if the request is slow
 REFUSALS = (CredentialsRejected, FirewallRefused)
-ACCEPTED = (NotPermitted, OneSpanNotFound, RequestRejected)  # errors of a request whose credentials were accepted
+ACCEPTED = (OneSpanNotFound, RequestRejected)  # errors of a request whose credentials were accepted
+MAY_NOT_LIST = "These credentials may not list packages: use those of the account owner"
 
 
 class AccessCheck:
@@ -45,17 +46,24 @@ class AccessCheck:
         with suppress(SQLAlchemyError):
             if problem is None or isinstance(problem, (*REFUSALS, *ACCEPTED)):
                 self._record(key, str(problem) if isinstance(problem, REFUSALS) else None, now=now)
-            else:
+            elif not isinstance(problem, NotPermitted):  # which may concern one package, or all: the check tells
                 self._postpone(key, problem, now=now)
 
     def turn(self) -> bool:
-        """Send the cheapest request if the check is due; `report` records the answer. Returns False."""
+        """Send the cheapest request if the check is due. Returns False.
+
+        `report` records the answer, except that these credentials may not list packages.
+        """
         key, now = self._onespan.name, self._clock()
         if key is None:
             self._forget()
         elif self._take(key, now=now):
-            with suppress(OneSpanError):
+            try:
                 self._onespan.packages(**{"from": 0, "to": 0})
+            except NotPermitted:
+                self._record(key, MAY_NOT_LIST, now=now)
+            except OneSpanError:
+                pass
         return False
 
     def _take(self, key: str, *, now: datetime) -> bool:

@@ -19,6 +19,7 @@ from tests.support.simulated import ADDRESS, API_KEY, connect
 MINUTE = timedelta(minutes=1)
 LIST = Response('{"count": 0, "results": []}', content_type="application/json")
 UNAUTHORIZED = Response('{"messageKey": "error.unauthorised"}', 401, content_type="application/json")
+FORBIDDEN = Response('{"messageKey": "error.forbidden"}', 403, content_type="application/json")
 FIREWALL = Response("<html>Attention Required! canary</html>", 403, content_type="text/html")
 
 pytestmark = on_both
@@ -66,7 +67,12 @@ def figure(client: Any) -> float:
 
 
 @pytest.mark.parametrize(
-    ("response", "message"), [(UNAUTHORIZED, "rejected the credentials"), (FIREWALL, "in front of OneSpan")]
+    ("response", "message"),
+    [
+        (UNAUTHORIZED, "rejected the credentials"),
+        (FIREWALL, "in front of OneSpan"),
+        (FORBIDDEN, "may not list packages"),
+    ],
 )
 def test_a_refusal_is_reported_and_ends_with_the_next_good_answer(
     service, answer, notes, client, *, read, clock, response, message
@@ -106,7 +112,6 @@ def test_a_refusal_is_reported_and_ends_with_the_next_good_answer(
     "response",
     [
         Response("{}", 404),
-        Response("{}", 403),
         Response("{}", 400),
     ],
     ids=lambda response: response.status,
@@ -121,6 +126,18 @@ def test_an_answer_of_the_api_proves_that_the_credentials_are_accepted(service, 
         handlers.onespan.package("pkg-1")
 
     assert notes() == []
+
+
+@pytest.mark.parametrize(("before", "number"), [(LIST, 0), (FORBIDDEN, 1)])
+def test_a_refused_package_neither_begins_nor_ends_a_refusal(service, answer, notes, handlers, *, before, number):
+    """A 403 may concern a single package, so only a request for the list shows what these credentials may do."""
+    answer(before)
+    service.access.turn()
+    answer(FORBIDDEN)
+    with pytest.raises(OneSpanError):
+        handlers.onespan.package("pkg-1")
+
+    assert len(notes()) == number
 
 
 @pytest.mark.parametrize(
