@@ -245,5 +245,5 @@ def _rated(table: Mapping[str, tuple[float, str]]) -> Iterator[tuple[str, str]]:
 
 def _lines(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
     for left, help_text in rows:
-        yield fill(left, HELP_COLUMNS, initial_indent="  ", subsequent_indent="      ")
-        yield fill(help_text, HELP_COLUMNS, initial_indent="      ", subsequent_indent="      ")
+        yield fill(left, HELP_COLUMNS, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
+        yield fill(help_text, HELP_COLUMNS, initial_indent="      ", subsequent_indent="      ", break_on_hyphens=False)

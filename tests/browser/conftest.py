@@ -15,10 +15,11 @@ from app.handling import Event, GiveUp, Handlers
 from app.handling import Package as PackageValue
 from app.simulator.packages import Package
 from config import Settings
-from tests.browser.live_service import API_KEY, LiveService, account_with, lease
+from tests.browser.live_service import LiveService, account_with, lease
 from tests.conftest import on_sqlite
 from tests.support.chromium import CHROMIUM, CHROMIUM_MISSING, CHROMIUM_REQUIRED
 from tests.support.logins import PASSWORD, token_in, with_passwords
+from tests.support.simulated import API_KEY
 
 # Browser tests run on SQLite only: pages do not depend on the kind of database, and other tests run the queries on both
 # databases. Each test has its own database, because threads of its service may outlive the test.

@@ -22,8 +22,8 @@ from app.store import queries
 from config import Settings
 from tests.conftest import KEY, onespan_time
 from tests.support.processes import until
+from tests.support.simulated import API_KEY
 
-API_KEY = f"the-api-key-{'x' * 64}"  # as long as a present API key of OneSpan
 CLEO = Person("cleo-the-sender", "Cleo", "Costa", "cleo@sender.example", "Blue Homes")
 ADA = Person("ada-who-signs", "Ada", "Abel", "ada@signer.example", "")
 BEN = Person("ben-who-declines", "Ben", "Brandt", "ben@signer.example", "")

@@ -14,10 +14,11 @@ from app.store import queries
 from app.store.queries import CallbackFilter, DispatchFilter
 from config import Settings
 from tests.browser.conftest import DESKTOP, IN_A_BROWSER, LOCALE, PHONE, PageErrors, log_in
-from tests.browser.live_service import API_KEY, LiveService
+from tests.browser.live_service import LiveService
 from tests.conftest import KEY
 from tests.support import dataset
 from tests.support.logins import with_passwords
+from tests.support.simulated import API_KEY
 
 pytestmark = IN_A_BROWSER
 

@@ -21,8 +21,9 @@ from app.simulator.server import api
 from app.store import reconciles
 from config import Settings
 from tests.conftest import KEY, Clock
+from tests.support.simulated import API_KEY
 
-ADDRESS, API_KEY = "http://onespan.test", "the-api-key"
+ADDRESS = "http://onespan.test"
 SEED = 8
 LOST_SHARE = 0.04  # share of callbacks that are lost
 OFFICE_HOURS = range(7, 18)  # the hours of a day, in UTC, in which people sign

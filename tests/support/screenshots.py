@@ -20,12 +20,13 @@ from app.store import queries
 from app.store.queries import CallbackFilter, DispatchFilter
 from config import ROOT, Settings
 from tests.browser.conftest import CHROMIUM_ARGUMENTS, DESKTOP, LOCALE, PHONE, log_in
-from tests.browser.live_service import API_KEY, LiveService
+from tests.browser.live_service import LiveService
 from tests.conftest import KEY
 from tests.support import dataset
 from tests.support.chromium import CHROMIUM
 from tests.support.databases import migrate
 from tests.support.logins import with_passwords
+from tests.support.simulated import API_KEY
 
 STEPS, PACKAGES_AT_ONCE, WEEKS = 450, 32, 5
 PAGES = {

@@ -173,7 +173,7 @@ UNVERIFIED: Mapping[str, Issue] = {
     ),
 }
 UNKNOWN_SIGNER, UNKNOWN_DOCUMENT = "an unknown signer", "a document"  # in the sentences of events
-MEMBER_OF = "a member of "  # begins the name of a person whom only a group lists
+MEMBER_OF = "a member of "  # begins the name of a member without a role
 OUT_OF_OFFICE = "Out-of-office reply from {who}"  # the sentence of a bounce that is an automatic reply
 PACKAGE_TYPES: Mapping[str, str] = {"PACKAGE": "Transaction", "TEMPLATE": "Template", "LAYOUT": "Layout"}
 MISSED_CAUSES: Mapping[str, str] = {

@@ -38,7 +38,7 @@ def page(history, client):
 
 
 def test_group_is_named_and_its_members_are_no_bare_ids(history, page):
-    """A member whom no role lists is counted, and called a member of the group; a member with a role has a name."""
+    """A member without a role is counted, and called a member of the group; a member with a role has a name."""
     history.serve(shown([group("board", BEN, EVA), seat(EVA), seat(ADA)], block("board"), block(ADA)))
     history.fetch()
     history.callbacks("DOCUMENT_SIGNED", who=BEN)
@@ -83,7 +83,7 @@ def test_attributes_are_shown_as_json(history, page):
     assert "lots [2]" in page()
 
 
-def test_signer_who_need_not_sign_any_more_is_told_apart_from_one_who_was_removed(history, page):
+def test_signer_who_need_not_sign_any_more_differs_from_one_who_was_removed(history, page):
     """When all signatures of a signer are disabled, the history says that no signature is needed."""
     history.serve(shown([seat(ADA), seat(BEN)], block(ADA), block(BEN)))
     history.fetch()
