@@ -125,7 +125,7 @@ def access_checks(database: Database, *, clock: Callable[[], datetime]) -> list[
             access = queries.onespan_access(connection)
         if access is None or access.refused_since is None:
             return None
-        return f"OneSpan refuses all requests since {access.refused_since:%Y-%m-%d %H:%M} UTC: {access.error}."
+        return f"OneSpan has refused all requests since {access.refused_since:%Y-%m-%d %H:%M} UTC: {access.error}."
 
     def misdirected() -> str | None:
         with database.read() as connection:

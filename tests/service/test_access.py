@@ -55,7 +55,7 @@ def notes(client) -> Callable[[], list[str]]:
     def notes() -> list[str]:
         answer = client.get("/readyz")
         assert answer.status_code == 200
-        return [note for note in answer.json["notes"] if "refuses all requests" in note]
+        return [note for note in answer.json["notes"] if "refused all requests" in note]
 
     return notes
 
