@@ -23,6 +23,10 @@ class UnreadableCallback(ReceiverError):
     """The callback's body cannot be read."""
 
 
+class BodyTooLarge(UnreadableCallback):
+    """The callback's body is too large once it is decompressed."""
+
+
 class UnreadablePackage(ReceiverError):
     """The package in OneSpan's answer cannot be read."""
 

@@ -42,11 +42,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class RereadCallback:
-    """An unreadable callback that was read again. It names a `package_id`, or has the `error` why it still does not."""
+    """An unreadable callback that was read again. It names a `package_id`, or has the `error` why it still does not.
+
+    `body` is the body that was read: decompressed, if an earlier version stored it compressed.
+    """
 
     id: int
     package_id: str | None
     error: str | None
+    body: bytes
 
 
 class _Ticket:
@@ -296,7 +300,7 @@ def apply_reread(connection: Connection, callbacks: Iterable[RereadCallback]) ->
             connection.execute(row.values(error=callback.error))
         else:
             pending = {"state": JournalState.PENDING, "package_id": callback.package_id, "digested_at": None}
-            connection.execute(row.values(error=None, **pending))
+            connection.execute(row.values(error=None, body=callback.body, **pending))
 
 
 def mark_failed(connection: Connection, entry: int, *, reason: str, now: datetime) -> None:

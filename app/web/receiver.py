@@ -11,12 +11,13 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from app.errors import InvalidCallbackKey, StorageUnavailable, UnreadableCallback
 from app.onespan.callback_members import callback_bodies
 from app.onespan.callbacks import package_of
+from app.onespan.compression import MAX_BODY_BYTES
 from app.onespan.registration import RECEIVER_PATH
 from app.store.journal import Entry
 from app.store.states import JournalKind
 from app.web.auth import authenticate
 from app.web.errors import error_response
-from app.web.request_body import MAX_BODY_BYTES, decompressed, request_body
+from app.web.request_body import plain_body
 
 log = structlog.get_logger()
 
@@ -43,8 +44,7 @@ def receiver(
         key = authenticate(request.headers.get("Authorization"), scheme="basic", keys=callback_keys)
         if key is None:
             raise InvalidCallbackKey
-        body = decompressed(request_body(), request.headers.get("Content-Encoding", ""))
-        entries = journal_entries(body, received_at=clock(), key=key)
+        entries = journal_entries(plain_body(), received_at=clock(), key=key)
         journal_ids = [keep(entry) for entry in entries]
         wake()
         for entry, journal_id in zip(entries, journal_ids, strict=True):

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from app.errors import UnreadableCallback
 from app.onespan.callbacks import package_of
+from app.onespan.compression import decompressed
 from app.store import journal, packages
 from app.store.db import Database, take_write_lock
 from app.store.journal import RereadCallback
@@ -43,10 +44,12 @@ def reread(
 
 
 def _reread_row(row: Any) -> RereadCallback:
+    """Read a row again; an earlier version stored a compressed body as it was."""
     try:
-        return RereadCallback(row.id, package_of(row.body), None)
+        body = decompressed(row.body, "deflate")
+        return RereadCallback(row.id, package_of(body), None, body)
     except UnreadableCallback as problem:
-        return RereadCallback(row.id, None, problem.detail)
+        return RereadCallback(row.id, None, problem.detail, row.body)
 
 
 def _record(connection: Connection, callbacks: list[RereadCallback], *, by: str, now: datetime) -> None:

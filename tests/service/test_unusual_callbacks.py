@@ -3,7 +3,9 @@
 # ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
 import getpass
+import gzip
 import json
+import zlib
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
 from app.handling import Handlers
+from app.onespan.compression import MAX_BODY_BYTES
 from app.store import journal
 from app.store.journal import Entry
 from app.store.models import Fetch, Journal
@@ -206,6 +209,19 @@ def test_unreadable_callbacks_are_read_again(refuse, rows, work, read, clock, fl
     assert read("/api/events")["items"][0]["first_received_at"] == "2026-03-02T12:00:00Z"
     assert handlers.seen == ["PACKAGE_COMPLETE"]
     assert flask("rebuild", "--check").exit_code == 0
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress, lambda body: zlib.compress(body, wbits=-15)])
+def test_compressed_body_is_read_again(refuse, rows, work, read, flask, *, compress):
+    """A body that an earlier version stored compressed is read, and the journal then has it as plain JSON."""
+    refuse(compress(READABLE), compress(UNNAMED), compress(READABLE + b" " * MAX_BODY_BYTES))
+
+    flask("replay", "--unreadable")
+    work()
+
+    assert [state for state, _, _ in rows()] == ["digested", "unreadable", "unreadable"]
+    assert read("/api/packages/pkg-1")["status"] == "COMPLETED"
+    assert read("/api/callbacks")["items"][-1]["body"] == READABLE.decode()
 
 
 def test_many_unreadable_callbacks_are_read_again(refuse, rows, flask, work):
