@@ -46,7 +46,7 @@ class AccessCheck:
         with suppress(SQLAlchemyError):
             if problem is None or isinstance(problem, (*REFUSALS, *ACCEPTED)):
                 self._record(key, str(problem) if isinstance(problem, REFUSALS) else None, now=now)
-            elif not isinstance(problem, NotPermitted):  # which may concern one package, or all: the check tells
+            elif not isinstance(problem, NotPermitted):  # it may concern one package; the check asks
                 self._postpone(key, problem, now=now)
 
     def turn(self) -> bool:
