@@ -105,7 +105,7 @@ def package_restored(event: Event, package: Package) -> None:
 
 @handlers.on("PACKAGE_DELETE")
 def package_deleted(event: Event, package: Package) -> None:
-    """The package was permanently deleted in OneSpan."""
+    """The package was deleted in OneSpan."""
     log_event(event, package)
 
 

@@ -125,7 +125,7 @@ def package_of(body: bytes) -> str:
 
 def _documented(members: Members) -> Callback:
     """Read a callback whose members all have the documented form. Raises `UnreadableCallback` for any other."""
-    for name in ("name", "packageId"):
+    for name in ("packageId", "name"):
         if not members.get(name):
             raise UnreadableCallback(f"there is no {name}")
     for name in (*COMMON_MEMBERS, "newRoleId"):

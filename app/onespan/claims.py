@@ -148,7 +148,7 @@ def _claims_about_seat(seat: Seat, snapshot: PackageSnapshot) -> dict[str, objec
         "order": seat.order,
         "name": seat.name,
         "email": seat.email,
-        **({f"{FIRST}email {seat.email}": True} if seat.email else {}),
+        f"{FIRST}email {seat.email or ''}": True,
         "group": {"name": seat.group.name, "members": list(seat.group.members)} if seat.group else None,
         **({"asked": snapshot.status != "DRAFT"} if snapshot.status else {}),
         **({} if seat.locked is None else {"locked": seat.locked}),

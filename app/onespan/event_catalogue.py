@@ -247,8 +247,8 @@ CATALOGUE: Mapping[str, EventType] = MappingProxyType(
             ),
             EventType(
                 "PACKAGE_DELETE",
-                "Permanently deleted",
-                "the package was permanently deleted",
+                "Deleted",
+                "the package was deleted",
                 package={"deleted": True},
                 again="later",  # OneSpan's support can bring a deleted package back
             ),

@@ -128,10 +128,10 @@ def _attachments(requirements: object) -> dict[str, str | None] | None:
 
 
 def _attachment_state(requirement: Mapping[str, object]) -> str | None:
-    status = requirement.get("status")
-    if status in (COMPLETE, REJECTED):
-        return str(status)
-    return MISSING if status == "INCOMPLETE" and requirement.get("required") is True else None
+    status, is_required = requirement.get("status"), requirement.get("required") is True
+    if status == COMPLETE:
+        return COMPLETE
+    return {REJECTED: REJECTED, "INCOMPLETE": MISSING}.get(str(status)) if is_required else None
 
 
 def _document(document: Mapping[str, object], *, is_complete: bool) -> DocumentSnapshot:

@@ -192,10 +192,9 @@ def _is_away(claims: SubjectClaims) -> bool:
 
 
 def _is_corrected(claims: SubjectClaims, *, since: str) -> bool:
-    """Whether OneSpan first showed the present address after the claim of the attribute `since`."""
-    address, shown_since = claims.text("email"), dict(claims.named("first email"))
-    is_changed = address is not None and len(shown_since) > 1
-    return is_changed and current_value(shown_since.get(address or "", {}))[0] > claims.at(since)
+    """Whether OneSpan first showed the present address, or none, after the claim of the attribute `since`."""
+    address, shown_since = claims.text("email") or "", dict(claims.named("first email"))
+    return len(shown_since) > 1 and current_value(shown_since.get(address, {}))[0] > claims.at(since)
 
 
 def _documents(people: People) -> Iterable[Document]:

@@ -249,7 +249,7 @@ def _attachments(actual: SimulatedPackage, place: int) -> Iterator[tuple[str, st
     """The rejected attachments of a signer, and the missing ones once the signer has signed."""
     role = actual.roles[place]
     for item in role.attachments if _asked(actual, place) else ():
-        if item.status == "REJECTED":
+        if item.required and item.status == "REJECTED":
             yield "ATTACHMENT_REJECTED", _seat(role), item.name
         elif item.required and not item.uploaded and _has_signed_all(actual, place):
             yield "ATTACHMENT_MISSING", _seat(role), item.name

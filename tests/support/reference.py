@@ -359,8 +359,7 @@ class ReferenceModel:
         members = [member["userId"] for member in group["members"]] if group else None
         self.record(subject, sent=shown["status"] != "DRAFT", role=role["id"], order=role["index"], email=email)
         self.record(subject, name=group["name"] if group else name, members=members, locked=role["locked"])
-        if email:
-            self.addresses[who, email] = min(self.addresses.get((who, email), self.at), self.at)
+        self.addresses[who, email or ""] = min(self.addresses.get((who, email or ""), self.at), self.at)
         if (owes := read.owes(shown, role["id"])) is not None:
             self.record(subject, owes=owes, **({"begun": begun} if (begun := read.begun_at(approvals)) else {}))
         if read.is_complete(shown, role["id"]):
@@ -501,9 +500,9 @@ class ReferenceModel:
 
     def _is_corrected(self, subject: tuple[str, str], name: str, address: str | None) -> bool:
         shown = [who for who, _ in self.addresses if who == subject[1]]
-        if address is None or len(shown) < 2:
+        if len(shown) < 2:
             return False
-        return self.addresses[subject[1], address] > self.dates[subject, name][0]
+        return self.addresses[subject[1], address or ""] > self.dates[subject, name][0]
 
     def _begun(self, signer_id: str) -> datetime | None:
         signed = [at for (_, name), at in self.values.items() if name == f"signed {signer_id}"]

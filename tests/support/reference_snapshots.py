@@ -180,7 +180,7 @@ def lacking(requirements: Iterable[JSON]) -> dict[str, str]:
     return {
         item["name"]: "REJECTED" if item["status"] == "REJECTED" else "MISSING"
         for item in requirements
-        if item["status"] == "REJECTED" or (item["status"] == "INCOMPLETE" and item["required"])
+        if item["required"] and item["status"] in ("REJECTED", "INCOMPLETE")
     }
 
 

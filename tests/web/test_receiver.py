@@ -224,7 +224,7 @@ def test_content_type_is_ignored(post, journal, content_type):
         (b"null", "not a JSON object"),
         (b'"PACKAGE_CREATE"', "not a JSON object"),
         (b'[{"name":"A"},{"name":"B"}]', "not a JSON object"),
-        (b"{}", "there is no name"),
+        (b"{}", "there is no packageId"),
         (b'{"name":"PACKAGE_CREATE"}', "there is no packageId"),
         (b'{"name":"PACKAGE_CREATE","packageId":null}', "there is no packageId"),
         (b'{"name":"PACKAGE_CREATE","packageId":""}', "there is no packageId"),
@@ -259,7 +259,7 @@ def test_array_of_callbacks_is_one_row_each(post, journal, work, read):
     assert [(row.package_id, row.error) for row in journal()] == [
         ("pkg-1", None),
         ("pkg-2", None),
-        (None, "there is no name"),
+        (None, "there is no packageId"),
     ]
     assert {event["package_id"] for event in read("/api/events")["items"]} == {"pkg-1", "pkg-2"}
 
@@ -403,7 +403,7 @@ def test_law_2_unreadable_callback_is_spooled_with_the_reason(service, post, jou
 
     (row,) = journal()
     assert_refused(answer, 400, "unreadable_callback")
-    assert (bytes(row.body), row.key, row.error) == (b"{}", "test", "there is no name")
+    assert (bytes(row.body), row.key, row.error) == (b"{}", "test", "there is no packageId")
 
 
 def test_law_1_spooled_callback_is_deleted_only_once_it_is_in_the_journal(service, post, journal):

@@ -12,7 +12,7 @@ from tests.support.histories import block, seat, shown
 SIGNING = ("DOCUMENT_SIGNED", "SIGNER_COMPLETE")
 
 
-def addressed(email: str):
+def addressed(email: str | None):
     """A sent package whose only signer has this address."""
     return shown([seat(ADA, signers=[{**person(ADA), "email": email}])], block(ADA))
 
@@ -53,6 +53,17 @@ def test_a_correction_after_the_bounce_ends_it(history, message, is_late):
 
     assert history.attention == []
     assert history.package.signers[0].email_bounce is None
+
+
+def test_a_bounce_ends_when_the_signer_has_no_address_any_more(history):
+    """The sender changed the signer to notifications by SMS only."""
+    send(history, addressed("wrong@example.com"))
+    history.callback("EMAIL_BOUNCE", ADA, message="BOUNCE")
+    history.wait(30)
+    history.serve_changed(addressed(None))
+    history.fetch()
+
+    assert history.attention == []
 
 
 def test_a_bounce_after_the_correction_is_open(history):
