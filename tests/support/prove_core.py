@@ -311,7 +311,7 @@ class History:
     def _status(self, signer_id: str, reported: Sequence[Happened]) -> str | None:
         truth = self.truth
         seat = next(seat for seat in truth.seats if seat.signer_id == signer_id)
-        names = {event.name for event in reported}
+        names = [event.name for event in reported]
         finished = any(event.fact == ("SIGNER_COMPLETE", signer_id, None) for event in reported)
         all_signed = all(block.signed for blocks in seat.blocks.values() for block in blocks)
         if not seat.owes:
@@ -320,7 +320,8 @@ class History:
             return "COMPLETED"
         if seat.finished is not None and (not seat.is_optional or finished or all_signed):
             return "COMPLETED"
-        if truth.status.now == "SENT" and "PACKAGE_READY_FOR_COMPLETE" in names:
+        steps = [name for name in names if name in ("PACKAGE_ACTIVATE", "PACKAGE_READY_FOR_COMPLETE")]
+        if truth.status.now == "SENT" and steps[-1:] == ["PACKAGE_READY_FOR_COMPLETE"]:
             return "COMPLETED"
         if truth.status.now == "DECLINED" and truth.seat_of(truth.messages[-1][1]) == signer_id:
             return "DECLINED"

@@ -44,20 +44,19 @@ def meant(seats: Iterable[Seat], given_id: str, document: str | None = None, at:
     known = list(seats)
     own = next((seat for seat in known if seat.id == given_id), None)
     own = own or next((seat for seat in known if seat.role_id == given_id), None)
-    of_member = [seat for seat in known if given_id in (seat.members or ())]
-    if own and own.owes and (own.is_asked(document) or not of_member):
-        return own
-    if own is None and not of_member:
-        of_member = [seat for seat in known if seat.members is not None]
-        of_member = [seat for seat in of_member if seat.is_asked(document) and seat.is_open(document, at)]
+    groups = [seat for seat in known if given_id in (seat.members or ())]
+    if own is None and not groups:
+        groups = [seat for seat in known if seat.members is not None]
+        groups = [seat for seat in groups if seat.is_asked(document) and seat.is_open(document, at)]
+    possible = [own, *groups] if own and (own.owes or not groups) else groups
     rules: tuple[Callable[[Seat], bool], ...] = (
         lambda seat: seat.owes and seat.is_asked(document),
         lambda seat: seat.is_open(document, at),
     )
-    for rule in rules:
-        if len(of_member) > 1:
-            of_member = list(filter(rule, of_member)) or of_member
-    return of_member[0] if len(of_member) == 1 else own
+    for rule in rules if own or any(given_id in (seat.members or ()) for seat in groups) else ():
+        if len(possible) > 1:
+            possible = list(filter(rule, possible)) or possible
+    return possible[0] if len(possible) == 1 else own
 
 
 def settled(shown: JSON, at: datetime) -> datetime:
