@@ -152,7 +152,7 @@ def ties(harness: Harness) -> None:
 
 
 def callback_during_fetch(harness: Harness) -> None:
-    """A decline that a callback reports during a fetch wins over the snapshot of that fetch."""
+    """A move to the trash that a callback reports during a fetch wins over the snapshot of that fetch."""
     account = Account(5, packages=1)
     harness.simulation.connect(account)
     while not account.packages() or account.packages()[0].status != "SENT":
@@ -166,13 +166,31 @@ def callback_during_fetch(harness: Harness) -> None:
         answer = ask(package_id)
         harness.clock.forward(timedelta(seconds=5))
         at = harness.clock.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        harness.post({"name": "PACKAGE_DECLINE", "packageId": package, "createdDate": at, "message": "no"})
+        harness.post({"name": "PACKAGE_TRASH", "packageId": package, "createdDate": at})
         harness.clock.forward(timedelta(seconds=5))
         return answer
 
     harness.handlers.onespan.package = slowly
     assert harness.service.fetcher.turn()
     harness.handlers.onespan.package = ask
+    while harness.service.digest.turn():
+        pass
+    assert harness.simulation.stored_package(package).trashed
+
+
+def callback_ahead_of_the_api(harness: Harness) -> None:
+    """A decline that the API does not show yet stays, although the snapshot is taken after it."""
+    account = Account(5, packages=1)
+    harness.simulation.connect(account)
+    while not account.packages() or account.packages()[0].status != "SENT":
+        harness.simulation.post(*harness.simulation.step())
+    package = account.packages()[0].id
+    harness.service.digest.turn()
+    harness.clock.forward(MINUTE)
+    at = harness.clock.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    harness.post({"name": "PACKAGE_DECLINE", "packageId": package, "createdDate": at, "message": "no"})
+    harness.clock.forward(timedelta(seconds=5))
+    assert harness.service.fetcher.turn()
     while harness.service.digest.turn():
         pass
     assert harness.simulation.stored_package(package).status == "DECLINED"
@@ -459,12 +477,12 @@ def answer_before_commit(patch: Patch) -> None:
 
 def last_arrival_wins(patch: Patch) -> None:
     """Mutant: the claim that arrives later counts as newer."""
-    patch.setattr(merge, "_newer", lambda register, other: True)
+    patch.setattr(merge, "_wins", lambda attribute, register, other: True)
 
 
 def strict_on_ties(patch: Patch) -> None:
     """Mutant: of two claims with the same date, the claim that arrives first stays."""
-    patch.setattr(merge, "_newer", lambda register, other: register[0] > other[0])
+    patch.setattr(merge, "_wins", lambda attribute, register, other: register[0] > other[0])
 
 
 def dated_at_arrival(patch: Patch) -> None:
@@ -476,6 +494,11 @@ def dated_at_arrival(patch: Patch) -> None:
         return replace(answer, read_at=answer.read_at + late, answered_at=answer.answered_at + late)
 
     patch.setattr(OneSpan, "_dated", at_arrival)
+
+
+def api_never_lags(patch: Patch) -> None:
+    """Mutant: a snapshot shows all that happened before it, whatever its `updated` says."""
+    patch.setattr(claims, "may_lag", lambda attribute, value: False)
 
 
 def truncated_pass_is_complete(patch: Patch) -> None:
@@ -630,6 +653,7 @@ MUTANTS: dict[Callable[[Patch], None], Callable[[Harness], None]] = {
     last_arrival_wins: order_of_arrival,
     strict_on_ties: ties,
     dated_at_arrival: callback_during_fetch,
+    api_never_lags: callback_ahead_of_the_api,
     truncated_pass_is_complete: outage_during_pass,
     forgets_refused_folder: refused_folder,
     implicit_delete: package_hidden_by_list,
