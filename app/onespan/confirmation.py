@@ -16,6 +16,8 @@ from app.types import iso
 
 # Identical callbacks without `createdDate` count as one event if they arrive within this time of each other.
 REPEAT_WINDOW = timedelta(minutes=5)
+# Events for which a snapshot names the person, perhaps a member of a group, and not the seat.
+BY_PERSON = ("PACKAGE_DECLINE", "PACKAGE_OPT_OUT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ def confirmed_event(
     """Return the event that a callback confirms, the nearest in time; None if there is none.
 
     `state` are the claims before the callback.
-    The callback may name the signer, the role, or a member of a group; a snapshot names the seat.
+    The callback may name the signer, the role, or a member of a group; a snapshot names the seat, or the person who
+    declined or opted out.
     """
     candidates = [event for event in unconfirmed if event.name == callback.name]
     if not candidates:
@@ -90,6 +93,9 @@ def confirmed_event(
         people = People.of(state)
         for name in filter(None, (callback.session_user, new_role)):
             names |= _names_of(str(name), people, callback, happened_at=happened_at)
+        if callback.name in BY_PERSON:
+            found_by = {event.signer_id for event in candidates if event.signer_id}
+            names |= {who for who in found_by if names & _names_of(who, people, callback, happened_at=happened_at)}
         by_sender = callback.session_user == people.about.value("sender_id")
         if callback.name == "ROLE_REASSIGN" and by_sender and new_role is None:
             callback = replace(callback, session_user=None)  # the sender is not the signer whose role is reassigned
@@ -103,7 +109,8 @@ def _names_of(name: str, people: People, callback: Callback, *, happened_at: dat
     person = people.person(name, document_id=callback.document_id, at=at)
     seats = people.duties.seats_of(name, document_id=callback.document_id, at=at)
     of_role = (signer_id for signer_id, role_id in people.roles.items() if role_id == name)
-    return {person, people.roles.get(person), *of_role, *(seat.signer_id for seat in seats)}
+    role_ids = (role_id for signer_id, role_id in people.roles.items() if signer_id == person)
+    return {person, *role_ids, *of_role, *(seat.signer_id for seat in seats)}
 
 
 class KnownFingerprints:

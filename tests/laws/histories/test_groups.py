@@ -5,7 +5,7 @@ from itertools import permutations
 
 import pytest
 
-from tests.conftest import ADA, BEN, in_all, onespan_time
+from tests.conftest import ADA, BEN, CLEO, in_all, onespan_time
 from tests.support.fixtures import CONTRACT, document
 from tests.support.histories import block, group, seat, shown
 
@@ -164,6 +164,44 @@ def test_a_member_declines_for_the_group(history):
 
     assert history.statuses == {ADA: None, "board": "DECLINED"}
     assert history.runs == {"PACKAGE_DECLINE": 1}
+
+
+@pytest.mark.parametrize("who", ["board", ADA, STRANGER, None])
+@pytest.mark.parametrize(
+    ("status", "name"), [("DECLINED", "PACKAGE_DECLINE"), *in_all(("OPTED_OUT", "PACKAGE_OPT_OUT"))]
+)
+@pytest.mark.parametrize("others", [[], *in_all([seat(ADA)], [group("council", ADA)])], ids=str)
+def test_a_group_ends_a_package_once_by_any_name_in_the_callback(history, who, status, name, others):
+    """A snapshot names the member. The late callback may name the role, the member, a stranger or no one."""
+    seats, blocks = [*others, group("board", ADA, BEN)], [block("board"), *[block("council")] * bool(others)]
+    send(history, shown(seats, *blocks))
+    ended_at = history.now
+    message = {"content": "Too expensive", "created": onespan_time(ended_at), "from": {"id": ADA}}
+    history.wait(30)
+    history.serve(shown(seats, *blocks, status=status, messages=[message], updated=onespan_time(ended_at)))
+    history.fetch()
+
+    history.callback(name, who, message="Too expensive", at=ended_at)
+    history.wait(30)
+
+    assert history.runs == {name: 1}
+
+
+def test_a_decline_for_another_seat_is_another_fact(history):
+    """A late callback of a decline before the package was sent again does not report the later decline."""
+    seats, blocks = [group("council", CLEO), group("board", ADA, BEN)], [block("council"), block("board")]
+    send(history, shown(seats, *blocks))
+    first = history.now
+    history.wait(30)
+    history.callback("PACKAGE_ACTIVATE")
+    history.wait(30)
+    message = {"content": "Too expensive", "created": onespan_time(history.now), "from": {"id": ADA}}
+    history.serve_changed(shown(seats, *blocks, status="DECLINED", messages=[message]))
+    history.fetch()
+    history.callback("PACKAGE_DECLINE", "council", message="Not now", at=first)
+    history.wait(30)
+
+    assert history.events["PACKAGE_DECLINE"] == 2
 
 
 @pytest.mark.parametrize("documents", ["one document", "two documents"])
