@@ -24,15 +24,17 @@ class Progress:
     """How far a reconcile run has come: the index of its current folder in the run plan, and the `place` in the folder.
 
     After the last folder, the run requests unlisted packages with ids above `after`. `refused` counts consecutive
-    refusals of the current folder. `skipped` names folders that the run gave up. `incomplete` names folders that were
-    not listed fully, each with a time; this run or a later run lists packages that were updated from that time on
-    (None: all packages). `queued_at` is when all fetches were queued, and `open_fetches` counts those still open.
-    `progress_at` is when the run last made progress. `queued_at` and `progress_at` are times of this service's clock.
+    refusals of the current folder, and `unreadable` its rows that could not be parsed. `skipped` names folders that the
+    run gave up. `incomplete` names folders that were not listed fully, each with a time; this run or a later run lists
+    packages that were updated from that time on (None: all packages). `queued_at` is when all fetches were queued, and
+    `open_fetches` counts those still open. `progress_at` is when the run last made progress. `queued_at` and
+    `progress_at` are times of this service's clock.
     """
 
     folder_number: int = 0
     place: ScanState = field(default_factory=ScanState)
     refused: int = 0
+    unreadable: int = 0
     after: str = ""
     skipped: tuple[str, ...] = ()
     incomplete: Mapping[str, str | None] = field(default_factory=dict)

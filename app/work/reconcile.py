@@ -39,6 +39,7 @@ log = structlog.get_logger()
 LEASE = timedelta(minutes=10)  # how long a process holds a step: longer than one request with all its retries
 OVERLAP = timedelta(days=1)  # how far a window begins before the watermark: the list's dates may mean whole days
 SWEEP_INTERVAL = timedelta(days=7)  # time between two sweeps, which list all ids to find what no window shows
+UNREADABLE_FOR = timedelta(days=30)  # how far back a folder with unreadable rows is read again: a row may stay so
 WAIT_POLL = timedelta(seconds=1)  # time between two checks for open fetches
 MAX_REFUSALS = 3  # refusals after which a run leaves out a folder; it never leaves out the first folder
 REFUSAL_ERRORS = (RequestRejected, NotPermitted, OneSpanNotFound)
@@ -186,7 +187,7 @@ class Reconciler:
         return True
 
     def _keep(self, run: TakenRun, folder: Folder, answer: Answer, page: ListPage, *, since: datetime | None) -> None:
-        progress = run.progress
+        progress = replace(run.progress, unreadable=run.progress.unreadable + page.unreadable)
         scan, ids = pass_of(run), {item.snapshot.id for item in page.items}
         with self._database.write() as connection:
             take_write_lock(connection)
@@ -206,7 +207,7 @@ class Reconciler:
             on = (
                 replace(progress, place=step.next_state, refused=0)
                 if step.next_state
-                else next_folder(progress, folder, page)
+                else next_folder(progress, folder, page, since=_read_again_from(since, at=answer.read_at))
             )
             if step.new or not step.next_state:  # a page without new packages is no progress
                 on = self._stamped(on)
@@ -339,6 +340,12 @@ class Reconciler:
                 return
             reconciles.postpone(connection, run, until=now + delay, error=str(problem), progress=progress)
         log.warning("reconcile.waits", run=run.id, error=type(problem).__name__, seconds=delay.total_seconds())
+
+
+def _read_again_from(since: datetime | None, *, at: datetime) -> datetime:
+    """Return from when on to read a folder again that was read `since` a time and had unreadable rows."""
+    earliest = at - UNREADABLE_FOR
+    return max(since, earliest) if since else earliest
 
 
 def _never_imported(connection: Connection) -> bool:

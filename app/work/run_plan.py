@@ -1,8 +1,8 @@
 """The plan of a reconcile run: the folders of OneSpan's list that the run reads, one after the other.
 
-The functions are pure. A folder that OneSpan refuses is left out and noted as incomplete. Until a run has
-read the folder to its end, each run reads the folder from the beginning of the first window in which the folder was
-left out.
+The functions are pure. A folder that OneSpan refuses is left out and noted as incomplete, and so is a folder with
+unreadable rows, which may be packages. Until a run has read the whole folder, each run reads the folder from the
+beginning of the first window in which the folder was incomplete.
 """
 
 from collections.abc import Mapping
@@ -61,9 +61,14 @@ def is_unread(run: TakenRun, folder: Folder) -> bool:
     return run.progress.incomplete.get(folder.name, "") is None
 
 
-def next_folder(progress: Progress, folder: Folder, page: ListPage) -> Progress:
-    """Return the progress at the beginning of the next folder, after the last page of `folder`."""
-    incomplete = {name: since for name, since in progress.incomplete.items() if folder.ids_only or name != folder.name}
+def next_folder(progress: Progress, folder: Folder, page: ListPage, *, since: datetime) -> Progress:
+    """Return the progress at the beginning of the next folder, after the last page of `folder`.
+
+    If some rows were unreadable, the next run reads `folder` again from the time `since`.
+    """
+    incomplete = {name: start for name, start in progress.incomplete.items() if folder.ids_only or name != folder.name}
+    if progress.unreadable and not folder.ids_only:
+        incomplete[folder.name] = iso(since)
     return _next(replace(progress, incomplete=incomplete), largest=page.rows)
 
 

@@ -444,6 +444,42 @@ class TestFailedRuns:
         assert len(all_runs(simulation.service)) == 1
 
 
+class TestRowWithoutId:
+    """A row of the list without an id may be a package, so its folder is read again until the row is readable."""
+
+    def test_law_5_change_in_an_unreadable_row_is_found_later(self, simulation):
+        """The first run that can read the row finds the change of five days before."""
+        import_account(simulation, 5)
+        without_id, changed = simulation.hide_ids(), archivable(simulation.account)[0]
+        without_id.append(changed)
+        simulation.act(changed, "archive")
+        simulation.run_for(5 * DAY, every=30 * MINUTE)
+        assert simulation.stored_package(changed).status == "COMPLETED"
+        last = [run for run in all_runs(simulation.service) if run.state == "done"][-1]
+        assert last.unreadable >= 1
+
+        without_id.clear()
+        simulation.run_for(SIX_HOURS + HOUR, every=30 * MINUTE)
+        assert simulation.stored_package(changed).status == "ARCHIVED"
+        assert simulation.handled[changed]["PACKAGE_ARCHIVE"] == 1
+
+    def test_row_that_stays_unreadable_lets_runs_read_a_month_at_most(self, simulation, clock):
+        """Runs do not begin earlier and earlier because of one row."""
+        import_account(simulation, 5)
+        without_id, changed = simulation.hide_ids(), archivable(simulation.account)[0]
+        without_id.append(changed)
+        for _ in range(40):
+            clock.forward(DAY)
+            simulation.act(changed, "rename", text="Again")
+            simulation.requests.clear()
+            simulation.reconcile()
+
+        starts = [
+            start for request in simulation.requests for start in parse_qs(request).get("lastUpdatedStartDate", ())
+        ]
+        assert (clock.now - 32 * DAY).isoformat() < min(starts) < (clock.now - 28 * DAY).isoformat()
+
+
 class TestForbiddenFolder:
     """A forbidden folder delays no other folder, and its changes are found once the folder may be read."""
 

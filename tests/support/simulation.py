@@ -172,6 +172,21 @@ class Simulation:
         self.change_answers(change)
         return hides
 
+    def hide_ids(self) -> list[str]:
+        """Leave out the ids of the packages in the returned list, which is empty at first, from OneSpan's list."""
+        hidden: list[str] = []
+
+        def change(environ: Any, answer: ChangedAnswer) -> None:
+            if environ["PATH_INFO"] == "/api/packages":
+                page = json.loads(answer.body)
+                for item in page["results"]:
+                    if item["id"] in hidden:
+                        del item["id"]
+                answer.body = json.dumps(page).encode()
+
+        self.change_answers(change)
+        return hidden
+
     def arrange_list(self, arrange: Callable[[list[Any]], tuple[list[Any], int]]) -> None:
         """Let `arrange` order and count the packages of a folder before OneSpan cuts the list into pages."""
         adapter = self.handlers.onespan._session.adapters[ADDRESS]
