@@ -93,7 +93,7 @@ def _is_upload_known(interval: Interval, name: str, *, who: tuple[str, ...]) -> 
     other_seats = [seat for seat in interval.now.seats if seat.role_id not in who]
     others = {user_id for seat in other_seats for user_id in (seat.signer_id, seat.role_id)}
     uploads = (event for event in interval.events if event.name == "PACKAGE_ATTACHMENT" and event.message == name)
-    return any(not who or not interval.is_by(event, others) for event in uploads)
+    return any(not who or event.who in who or not interval.is_by(event, others) for event in uploads)
 
 
 def _lock_events(interval: Interval) -> Iterator[Finding]:

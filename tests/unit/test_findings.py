@@ -480,3 +480,17 @@ def test_reassignment_within_a_shared_role():
     (event,) = missing(shared(ADA, BEN, done=False), shared(ADA, "dan", done=False))
 
     assert (event.name, event.signer_id, event.extra) == ("ROLE_REASSIGN", BEN, {"newRoleId": "role-1"})
+
+
+def test_reviewer_who_is_a_member_of_a_group_uploads_for_the_own_role():
+    """The upload belongs to the role that required it, although the person signs only for a group."""
+    passport = {"id": "1", "name": "passport", "required": True, "status": "COMPLETE"}
+    board = role(CLEO, "role-of-board", index=2)
+    members = [{"memberType": "AD_HOC_GROUP_MEMBER", "userId": ADA}]
+    board["signers"][0] |= {"signerType": "AD_HOC_GROUP_SIGNER", "group": {"name": "Board", "members": members}}
+    marks = [document(CONTRACT, [approval("role-of-board")])]
+    before = snapshot("SENT", roles=[role(ADA, "role-1"), board], documents=marks)
+    now = snapshot("SENT", roles=[role(ADA, "role-1", attachmentRequirements=[passport]), board], documents=marks)
+
+    assert names(missing(before, now)) == ["PACKAGE_ATTACHMENT"]
+    assert names(missing(before, now, StoredEvent("PACKAGE_ATTACHMENT", BETWEEN, ADA, None, "passport"))) == []
