@@ -151,15 +151,20 @@ def ties(harness: Harness) -> None:
     assert harness.status("a") == harness.status("b") == "COMPLETED"
 
 
-def callback_during_fetch(harness: Harness) -> None:
-    """A move to the trash that a callback reports during a fetch wins over the snapshot of that fetch."""
+def sent_package(harness: Harness) -> str:
+    """Let the account send a package whose callbacks are digested; return its id a minute later."""
     account = Account(5, packages=1)
     harness.simulation.connect(account)
     while not account.packages() or account.packages()[0].status != "SENT":
         harness.simulation.post(*harness.simulation.step())
-    package = account.packages()[0].id
     harness.service.digest.turn()
     harness.clock.forward(MINUTE)
+    return account.packages()[0].id
+
+
+def callback_during_fetch(harness: Harness) -> None:
+    """A move to the trash that a callback reports during a fetch wins over the snapshot of that fetch."""
+    package = sent_package(harness)
     ask = harness.handlers.onespan.package
 
     def slowly(package_id: str) -> Answer:
@@ -180,13 +185,7 @@ def callback_during_fetch(harness: Harness) -> None:
 
 def callback_ahead_of_the_api(harness: Harness) -> None:
     """A decline that the API does not show yet stays, although the snapshot is taken after it."""
-    account = Account(5, packages=1)
-    harness.simulation.connect(account)
-    while not account.packages() or account.packages()[0].status != "SENT":
-        harness.simulation.post(*harness.simulation.step())
-    package = account.packages()[0].id
-    harness.service.digest.turn()
-    harness.clock.forward(MINUTE)
+    package = sent_package(harness)
     at = harness.clock.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     harness.post({"name": "PACKAGE_DECLINE", "packageId": package, "createdDate": at, "message": "no"})
     harness.clock.forward(timedelta(seconds=5))
