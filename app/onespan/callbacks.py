@@ -15,7 +15,7 @@ from app.onespan.callback_dates import date_of, iso_date
 from app.onespan.callback_members import Members, strict_members, tolerant_members, within_depth
 from app.onespan.callback_values import MAX_LENGTHS, READERS, event_name, read_date, read_member, true_id
 from app.onespan.event_catalogue import event_type, wire_name
-from app.types import clean
+from app.types import clean, clean_json
 
 COMMON_MEMBERS = ("name", "packageId", "sessionUser", "documentId", "message", "createdDate")
 FIELDS = {
@@ -141,7 +141,9 @@ def _documented(members: Members) -> Callback:
         document_id=_text(members.get("documentId")),
         message=clean(str(message)) if message else None,
         happened_at=happened_at,
-        extra={clean(k): _cleaned(v) for k, v in sorted(members.items()) if k not in COMMON_MEMBERS and k != "@class"},
+        extra={
+            clean(k): clean_json(v) for k, v in sorted(members.items()) if k not in COMMON_MEMBERS and k != "@class"
+        },
     )
 
 
@@ -199,7 +201,7 @@ def _unusual(members: Members, *, is_unread: bool = False) -> UnusualCallback:
         document_id=texts["documentId"],
         message=texts["message"],
         happened_at=date,
-        extra={clean(member): _cleaned(within_depth(value)) for member, value in sorted(extra.items())},
+        extra={clean(member): clean_json(within_depth(value)) for member, value in sorted(extra.items())},
         is_unread=is_unread or any(read[member] is None for member in odd),
     )
 
@@ -218,13 +220,3 @@ def _text(value: object) -> str | None:
 def is_id(text: str) -> bool:
     """Whether the text is a valid package id."""
     return 0 < len(text) <= MAX_LENGTHS["packageId"] and clean(text) == text
-
-
-def _cleaned(value: object) -> object:
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, list):
-        return [_cleaned(item) for item in value]
-    if isinstance(value, dict):
-        return {clean(key): _cleaned(item) for key, item in value.items()}
-    return value
