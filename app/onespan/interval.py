@@ -12,7 +12,8 @@ from app.onespan.snapshot import PackageSnapshot
 class StoredEvent:
     """An event that is already stored. `at` is its time on OneSpan's clock; `who` is the id of a signer or a role.
 
-    `to` is the id of the new role after a reassignment.
+    `to` is the id of the new role after a reassignment. If a snapshot showed the event (`found`), `who` is the seat's own
+    signer or role; in a callback, `who` may also be a person who acted for a group.
     """
 
     name: str
@@ -21,6 +22,7 @@ class StoredEvent:
     document_id: str | None = None
     message: str | None = None
     to: str | None = None
+    found: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ class Interval:
         """Return the seats for which the person in an event may have acted; empty if no snapshot shows any."""
         for snapshot in (self.now, self.before):
             if event.who and snapshot:
-                seats = snapshot.duties.seats_of(event.who, document_id=event.document_id, at=event.at)
+                duties, who = snapshot.duties, event.who
+                own = duties.own_seat(who) if event.found else None
+                seats = [own] if own else duties.seats_of(who, document_id=event.document_id, at=event.at)
                 if seats:
                     return seats
         return ()

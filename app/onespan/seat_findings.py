@@ -72,11 +72,14 @@ def _role_events(interval: Interval, role: _Role) -> Iterator[Finding]:
 
 def _was_incomplete(interval: Interval, before: Seat | None, now: Seat) -> bool:
     """Whether the role has signed all that it owes since the older snapshot, which perhaps cannot say that."""
-    if interval.before and interval.before.documents_incomplete:
-        return False
-    if before is None or before.completed is False:
+    if interval.before is None:
         return True
-    return before.completed is None and (now.completed_at or "") > interval.after.settled
+    if interval.before.documents_incomplete:
+        return False
+    settled = interval.after.settled
+    if before is None:
+        return not now.completed_at or now.completed_at > settled
+    return before.completed is False or (before.completed is None and (now.completed_at or "") > settled)
 
 
 def _was_open(interval: Interval, document_id: str, *, role_id: str) -> bool:

@@ -58,7 +58,7 @@ class Seats:
 
         A person without a seat and a group may be a member of each open group.
         """
-        own = self._own_seat(user_id)
+        own = self.own_seat(user_id)
         groups = [seat for seat in self.seats if seat.members and user_id in seat.members]
         if own is None and not groups:
             return [seat for seat in self.groups if seat.is_asked(document_id) and seat.was_open(document_id, at=at)]
@@ -71,10 +71,11 @@ class Seats:
 
         Of an own seat and groups, the own seat counts.
         """
-        own, seats = self._own_seat(user_id), self.seats_of(user_id, document_id=document_id, at=at)
+        own, seats = self.own_seat(user_id), self.seats_of(user_id, document_id=document_id, at=at)
         return seats[0] if len(seats) == 1 else own
 
-    def _own_seat(self, user_id: str) -> SeatDuty | None:
+    def own_seat(self, user_id: str) -> SeatDuty | None:
+        """Return the seat whose signer or role has this id; None if there is none."""
         own = next((seat for seat in self.seats if user_id == seat.signer_id), None)
         return own or next((seat for seat in self.seats if user_id == seat.role_id), None)
 

@@ -76,7 +76,7 @@ def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
 def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[StoredEvent]:
     """Return the events of a package that happened after the time `after`, or all its events if `after` is None."""
     columns = (Event.name, Event.happened_at, Event.session_user, Event.signer_id, Event.document_id, Event.message)
-    found = select(*columns, Event.extra).where(Event.package_id == package_id)
+    found = select(*columns, Event.extra, Event.source).where(Event.package_id == package_id)
     if after is not None:
         found = found.where(Event.happened_at > after)
     return [
@@ -87,6 +87,7 @@ def of_package(connection: Connection, package_id: str, *, after: datetime | Non
             row.document_id,
             row.message,
             row.extra.get("newRoleId"),
+            row.source == EventSource.RECONCILE,
         )
         for row in connection.execute(found)
     ]

@@ -52,7 +52,7 @@ def handlers_ran_only_for_real_facts(scenario: Scenario) -> None:
     for actual in scenario.account.packages():
         # A retention rule may delete a package without a callback, and the deletion is still a fact.
         happened = scenario.happened.get(actual.id, Counter()) | Counter(
-            {("PACKAGE_DELETE", None): int(actual.deleted)}
+            {("PACKAGE_DELETE", None): int(actual.deleted or actual.id in scenario.was_deleted)}
         )
         happened += _not_to_be_known(scenario, actual)
         handled = scenario.handled_facts(actual.id)

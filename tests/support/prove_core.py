@@ -90,7 +90,7 @@ class Core:
         since = iso(before.settled_at) if before else ""
         known = [event for event in self.events if event.at > since]
         for new in self._unreported(entry, dated, before, known):
-            self._store(new.callback, new.happened_at)
+            self._store(new.callback, new.happened_at, found=True)
             assert new.found
             after, until = new.found
             self.found.append(
@@ -110,10 +110,10 @@ class Core:
             return snapshot_events.unreported_deletion(dated, before=before, known=known)
         return snapshot_events.unreported_events(dated, before=before, known=known, began_at=RECEIVING_SINCE)
 
-    def _store(self, callback: Callback, at: datetime) -> None:
+    def _store(self, callback: Callback, at: datetime, *, found: bool = False) -> None:
         who, role = callback.session_user or callback.signer_id, callback.extra.get("newRoleId")
         to = role if isinstance(role, str) else None
-        self.events.append(StoredEvent(callback.name, iso(at), who, callback.document_id, callback.message, to))
+        self.events.append(StoredEvent(callback.name, iso(at), who, callback.document_id, callback.message, to, found))
 
     def _merge(self, claims: list[Claim]) -> None:
         self.bundles.append(claims)

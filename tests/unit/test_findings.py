@@ -323,8 +323,9 @@ def test_unparsable_signer_may_still_have_to_sign():
     assert "PACKAGE_READY_FOR_COMPLETE" not in names(missing(before, now))
 
 
-# JSON members in which null is a value. Null means no due date, not signed, not accepted, or not optional.
-NULL_IS_A_VALUE = {"due", "signed", "accepted", "optional"}
+# JSON members in which null is a value. Null means no due date, not signed, not accepted, not optional, not disabled, no
+# group, or that a click must still be confirmed (`fields`).
+NULL_IS_A_VALUE = {"due", "signed", "accepted", "optional", "disabled", "signerType", "group", "fields"}
 
 
 @settings(max_examples=examples(500))
@@ -403,8 +404,30 @@ def test_snapshot_events_explain_the_difference(first, second, data):
     assert all(a.at <= b.at for a, b in pairwise(result))
 
 
+def test_found_completion_of_a_group_member_is_about_the_own_seat():
+    """A signer who has signed long ago and is found to be complete now is not taken for the member of a group."""
+    board = role(CLEO, "role-of-board", index=2)
+    board["signers"][0] |= {"signerType": "GROUP_SIGNER", "group": {"name": "Board", "members": [{"userId": ADA}]}}
+    consent, contract = document(CONSENT, [approval(ROLE_OF_ADA)]), approval("role-of-board")
+    own = document(CONTRACT, [approval(ROLE_OF_ADA, signed=NOON - HOUR), contract])
+    before = snapshot("SENT", roles=[role(ADA), board], documents=[consent, own])
+    now = snapshot("SENT", roles=[role(ADA), board], documents=[own])
+
+    (event,) = missing(before, now)
+
+    assert (event.name, event.signer_id) == ("SIGNER_COMPLETE", ADA)
+    assert missing(before, now, _as_known(event)) == []
+
+
+def test_new_signer_who_was_complete_before_yields_no_event():
+    """A signer whom the older snapshot lacks, and whose signature is older than that snapshot, completed before."""
+    done = {"roles": [role(ADA)], "documents": [document(CONTRACT, [approval(ROLE_OF_ADA, signed=NOON - HOUR)])]}
+
+    assert missing(snapshot("SENT", roles=[], documents=[]), snapshot("SENT", **done)) == []
+
+
 def _as_known(event: Finding) -> StoredEvent:
-    return StoredEvent(event.name, event.at, event.signer_id, event.document_id, event.message)
+    return StoredEvent(event.name, event.at, event.signer_id, event.document_id, event.message, found=True)
 
 
 def test_new_person_in_a_role_did_not_do_what_was_done_before():
