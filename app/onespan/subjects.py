@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from app.onespan.merge import EPOCH, NO_CLAIM, Registers, current_value, valid_since
+from app.onespan.merge import EPOCH, NO_CLAIM, Registers, TimedValue, current_value, valid_since
 
 
 class SubjectClaims:
@@ -11,20 +11,23 @@ class SubjectClaims:
 
     def __init__(self, attributes: Mapping[str, Registers]) -> None:
         self.attributes = attributes
-        self._current = {attribute: current_value(registers) for attribute, registers in attributes.items()}
 
     def value(self, attribute: str) -> object:
         """Return the current value of an attribute, or None."""
-        return self._current.get(attribute, NO_CLAIM)[1]
+        return self._current(attribute)[1]
 
     def at(self, attribute: str) -> str:
         """Return the time of the newest claim of an attribute; `EPOCH` if no claim exists."""
-        return self._current.get(attribute, NO_CLAIM)[0]
+        return self._current(attribute)[0]
 
     @property
     def newest(self) -> str:
         """The time of the newest claim of any attribute."""
-        return max(at for at, _ in self._current.values())
+        return max(current_value(registers)[0] for registers in self.attributes.values())
+
+    def _current(self, attribute: str) -> TimedValue:
+        registers = self.attributes.get(attribute)
+        return current_value(registers) if registers else NO_CLAIM
 
     def since(self, attribute: str) -> datetime | None:
         """Return the time since which the current value of an attribute holds."""
