@@ -40,17 +40,11 @@ OLD_PROCESS = "old-host:17:0a0b0c0d"
 
 @pytest.fixture
 def make_old(service: Service) -> Callable[..., None]:
-    """Set all packages, or those given, to what version 1 derived: other claims and another status."""
+    """Set all packages, or those given, to what version 1 might have derived."""
 
     def make_old(*package_ids: str) -> None:
-        old = update(PackageRow).values(projection_version=1, status="OLD", claims={"package": {}})
         with service.database.write() as connection:
-            connection.execute(old.where(PackageRow.id.in_(package_ids)) if package_ids else old)
-            connection.execute(text("DELETE FROM package_counts"))
-            kinds = "SELECT trashed, deleted, coalesce(type, ''), coalesce(status, ''), count(*) FROM packages"
-            connection.execute(
-                text(f"INSERT INTO package_counts (trashed, deleted, type, status, number) {kinds} GROUP BY 1, 2, 3, 4")
-            )
+            old_database.make_old(connection, package_ids)
 
     return make_old
 

@@ -6,16 +6,16 @@ Its 13 packages were simulated: one callback in eight was lost and found by reco
 
 import gzip
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Date, LargeBinary, insert, text
+from sqlalchemy import JSON, Boolean, Date, LargeBinary, insert, text, update
 from sqlalchemy.engine import Connection
 
 from app.store.db import UTCDateTime
-from app.store.models import Base
+from app.store.models import Base, Package
 
 FIXTURE = Path(__file__).parent / "fixtures" / "version_1.json.gz"
 MADE_AT = datetime(2026, 11, 30, 10, 8, 10, tzinfo=UTC)  # just after the newest row
@@ -44,6 +44,17 @@ def fill(connection: Connection) -> None:
         if connection.dialect.name == "postgresql" and table.autoincrement_column is not None:
             last = max(row["id"] for row in rows)
             connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), {last})"))
+
+
+def make_old(connection: Connection, package_ids: Collection[str] = ()) -> None:
+    """Set all packages, or those given, to what version 1 might have derived: other claims and another status."""
+    old = update(Package).values(projection_version=1, status="OLD", claims={"package": {}})
+    connection.execute(old.where(Package.id.in_(package_ids)) if package_ids else old)
+    connection.execute(text("DELETE FROM package_counts"))
+    kinds = "SELECT trashed, deleted, coalesce(type, ''), coalesce(status, ''), count(*) FROM packages"
+    connection.execute(
+        text(f"INSERT INTO package_counts (trashed, deleted, type, status, number) {kinds} GROUP BY 1, 2, 3, 4")
+    )
 
 
 def _value(column_type: object, value: Any) -> object:

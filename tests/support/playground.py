@@ -32,6 +32,7 @@ from app.work.dispatch import Dispatcher
 from app.work.fetch import Fetcher
 from app.work.housekeeping import Heartbeat
 from app.work.reconcile import Reconciler
+from app.work.upgrade import Upgrader
 from tests.conftest import NOON, Clock
 from tests.support.shared_apps import commit_at_once
 from tests.support.simulation import Proxy
@@ -90,6 +91,7 @@ class Process:
             "dispatch": self.dispatch,
             "fetch": self.fetcher.turn,
             "reconcile": self.reconcile.turn,
+            "upgrade": Upgrader(database, clock=clock).turn,
         }
 
     def dispatch(self) -> bool:

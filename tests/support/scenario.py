@@ -32,11 +32,12 @@ from app.store.journal import Entry
 from app.store.states import RunKind
 from app.work.reconcile import RunRequest
 from tests.conftest import HOUR, NOON
+from tests.support import old_database
 from tests.support.comparison import Fact
 from tests.support.playground import Crash, Playground
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
-TURNS = ("digest", "dispatch", "fetch", "reconcile")
+TURNS = ("digest", "dispatch", "fetch", "reconcile", "upgrade")
 FATES = ("delivered", "lost", "twice")  # what happens to a callback; a lost callback may be delivered later
 IMPORTED_AT = NOON - HOUR  # when the empty account was imported
 UNDATED_SHARE = 0.5  # share of callbacks without a date, in schedules that have some
@@ -288,11 +289,16 @@ class Scenario:
             self.processes[process] = self.playground.process(budget=self._budget, drift=self._drifts[process])
             return True
 
+    def upgrade(self) -> None:
+        """Let another version have derived all packages. The turn `upgrade` derives them again."""
+        with self.playground.database.write() as connection:
+            old_database.make_old(connection)
+
     def work(self, process: int = 0) -> None:
         """Digest, run handlers and fetch packages until no work is left."""
         for _ in range(MAX_ROUNDS):
             self.playground.clock.forward(3 * SECOND)
-            worked = [self.turn(name, process) for name in ("digest", "dispatch", "fetch")]
+            worked = [self.turn(name, process) for name in ("digest", "dispatch", "fetch", "upgrade")]
             if not any(worked):
                 return
         raise AssertionError("the work never ends")

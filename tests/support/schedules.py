@@ -178,6 +178,11 @@ class Schedule(RuleBasedStateMachine):
         """Do all work except reconciling."""
         self.scenario.work(process)
 
+    @rule()
+    def upgrade(self) -> None:
+        """Upgrade the service from another version, which has derived all packages otherwise."""
+        self.scenario.survive(self.scenario.upgrade, 0)
+
     @rule(asked=st.sampled_from(REQUESTS))
     def request_reconcile(self, *, asked: RunRequest) -> None:
         """Request a reconcile run, which is refused while another reconcile run is in progress."""

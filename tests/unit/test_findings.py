@@ -323,8 +323,8 @@ def test_unparsable_signer_may_still_have_to_sign():
     assert "PACKAGE_READY_FOR_COMPLETE" not in names(missing(before, now))
 
 
-# JSON members in which null is a value. Null means no due date, not signed, not accepted, not optional, not disabled, no
-# group, or that a click must still be confirmed (`fields`).
+# JSON members in which null is a value: no due date, not signed, not accepted, not optional, not disabled, no group, or
+# a click that must still be confirmed (`fields`).
 NULL_IS_A_VALUE = {"due", "signed", "accepted", "optional", "disabled", "signerType", "group", "fields"}
 
 
