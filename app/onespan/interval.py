@@ -12,8 +12,8 @@ from app.onespan.snapshot import PackageSnapshot
 class StoredEvent:
     """An event that is already stored. `at` is its time on OneSpan's clock; `who` is the id of a signer or a role.
 
-    `to` is the id of the new role after a reassignment. If a snapshot showed the event (`found`), `who` is the signer or
-    the role of the seat; in a callback, `who` may also be a person who acted for a group.
+    `to` is the id of the new role after a reassignment. If a snapshot showed the event (`found`), `who` is the seat's
+    signer or role; in a callback, `who` may also be a person who acted for a group.
     """
 
     name: str

@@ -43,7 +43,7 @@ def _may_be_deleted(
     scenario: Scenario, actual: SimulatedPackage, stored: Package | None, since: datetime | None
 ) -> bool:
     """Whether a deletion, or a false 404, is outside the window of the last run. The next sweep corrects it."""
-    is_false = stored is not None and stored.deleted and scenario.has_met("404")
+    is_false = stored is not None and stored.deleted and scenario.times_met("404") > 0
     return (actual.deleted or is_false) and _is_older(stored, since)
 
 
@@ -66,8 +66,7 @@ def _not_to_be_known(scenario: Scenario, actual: SimulatedPackage) -> Counter[Fa
     """Count the events that a service must find although they did not happen, because OneSpan shows no difference."""
     often, quirks = 100, scenario.account.quirks
     facts = Counter[Fact]()
-    if scenario.has_met("404"):
-        facts["PACKAGE_DELETE", None] = often  # a false 404 is a deletion
+    facts["PACKAGE_DELETE", None] = scenario.times_met("404")  # a false 404 is a deletion
     if quirks.package_lag or "PACKAGE_TRASH" in scenario.lied_about.get(actual.id, ()):
         facts["PACKAGE_TRASH", None] = facts["PACKAGE_RESTORE", None] = often  # the trash is never held back
     if quirks.package_lag:
@@ -87,7 +86,7 @@ def handlers_ran_for_known_facts(scenario: Scenario) -> None:
     for actual in scenario.account.packages():
         handled, delivered = scenario.handled_facts(actual.id), scenario.delivered.get(actual.id, Counter())
         assert delivered <= handled, f"delivered, but not handled: {delivered - handled} of {actual.id}"
-        if not scenario.imported or scenario.has_met("wrong-types"):
+        if not scenario.imported or scenario.times_met("wrong-types"):
             continue  # handlers do not run for events that an import finds, nor for those that a lie has hidden
         known = observable_facts(actual)
         if actual.deleted and actual.id in stored_packages and stored_packages[actual.id].deleted:
@@ -138,7 +137,7 @@ def all_before_watermark_was_read(scenario: Scenario, watermark: datetime) -> No
     with scenario.playground.database.read() as connection:
         queued = set(connection.execute(select(models.Fetch.package_id)).scalars())
         progress = connection.scalar(select(models.Run.progress).order_by(models.Run.id.desc()).limit(1))
-    incomplete, may_lack = reconciles.Progress.of(progress or {}).incomplete, scenario.has_met("wrong-types")
+    incomplete, may_lack = reconciles.Progress.of(progress or {}).incomplete, scenario.times_met("wrong-types") > 0
     unread = [
         package.id
         for package in scenario.account.packages()

@@ -91,7 +91,7 @@ class Scenario:
         self.handled: dict[str, dict[Fact, Counter[str]]] = {}
         self.happened: dict[str, Counter[Fact]] = {}
         self.delivered: dict[str, Counter[Fact]] = {}
-        self._faults_met: set[str] = set()
+        self._faults_met: Counter[str] = Counter()
         self.lied_about: dict[str, set[str]] = {}
         self.unreported: dict[str, Counter[Fact]] = {}  # facts whose undated callbacks were lost, or count as repeats
         self.was_deleted: set[str] = set()
@@ -312,7 +312,7 @@ class Scenario:
     def end_disturbances(self) -> None:
         """Stop all faults and crashes, let every wait end, and finish all work and the current reconcile run."""
         self.count["faults"] += self.playground.faults.counts.total()
-        self._faults_met |= set(self.playground.faults.counts)
+        self._faults_met += self.playground.faults.counts
         self.playground.faults.counts.clear()
         self.playground.faults.rates, self.playground.during_request = {}, None
         self.playground.database.commits_left = None
@@ -321,9 +321,9 @@ class Scenario:
         if self._running():
             self._finish_run()
 
-    def has_met(self, fault: str) -> bool:
-        """Whether a request met this fault."""
-        return fault in self._faults_met or fault in self.playground.faults.counts
+    def times_met(self, fault: str) -> int:
+        """The number of requests that met this fault."""
+        return self._faults_met[fault] + self.playground.faults.counts[fault]
 
     def reconcile(self) -> None:
         """Do a whole reconcile run, which begins because it is due or by request."""
