@@ -21,7 +21,7 @@ demo: export SPOOL_DIR := instance/demo-spool
 demo: $(VENV)/.runs ## start the service with a simulated OneSpan that sends callbacks
 	@$(BIN)/flask setup >/dev/null 2>&1 || $(BIN)/flask setup
 	@$(BIN)/flask db upgrade 2>/dev/null || $(BIN)/flask db upgrade
-	@PATH="$(CURDIR)/$(BIN):$$PATH" python deploy/foreground.py sh deploy/demo.sh
+	@exec env PATH="$(CURDIR)/$(BIN):$$PATH" python deploy/foreground.py sh deploy/demo.sh
 
 # Both print the CPU time they took, including PostgreSQL and Chromium.
 test: $(VENV)/.tests ## test each behaviour once, in about three minutes

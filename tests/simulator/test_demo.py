@@ -85,6 +85,15 @@ def test_the_demo_has_its_own_settings_database_and_spool():
         assert re.search(rf"^demo: export {name} := .*instance/demo", recipe, re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", ["run", "demo"])
+def test_a_signal_to_make_reaches_the_service(name: str):
+    """`make` signals only the shell of the recipe, so the shell must become the service."""
+    recipe = re.search(rf"^{name}: \$.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert recipe
+    assert recipe[1].splitlines()[-1].startswith("\t@exec ")
+
+
 def environment_for(database_url: str, folder: Path, address: str) -> dict[str, str]:
     """Return the environment variables of a demo with known settings in `folder`."""
     (folder / "settings.env").write_text(f"ONESPAN_CALLBACK_KEYS=first={KEY}\nAPI_TOKENS=first={TOKEN}\n")
