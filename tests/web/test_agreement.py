@@ -27,7 +27,7 @@ STEPS, PACKAGES_AT_ONCE, WEEKS = 400, 60, 2
 BEFORE_TURN = {"Waiting for signature", "Has begun to sign", "Not their turn yet", "Not signed"}
 # The labels that a signer of each status can have on the page of a transaction.
 LABELS = {
-    None: {"No signature needed", "May sign for the group"},
+    None: {"No signature needed", "Group member"},
     "PENDING": BEFORE_TURN,
     "COMPLETED": {"Signed"},
     "LOCKED": {"Locked out"},

@@ -64,7 +64,7 @@ SIGNER_STATUSES: Mapping[str, Label] = {
     "REASSIGNED": Label("Reassigned", "archived"),
 }
 SIGNS_NOTHING = Label("No signature needed", "archived")
-SIGNS_FOR_GROUP = Label("May sign for the group", "archived")
+GROUP_MEMBER = Label("Group member", "archived")
 SIGNING = Label("Has begun to sign", "progress")
 WAITING_FOR_SIGNATURE = Label("Waiting for signature", "progress")
 NOT_THEIR_TURN = Label("Not their turn yet", "draft")
@@ -213,7 +213,7 @@ def signer_status(package: Package, signer: Signer) -> Label:
         if signer.begun_at:
             return SIGNING
         return WAITING_FOR_SIGNATURE if signer.id in package.next_signers else NOT_THEIR_TURN
-    return SIGNS_FOR_GROUP if signer.status is None and _groups_of(package, signer.id) else signer_state(signer.status)
+    return GROUP_MEMBER if signer.status is None and _groups_of(package, signer.id) else signer_state(signer.status)
 
 
 def signer_state(value: str | None) -> Label:

@@ -43,8 +43,8 @@ def test_group_is_named_and_its_members_are_no_bare_ids(history, page):
     history.fetch()
     history.callbacks("DOCUMENT_SIGNED", who=BEN)
 
-    assert "Group ( eva Signer, 1 more ): any member can sign" in page()
-    assert "May sign for the group" in page()
+    assert "Group ( eva Signer, 1 more ): any member signs for it" in page()
+    assert "Group member" in page()
     assert "A member of" in page()
     assert BEN not in page()
 
