@@ -61,6 +61,17 @@ def test_table_of_documents_says_how_far_each_signature_is(history, page):
     assert table.count("Not asked to sign") == 3
 
 
+def test_due_date_of_a_completed_package_is_a_date(history, client, page):
+    """A completed transaction is not due in some days any more."""
+    for status, is_relative in (("SENT", True), ("COMPLETED", False)):
+        history.serve_changed(shown([seat(ADA)], block(ADA), status=status, due="2030-01-31T12:00:00Z"))
+        history.fetch()
+
+        due = client.get(f"/transactions/{PACKAGE}").text.partition("<dt>Due</dt>")[2].partition("</dd>")[0]
+        assert "2030-01-31 12:00 UTC" in due
+        assert ("data-ago" in due) is is_relative
+
+
 def test_automatic_reply_is_not_called_a_bounce(history, page):
     """An out-of-office reply is called a reply in the history, and the issue names the signer."""
     history.serve(shown([seat(ADA)], block(ADA)))
