@@ -148,7 +148,7 @@ def test_list_can_be_filtered_by_attention_view_and_date(page):
     page.get_by_label("View").select_option("Templates")
     expect_names(page, "Model lease")
     page.get_by_label("View").select_option("Active")
-    page.get_by_label("to", exact=True).fill(f"{NOW - 30 * DAY:%Y-%m-%d}")
+    page.get_by_label("Created to").fill(f"{NOW - 30 * DAY:%Y-%m-%d}")
     expect_names(page, "Loan for Zoë")
     expect(page).to_have_url(re.compile(r"/\?until=[-\d]{10}$"))
 
@@ -157,12 +157,12 @@ def test_list_can_be_filtered_by_attention_view_and_date(page):
 def test_date_applies_once_its_year_is_complete(page, live_service):
     """An incomplete or invalid date sends no request, so no request is refused."""
     page.goto("/")
-    page.get_by_label("to", exact=True).focus()
+    page.get_by_label("Created to").focus()
     page.keyboard.type("01012001", delay=300)
     expect(page).to_have_url(f"{live_service.address}/?until=2001-01-01")
     expect(page.get_by_role("heading", name="No transactions match your search and filters.")).to_be_visible()
 
-    page.get_by_label("to", exact=True).fill("20266-01-01")
+    page.get_by_label("Created to").fill("20266-01-01")
 
     expect(page).to_have_url(f"{live_service.address}/")
     expect(page.locator("tbody tr")).to_have_count(4)
@@ -176,7 +176,7 @@ def test_refused_filter_leads_to_an_error_page(page, live_service, page_errors):
     page_errors.allow("400")
     page.goto("/")
     expect(page.locator("#connection-status")).to_have_text("Live")
-    until = page.get_by_label("to", exact=True)
+    until = page.get_by_label("Created to")
     until.evaluate("field => field.removeAttribute('max')")
 
     until.fill("20266-01-01")
@@ -205,7 +205,7 @@ def test_refused_filter_before_the_first_update_leads_to_an_error_page(page, pag
 
     page.route("**/*", hold_first_update)
     page.goto("/")
-    until = page.get_by_label("to", exact=True)
+    until = page.get_by_label("Created to")
     until.evaluate("field => field.removeAttribute('max')")
     with page.expect_request(lambda request: "until=20266" in request.url):
         until.fill("20266-01-01")
