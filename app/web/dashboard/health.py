@@ -58,9 +58,9 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
 
 def _figures(report: HealthReport) -> Iterator[dict[str, str]]:
     dwell, backlog = report.dwell, report.backlog
-    runs = f"last {dwell.runs:,} run{'s' * (dwell.runs != 1)}" if dwell.runs else "no runs yet"
-    yield _figure("Median time to handler", labels.duration(dwell.p50), runs)
-    yield _figure("95th percentile", labels.duration(dwell.p95), "time to handler")
+    runs = f"to handler, last {dwell.runs:,} run{'s' * (dwell.runs != 1)}" if dwell.runs else "to handler, no runs yet"
+    yield _figure("Median time", labels.duration(dwell.p50), runs)
+    yield _figure("95th percentile", labels.duration(dwell.p95), "to handler")
     queued, oldest = backlog.undigested + backlog.spooled, backlog.oldest_undigested
     age = f"oldest waiting {labels.duration(oldest)}" if backlog.undigested else "waiting for processing"
     yield _figure("Callbacks queued", f"{queued:,}", age, "warn" if oldest > SLOW_SECONDS else "")
