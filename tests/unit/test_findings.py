@@ -420,7 +420,7 @@ def test_found_completion_of_a_group_member_is_about_the_own_seat():
 
 
 def test_new_signer_who_was_complete_before_yields_no_event():
-    """A signer whom the older snapshot lacks, and whose signature is older than that snapshot, completed before."""
+    """A signer that the older snapshot lacks, with a signature older than that snapshot, completed before it."""
     done = {"roles": [role(ADA)], "documents": [document(CONTRACT, [approval(ROLE_OF_ADA, signed=NOON - HOUR)])]}
 
     assert missing(snapshot("SENT", roles=[], documents=[]), snapshot("SENT", **done)) == []
