@@ -23,7 +23,7 @@ from app.onespan.values import (
 )
 
 # Raise the version with each change of the claims that a callback or snapshot makes, or of what is derived from them.
-PROJECTION_VERSION = 2
+PROJECTION_VERSION = 3
 
 # No one can sign in these statuses, so problems of signers need no attention.
 NOT_SIGNABLE = COMPLETE_STATUSES | {"DRAFT", "DECLINED", "OPTED_OUT", "EXPIRED"}
@@ -133,8 +133,8 @@ def _signer_status(
             return status, _since(claims, how, about)
     # Before the first snapshot, the new role of a reassignment is only another id of a person who signs.
     is_known = claims.value("owes") is True or "reassigned" not in claims.attributes
-    if is_known and (is_complete or about.flag("ready")):
-        return SignerStatus.COMPLETED, None
+    if is_complete or about.flag("ready"):
+        return (SignerStatus.COMPLETED if is_known else None), None
     return (
         (SignerStatus.LOCKED, _since(claims, "locked", about))
         if claims.flag("locked")

@@ -311,6 +311,15 @@ def test_next_signers_are_empty_without_a_snapshot():
     assert project(event("PACKAGE_ACTIVATE", 0), event("SIGNER_LOCKED", 1, sessionUser=ADA)).next_signers == ()
 
 
+def test_new_role_is_not_awaited_in_a_complete_package_that_was_never_read():
+    """A complete package waits for no signer, and a new role may only be another id of a signer."""
+    done = [event("SIGNER_COMPLETE", 2, sessionUser=DAN), event("PACKAGE_COMPLETE", 3)]
+    result = project(event("ROLE_REASSIGN", 1, sessionUser=ADA, newRoleId="role-of-dan"), *done)
+
+    assert statuses(result) == {ADA: "REASSIGNED", "role-of-dan": None, DAN: "COMPLETED"}
+    assert (result.signers_completed, result.signers_total) == (1, 1)
+
+
 @pytest.mark.parametrize("user_id", [ADA, A])
 def test_signer_is_recognised_by_own_id_and_role_id(user_id):
     """A signer is recognised by signer id and by role id, because OneSpan's `sessionUser` may be either."""
