@@ -175,7 +175,17 @@ def reconcile_checks(database: Database) -> list[Check]:
         with database.read() as connection:
             return reconcile_note(queries.newest_run(connection))
 
-    return [Check("callbacks", silence_problem), Check("reconcile", run_problem)]
+    def unverified_packages() -> str | None:
+        with database.read() as connection:
+            count = queries.count_unverified(connection)
+        what = f"OneSpan does not show {count:,} package{'s' * (count != 1)} to these credentials"
+        return f"{what}; GET /api/packages?unverified=true says why. Use those of the account owner." if count else None
+
+    return [
+        Check("callbacks", silence_problem),
+        Check("reconcile", run_problem),
+        Check("reconcile", unverified_packages),
+    ]
 
 
 def upgrade_check(database: Database, *, clock: Callable[[], datetime]) -> Check:

@@ -205,17 +205,11 @@ def _failures(database: Database, clock: Clock) -> list[Check]:
         what = f"{counted(count, 'run')} parked; GET /api/events?state=parked shows the error."
         return f"{what} Fix the cause, then `flask replay --state parked`." if count else None
 
-    def unverified_packages() -> str | None:
-        count = _state(database, clock).unverified
-        what = f"OneSpan does not show {counted(count, 'package')} to these credentials"
-        return f"{what}; GET /api/packages?unverified=true says why. Use those of the account owner." if count else None
-
     is_sqlite = database.engine.dialect.name == "sqlite"
     search = "scans all packages, as always on SQLite" if is_sqlite else "uses a trigram index"
     return [
         Check("digest", failed_callbacks, "no callback failed"),
         Check("handler runs", parked_runs, "none is parked"),
-        Check("reconcile", unverified_packages),
         Check("search", lambda: slow_search(database), search),
     ]
 

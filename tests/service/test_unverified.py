@@ -252,7 +252,7 @@ def test_pages_and_csv_show_and_filter_unverified_packages(simulation, report, c
 
 @on_both
 def test_health_counts_unverified_packages(simulation, report, api_get, client, flask):
-    """The health report, the metrics and doctor say how many packages cannot be verified."""
+    """The health report, the metrics, the readiness notes and doctor say how many packages cannot be verified."""
     assert api_get("/api/health").json["unverified"] == 0
     assert "does not show" not in flask("doctor").output
     report()
@@ -260,3 +260,4 @@ def test_health_counts_unverified_packages(simulation, report, api_get, client, 
     assert api_get("/api/health").json["unverified"] == 1
     assert "packages_unverified 1.0" in client.get("/metrics").text
     assert "OneSpan does not show 1 package to these credentials" in flask("doctor").output
+    assert "OneSpan does not show 1 package to these credentials" in client.get("/readyz").text

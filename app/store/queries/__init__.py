@@ -15,6 +15,7 @@ from app.store.queries.details import (
 )
 from app.store.queries.events import (
     changes,
+    count_unverified,
     dispatch,
     event,
     event_page,
@@ -110,6 +111,7 @@ __all__ = [
     "callback_page",
     "callback_rates",
     "changes",
+    "count_unverified",
     "delivery",
     "dispatch",
     "dispatch_detail",

@@ -115,6 +115,11 @@ def dispatch(connection: Connection, dispatch_id: int) -> DispatchDetail | None:
     return _dispatch(row) if row else None
 
 
+def count_unverified(connection: Connection) -> int:
+    """Return the number of packages that OneSpan does not show to the configured credentials."""
+    return connection.scalar(_UNVERIFIED) or 0
+
+
 def pipeline_state(connection: Connection, *, now: datetime) -> PipelineState:
     """Return the current state of event processing.
 
@@ -134,7 +139,7 @@ def pipeline_state(connection: Connection, *, now: datetime) -> PipelineState:
         outdated=versions.count_outdated(connection),
         is_refused=bool((access := onespan_access(connection)) and access.refused_since),
         misdirected=misdirected_callbacks(connection),
-        unverified=connection.scalar(_UNVERIFIED) or 0,
+        unverified=count_unverified(connection),
         clock_offset=onespan_clock.seconds_ahead(connection),
     )
 
