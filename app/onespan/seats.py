@@ -17,6 +17,8 @@ from app.types import iso
 Attributes = Mapping[str, Registers]  # the merged claims about one subject
 # How much earlier than its callback OneSpan may date a signature, so that both are still one fact.
 SIGNATURE_TOLERANCE = timedelta(minutes=1)
+# The same, where the callback may also report the signature of another seat.
+NEAR_TOLERANCE = timedelta(seconds=5)
 # What a member of a group does for the group, not for themselves.
 DONE_FOR_GROUP = ("done", "declined", "opted_out", "reason")
 
@@ -39,12 +41,12 @@ class SeatDuty:
         """Whether the seat is asked to sign this document; True if no document is given."""
         return document_id is None or document_id in self.documents
 
-    def was_open(self, document_id: str | None, *, at: str | None) -> bool:
+    def was_open(self, document_id: str | None, *, at: str | None, tolerance: timedelta = SIGNATURE_TOLERANCE) -> bool:
         """Whether the seat had not signed the document, or not completed, before the time `at`."""
         ended = self.completed_at if document_id is None else self.documents.get(document_id)
         if ended is None or at is None:
             return True
-        return ended >= iso(datetime.fromisoformat(at) - SIGNATURE_TOLERANCE)
+        return ended >= iso(datetime.fromisoformat(at) - tolerance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,12 @@ class Seats:
         own = self.own_seat(user_id)
         groups = [seat for seat in self.seats if seat.members and user_id in seat.members]
         if own is None and not groups:
-            return [seat for seat in self.groups if seat.is_asked(document_id) and seat.was_open(document_id, at=at)]
-        seats = [own, *groups] if own and (own.owes or not groups) else groups
-        found = _narrowed(seats, lambda seat: seat.owes and seat.is_asked(document_id))
-        return _narrowed(found, lambda seat: seat.was_open(document_id, at=at))
+            seats = [seat for seat in self.groups if seat.is_asked(document_id) and seat.was_open(document_id, at=at)]
+        else:
+            seats = [own, *groups] if own and (own.owes or not groups) else groups
+            seats = _narrowed(seats, lambda seat: seat.owes and seat.is_asked(document_id))
+            seats = _narrowed(seats, lambda seat: seat.was_open(document_id, at=at))
+        return _narrowed(seats, lambda seat: seat.was_open(document_id, at=at, tolerance=NEAR_TOLERANCE))
 
     def seat_of(self, user_id: str, *, document_id: str | None = None, at: str | None = None) -> SeatDuty | None:
         """Return the seat that `user_id` acted for at the time `at`; None if no seat or several groups may be meant.
@@ -85,7 +89,7 @@ class Seats:
         return tuple(seat for seat in self.seats if seat.members is not None)
 
 
-def _narrowed(seats: Sequence[SeatDuty], condition: Callable[[SeatDuty], bool]) -> Sequence[SeatDuty]:
+def _narrowed(seats: list[SeatDuty], condition: Callable[[SeatDuty], bool]) -> list[SeatDuty]:
     """Return the seats that meet a condition; all of them if there is only one, or if none meets it."""
     return [seat for seat in seats if condition(seat)] or seats if len(seats) > 1 else seats
 
