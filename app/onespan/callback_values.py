@@ -19,8 +19,7 @@ MAX_LENGTHS = {"name": 255, "packageId": 255, "sessionUser": 255, "documentId": 
 NAME_ALIASES = ("event", "eventName", "eventType", "type")  # what some ValidSign accounts send instead of `name`
 MESSAGE_TEXTS = ("content", "message", "text", "name")  # members of an object that may have the text of a message
 MAX_ENCODINGS = 3  # times that an id may have been percent-encoded
-# Blanks around a package id. A line break is not among them, because ids with one were accepted before.
-BLANKS = " \t\0\u00a0\u2007\u200b\u202f\u3000\ufeff"
+BLANKS = " \t\r\n\0\u00a0\u2007\u200b\u202f\u3000\ufeff"  # what may be around a package id
 
 _PLAIN_ID = re.compile(r"[\w.~=+/-]+", re.ASCII)
 

@@ -175,7 +175,7 @@ def test_new_role_of_another_type_is_read():
             ("%C3%A9", "%C3%A9"),
             ("x+y/z=", "x+y/z="),
             ("Pkg-1", "Pkg-1"),
-            ("a\n", "a\n"),
+            ("xT9OeZ=\r\n", "xT9OeZ="),
         ),
     ],
 )
