@@ -21,16 +21,26 @@ MESSAGE_TEXTS = ("content", "message", "text", "name")  # members of an object t
 MAX_ENCODINGS = 3  # times that an id may have been percent-encoded
 BLANKS = " \t\r\n\0\u00a0\u2007\u200b\u202f\u3000\ufeff"  # what may be around a package id
 
+_USUAL_NAME = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 _PLAIN_ID = re.compile(r"[\w.~=+/-]+", re.ASCII)
 
 
 def event_name(members: Members) -> tuple[str | None, str]:
-    """Return the event's name and the member that has it. A known name comes before an unknown one."""
-    for names in (("name",), NAME_ALIASES):
-        found = [(text, member) for member in names for value in _values(members, member) if (text := _name(value))]
-        if found:
-            return next((pair for pair in found if pair[0] in CATALOGUE), found[0])
-    return None, "name"
+    """Return the event's name and the member that has it.
+
+    A known name comes before an unknown one. Other members than `name` count only if `name` is no name of an event.
+    """
+    values = ((value, member) for member in ("name", *NAME_ALIASES) for value in _values(members, member))
+    found = [(text, member) for value, member in values if (text := _name(value))]
+    named = [pair for pair in found if pair[1] == "name"]
+    candidates = named if any(is_usual_name(text) for text, _ in named) else found
+    known = next((pair for pair in candidates if pair[0] in CATALOGUE), None)
+    return known or next(iter(found), (None, "name"))
+
+
+def is_usual_name(text: str) -> bool:
+    """Whether a text has the form of OneSpan's event names."""
+    return bool(_USUAL_NAME.fullmatch(text))
 
 
 def true_id(text: str) -> str:

@@ -6,14 +6,21 @@ The body of a callback is a JSON object with `name`, `packageId` and usually `se
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from datetime import datetime
 
 from app.errors import UnreadableCallback
 from app.onespan.callback_dates import date_of, iso_date
 from app.onespan.callback_members import Members, strict_members, tolerant_members, within_depth
-from app.onespan.callback_values import MAX_LENGTHS, READERS, event_name, read_date, read_member, true_id
+from app.onespan.callback_values import (
+    MAX_LENGTHS,
+    READERS,
+    event_name,
+    is_usual_name,
+    read_date,
+    read_member,
+    true_id,
+)
 from app.onespan.event_catalogue import event_type, wire_name
 from app.types import clean, clean_json
 
@@ -26,8 +33,6 @@ FIELDS = {
 }
 ROLE_AS_SENT = "newRoleId as sent"  # `newRoleId` in `extra` is a text; this is the member in another form
 UNKNOWN_NAME = "UNKNOWN"  # the name of an event whose callback has no readable name; the event claims nothing
-
-_USUAL_NAME = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Callback:
     @property
     def is_partly_read(self) -> bool:
         """Whether the body may say more than could be read."""
-        return not _USUAL_NAME.fullmatch(self.name)
+        return not is_usual_name(self.name)
 
     @property
     def fingerprint(self) -> str:
@@ -72,7 +77,7 @@ class UnusualCallback(Callback):
     @property
     def is_partly_read(self) -> bool:
         """Whether the body may say more than could be read."""
-        return self.is_unread or not _USUAL_NAME.fullmatch(self.name)
+        return self.is_unread or not is_usual_name(self.name)
 
     @property
     def fingerprint(self) -> str:
@@ -160,7 +165,7 @@ def _check(name: str, value: object) -> None:
 
 def _corrected(callback: Callback, members: Members) -> Callback:
     """Return a callback with the true name, package id and date, under the fingerprint that it has without them."""
-    name = wire_name(callback.name.strip()) or UNKNOWN_NAME
+    name = event_name(members)[0] or UNKNOWN_NAME
     package_id = true_id(callback.package_id) or callback.package_id
     date = str(members.get("createdDate", ""))
     happened_at = (

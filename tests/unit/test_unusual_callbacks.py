@@ -196,6 +196,17 @@ def test_validsign_name_is_read(member):
     assert parse(**{member: "PACKAGE_TRASH"}).extra == {member: "PACKAGE_TRASH"}
 
 
+def test_known_name_wins_over_a_name_of_something_else():
+    """`name` may be the package's name; then another member names the event, and the fingerprint stays."""
+    parsed = parse(name="My contract", event="PACKAGE_COMPLETE")
+
+    assert parsed.name == "PACKAGE_COMPLETE"
+    assert parsed.fingerprint == "af755d8c749ae59cc7164004c7db1407937e02ba359230e22d8eb9537b10252c"
+    assert parse(name="My contract", event="PACKAGE_COMPLETE", message={"text": "x"}).name == "PACKAGE_COMPLETE"
+    assert parse(name="My contract", event="SIGNED").name == "My contract"
+    assert parse(name="PACKAGE_NEW", event="PACKAGE_COMPLETE").name == "PACKAGE_NEW"
+
+
 def test_known_name_wins_among_several_members():
     """If several members may have the event's name, the one that the catalogue knows is used."""
     parsed = parse(name=None, type="callback", eventName="PACKAGE_COMPLETE", event="ESL")
