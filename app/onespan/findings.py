@@ -42,12 +42,12 @@ def findings(
     `at.until`, so `now` may lack known events of that time. The result is in the order in which the events must have
     happened.
     """
-    later = sorted(
-        (event for event in known if after.settled < event.at), key=lambda event: (event.at, life_rank(event.name))
-    )
+    in_order = sorted(known, key=lambda event: (event.at, life_rank(event.name)))
+    earlier = tuple(event for event in in_order if event.at <= after.settled)
+    later = in_order[len(earlier) :]
     between = tuple(event for event in later if event.at <= at.until)
     late = tuple(event for event in later if at.until < event.at <= _latest_date(event.name, at.until))
-    interval = Interval(before, after, now, replace(at, seen=max(after.seen, at.seen)), between, late)
+    interval = Interval(before, after, now, replace(at, seen=max(after.seen, at.seen)), between, late, earlier)
     missing = [*_trash_events(interval), *signer_findings(interval)]
     if not interval.is_stale:
         late_names = {event.name for event in late}

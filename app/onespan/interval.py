@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from app.onespan.event_catalogue import event_type
-from app.onespan.seats import SeatDuty
+from app.onespan.seats import SIGNATURE_TOLERANCE, SeatDuty
 from app.onespan.snapshot import PackageSnapshot
+from app.types import iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class Interval:
     """The snapshots `before` (taken at `after`) and `now` (taken at `at`), and the known events between them.
 
     `now` perhaps includes what happened between `at.seen` and `at.until`. `late` are known events that are dated after
-    `at.until` and that `now` may include, because such events cannot soon happen twice.
+    `at.until` and that `now` may include, because such events cannot soon happen twice. `earlier` are known events from
+    before: a signature that was only begun in `before` may have been reported by one of them.
     """
 
     before: PackageSnapshot | None
@@ -76,6 +79,7 @@ class Interval:
     at: SnapshotTimes
     events: tuple[StoredEvent, ...]
     late: tuple[StoredEvent, ...] = ()
+    earlier: tuple[StoredEvent, ...] = ()
 
     @property
     def is_incomplete(self) -> bool:
@@ -88,15 +92,25 @@ class Interval:
         return self.at.settled < self.after.settled
 
     def has_event(
-        self, name: str, *, who: Collection[str] = (), document_id: str | None = None, since: str = ""
+        self,
+        name: str,
+        *,
+        who: Collection[str] = (),
+        document_id: str | None = None,
+        since: str = "",
+        clicked_at: str | None = None,
     ) -> bool:
-        """Whether an event of this name is known: by one of the ids `who` and about `document_id`, if given."""
+        """Whether an event of this name is known: by one of the ids `who` and about `document_id`, if given.
+
+        If `before` shows a click at the time `clicked_at`, earlier events since the click count too.
+        """
+        earlier = (event for event in self.earlier if clicked_at and event.at >= before_click(clicked_at))
         return any(
             event.name == name
             and event.at > since
             and (not who or event.who is None or self.is_by(event, who))
             and (document_id is None or event.document_id == document_id)
-            for event in (*self.events, *self.late)
+            for event in (*earlier, *self.events, *self.late)
         )
 
     def is_by(self, event: StoredEvent, who: Collection[str]) -> bool:
@@ -108,10 +122,15 @@ class Interval:
         return seats[0].signer_id in who if len(seats) == 1 else not seats and event.who in who
 
     def ambiguous(self) -> Iterator[tuple[StoredEvent, set[str]]]:
-        """Yield the known events of persons who may have acted for several seats, each with the ids of these seats."""
+        """Yield the known events that may be about several signatures, each with the ids of the seats concerned.
+
+        Their person may have acted for several seats, or no signer or document could be read in their callback.
+        """
         for event in (*self.events, *self.late):
             seats = self._seats_of(event) if event_type(event.name).by_signer else ()
-            if len(seats) > 1:
+            is_vague = event.name == "DOCUMENT_SIGNED" and event.document_id is None
+            if len(seats) > 1 or is_vague:
+                seats = seats or (self.now.duties.seats if event.who is None else ())
                 yield event, {user_id for seat in seats for user_id in (seat.signer_id, seat.role_id)}
 
     def _seats_of(self, event: StoredEvent) -> Sequence[SeatDuty]:
@@ -124,6 +143,11 @@ class Interval:
                 if seats:
                     return seats
         return ()
+
+
+def before_click(clicked_at: str) -> str:
+    """Return the earliest date that the callback of a signature may have whose block was clicked at this time."""
+    return iso(datetime.fromisoformat(clicked_at) - SIGNATURE_TOLERANCE)
 
 
 def new_finding(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from app.onespan.interval import Finding, Interval, StoredEvent, new_finding
+from app.onespan.interval import Finding, Interval, StoredEvent, before_click, new_finding
 from app.onespan.lifecycle import COMPLETE_STATUSES, status_after
 from app.onespan.seats import SIGNATURE_TOLERANCE
 from app.onespan.snapshot import Seat
@@ -58,16 +58,32 @@ def _role_events(interval: Interval, role: _Role) -> Iterator[Finding]:
     """Yield the missing signatures and uploads of the people in a role."""
     before, now, who = role.before, role.now, role.who
     signed = {item.id: at for item in interval.now.documents if (at := item.signed_at(now.role_id))}
+    role_id = (before or now).role_id
+    clicks = {
+        item.id: at
+        for item in (interval.before.documents if interval.before else ())
+        if item.id in signed and (at := item.begun_at(role_id))
+    }
     for document_id, at in signed.items():
-        is_new = at > interval.after.settled and _was_open(interval, document_id, role_id=(before or now).role_id)
-        if is_new and not interval.has_event("DOCUMENT_SIGNED", who=who, document_id=document_id):
-            yield new_finding(interval, "DOCUMENT_SIGNED", at, signer_id=role.signer_id, document_id=document_id)
-    if now.completed and _was_incomplete(interval, before, now) and not interval.has_event("SIGNER_COMPLETE", who=who):
-        yield new_finding(interval, "SIGNER_COMPLETE", max(signed.values(), default=None), signer_id=role.signer_id)
+        click = clicks.get(document_id)
+        is_new = click or (at > interval.after.settled and _was_open(interval, document_id, role_id=role_id))
+        if is_new and not interval.has_event("DOCUMENT_SIGNED", who=who, document_id=document_id, clicked_at=click):
+            event = new_finding(interval, "DOCUMENT_SIGNED", at, signer_id=role.signer_id, document_id=document_id)
+            yield _since_click(event, click)
+    click = max(clicks.values(), default=None)
+    is_new = bool(click) or _was_incomplete(interval, before, now)
+    if now.completed and is_new and not interval.has_event("SIGNER_COMPLETE", who=who, clicked_at=click):
+        event = new_finding(interval, "SIGNER_COMPLETE", max(signed.values(), default=None), signer_id=role.signer_id)
+        yield _since_click(event, click)
     uploaded = before.uploaded if before else ()
     for name in sorted({*(now.uploaded or ())} - {*uploaded}) if uploaded is not None else ():
         if not _is_upload_known(interval, name, who=who):
             yield new_finding(interval, "PACKAGE_ATTACHMENT", None, signer_id=role.signer_id, message=name)
+
+
+def _since_click(event: Finding, clicked_at: str | None) -> Finding:
+    """Return the event of a click that counts as a signature now: its callback may be as old as the click."""
+    return replace(event, after=min(event.after, before_click(clicked_at))) if clicked_at else event
 
 
 def _was_incomplete(interval: Interval, before: Seat | None, now: Seat) -> bool:
@@ -109,18 +125,18 @@ def _lock_events(interval: Interval) -> Iterator[Finding]:
 
 
 def _unexplained(interval: Interval, found: Iterable[Finding]) -> list[Finding]:
-    """Leave out what persons have reported who may have acted for several seats.
+    """Leave out what events report that may be about several signatures.
 
-    Each of their events explains one finding of these seats, the nearest in time.
+    Each of these events explains one finding of its seats, the nearest in time.
     """
     missing = list(found)
     for event, seats in interval.ambiguous():
-        same = (event.name, event.document_id, event.message)
         candidates = [
             finding
             for finding in missing
             if finding.signer_id in seats
-            and (finding.name, finding.document_id, finding.message) == same
+            and (finding.name, finding.message) == (event.name, event.message)
+            and event.document_id in (None, finding.document_id)
             and (not finding.dated or -SIGNATURE_TOLERANCE <= _delay(finding, event) <= MAX_CALLBACK_DELAY)
         ]
         if candidates:

@@ -53,6 +53,11 @@ class DocumentSnapshot:
     name: str | None
     signatures: Mapping[str, SeatSignature] | None
 
+    def begun_at(self, role_id: str) -> str | None:
+        """Return when a role began to sign a document that it has not signed; None if it did not, or if not known."""
+        signature = (self.signatures or {}).get(role_id)
+        return signature.begun_at if signature and not signature.signed_at else None
+
     def signed_at(self, role_id: str) -> str | None:
         """Return when a role signed the document; None if it did not, or if that is not known."""
         signature = (self.signatures or {}).get(role_id)
@@ -112,6 +117,12 @@ class PackageSnapshot:
         by_hand = None if self.autocomplete is None else not self.autocomplete
         conditions = (is_sent, self.all_signed, by_hand)
         return False if False in conditions else None if None in conditions else True
+
+    @property
+    def clicked_at(self) -> str | None:
+        """The time of the first click on a block that is not signed yet; None if there is none."""
+        clicks = (document.begun_at(role_id) for document in self.documents for role_id in document.signatures or ())
+        return min(filter(None, clicks), default=None)
 
     @property
     def is_complete(self) -> bool:

@@ -151,7 +151,7 @@ class Batch:
 
     def _unreported(self, entry: ParsedEntry) -> list[NewEvent]:
         before = self._last_snapshot(entry.package_id) if entry.emit != Emit.ALL else None
-        known = events.of_package(self._connection, entry.package_id, after=before.settled_at if before else None)
+        known = events.of_package(self._connection, entry.package_id, after=before.known_since if before else None)
         if entry.snapshot is None:
             empty = _dated(entry, PackageSnapshot(entry.package_id))
             return unreported_deletion(empty, before=before, known=known)

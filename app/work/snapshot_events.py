@@ -6,7 +6,7 @@ from datetime import datetime
 
 from app.onespan.callbacks import Callback
 from app.onespan.findings import NEVER, findings
-from app.onespan.interval import Finding, SnapshotTimes, StoredEvent
+from app.onespan.interval import Finding, SnapshotTimes, StoredEvent, before_click
 from app.onespan.merge import EPOCH
 from app.onespan.snapshot import PackageSnapshot
 from app.store.events import NewEvent
@@ -33,6 +33,13 @@ class DatedSnapshot:
     def times(self) -> SnapshotTimes:
         """The times of the snapshot as texts."""
         return SnapshotTimes(iso(self.settled_at), iso(self.read_at), iso(self.answered_at))
+
+    @property
+    def known_since(self) -> datetime:
+        """The time since which known events may explain what a later snapshot shows."""
+        clicked_at = self.package.clicked_at
+        since_click = datetime.fromisoformat(before_click(clicked_at)) if clicked_at else self.settled_at
+        return min(self.settled_at, since_click)
 
 
 def may_emit(package: PackageSnapshot, emit: str, *, began_at: datetime) -> bool:

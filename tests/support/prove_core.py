@@ -87,7 +87,7 @@ class Core:
         assert entry.read_at
         dated = _dated(entry, entry.snapshot or PackageSnapshot("p"))
         before = max(self.snapshots, key=lambda snapshot: (snapshot.read_at, snapshot.journal_id), default=None)
-        since = iso(before.settled_at) if before else ""
+        since = iso(before.known_since) if before else ""
         known = [event for event in self.events if event.at > since]
         for new in self._unreported(entry, dated, before, known):
             self._store(new.callback, new.happened_at, found=True)

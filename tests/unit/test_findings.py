@@ -400,7 +400,7 @@ def test_snapshot_events_explain_the_difference(first, second, data):
     again = missing(before, now, *known, *map(_as_known, result))
 
     assert names(again) == []
-    assert all(BEFORE <= event.after < event.at <= event.until <= NOW for event in result)
+    assert all(BEFORE < event.at <= event.until <= NOW and event.after < event.at for event in result)
     assert all(a.at <= b.at for a, b in pairwise(result))
 
 

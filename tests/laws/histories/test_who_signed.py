@@ -408,3 +408,58 @@ def test_ready_for_completion_stays_until_the_sender_completes(history, order):
 
     assert history.attention == []
     assert history.statuses == {ADA: "COMPLETED", BEN: "COMPLETED"}
+
+
+@pytest.mark.parametrize("is_callback_first", [True, False], ids=["callback first", "snapshot first"])
+@pytest.mark.parametrize("document_id", [None, {"x": 1}, [CONTRACT, "terms"]], ids=["none", "object", "list"])
+def test_a_signature_without_a_readable_document_is_one_fact(history, document_id, is_callback_first):
+    """The callback says who signed, the snapshot says what; a second document is another fact."""
+    seats = [seat(ADA), seat(BEN)]
+    history.serve(shown(seats, block(ADA), block(BEN)))
+    history.callback("PACKAGE_ACTIVATE")
+    history.fetch()
+    history.wait(60)
+    steps = [
+        lambda: history.callback("DOCUMENT_SIGNED", ADA, at=signed_at, documentId=document_id),
+        lambda: (history.serve_changed(shown(seats, block(ADA, signed_at), block(BEN))), history.fetch()),
+    ]
+    signed_at = history.now
+    for step in steps if is_callback_first else reversed(steps):
+        step()
+
+    assert history.events["DOCUMENT_SIGNED"] == history.runs["DOCUMENT_SIGNED"] == 1
+    assert history.package.documents[0].signed_by == (ADA,)
+    history.wait(60)
+    history.serve_changed(shown(seats, block(ADA, signed_at), block(BEN, history.now)))
+    history.fetch()
+    assert history.events["DOCUMENT_SIGNED"] == history.runs["DOCUMENT_SIGNED"] == 2
+
+
+@pytest.mark.parametrize("reported", ["never", "before the click is seen", "between", "at the end"])
+def test_a_click_that_was_seen_before_is_one_signature_of_the_complete_package(history, reported):
+    """The same click is begun first, and a signature once the package is complete; a callback may report it."""
+    seats = [seat(ADA), seat(BEN)]
+    history.serve(shown(seats, block(ADA), block(BEN)))
+    history.callback("PACKAGE_ACTIVATE")
+    history.fetch()
+    history.wait(60)
+    clicked_at = history.now
+    if reported == "before the click is seen":
+        history.callbacks(*SIGNING, who=ADA)
+    history.wait(30)
+    history.serve_changed(shown(seats, block(ADA, accepted=clicked_at), block(BEN)))
+    history.fetch()
+    history.wait(30)
+    if reported == "between":
+        history.callbacks(*SIGNING, who=ADA)
+    history.wait(30)
+    clicks = [block(ADA, accepted=clicked_at), block(BEN, accepted=history.now)]
+    history.serve_changed(shown(seats, *clicks, status="COMPLETED", completed=onespan_time(history.now)))
+    history.fetch()
+    if reported == "at the end":
+        history.callback("DOCUMENT_SIGNED", ADA, at=clicked_at, documentId=CONTRACT)
+        history.callback("SIGNER_COMPLETE", ADA, at=clicked_at)
+
+    assert history.statuses == {ADA: "COMPLETED", BEN: "COMPLETED"}
+    assert {name: history.events[name] for name in ENDING} == {**dict.fromkeys(SIGNING, 2), "PACKAGE_COMPLETE": 1}
+    assert {name: history.runs[name] for name in ENDING} == {**dict.fromkeys(SIGNING, 2), "PACKAGE_COMPLETE": 1}
