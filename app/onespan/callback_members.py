@@ -1,5 +1,6 @@
 """Read the JSON members in the body of a callback: strictly, or as far as possible."""
 
+import codecs
 import json
 import math
 import re
@@ -93,6 +94,7 @@ def within_depth(value: object, levels: int = MAX_DEPTH - 1) -> object:
 
 def _decode(body: bytes) -> str:
     """Decode a text in UTF-8, UTF-16 or UTF-32; other bytes are in the Windows or ISO encoding of Western Europe."""
+    body = body.removeprefix(codecs.BOM_UTF8)
     encoding = "utf-8" if b"packageId" in body else json.detect_encoding(body)
     try:
         return body.decode(encoding)

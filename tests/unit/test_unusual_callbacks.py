@@ -1,5 +1,6 @@
 """Tests of callbacks that are not as documented: whatever names a package is read as far as possible."""
 
+import codecs
 import json
 import re
 from datetime import UTC, datetime
@@ -242,6 +243,8 @@ def test_blanks_around_a_name_are_ignored():
 
 ENCODED = {
     "Latin-1": json.dumps({**SIGNED, "note": "Müller"}, ensure_ascii=False).encode("latin-1"),
+    "Latin-1 after the mark of UTF-8": codecs.BOM_UTF8
+    + json.dumps(json.dumps({**SIGNED, "note": "Müller"}, ensure_ascii=False), ensure_ascii=False).encode("latin-1"),
     "cp1252": json.dumps({**SIGNED, "note": "“Müller”"}, ensure_ascii=False).encode("cp1252"),
     "UTF-16 with a mark": json.dumps(SIGNED).encode("utf-16"),
     "UTF-16 without": json.dumps(SIGNED).encode("utf-16-le"),
