@@ -48,5 +48,5 @@ def _inflate(body: bytes, bits: int) -> tuple[bytes, bool]:
                 inflater = zlib.decompressobj(bits)
             plain += inflater.decompress(body[position : position + 1])
             if len(plain) > MAX_BODY_BYTES:
-                raise BodyTooLarge
+                raise BodyTooLarge(f"it has more than {MAX_BODY_BYTES} bytes")
     return bytes(plain), inflater.eof

@@ -224,6 +224,18 @@ def test_compressed_body_is_read_again(refuse, rows, work, read, flask, *, compr
     assert read("/api/callbacks")["items"][-1]["body"] == READABLE.decode()
 
 
+def test_body_that_is_too_large_stays_unreadable_with_its_reason(refuse, rows, flask):
+    """A body that is too large once it is decompressed is reported each time, and its row says why."""
+    refuse(gzip.compress(READABLE + b" " * MAX_BODY_BYTES))
+
+    first, again = (flask("replay", "--unreadable").output for _ in range(2))
+
+    reason = "it has more than 65536 bytes"
+    assert rows() == [("unreadable", None, reason)]
+    assert first == again
+    assert first == f"Callback 1 names no package: {reason}\n0 of 1 unreadable callback will be digested.\n"
+
+
 def test_many_unreadable_callbacks_are_read_again(refuse, rows, flask, work):
     """More callbacks than fit into one transaction are read again."""
     refuse(*(READABLE.replace(b"pkg-1", b"pkg-%d" % number) for number in range(230)), *[UNNAMED] * 3)
