@@ -7,12 +7,14 @@ from datetime import datetime
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import EntryRejected, StorageUnavailable
+from app.errors import EntryRejected, StorageUnavailable, UnreadableCallback
+from app.onespan.callback_members import callback_bodies
+from app.onespan.callbacks import package_of
 from app.store import journal, outages
 from app.store.db import Database, is_row_error
 from app.store.journal import Entry, Writer
 from app.store.spool import Spool
-from app.store.states import OutageKind
+from app.store.states import JournalKind, OutageKind
 
 log = structlog.get_logger()
 
@@ -83,3 +85,21 @@ class Intake:
             with self._database.read() as connection:
                 if not journal.contains(connection, entry):  # another process may just have drained the file
                     raise EntryRejected(type(error).__name__) from None
+
+
+def journal_entries(body: bytes, *, received_at: datetime, key: str | None) -> list[Entry]:
+    """Return the journal entries of a request: one, or one for each item of an array of several callbacks.
+
+    An entry in which no package can be recognised has the reason as its `error`.
+    """
+    entries = [journal_entry(part, received_at=received_at, key=key) for part in callback_bodies(body)]
+    return [journal_entry(body, received_at=received_at, key=key)] if all(entry.error for entry in entries) else entries
+
+
+def journal_entry(body: bytes, *, received_at: datetime, key: str | None) -> Entry:
+    """Return the journal entry of a callback, with the reason as its `error` if no package can be recognised."""
+    try:
+        package_id = package_of(body)
+    except UnreadableCallback as problem:
+        return Entry(JournalKind.CALLBACK, received_at, body, key=key, error=problem.detail)
+    return Entry(JournalKind.CALLBACK, received_at, body, key=key, package_id=package_id)

@@ -44,13 +44,15 @@ class Entry:
 class RereadCallback:
     """An unreadable callback that was read again. It names a `package_id`, or has the `error` why it still does not.
 
-    `body` is the body that was read: decompressed, if an earlier version stored it compressed.
+    `body` is the body that was read: decompressed, if an earlier version stored it compressed. If that body has several
+    callbacks, `body` is the first that names a package, and `others` are entries for the others.
     """
 
     id: int
     package_id: str | None
     error: str | None
     body: bytes
+    others: tuple[Entry, ...] = ()
 
 
 class _Ticket:
@@ -284,7 +286,7 @@ def unreadable(
     connection: Connection, *, after: int, limit: int, only: int | None = None
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """Return the next unreadable callbacks after a journal id, in order of arrival; with `only`, just that row."""
-    found = select(Journal.id, Journal.body).where(
+    found = select(Journal.id, Journal.body, Journal.received_at, Journal.key).where(
         Journal.kind == KIND_CALLBACK, Journal.error.is_not(None), Journal.state == JournalState.UNREADABLE
     )
     if only is not None:
@@ -293,7 +295,10 @@ def unreadable(
 
 
 def apply_reread(connection: Connection, callbacks: Iterable[RereadCallback]) -> None:
-    """Make callbacks that can now be read pending, with the package that they name; store why others cannot be read."""
+    """Make callbacks that can now be read pending, with the package that they name; store why others cannot be read.
+
+    Further callbacks in the same body become entries of their own.
+    """
     for callback in callbacks:
         row = update(Journal).where(Journal.id == callback.id, Journal.state == JournalState.UNREADABLE)
         if callback.package_id is None:
@@ -301,6 +306,7 @@ def apply_reread(connection: Connection, callbacks: Iterable[RereadCallback]) ->
         else:
             pending = {"state": JournalState.PENDING, "package_id": callback.package_id, "digested_at": None}
             connection.execute(row.values(error=None, body=callback.body, **pending))
+            add(connection, callback.others)
 
 
 def mark_failed(connection: Connection, entry: int, *, reason: str, now: datetime) -> None:

@@ -17,6 +17,7 @@ from app.onespan.callbacks import is_id
 from app.onespan.list_scan import EARLIEST
 from app.store import dispatches, fetches, packages, queries, replay_filter
 from app.store.db import Database, take_write_lock
+from app.store.intake import journal_entry
 from app.store.journal import Entry, RereadCallback
 from app.store.packages import Cause, NewChange
 from app.store.queries import RunDetail
@@ -24,7 +25,6 @@ from app.store.replay_filter import ReplayFilter
 from app.web.api.answers import FetchQueued, ReplayCount
 from app.web.api.endpoints import ResourceNotFound
 from app.web.api.parameters import MAX_ID, BadParameter, ReconcileRequest
-from app.web.receiver import journal_entry
 
 log = structlog.get_logger()
 

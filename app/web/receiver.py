@@ -9,12 +9,10 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.errors import InvalidCallbackKey, StorageUnavailable, UnreadableCallback
-from app.onespan.callback_members import callback_bodies
-from app.onespan.callbacks import package_of
 from app.onespan.compression import MAX_BODY_BYTES
 from app.onespan.registration import RECEIVER_PATH
+from app.store.intake import journal_entries
 from app.store.journal import Entry
-from app.store.states import JournalKind
 from app.web.auth import authenticate
 from app.web.errors import error_response
 from app.web.request_body import plain_body
@@ -74,21 +72,3 @@ def receiver(
         return error_response(503, "not_kept", f"{error} Send it again.", {"Retry-After": "30"})
 
     return blueprint
-
-
-def journal_entries(body: bytes, *, received_at: datetime, key: str) -> list[Entry]:
-    """Return the journal entries of a request: one, or one for each item of an array of several callbacks.
-
-    An entry in which no package can be recognised has the reason as its `error`.
-    """
-    entries = [journal_entry(part, received_at=received_at, key=key) for part in callback_bodies(body)]
-    return [journal_entry(body, received_at=received_at, key=key)] if all(entry.error for entry in entries) else entries
-
-
-def journal_entry(body: bytes, *, received_at: datetime, key: str) -> Entry:
-    """Return the journal entry of a callback, with the reason as its `error` if no package can be recognised."""
-    try:
-        package_id = package_of(body)
-    except UnreadableCallback as problem:
-        return Entry(JournalKind.CALLBACK, received_at, body, key=key, error=problem.detail)
-    return Entry(JournalKind.CALLBACK, received_at, body, key=key, package_id=package_id)

@@ -7,11 +7,11 @@ from typing import Any
 import structlog
 from sqlalchemy.engine import Connection
 
-from app.errors import UnreadableCallback
-from app.onespan.callbacks import package_of
+from app.errors import BodyTooLarge
 from app.onespan.compression import decompressed
 from app.store import journal, packages
 from app.store.db import Database, take_write_lock
+from app.store.intake import journal_entries
 from app.store.journal import RereadCallback
 from app.store.packages import Cause, NewChange
 
@@ -44,12 +44,17 @@ def reread(
 
 
 def _reread_row(row: Any) -> RereadCallback:
-    """Read a row again; an earlier version stored a compressed body as it was."""
+    """Read a row again; an earlier version stored a compressed body, and one of several callbacks, as it was."""
     try:
         body = decompressed(row.body, "deflate")
-        return RereadCallback(row.id, package_of(body), None, body)
-    except UnreadableCallback as problem:
+    except BodyTooLarge as problem:
         return RereadCallback(row.id, None, problem.detail, row.body)
+    entries = journal_entries(body, received_at=row.received_at, key=row.key)
+    first = next((entry for entry in entries if not entry.error), None)
+    if first is None:
+        return RereadCallback(row.id, None, entries[0].error, row.body)
+    others = tuple(entry for entry in entries if entry is not first)
+    return RereadCallback(row.id, first.package_id, None, first.body, others)
 
 
 def _record(connection: Connection, callbacks: list[RereadCallback], *, by: str, now: datetime) -> None:

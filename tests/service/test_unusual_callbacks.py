@@ -224,6 +224,23 @@ def test_compressed_body_is_read_again(refuse, rows, work, read, flask, *, compr
     assert read("/api/callbacks")["items"][-1]["body"] == READABLE.decode()
 
 
+@on_both
+def test_every_callback_of_an_unreadable_body_is_read_again(refuse, rows, work, read, flask, handlers):
+    """A body of several callbacks, which an earlier version refused as a whole, becomes several rows."""
+    bodies = [json.loads(READABLE), {**json.loads(READABLE), "packageId": "pkg-2"}, json.loads(UNNAMED)]
+    refuse(json.dumps(bodies).encode())
+
+    output = flask("replay", "--unreadable").output
+    work()
+
+    assert "1 of 2 unreadable callbacks will be digested." in output
+    reason = "there is no packageId"
+    assert rows() == [("digested", "pkg-1", None), ("digested", "pkg-2", None), ("unreadable", None, reason)]
+    assert [event["first_received_at"] for event in read("/api/events")["items"]] == ["2026-03-02T12:00:00Z"] * 2
+    assert handlers.seen == ["PACKAGE_COMPLETE"] * 2
+    assert flask("rebuild", "--check").exit_code == 0
+
+
 def test_body_that_is_too_large_stays_unreadable_with_its_reason(refuse, rows, flask):
     """A body that is too large once it is decompressed is reported each time, and its row says why."""
     refuse(gzip.compress(READABLE + b" " * MAX_BODY_BYTES))
