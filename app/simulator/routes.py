@@ -98,9 +98,11 @@ def json_body() -> object:
     """Return the JSON in the request body or, as SDKs send it with files, in its part `payload`."""
     is_multipart = request.mimetype == "multipart/form-data"
     try:
-        return json.loads(_payload() if is_multipart else request.get_data(), parse_constant=_refuse)
+        value = json.loads(_payload() if is_multipart else request.get_data(), parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # refuses what no answer could show again
     except (ValueError, RecursionError):
         raise BadRequest("the body must be JSON") from None
+    return value
 
 
 def files() -> list[bytes]:

@@ -580,7 +580,14 @@ def test_a_sender_sends_for_another_sender(client):
         assert (package["sender"]["id"], package["roles"][0]["signers"][0]["id"]) == (other.id, other.id)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b"\xff", b'{"name": "A", "x": NaN}'], ids=repr)
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"[]", b'"text"', b"\xff"),
+        *(b'{"name": "A", "x": NaN}', b'{"name": "A", "x": 1e999}', b'{"name": "A\\ud800"}'),
+    ],
+    ids=repr,
+)
 def test_a_body_that_is_no_json_object_is_refused(client, body):
     """A body that is no JSON object is refused with an error in OneSpan's form."""
     client.call("POST", "/packages", data=body, status=400)
