@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from urllib.parse import unquote
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import structlog
@@ -55,11 +56,18 @@ def count_misdirected_callbacks(
         return response
 
 
-def shown_path(path: str, *, secrets: Iterable[str]) -> str:
-    """Return a path without callback keys, email addresses and characters that a log or database refuses."""
-    for secret in secrets:
-        path = path.replace(secret, "***")
-    printable = "".join(character if character.isprintable() else "?" for character in path)
+def shown_path(path: str, *, secrets: Sequence[str]) -> str:
+    """Return a path without callback keys, email addresses and characters that a log or database refuses.
+
+    A key or address is recognised however often it is percent-encoded.
+    """
+    shown, decoded = None, path
+    while shown != decoded:
+        shown = decoded
+        for secret in secrets:
+            shown = shown.replace(secret, "***")
+        decoded = unquote(shown)
+    printable = "".join(character if character.isprintable() else "?" for character in shown)
     return re.sub(r"[^/]*@[^/]*", "***", printable)[: misdirected.MAX_PATH_LENGTH]
 
 
