@@ -92,8 +92,7 @@ def downgrade() -> None:
     op.drop_index("ix_packages_projection_version_id", "packages")
     op.execute("UPDATE signers SET status = 'PENDING' WHERE status IS NULL")
     for table, columns in ADDED.items():
-        with op.batch_alter_table(table) as batch:
-            for column in columns:
-                batch.drop_column(column.name)
-            if table == "signers":
-                batch.alter_column("status", existing_type=sa.String(length=20), nullable=False)
+        for column in columns:
+            op.drop_column(table, column.name)  # a batch would drop the table on SQLite, but signers refer to packages
+    with op.batch_alter_table("signers") as batch:
+        batch.alter_column("status", existing_type=sa.String(length=20), nullable=False)

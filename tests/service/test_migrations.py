@@ -18,7 +18,7 @@ from app import EXTENSION, create_app
 from app.handling import Handlers
 from app.store.models import Base
 from config import Settings
-from tests.conftest import on_both, on_postgresql
+from tests.conftest import ADA, on_both, on_postgresql
 from tests.support.databases import administer
 
 # Each migration test creates and drops tables, so it needs its own database.
@@ -82,6 +82,21 @@ def test_what_was_upgraded_can_be_downgraded_and_upgraded_again(empty):
     assert flask(empty, "db", "upgrade").exit_code == 0
 
     assert differences(empty) == []
+
+
+def test_a_downgrade_keeps_the_rows(service, app, send_callback, work):
+    """The schema can be downgraded and upgraded again while a package with a signer and a document is stored."""
+    send_callback("DOCUMENT_SIGNED", sessionUser=ADA, documentId="contract")
+    work()
+
+    down = flask(app, "db", "downgrade", "initial_schema")
+    up = flask(app, "db", "upgrade")
+
+    assert (down.exit_code, up.exit_code) == (0, 0), down.output
+    assert differences(app) == []
+    with service.database.read() as connection:
+        versions = "SELECT projection_version FROM packages JOIN signers ON package_id = packages.id"
+        assert list(connection.execute(text(versions)).scalars()) == [1]
 
 
 def test_ids_keep_their_case(service, send_callback, work):
