@@ -244,7 +244,7 @@ def _attention(about: SubjectClaims, people: People, signers: Iterable[Signer]) 
         claims = people.claims[signer.id]
         if signer.status in (None, *OPEN_SIGNER_STATUSES):
             yield from _problems(claims, signer.id, about)
-        if signer.owes:
+        if signer.status != SignerStatus.REASSIGNED:
             yield from _attachment_problems(claims, signer, about)
     for user_id, claims in sorted(people.non_signers(), key=lambda item: item[0]):
         if bounce := claims.text("email_bounce"):

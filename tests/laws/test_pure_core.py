@@ -15,6 +15,7 @@ from app.work import parsing, snapshot_events
 from tests.support import prove_core
 
 Patch = pytest.MonkeyPatch
+FAILED_BEFORE = (567889, 4019827, 4022473, 4056528, 4060354)  # two groups and a person in no list
 HISTORIES = 200  # histories that the core passes in the ordinary tests
 MOST = 2000  # histories in which each mutant must fail; most fail within a hundred
 
@@ -22,6 +23,11 @@ MOST = 2000  # histories in which each mutant must fail; most fail within a hund
 def test_random_histories_keep_the_laws():
     """Whatever is lost, late, repeated or shown late: the truth wins, and every fact is one event."""
     assert prove_core.faults_in(0, HISTORIES) == []
+
+
+def test_histories_that_failed_before_keep_the_laws():
+    """The counterexamples of earlier versions of the core, by number."""
+    assert [fault for number in FAILED_BEFORE if (fault := prove_core.fault_in(number))] == []
 
 
 def nothing_may_lag(patch: Patch) -> None:

@@ -248,10 +248,10 @@ def _attention(actual: SimulatedPackage) -> Iterator[tuple[str, str, str]]:
 def _attachments(actual: SimulatedPackage, place: int) -> Iterator[tuple[str, str, str]]:
     """The rejected attachments of a signer, and the missing ones once the signer has signed."""
     role = actual.roles[place]
-    for item in role.attachments if _asked(actual, place) else ():
+    for item in role.attachments if _is_listed(actual, place) else ():
         if item.required and item.status == "REJECTED":
             yield "ATTACHMENT_REJECTED", _seat(role), item.name
-        elif item.required and not item.uploaded and _has_signed_all(actual, place):
+        elif item.required and not item.uploaded and _asked(actual, place) and _has_signed_all(actual, place):
             yield "ATTACHMENT_MISSING", _seat(role), item.name
 
 

@@ -465,7 +465,7 @@ class ReferenceModel:
         subject = ("person", signer_id)
         is_over = self.latest(PACKAGE, "status") in COMPLETE_STATUSES or self.latest(PACKAGE, "ready")
         # A reassignment names the new role before a snapshot shows whether the role signs.
-        is_over = is_over and (self.latest(subject, "owes") is True or (subject, "left") not in self.values)
+        is_known = self.latest(subject, "owes") is True or (subject, "left") not in self.values
         statuses = {
             "REASSIGNED": self._has_left(signer_id),
             None: self.latest(subject, "owes") is False,
@@ -473,7 +473,8 @@ class ReferenceModel:
             "DECLINED": self._has_ended_package(signer_id, "package_decline"),
             "OPTED_OUT": self._has_ended_package(signer_id, "package_opt_out"),
         }
-        otherwise = "COMPLETED" if is_over else "LOCKED" if self.latest(subject, "locked") else "PENDING"
+        waits = "LOCKED" if self.latest(subject, "locked") else "PENDING"
+        otherwise = ("COMPLETED" if is_known else None) if is_over else waits
         return next((status for status, applies in statuses.items() if applies), otherwise)
 
     def _has_ended_package(self, signer_id: str, how: str) -> bool:
@@ -585,7 +586,7 @@ class ReferenceModel:
         for signer_id in pending:
             open_ += self._problems(("person", signer_id), signer_id)
         for signer in signers:
-            open_ += self._attachments(signer) if signer["owes"] else []
+            open_ += self._attachments(signer) if signer["status"] != "REASSIGNED" else []
         for signer_id in self.mentioned:  # a person in no snapshot who does not sign, usually the sender
             bounce = self.latest(("person", signer_id), "bounce")
             if bounce and signer_id not in self.ever_seated and not self._is_signer(signer_id):

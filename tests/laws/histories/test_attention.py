@@ -168,6 +168,17 @@ def test_a_rejected_attachment_needs_attention_until_it_is_uploaded_again(histor
     assert history.runs == {"PACKAGE_ATTACHMENT": 1}
 
 
+def test_a_rejected_attachment_of_a_reviewer_needs_attention(history):
+    """A reviewer signs nothing, but must upload the file again. Before, no signature says that a file is missing."""
+    requirements = [
+        {"id": status, "name": status, "required": True, "status": status} for status in ("REJECTED", "INCOMPLETE")
+    ]
+    send(history, shown([seat(ADA), seat(BEN, attachmentRequirements=requirements)], block(ADA)))
+
+    (reason,) = history.package.attention
+    assert (reason.reason, reason.who, reason.detail) == ("ATTACHMENT_REJECTED", BEN, "REJECTED")
+
+
 @pytest.mark.parametrize("status", ["INCOMPLETE", "COMPLETE", "SOMETHING"])
 def test_an_optional_attachment_needs_no_attention(history, status):
     """Only a required attachment can be missing."""

@@ -107,6 +107,41 @@ def test_an_unlisted_member_who_may_act_for_two_groups_is_no_signer(history):
     assert history.events >= Counter(SIGNING)
 
 
+def test_an_unlisted_member_acts_for_the_group_that_is_still_open(history):
+    """Just after one of two groups has signed, a stranger's signature is the other's, and a late callback no third."""
+    seats = [group("board", ADA), group("council")]
+    send(history, shown(seats, block("board"), block("council")))
+    board_at = history.now
+    history.wait(9)
+    history.serve_changed(shown(seats, block("board", board_at), block("council")))
+    history.fetch()
+    history.wait(12)
+    council_at = history.now
+    history.callbacks(*SIGNING, who=STRANGER)
+    history.wait(5)
+    history.serve(complete(history, seats, block("board", board_at), block("council", council_at)))
+    history.fetch()
+    history.callback("DOCUMENT_SIGNED", ADA, documentId=CONTRACT, at=board_at)
+    history.callback("SIGNER_COMPLETE", ADA, at=board_at)
+    history.wait(5)
+
+    assert history.runs == {"DOCUMENT_SIGNED": 2, "SIGNER_COMPLETE": 2, "PACKAGE_COMPLETE": 1}
+
+
+def test_an_undated_callback_long_after_a_group_has_signed_is_for_the_other(history):
+    """Without a date, a callback is taken for recent: it does not confirm what was found before."""
+    seats = [group("board", ADA), group("council")]
+    send(history, shown(seats, block("board"), block("council")))
+    history.serve_changed(shown(seats, block("board", history.now), block("council")))
+    history.wait(180)
+    history.fetch()
+    history.wait(240)
+    history.callback("SIGNER_COMPLETE", STRANGER, createdDate=None)
+    history.wait(5)
+
+    assert history.runs == {"DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 2}
+
+
 @pytest.mark.parametrize("is_callback_first", [True, False], ids=["callbacks first", "snapshot first"])
 @pytest.mark.parametrize("pause", [1, *in_all(0, 30, 300)])
 @pytest.mark.parametrize("documents", ["one document", *in_all("two documents")])
