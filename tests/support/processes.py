@@ -9,15 +9,15 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from tests.conftest import KEY, TOKEN, onespan_time
 from tests.conftest import NOON as WHEN
+from tests.support.forked import start
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
@@ -69,17 +69,9 @@ class Process:
 
     def __init__(self, command: list[str], *, env: dict[str, str], folder: Path, log: Path) -> None:
         self.log = log
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command,
-                env=env,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self.pid = self._process.pid
+        self.log.touch()
+        self._process = start(command, env=env, folder=folder, log=log)
+        self.pid = cast("int", self._process.pid)
 
     @property
     def children(self) -> list[int]:
@@ -90,7 +82,7 @@ class Process:
     @property
     def ended(self) -> bool:
         """Whether the process has ended."""
-        return self._process.poll() is not None
+        return self._process.exitcode is not None
 
     def terminate(self, *, number: int = signal.SIGTERM) -> None:
         """Send a signal to the process, SIGTERM by default."""
@@ -98,13 +90,16 @@ class Process:
 
     def wait(self, *, seconds: float = 40) -> int:
         """Wait for the end of the process and return its exit code."""
-        return self._process.wait(seconds)
+        self._process.join(seconds)
+        assert self._process.exitcode is not None, f"still runs after {seconds} s: {self.output()}"
+        return self._process.exitcode
 
     def kill(self) -> None:
         """Kill the process and all its children with SIGKILL, as a power cut would."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait(10)
+        self._process.kill()
+        self._process.join(10)
 
     def output(self) -> str:
         """What the process wrote to stdout and stderr."""
@@ -186,7 +181,7 @@ class Site:
         port = port or free_port()
         env |= {"BIND": f"127.0.0.1:{port}", "WEB_CONCURRENCY": str(workers)}
         web = Web(
-            [str(BIN / "gunicorn"), "-c", str(ROOT / "gunicorn.conf.py"), app],
+            ["gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), app],
             env=self.env | env,
             folder=self.folder,
             log=self.folder / f"gunicorn-{port}.log",
@@ -198,7 +193,7 @@ class Site:
     def worker(self, **env: str) -> Process:
         """Start a `flask worker` and wait until the worker is ready."""
         log = self.folder / f"worker-{len(self.processes)}.log"
-        process = Process([str(BIN / "flask"), "worker"], env=self.env | env, folder=self.folder, log=log)
+        process = Process(["flask", "worker"], env=self.env | env, folder=self.folder, log=log)
         self.processes.append(process)
         until(lambda: "Working." in process.output() or process.ended, seconds=BOOT_SECONDS, what="the worker works")
         assert not process.ended, process.output()
