@@ -1,15 +1,14 @@
 """Tests of the command `flask simulate`."""
 
 import json
+import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import pytest
 import requests
@@ -21,6 +20,7 @@ from app.simulator.anomalies import ANOMALIES
 from app.simulator.faults import FAULTS
 from app.simulator.features import FEATURES
 from tests.conftest import KEY, on_sqlite
+from tests.support.processes import BOOT_SECONDS, Process, until
 from tests.support.simulated import API_KEY, AUTHORIZED, ROOT, callback_server, run, serving, wait_until
 
 
@@ -110,35 +110,33 @@ def test_the_command_goes_on_after_an_outage_of_the_service():
     assert len({request.body for request in server.requests}) == len(names) > 4
 
 
-def test_the_command_serves_the_rest_api_until_ctrl_c():
+def test_the_command_serves_the_rest_api_until_ctrl_c(running_command):
     """With `--packages 0`, `flask simulate` serves the REST API until Ctrl-C, then prints outcomes and exits with 0."""
-    with (
-        callback_server() as server,
-        running_command("--packages", "0", "--rate", "200", "--serve", "0", "--url", server.url) as process,
-    ):
+    with callback_server() as server:
+        process = running_command("--packages", "0", "--rate", "200", "--url", server.url)
         address = address_in(process)
         wait_until(lambda: len(server.requests) > 20)
         count = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10).json()["count"]
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=30)
+        process.terminate(number=signal.SIGINT)
+        code = process.wait()
 
     assert count > 0
-    assert process.returncode == 0, stderr
-    assert f"{len(server.requests)} accepted, 0 refused, 0 unreachable." in stdout
+    assert code == 0, process.output()
+    assert f"{len(server.requests)} accepted, 0 refused, 0 unreachable." in process.output()
 
 
-def test_keep_serving_answers_after_all_stories_have_ended():
+def test_keep_serving_answers_after_all_stories_have_ended(running_command):
     """With `--keep-serving`, packages can be read after all stories have ended, until the command is stopped."""
-    arguments = ("--packages", "3", "--seed", "1", "--rate", "10000", "--serve", "0", "--keep-serving")
-    with callback_server() as server, running_command(*arguments, "--url", server.url) as process:
-        address = address_in(process)
-        next(line for line in process.stderr if "still answers" in line)
+    arguments = ("--packages", "3", "--seed", "1", "--rate", "10000", "--keep-serving")
+    with callback_server() as server:
+        process = running_command(*arguments, "--url", server.url)
+        address = address_at_the_end(process)
         answer = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10)
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.terminate()
+        code = process.wait()
 
     assert answer.status_code == 200
-    assert process.returncode == 0
+    assert code == 0
 
 
 def test_keep_serving_requires_serve():
@@ -149,28 +147,31 @@ def test_keep_serving_requires_serve():
     assert "--keep-serving requires --serve" in result.stderr
 
 
-@contextmanager
-def running_command(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `flask simulate` in a separate process."""
-    code = "from app.simulator.command import simulate; simulate()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "--key", KEY, "--api-key", API_KEY, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
+@pytest.fixture
+def running_command(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Return a function that runs `flask simulate` in a separate process."""
+    processes: list[Process] = []
+
+    def running_command(*arguments: str) -> Process:
+        command = ["simulate", "--key", KEY, "--api-key", API_KEY, "--serve", "0", *arguments]
+        process = Process(command, env=dict(os.environ), folder=ROOT, log=tmp_path / "simulate.log")
+        processes.append(process)
+        return process
+
+    yield running_command
+    for process in processes:
         process.kill()
-        process.wait()
 
 
-def address_in(process: subprocess.Popen[str]) -> str:
+def address_in(process: Process) -> str:
     """Return the address of the REST API that `flask simulate` printed."""
-    line = next(line for line in process.stderr if "REST" in line)
-    return re.search(r"http://[\d.:]+\d", line)[0]
+    return until(lambda: re.search(r"REST.*?(http://[\d.:]+\d)\D", process.output()), seconds=BOOT_SECONDS)[1]
+
+
+def address_at_the_end(process: Process) -> str:
+    """Return the address of the REST API after all stories have ended."""
+    until(lambda: "still answers" in process.output() or process.ended, seconds=BOOT_SECONDS, what="the stories end")
+    return address_in(process)
 
 
 @pytest.mark.parametrize(
@@ -239,30 +240,24 @@ def test_the_same_seed_sends_the_same_callbacks_on_a_bad_day():
     [((), True), (("--plain",), False), (("--plain", "--feature", "group=1"), True)],
     ids=str,
 )
-def test_packages_have_features_unless_they_are_plain(arguments, has_groups):
+def test_packages_have_features_unless_they_are_plain(arguments, has_groups, running_command):
     """By default some packages have groups; `--plain` leaves out all features but those of `--feature`."""
-    played = ("--packages", "12", "--seed", "1", "--rate", "10000", "--serve", "0", "--keep-serving", *arguments)
-    with callback_server() as server, running_command(*played, "--url", server.url) as process:
-        address = address_in(process)
-        next(line for line in process.stderr if "still answers" in line)
+    played = ("--packages", "12", "--seed", "1", "--rate", "10000", "--keep-serving", *arguments)
+    with callback_server() as server:
+        address = address_at_the_end(running_command(*played, "--url", server.url))
         page = requests.get(f"{address}/api/packages?to=99", headers=AUTHORIZED, timeout=10).json()
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
 
     assert any("group" in text for text in map(str, page["results"])) == has_groups
 
 
 @pytest.mark.parametrize("seconds", [-600, 600])
-def test_the_clock_of_onespan_may_be_ahead_or_behind(seconds):
+def test_the_clock_of_onespan_may_be_ahead_or_behind(seconds, running_command):
     """With `--clock-ahead`, callbacks, packages and the `Date` header have the same wrong time."""
-    arguments = ("--packages", "1", "--serve", "0", "--rate", "10000", "--keep-serving", "--clock-ahead", str(seconds))
-    with callback_server() as server, running_command(*arguments, "--url", server.url) as process:
-        address = address_in(process)
-        next(line for line in process.stderr if "still answers" in line)
+    arguments = ("--packages", "1", "--rate", "10000", "--keep-serving", "--clock-ahead", str(seconds))
+    with callback_server() as server:
+        address = address_at_the_end(running_command(*arguments, "--url", server.url))
         answer = requests.get(f"{address}/api/packages", headers=AUTHORIZED, timeout=10)
         expected = datetime.now(UTC) + timedelta(seconds=seconds)
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
 
     dates = [parsedate_to_datetime(answer.headers["Date"])]
     dates += [datetime.fromisoformat(json.loads(request.body)["createdDate"]) for request in server.requests]
@@ -270,17 +265,13 @@ def test_the_clock_of_onespan_may_be_ahead_or_behind(seconds):
     assert len(dates) > 1
 
 
-def test_a_registration_over_rest_replaces_the_url_option():
+def test_a_registration_over_rest_replaces_the_url_option(running_command):
     """After a registration over REST, callbacks go to the registered URL instead of the URL in `--url`."""
-    arguments = ("--packages", "2", "--seed", "1", "--rate", "10000", "--serve", "0", "--keep-serving")
-    with (
-        callback_server() as default,
-        callback_server() as other,
-        running_command(*arguments, "--url", default.url) as process,
-    ):
-        address = address_in(process)
-        key = re.search(r"API key of .* <.*>: (\S+)$", next(process.stderr))[1]
-        next(line for line in process.stderr if "still answers" in line)
+    arguments = ("--packages", "2", "--seed", "1", "--rate", "10000", "--keep-serving")
+    with callback_server() as default, callback_server() as other:
+        process = running_command(*arguments, "--url", default.url)
+        address = address_at_the_end(process)
+        key = re.search(r"API key of .* <.*>: (\S+)$", process.output(), re.MULTILINE)[1]
         registration = {"url": other.url, "key": "other-key", "events": ["PACKAGE_DELETE"]}
         requests.post(f"{address}/api/callback", json=registration, headers=AUTHORIZED, timeout=10).raise_for_status()
         by_sender = requests.get(f"{address}/api/packages", headers={"Authorization": f"Basic {key}"}, timeout=10)
@@ -289,8 +280,6 @@ def test_a_registration_over_rest_replaces_the_url_option():
         before = len(default.requests)
         requests.delete(f"{address}/api/packages/{package_id}", headers=AUTHORIZED, timeout=10).raise_for_status()
         wait_until(lambda: other.requests)
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
 
     (request,) = other.requests
     assert by_sender.status_code == 200
