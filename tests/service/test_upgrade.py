@@ -25,7 +25,7 @@ from app.store.models import Change, Dispatch, Fetch, Journal, Process
 from app.store.models import Event as EventRow
 from app.store.models import Package as PackageRow
 from app.work.reconcile import RunRequest
-from app.work.upgrade import CHUNK, Upgrader
+from app.work.upgrade import Upgrader
 from config import Settings
 from tests.conftest import ADA, HOUR, KEY, NOON, on_both
 from tests.support import old_database
@@ -34,6 +34,7 @@ from tests.support.simulation import ADDRESS, API_KEY, MINUTE, Simulation
 
 pytestmark = on_both
 
+CHUNK = 4  # packages that one turn derives again in these tests
 DAY = timedelta(days=1)
 OLD_PROCESS = "old-host:17:0a0b0c0d"
 
@@ -50,8 +51,9 @@ def make_old(service: Service) -> Callable[..., None]:
 
 
 @pytest.fixture
-def old_packages(handlers: Handlers, send_callback, work, make_old) -> list[str]:
+def old_packages(handlers: Handlers, send_callback, work, make_old, monkeypatch) -> list[str]:
     """Packages that version 1 has derived, one more than two turns derive again. A handler has run for each event."""
+    monkeypatch.setattr("app.work.upgrade.CHUNK", CHUNK)
     handlers.on("*")(_do_nothing)
     ids = [f"pkg-{number:03}" for number in range(2 * CHUNK + 1)]
     for package_id in ids:
