@@ -28,7 +28,7 @@ def settings(settings):
 def simulation(service, post, handlers, clock):
     """A service that has imported its packages and has received callbacks."""
     simulation = Simulation(service, post, handlers=handlers, clock=clock)
-    simulation.connect(Account(1, packages=0).load(populated(1, 60, now=clock.now - 40 * timedelta(days=1)).packages()))
+    simulation.connect(Account(1, packages=0).load(populated(1, 25, now=clock.now - 40 * timedelta(days=1)).packages()))
     simulation.post(BEFORE, ARCHIVED)
     simulation.settle()
     simulation.reconcile()
