@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 export FLASK_APP := wsgi.py
 
+# Tests start many processes, so compiled modules are kept, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run demo test test-all prove prove-core lint format docs bench screenshots clean
 
 help: ## list the commands
