@@ -288,7 +288,6 @@ LEASE_ID = LEASE["id"]
     ],
     ids=str,
 )
-@on_sqlite
 def test_packages_are_filtered(api_get, listed, query, found):
     """Each filter of the package list works alone and in combination with other filters."""
     assert listed(api_get("/api/packages", **query)) == sorted(found)
@@ -920,7 +919,7 @@ def test_name_is_found_by_its_exact_text(name, service, read):
     assert read("/api/packages", q=name + "!")["items"] == []
 
 
-@pytest.mark.parametrize("package", ["a\nb", "line\r\n", "/", "a//b/"])
+@pytest.mark.parametrize("package", ["a\nb", "line\r\nline", "/", "a//b/"])
 def test_any_id_that_the_receiver_accepts_can_be_requested(package, send_callback, stored_package, client):
     """Every package id that the receiver accepts can be requested, even with line breaks and slashes."""
     send_callback("PACKAGE_CREATE", package=package)
