@@ -25,6 +25,8 @@ from app.onespan.seat_findings import signer_findings
 from app.onespan.snapshot import PackageSnapshot
 from app.types import iso
 
+# What the sender does moves the package's `updated`. Of other missing events, the last may be later than `updated`.
+MOVES_UPDATED = frozenset({"PACKAGE_ACTIVATE", "PACKAGE_DEACTIVATE"})
 NEVER = SnapshotTimes.at(EPOCH)  # the times of a snapshot that does not exist
 
 
@@ -137,9 +139,19 @@ def _kept(path: tuple[str | None, ...], interval: Interval) -> tuple[str | None,
 def _missing(path: Iterable[str | None], interval: Interval, after: str, until: str, *, at: str) -> list[Finding]:
     """Return the events of a path, which happened in (`after`, `until`]. `at` is their time if nothing shows it."""
     events = _in_order(_status_event(name, after, until, at=at, now=interval.now) for name in path)
-    # Only the last of these events can be later than the package's `updated`.
     changed = max(after, min(until, _changed_at(interval)))
-    return [*(replace(event, until=changed, at=min(event.at, changed)) for event in events[:-1]), *events[-1:]]
+    return [
+        _not_after(event, changed) if event is not events[-1] or _moved_updated(event, changed) else event
+        for event in events
+    ]
+
+
+def _moved_updated(event: Finding, updated: str) -> bool:
+    return event.name in MOVES_UPDATED and event.after < updated
+
+
+def _not_after(event: Finding, until: str) -> Finding:
+    return replace(event, until=until, at=min(event.at, until))
 
 
 def _changed_at(interval: Interval) -> str:
