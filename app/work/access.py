@@ -14,6 +14,7 @@ from app.errors import (
     OneSpanNotFound,
     RequestRejected,
     Throttled,
+    WrongAddress,
 )
 from app.onespan.client import OneSpan
 from app.store import onespan_access
@@ -25,7 +26,7 @@ log = structlog.get_logger()
 
 CHECK_INTERVAL = timedelta(seconds=45)  # a refusal is known within a minute, even if the request is slow
 REFUSALS = (CredentialsRejected, FirewallRefused)
-ACCEPTED = (OneSpanNotFound, RequestRejected)  # errors of a request whose credentials were accepted
+OF_ONE_PACKAGE = (NotPermitted, OneSpanNotFound)  # refusals that may concern one package, so that the check asks
 MAY_NOT_LIST = "These credentials may not list packages: use those of the account owner"
 
 
@@ -44,15 +45,15 @@ class AccessCheck:
         if key is None:
             return
         with suppress(SQLAlchemyError):
-            if problem is None or isinstance(problem, (*REFUSALS, *ACCEPTED)):
+            if problem is None or isinstance(problem, (*REFUSALS, RequestRejected)):
                 self._record(key, str(problem) if isinstance(problem, REFUSALS) else None, now=now)
-            elif not isinstance(problem, NotPermitted):  # it may concern one package; the check asks
+            elif not isinstance(problem, OF_ONE_PACKAGE):
                 self._postpone(key, problem, now=now)
 
     def turn(self) -> bool:
         """Send the cheapest request if the check is due. Returns False.
 
-        `report` records the answer, except that these credentials may not list packages.
+        `report` records the answer, except that these credentials may not list packages, or that there is no list.
         """
         key, now = self._onespan.name, self._clock()
         if key is None:
@@ -62,6 +63,8 @@ class AccessCheck:
                 self._onespan.packages(**{"from": 0, "to": 0})
             except NotPermitted:
                 self._record(key, MAY_NOT_LIST, now=now)
+            except (OneSpanNotFound, WrongAddress) as problem:
+                self._record(key, str(WrongAddress(problem.detail)), now=now)
             except OneSpanError:
                 pass
         return False

@@ -17,6 +17,7 @@ from tests.conftest import on_both, on_sqlite
 from tests.support.simulated import ADDRESS, API_KEY, connect
 
 MINUTE = timedelta(minutes=1)
+NOT_FOUND = Response('{"messageKey": "error.notFound"}', 404, content_type="application/json")
 LIST = Response('{"count": 0, "results": []}', content_type="application/json")
 UNAUTHORIZED = Response('{"messageKey": "error.unauthorised"}', 401, content_type="application/json")
 FORBIDDEN = Response('{"messageKey": "error.forbidden"}', 403, content_type="application/json")
@@ -72,6 +73,9 @@ def figure(client: Any) -> float:
         (UNAUTHORIZED, "rejected the credentials"),
         (FIREWALL, "in front of OneSpan"),
         (FORBIDDEN, "may not list packages"),
+        (NOT_FOUND, "check that it is your region's address"),
+        (Response("<html>Log in</html>", content_type="text/html"), "it answers with a web page"),
+        (Response("", 302, {"Location": "https://elsewhere.example/"}), "it answers 302"),
     ],
 )
 def test_a_refusal_is_reported_and_ends_with_the_next_good_answer(
@@ -108,32 +112,27 @@ def test_a_refusal_is_reported_and_ends_with_the_next_good_answer(
     assert read("/api/health")["access"] == {"checked_at": "2026-03-02T12:03:00Z", "refused_since": None, "error": None}
 
 
-@pytest.mark.parametrize(
-    "response",
-    [
-        Response("{}", 404),
-        Response("{}", 400),
-    ],
-    ids=lambda response: response.status,
-)
-def test_an_answer_of_the_api_proves_that_the_credentials_are_accepted(service, answer, notes, handlers, response):
-    """An error of the API that concerns only one package ends a refusal, because the credentials were accepted."""
+def test_a_rejected_request_proves_that_the_credentials_are_accepted(service, answer, notes, handlers):
+    """An error of the API that concerns only the request ends a refusal, because the credentials were accepted."""
     answer(UNAUTHORIZED)
     service.access.turn()
     assert len(notes()) == 1
-    answer(response)
+    answer(Response("{}", 400))
     with pytest.raises(OneSpanError):
         handlers.onespan.package("pkg-1")
 
     assert notes() == []
 
 
+@pytest.mark.parametrize("refusal", [FORBIDDEN, NOT_FOUND], ids=["403", "404"])
 @pytest.mark.parametrize(("before", "number"), [(LIST, 0), (FORBIDDEN, 1)])
-def test_a_refused_package_neither_begins_nor_ends_a_refusal(service, answer, notes, handlers, *, before, number):
-    """A 403 may concern a single package, so only a request for the list shows what these credentials may do."""
+def test_a_refused_package_neither_begins_nor_ends_a_refusal(
+    service, answer, notes, handlers, *, before, number, refusal
+):
+    """A 403 or 404 may concern a single package, so only a request for the list shows what these credentials may do."""
     answer(before)
     service.access.turn()
-    answer(FORBIDDEN)
+    answer(refusal)
     with pytest.raises(OneSpanError):
         handlers.onespan.package("pkg-1")
 
@@ -142,7 +141,7 @@ def test_a_refused_package_neither_begins_nor_ends_a_refusal(service, answer, no
 
 @pytest.mark.parametrize(
     "response",
-    [Response("{}", 500), Response("{}", 429), Response("<html>", 200), Response("no json", 200)],
+    [Response("{}", 500), Response("{}", 429), Response("no json", 200)],
     ids=lambda response: response.status,
 )
 def test_an_unclear_answer_changes_nothing(service, answer, notes, clock, response):
