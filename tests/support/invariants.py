@@ -129,9 +129,9 @@ def rebuild_finds_no_difference(scenario: Scenario) -> None:
 def all_before_watermark_was_read(scenario: Scenario, watermark: datetime) -> None:
     """Assert that every package that OneSpan dates before the watermark was read or is queued to be fetched.
 
-    One exception is a package that says that it is not verified. The other is a package in a folder that was refused
-    or had unreadable rows: a row without an id names no package. A later run begins where that run began, and so sees
-    the package. A snapshot with wrong types may lack the time of its package's update.
+    The exceptions: A package says that it is not verified, or a false 404 says that it is deleted. A folder was refused
+    or had a row without an id, which names no package; a later run begins where that run began, and so sees them. A
+    snapshot with wrong types may lack the time of its package's update.
     """
     stored_packages = scenario.stored_packages()
     with scenario.playground.database.read() as connection:
@@ -151,10 +151,10 @@ def all_before_watermark_was_read(scenario: Scenario, watermark: datetime) -> No
 
 
 def _is_read(stored: Package | None, updated: datetime, *, may_lack_time: bool) -> bool:
-    """Whether the status store has a package as of its update, or says that it is not verified."""
+    """Whether the status store has a package as of its update, or says that OneSpan does not show it."""
     if stored is None:
         return False
-    if stored.unverified:
+    if stored.unverified or stored.deleted:
         return True
     is_read_since = may_lack_time and stored.read_at is not None and stored.read_at >= updated
     return is_read_since or (stored.updated_at or NOON) >= updated
