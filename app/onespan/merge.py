@@ -53,8 +53,9 @@ def merge_claims(state: State, claims: Iterable[Claim]) -> State:
     changed: dict[str, dict[str, Registers]] = {}
     for claim in claims:
         attributes = changed.get(claim.subject) or state.get(claim.subject, {})
-        registers, claimed = attributes.get(claim.attribute, {}), (claim.at, claim.value)
-        if claim.origin not in registers or _wins(claim.attribute, claimed, registers[claim.origin]):
+        registers = attributes.get(claim.attribute, {})
+        newest, claimed = registers.get(claim.origin), (claim.at, claim.value)
+        if newest is None or _wins(claim.attribute, claimed, newest):
             if claim.subject not in changed:
                 changed[claim.subject] = {**attributes}
             changed[claim.subject][claim.attribute] = {**registers, claim.origin: claimed}
@@ -114,9 +115,9 @@ def last_snapshot_value(state: State, subject: str, attribute: str) -> Any:
 
 def _wins(attribute: str, first: TimedValue, second: TimedValue) -> bool:
     """Whether the value `first` wins. The order is total: the winner does not depend on the order of arrival."""
-    if attribute.startswith(FIRST):
-        return first[0] < second[0]
-    return first[0] > second[0] or (first[0] == second[0] and _rank(first[1]) > _rank(second[1]))
+    if first[0] == second[0]:
+        return first[1] is not second[1] and not attribute.startswith(FIRST) and _rank(first[1]) > _rank(second[1])
+    return (first[0] > second[0]) is not attribute.startswith(FIRST)
 
 
 def _rank(value: object) -> tuple[bool, int, str]:

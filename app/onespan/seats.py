@@ -99,7 +99,7 @@ class People:
 
     `sessionUser` may be the id of a signer or of a role (OneSpan's sources disagree), of a member of a group, or of the
     sender if the sender acts. The newest snapshot assigns signers to roles; before the first snapshot, ids from events
-    are used. `signed` maps each document to its signers and the time of their signatures.
+    are used.
     """
 
     def __init__(self, about: SubjectClaims, state: State) -> None:
@@ -126,8 +126,6 @@ class People:
             if subject.startswith("signer:")
         }
         self.has_groups = any(self.about_id(signer_id).value("group") for signer_id in self.seats)
-        self.signed = {document_id: self._signatures(document_id) for document_id in self.documents}
-        self.claims = self._gather()
 
     @classmethod
     def of(cls, state: State) -> "People":
@@ -182,8 +180,14 @@ class People:
         }
         return {signer_id: at for signer_id, at in found.items() if isinstance(at, str)}
 
-    def _gather(self) -> dict[str, SubjectClaims]:
-        """Return the claims about each person or group, by the id of the signer."""
+    @cached_property
+    def signed(self) -> dict[str, dict[str, str]]:
+        """The signers of each document, each with the time of the signature."""
+        return {document_id: self._signatures(document_id) for document_id in self.documents}
+
+    @cached_property
+    def claims(self) -> dict[str, SubjectClaims]:
+        """The claims about each person or group, by the id of the signer."""
         by_signer: dict[str, list[SubjectClaims]] = {}
         for user_id, claims in self.subjects.items():
             for signer_id, share in self._shares(user_id, claims):
