@@ -14,6 +14,7 @@ from app.onespan.merge import State
 from app.onespan.seats import People
 from app.types import iso
 
+DATE_TOLERANCE = timedelta(seconds=1)  # how much later than a signature its callback is usually dated
 # Identical callbacks without `createdDate` count as one event if they arrive within this time of each other.
 REPEAT_WINDOW = timedelta(minutes=5)
 # Events for which a snapshot names the person, perhaps a member of a group, and not the seat.
@@ -107,7 +108,7 @@ def _names_of(name: str, people: People, callback: Callback, *, happened_at: dat
     """Return the ids under which a snapshot may show a person. An undated callback may arrive a little late."""
     at = iso(happened_at if callback.happened_at else happened_at - REPEAT_WINDOW)
     person = people.person(name, document_id=callback.document_id, at=at)
-    seats = people.duties.seats_of(name, document_id=callback.document_id, at=at)
+    seats = people.duties.seats_of(name, document_id=callback.document_id, at=at, tolerance=DATE_TOLERANCE)
     of_role = (signer_id for signer_id, role_id in people.roles.items() if role_id == name)
     role_ids = (role_id for signer_id, role_id in people.roles.items() if signer_id == person)
     return {person, *role_ids, *of_role, *(seat.signer_id for seat in seats)}

@@ -17,7 +17,7 @@ from app.types import iso
 Attributes = Mapping[str, Registers]  # the merged claims about one subject
 # How much earlier than its callback OneSpan may date a signature, so that both are still one fact.
 SIGNATURE_TOLERANCE = timedelta(minutes=1)
-# The same, where the callback may also report the signature of another seat.
+# The same, where the callback may also report another signature, and may be undated and so count a little later.
 NEAR_TOLERANCE = timedelta(seconds=5)
 # What a member of a group does for the group, not for themselves.
 DONE_FOR_GROUP = ("done", "declined", "opted_out", "reason")
@@ -55,7 +55,14 @@ class Seats:
 
     seats: tuple[SeatDuty, ...]
 
-    def seats_of(self, user_id: str, *, document_id: str | None = None, at: str | None = None) -> Sequence[SeatDuty]:
+    def seats_of(
+        self,
+        user_id: str,
+        *,
+        document_id: str | None = None,
+        at: str | None = None,
+        tolerance: timedelta = NEAR_TOLERANCE,
+    ) -> Sequence[SeatDuty]:
         """Return the seats that `user_id` may have acted for at the time `at`: the own seat first, then groups.
 
         A person without a seat and a group may be a member of each open group.
@@ -68,7 +75,7 @@ class Seats:
             seats = [own, *groups] if own and (own.owes or not groups) else groups
             seats = _narrowed(seats, lambda seat: seat.owes and seat.is_asked(document_id))
             seats = _narrowed(seats, lambda seat: seat.was_open(document_id, at=at))
-        return _narrowed(seats, lambda seat: seat.was_open(document_id, at=at, tolerance=NEAR_TOLERANCE))
+        return _narrowed(seats, lambda seat: seat.was_open(document_id, at=at, tolerance=tolerance))
 
     def seat_of(self, user_id: str, *, document_id: str | None = None, at: str | None = None) -> SeatDuty | None:
         """Return the seat that `user_id` acted for at the time `at`; None if no seat or several groups may be meant.

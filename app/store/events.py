@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import Row, bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
@@ -63,26 +64,36 @@ def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[Foun
     return [FoundEvent(*row) for row in connection.execute(found.order_by(Event.id))]
 
 
-def confirm(connection: Connection, confirmed: Mapping[int, str]) -> None:
-    """Store for each event id the fingerprint of the callback that confirmed the event."""
+class Confirmation(NamedTuple):
+    """A callback that reports an event that a snapshot found. `happened_at` is None if the callback has no date."""
+
+    fingerprint: str
+    happened_at: datetime | None
+
+
+def confirm(connection: Connection, confirmed: Mapping[int, Confirmation]) -> None:
+    """Store for each event id the callback that confirmed the event, and thus when exactly the event happened."""
     confirmed_now: Counter[EventKind] = Counter()
-    for event, fingerprint in confirmed.items():
-        row = connection.execute(_CONFIRM, {"event": event, "callback_fingerprint": fingerprint}).one()
+    for event, (fingerprint, at) in confirmed.items():
+        after = at - timedelta.resolution if at else None
+        values = {"event": event, "callback_fingerprint": fingerprint, "after": after, "until": at}
+        row = connection.execute(_CONFIRM, values).one()
         confirmed_now[EventKind(day_of(row.happened_at), row.name)] += 1
     add_events(connection, EventSource.CALLBACK, confirmed_now)
     add_events(connection, EventSource.RECONCILE, {kind: -number for kind, number in confirmed_now.items()})
 
 
 def of_package(connection: Connection, package_id: str, *, after: datetime | None) -> list[StoredEvent]:
-    """Return the events of a package that happened after the time `after`, or all its events if `after` is None."""
+    """Return the events of a package that may have happened after the time `after`, or all its events if it is None."""
     columns = (Event.name, Event.happened_at, Event.session_user, Event.signer_id, Event.document_id, Event.message)
-    found = select(*columns, Event.extra, Event.source).where(Event.package_id == package_id)
+    found = select(*columns, Event.extra, Event.source, Event.found_after, Event.found_until)
+    found = found.where(Event.package_id == package_id)
     if after is not None:
-        found = found.where(Event.happened_at > after)
+        found = found.where(or_(Event.happened_at > after, Event.found_until > after))
     return [
         StoredEvent(
             row.name,
-            iso(row.happened_at),
+            iso(_happened_at(row)),
             row.session_user or row.signer_id,
             row.document_id,
             row.message,
@@ -91,6 +102,13 @@ def of_package(connection: Connection, package_id: str, *, after: datetime | Non
         )
         for row in connection.execute(found)
     ]
+
+
+def _happened_at(row: Row[Any]) -> datetime:
+    """Return when an event happened: by the callback that confirmed it, if one did, else by its own estimate."""
+    is_exact = row.found_after is not None and row.found_until - row.found_after <= timedelta.resolution
+    at: datetime = row.found_until if is_exact else row.happened_at
+    return at
 
 
 def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:
@@ -137,6 +155,10 @@ def count_repeats(connection: Connection, repeats: Mapping[int, int]) -> None:
 _CONFIRM = (
     update(Event)
     .where(Event.id == bindparam("event"))
-    .values(confirmation=bindparam("callback_fingerprint"))
+    .values(
+        confirmation=bindparam("callback_fingerprint"),
+        found_after=func.coalesce(bindparam("after", type_=Event.found_after.type), Event.found_after),
+        found_until=func.coalesce(bindparam("until", type_=Event.found_until.type), Event.found_until),
+    )
     .returning(Event.happened_at, Event.name)
 )

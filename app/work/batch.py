@@ -92,7 +92,7 @@ class Batch:
         self._fingerprints: dict[int, str] = {}
         self._new: list[NewEvent] = []
         self._repeats: list[str] = []
-        self._confirmed: dict[int, str] = {}
+        self._confirmed: dict[int, events.Confirmation] = {}
         self._dispatches: list[tuple[int, str, str]] = []
         self._fetches: dict[str, str] = {}
         self._lagging: dict[str, ParsedEntry] = {}
@@ -118,7 +118,8 @@ class Batch:
         of_package = (event for event in self._unconfirmed if event.package_id == entry.package_id)
         if found := confirmed_event(callback, of_package, state=state, happened_at=entry.happened_at):
             self._unconfirmed.remove(found)
-            self._confirmed[found.id] = fingerprint
+            dated = entry.happened_at if callback.happened_at else None
+            self._confirmed[found.id] = events.Confirmation(fingerprint, dated)
             self._ids[fingerprint] = found.id
         else:
             self._new.append(NewEvent(fingerprint, callback, entry.happened_at, entry.received_at))
@@ -137,6 +138,7 @@ class Batch:
 
     def _apply_snapshot(self, entry: ParsedEntry) -> None:
         self._add_new()  # so that events of the callbacks before this snapshot count as reported
+        self._confirm()
         if entry.snapshot is None or may_emit(entry.snapshot, entry.emit, began_at=self._began_at):
             self._new += self._unreported(entry)
             self._add_new()
@@ -201,6 +203,11 @@ class Batch:
                 )
         self._new = []
 
+    def _confirm(self) -> None:
+        events.confirm(self._connection, self._confirmed)
+        missed.mark_reported(self._connection, self._confirmed, now=self._now)
+        self._confirmed = {}
+
     def _verified(self) -> dict[str, Cause]:
         """Return the packages that OneSpan shows or that are known to be deleted, each with the cause."""
         after = self._packages.now
@@ -213,8 +220,7 @@ class Batch:
     def _write(self, *, can_fetch: bool) -> None:
         connection, now, repeats = self._connection, self._now, Counter(self._repeats)
         events.count_repeats(connection, {self._ids[fingerprint]: times for fingerprint, times in repeats.items()})
-        events.confirm(connection, self._confirmed)
-        missed.mark_reported(connection, self._confirmed, now=now)
+        self._confirm()
         version = versions.version_to_write(connection, now=now)
         packages.write_packages(connection, self._packages.changed(), self._packages.before, version=version)
         packages.record_changes(connection, self._packages.changes, now=now)

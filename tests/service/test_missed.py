@@ -1,5 +1,6 @@
 """Law 12: the service counts events that no callback reported, finds their likely cause, and detects a silence."""
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -97,6 +98,19 @@ def test_law_12_a_missed_event_reported_later_is_marked(simulation, miss, read, 
     assert item["reported_at"]
     assert read("/api/missed", reported="false")["items"] == []
     assert read("/api/missed/rate")["missed"] == 0
+
+
+def test_the_date_of_a_late_callback_says_when_a_found_event_happened(simulation, miss, read):
+    """A snapshot shows only a period; the callback that confirms the event shows the moment."""
+    (lost,) = miss(1)
+    (found,) = read("/api/events", name="PACKAGE_ARCHIVE", source="reconcile")["items"]
+    simulation.post(lost)
+    simulation.settle()
+
+    confirmed, happened_at = read(f"/api/events/{found['id']}"), datetime.fromisoformat(json.loads(lost)["createdDate"])
+    assert datetime.fromisoformat(found["found_after"]) < happened_at < datetime.fromisoformat(found["found_until"])
+    assert datetime.fromisoformat(confirmed["found_until"]) == happened_at
+    assert confirmed["found_after"] < confirmed["found_until"]
 
 
 @pytest.mark.parametrize(

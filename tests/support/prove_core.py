@@ -12,6 +12,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -78,6 +79,8 @@ class Core:
         confirmed = confirmed_event(callback, self.found, state=self.state or None, happened_at=at)
         if confirmed:
             self.found.remove(confirmed)
+            if callback.happened_at:
+                self.events[confirmed.id - 1] = replace(self.events[confirmed.id - 1], at=iso(at))
         else:
             self._store(callback, at)
         self._merge(callback_claims(callback, received_at=received_at))

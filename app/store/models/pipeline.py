@@ -79,7 +79,8 @@ class Event(Base):
     """One fact about a package, stored once. `repeats` counts the callbacks that reported the fact again.
 
     An event that a snapshot showed (`source` is `reconcile`) happened after `found_after` and not after `found_until`.
-    `confirmation` is the fingerprint of the callback that reported the event later.
+    `confirmation` is the fingerprint of the callback that reported the event later; if that callback has a date, the
+    two times then include only this date.
     """
 
     __tablename__ = "events"
