@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from app.onespan.callbacks import Callback
 from app.onespan.event_catalogue import event_type
 from app.onespan.lifecycle import COMPLETE_STATUSES, TRANSITIONS
-from app.onespan.merge import NO_CLAIM, State
+from app.onespan.merge import NO_CLAIM, PACKAGE, State, newest_claim_at
 from app.onespan.seats import People
 from app.onespan.snapshot import DocumentSnapshot, PackageSnapshot, Seat
 from app.onespan.subjects import SubjectClaims
@@ -77,6 +77,12 @@ def is_behind(snapshot: PackageSnapshot, state: State, *, settled_at: datetime, 
             if snapshot.has_parts and _is_open(document, seat)
         )
     )
+
+
+def is_certainly_deleted(state: State) -> bool:
+    """Whether OneSpan did not know the package after its newest event. A callback of its deletion may be false."""
+    at, deleted = state.get(PACKAGE, {}).get("deleted", {}).get("snapshot", NO_CLAIM)
+    return deleted is True and at >= newest_claim_at(state, "event")
 
 
 def next_lag_fetch(number: int, since: datetime | None, *, answered_at: datetime) -> tuple[int, datetime]:

@@ -74,7 +74,8 @@ def record_refusal(connection: Connection, package_id: str, *, at: datetime) -> 
 def unlisted(connection: Connection, *, run_id: int, since: datetime | None, after: str, limit: int) -> list[str]:
     """Return the next ids above `after`, in ascending order, of packages in a run's window that the run did not meet.
 
-    Deleted packages are left out, and so are packages that OneSpan has refused to show since they last changed.
+    Packages that OneSpan has refused to show since they last changed are left out. Without a window, `since`, so are
+    deleted packages: the run listed all that exist.
     """
     newest = func.coalesce(Package.updated_at, Package.last_event_at, Package.read_at)
     found = (
@@ -82,15 +83,13 @@ def unlisted(connection: Connection, *, run_id: int, since: datetime | None, aft
         .outerjoin(ListState, ListState.package_id == Package.id)
         .where(
             Package.id > after,
-            Package.deleted.is_(False),
+            Package.deleted.is_(False) if since is None else Package.updated_at >= since,
             or_(ListState.run_id.is_(None), ListState.run_id != run_id),
             or_(ListState.refused_at.is_(None), ListState.refused_at < newest),
         )
         .order_by(Package.id)
         .limit(limit)
     )
-    if since is not None:
-        found = found.where(Package.updated_at >= since)
     return list(connection.execute(found).scalars())
 
 

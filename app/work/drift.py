@@ -15,6 +15,7 @@ from app.errors import (
 from app.onespan import merge
 from app.onespan.claims import snapshot_claims
 from app.onespan.client import Answer, OneSpan
+from app.onespan.fetch_rules import is_certainly_deleted
 from app.onespan.list_scan import FOLDERS, ListItem, ListPage, ScanState, list_query, next_step, parse_page
 from app.onespan.merge import State
 from app.onespan.packages import parse_package
@@ -131,7 +132,8 @@ class DriftCheck:
                 states = current_claims(connection, unlisted)
             for package_id, state in states.items():
                 package = derive(package_id, state)
-                if not package.deleted and (since is None or (package.updated_at or since) >= since):
+                in_window = not package.deleted if since is None else (package.updated_at or since) >= since
+                if in_window and not is_certainly_deleted(state):
                     yield from self._compare_single(package_id, state)
 
     def _stored_after(self, after: str) -> Sequence[str]:
@@ -146,7 +148,7 @@ class DriftCheck:
         except OneSpanNotFound:
             with self._database.read() as connection:
                 known = was_read(connection, package_id, key=self._onespan.name)
-            if known:
+            if known and not derive(package_id, state).deleted:
                 yield Drift(package_id, "package", "deleted", False, True)  # noqa: FBT003
         except NotPermitted:
             return  # a 403 says nothing about the package

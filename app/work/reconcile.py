@@ -20,6 +20,7 @@ from app.errors import InconsistentList, NotPermitted, OneSpanError, OneSpanNotF
 from app.onespan import merge
 from app.onespan.claims import snapshot_claims
 from app.onespan.client import Answer, OneSpan
+from app.onespan.fetch_rules import is_certainly_deleted
 from app.onespan.list_scan import ListItem, ListPage, list_query, next_step, parse_page, restart
 from app.store import fetches, journal, list_state, onespan_clock, outages, packages, reconciles
 from app.store.db import Database, take_write_lock
@@ -252,7 +253,9 @@ class Reconciler:
         with self._database.write() as connection:
             since = None if run.kind == RunKind.SWEEP else run.since
             missing = list_state.unlisted(connection, run_id=run.id, since=since, after=progress.after, limit=CHUNK)
-            wanted = dict.fromkeys(missing, "not listed")
+            states = current_claims(connection, missing)
+            doubtful = [key for key in missing if not is_certainly_deleted(states.get(key, {}))]
+            wanted = dict.fromkeys(doubtful, "not listed")
             if not progress.after:
                 at = onespan_clock.onespan_time(connection, now)
                 wanted |= dict.fromkeys(list_state.overdue(connection, now=at, limit=MAX_OVERDUE), "overdue")

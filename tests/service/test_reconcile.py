@@ -155,6 +155,42 @@ class TestLaw5:
         ]
         assert simulation.handled[deleted]["PACKAGE_DELETE"] == 1
 
+    @pytest.mark.parametrize("name", ["PACKAGE_DELETE", "PACKAGE_COMPLETE"])
+    def test_law_5_false_callback_about_an_old_package_is_corrected(self, simulation, name):
+        """The list of changes leaves out an old package, so a false callback about it makes a run fetch it."""
+        account = import_account(simulation, 8)
+        old = next(package for package in account.packages() if package.status == "COMPLETED")
+        simulation.clock.forward(3 * DAY)
+        simulation.reconcile()
+        before = simulation.stored_package(old.id)
+        assert before.completed_at
+        simulation.post(*simulation.act(old.id, "lie", text=name))
+        simulation.settle()
+        false = simulation.stored_package(old.id)
+        assert (false.deleted, false.completed_at) != (before.deleted, before.completed_at)
+
+        simulation.clock.forward(SIX_HOURS)
+        simulation.reconcile()
+
+        corrected = simulation.stored_package(old.id)
+        assert (corrected.deleted, corrected.completed_at) == (before.deleted, before.completed_at)
+        assert simulation.differences() == []
+
+    def test_law_5_reported_deletion_costs_one_request(self, simulation):
+        """A run asks OneSpan once for a package whose deletion a callback reported."""
+        account = import_account(simulation, 5)
+        deleted = account.packages()[0].id
+        simulation.clock.forward(SIX_HOURS)
+        simulation.post(*simulation.act(deleted, "delete"))
+        simulation.requests.clear()
+        for _ in range(3):
+            simulation.clock.forward(SIX_HOURS)
+            simulation.reconcile()
+
+        assert [request for request in simulation.requests if deleted in request] == [f"/api/packages/{deleted}?"]
+        assert simulation.stored_package(deleted).deleted
+        assert simulation.handled[deleted]["PACKAGE_DELETE"] == 1
+
     def test_law_10_a_403_is_not_a_deletion(self, simulation):
         """A 403 is not a deletion of a package, because the credentials may have lost a permission."""
         account = import_account(simulation, 5, quirks=Quirks(deleted_answer="403"))

@@ -100,6 +100,20 @@ def test_check_without_differences_exits_with_0(simulation, runner):
     assert result.output.endswith("40 packages in 5 requests: 0 differences.\n")
 
 
+@pytest.mark.parametrize(("verb", "differences"), [("lie", 1), ("delete", 0)])
+def test_check_fetches_a_package_that_a_callback_says_is_deleted(simulation, runner, clock, verb, differences):
+    """The list of changes shows no deleted package, so only a fetch shows whether it is true."""
+    runner.invoke(args=["reconcile"])
+    clock.forward(timedelta(days=3))
+    package_id = a_completed(simulation)
+    simulation.post(*simulation.act(package_id, verb, text="PACKAGE_DELETE"))
+    simulation.settle()
+    result = runner.invoke(args=["reconcile", "--check", "--since", f"{clock.now:%Y-%m-%d}"])
+
+    assert result.exit_code == min(differences, 1)
+    assert (f"{package_id} package deleted: True here, False at OneSpan" in result.output) is bool(differences)
+
+
 @pytest.mark.parametrize("answer", ["404", "403"])
 def test_check_fetches_what_the_list_does_not_show(simulation, runner, answer):
     """A package that the list does not show is a difference if its fetch returns 404, but not if it returns 403."""

@@ -44,7 +44,7 @@ def _may_be_deleted(
 ) -> bool:
     """Whether a deletion, or a false 404, is outside the window of the last run. The next sweep corrects it."""
     is_false = stored is not None and stored.deleted and scenario.times_met("404") > 0
-    return (actual.deleted or is_false) and _is_older(stored, since)
+    return (actual.deleted and _is_older(stored, since)) or (is_false and bool(since and actual.updated < since))
 
 
 def handlers_ran_only_for_real_facts(scenario: Scenario) -> None:
