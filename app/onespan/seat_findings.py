@@ -135,7 +135,8 @@ def _unexplained(interval: Interval, found: Iterable[Finding]) -> list[Finding]:
             finding
             for finding in missing
             if finding.signer_id in seats
-            and (finding.name, finding.message) == (event.name, event.message)
+            and finding.name == event.name
+            and finding.message in (None, event.message)
             and event.document_id in (None, finding.document_id)
             and (not finding.dated or -SIGNATURE_TOLERANCE <= _delay(finding, event) <= MAX_CALLBACK_DELAY)
         ]

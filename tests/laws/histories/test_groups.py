@@ -184,6 +184,20 @@ def test_a_member_with_an_own_signature_signs_twice(history, pause, documents, o
     assert history.runs == facts
 
 
+@pytest.mark.parametrize("message", [None, "id.pdf", {"name": "id.pdf"}], ids=str)
+def test_only_the_message_of_an_upload_is_part_of_the_fact(history, message):
+    """A member with an own signature signs for the group. Whatever its callback's `message`, that is one fact."""
+    seats = [seat(ADA), group("board", ADA, BEN)]
+    send(history, shown(seats, block(ADA), block("board")))
+    history.callback("DOCUMENT_SIGNED", ADA, documentId=CONTRACT, message=message)
+    history.serve_changed(shown(seats, block(ADA), block("board", history.now)))
+    history.fetch()
+    history.wait(30)
+
+    assert history.runs == {"DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 1}
+    assert history.statuses == {ADA: "PENDING", "board": "COMPLETED"}
+
+
 def test_a_member_declines_for_the_group(history):
     """A member who declines ends the package for the group."""
     seats = [seat(ADA), group("board", ADA, BEN)]
