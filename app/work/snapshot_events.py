@@ -74,8 +74,8 @@ def unreported_deletion(
     snapshot: DatedSnapshot, *, before: DatedSnapshot | None, known: Iterable[StoredEvent]
 ) -> list[NewEvent]:
     """Return the deletion of a package that OneSpan no longer has, unless the deletion is already known."""
-    after, until = iso(before.read_at) if before else EPOCH, iso(snapshot.answered_at)
-    is_known = any(event.name == "PACKAGE_DELETE" for event in known)
+    after, until = iso(before.settled_at) if before else EPOCH, iso(snapshot.answered_at)
+    is_known = any(event.name == "PACKAGE_DELETE" and event.at > after for event in known)
     if is_known or (before and before.read_at > snapshot.read_at):
         return []
     return [_event(Finding("PACKAGE_DELETE", after, until, iso(snapshot.read_at)), 0, snapshot)]

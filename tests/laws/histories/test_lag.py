@@ -116,6 +116,23 @@ def test_a_lagging_deletion(history, seconds):
     assert history.runs == {"PACKAGE_DELETE": 1}
 
 
+def test_a_late_callback_confirms_a_deletion_that_the_api_showed_late(history):
+    """The callback may be dated before a snapshot that still shows the package."""
+    begin(history, shown([seat(ADA)], block(ADA)))
+    deleted_at = history.now
+    history.wait(5)
+    history.fetch()
+    history.serve(None)
+    history.wait(700)
+    history.fetch()
+    assert history.runs == {"PACKAGE_DELETE": 1}
+    history.callback("PACKAGE_DELETE", at=deleted_at)
+    history.wait(5)
+
+    assert history.runs == {"PACKAGE_DELETE": 1}
+    assert history.events["PACKAGE_DELETE"] == 1
+
+
 def test_a_lag_holds_back_neither_trash_nor_addresses_nor_locks(history):
     """These values of a lagging snapshot hold at once, because `updated` may not move with them."""
     begin(history, shown([seat(ADA), seat(BEN)], block(ADA), block(BEN)))
