@@ -176,6 +176,26 @@ class TestLaw5:
         assert (corrected.deleted, corrected.completed_at) == (before.deleted, before.completed_at)
         assert simulation.differences() == []
 
+    def test_law_5_callback_after_a_deletion_makes_a_run_ask_again(self, simulation):
+        """A package that was found deleted is fetched again after a callback about it, such as an email's bounce."""
+        account = import_account(simulation, 5)
+        before = account.packages()[0]
+        package_id = before.id
+        simulation.act(package_id, "delete")
+        simulation.reconcile(RunRequest(backfill=True))
+        assert simulation.stored_package(package_id).deleted
+
+        account.load([before])  # brought back as it was, so no list of changes shows it
+        simulation.clock.forward(3 * DAY)
+        simulation.reconcile()
+        assert simulation.stored_package(package_id).deleted
+        simulation.post(*simulation.act(package_id, "lie", text="EMAIL_BOUNCE"))
+        simulation.settle()
+        simulation.clock.forward(SIX_HOURS)
+        simulation.reconcile()
+
+        assert not simulation.stored_package(package_id).deleted
+
     def test_law_5_reported_deletion_costs_one_request(self, simulation):
         """A run asks OneSpan once for a package whose deletion a callback reported."""
         account = import_account(simulation, 5)
