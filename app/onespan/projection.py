@@ -23,7 +23,7 @@ from app.onespan.values import (
 )
 
 # Raise the version with each change of the claims that a callback or snapshot makes, or of what is derived from them.
-PROJECTION_VERSION = 3
+PROJECTION_VERSION = 4
 
 # No one can sign in these statuses, so problems of signers need no attention.
 NOT_SIGNABLE = COMPLETE_STATUSES | {"DRAFT", "DECLINED", "OPTED_OUT", "EXPIRED"}
@@ -144,13 +144,8 @@ def _signer_status(
 
 def _has_ended(how: str, claims: SubjectClaims, about: SubjectClaims, *, status: str) -> bool:
     """Whether this signer declined or opted out, and the package was not sent again since."""
-    since = _status_event_at(about) if about.value("status") == status else about.at("sent")
+    since = about.reported_at("status") if about.value("status") == status else about.at("sent")
     return claims.flag(how) and claims.at(how) >= since
-
-
-def _status_event_at(about: SubjectClaims) -> str:
-    """Return the time of the newest event that claims a status."""
-    return about.attributes.get("status", {}).get("event", NO_CLAIM)[0]
 
 
 def _is_from_event(claims: SubjectClaims, attribute: str) -> bool:
@@ -286,5 +281,5 @@ def _ended(about: SubjectClaims, people: People, status: str) -> Iterable[Attent
         ]
         who = max(declined)[1] if declined else None
         source = people.claims[who] if who else about
-        reason = source.text("reason") if source.at("reason") >= _status_event_at(about) else None
+        reason = source.text("reason") if source.at("reason") >= about.reported_at("status") else None
     yield Attention(status, _status_since(about), who, reason)

@@ -206,7 +206,8 @@ class People:
 
     def _shares(self, user_id: str, claims: SubjectClaims) -> Iterator[tuple[str, SubjectClaims]]:
         """Yield who the claims about an id are about: a member of a group has claims of their own and for the group."""
-        at = claims.at("done" if "done" in claims.attributes else "seen")
+        done, seen = claims.reported_at("done"), claims.reported_at("seen")
+        at = done if done != EPOCH else seen
         if self._is_seat_or_person(user_id) or (at == EPOCH and user_id not in self.members):
             yield self._holder(user_id), claims
             return

@@ -20,6 +20,10 @@ class SubjectClaims:
         """Return the time of the newest claim of an attribute; `EPOCH` if no claim exists."""
         return self._current(attribute)[0]
 
+    def reported_at(self, attribute: str) -> str:
+        """Return the time of the newest event that claims an attribute; `EPOCH` if none does."""
+        return self.attributes.get(attribute, {}).get("event", NO_CLAIM)[0]
+
     @property
     def newest(self) -> str:
         """The time of the newest claim of any attribute."""

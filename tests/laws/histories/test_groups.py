@@ -279,3 +279,16 @@ def test_a_member_stays_complete_when_the_member_signs_for_the_group(history, do
     signed_by = {signer for part in history.package.documents for signer in part.signed_by}
     assert signed_by == {ADA, "board"}
     assert history.runs == {"DOCUMENT_SIGNED": 2, "SIGNER_COMPLETE": 2}
+
+
+def test_what_a_member_did_for_themselves_stays_theirs_after_a_snapshot(history):
+    """No snapshot can say that the group, whose only signature is optional, has not signed."""
+    seats, optional = [seat(ADA), group("board", ADA)], block("board", optional=True)
+    send(history, shown(seats, block(ADA), optional))
+    history.callbacks(*SIGNING, who=ADA)
+    history.serve_changed(shown(seats, block(ADA, history.now), optional))
+    history.wait(600)
+    history.fetch()
+
+    assert history.statuses == {ADA: "COMPLETED", "board": "PENDING"}
+    assert history.runs == {"DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 1}
