@@ -19,6 +19,7 @@ from app.onespan.lifecycle import (
     path_to_event,
     shortest_path,
     status_after,
+    statuses_along,
 )
 from app.onespan.merge import EPOCH
 from app.onespan.seat_findings import signer_findings
@@ -85,7 +86,7 @@ def _status_events(interval: Interval) -> Iterator[Finding]:
         return
     for event in later:
         path = _path(status, event)
-        statuses = [status, *map(status_after, path)]
+        statuses = statuses_along(status, path)
         if now.status in statuses:
             yield from _missing(path[: statuses.index(now.status)], interval, since, event.at, at=event.at)
             return  # what the snapshot does not show came later
@@ -125,7 +126,7 @@ def _passed(status: str | None, events: Iterable[StoredEvent]) -> Iterator[str |
     """Yield the statuses that a package passes with these events, the present status included."""
     yield status
     for event in events:
-        yield from map(status_after, _path(status, event))
+        yield from statuses_along(status, _path(status, event))[1:]
         status = status_after(event.name)
         yield status
 

@@ -1,7 +1,7 @@
 """The status transitions of a package, as OneSpan documents them. The functions are pure."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from app.onespan.event_catalogue import CATALOGUE, event_type
@@ -63,3 +63,12 @@ def status_after(name: str | None) -> str | None:
     """Return the status of a package after this event, or None if the event claims no status."""
     status = event_type(name or "").package.get("status")
     return status if isinstance(status, str) else None
+
+
+def statuses_along(status: str | None, path: Iterable[str | None]) -> list[str | None]:
+    """Return the statuses of a package that has a status and then goes along a path of events, the first included."""
+    without_event = {before: after for (before, after), event in TRANSITIONS.items() if event is None}
+    statuses = [status]
+    for name in path:
+        statuses.append(status_after(name) if name else without_event.get(statuses[-1] or ""))
+    return statuses
