@@ -71,8 +71,7 @@ def _not_to_be_known(scenario: Scenario, actual: SimulatedPackage) -> Counter[Fa
         facts["PACKAGE_TRASH", None] = facts["PACKAGE_RESTORE", None] = often  # the trash is never held back
     if quirks.package_lag:
         facts["SIGNER_LOCKED", None] = often
-    if actual.id in scenario.was_deleted and not actual.deleted:
-        facts["PACKAGE_RESTORE", None] += 1  # a package that is brought back is not in the trash any more
+    facts["PACKAGE_RESTORE", None] += scenario.brought_back[actual.id]  # it is not in the trash any more
     for number, document in enumerate(actual.documents):  # a click in a complete package counts as a signature
         clicked = [approval for approval in actual.approvals(document=number) if approval.accepted and not approval.at]
         facts["DOCUMENT_SIGNED", document.id] += len({approval.role for approval in clicked})

@@ -95,6 +95,8 @@ class Scenario:
         self.lied_about: dict[str, set[str]] = {}
         self.unreported: dict[str, Counter[Fact]] = {}  # facts whose undated callbacks were lost, or count as repeats
         self.was_deleted: set[str] = set()
+        self.brought_back = Counter[str]()  # how often a deleted package was brought back
+        self._deleted: set[str] = set()
         self._undated_at: dict[tuple[str, bytes], datetime] = {}
         self.withheld: list[bytes] = []
         self.delivered_bodies: list[bytes] = []
@@ -216,7 +218,9 @@ class Scenario:
     # Callbacks in transit
 
     def _deliver_or_withhold(self, events: Iterable[OneSpanEvent], fate: str) -> None:
-        self.was_deleted |= {package.id for package in self.account.packages() if package.deleted}
+        before, self._deleted = self._deleted, {package.id for package in self.account.packages() if package.deleted}
+        self.was_deleted |= self._deleted
+        self.brought_back.update(before - self._deleted)
         for event in events:
             about = event.document_id or _attachment(event.name, event.message)
             self.happened.setdefault(event.package_id, Counter())[wire_name(event.name), about] += 1
