@@ -94,7 +94,7 @@ class Scenario:
         self._faults_met: Counter[str] = Counter()
         self.lied_about: dict[str, set[str]] = {}
         self.unreported: dict[str, Counter[Fact]] = {}  # facts whose undated callbacks were lost, or count as repeats
-        self.was_deleted: set[str] = set()
+        self.silently_deleted = Counter[str]()  # how often a package was deleted without a callback
         self.brought_back = Counter[str]()  # how often a deleted package was brought back
         self._deleted: set[str] = set()
         self._undated_at: dict[tuple[str, bytes], datetime] = {}
@@ -218,8 +218,10 @@ class Scenario:
     # Callbacks in transit
 
     def _deliver_or_withhold(self, events: Iterable[OneSpanEvent], fate: str) -> None:
+        events = list(events)
         before, self._deleted = self._deleted, {package.id for package in self.account.packages() if package.deleted}
-        self.was_deleted |= self._deleted
+        reported = {event.package_id for event in events if event.name == "PACKAGE_DELETE"}
+        self.silently_deleted.update(self._deleted - before - reported)
         self.brought_back.update(before - self._deleted)
         for event in events:
             about = event.document_id or _attachment(event.name, event.message)
