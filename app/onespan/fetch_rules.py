@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from app.onespan.callbacks import Callback
 from app.onespan.event_catalogue import event_type
 from app.onespan.lifecycle import COMPLETE_STATUSES, TRANSITIONS
-from app.onespan.merge import NO_CLAIM, PACKAGE, State, newest_claim_at
+from app.onespan.merge import NO_CLAIM, PACKAGE, State, TimedValue, last_snapshot_value, newest_claim_at
 from app.onespan.seats import People
 from app.onespan.snapshot import DocumentSnapshot, PackageSnapshot, Seat
 from app.onespan.subjects import SubjectClaims
@@ -79,10 +79,24 @@ def is_behind(snapshot: PackageSnapshot, state: State, *, settled_at: datetime, 
     )
 
 
-def is_certainly_deleted(state: State) -> bool:
-    """Whether OneSpan did not know the package after its newest event. A callback of its deletion may be false."""
-    at, deleted = state.get(PACKAGE, {}).get("deleted", {}).get("snapshot", NO_CLAIM)
-    return deleted is True and at >= newest_claim_at(state, "event")
+def is_unconfirmed(state: State) -> bool:
+    """Whether a callback is dated after OneSpan last showed the package, or last did not know it."""
+    return newest_claim_at(state, "event") > _last_answer(state)[0]
+
+
+def is_missing(state: State, *, since: datetime | None) -> bool:
+    """Whether a package needs a fetch that the list of the packages updated after `since` does not show.
+
+    OneSpan updated it later, so it may be deleted; or its newest callback is not confirmed and may be false.
+    """
+    updated = last_snapshot_value(state, PACKAGE, "updated")
+    is_listed_elsewhere = since is not None and updated is not None and updated < iso(since)
+    return is_unconfirmed(state) or not (_last_answer(state)[1] or is_listed_elsewhere)
+
+
+def _last_answer(state: State) -> TimedValue:
+    """Return when OneSpan last answered about the package, and whether the package was deleted then."""
+    return state.get(PACKAGE, {}).get("deleted", {}).get("snapshot", NO_CLAIM)
 
 
 def next_lag_fetch(number: int, since: datetime | None, *, answered_at: datetime) -> tuple[int, datetime]:

@@ -15,7 +15,7 @@ from app.errors import (
 from app.onespan import merge
 from app.onespan.claims import snapshot_claims
 from app.onespan.client import Answer, OneSpan
-from app.onespan.fetch_rules import is_certainly_deleted
+from app.onespan.fetch_rules import is_missing, is_unconfirmed
 from app.onespan.list_scan import FOLDERS, ListItem, ListPage, ScanState, list_query, next_step, parse_page
 from app.onespan.merge import State
 from app.onespan.packages import parse_package
@@ -115,7 +115,8 @@ class DriftCheck:
 
     def _compare_item(self, item: ListItem, state: State, answer: Answer) -> Iterator[Drift]:
         snapshot = listed_snapshot(item, state)
-        if merge.agrees(state, snapshot_claims(snapshot, at=answer.read_at)):
+        is_confirmed = snapshot.has_parts or not is_unconfirmed(state)
+        if is_confirmed and merge.agrees(state, snapshot_claims(snapshot, at=answer.read_at)):
             return
         if is_conclusive(snapshot, state, answer):
             yield from _differences(state, snapshot, answer)
@@ -133,7 +134,7 @@ class DriftCheck:
             for package_id, state in states.items():
                 package = derive(package_id, state)
                 in_window = not package.deleted if since is None else (package.updated_at or since) >= since
-                if in_window and not is_certainly_deleted(state):
+                if in_window and is_missing(state, since=since):
                     yield from self._compare_single(package_id, state)
 
     def _stored_after(self, after: str) -> Sequence[str]:

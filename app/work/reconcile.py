@@ -20,7 +20,7 @@ from app.errors import InconsistentList, NotPermitted, OneSpanError, OneSpanNotF
 from app.onespan import merge
 from app.onespan.claims import snapshot_claims
 from app.onespan.client import Answer, OneSpan
-from app.onespan.fetch_rules import is_certainly_deleted
+from app.onespan.fetch_rules import is_missing, is_unconfirmed
 from app.onespan.list_scan import ListItem, ListPage, list_query, next_step, parse_page, restart
 from app.store import fetches, journal, list_state, onespan_clock, outages, packages, reconciles
 from app.store.db import Database, take_write_lock
@@ -227,7 +227,8 @@ class Reconciler:
         for item in items:
             state = states.get(item.snapshot.id, {})
             snapshot = listed_snapshot(item, state)
-            if not run.fires and merge.agrees(state, snapshot_claims(snapshot, at=answer.read_at)):
+            is_confirmed = snapshot.has_parts or not is_unconfirmed(state)
+            if not run.fires and is_confirmed and merge.agrees(state, snapshot_claims(snapshot, at=answer.read_at)):
                 continue
             if is_conclusive(snapshot, state, answer):
                 emit = Emit.ALL if run.fires else Emit.NONE if snapshot.id in unheard else Emit.NEW
@@ -254,8 +255,8 @@ class Reconciler:
             since = None if run.kind == RunKind.SWEEP else run.since
             missing = list_state.unlisted(connection, run_id=run.id, since=since, after=progress.after, limit=CHUNK)
             states = current_claims(connection, missing)
-            doubtful = [key for key in missing if not is_certainly_deleted(states.get(key, {}))]
-            wanted = dict.fromkeys(doubtful, "not listed")
+            in_doubt = [key for key in missing if is_missing(states.get(key, {}), since=since)]
+            wanted = dict.fromkeys(in_doubt, "not listed")
             if not progress.after:
                 at = onespan_clock.onespan_time(connection, now)
                 wanted |= dict.fromkeys(list_state.overdue(connection, now=at, limit=MAX_OVERDUE), "overdue")
