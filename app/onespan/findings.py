@@ -91,7 +91,7 @@ def _status_events(interval: Interval) -> Iterator[Finding]:
             yield from _missing(path[: statuses.index(now.status)], interval, since, event.at, at=event.at)
             return  # what the snapshot does not show came later
         yield from _missing(path, interval, since, event.at, at=event.at)
-        status, since = status_after(event.name), event.at
+        status, since = status_after(event.name), _later(since, event)
 
 
 def _credible(events: Iterable[StoredEvent], shown: str | None) -> list[StoredEvent]:
@@ -112,8 +112,13 @@ def _between(interval: Interval, events: Iterable[StoredEvent]) -> tuple[list[Fi
         path = _path(status, event)
         likely = (_status_event(name, since, event.at, at=event.at, now=interval.now) for name in path)
         found += _in_order(likely)
-        status, since = status_after(event.name), event.at
+        status, since = status_after(event.name), _later(since, event)
     return found, status, since
+
+
+def _later(since: str, event: StoredEvent) -> str:
+    """Return the time after which something happened that happened after `since`, and after a known event."""
+    return max(since, event.after or event.at)
 
 
 def _path(status: str | None, event: StoredEvent) -> tuple[str | None, ...]:

@@ -15,7 +15,8 @@ class StoredEvent:
     """An event that is already stored. `at` is its time on OneSpan's clock; `who` is the id of a signer or a role.
 
     `to` is the id of the new role after a reassignment. If a snapshot showed the event (`found`), `who` is the seat's
-    signer or role; in a callback, `who` may also be a person who acted for a group.
+    signer or role; in a callback, `who` may also be a person who acted for a group. If no callback has confirmed the
+    found event yet, `at` is an estimate, and `after` is the time after which it happened.
     """
 
     name: str
@@ -25,6 +26,7 @@ class StoredEvent:
     message: str | None = None
     to: str | None = None
     found: bool = False
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,25 +90,23 @@ def of_package(connection: Connection, package_id: str, *, after: datetime | Non
     found = found.where(Event.package_id == package_id)
     if after is not None:
         found = found.where(or_(Event.happened_at > after, Event.found_until > after))
-    return [
-        StoredEvent(
-            row.name,
-            iso(_happened_at(row)),
-            row.session_user or row.signer_id,
-            row.document_id,
-            row.message,
-            row.extra.get("newRoleId"),
-            row.source == EventSource.RECONCILE,
-        )
-        for row in connection.execute(found)
-    ]
+    return [_stored_event(row) for row in connection.execute(found)]
 
 
-def _happened_at(row: Row[Any]) -> datetime:
-    """Return when an event happened: by the callback that confirmed it, if one did, else by its own estimate."""
+def _stored_event(row: Row[Any]) -> StoredEvent:
+    """Return an event as `findings` needs it: dated by its callback, if it has one, else by its own estimate."""
+    is_found = row.source == EventSource.RECONCILE
     is_exact = row.found_after is not None and row.found_until - row.found_after <= timedelta.resolution
-    at: datetime = row.found_until if is_exact else row.happened_at
-    return at
+    return StoredEvent(
+        row.name,
+        iso(row.found_until if is_exact else row.happened_at),
+        row.session_user or row.signer_id,
+        row.document_id,
+        row.message,
+        row.extra.get("newRoleId"),
+        is_found,
+        iso(row.found_after) if is_found and row.found_after and not is_exact else None,
+    )
 
 
 def add(connection: Connection, new: Sequence[NewEvent]) -> list[int]:

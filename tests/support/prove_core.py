@@ -80,7 +80,7 @@ class Core:
         if confirmed:
             self.found.remove(confirmed)
             if callback.happened_at:
-                self.events[confirmed.id - 1] = replace(self.events[confirmed.id - 1], at=iso(at))
+                self.events[confirmed.id - 1] = replace(self.events[confirmed.id - 1], at=iso(at), after=None)
         else:
             self._store(callback, at)
         self._merge(callback_claims(callback, received_at=received_at))
@@ -93,9 +93,9 @@ class Core:
         since = iso(before.known_since) if before else ""
         known = [event for event in self.events if event.at > since]
         for new in self._unreported(entry, dated, before, known):
-            self._store(new.callback, new.happened_at, found=True)
             assert new.found
             after, until = new.found
+            self._store(new.callback, new.happened_at, found=True, after=after)
             self.found.append(
                 FoundEvent.of(len(self.events), new.callback, at=new.happened_at, after=after, until=until)
             )
@@ -113,10 +113,12 @@ class Core:
             return snapshot_events.unreported_deletion(dated, before=before, known=known)
         return snapshot_events.unreported_events(dated, before=before, known=known, began_at=RECEIVING_SINCE)
 
-    def _store(self, callback: Callback, at: datetime, *, found: bool = False) -> None:
+    def _store(self, callback: Callback, at: datetime, *, found: bool = False, after: datetime | None = None) -> None:
         who, role = callback.session_user or callback.signer_id, callback.extra.get("newRoleId")
         to = role if isinstance(role, str) else None
-        self.events.append(StoredEvent(callback.name, iso(at), who, callback.document_id, callback.message, to, found))
+        since = iso(after) if after else None
+        event = StoredEvent(callback.name, iso(at), who, callback.document_id, callback.message, to, found, since)
+        self.events.append(event)
 
     def _merge(self, claims: list[Claim]) -> None:
         self.bundles.append(claims)
