@@ -77,17 +77,17 @@ def _claims_about_parts(callback: Callback, at: str) -> dict[str, dict[str, obje
     return claimed
 
 
-def settled_at(snapshot: PackageSnapshot, *, at: datetime, outranks_until: datetime | None = None) -> datetime:
+def settled_at(updated: str | None, *, at: datetime, outranks_until: datetime | None = None) -> datetime:
     """Return the time until which a snapshot taken `at` certainly includes status changes and signatures.
 
     OneSpan's API may lag its own callbacks: then the package's `updated` is older than the callback, and the snapshot
     may be as old as `updated`, but no older than `MAX_LAG`. A snapshot that was taken again for this reason outranks
     the callbacks dated until `outranks_until`.
     """
-    if snapshot.updated is None:
+    if updated is None:
         return at
-    updated = datetime.fromisoformat(snapshot.updated)
-    return min(at, max(updated + UPDATED_RESOLUTION, at - MAX_LAG, outranks_until or updated))
+    updated_at = datetime.fromisoformat(updated)
+    return min(at, max(updated_at + UPDATED_RESOLUTION, at - MAX_LAG, outranks_until or updated_at))
 
 
 def snapshot_claims(snapshot: PackageSnapshot, *, at: datetime, outranks_until: datetime | None = None) -> list[Claim]:
@@ -100,7 +100,7 @@ def snapshot_claims(snapshot: PackageSnapshot, *, at: datetime, outranks_until: 
     if snapshot.has_parts:
         subjects |= {signer(seat.signer_id): _claims_about_seat(seat, snapshot) for seat in snapshot.seats}
         subjects |= {document(item.id): _claims_about_document(item, snapshot) for item in snapshot.documents}
-    read, settled = iso(at), iso(settled_at(snapshot, at=at, outranks_until=outranks_until))
+    read, settled = iso(at), iso(settled_at(snapshot.updated, at=at, outranks_until=outranks_until))
     return [
         Claim(subject, attribute, value, settled if may_lag(attribute, value) else read, "snapshot")
         for subject, attributes in subjects.items()
@@ -134,6 +134,7 @@ def _claims_about_package(snapshot: PackageSnapshot) -> dict[str, object]:
         "data": snapshot.data,
         "seats": [[seat.signer_id, seat.role_id] for seat in snapshot.seats],
         "documents": [item.id for item in snapshot.documents],
+        **({"whole": not snapshot.incomplete} if snapshot.has_parts else {}),
         # A claim about an unknown signer ends when it holds for no known signer.
         **({} if any(seat.locked is not False for seat in snapshot.seats) else {"locked": False}),
         **(RESOLVED if snapshot.all_signed else {}),

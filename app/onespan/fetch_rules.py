@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from app.onespan.callbacks import Callback
+from app.onespan.claims import MAX_LAG, settled_at
 from app.onespan.event_catalogue import event_type
 from app.onespan.lifecycle import COMPLETE_STATUSES, TRANSITIONS
-from app.onespan.merge import NO_CLAIM, PACKAGE, State, TimedValue, last_snapshot_value, newest_claim_at
+from app.onespan.merge import EPOCH, NO_CLAIM, PACKAGE, State, TimedValue, last_snapshot_value, newest_claim_at
 from app.onespan.seats import People
 from app.onespan.snapshot import DocumentSnapshot, PackageSnapshot, Seat
 from app.onespan.subjects import SubjectClaims
@@ -79,9 +80,16 @@ def is_behind(snapshot: PackageSnapshot, state: State, *, settled_at: datetime, 
     )
 
 
-def is_unconfirmed(state: State) -> bool:
-    """Whether a callback is dated after OneSpan last showed the package, or last did not know it."""
-    return newest_claim_at(state, "event") > _last_answer(state)[0]
+def is_unconfirmed(state: State, *, listed_at: datetime | None = None) -> bool:
+    """Whether OneSpan's last answer about the package does not certainly include its newest callback, or is not whole.
+
+    `listed_at` is when the list last showed the package. A row that shows it whole confirms what it equals, and
+    other rows have been followed by a fetch.
+    """
+    if last_snapshot_value(state, PACKAGE, "whole") is False:
+        return True
+    confirmed_until = max(_confirmed_until(state), iso(listed_at - MAX_LAG) if listed_at else EPOCH)
+    return newest_claim_at(state, "event") > confirmed_until
 
 
 def is_missing(state: State, *, since: datetime | None) -> bool:
@@ -92,6 +100,15 @@ def is_missing(state: State, *, since: datetime | None) -> bool:
     updated = last_snapshot_value(state, PACKAGE, "updated")
     is_listed_elsewhere = since is not None and updated is not None and updated < iso(since)
     return is_unconfirmed(state) or not (_last_answer(state)[1] or is_listed_elsewhere)
+
+
+def _confirmed_until(state: State) -> str:
+    """Return the time until which OneSpan's last answer about a package certainly includes all callbacks."""
+    at, is_deleted = _last_answer(state)
+    if is_deleted or at == EPOCH:
+        return at
+    updated = last_snapshot_value(state, PACKAGE, "updated")
+    return iso(settled_at(updated, at=datetime.fromisoformat(at)))
 
 
 def _last_answer(state: State) -> TimedValue:

@@ -134,7 +134,9 @@ class Fetcher:
     def _fetch_failed(self, wanted: TakenFetch, problem: OneSpanError, *, began_at: datetime, after: datetime) -> None:
         with self._database.read() as connection:
             known = was_read(connection, wanted.package_id, key=self._onespan.name)
-            is_deleted = isinstance(problem, OneSpanNotFound) and _is_deleted(connection, wanted.package_id)
+            # No refusal contradicts a deletion that a callback reported.
+            is_refused = isinstance(problem, OneSpanNotFound | NotPermitted | RequestRejected)
+            is_deleted = is_refused and _is_deleted(connection, wanted.package_id)
         if isinstance(problem, OneSpanNotFound) and problem.answer and known:
             self._keep(wanted, problem.answer, kind=JournalKind.ABSENCE, after=after)
             return

@@ -58,7 +58,7 @@ class ParsedEntry:
         assert self.read_at
         if self.snapshot is None:
             return self.read_at
-        return settled_at(self.snapshot, at=self.read_at, outranks_until=self.outranks_until)
+        return settled_at(self.snapshot.updated, at=self.read_at, outranks_until=self.outranks_until)
 
     @property
     def happened_at(self) -> datetime:

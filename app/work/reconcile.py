@@ -222,12 +222,13 @@ class Reconciler:
         self, connection: Connection, run: TakenRun, items: Sequence[ListItem], answer: Answer, *, unheard: set[str]
     ) -> tuple[list[Entry], dict[str, str]]:
         """Return the entries to journal, and the packages to fetch with the reason for each."""
-        states = current_claims(connection, [item.snapshot.id for item in items])
+        ids = [item.snapshot.id for item in items]
+        states, listed_at = current_claims(connection, ids), list_state.seen_at(connection, ids)
         entries, to_fetch = [], {}
         for item in items:
             state = states.get(item.snapshot.id, {})
             snapshot = listed_snapshot(item, state)
-            is_confirmed = snapshot.has_parts or not is_unconfirmed(state)
+            is_confirmed = snapshot.has_parts or not is_unconfirmed(state, listed_at=listed_at.get(snapshot.id))
             if not run.fires and is_confirmed and merge.agrees(state, snapshot_claims(snapshot, at=answer.read_at)):
                 continue
             if is_conclusive(snapshot, state, answer):

@@ -17,7 +17,7 @@ from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
-from app.store import outages, queries, reconciles
+from app.store import fetches, outages, queries, reconciles
 from app.store.journal import Writer
 from app.store.models import Change, Dispatch, Event, Journal, Run
 from app.store.request_budget import Budget
@@ -202,10 +202,11 @@ class TestLaw5:
         assert not simulation.stored_package(package_id).deleted
 
     @pytest.mark.parametrize("items", ["whole", "summary"])
+    @pytest.mark.parametrize("answer", ["404", "403"])
     @pytest.mark.parametrize(("verb", "name"), [("delete", ""), ("lie", "EMAIL_BOUNCE"), ("lie", "PACKAGE_DELETE")])
-    def test_law_5_unconfirmed_callback_costs_one_request(self, simulation, items, verb, name):
+    def test_law_5_unconfirmed_callback_costs_one_request(self, simulation, items, answer, verb, name):
         """A run fetches a package that the list of changes does not show once after a callback, not each time."""
-        account = import_account(simulation, 5, quirks=Quirks(list_items=items))
+        account = import_account(simulation, 5, quirks=Quirks(list_items=items, deleted_answer=answer))
         package_id = account.packages()[0].id
         simulation.clock.forward(SIX_HOURS)
         simulation.post(*simulation.act(package_id, verb, text=name))
@@ -218,6 +219,57 @@ class TestLaw5:
         requests = [request for request in simulation.requests if package_id in request]
         assert requests == [f"/api/packages/{package_id}?"]
         assert simulation.differences() == []
+
+    def test_law_5_answer_of_a_lagging_api_confirms_nothing(self, simulation):
+        """The package was read just after the callback, as it was before. A later run reads it again."""
+        account = import_account(simulation, 5, quirks=Quirks(package_lag=60, trash_updated="stays"))
+        package_id = next(package.id for package in account.packages() if not package.trashed)
+        simulation.clock.forward(SIX_HOURS)
+        simulation.reconcile()
+        simulation.post(*simulation.act(package_id, "trash"))
+        with simulation.service.database.write() as connection:
+            fetches.enqueue(connection, {package_id: "asked"}, now=simulation.clock.now)
+        simulation.settle()
+        assert not simulation.stored_package(package_id).trashed
+
+        simulation.clock.forward(SIX_HOURS)
+        simulation.reconcile()
+
+        assert simulation.differences() == []
+
+    def test_law_5_partly_unreadable_answer_confirms_nothing(self, simulation):
+        """A package whose parts could not be read is fetched again in the next run."""
+        faults, account = Faults(Random(1)), Account(1, packages=3, quirks=Quirks(list_items="summary"))
+        simulation.connect(account, faults)
+        simulation.live(drop=1, dice=Random(1))
+        faults.rates = {"wrong-types": 1.0}
+        simulation.reconcile(RunRequest())
+        assert simulation.differences() != []
+        faults.rates = {}
+        simulation.clock.forward(SIX_HOURS)
+        simulation.reconcile()
+
+        assert simulation.differences() == []
+
+    @pytest.mark.parametrize("items", ["whole", "summary"])
+    def test_rows_of_the_list_are_confirmed_once(self, simulation, items):
+        """The weekly list of all ids causes no fetch of packages whose callbacks a run has confirmed."""
+        account = import_account(simulation, 4, quirks=Quirks(list_items=items))
+        account.load([replace(package, updated=simulation.clock.now) for package in account.packages()])
+        simulation.clock.forward(SIX_HOURS)
+        simulation.reconcile()
+        for package in account.packages():
+            simulation.post(*simulation.act(package.id, "lie", text="EMAIL_BOUNCE"))
+        simulation.settle()
+        simulation.clock.forward(SIX_HOURS)
+        simulation.reconcile()
+        simulation.requests.clear()
+        for _ in range(28):
+            simulation.clock.forward(SIX_HOURS)
+            simulation.reconcile()
+
+        assert "sweep" in {run.kind for run in all_runs(simulation.service)}
+        assert [request for request in simulation.requests if "/api/packages/" in request] == []
 
     def test_law_10_a_403_is_not_a_deletion(self, simulation):
         """A 403 is not a deletion of a package, because the credentials may have lost a permission."""

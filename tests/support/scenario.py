@@ -78,7 +78,7 @@ class Scenario:
         budget: int,
     ) -> None:
         self.playground, self.count, self.imported = playground, count, imported
-        self.dice = Random(seed)
+        self.dice = Random(f"scenario {seed}")  # the account draws from `seed`, so these dice draw other ids
         rates = {**BAD_DAY, "layout": 0.0} if anomalies else {}
         some = {**SOME, "signing-member": 0.3} if features else {}
         self.account = playground.account(seed, quirks=quirks, anomalies=rates, features=some)
