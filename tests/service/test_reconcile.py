@@ -1,11 +1,13 @@
 """Reconcile finds what callbacks missed, with a few list requests, once per interval, in one process."""
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -24,7 +26,7 @@ from app.store.request_budget import Budget
 from app.work.fetch_failures import FETCH_RETRY_DELAYS
 from app.work.reconcile import RunRequest
 from tests.conftest import HOUR, on_both
-from tests.support.simulation import ADDRESS, API_KEY, MINUTE, SECOND, Simulation
+from tests.support.simulation import ADDRESS, API_KEY, MINUTE, SECOND, ChangedAnswer, Simulation
 
 DAY = timedelta(days=1)
 SIX_HOURS = 6 * HOUR
@@ -238,14 +240,22 @@ class TestLaw5:
         assert simulation.differences() == []
 
     def test_law_5_partly_unreadable_answer_confirms_nothing(self, simulation):
-        """A package whose parts could not be read is fetched again in the next run."""
-        faults, account = Faults(Random(1)), Account(1, packages=3, quirks=Quirks(list_items="summary"))
-        simulation.connect(account, faults)
+        """A package whose signatures could not be read is fetched again in the next run."""
+        account, spoiled = Account(1, packages=3, quirks=Quirks(list_items="summary")), [True]
+        simulation.connect(account)
         simulation.live(drop=1, dice=Random(1))
-        faults.rates = {"wrong-types": 1.0}
+
+        def spoil(environ: Any, answer: ChangedAnswer) -> None:
+            if spoiled and "/api/packages/" in environ["PATH_INFO"]:
+                package = json.loads(answer.body)
+                for document in package.get("documents", ()):
+                    document["approvals"] = ["odd", *document["approvals"][1:]]
+                answer.body = json.dumps(package).encode()
+
+        simulation.change_answers(spoil)
         simulation.reconcile(RunRequest())
         assert simulation.differences() != []
-        faults.rates = {}
+        spoiled.clear()
         simulation.clock.forward(SIX_HOURS)
         simulation.reconcile()
 
