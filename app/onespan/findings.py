@@ -6,7 +6,7 @@ documented event, such as un-archiving or the return of an expired package to dr
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from app.onespan.claims import UPDATED_RESOLUTION
@@ -29,6 +29,18 @@ from app.types import iso
 # What the sender does moves the package's `updated`. Of other missing events, the last may be later than `updated`.
 MOVES_UPDATED = frozenset({"PACKAGE_ACTIVATE", "PACKAGE_DEACTIVATE"})
 NEVER = SnapshotTimes.at(EPOCH)  # the times of a snapshot that does not exist
+
+
+@dataclass(frozen=True, slots=True)
+class _Since:
+    """A known event that a missing event followed. It happened after `after`; `at` may be an estimate."""
+
+    after: str
+    at: str
+
+    def then(self, event: StoredEvent) -> "_Since":
+        """Return the same for the next known event."""
+        return _Since(max(self.after, event.after or event.at), event.at)
 
 
 def findings(
@@ -81,7 +93,7 @@ def _status_events(interval: Interval) -> Iterator[Finding]:
     yield from found
     if now.status not in (None, *_passed(status, later)):
         path = _kept(shortest_path(status, now.status), interval)
-        until, likely = (later[0].at, max(since, at.settled)) if later else (at.until, at.seen)
+        until, likely = (later[0].at, max(since.at, at.settled)) if later else (at.until, at.seen)
         yield from _missing(path, interval, since, until, at=likely)
         return
     for event in later:
@@ -91,7 +103,7 @@ def _status_events(interval: Interval) -> Iterator[Finding]:
             yield from _missing(path[: statuses.index(now.status)], interval, since, event.at, at=event.at)
             return  # what the snapshot does not show came later
         yield from _missing(path, interval, since, event.at, at=event.at)
-        status, since = status_after(event.name), _later(since, event)
+        status, since = status_after(event.name), since.then(event)
 
 
 def _credible(events: Iterable[StoredEvent], shown: str | None) -> list[StoredEvent]:
@@ -105,20 +117,16 @@ def _credible(events: Iterable[StoredEvent], shown: str | None) -> list[StoredEv
     return credible
 
 
-def _between(interval: Interval, events: Iterable[StoredEvent]) -> tuple[list[Finding], str | None, str]:
-    """Return the missing events between known events, and the status and the time after them."""
-    found, status, since = list[Finding](), _status_before(interval), interval.after.settled
+def _between(interval: Interval, events: Iterable[StoredEvent]) -> tuple[list[Finding], str | None, _Since]:
+    """Return the missing events between known events, the status after them, and the last of them."""
+    settled = interval.after.settled
+    found, status, since = list[Finding](), _status_before(interval), _Since(settled, settled)
     for event in events:
         path = _path(status, event)
         likely = (_status_event(name, since, event.at, at=event.at, now=interval.now) for name in path)
         found += _in_order(likely)
-        status, since = status_after(event.name), _later(since, event)
+        status, since = status_after(event.name), since.then(event)
     return found, status, since
-
-
-def _later(since: str, event: StoredEvent) -> str:
-    """Return the time after which something happened that happened after `since`, and after a known event."""
-    return max(since, event.after or event.at)
 
 
 def _path(status: str | None, event: StoredEvent) -> tuple[str | None, ...]:
@@ -142,10 +150,10 @@ def _kept(path: tuple[str | None, ...], interval: Interval) -> tuple[str | None,
     return path[:-1] if is_unclear else path
 
 
-def _missing(path: Iterable[str | None], interval: Interval, after: str, until: str, *, at: str) -> list[Finding]:
-    """Return the events of a path, which happened in (`after`, `until`]. `at` is their time if nothing shows it."""
-    events = _in_order(_status_event(name, after, until, at=at, now=interval.now) for name in path)
-    changed = max(after, min(until, _changed_at(interval)))
+def _missing(path: Iterable[str | None], interval: Interval, since: _Since, until: str, *, at: str) -> list[Finding]:
+    """Return the events of a path, which followed `since` until `until`. `at` is their time if nothing shows it."""
+    events = _in_order(_status_event(name, since, until, at=at, now=interval.now) for name in path)
+    changed = max(since.at, min(until, _changed_at(interval)))
     return [
         _not_after(event, changed) if event is not events[-1] or _moved_updated(event, changed) else event
         for event in events
@@ -180,15 +188,15 @@ def _kept_due_date(interval: Interval) -> bool:
     return interval.before is not None and interval.before.due == interval.now.due
 
 
-def _status_event(name: str | None, after: str, until: str, *, at: str, now: PackageSnapshot) -> Finding | None:
+def _status_event(name: str | None, since: _Since, until: str, *, at: str, now: PackageSnapshot) -> Finding | None:
     name = CREATION_EVENTS.get(now.type or "") if name == "PACKAGE_CREATE" else name
     if name is None:
         return None
     dates = {"PACKAGE_CREATE": now.created, "TEMPLATE_CREATE": now.created, "PACKAGE_COMPLETE": now.completed}
     exact = dates.get(name)
-    first = _first_signature(now, after=after) if name == "PACKAGE_ACTIVATE" else None
-    happened_at = within(exact or first or now.updated, after, until, otherwise=at)
-    event = Finding(name, after, until, happened_at, dated=happened_at == exact)
+    first = _first_signature(now, after=since.at) if name == "PACKAGE_ACTIVATE" else None
+    happened_at = within(exact or first or now.updated, since.at, until, otherwise=at)
+    event = Finding(name, since.after, until, happened_at, dated=happened_at == exact)
     if name in ("PACKAGE_DECLINE", "PACKAGE_OPT_OUT") and now.ended_by:
         event = replace(event, signer_id=now.ended_by.person_id, message=now.ended_by.reason)
     return event
