@@ -178,7 +178,7 @@ class Scenario:
             if package.approvals(place, document=number) and not package.is_signed(place, document=number)
         ]
         if verb in SIGNING_VERBS:
-            yield from self._possible_signing(package, verb, place, todo)
+            yield from self._possible_signing(package, verb, place, todo) if not role.locked else ()
             return
         is_person = not role.is_sender and not role.group
         match verb:
