@@ -19,6 +19,7 @@ Attributes = Mapping[str, Registers]  # the merged claims about one subject
 SIGNATURE_TOLERANCE = timedelta(minutes=1)
 # The same, where the callback may also report another signature, and may be undated and so count a little later.
 NEAR_TOLERANCE = timedelta(seconds=5)
+DATE_TOLERANCE = timedelta(seconds=1)  # how much later than a signature its callback is usually dated
 # What a member of a group does for the group, not for themselves.
 DONE_FOR_GROUP = ("done", "declined", "opted_out", "reason")
 
@@ -48,6 +49,13 @@ class SeatDuty:
             return True
         return ended >= iso(datetime.fromisoformat(at) - tolerance)
 
+    def has_signed(self, document_id: str | None, *, at: str | None) -> bool:
+        """Whether the seat signed the document, or completed, at the time `at` of the callback."""
+        ended = self.completed_at if document_id is None else self.documents.get(document_id)
+        if ended is None or at is None:
+            return False
+        return abs(datetime.fromisoformat(ended) - datetime.fromisoformat(at)) <= DATE_TOLERANCE
+
 
 @dataclass(frozen=True, slots=True)
 class Seats:
@@ -76,7 +84,8 @@ class Seats:
             seats = [own, *groups] if own and (own.owes or not groups) else groups
             seats = _narrowed(seats, lambda seat: seat.owes and seat.is_asked(document_id))
             seats = _narrowed(seats, lambda seat: seat.was_open(document_id, at=at))
-        return _narrowed(seats, lambda seat: seat.was_open(document_id, at=at, tolerance=tolerance))
+        seats = _narrowed(seats, lambda seat: seat.was_open(document_id, at=at, tolerance=tolerance))
+        return _narrowed(seats, lambda seat: seat.has_signed(document_id, at=at))
 
     def seat_of(self, user_id: str, *, document_id: str | None = None, at: str | None = None) -> SeatDuty | None:
         """Return the seat that `user_id` acted for at the time `at`; None if no seat or several groups may be meant.
