@@ -134,7 +134,7 @@ def _claims_about_package(snapshot: PackageSnapshot) -> dict[str, object]:
         "data": snapshot.data,
         "seats": [[seat.signer_id, seat.role_id] for seat in snapshot.seats],
         "documents": [item.id for item in snapshot.documents],
-        **({"whole": not snapshot.incomplete} if snapshot.has_parts else {}),
+        "whole": snapshot.has_parts and not snapshot.incomplete,
         # A claim about an unknown signer ends when it holds for no known signer.
         **({} if any(seat.locked is not False for seat in snapshot.seats) else {"locked": False}),
         **(RESOLVED if snapshot.all_signed else {}),
@@ -201,4 +201,4 @@ def _is_claimed(attribute: str, value: object, *, has_parts: bool) -> bool:
     """
     if has_parts:
         return value is not None or attribute in CLEARED
-    return attribute in ("deleted", "read") or (bool(value) and attribute not in ("seats", "documents"))
+    return attribute in ("deleted", "read", "whole") or (bool(value) and attribute not in ("seats", "documents"))

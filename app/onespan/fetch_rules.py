@@ -22,6 +22,7 @@ CONSENT = "default-consent"
 # OneSpan's API may lag its own callbacks. Delays of the fetches after a snapshot that shows less than a callback; the
 # last of them outranks the callback.
 LAG_DELAYS = (timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=5))
+COMPLETION_TOLERANCE = timedelta(minutes=1)  # how far the date of a completion and its callback's date may differ
 # Events that need a fetch unless this condition holds: then the callback describes the whole change.
 SELF_CONTAINED: Mapping[str, Callable[[Callback, Package | None], bool]] = {
     "PACKAGE_ATTACHMENT": lambda callback, _: bool(callback.message),
@@ -147,11 +148,18 @@ def _is_unexpected_status(callback: Callback, before: Package | None, after: Pac
     if not isinstance(claimed, str):
         return False
     stored = (before.status or "") if before else ""
-    if claimed == stored:
-        return bool(before and before.status_at == after.status_at and callback.happened_at != after.status_at)
+    if before and claimed == stored:
+        is_older = before.status_at == after.status_at and callback.happened_at != after.status_at
+        return is_older or _moves_completion(before, after)
     if claimed != after.status:
         return True
     return TRANSITIONS.get((stored, claimed), "") != callback.name
+
+
+def _moves_completion(before: Package, after: Package) -> bool:
+    """Whether the callback gives a package that was complete another time of its completion."""
+    known, claimed = before.completed_at, after.completed_at
+    return bool(known and claimed and abs(claimed - known) > COMPLETION_TOLERANCE)
 
 
 def _is_known_signer(callback: Callback, package: Package | None) -> bool:

@@ -15,7 +15,7 @@ from app.errors import (
 from app.onespan import merge
 from app.onespan.claims import snapshot_claims
 from app.onespan.client import Answer, OneSpan
-from app.onespan.fetch_rules import is_missing, is_unconfirmed
+from app.onespan.fetch_rules import is_missing
 from app.onespan.list_scan import FOLDERS, ListItem, ListPage, ScanState, list_query, next_step, parse_page
 from app.onespan.merge import State
 from app.onespan.packages import parse_package
@@ -26,7 +26,7 @@ from app.store.db import Database
 from app.store.packages import Cause, NewChange
 from app.store.states import JournalKind
 from app.types import Clock, iso
-from app.work.snapshots import is_conclusive, listed_snapshot, was_read
+from app.work.snapshots import is_conclusive, is_known, listed_snapshot, was_read
 from app.work.upgrade import current_claims
 
 CHUNK = 100  # stored packages compared at once
@@ -115,8 +115,7 @@ class DriftCheck:
 
     def _compare_item(self, item: ListItem, state: State, answer: Answer) -> Iterator[Drift]:
         snapshot = listed_snapshot(item, state)
-        is_confirmed = snapshot.has_parts or not is_unconfirmed(state)
-        if is_confirmed and merge.agrees(state, snapshot_claims(snapshot, at=answer.read_at)):
+        if is_known(snapshot, state, at=answer.read_at):
             return
         if is_conclusive(snapshot, state, answer):
             yield from _differences(state, snapshot, answer)

@@ -17,10 +17,8 @@ import structlog
 from sqlalchemy.engine import Connection
 
 from app.errors import InconsistentList, NotPermitted, OneSpanError, OneSpanNotFound, ReconcileRunning, RequestRejected
-from app.onespan import merge
-from app.onespan.claims import snapshot_claims
 from app.onespan.client import Answer, OneSpan
-from app.onespan.fetch_rules import is_missing, is_unconfirmed
+from app.onespan.fetch_rules import is_missing
 from app.onespan.list_scan import ListItem, ListPage, list_query, next_step, parse_page, restart
 from app.store import fetches, journal, list_state, onespan_clock, outages, packages, reconciles
 from app.store.db import Database, take_write_lock
@@ -32,7 +30,7 @@ from app.store.states import Emit, RunKind, UnverifiedReason
 from app.types import Clock, iso
 from app.work.fetch_failures import PACKAGE_ONLY_FROM, retry_delay
 from app.work.run_plan import Folder, current_folder, is_unread, next_folder, pass_of, since_of, skip_folder
-from app.work.snapshots import LIST_LAG, is_conclusive, listed_entry, listed_snapshot
+from app.work.snapshots import LIST_LAG, is_conclusive, is_known, listed_entry, listed_snapshot
 from app.work.upgrade import current_claims
 
 log = structlog.get_logger()
@@ -228,8 +226,7 @@ class Reconciler:
         for item in items:
             state = states.get(item.snapshot.id, {})
             snapshot = listed_snapshot(item, state)
-            is_confirmed = snapshot.has_parts or not is_unconfirmed(state, listed_at=listed_at.get(snapshot.id))
-            if not run.fires and is_confirmed and merge.agrees(state, snapshot_claims(snapshot, at=answer.read_at)):
+            if not run.fires and is_known(snapshot, state, at=answer.read_at, listed_at=listed_at.get(snapshot.id)):
                 continue
             if is_conclusive(snapshot, state, answer):
                 emit = Emit.ALL if run.fires else Emit.NONE if snapshot.id in unheard else Emit.NEW

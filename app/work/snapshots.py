@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 from sqlalchemy.engine import Connection
 
 from app.onespan import merge
+from app.onespan.claims import snapshot_claims
 from app.onespan.client import Answer
+from app.onespan.fetch_rules import is_unconfirmed
 from app.onespan.list_scan import ListItem
 from app.onespan.merge import State
 from app.onespan.snapshot import PackageSnapshot
@@ -72,6 +74,17 @@ def is_conclusive(snapshot: PackageSnapshot, state: State, answer: Answer) -> bo
         return False
     newer_than_read = iso(_listed_at(answer, updated)) > merge.newest_claim_at(state, "snapshot")
     return updated >= merge.newest_claim_at(state, "event") and newer_than_read
+
+
+def is_known(snapshot: PackageSnapshot, state: State, *, at: datetime, listed_at: datetime | None = None) -> bool:
+    """Whether a listed package changes nothing: it equals the last snapshot, and no callback is unconfirmed.
+
+    `at` is when the list was read, and `listed_at` when it last showed the package before.
+    """
+    if not snapshot.has_parts and is_unconfirmed(state, listed_at=listed_at):
+        return False
+    shown = (claim for claim in snapshot_claims(snapshot, at=at) if snapshot.has_parts or claim.attribute != "whole")
+    return merge.agrees(state, shown)
 
 
 def _has_parts(snapshot: PackageSnapshot) -> bool:
