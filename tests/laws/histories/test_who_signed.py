@@ -410,6 +410,22 @@ def test_ready_for_completion_stays_until_the_sender_completes(history, order):
     assert history.statuses == {ADA: "COMPLETED", BEN: "COMPLETED"}
 
 
+@pytest.mark.parametrize("others", [[], [seat(BEN)]], ids=["one signer", "two signers"])
+def test_a_package_is_found_ready_after_it_was_only_clicked(history, others):
+    """The older snapshot shows a click and an optional signature, so it does not say whether all have finished."""
+    seats, optional, began_at = [seat(ADA), *others], block(ADA, optional=True), history.now
+    made = [block(BEN, began_at)] * len(others)
+    send(history, seats, block(ADA, accepted=began_at), optional, *made, autocomplete=False)
+    assert history.runs["PACKAGE_READY_FOR_COMPLETE"] == 0
+    history.runs.clear()
+    signed = block(ADA, history.now, accepted=began_at)
+    history.serve_changed(shown(seats, signed, optional, *made, autocomplete=False))
+    history.fetch()
+
+    assert history.attention == ["READY_FOR_COMPLETION"]
+    assert history.runs["PACKAGE_READY_FOR_COMPLETE"] == 1
+
+
 @pytest.mark.parametrize("is_callback_first", [True, False], ids=["callback first", "snapshot first"])
 @pytest.mark.parametrize("document_id", [None, {"x": 1}, [CONTRACT, "terms"]], ids=["none", "object", "list"])
 def test_a_signature_without_a_readable_document_is_one_fact(history, document_id, is_callback_first):
