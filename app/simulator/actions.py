@@ -179,7 +179,7 @@ def _reassign(package: Package, action: Action, at: datetime) -> Outcome:
 
 
 def _reassign_in_place(package: Package, action: Action, at: datetime) -> Outcome:
-    """Give a signer's seat to another person under the same role id, without the signatures made so far.
+    """Give a signer's seat to another person under the same role id, without the signatures and the lock.
 
     The action's text is the `newRoleId` of the event.
     """
@@ -187,7 +187,7 @@ def _reassign_in_place(package: Package, action: Action, at: datetime) -> Outcom
         raise ImpossibleAction("reassign is not possible: the role is a group's")
     extra = MappingProxyType({"newRoleId": action.text})
     event = Event("ROLE_REASSIGN", package.id, package.person(action.role).id, at, extra=extra)
-    package = with_role(package, action.role, {"person": action.person, "finished": None})
+    package = with_role(package, action.role, {"person": action.person, "finished": None, "locked": False})
     for number in range(len(package.documents)):
         package = change_approvals(package, action.role, number, lambda made: replace(made, accepted=None, signed=None))
     return package, [event]
