@@ -222,13 +222,17 @@ def _trash_events(interval: Interval) -> Iterator[Finding]:
 def _ready_event(interval: Interval) -> Iterator[Finding]:
     """Yield PACKAGE_READY_FOR_COMPLETE if all signers have signed and the package waits for its sender, or did so."""
     before, now = interval.before, interval.now
-    # An older snapshot with signatures that are only clicked does not say whether all signers had signed.
-    signed_since = (_last_signature(now) or "") > interval.after.settled
-    was_waiting = before is not None and (before.ready is False or (before.ready is None and signed_since))
+    was_waiting = before is not None and (before.ready is False or _was_only_clicked(before, interval))
     was_open = before is None or (was_waiting and before.status not in {None, *COMPLETE_STATUSES})
     by_hand = now.status in COMPLETE_STATUSES and now.autocomplete is False and now.all_signed
     if was_open and (now.ready or by_hand) and not interval.has_event("PACKAGE_READY_FOR_COMPLETE"):
         yield new_finding(interval, "PACKAGE_READY_FOR_COMPLETE", _last_signature(now))
+
+
+def _was_only_clicked(before: PackageSnapshot, interval: Interval) -> bool:
+    """Whether the older snapshot shows a click that was perhaps no signature, and the last signature is newer."""
+    is_known = before.autocomplete is not None and not before.incomplete
+    return is_known and bool(before.clicked_at) and (_last_signature(interval.now) or "") > interval.after.settled
 
 
 def _first_signature(snapshot: PackageSnapshot, *, after: str) -> str | None:
