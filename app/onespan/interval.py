@@ -141,7 +141,8 @@ class Interval:
             if event.who and snapshot:
                 duties, who = snapshot.duties, event.who
                 own = duties.own_seat(who) if event.found else None
-                seats = [own] if own else duties.seats_of(who, document_id=event.document_id, at=event.at)
+                at = None if event.name == "PACKAGE_ATTACHMENT" else event.at  # uploaded before or after the signature
+                seats = [own] if own else duties.seats_of(who, document_id=event.document_id, at=at)
                 if seats:
                     return seats
         return ()

@@ -327,3 +327,30 @@ def test_a_member_whose_own_signature_is_optional_signs_for_the_group(history):
     assert history.package.documents[0].signed_by == ("board",)
     assert history.statuses == {ADA: "PENDING", "board": "COMPLETED"}
     assert history.runs == {"DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 1}
+
+
+@pytest.mark.parametrize("is_callback_first", [True, False], ids=["callback first", "snapshot first"])
+@pytest.mark.parametrize("who", [ADA, STRANGER])
+def test_a_member_uploads_after_the_group_has_signed(history, who, is_callback_first):
+    """The upload is one fact about the group, whoever uploads, and whenever."""
+
+    def package(status, signed_at):
+        requirement = {"name": "Passport", "required": True, "status": status}
+        return shown([{**group("board", ADA), "attachmentRequirements": [requirement]}], block("board", signed_at))
+
+    send(history, package("INCOMPLETE", None))
+    signed_at = history.now
+    history.callbacks(*SIGNING, who=ADA)
+    history.serve_changed(package("INCOMPLETE", signed_at))
+    history.fetch()
+    history.wait(600)
+    uploaded_at = history.now
+    history.serve_changed(package("COMPLETE", signed_at))
+    history.wait(3)
+    if not is_callback_first:
+        history.fetch()
+    history.callback("PACKAGE_ATTACHMENT", who, message="Passport", at=uploaded_at)
+    history.fetch()
+    history.wait(5)
+
+    assert history.runs == {"DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 1, "PACKAGE_ATTACHMENT": 1}
