@@ -134,7 +134,7 @@ def _claims_about_package(snapshot: PackageSnapshot) -> dict[str, object]:
         "data": snapshot.data,
         "seats": [[seat.signer_id, seat.role_id] for seat in snapshot.seats],
         "documents": [item.id for item in snapshot.documents],
-        "whole": snapshot.has_parts and not snapshot.incomplete,
+        "whole": snapshot.is_whole,
         # A claim about an unknown signer ends when it holds for no known signer.
         **({} if any(seat.locked is not False for seat in snapshot.seats) else {"locked": False}),
         **(RESOLVED if snapshot.all_signed else {}),

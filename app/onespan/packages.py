@@ -16,6 +16,14 @@ from app.types import clean, clean_json
 
 VIEWER = "VIEWER"  # the type of a role that never signs; a draft need not show yet what the other roles sign
 AD_HOC_DOMAIN = "@adhoc.groups."  # in the addresses that OneSpan gives to ad hoc groups
+# The members of a package that are read, with their types in OneSpan's API.
+TYPES: Mapping[type, tuple[str, ...]] = {
+    str: ("name", "type", "status", "description"),
+    bool: ("trashed", "autocomplete"),
+    list: ("roles", "documents"),
+    Mapping: ("sender", "data"),
+}
+TIMES = ("created", "updated", "due", "completed")
 
 
 def parse_package(json: object) -> PackageSnapshot:
@@ -59,6 +67,16 @@ def parse_package(json: object) -> PackageSnapshot:
         has_parts=isinstance(json.get("roles"), list) and has_documents,
         incomplete=documents_incomplete or not all(map(_are_identified, lists)),
         documents_incomplete=documents_incomplete,
+        has_odd_values=_has_odd_values(json),
+    )
+
+
+def _has_odd_values(json: Mapping[str, object]) -> bool:
+    """Whether a member of the package has a value of another type than documented, so that it is not known."""
+    values = ((json.get(name), kind) for kind, names in TYPES.items() for name in names)
+    times = (json.get(name) for name in TIMES)
+    return any(value is not None and not isinstance(value, kind) for value, kind in values) or any(
+        time is not None and _instant(time) is None for time in times
     )
 
 

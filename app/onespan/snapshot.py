@@ -79,6 +79,7 @@ class PackageSnapshot:
 
     `has_parts` says that the answer has roles and documents, which an item of a list may lack. `incomplete` says that
     some roles, signers or documents cannot be parsed, `documents_incomplete` that some documents or approvals cannot.
+    `has_odd_values` says that some other values cannot.
     """
 
     id: str
@@ -100,6 +101,7 @@ class PackageSnapshot:
     has_parts: bool = True
     incomplete: bool = False
     documents_incomplete: bool = False
+    has_odd_values: bool = False
 
     @property
     def all_signed(self) -> bool | None:
@@ -117,6 +119,11 @@ class PackageSnapshot:
         by_hand = None if self.autocomplete is None else not self.autocomplete
         conditions = (is_sent, self.all_signed, by_hand)
         return False if False in conditions else None if None in conditions else True
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that is read of a package could be parsed."""
+        return self.has_parts and not self.incomplete and not self.has_odd_values
 
     @property
     def clicked_at(self) -> str | None:

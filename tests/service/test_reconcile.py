@@ -247,9 +247,9 @@ class TestLaw5:
 
         assert simulation.differences() == []
 
-    @pytest.mark.parametrize("part", ["approvals", "roles"])
+    @pytest.mark.parametrize("part", ["approvals", "roles", "name"])
     def test_law_5_partly_unreadable_answer_confirms_nothing(self, simulation, part):
-        """A package whose signatures or roles could not be read is fetched again in the next run."""
+        """A package whose signatures, roles or name could not be read is fetched again in the next run."""
         account, spoiled = Account(1, packages=3, quirks=Quirks(list_items="summary")), [True]
         simulation.connect(account)
         simulation.live(drop=1, dice=Random(1))
@@ -257,8 +257,11 @@ class TestLaw5:
         def spoil(environ: Any, answer: ChangedAnswer) -> None:
             if spoiled and "/api/packages/" in environ["PATH_INFO"]:
                 package = json.loads(answer.body)
-                for parent in [package] if part == "roles" else package.get("documents", ()):
-                    parent[part] = "odd" if part == "roles" else ["odd", *parent[part][1:]]
+                if part == "approvals":
+                    for document in package.get("documents", ()):
+                        document["approvals"] = ["odd", *document["approvals"][1:]]
+                else:
+                    package[part] = {"odd": True}
                 answer.body = json.dumps(package).encode()
 
         simulation.change_answers(spoil)

@@ -27,7 +27,9 @@ def status_store_matches_onespan(scenario: Scenario) -> None:
     found = [
         difference
         for actual in scenario.account.packages()
-        if not (kind == RunKind.RECONCILE and _may_be_deleted(scenario, actual, stored_packages.get(actual.id), since))
+        if not (
+            kind == RunKind.RECONCILE and _is_left_to_sweep(scenario, actual, stored_packages.get(actual.id), since)
+        )
         for difference in differences(actual, stored_packages.get(actual.id))
     ]
     found += [
@@ -39,12 +41,17 @@ def status_store_matches_onespan(scenario: Scenario) -> None:
     assert found == [], "\n".join(found)
 
 
-def _may_be_deleted(
+def _is_left_to_sweep(
     scenario: Scenario, actual: SimulatedPackage, stored: Package | None, since: datetime | None
 ) -> bool:
-    """Whether a deletion, or a false 404, is outside the window of the last run. The next sweep corrects it."""
+    """Whether the next sweep must correct a package, because the last run's window does not contain it.
+
+    Such are a deletion without callback, a false 404, and an answer that could only be read in part.
+    """
     is_false = stored is not None and stored.deleted and scenario.times_met("404") > 0
-    return (actual.deleted and _is_older(stored, since)) or (is_false and bool(since and actual.updated < since))
+    may_be_odd = stored is not None and scenario.times_met("wrong-types") > 0
+    is_old = bool(since and actual.updated < since)
+    return (actual.deleted and _is_older(stored, since)) or ((is_false or may_be_odd) and is_old)
 
 
 def handlers_ran_only_for_real_facts(scenario: Scenario) -> None:
@@ -155,10 +162,7 @@ def _is_read(stored: Package | None, updated: datetime, *, may_lack_time: bool) 
     """Whether the status store has a package as of its update, or says that OneSpan does not show it."""
     if stored is None:
         return False
-    if stored.unverified or stored.deleted:
-        return True
-    is_read_since = may_lack_time and stored.read_at is not None and stored.read_at >= updated
-    return is_read_since or (stored.updated_at or NOON) >= updated
+    return may_lack_time or bool(stored.unverified) or stored.deleted or (stored.updated_at or NOON) >= updated
 
 
 def _folder(actual: SimulatedPackage) -> str:

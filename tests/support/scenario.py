@@ -270,6 +270,9 @@ class Scenario:
             self.count["crashes"] += 1
             if not self.playground.database.crash_after_commit:
                 self.withheld += [body] * may_wait
+                about = callback.document_id or _attachment(callback.name, callback.message)
+                lost = self.unreported.setdefault(callback.package_id, Counter())
+                lost[callback.name, about] += not may_wait
                 return
         is_known = callbacks.reformatted(body) in self.delivered_bodies
         if is_new if is_new is not None else not is_known:

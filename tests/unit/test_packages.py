@@ -167,6 +167,7 @@ def test_nulls_and_invalid_values_count_as_missing():
         documents=snapshot.documents,
         incomplete=True,
         documents_incomplete=True,
+        has_odd_values=True,
     )
     assert [(document.id, document.signatures) for document in snapshot.documents] == [(CONTRACT, None)]
 

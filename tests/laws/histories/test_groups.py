@@ -332,7 +332,7 @@ def test_a_member_whose_own_signature_is_optional_signs_for_the_group(history):
 @pytest.mark.parametrize("is_callback_first", [True, False], ids=["callback first", "snapshot first"])
 @pytest.mark.parametrize("who", [ADA, STRANGER])
 def test_a_member_uploads_after_the_group_has_signed(history, who, is_callback_first):
-    """The upload is one fact about the group, whoever uploads, and whenever."""
+    """The upload is one fact about the group, by any member, at any time."""
 
     def package(status, signed_at):
         requirement = {"name": "Passport", "required": True, "status": status}
