@@ -99,8 +99,8 @@ def is_missing(state: State, *, since: datetime | None) -> bool:
     OneSpan updated it later, so it may be deleted; or its newest callback is not confirmed and may be false.
     """
     updated = last_snapshot_value(state, PACKAGE, "updated")
-    is_listed_elsewhere = since is not None and updated is not None and updated < iso(since)
-    return is_unconfirmed(state) or not (_last_answer(state)[1] or is_listed_elsewhere)
+    is_before_window = since is not None and updated is not None and updated < iso(since)
+    return is_unconfirmed(state) or not (_last_answer(state)[1] or is_before_window)
 
 
 def _confirmed_until(state: State) -> str:

@@ -19,7 +19,6 @@ Attributes = Mapping[str, Registers]  # the merged claims about one subject
 SIGNATURE_TOLERANCE = timedelta(minutes=1)
 # The same, where the callback may also report another signature, and may be undated and so count a little later.
 NEAR_TOLERANCE = timedelta(seconds=5)
-DATE_TOLERANCE = timedelta(seconds=1)  # how much later than a signature its callback is usually dated
 # What a member of a group does for the group, not for themselves.
 DONE_FOR_GROUP = ("done", "declined", "opted_out", "reason")
 
