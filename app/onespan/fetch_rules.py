@@ -166,7 +166,8 @@ def _is_known_signer(callback: Callback, package: Package | None) -> bool:
     """Whether it is known for which seat the signer in a callback acted."""
     user = callback.session_user if event_type(callback.name).by_signer else None
     signers = package.signers if package else ()
-    seats = {signer.role_id: signer for signer in signers if user in (signer.id, signer.role_id, *_members(signer))}
+    ids = {user, *(signer.id for signer in signers if signer.role_id == user)}
+    seats = {signer.role_id: signer for signer in signers if ids & {signer.id, signer.role_id, *_members(signer)}}
     return user is None or (bool(seats) and sum(signer.owes for signer in seats.values()) <= 1)
 
 

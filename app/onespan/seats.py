@@ -68,7 +68,8 @@ class Seats:
         A person without a seat and a group may be a member of each open group.
         """
         own = self.own_seat(user_id)
-        groups = [seat for seat in self.seats if seat.members and user_id in seat.members]
+        ids = {user_id, own.signer_id if own else user_id}  # the id may be that of the person's own role
+        groups = [seat for seat in self.seats if seat.members and ids & seat.members]
         if own is None and not groups:
             seats = [seat for seat in self.groups if seat.is_asked(document_id) and seat.was_open(document_id, at=at)]
         else:
@@ -208,17 +209,18 @@ class People:
         """Yield who the claims about an id are about: a member of a group has claims of their own and for the group."""
         done, seen = claims.reported_at("done"), claims.reported_at("seen")
         at = done if done != EPOCH else seen
-        if self._is_seat_or_person(user_id) or (at == EPOCH and user_id not in self.members):
-            yield self._holder(user_id), claims
+        own_id = self._holder(user_id)
+        if self._is_seat_or_person(user_id) or (at == EPOCH and own_id not in self.members):
+            yield own_id, claims
             return
         signer_id = self.person(user_id, at=at if at != EPOCH else None)
-        if signer_id == user_id or user_id not in self.ever_seated:
+        if signer_id == own_id or own_id not in self.ever_seated:
             yield signer_id, claims
             return
         attributes = claims.attributes
         for_group = {name: registers for name, registers in attributes.items() if _is_for_group(name)}
         own = {name: _shown(registers) if name in for_group else registers for name, registers in attributes.items()}
-        yield user_id, SubjectClaims({name: registers for name, registers in own.items() if registers})
+        yield own_id, SubjectClaims({name: registers for name, registers in own.items() if registers})
         acted = {name: _acted(registers) for name, registers in for_group.items()}
         yield signer_id, SubjectClaims({name: registers for name, registers in acted.items() if registers})
 
@@ -246,11 +248,11 @@ class People:
         """
         if not self.has_groups or not user_id:
             return True
-        if user_id not in self.members:
+        if self._holder(user_id) not in self.members:
             claims = self.about_id(user_id).attributes
             is_role = user_id in self.holders or user_id in self.last_holders
             return is_role or "role_id" in claims or "reassigned" in claims
-        if user_id in self.seats:
+        if self._holder(user_id) in self.seats:
             return False  # the seats say for which of them the member acts
         if document_id is not None:
             return document_id in self.documents and f"begun {user_id}" in self.documents[document_id].attributes
@@ -258,7 +260,7 @@ class People:
 
     def is_stranger(self, user_id: str) -> bool:
         """Whether the id has no seat, but may be that of a member of a group."""
-        return not self._is_seat_or_person(user_id) and user_id not in self.members
+        return not self._is_seat_or_person(user_id) and self._holder(user_id) not in self.members
 
     def is_signer(self, signer_id: str, claims: SubjectClaims) -> bool:
         """Whether this person is listed as a signer: has a seat, had one, or acts according to events."""

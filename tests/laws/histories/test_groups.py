@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 
 from tests.conftest import ADA, BEN, CLEO, in_all, onespan_time
-from tests.support.fixtures import CONTRACT, document
+from tests.support.fixtures import CONTRACT, document, role
 from tests.support.histories import block, group, seat, shown
 
 SIGNING = ("DOCUMENT_SIGNED", "SIGNER_COMPLETE")
@@ -291,6 +291,26 @@ def test_what_a_member_did_for_themselves_stays_theirs_after_a_snapshot(history)
     history.fetch()
 
     assert history.statuses == {ADA: "COMPLETED", "board": "PENDING"}
+    assert history.runs == {"DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 1}
+
+
+@pytest.mark.parametrize("is_callback_first", [True, False], ids=["callbacks first", "snapshot first"])
+@pytest.mark.parametrize("who", [ADA, "role-of-ada"])
+def test_a_member_is_known_by_the_id_of_their_own_role(history, who, is_callback_first):
+    """A callback may name the role of a person who acted for a group. It is one fact about the group."""
+    seats = [role(ADA, "role-of-ada"), group("board", ADA, BEN)]
+    send(history, shown(seats, block("role-of-ada"), block("board")))
+    signed_at = history.now
+    history.wait(3)
+    history.serve_changed(shown(seats, block("role-of-ada"), block("board", signed_at)))
+    if not is_callback_first:
+        history.fetch()
+    history.callback("DOCUMENT_SIGNED", who, documentId=CONTRACT, at=signed_at)
+    history.callback("SIGNER_COMPLETE", who, at=signed_at)
+    history.fetch()
+    history.wait(30)
+
+    assert history.statuses == {ADA: "PENDING", "board": "COMPLETED"}
     assert history.runs == {"DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 1}
 
 
