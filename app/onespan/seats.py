@@ -48,6 +48,13 @@ class SeatDuty:
             return True
         return ended >= iso(datetime.fromisoformat(at) - tolerance)
 
+    def has_signed(self, document_id: str | None, *, at: str | None) -> bool:
+        """Whether the seat signed the document, or completed, at the time `at` of the callback."""
+        ended = self.completed_at if document_id is None else self.documents.get(document_id)
+        if ended is None or at is None:
+            return False
+        return abs(datetime.fromisoformat(ended) - datetime.fromisoformat(at)) <= DATE_TOLERANCE
+
 
 @dataclass(frozen=True, slots=True)
 class Seats:
@@ -76,7 +83,8 @@ class Seats:
             seats = [own, *groups] if own and (own.owes or not groups) else groups
             seats = _narrowed(seats, lambda seat: seat.owes and seat.is_asked(document_id))
             seats = _narrowed(seats, lambda seat: seat.was_open(document_id, at=at))
-        return _narrowed(seats, lambda seat: seat.was_open(document_id, at=at, tolerance=tolerance))
+        seats = _narrowed(seats, lambda seat: seat.was_open(document_id, at=at, tolerance=tolerance))
+        return _narrowed(seats, lambda seat: seat.has_signed(document_id, at=at))
 
     def seat_of(self, user_id: str, *, document_id: str | None = None, at: str | None = None) -> SeatDuty | None:
         """Return the seat that `user_id` acted for at the time `at`; None if no seat or several groups may be meant.

@@ -314,6 +314,21 @@ def test_a_member_is_known_by_the_id_of_their_own_role(history, who, is_callback
     assert history.runs == {"DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 1}
 
 
+def test_a_member_whose_own_signature_is_optional_signs_for_the_group(history):
+    """The group's signature has the date of the callback, and the member's own is not made."""
+    seats = [seat(ADA), group("board", ADA, BEN)]
+    send(history, shown(seats, block(ADA, optional=True), block("board")))
+    signed_at = history.now
+    history.callbacks("DOCUMENT_SIGNED", who=ADA)
+    history.wait(3)
+    history.serve_changed(shown(seats, block(ADA, optional=True), block("board", signed_at)))
+    history.fetch()
+
+    assert history.package.documents[0].signed_by == ("board",)
+    assert history.statuses == {ADA: "PENDING", "board": "COMPLETED"}
+    assert history.runs == {"DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 1}
+
+
 @pytest.mark.parametrize("is_callback_first", [True, False], ids=["callback first", "snapshot first"])
 @pytest.mark.parametrize("who", [ADA, STRANGER])
 def test_a_member_uploads_after_the_group_has_signed(history, who, is_callback_first):
