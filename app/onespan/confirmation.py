@@ -11,10 +11,9 @@ from typing import Self
 from app.onespan.callbacks import Callback
 from app.onespan.event_catalogue import event_type
 from app.onespan.merge import State
-from app.onespan.seats import People
+from app.onespan.seats import DATE_TOLERANCE, People
 from app.types import iso
 
-DATE_TOLERANCE = timedelta(seconds=1)  # how much later than a signature its callback is usually dated
 # Identical callbacks without `createdDate` count as one event if they arrive within this time of each other.
 REPEAT_WINDOW = timedelta(minutes=5)
 # Events for which a snapshot names the person, perhaps a member of a group, and not the seat.

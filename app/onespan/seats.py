@@ -19,6 +19,7 @@ Attributes = Mapping[str, Registers]  # the merged claims about one subject
 SIGNATURE_TOLERANCE = timedelta(minutes=1)
 # The same, where the callback may also report another signature, and may be undated and so count a little later.
 NEAR_TOLERANCE = timedelta(seconds=5)
+DATE_TOLERANCE = timedelta(seconds=1)  # how much later than a signature its callback is usually dated
 # What a member of a group does for the group, not for themselves.
 DONE_FOR_GROUP = ("done", "declined", "opted_out", "reason")
 
@@ -49,11 +50,11 @@ class SeatDuty:
         return ended >= iso(datetime.fromisoformat(at) - tolerance)
 
     def has_signed(self, document_id: str | None, *, at: str | None) -> bool:
-        """Whether the seat signed the document, or completed, at the time `at` of the callback."""
-        ended = self.completed_at if document_id is None else self.documents.get(document_id)
-        if ended is None or at is None:
+        """Whether the seat signed the document at the time `at` of the callback."""
+        signed_at = None if document_id is None else self.documents.get(document_id)
+        if signed_at is None or at is None:
             return False
-        return abs(datetime.fromisoformat(ended) - datetime.fromisoformat(at)) <= DATE_TOLERANCE
+        return abs(datetime.fromisoformat(signed_at) - datetime.fromisoformat(at)) <= DATE_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +186,16 @@ class People:
         by_signer: dict[str, list[Attributes]] = {}
         for user_id, registers in self.documents[document_id].named("signed"):
             at = current_value(registers)[1]
+            own_id = self._holder(user_id)
             who = self.person(user_id, document_id=document_id, at=at if isinstance(at, str) else None)
-            shares = [(who, registers)] if who == user_id else [(user_id, _shown(registers)), (who, _acted(registers))]
-            for signer_id, share in shares if user_id in self.seats else [(who, registers)]:
-                by_signer.setdefault(signer_id, []).append({"signed": share})
+            is_own = who == own_id or own_id not in self.ever_seated
+            shares = [(who, registers)] if is_own else [(own_id, _shown(registers)), (who, _acted(registers))]
+            for signer_id, share in shares:
+                by_signer.setdefault(signer_id, []).extend([{"signed": share}] if share else [])
         found = {
             signer_id: current_value(union(claims)["signed"] if len(claims) > 1 else claims[0]["signed"])[1]
             for signer_id, claims in by_signer.items()
-            if signer_id and not self.is_stranger(signer_id)
+            if claims and signer_id and not self.is_stranger(signer_id)
         }
         return {signer_id: at for signer_id, at in found.items() if isinstance(at, str)}
 
@@ -228,9 +231,10 @@ class People:
         attributes = claims.attributes
         for_group = {name: registers for name, registers in attributes.items() if _is_for_group(name)}
         own = {name: _shown(registers) if name in for_group else registers for name, registers in attributes.items()}
-        yield own_id, SubjectClaims({name: registers for name, registers in own.items() if registers})
         acted = {name: _acted(registers) for name, registers in for_group.items()}
-        yield signer_id, SubjectClaims({name: registers for name, registers in acted.items() if registers})
+        for who, share in ((own_id, own), (signer_id, acted)):
+            if known := {name: registers for name, registers in share.items() if registers}:
+                yield who, SubjectClaims(known)
 
     def about_seat(self, signer_id: str) -> SubjectClaims:
         """Return the claims about a signer; empty if there are none."""
@@ -241,7 +245,7 @@ class People:
         if self._is_seat_or_person(user_id, document_id):
             return self._holder(user_id)
         seat = self.duties.seat_of(user_id, document_id=document_id, at=at)
-        return seat.signer_id if seat else user_id
+        return seat.signer_id if seat else self._holder(user_id)
 
     def _holder(self, user_id: str) -> str:
         """Return the id of the signer, or of the present or last signer in a role."""
@@ -256,15 +260,16 @@ class People:
         """
         if not self.has_groups or not user_id:
             return True
-        if self._holder(user_id) not in self.members:
+        holder = self._holder(user_id)
+        if holder not in self.members:
             claims = self.about_id(user_id).attributes
             is_role = user_id in self.holders or user_id in self.last_holders
             return is_role or "role_id" in claims or "reassigned" in claims
-        if self._holder(user_id) in self.seats:
+        if holder in self.seats:
             return False  # the seats say for which of them the member acts
         if document_id is not None:
-            return document_id in self.documents and f"begun {user_id}" in self.documents[document_id].attributes
-        return user_id in self.ever_seated and self.about_id(user_id).value("owes") is not False
+            return document_id in self.documents and f"begun {holder}" in self.documents[document_id].attributes
+        return holder in self.ever_seated and self.about_id(holder).value("owes") is not False
 
     def is_stranger(self, user_id: str) -> bool:
         """Whether the id has no seat, but may be that of a member of a group."""

@@ -158,7 +158,7 @@ class ReferenceModel:
                 role_id,
                 owes=self.latest(("person", signer_id), "owes") is not False,
                 documents={
-                    document: self.latest(("document", document), f"signed {signer_id}")
+                    document: self.latest(("document", document), f"shown {signer_id}")
                     for document in documents
                     if signer_id in dict(self.latest(("document", document), "asked"))
                 },
@@ -188,14 +188,20 @@ class ReferenceModel:
 
     def _meant(self, given_id: str, document: str | None, at: datetime | None, *, may_be_member: bool) -> str:
         assert self.literal
-        itself = self.person_of_role.get(given_id, given_id) if given_id not in self.ever_seated else given_id
-        if given_id in self.members:
-            if self._was_asked(given_id, document):
-                return given_id
+        itself = self._itself(given_id)
+        if itself in self.members:
+            if self._was_asked(itself, document):
+                return itself
         elif not may_be_member or not given_id or given_id in self.literal.replaced or not self._is_unknown(given_id):
             return itself
         seat = read.meant(self.now_seated, given_id, document, at)
-        return seat.id if seat else given_id
+        return seat.id if seat else itself
+
+    def _itself(self, given_id: str) -> str:
+        """The person for the id of a person or role, whatever the person may do for a group."""
+        if self.literal is None or given_id in self.ever_seated:
+            return given_id
+        return self.person_of_role.get(given_id, given_id)
 
     def _is_stranger(self, given_id: str) -> bool:
         known = self.members | (self.literal.replaced if self.literal else set())
@@ -205,13 +211,14 @@ class ReferenceModel:
         """Whether no snapshot shows this id as that of a person or role."""
         return given_id not in self.ever_shown | set(self.person_of_role)
 
-    def _was_asked(self, given_id: str, document: str | None) -> bool:
-        """Whether a person was asked to sign, or to sign this document, by a seat of their own."""
+    def _was_asked(self, who: str, document: str | None) -> bool:
+        """Whether a person who has no seat any more was asked by a seat to sign, or to sign this document."""
         assert self.literal
+        if who in self.seated_now:
+            return False
         if document is None:
-            had_seat = given_id in self.ever_seated - self.seated_now
-            return had_seat and self.literal.latest(("person", given_id), "owes") is not False
-        return (("document", document), f"begun {given_id}") in self.literal.values
+            return who in self.ever_seated and self.literal.latest(("person", who), "owes") is not False
+        return (("document", document), f"begun {who}") in self.literal.values
 
     def set_time(self, at: datetime, source: int) -> None:
         """Set the time and the source of the values that are recorded next."""
@@ -261,7 +268,8 @@ class ReferenceModel:
     def _apply_to_person(self, name: str, body: JSON, user: str | None) -> None:
         """Apply an event to a person, and to the group if the person acts for one."""
         acts_for = self.person(user) if user else None
-        who = user if user in self.ever_seated and user != acts_for and acts_for in self._groups() else acts_for
+        itself = self._itself(user) if user else None
+        who = itself if itself in self.ever_seated and acts_for in self._groups() else acts_for
         subject, group = (("person", who), ("person", acts_for)) if who and acts_for else (PACKAGE, PACKAGE)
         if who and (name in SIGNER_EVENTS or name in ("EMAIL_BOUNCE", "ROLE_REASSIGN")):
             self.mentioned[who] = self.at
@@ -317,8 +325,7 @@ class ReferenceModel:
                     if in_document and not read.begun_at(in_document):
                         self.record(("document", document["id"]), **{f"begun {signer['id']}": None})
                     if read.is_unsigned(shown, in_document):
-                        who = self._signatory(role, signer, document)
-                        self.record(("document", document["id"]), **{f"signed {who}": None})
+                        self.record(("document", document["id"]), **{f"signed {who}": None, f"shown {who}": None})
 
     def apply_snapshot(self, shown: JSON) -> None:
         """Apply all else that a snapshot shows."""
@@ -381,15 +388,13 @@ class ReferenceModel:
                 if begun := read.begun_at(in_document):
                     self.record(subject, **{f"begun {signer['id']}": begun})
                 if signed := read.signed_at(shown, in_document):
-                    self.record(subject, **{f"signed {self._signatory(role, signer, document)}": signed})
+                    who = self._holder(role, signer)
+                    self.record(subject, **{f"signed {who}": signed, f"shown {who}": signed})
         self.record(subject, name=document["name"], asked=asked)
 
     def _holder(self, role: JSON, signer: JSON) -> str:
         """The person in a role. What is shown of an empty role counts for the person who has it now."""
-        return signer["id"] if role["signers"] else self.person(role["id"])
-
-    def _signatory(self, role: JSON, signer: JSON, document: JSON) -> str:
-        return signer["id"] if role["signers"] else self.signer_of(role["id"], document["id"])
+        return signer["id"] if role["signers"] else self._itself(role["id"])
 
     def _apply_ending(self, shown: JSON, seat_id: str, who: str, *, has_ended: bool) -> None:
         """Record that the person who wrote the newest message declined or opted out, and other people did not."""

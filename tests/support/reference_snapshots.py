@@ -12,7 +12,7 @@ from typing import Any
 JSON = Mapping[str, Any]
 
 LAG = timedelta(minutes=10)  # how old the status and the signatures in a snapshot may be
-SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+SECOND, NEAR, MINUTE = timedelta(seconds=1), timedelta(seconds=5), timedelta(minutes=1)
 STATUS_ORDER = ("DRAFT", "SENT", "EXPIRED", "DECLINED", "OPTED_OUT", "COMPLETED", "ARCHIVED")
 ARKHINEO = {f"ARCHIVAL_{step}" for step in ("PENDING", "VALIDATING", "INTERVENTION_REQUIRED", "COMPLETED")}
 COMPLETE_STATUSES = {"COMPLETED", "ARCHIVED"} | ARKHINEO
@@ -33,10 +33,15 @@ class Seat:
         """Whether the seat must sign this document; True if no document is meant."""
         return document is None or document in self.documents
 
-    def is_open(self, document: str | None, at: datetime | None) -> bool:
+    def is_open(self, document: str | None, at: datetime | None, within: timedelta = MINUTE) -> bool:
         """Whether the seat had still to sign at this time. OneSpan may date a signature a minute before its event."""
         ended = self.documents.get(document) if document else self.completed_at
-        return ended is None or at is None or ended >= at - MINUTE
+        return ended is None or at is None or ended >= at - within
+
+    def has_signed(self, document: str | None, at: datetime | None) -> bool:
+        """Whether the seat signed the document at this time."""
+        signed = self.documents.get(document) if document else None
+        return bool(signed and at) and abs(signed - at) <= SECOND
 
 
 def meant(seats: Iterable[Seat], given_id: str, document: str | None = None, at: datetime | None = None) -> Seat | None:
@@ -44,16 +49,20 @@ def meant(seats: Iterable[Seat], given_id: str, document: str | None = None, at:
     known = list(seats)
     own = next((seat for seat in known if seat.id == given_id), None)
     own = own or next((seat for seat in known if seat.role_id == given_id), None)
-    groups = [seat for seat in known if given_id in (seat.members or ())]
-    if own is None and not groups:
-        groups = [seat for seat in known if seat.members is not None]
-        groups = [seat for seat in groups if seat.is_asked(document) and seat.is_open(document, at)]
-    possible = [own, *groups] if own and (own.owes or not groups) else groups
+    ids = {given_id, own.id} if own else {given_id}
+    groups = [seat for seat in known if ids & (seat.members or frozenset())]
     rules: tuple[Callable[[Seat], bool], ...] = (
         lambda seat: seat.owes and seat.is_asked(document),
         lambda seat: seat.is_open(document, at),
+        lambda seat: seat.is_open(document, at, NEAR),
+        lambda seat: seat.has_signed(document, at),
     )
-    for rule in rules if own or any(given_id in (seat.members or ()) for seat in groups) else ():
+    if own is None and not groups:
+        groups = [seat for seat in known if seat.members is not None]
+        groups = [seat for seat in groups if seat.is_asked(document) and seat.is_open(document, at)]
+        rules = rules[2:]
+    possible = [own, *groups] if own and (own.owes or not groups) else groups
+    for rule in rules:
         if len(possible) > 1:
             possible = list(filter(rule, possible)) or possible
     return possible[0] if len(possible) == 1 else own
