@@ -80,7 +80,8 @@ def confirmed_event(
 ) -> FoundEvent | None:
     """Return the event that a callback confirms, the nearest in time; None if there is none.
 
-    `state` are the claims before the callback.
+    `state` are the claims before the callback. If two events may be meant, and one of them can only have happened after
+    the other, then the callback means the later one.
     The callback may name the signer, the role, or a member of a group; a snapshot names the seat, or the person who
     declined or opted out.
     """
@@ -100,7 +101,12 @@ def confirmed_event(
         if callback.name == "ROLE_REASSIGN" and by_sender and new_role is None:
             callback = replace(callback, session_user=None)  # the sender is not the signer whose role is reassigned
     confirmed = [event for event in candidates if event.is_reported_by(callback, who=names, happened_at=happened_at)]
-    return min(confirmed, key=lambda event: (event.until < happened_at, abs(event.at - happened_at)), default=None)
+
+    def rank(event: FoundEvent) -> tuple[bool, bool, timedelta]:
+        is_before_another = any(other.after and event.at <= other.after for other in confirmed)
+        return event.until < happened_at, is_before_another, abs(event.at - happened_at)
+
+    return min(confirmed, key=rank, default=None)
 
 
 def _names_of(name: str, people: People, callback: Callback, *, happened_at: datetime) -> set[object]:
