@@ -10,6 +10,7 @@ from typing import Self
 
 from app.onespan.callbacks import Callback
 from app.onespan.event_catalogue import event_type
+from app.onespan.lifecycle import status_after
 from app.onespan.merge import State
 from app.onespan.seats import DATE_TOLERANCE, People
 from app.types import iso
@@ -80,8 +81,8 @@ def confirmed_event(
 ) -> FoundEvent | None:
     """Return the event that a callback confirms, the nearest in time; None if there is none.
 
-    `state` are the claims before the callback. If two events may be meant, and one of them can only have happened after
-    the other, then the callback means the later one.
+    `state` are the claims before the callback. If two steps of the package may be meant, and one of them can only have
+    happened after the other, then the callback means the later one.
     The callback may name the signer, the role, or a member of a group; a snapshot names the seat, or the person who
     declined or opted out.
     """
@@ -102,8 +103,10 @@ def confirmed_event(
             callback = replace(callback, session_user=None)  # the sender is not the signer whose role is reassigned
     confirmed = [event for event in candidates if event.is_reported_by(callback, who=names, happened_at=happened_at)]
 
+    is_step = status_after(callback.name) is not None
+
     def rank(event: FoundEvent) -> tuple[bool, bool, timedelta]:
-        is_before_another = any(other.after and event.at <= other.after for other in confirmed)
+        is_before_another = is_step and any(other.after and event.at <= other.after for other in confirmed)
         return event.until < happened_at, is_before_another, abs(event.at - happened_at)
 
     return min(confirmed, key=rank, default=None)
