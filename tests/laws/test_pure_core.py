@@ -47,6 +47,12 @@ def test_histories_that_failed_before_keep_the_laws():
     assert [fault for number in FAILED_BEFORE if (fault := prove_core.fault_in(number))] == []
 
 
+@pytest.mark.xfail(strict=True, reason="OneSpan's servers lag by different times while a package is sent twice")
+def test_known_limit():
+    """A snapshot of a server that lags is compared with the next one, so the second sending is not found."""
+    assert prove_core.fault_in(62402816) is None
+
+
 def nothing_may_lag(patch: Patch) -> None:
     """Mutant: a snapshot that lags takes back what a callback reported."""
     patch.setattr(claims, "may_lag", lambda *_: False)
