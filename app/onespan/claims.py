@@ -84,9 +84,7 @@ def settled_at(updated: str | None, *, at: datetime, outranks_until: datetime | 
     may be as old as `updated`, but no older than `MAX_LAG`. A snapshot that was taken again for this reason outranks
     the callbacks dated until `outranks_until`.
     """
-    if updated is None:
-        return at
-    updated_at = datetime.fromisoformat(updated)
+    updated_at = datetime.fromisoformat(updated) if updated else at - MAX_LAG
     return min(at, max(updated_at + UPDATED_RESOLUTION, at - MAX_LAG, outranks_until or updated_at))
 
 

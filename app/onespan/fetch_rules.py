@@ -45,7 +45,7 @@ def fetch_reason(callback: Callback, *, before: Package | None, after: Package, 
         "document": not _is_known_document(callback, before),
         "late": late,
         "open signatures": after.status in COMPLETE_STATUSES and _has_open_signatures(after),
-        "deleted": bool(before and before.deleted and not after.deleted),
+        "deleted": not after.deleted and (callback.name == "PACKAGE_DELETE" or bool(before and before.deleted)),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

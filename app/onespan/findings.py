@@ -86,6 +86,8 @@ def _status_events(interval: Interval) -> Iterator[Finding]:
     OneSpan's API may lag, so the newer snapshot may be from before the events that are dated after `at.settled`.
     """
     now, at = interval.now, interval.at
+    if _is_unchanged(interval):
+        return  # known events of this time are false, or not visible yet
     steps = [event for event in interval.events if status_after(event.name)]
     settled = [event for event in steps if event.at <= at.settled]
     later = steps[len(settled) :]
@@ -104,6 +106,14 @@ def _status_events(interval: Interval) -> Iterator[Finding]:
             return  # what the snapshot does not show came later
         yield from _missing(path, interval, since, event.at, at=event.at)
         status, since = status_after(event.name), since.then(event)
+
+
+def _is_unchanged(interval: Interval) -> bool:
+    """Whether OneSpan changed nothing between the two snapshots: each change of the status moves `updated`."""
+    before, now = interval.before, interval.now
+    if before is None or now.updated is None or before.updated != now.updated:
+        return False
+    return before.status == now.status or None in (before.status, now.status)
 
 
 def _credible(events: Iterable[StoredEvent], shown: str | None) -> list[StoredEvent]:

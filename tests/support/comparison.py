@@ -1,7 +1,7 @@
 """Compares OneSpan's state in the simulator with the status store, field by field and fact by fact."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from app.onespan.values import Package
@@ -79,8 +79,11 @@ def _of_package(actual: SimulatedPackage, stored: Package) -> Iterator[Pair]:
     yield "completed", actual.completed, stored.completed_at
     yield "description", actual.description or None, stored.description
     yield "data", dict(actual.data) or None, stored.data
-    is_unclear = is_ready(actual) is None
-    yield "attention", sorted(_attention(actual)), sorted(_stored_attention(stored, without_ready=is_unclear))
+    unclear = {"READY_FOR_COMPLETION": {""}} if is_ready(actual) is None else {}
+    unclear["ATTACHMENT_MISSING"] = {
+        _seat(role) for place, role in enumerate(actual.roles) if _has_signed_all(actual, place) is None
+    }
+    yield "attention", sorted(_attention(actual)), sorted(_stored_attention(stored, unclear=unclear))
 
 
 def _sender(stored: Package) -> tuple[str | None, str | None, str | None]:
@@ -255,8 +258,8 @@ def _attachments(actual: SimulatedPackage, place: int) -> Iterator[tuple[str, st
             yield "ATTACHMENT_MISSING", _seat(role), item.name
 
 
-def _stored_attention(stored: Package, *, without_ready: bool) -> Iterator[tuple[str, str, str]]:
+def _stored_attention(stored: Package, *, unclear: Mapping[str, set[str]]) -> Iterator[tuple[str, str, str]]:
+    """The reasons that a snapshot can show. `unclear` names the people of those that only a callback can prove."""
     for entry in stored.attention:
-        if entry.reason in NOT_IN_SNAPSHOTS or (without_ready and entry.reason == "READY_FOR_COMPLETION"):
-            continue
-        yield entry.reason, entry.who or "", entry.detail or ""
+        if entry.reason not in NOT_IN_SNAPSHOTS and (entry.who or "") not in unclear.get(entry.reason, ()):
+            yield entry.reason, entry.who or "", entry.detail or ""

@@ -197,3 +197,32 @@ def test_a_lag_ends_when_a_fresh_snapshot_arrives(history):
     history.wait(600)
 
     assert history.onespan.requests == requests == 3
+
+
+def test_a_late_callback_of_a_deletion_that_a_lag_hid(history):
+    """A snapshot that lagged showed the package after its deletion, so the callback asks OneSpan again."""
+    begin(history, shown([seat(ADA)], block(ADA)))
+    history.onespan.set_lags(40)
+    deleted_at = history.now
+    history.serve(None)
+    history.wait(3)
+    history.fetch()
+    history.wait(2400)
+    assert not history.package.deleted
+    history.callback("PACKAGE_DELETE", at=deleted_at)
+    history.wait(5)
+
+    assert history.package.deleted
+    assert history.runs == {"PACKAGE_DELETE": 1}
+
+
+def test_a_false_step_back_is_not_followed_by_the_step_again(history):
+    """A false callback says that an archived package is complete. OneSpan shows that nothing has changed since."""
+    archived = shown([seat(ADA)], block(ADA, history.now), status="ARCHIVED", completed=onespan_time(history.now))
+    begin(history, archived)
+    history.callback("PACKAGE_COMPLETE", ADA)
+    history.wait(700)
+    history.fetch()
+
+    assert history.package.status == "ARCHIVED"
+    assert "PACKAGE_ARCHIVE" not in history.runs
