@@ -579,7 +579,7 @@ def interval_per_process(patch: Patch) -> None:
 
 def runs_handlers_again(patch: Patch) -> None:
     """Mutant: handlers run for all that a reconcile run finds, even if a callback reported the fact before."""
-    patch.setattr(reconcile.merge, "agrees", lambda *_: False)
+    patch.setattr(reconcile, "is_known", lambda *_, **__: False)
     patch.setattr(reconcile, "is_conclusive", lambda *_: True)
     find = batch.unreported_events
     patch.setattr(batch, "unreported_events", lambda reading, **_: find(reading, before=None, known=(), began_at=None))

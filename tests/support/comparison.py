@@ -1,7 +1,7 @@
 """Compares OneSpan's state in the simulator with the status store, field by field and fact by fact."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from app.onespan.values import Package
@@ -79,11 +79,15 @@ def _of_package(actual: SimulatedPackage, stored: Package) -> Iterator[Pair]:
     yield "completed", actual.completed, stored.completed_at
     yield "description", actual.description or None, stored.description
     yield "data", dict(actual.data) or None, stored.data
-    unclear = {"READY_FOR_COMPLETION": {""}} if is_ready(actual) is None else {}
-    unclear["ATTACHMENT_MISSING"] = {
-        _seat(role) for place, role in enumerate(actual.roles) if _has_signed_all(actual, place) is None
+    optional = {_seat(role) for place, role in enumerate(actual.roles) if _has_signed_all(actual, place) is None}
+    unclear = {
+        "ATTACHMENT_MISSING": optional,
+        "SIGNER_LOCKED": optional,
     }
-    yield "attention", sorted(_attention(actual)), sorted(_stored_attention(stored, unclear=unclear))
+    unclear |= {"READY_FOR_COMPLETION": {""}} if is_ready(actual) is None else {}
+    shown, was = _attention(actual), _stored_attention(stored)
+    clear = [sorted(item for item in found if item[1] not in unclear.get(item[0], ())) for found in (shown, was)]
+    yield "attention", *clear
 
 
 def _sender(stored: Package) -> tuple[str | None, str | None, str | None]:
@@ -258,8 +262,8 @@ def _attachments(actual: SimulatedPackage, place: int) -> Iterator[tuple[str, st
             yield "ATTACHMENT_MISSING", _seat(role), item.name
 
 
-def _stored_attention(stored: Package, *, unclear: Mapping[str, set[str]]) -> Iterator[tuple[str, str, str]]:
-    """The reasons that a snapshot can show. `unclear` names the people of those that only a callback can prove."""
+def _stored_attention(stored: Package) -> Iterator[tuple[str, str, str]]:
+    """The reasons that a snapshot can show."""
     for entry in stored.attention:
-        if entry.reason not in NOT_IN_SNAPSHOTS and (entry.who or "") not in unclear.get(entry.reason, ()):
+        if entry.reason not in NOT_IN_SNAPSHOTS:
             yield entry.reason, entry.who or "", entry.detail or ""
