@@ -12,7 +12,7 @@ from app.store import onespan_clock, queries
 from app.store.db import Database
 from app.store.queries import RunDetail, Silence, UpgradeProgress
 from app.store.schema import is_behind
-from app.store.spool import Spool
+from app.store.spool import SharedFolder, Spool
 from app.store.states import RunState
 
 RUN_PROBLEMS: dict[str, str] = {RunState.RUNNING: "waits", RunState.FAILED: "failed", RunState.DONE: "is incomplete"}
@@ -89,11 +89,24 @@ def note_checks(
             "The service allows for the difference. Check NTP on this machine."
         )
 
+    def connection_problem() -> str | None:
+        return f"Sync with OneSpan (reconcile) is off: {why_not_connected}." if why_not_connected else None
+
+    return [
+        Check("clock", clock_problem, "agrees with the database's clock"),
+        Check("clock", onespan_clock_problem),
+        *_spool_checks(spool),
+        Check("OneSpan", connection_problem),
+    ]
+
+
+def _spool_checks(spool: Spool) -> list[Check]:
     def spool_problem() -> str | None:
         try:
             spool.probe()
         except OSError as problem:
-            return f"SPOOL_DIR is not writable ({problem.strerror}): callbacks are refused while the database is down."
+            fault = "is not safe" if isinstance(problem, SharedFolder) else "is not writable"
+            return f"SPOOL_DIR {fault} ({problem.strerror}): callbacks are refused while the database is down."
         return None
 
     def spooled_callbacks() -> str | None:
@@ -104,16 +117,16 @@ def note_checks(
         files = len(spool.damaged())
         return f"Damaged files in the spool: {files}. Inspect them by hand." if files else None
 
-    def connection_problem() -> str | None:
-        return f"Sync with OneSpan (reconcile) is off: {why_not_connected}." if why_not_connected else None
+    def foreign_files() -> str | None:
+        files = len(spool.foreign())
+        what = f"Files in the spool that are not the service's own: {files}"
+        return f"{what}. Remove them, or `chown` those that are callbacks." if files else None
 
     return [
-        Check("clock", clock_problem, "agrees with the database's clock"),
-        Check("clock", onespan_clock_problem),
         Check("spool", spool_problem, "ready to keep callbacks while the database is down"),
         Check("spool", spooled_callbacks),
         Check("spool", damaged_files),
-        Check("OneSpan", connection_problem),
+        Check("spool", foreign_files),
     ]
 
 

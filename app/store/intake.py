@@ -55,7 +55,7 @@ class Intake:
 
         Returns the number of moved entries.
         """
-        drained = self._spool.drain(self._journal_once) if self._spool.waiting() else 0
+        drained = self._spool.drain(self._journal_once)
         if drained:
             log.info("spool.drained", callbacks=drained)
         self._record_outage(OutageKind.SPOOLED, self._drained)

@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLR0917  (pytest passes fixtures by name)
 
+import base64
 import contextlib
 import json
 import os
@@ -21,6 +22,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url, select
 from sqlalchemy.exc import IntegrityError
+from structlog.testing import capture_logs
 
 from app import EXTENSION, Service, create_app
 from app.handling import Handlers
@@ -393,6 +395,7 @@ def test_law_2_file_that_the_database_refuses_delays_no_other(database_down, pos
             clock.forward(timedelta(seconds=1))
     first, second, _ = spooled()
     content = json.loads(first.read_bytes())
+    del content["sha256"]
     first.write_text(json.dumps({**content, "key": "k" * 300}))  # longer than PostgreSQL's column
     second.unlink()
     second.mkdir()
@@ -483,3 +486,173 @@ def test_law_2_refused_entry_does_not_affect_the_others_of_its_commit(service, m
 
     assert len({future.result(10) for future in futures[:5]}) == 5
     assert isinstance(futures[5].exception(10), IntegrityError)
+
+
+def spool_files(service: Service, *bodies: bytes) -> list[Path]:
+    """Write callbacks to the spool, as while the database is down, and return their files."""
+    entries = [Entry("callback", NOON + timedelta(seconds=number), body) for number, body in enumerate(bodies)]
+    names = [service.spool.keep(entry) for entry in entries]
+    return [service.settings.spool_dir / f"{name}.json" for name in names]
+
+
+@pytest.mark.parametrize("position", [0, 40, 200, -60, -3])
+def test_law_1_altered_spool_file_is_set_aside(service, journaled, spooled, position):
+    """A spool file with one altered byte is neither journaled nor lost: it stays under another name."""
+    altered, _ = spool_files(service, BODY, b'{"name": "PACKAGE_TRASH", "packageId": "pkg-2"}')
+    content = bytearray(altered.read_bytes())
+    content[position] ^= 1
+    altered.write_bytes(content)
+
+    service.intake.drain()
+
+    assert [row.body for row in journaled()] == [b'{"name": "PACKAGE_TRASH", "packageId": "pkg-2"}']
+    assert [(file.suffix, file.read_bytes()) for file in spooled()] == [(".damaged", bytes(content))]
+
+
+@pytest.mark.parametrize("length", [0, 1, 50, 150, -1])
+def test_law_1_torn_spool_file_is_set_aside(service, journaled, spooled, length):
+    """A spool file that was cut off is set aside, and a second torn file of that name does not replace it."""
+    torn, _ = spool_files(service, BODY, BODY)
+    content = torn.read_bytes()[:length]
+    for _ in range(2):
+        torn.write_bytes(content)
+        service.intake.drain()
+
+    assert [row.body for row in journaled()] == [BODY]
+    assert [(file.suffix, file.read_bytes()) for file in spooled()] == [(".damaged", content)] * 2
+
+
+def test_law_1_spool_file_of_the_previous_version_is_journaled(service, journaled, spooled, settings):
+    """A spool file without a checksum, from before an upgrade, is journaled."""
+    settings.spool_dir.mkdir(mode=0o700)
+    members = {
+        "received_at": "2026-03-02T12:00:00+00:00",
+        "key": "test",
+        "package_id": "pkg-1",
+        "unreadable": None,
+        "body": base64.b64encode(BODY).decode(),
+    }
+    name = "20260302T120000000000-0123456789abcdef01"
+    (settings.spool_dir / f"{name}.json").write_text(json.dumps(members))
+
+    service.intake.drain()
+
+    (row,) = journaled()
+    assert (row.body, row.received_at, row.key, row.package_id, row.spool_id) == (BODY, NOON, "test", "pkg-1", name)
+    assert spooled() == []
+
+
+def test_law_1_previous_version_reads_a_spool_file(service):
+    """Processes of the previous version, which run until the end of an upgrade, find the members they need."""
+    (file,) = spool_files(service, BODY)
+
+    members = json.loads(file.read_bytes())
+
+    assert members.keys() >= {"received_at", "key", "package_id", "unreadable", "body"}
+    assert base64.b64decode(members["body"]) == BODY
+
+
+def _link(file: Path, outside: Path) -> None:
+    file.symlink_to(outside)
+
+
+def _fifo(file: Path, _: Path) -> None:
+    os.mkfifo(file)
+
+
+def _folder(file: Path, _: Path) -> None:
+    file.mkdir()
+
+
+def _of_another_user(file: Path, outside: Path) -> None:
+    shutil.copy(outside, file)
+    os.chown(file, 65534, 65534)
+
+
+@pytest.mark.parametrize("make", [_link, _fifo, _folder, _of_another_user])
+def test_law_1_only_own_regular_files_are_journaled(make, service, journaled, spooled, tmp_path, client):
+    """A link, a pipe, a folder or a file of another user is no callback: it stays, is reported, and delays nothing."""
+    if make is _of_another_user and os.geteuid() != 0:
+        pytest.skip("only root can give a file to another user")
+    outside = spool_files(service, b'{"name": "PACKAGE_TRASH", "packageId": "forged"}')[0].rename(tmp_path / "outside")
+    foreign = service.settings.spool_dir / "0.json"
+    make(foreign, outside)
+    spool_files(service, BODY)
+
+    with capture_logs() as lines:
+        for _ in range(3):
+            service.intake.drain()
+
+    assert [row.body for row in journaled()] == [BODY]
+    assert spooled() == [foreign]
+    assert outside.exists()
+    assert service.spool.waiting() == []
+    assert "not the service's own: 1" in str(client.get("/readyz").json["notes"])
+    assert [line["file"] for line in lines if line["event"] == "spool.foreign"] == ["0"]
+
+
+def test_law_1_unreadable_spool_file_waits(service, journaled, spooled, monkeypatch):
+    """A spool file that cannot be opened is logged once and delays no other; it is journaled once it can be opened."""
+    closed, _ = spool_files(service, BODY, b'{"name": "PACKAGE_TRASH", "packageId": "pkg-2"}')
+    open_file = os.open
+
+    def refuse(file: Any, *arguments: Any, **more: Any) -> int:
+        if Path(file) == closed:
+            raise PermissionError(13, "Permission denied")
+        return open_file(file, *arguments, **more)
+
+    with monkeypatch.context() as patched, capture_logs() as lines:
+        patched.setattr(os, "open", refuse)
+        for _ in range(3):
+            service.intake.drain()
+        assert len(journaled()) == 1
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["spool.refused"]
+
+    service.intake.drain()
+    assert len(journaled()) == 2
+    assert spooled() == []
+
+
+def test_law_1_huge_spool_file_is_set_aside(service, journaled, spooled):
+    """A huge file is set aside before it is read into memory."""
+    huge, _ = spool_files(service, BODY, BODY)
+    with huge.open("r+b") as file:
+        file.truncate(10 * 1024**3)  # a sparse file
+
+    service.intake.drain()
+
+    assert [row.body for row in journaled()] == [BODY]
+    assert [file.suffix for file in spooled()] == [".damaged"]
+
+
+def test_law_1_name_that_is_not_utf_8_delays_nothing(service, journaled, spooled):
+    """A spool file whose name is not UTF-8 is set aside, and the log line shows the name."""
+    odd, _ = spool_files(service, BODY, BODY)
+    odd.rename(os.fsdecode(os.fsencode(odd.with_name("0")) + b"\xff.json"))
+
+    with capture_logs() as lines:
+        service.intake.drain()
+
+    assert [row.body for row in journaled()] == [BODY]
+    assert [file.suffix for file in spooled()] == [".damaged"]
+    assert [line["file"] for line in lines if line["event"] == "spool.damaged"] == ["0\\xff"]
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o777, 0o1777], ids=oct)
+def test_law_1_spool_that_others_may_write_is_refused(mode, service, settings, client, database_down, post, journaled):
+    """Others could remove callbacks from a folder that they may write, so nothing is acknowledged from there."""
+    (earlier,) = spool_files(service, BODY)
+    settings.spool_dir.chmod(mode)
+
+    note = str(client.get("/readyz").json["notes"])
+    with database_down():
+        refused = post(BODY)
+    service.intake.drain()
+
+    assert f"`chmod go-w {settings.spool_dir}`" in note
+    assert refused.status_code == 503
+    assert not earlier.exists()  # what was acknowledged before is still journaled
+    assert [row.body for row in journaled()] == [BODY]
+    settings.spool_dir.chmod(0o755)
+    with database_down():
+        assert post(BODY).status_code == 200
