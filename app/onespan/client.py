@@ -3,13 +3,12 @@
 The paths are from OneSpan's published OpenAPI document 11.51. Every call may raise a subclass of `OneSpanError`.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 import requests
@@ -17,6 +16,7 @@ import requests
 from app.errors import OneSpanError, OneSpanNotConfigured, OneSpanNotFound, WrongAddress
 from app.onespan.auth import ApiConnection
 from app.onespan.clock import DATE_RESOLUTION, MAX_JUMP, OffsetRange, measure, parse_date
+from app.onespan.saved_files import durable_file
 from app.onespan.transport import (
     BACKOFF_SECONDS,
     TIMEOUTS,
@@ -153,7 +153,7 @@ class OneSpan:
 
     def _save(self, path: str, to: Path) -> Path:
         """Stream a file to disk. The file appears under its name when it is complete, and replaces an existing file."""
-        with self._request("GET", path, stream=True) as answer, _atomic_file(to) as file:
+        with self._request("GET", path, stream=True) as answer, durable_file(to) as file:
             for chunk in answer.iter_content(CHUNK_BYTES):
                 file.write(chunk)
         return to
@@ -238,21 +238,6 @@ class OneSpan:
         if offset:
             self._offset = offset.nearest(self._offset)
         return offset
-
-
-@contextmanager
-def _atomic_file(to: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name only when it is complete and synced to disk."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    partial = to.with_name(f".{to.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(to)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _part(object_id: str) -> str:
