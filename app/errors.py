@@ -63,6 +63,10 @@ class OneSpanNotFound(OneSpanError):
         self.answer = answer  # OneSpan's 404 answer, for the journal
 
 
+class UnusableId(OneSpanNotFound):
+    """OneSpan cannot be asked for this id, because it is empty or has a part `.` or `..`."""
+
+
 class RequestRejected(OneSpanError):
     """OneSpan rejected the request."""
 

@@ -13,9 +13,10 @@ from urllib.parse import quote
 
 import requests
 
-from app.errors import OneSpanError, OneSpanNotConfigured, OneSpanNotFound, WrongAddress
+from app.errors import OneSpanError, OneSpanNotConfigured, OneSpanNotFound, UnusableId, WrongAddress
 from app.onespan.auth import ApiConnection
 from app.onespan.clock import DATE_RESOLUTION, MAX_JUMP, OffsetRange, measure, parse_date
+from app.onespan.ids import can_be_requested
 from app.onespan.saved_files import durable_file
 from app.onespan.transport import (
     BACKOFF_SECONDS,
@@ -242,6 +243,6 @@ class OneSpan:
 
 def _part(object_id: str) -> str:
     """Quote an id as one part of a URL path; OneSpan's ids end in `=` and may contain any character."""
-    if object_id in ("", ".", ".."):
-        raise OneSpanNotFound("this is not a valid id")  # such an id would change the URL path
+    if not can_be_requested(object_id):
+        raise UnusableId
     return quote(object_id, safe="")

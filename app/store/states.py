@@ -92,12 +92,14 @@ class UnverifiedReason(StrEnum):
     """Why OneSpan does not show a package to the configured credentials.
 
     `refused`: they may not read it (403). `not_found`: OneSpan answers 404, and they never read the package before.
-    `not_shown`: a reconcile run ended, but the package could not be read yet.
+    `not_shown`: a reconcile run ended, but the package could not be read yet. `unusable_id`: its id cannot be part of a
+    request, so OneSpan is not asked.
     """
 
     REFUSED = "refused"
     NOT_FOUND = "not_found"
     NOT_SHOWN = "not_shown"
+    UNUSABLE_ID = "unusable_id"
 
 
 def literal(state: StrEnum) -> ColumnClause[str]:

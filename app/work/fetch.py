@@ -14,8 +14,10 @@ from app.errors import (
     RequestRejected,
     UnreadableAnswer,
     UnreadablePackage,
+    UnusableId,
 )
 from app.onespan.client import Answer, OneSpan
+from app.onespan.ids import can_be_requested
 from app.onespan.merge import newest_claim_at
 from app.onespan.packages import parse_package
 from app.onespan.projection import derive
@@ -84,6 +86,9 @@ class Fetcher:
         return False
 
     def _fetch(self, wanted: TakenFetch) -> None:
+        if not can_be_requested(wanted.package_id):
+            self._drop(wanted)
+            return
         began_at, after = self._clock(), self._read_until(wanted.package_id)
         try:
             answer = self._onespan.package(wanted.package_id)
@@ -93,6 +98,16 @@ class Fetcher:
             self._fetch_failed(wanted, problem, began_at=began_at, after=after)
         else:
             self._keep(wanted, answer, kind=JournalKind.SNAPSHOT, after=after)
+
+    def _drop(self, wanted: TakenFetch) -> None:
+        """Settle the fetch of a package whose id cannot be part of a request, and mark the package."""
+        now = self._clock()
+        reasons = {wanted.package_id: UnverifiedReason.UNUSABLE_ID}
+        log.warning("package.not_read", package_id=wanted.package_id, error=UnusableId.__name__)
+        with self._database.write() as connection:
+            take_write_lock(connection)
+            packages.begin_unverified(connection, reasons, cause=Cause("fetch", UnusableId.__name__), now=now)
+            fetches.settle(connection, wanted, again_at=now + AGAIN_DELAY)
 
     def _read_until(self, package_id: str) -> datetime:
         """Return the time of the newest snapshot, on OneSpan's clock; the beginning of time if there is none."""

@@ -4,11 +4,14 @@ import csv
 import io
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from sqlalchemy import func, select
 
 from app.onespan.values import Unverified
 from app.simulator.account import Account
+from app.store.models import Fetch
 from app.store.states import UnverifiedReason
 from app.work.rebuild import rebuild
 from app.work.reconcile import RunRequest
@@ -17,7 +20,7 @@ from tests.service.test_reconcile import import_account
 from tests.support.logins import log_in, with_passwords
 from tests.support.simulation import MINUTE, Simulation, with_onespan
 
-REFUSED, NOT_FOUND, NOT_SHOWN = UnverifiedReason
+REFUSED, NOT_FOUND, NOT_SHOWN, UNUSABLE_ID = UnverifiedReason
 HIDDEN = "of-another-sender"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -162,6 +165,46 @@ def test_package_that_no_run_could_read_is_unverified(simulation, report, read):
 
     assert unverified(simulation).reason == NOT_SHOWN
     assert changes(read, HIDDEN) == [(None, "not_shown", "reconcile")]
+
+
+DOTTED = ["..", ".", "a/../b", "%2e%2E", "%252e%252e", "a%2F..%2Fb", "..\\b", "..;/b"]
+
+
+@on_both
+@pytest.mark.parametrize("package_id", DOTTED)
+def test_id_with_dots_is_kept_but_never_requested(simulation, send_callback, read, client, package_id):
+    """A callback whose package id has a part `.` or `..` is kept, never requested from OneSpan, and marked."""
+    requested = []
+    simulation.change_answers(lambda environ, _: requested.append(environ["PATH_INFO"]))
+    for number in range(3):
+        send_callback("PACKAGE_ACTIVATE", package=package_id, happened_at=NOON + number * MINUTE)
+        settle(simulation)
+        simulation.clock.forward(2 * HOUR)
+
+    assert requested == []
+    assert [event["name"] for event in read("/api/events", limit=3)["items"]] == ["PACKAGE_ACTIVATE"] * 3
+    (shown,) = read("/api/packages", unverified="true")["items"]
+    assert shown["unverified"]["reason"] == UNUSABLE_ID
+    assert shown["status"] == "SENT"
+    log_in(client)
+    with simulation.service.database.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(Fetch)) == 0
+    assert "Unusable ID" in client.get("/?unverified=true").text
+
+
+@pytest.mark.parametrize("package_id", DOTTED)
+def test_id_with_dots_has_no_address(send_callback, work, client, package_id):
+    """The API and the pages answer 404 for an id with a part `.` or `..`, however it is encoded."""
+    send_callback("PACKAGE_ACTIVATE", package=package_id)
+    work()
+    log_in(client)
+    statuses = set()
+    for encoded in (package_id, quote(package_id, safe=""), quote(quote(package_id, safe=""), safe="")):
+        for path in (f"/api/packages/{encoded}", f"/api/packages/{encoded}/history", f"/transactions/{encoded}"):
+            statuses.add((path, client.get(path, headers=BEARER).status_code))
+        statuses.add((f"/api/{encoded}/read", client.post(f"/api/packages/{encoded}/read", headers=BEARER).status_code))
+
+    assert {status for _, status in statuses} == {404}, statuses
 
 
 def test_deleted_package_is_not_unverified(simulation, report, read):

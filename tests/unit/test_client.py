@@ -145,7 +145,7 @@ def test_netrc_file_is_ignored(onespan, server, tmp_path, monkeypatch):
     assert headers == [f"Basic {API_KEY}", None, "Bearer t"]
 
 
-@pytest.mark.parametrize("package_id", [ID, "a/b", "...", "a?b#c", "é ", "%2F", "a;b&c"])
+@pytest.mark.parametrize("package_id", [ID, "a/b", "...", ".a/b..", "%2e.%2e", "a?b#c", "é ", "%2F", "a;b&c"])
 def test_id_is_one_part_of_the_path(onespan, server, package_id):
     """Special characters in a package id do not change the structure of the request path."""
     server.script = lambda request: json_answer({"id": request.environ["RAW_URI"]})
@@ -157,13 +157,19 @@ def test_id_is_one_part_of_the_path(onespan, server, package_id):
     assert not set("?#") & set(path)
 
 
-@pytest.mark.parametrize("package_id", ["", ".", ".."])
-def test_path_segments_with_meaning_are_not_ids(onespan, server, package_id):
-    """The client sends no request for a package id that is empty, `.` or `..`."""
-    with pytest.raises(OneSpanNotFound):
-        onespan.package(package_id)
+@pytest.mark.parametrize("package_id", ["", ".", "..", "a/..", "../b", "a/./b", "%2e%2e", "%252E", "..%2fb", "..\\b"])
+def test_path_segments_with_meaning_are_not_ids(onespan, server, tmp_path, package_id):
+    """The client sends no request, and writes no file, for an id that is empty or has a part `.` or `..`."""
+    for call in (
+        lambda: onespan.package(package_id),
+        lambda: onespan.unlock("pkg-1", package_id),
+        lambda: onespan.signed_document("pkg-1", package_id, to=tmp_path / "file"),
+    ):
+        with pytest.raises(OneSpanNotFound, match="cannot be asked"):
+            call()
 
     assert not server.requests
+    assert not list(tmp_path.iterdir())
 
 
 def test_list_parameters_are_passed_through(onespan, server):

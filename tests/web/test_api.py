@@ -658,7 +658,7 @@ IDS = (
     "history",
     "x" * 255,
     "dot.json",
-    "..",
+    "...",
     "trailing/",
 )
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from flask import Blueprint, g, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy.engine import Connection
-from werkzeug.routing import PathConverter
+from werkzeug.routing import PathConverter, ValidationError
 
 from app.errors import (
     DispatchRunning,
@@ -18,6 +18,7 @@ from app.errors import (
     ReconcileRunning,
     TooManyRuns,
 )
+from app.onespan.ids import can_be_requested
 from app.onespan.values import Package
 from app.store import queries
 from app.store.db import Database
@@ -42,10 +43,19 @@ FEED_POLL_SECONDS = 0.25  # seconds between two reads of the change feed for a h
 
 
 class AnyId(PathConverter):
-    """A URL converter for ids: an id may be any text, and may even begin with a slash or a line break."""
+    """A URL converter for ids: an id may be any text, and may even begin with a slash or a line break.
+
+    An id with a part `.` or `..` has no address: browsers and proxies read such a path as another one.
+    """
 
     regex = r"[\s\S]+?"
     part_isolating = False
+
+    def to_python(self, value: str) -> str:
+        """Return the id; an id that has no address matches no route."""
+        if not can_be_requested(value):
+            raise ValidationError
+        return value
 
 
 def api(  # noqa: C901, PLR0915  (a list of short views)

@@ -171,6 +171,12 @@ UNVERIFIED: Mapping[str, Issue] = {
         "Press “Refresh from OneSpan”. If that does not help, ask your administrator to check the log.",
         "warn",
     ),
+    "unusable_id": Issue(
+        UNVERIFIED_TITLE,
+        "OneSpan cannot be asked for an ID with the part “.” or “..”",
+        "Nothing to do: OneSpan gives no such IDs, so the callback is not about a real transaction.",
+        "warn",
+    ),
 }
 UNKNOWN_SIGNER, UNKNOWN_DOCUMENT = "an unknown signer", "a document"  # in the sentences of events
 MEMBER_OF = "a member of "  # begins the name of a member without a role
