@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
@@ -25,6 +24,7 @@ from app.errors import (
     UnsendableRequest,
     WrongAddress,
 )
+from app.onespan.answer_limits import LimitedAdapter, limit_answer
 
 TIMEOUTS = (5.0, 60.0)  # longest wait for a connection and for the next bytes, in seconds
 MAX_RETRIES = 3
@@ -56,7 +56,7 @@ class ShortRetry(Retry):
 
 
 def new_session(*, backoff: float = BACKOFF_SECONDS) -> requests.Session:
-    """Return a thread-safe session that reuses connections and stores no cookies."""
+    """Return a thread-safe session that reuses connections, limits answers and stores no cookies."""
     session = requests.Session()
     session.headers["User-Agent"] = USER_AGENT
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -69,7 +69,8 @@ def new_session(*, backoff: float = BACKOFF_SECONDS) -> requests.Session:
         raise_on_status=False,
     )
     for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=32))
+        session.mount(scheme, LimitedAdapter(max_retries=retry, pool_maxsize=32))
+    session.hooks["response"].append(limit_answer)
     return session
 
 
