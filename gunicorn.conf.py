@@ -17,6 +17,9 @@ workers = _settings.web_concurrency
 worker_class = "gthread"
 threads = _settings.web_threads
 keepalive = 5
+# No header may change the path: by default gunicorn lets clients on this machine send SCRIPT_NAME and PATH_INFO.
+forwarder_headers = ""
+header_map = "drop"  # headers with an underscore, which could pass for others
 control_socket_disable = True  # the service is not managed at run time
 graceful_timeout = 55  # the changes feed holds a request up to 25 s; after that, handlers get 25 s to finish
 timeout = 60

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from app.handlers import handlers
+from tests.conftest import KEY, on_sqlite
 from tests.support.databases import administer
 from tests.support.processes import BIN, BOOT_SECONDS, ROOT, Site, Web, until
 
@@ -171,3 +172,24 @@ def test_setup_writes_secrets_once_and_readable_by_the_owner_only(installation: 
     assert "(created, with new secrets)" in installation.setup.stdout
     assert "(created" not in second.stdout
     assert os.fspath(installation.settings_file) in second.stdout
+
+
+@on_sqlite
+@pytest.mark.own_database
+def test_law_1_no_header_changes_the_path(database_url: str, tmp_path: Path):
+    """Headers that name another path, from any client, change neither where a callback goes nor a link on a page."""
+    names = ("SCRIPT_NAME", "Script-Name", "X-Script-Name", "PATH_INFO", "Path-Info", "X-Forwarded-Prefix")
+    names += ("X-Forwarded-Path", "X-Original-Url", "X-Rewrite-Url", "HTTP_SCRIPT_NAME", "X_SCRIPT_NAME")
+    with Site(tmp_path, database_url, WORKER="external", PROXIES="1") as site:
+        web = site.gunicorn(workers=1)
+        _, plain = web.request("GET", "/healthz", headers={})
+        for name in names:
+            for value in ("/onespan", "/elsewhere"):
+                headers = {name: value, "Authorization": f"Basic {KEY}"}
+                status, _ = web.request("POST", "/onespan/callback", body=COMPLETED.encode(), headers=headers)
+                assert (name, value, status) == (name, value, 200)
+                status, page = web.request("GET", "/login", headers={name: value, "Accept": "text/html"})
+                assert (name, value, status) == (name, value, 503)  # no password is set
+                assert b"/onespan" not in page
+                assert b"/elsewhere" not in page
+                assert web.request("GET", "/healthz", headers={name: value}) == (200, plain)
