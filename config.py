@@ -5,10 +5,12 @@ The environment overrides the settings file (`SETTINGS_FILE`, by default `instan
 """
 
 import difflib
+import ipaddress
 import os
 import re
 import secrets
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -28,10 +30,23 @@ class SettingsError(Exception):
 
 
 class Key(NamedTuple):
-    """A secret key or token, and the label that names it in logs and rows."""
+    """A secret key or token, and the label that names it in logs and rows.
+
+    An API token without `may_act` can only read. It works until the end of its `last_day` (UTC), if it has one.
+    """
 
     label: str
     secret: SecretStr
+    may_act: bool = True
+    last_day: date | None = None
+
+
+class DashboardUser(NamedTuple):
+    """A user of the dashboard with an own password, of which only the hash is known."""
+
+    name: str
+    password_hash: SecretStr
+    has_full_access: bool = True
 
 
 # A label is a short word before the first "="; a base64 key that merely ends in "=" has no label.
@@ -39,6 +54,12 @@ LABELLED = re.compile(r"([A-Za-z0-9_.-]{1,40})=(.*[^=].*)", re.DOTALL)
 LABEL_ONLY = re.compile(r"[A-Za-z0-9_.-]{1,40}=+")
 MIN_BASE64_KEY_LENGTH = 20  # characters; a longer `abc...=` is read as a padded key, not as a label
 MIN_PASSWORD_LENGTH = 8  # characters of a dashboard password
+SAFE_SECRET_LENGTH = 16  # characters; a shorter secret is accepted with a warning
+# A label with a scope or a last day, as in `crm:read:2027-01-31=token`.
+SCOPED = re.compile(r"(?P<label>[A-Za-z0-9_.-]{1,40})(?P<scope>(:[a-z]{2,8}|:[0-9][0-9-]+)+)=(?P<secret>.*)", re.DOTALL)
+USER_NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
+MAX_USER_NAME_LENGTH = 60
+PASSWORD_HASH = re.compile(r"(scrypt(:[0-9]+){3}|pbkdf2:[a-z0-9]+(:[0-9]+)?)\$[^$\s]+\$[0-9a-f]{32,}")
 GENERATED_SECRETS = (  # setting and label of each secret of a new installation
     ("ONESPAN_CALLBACK_KEYS", "first="),
     ("API_TOKENS", "first="),
@@ -70,6 +91,64 @@ def parse_keys(text: object) -> object:
 
 
 Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(parse_keys)]
+
+
+def parse_tokens(text: object) -> object:
+    """Parse `crm=token, portal:read=token, job:act:2027-01-31=token` into keys; without a scope a token may do all."""
+    if not isinstance(text, str):
+        return text
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    scoped = [SCOPED.fullmatch(entry) for entry in entries]
+    plain = (_unscoped(match) if match else entry for match, entry in zip(scoped, entries, strict=True))
+    keys = parse_keys(",".join(plain))
+    assert isinstance(keys, tuple)
+    return tuple(_with_scope(key, match["scope"]) if match else key for key, match in zip(keys, scoped, strict=True))
+
+
+def _unscoped(entry: re.Match[str]) -> str:
+    if not entry["secret"].strip(" ="):
+        raise ValueError("has a label without a token; write label:read=token")
+    return f"{entry['label']}={entry['secret']}"
+
+
+def _with_scope(key: Key, scope: str) -> Key:
+    """Return a token with its scope, such as `:read` or `:act:2027-01-31`. Raises `ValueError` for any other scope."""
+    word, _, day = scope.removeprefix(":").partition(":")
+    if word not in ("read", "act"):
+        word, day = "act", scope.removeprefix(":")
+    try:
+        return key._replace(may_act=word == "act", last_day=date.fromisoformat(day) if day else None)
+    except ValueError:
+        raise ValueError(
+            "has an entry with an unknown scope or date; write label:read=token, label:act=token or "
+            "label:read:2027-01-31=token. A token that itself begins so needs a label: label=token"
+        ) from None
+
+
+Tokens = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(parse_tokens)]
+
+
+def parse_users(text: object) -> object:
+    """Parse `ada:scrypt:..., ben:view:scrypt:...`, separated by commas or line breaks, into users."""
+    if not isinstance(text, str):
+        return text
+    users = []
+    for entry in filter(None, (entry.strip() for entry in re.split(r"[,\n]", text))):
+        name, _, secret = entry.partition(":")
+        password_hash = secret.removeprefix("view:")
+        if (
+            len(name) > MAX_USER_NAME_LENGTH
+            or not USER_NAME.fullmatch(name)
+            or not PASSWORD_HASH.fullmatch(password_hash)
+        ):
+            raise ValueError("must have entries such as ada:scrypt:...; `flask hash-password` prints one")
+        users.append(DashboardUser(name, SecretStr(password_hash), password_hash == secret))
+    if len({user.name.casefold() for user in users}) < len(users):
+        raise ValueError("has a name twice; upper and lower case do not count")
+    return tuple(users)
+
+
+Users = Annotated[tuple[DashboardUser, ...], NoDecode, BeforeValidator(parse_users)]
 
 
 # An origin as browsers send it: scheme, host, and the port unless it is the default port.
@@ -120,6 +199,14 @@ def _has_valid_port(url: str) -> bool:
         return urlsplit(url).port != 0
     except ValueError:
         return False
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def without_scheme(key: str) -> str:
@@ -186,10 +273,11 @@ class Settings(BaseSettings):
         le=10_000,
         description="Minutes to wait for the callback of an event that reconcile found, before it counts as missed.",
     )
-    api_tokens: Keys = Field(
+    api_tokens: Tokens = Field(
         default=(),
-        description="The bearer tokens of the JSON API, comma-separated. An entry may be label=token. "
-        "By default there are none, and the API rejects every request.",
+        description="The bearer tokens of the JSON API, comma-separated. An entry may be label=token, "
+        "label:read=token, which can only read, or label:act=token; a date as in label:read:2027-01-31=token is the "
+        "last day (UTC) on which it works. By default there are none, and the API rejects every request.",
     )
     cors_origins: Origins = Field(
         default=(),
@@ -205,6 +293,12 @@ class Settings(BaseSettings):
         default=None,
         description="The dashboard password with view-only access, 8 characters or more. "
         "It must differ from DASHBOARD_PASSWORD. By default it is not set.",
+    )
+    dashboard_users: Users = Field(
+        default=(),
+        description="Users with their own passwords, separated by commas or line breaks, each as "
+        "`flask hash-password` prints it: name:hash, or name:view:hash for view-only access. "
+        "By default there are none.",
     )
     proxies: int = Field(
         default=0,
@@ -266,6 +360,33 @@ class Settings(BaseSettings):
         if self.onespan_api_key:
             secrets_by_name["ONESPAN_API_KEY"] = self.onespan_api_key
         return [name for name, secret in secrets_by_name.items() if PASTED_SCHEME.match(secret.get_secret_value())]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is accepted but not safe: short secrets, and addresses to which secrets travel in plain text."""
+        secrets_by_name = {
+            **{f"the callback key {key.label}": key.secret for key in self.onespan_callback_keys},
+            **{f"the API token {key.label}": key.secret for key in self.api_tokens},
+            "ONESPAN_API_KEY": self.onespan_api_key,
+            "ONESPAN_CLIENT_SECRET": self.onespan_client_secret,
+            "DASHBOARD_PASSWORD": self.dashboard_password,
+            "DASHBOARD_READONLY_PASSWORD": self.dashboard_readonly_password,
+        }
+        urls = {"ONESPAN_URL": self.onespan_url, "CALLBACK_URL": self.callback_url}
+        urls |= {f"CORS_ORIGINS: {origin}": origin for origin in self.cors_origins}
+        return [
+            *(
+                f"{name} has fewer than {SAFE_SECRET_LENGTH} characters, so it can be guessed: "
+                "set a longer one, such as `openssl rand -hex 24` prints."
+                for name, secret in secrets_by_name.items()
+                if secret is not None and len(without_scheme(secret.get_secret_value())) < SAFE_SECRET_LENGTH
+            ),
+            *(
+                f"{name} begins with http://, so others on the network can read the secrets sent there: use https://."
+                for name, url in urls.items()
+                if url and url.lower().startswith("http://") and not _is_loopback(url)
+            ),
+        ]
 
     @property
     def address(self) -> str:

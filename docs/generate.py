@@ -54,8 +54,8 @@ GROUPS = (
     ),
     Group(
         "API and dashboard",
-        ("API_TOKENS", "CORS_ORIGINS", "DASHBOARD_PASSWORD", "DASHBOARD_READONLY_PASSWORD"),
-        "`CORS_ORIGINS` does not accept `*`. Without any dashboard password, every page answers 503 with the reason.",
+        ("API_TOKENS", "CORS_ORIGINS", "DASHBOARD_PASSWORD", "DASHBOARD_READONLY_PASSWORD", "DASHBOARD_USERS"),
+        "`CORS_ORIGINS` does not accept `*`. Without a dashboard password or user, every page answers 503 with the reason.",
     ),
     Group(
         "HTTP server and log",

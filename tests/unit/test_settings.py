@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -328,6 +329,123 @@ def test_keys_may_have_labels(load, text, keys):
     for name in ("ONESPAN_CALLBACK_KEYS", "API_TOKENS"):
         parsed = getattr(load(**{name: text}), name.lower())
         assert [(key.label, key.secret.get_secret_value()) for key in parsed] == keys
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("crm=one", [("crm", "one", True, None)]),
+        ("crm:read=one", [("crm", "one", False, None)]),
+        ("crm:act=a=b:c==", [("crm", "a=b:c==", True, None)]),
+        ("crm:2027-01-31=one", [("crm", "one", True, date(2027, 1, 31))]),
+        ("crm:read:2027-01-31=one, two", [("crm", "one", False, date(2027, 1, 31)), ("key-2", "two", True, None)]),
+        ("crm=a:read=b", [("crm", "a:read=b", True, None)]),
+        ("a:b", [("key-1", "a:b", True, None)]),
+        ("user:Name=one", [("key-1", "user:Name=one", True, None)]),
+    ],
+)
+def test_token_may_have_a_scope_and_a_last_day(load, text, keys):
+    """A token may have a scope and a last day after its label; a token without them may do all, as before."""
+    parsed = load(API_TOKENS=text).api_tokens
+    assert [(key.label, key.secret.get_secret_value(), key.may_act, key.last_day) for key in parsed] == keys
+
+
+@pytest.mark.parametrize(
+    "scope", ["raed", "read:act", "2027-02-30", "2027", "read:2027-1-1", "2027-01-31:read", "read:2027-01-31:act"]
+)
+def test_unknown_scope_is_refused(load, scope):
+    """A scope or date that cannot be read is refused, so that a typing error gives no token more rights."""
+    message = problems(load, API_TOKENS=f"crm:{scope}=canary")
+
+    assert "API_TOKENS: has an entry with an unknown scope or date; write label:read=token" in message
+    assert "canary" not in message
+
+
+@pytest.mark.parametrize("entry", ["crm:read=", "crm:read= ", "crm:act:2027-01-31==", "crm:2027-01-31="])
+def test_law_2_scope_without_a_token_is_refused(load, entry):
+    """A label and scope without a token, as of an empty variable, never become a token."""
+    assert "has a label without a token" in problems(load, API_TOKENS=entry)
+
+
+HASH = "scrypt:32768:8:1$salt$" + "0a" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "users"),
+    [
+        (f"ada:{HASH}", [("ada", True)]),
+        (f" ada:{HASH} , Ben of Sales:view:{HASH}\n", [("ada", True), ("Ben of Sales", False)]),
+        (f"ada:{HASH}\ncléo:pbkdf2:sha256:1000$s$" + "0a" * 16, [("ada", True), ("cléo", True)]),
+        ("", []),
+    ],
+)
+def test_users_have_names_and_hashes(load, text, users):
+    """Users are separated by commas or line breaks; `view:` before the hash gives view-only access."""
+    settings = load(DASHBOARD_USERS=text)
+
+    assert [(user.name, user.has_full_access) for user in settings.dashboard_users] == users
+    assert "0a0a" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["ada", "ada:canary-password", f":{HASH}", f"a=b:{HASH}", f"{'a' * 61}:{HASH}", "ada:scrypt:1:1:1$$00", f"{HASH}"],
+)
+def test_user_without_a_name_or_hash_is_refused(load, entry):
+    """A user needs a name and a hash, not a password; the message names the command that prints an entry."""
+    message = problems(load, DASHBOARD_USERS=entry)
+
+    assert "`flask hash-password` prints one" in message
+    assert "canary" not in message
+
+
+def test_two_users_with_one_name_are_refused(load):
+    """Two users whose names differ only in case are refused."""
+    assert "has a name twice" in problems(load, DASHBOARD_USERS=f"ada:{HASH},Ada:{HASH}")
+
+
+SAFE = "sixteen-letters!"
+
+
+@pytest.mark.parametrize(
+    ("name", "secret", "shown"),
+    [
+        ("ONESPAN_CALLBACK_KEYS", f"new={SAFE[1:]},old={SAFE}", "the callback key new"),
+        ("API_TOKENS", f"crm:read={SAFE[1:]}", "the API token crm"),
+        ("ONESPAN_API_KEY", f"Basic {SAFE[1:]}", "ONESPAN_API_KEY"),
+        ("DASHBOARD_PASSWORD", SAFE[1:], "DASHBOARD_PASSWORD"),
+        ("DASHBOARD_READONLY_PASSWORD", SAFE[1:], "DASHBOARD_READONLY_PASSWORD"),
+    ],
+)
+def test_short_secret_is_accepted_with_a_warning(load, name, secret, shown):
+    """A secret with fewer than 16 characters is accepted with a warning that does not contain it."""
+    (warning,) = load(**{name: secret}).warnings
+
+    assert warning.startswith(f"{shown} has fewer than 16 characters")
+    assert SAFE[1:] not in warning
+    assert load(**{name: secret.replace(SAFE[1:], SAFE) if SAFE not in secret else SAFE}).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("url", "is_safe"),
+    [
+        ("https://sandbox.esignlive.com", True),
+        ("http://sandbox.esignlive.com", False),
+        ("http://127.0.0.1:8090", True),
+        ("http://127.9.9.9", True),
+        ("http://[::1]:8090", True),
+        ("http://localhost:8090", True),
+        ("http://localhost.example.com", False),
+        ("http://10.0.0.1", False),
+    ],
+)
+def test_plain_http_is_accepted_with_a_warning(load, url, is_safe):
+    """An http:// address that is not of this machine is accepted with a warning."""
+    named = {"ONESPAN_URL": url, "CALLBACK_URL": f"{url}/onespan/callback", "CORS_ORIGINS": url}
+    for name, value in named.items():
+        warnings = load(**{name: value}).warnings
+        assert (warnings == []) == is_safe
+        assert all(f"{name}" in warning and "use https://" in warning for warning in warnings)
 
 
 @pytest.mark.parametrize("text", ["first=", "first= ", "good=key,second=", "first=,second="])
