@@ -44,6 +44,7 @@ from app.web.api.blueprint import AnyId, api
 from app.web.api.cors import add_cors_headers
 from app.web.api.health import HealthSources
 from app.web.assets import version_assets
+from app.web.auth import ApiToken
 from app.web.dashboard import add_dashboard
 from app.web.dashboard.layout import Layout
 from app.web.dashboard.pages import pages, register_template_helpers
@@ -269,7 +270,7 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     version_assets(app)
     accept_near_addresses(app)
     reserve_threads_for_callbacks(app, threads=settings.web_threads, exempt=("receiver.receive", "probes.healthz"))
-    keys, tokens = _pairs(settings.callback_keys), _pairs(settings.api_tokens)
+    keys, tokens = _pairs(settings.callback_keys), _tokens(settings.api_tokens)
     app.register_blueprint(
         receiver(keys=keys, keep=service.intake.keep, wake=service.wakeups.digesting.set, clock=clock)
     )
@@ -320,7 +321,7 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
         app,
         database,
         passwords=Passwords(_secret(settings.dashboard_password), _secret(settings.dashboard_readonly_password)),
-        other_secrets=[[key for _, key in keys], [token for _, token in tokens]],
+        other_secrets=[[key for _, key in keys], [token.secret for token in tokens]],
         clock=clock,
     )
     layout = Layout(
@@ -377,6 +378,10 @@ def _pipeline_state(database: Database, clock: Clock) -> Callable[[], PipelineSt
             return None
 
     return read
+
+
+def _tokens(keys: Iterable[Key]) -> list[ApiToken]:
+    return [ApiToken(key.label, key.secret.get_secret_value(), key.may_act, key.last_day) for key in keys]
 
 
 def _pairs(keys: Iterable[Key]) -> list[tuple[str, str]]:

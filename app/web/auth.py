@@ -3,6 +3,21 @@
 import hashlib
 import hmac
 from collections.abc import Iterable
+from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
+
+
+class ApiToken(NamedTuple):
+    """A bearer token of the JSON API. Without `may_act` it can only read; it ends with its `last_day` (UTC)."""
+
+    label: str
+    secret: str
+    may_act: bool = True
+    last_day: date | None = None
+
+    def has_ended(self, now: datetime) -> bool:
+        """Whether the last day of the token is over."""
+        return self.last_day is not None and now >= datetime.combine(self.last_day, time(), UTC) + timedelta(days=1)
 
 
 def authenticate(authorization: str | None, *, scheme: str, keys: Iterable[tuple[str, str]]) -> str | None:

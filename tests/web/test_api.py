@@ -958,3 +958,51 @@ def test_empty_signer_filter_matches_nothing(read, send_callback, stored_package
 
     assert read("/api/packages", signer="")["items"] == []
     assert len(read("/api/packages", signer=ADA)["items"]) == 1
+
+
+SCOPED_TOKENS = (
+    "all=token-all,reader:read=token-read,actor:act=token-act,ended:2026-03-01=token-ended,last:2026-03-02=token-last"
+)
+
+
+@pytest.fixture
+def scoped(settings, handlers, clock) -> Iterator[Callable[..., Any]]:
+    """Send a request to the API of an app whose tokens have scopes and last days."""
+    tokens = Settings(api_tokens=SCOPED_TOKENS).api_tokens
+    app = create_app(settings.model_copy(update={"api_tokens": tokens}), handlers=handlers, clock=clock)
+
+    def scoped(method: str, path: str, token: str) -> Any:
+        return app.test_client().open(path, method=method, headers={"Authorization": f"Bearer {token}"})
+
+    yield scoped
+    app.extensions[EXTENSION].database.close()
+
+
+@pytest.mark.parametrize(
+    ("token", "reads", "acts"),
+    [("token-all", 200, 409), ("token-act", 200, 409), ("token-read", 200, 403), ("token-last", 200, 409)],
+)
+def test_action_needs_the_scope_act(scoped, token, reads, acts):
+    """A token with the scope `read` gets 403 for actions; with `act`, or without a scope, a token may do all."""
+    assert scoped("GET", "/api/packages", token).status_code == reads
+    assert scoped("HEAD", "/api/packages", token).status_code == reads
+    for path in ("/api/reconciles", "/api/packages/pkg-1/read"):
+        answer = scoped("POST", path, token)
+        assert answer.status_code == acts
+        if acts == 403:
+            assert answer.json["error"]["code"] == "read_only_token"
+            assert "reader can only read" in answer.json["error"]["message"]
+    assert scoped("POST", "/api/dispatches/1/replay", token).status_code == (403 if acts == 403 else 404)
+
+
+def test_ended_token_is_401_and_says_so(scoped, clock):
+    """A token works until the end of its last day in UTC; then the answer says that it ended."""
+    ended = scoped("GET", "/api/packages", "token-ended")
+    assert (ended.status_code, ended.json["error"]["code"]) == (401, "token_ended")
+    assert "ended on 2026-03-01" in ended.json["error"]["message"]
+    assert scoped("POST", "/api/reconciles", "token-ended").status_code == 401
+
+    clock.forward(12 * HOUR - timedelta(seconds=1))
+    assert scoped("GET", "/api/packages", "token-last").status_code == 200
+    clock.forward(timedelta(seconds=1))
+    assert scoped("GET", "/api/packages", "token-last").status_code == 401

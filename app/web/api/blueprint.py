@@ -28,7 +28,7 @@ from app.web.api import attention, callbacks, dispatches, fetch, health, reconci
 from app.web.api.endpoints import Endpoints, ResourceNotFound, id_of_cursor, page_of
 from app.web.api.health import HealthSources
 from app.web.api.parameters import MAX_ID, BadParameter, ChangesQuery, CursorQuery, EventQuery, PackageQuery
-from app.web.auth import authenticate
+from app.web.auth import ApiToken, authenticate
 from app.web.errors import error_response
 
 CONFLICTS = {
@@ -38,6 +38,9 @@ CONFLICTS = {
     MoreThanExpected: "more_than_expected",
     TooManyRuns: "too_many",
 }
+READING_METHODS = ("GET", "HEAD")
+HAS_ENDED = "The token {token.label} ended on {token.last_day}. Ask the operator for a new one."
+READS_ONLY = "The token {token.label} can only read. Actions need a token with the scope `act`."
 PUBLIC_ENDPOINTS = ("api.openapi", "api.reference")
 FEED_POLL_SECONDS = 0.25  # seconds between two reads of the change feed for a held request
 
@@ -61,7 +64,7 @@ class AnyId(PathConverter):
 def api(  # noqa: C901, PLR0915  (a list of short views)
     database: Database,
     *,
-    tokens: Iterable[tuple[str, str]],
+    tokens: Iterable[ApiToken],
     clock: Callable[[], datetime],
     actions: Actions,
     subscriptions: Callable[[], Mapping[str, Sequence[str]]],
@@ -70,22 +73,29 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
 ) -> Blueprint:
     """Return the blueprint of `/api`.
 
-    `tokens` are (label, token) pairs. `subscriptions` returns the event names of each handler. `max_held_requests`
+    `subscriptions` returns the event names of each handler. `max_held_requests`
     limits how many requests for the change feed are held at a time.
     """
     blueprint = Blueprint("api", __name__, template_folder="templates")
     endpoints = Endpoints(blueprint)
-    api_tokens = tuple(tokens)
+    api_tokens = {token.label: token for token in tokens}
+    secrets = tuple((token.label, token.secret) for token in api_tokens.values())
     wait_slots = threading.BoundedSemaphore(max_held_requests)
 
     @blueprint.before_request
     def require_token() -> ResponseReturnValue | None:
         if request.endpoint in PUBLIC_ENDPOINTS or request.method == "OPTIONS":
             return None
-        g.token = authenticate(request.headers.get("Authorization"), scheme="bearer", keys=api_tokens)
+        g.token = authenticate(request.headers.get("Authorization"), scheme="bearer", keys=secrets)
         if g.token is None:
             message = "Missing or invalid token. Send one of API_TOKENS as `Authorization: Bearer <token>`."
             return error_response(401, "no_token", message, {"WWW-Authenticate": "Bearer"})
+        token = api_tokens[g.token]
+        if token.has_ended(clock()):
+            headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+            return error_response(401, "token_ended", HAS_ENDED.format(token=token), headers)
+        if request.method not in READING_METHODS and not token.may_act:
+            return error_response(403, "read_only_token", READS_ONLY.format(token=token))
         return None
 
     get = endpoints.get

@@ -206,7 +206,11 @@ BODIES: Mapping[type, Any] = {
 # The error codes of each HTTP status, with an example message for each code.
 CODES: Mapping[int, Mapping[str, str]] = {
     400: {"bad_parameter": "stauts: unknown parameter"},
-    401: {"no_token": "Missing or invalid token. Send one of API_TOKENS as `Authorization: Bearer <token>`."},
+    401: {
+        "no_token": "Missing or invalid token. Send one of API_TOKENS as `Authorization: Bearer <token>`.",
+        "token_ended": "The token portal ended on 2027-01-31. Ask the operator for a new one.",
+    },
+    403: {"read_only_token": "The token portal can only read. Actions need a token with the scope `act`."},
     404: {"not_found": "no event 4711"},
     409: {
         "still_running": str(DispatchRunning()),

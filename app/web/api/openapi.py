@@ -16,7 +16,8 @@ VERSION = "1"
 REFERENCE = "#/components/schemas/{model}"
 ERRORS = {
     400: "A parameter or the body is invalid. The message names it.",
-    401: "The bearer token is missing or invalid.",
+    401: "The bearer token is missing or invalid, or has ended.",
+    403: "The bearer token can only read.",
     404: "Not found.",
     409: "Not possible in the current state. The message says why.",
     413: "The body is larger than 64 KiB.",
@@ -24,6 +25,7 @@ ERRORS = {
     503: "The database does not respond, or there are too many concurrent requests. Retry after `Retry-After` seconds.",
 }
 BEARER_ERRORS = (400, 401, 500, 503)
+ACTION_ERRORS = (*BEARER_ERRORS, 403)
 PUBLIC_ERRORS = (500, 503)  # public endpoints have no parameters and need no token
 PATH_PARAMETERS = {
     "package_id": "Package id, percent-encoded: it may contain slashes.",
@@ -81,7 +83,8 @@ class Endpoint:
     @property
     def all_errors(self) -> tuple[int, ...]:
         """The HTTP statuses of all errors of the endpoint."""
-        return tuple(sorted({*self.errors, *(BEARER_ERRORS if self.bearer else PUBLIC_ERRORS)}))
+        common = PUBLIC_ERRORS if not self.bearer else BEARER_ERRORS if self.method == "GET" else ACTION_ERRORS
+        return tuple(sorted({*self.errors, *common}))
 
 
 @dataclass
