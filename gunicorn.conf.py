@@ -31,6 +31,15 @@ def _service_of(app: Any) -> Any:
     return app.extensions[EXTENSION]
 
 
+def _warn(server: Any) -> None:
+    """Log what is not safe in the settings, once and not in each worker process."""
+    for warning in _settings.warnings:
+        server.log.warning(warning)
+
+
+on_starting = on_reload = _warn
+
+
 def post_worker_init(worker: Any) -> None:
     """Start the worker threads in a forked process; with WORKER=external start only housekeeping."""
     gc.freeze()  # loaded modules stay in memory; exclude them from garbage collection

@@ -55,7 +55,8 @@ GROUPS = (
     Group(
         "API and dashboard",
         ("API_TOKENS", "CORS_ORIGINS", "DASHBOARD_PASSWORD", "DASHBOARD_READONLY_PASSWORD", "DASHBOARD_USERS"),
-        "`CORS_ORIGINS` does not accept `*`. Without a dashboard password or user, every page answers 503 with the reason.",
+        "`CORS_ORIGINS` does not accept `*`. Without a dashboard password or user, every page answers 503 with the\n"
+        "reason.",
     ),
     Group(
         "HTTP server and log",

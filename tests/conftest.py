@@ -40,7 +40,7 @@ os.environ["SETTINGS_FILE"] = os.devnull
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 KEY = "the-callback-key"
-TOKEN = "the-api-token"
+TOKEN = "the-bearer-token"
 CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"
 
 

@@ -43,7 +43,7 @@ def commands(
     readiness = readiness_checks[0].problem
     return [
         setup_command(),
-        with_database(worker_command(worker, readiness)),
+        with_database(worker_command(worker, readiness, warnings=settings.warnings)),
         with_database(replay_command(database, handlers, clock), readiness),
         with_database(rebuild_command(database, clock), readiness),
         with_database(reconcile_command(database, handlers.onespan, turns, clock), readiness),

@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import click
 from click import Command
@@ -27,6 +27,7 @@ from app.work.reconcile import window_start
 from config import Settings, SettingsError, require_settings_file, settings_file
 
 MAX_WAIT_SECONDS = 300  # a callback that is not digested after this time is reported
+TOKEN_NOTICE = timedelta(days=14)  # how long before its end an API token is reported
 READABLE_BY_OTHERS = 0o004  # the bit of a file's mode that lets all users read the file
 Result = tuple[Mark, str, str]
 
@@ -50,7 +51,7 @@ def doctor_command(
         Changes nothing but the record of OneSpan's last answer. Exits with 1 if a check FAILs; warnings do not count.
         """
         critical = [_settings_file(), *readiness_checks, _pending_callbacks(database, clock)]
-        others = [*note_checks, *_access(settings), _registered(handlers), *_failures(database, clock)]
+        others = [*note_checks, *_access(settings, clock), _registered(handlers), *_failures(database, clock)]
         marks = Counter[str]()
         results = [
             *_results(critical, "FAIL"),
@@ -146,7 +147,7 @@ def _settings_file() -> Check:
     return Check("settings", problem, str(file) if file.is_file() else "from the environment only")
 
 
-def _access(settings: Settings) -> list[Check]:
+def _access(settings: Settings, clock: Clock) -> list[Check]:
     def readable_by_others() -> str | None:
         file = settings_file()
         is_readable = file.is_file() and file.stat().st_mode & READABLE_BY_OTHERS
@@ -155,17 +156,33 @@ def _access(settings: Settings) -> list[Check]:
     def api_disabled() -> str | None:
         return None if settings.api_tokens else "The JSON API is disabled. Set API_TOKENS to enable it."
 
+    def tokens_end() -> str | None:
+        soon = clock().date() + TOKEN_NOTICE
+        ends = [(key.label, key.last_day) for key in settings.api_tokens if key.last_day and key.last_day <= soon]
+        listed = ", ".join(f"{label} ({last_day})" for label, last_day in ends)
+        return f"API tokens that end soon or have ended: {listed}. Replace or remove them." if ends else None
+
     passwords = {"full access": settings.dashboard_password, "view only": settings.dashboard_readonly_password}
     enabled = [role for role, password in passwords.items() if password]
+    shared = [f"passwords set: {', '.join(enabled)}"] if enabled else []
+    named = [counted(len(settings.dashboard_users), "user")] if settings.dashboard_users else []
 
     def dashboard_disabled() -> str | None:
-        return None if enabled else "The dashboard is disabled. Set DASHBOARD_PASSWORD to enable it."
+        if enabled or named:
+            return None
+        return "The dashboard is disabled. Set DASHBOARD_PASSWORD or DASHBOARD_USERS to enable it."
 
     return [
         Check("settings", readable_by_others),
+        *(_warning(text) for text in settings.warnings),
         Check("JSON API", api_disabled, counted(len(settings.api_tokens), "token")),
-        Check("dashboard", dashboard_disabled, f"passwords set: {', '.join(enabled)}"),
+        Check("JSON API", tokens_end),
+        Check("dashboard", dashboard_disabled, "; ".join(shared + named)),
     ]
+
+
+def _warning(text: str) -> Check:
+    return Check("settings", lambda: text)
 
 
 def _registered(handlers: Handlers) -> Check:

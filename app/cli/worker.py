@@ -3,7 +3,7 @@
 import gc
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 from click import Command
@@ -13,8 +13,11 @@ from app.work.worker import Worker
 GRACE_SECONDS = 25.0  # seconds for running handlers to end after a stop signal
 
 
-def worker_command(worker: Worker, readiness: Callable[[], str | None]) -> Command:
-    """Create the command `flask worker`. `readiness` returns what is wrong with the database, if anything."""
+def worker_command(worker: Worker, readiness: Callable[[], str | None], *, warnings: Sequence[str]) -> Command:
+    """Create the command `flask worker`.
+
+    `readiness` returns what is wrong with the database, if anything. `warnings` are printed at the start.
+    """
 
     @click.command("worker")
     def command() -> None:
@@ -27,6 +30,8 @@ def worker_command(worker: Worker, readiness: Callable[[], str | None]) -> Comma
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         gc.freeze()  # loaded modules stay in memory; exclude them from garbage collection
+        for warning in warnings:
+            click.echo(f"Warning: {warning}", err=True)
         worker.start()
         click.echo("Working. Press Ctrl-C to stop.", err=True)
         if problem := readiness():

@@ -62,7 +62,7 @@ def test_law_11_the_stubs_log_no_person_and_fail_on_nothing(settings, capsys):
         if not service.digest.turn() | service.dispatcher.turn() and service.dispatcher.idle.is_set():
             break
         service.wakeups.dispatching.wait(0.2)
-    listed = client.get("/api/events", headers={"Authorization": "Bearer the-api-token"}).json["items"]
+    listed = client.get("/api/events", headers={"Authorization": "Bearer the-bearer-token"}).json["items"]
     service.database.close()
 
     assert len(listed) == len(CATALOGUE) + 1

@@ -29,7 +29,7 @@ SEEDS = range(8)
 PACKAGES = 40  # packages per seed
 SECOND = timedelta(seconds=1)
 API_KEY = f"the-api-key-{'x' * 64}"  # as long as a present API key of OneSpan
-ADDRESS = "http://onespan.test"  # the address of a simulated account, which needs no socket
+ADDRESS = "https://onespan.test"  # the address of a simulated account, which needs no socket
 AUTHORIZED = {"Authorization": f"Basic {API_KEY}"}
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -136,7 +136,7 @@ def test_unchanged_report_is_304(client, simulation, api_get, clock):
     clock.now = datetime.now(UTC)  # otherwise the report has a clock difference, which varies
     tag = api_get("/api/health").headers["ETag"]
 
-    answer = client.get("/api/health", headers={"Authorization": "Bearer the-api-token", "If-None-Match": tag})
+    answer = client.get("/api/health", headers={"Authorization": "Bearer the-bearer-token", "If-None-Match": tag})
 
     assert answer.status_code == 304
 
