@@ -59,7 +59,10 @@ SAFE_SECRET_LENGTH = 16  # characters; a shorter secret is accepted with a warni
 SCOPED = re.compile(r"(?P<label>[A-Za-z0-9_.-]{1,40})(?P<scope>(:[a-z]{2,8}|:[0-9][0-9-]+)+)=(?P<secret>.*)", re.DOTALL)
 USER_NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
 MAX_USER_NAME_LENGTH = 60
-PASSWORD_HASH = re.compile(r"(scrypt(:[0-9]+){3}|pbkdf2:[a-z0-9]+(:[0-9]+)?)\$[^$\s]+\$[0-9a-f]{32,}")
+PASSWORD_HASH = re.compile(
+    r"(scrypt:(4096|8192|16384|32768|65536|131072):[0-9]{1,2}:[0-9]{1,2}|pbkdf2:sha(1|256|512)(:[0-9]{1,8})?)"
+    r"\$[^$\s]+\$[0-9a-f]{32,}"
+)
 GENERATED_SECRETS = (  # setting and label of each secret of a new installation
     ("ONESPAN_CALLBACK_KEYS", "first="),
     ("API_TOKENS", "first="),

@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from app.checks import Check
 from app.cli.callback import callback_group
 from app.cli.doctor import doctor_command
+from app.cli.hash_password import hash_password_command
 from app.cli.rebuild import rebuild_command
 from app.cli.reconcile import Turns, reconcile_command
 from app.cli.replay import replay_command
@@ -43,6 +44,7 @@ def commands(
     readiness = readiness_checks[0].problem
     return [
         setup_command(),
+        hash_password_command(),
         with_database(worker_command(worker, readiness, warnings=settings.warnings)),
         with_database(replay_command(database, handlers, clock), readiness),
         with_database(rebuild_command(database, clock), readiness),
