@@ -48,7 +48,7 @@ from app.web.auth import ApiToken
 from app.web.dashboard import add_dashboard
 from app.web.dashboard.layout import Layout
 from app.web.dashboard.pages import pages, register_template_helpers
-from app.web.dashboard.passwords import Passwords
+from app.web.dashboard.passwords import NamedUser, Passwords
 from app.web.errors import register_error_handlers
 from app.web.metrics import metrics
 from app.web.misdirected import accept_near_addresses, count_misdirected_callbacks
@@ -320,7 +320,14 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     access = app.extensions["access"] = add_dashboard(
         app,
         database,
-        passwords=Passwords(_secret(settings.dashboard_password), _secret(settings.dashboard_readonly_password)),
+        passwords=Passwords(
+            _secret(settings.dashboard_password),
+            _secret(settings.dashboard_readonly_password),
+            tuple(
+                NamedUser(user.name, user.password_hash.get_secret_value(), user.has_full_access)
+                for user in settings.dashboard_users
+            ),
+        ),
         other_secrets=[[key for _, key in keys], [token.secret for token in tokens]],
         clock=clock,
     )

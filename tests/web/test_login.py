@@ -1,7 +1,8 @@
 """Logins and sessions: who may see the pages, for how long, and how many passwords may be tried."""
 
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http.cookies import SimpleCookie
@@ -15,10 +16,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import func, select
+from werkzeug.security import generate_password_hash
 
 from app import EXTENSION, create_app
 from app.handling import Handlers
 from app.store import login_limit
+from app.store.intake import journal_entry
 from app.store.models import EndedSession, LoginAttempt
 from app.web.dashboard.login import client_network, local_url
 from app.web.dashboard.passwords import Passwords, session_key
@@ -58,6 +61,12 @@ def is_logged_in(client: Any, **more: Any) -> bool:
     status = client.get("/probe", **more).status_code
     assert status in (200, 302)
     return status == 200
+
+
+def become_known(client: Any, password: str = PASSWORD, **more: str) -> None:
+    """Log in, and drop the session but not the cookie of the device."""
+    assert log_in(client, password, **more).status_code == 303
+    client.delete_cookie("onespan_receiver")
 
 
 def count(service: Any, table: Any) -> int:
@@ -422,14 +431,208 @@ def test_login_does_not_reset_failures(client):
     assert statuses == [401, 303] * (login_limit.MAX_FAILURES_PER_ADDRESS - 1) + [401, 429, 429, 429, 429, 429]
 
 
-def test_failures_of_all_addresses_together_are_limited(client, clock):
-    """A limit for all addresses together stops an attacker with many addresses, at the cost of all users' logins."""
+def test_failures_of_all_addresses_together_refuse_no_other_address(client, clock):
+    """Beyond a limit for all addresses together each address has fewer attempts, but none is refused for others."""
     for number in range(login_limit.MAX_FAILURES_IN_TOTAL):
         assert log_in(client, "wrong", environ=from_address(f"192.0.2.{number}")).status_code == 401
+    here = from_address("198.51.100.1")
+    new = client.application.test_client
 
-    assert log_in(client, environ=from_address("198.51.100.1")).status_code == 429
+    statuses = [log_in(new(), "wrong", environ=here).status_code for _ in range(4)]
+    assert statuses == [401] * login_limit.MAX_FAILURES_UNDER_ATTACK + [429]
+    assert log_in(new(), environ=here).headers["Retry-After"] == "900"
+    assert log_in(new(), environ=from_address("198.51.100.2")).status_code == 303
     clock.forward(login_limit.LOGIN_WINDOW)
-    assert log_in(client, environ=from_address("198.51.100.1")).status_code == 303
+    assert log_in(new(), environ=here).status_code == 303
+
+
+@pytest.mark.parametrize("environ", [{}, TLS], ids=["http", "https"])
+def test_wrong_passwords_of_others_do_not_lock_out_a_known_device(client, clock, environ):
+    """Where someone logged in before, wrong passwords from the same address do not matter, even months later."""
+    log_in(client, environ=environ)
+    client.post("/logout", data={"csrf_token": client.get("/probe", **environ).json["token"]}, **environ)
+    clock.forward(300 * 24 * HOUR)
+    other = client.application.test_client()
+    statuses = [log_in(other, "wrong", environ=environ).status_code for _ in range(11)]
+
+    assert statuses == [401] * 10 + [429]
+    assert log_in(client, "a typing error", environ=environ).status_code == 401
+    assert log_in(client, environ=environ).status_code == 303
+
+
+def test_failures_of_a_known_device_are_counted_apart(client):
+    """A known device has its own limit; its failures lock out no one else, and a login does not reset them."""
+    become_known(client)
+    statuses = [log_in(client, "wrong").status_code for _ in range(login_limit.MAX_FAILURES_PER_ADDRESS - 1)]
+    become_known(client)
+    statuses += [log_in(client, "wrong").status_code for _ in range(2)]
+
+    assert statuses == [401] * login_limit.MAX_FAILURES_PER_ADDRESS + [429]
+    refused = log_in(client)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "900")
+    assert log_in(client.application.test_client()).status_code == 303
+
+
+def test_device_of_view_only_access_cannot_guess_the_other_password(app):
+    """With the view-only password anyone can get device cookies, but no more guesses at the full-access password."""
+    devices = [app.test_client() for _ in range(3)]
+    for device in devices:
+        become_known(device, VIEW_ONLY_PASSWORD)
+    statuses = [log_in(device, f"guess {n}").status_code for device in devices for n in range(5)]
+
+    assert statuses == [401] * 15
+    # The address has reached its limit, so the right password is not even compared.
+    assert log_in(devices[2], PASSWORD).status_code == 401
+    assert log_in(app.test_client(), PASSWORD).status_code == 429
+    assert log_in(devices[2], VIEW_ONLY_PASSWORD).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("environ", "name", "secure"),
+    [({}, "onespan_receiver_device", False), (TLS, "__Host-onespan_receiver_device", True)],
+)
+@on_sqlite
+def test_device_cookie_is_signed_and_hidden_from_scripts(client, app, environ, name, secure):
+    """The device cookie lasts a year, scripts cannot read it, and a changed one is worth nothing."""
+    (header,) = [line for line in log_in(client, environ=environ).headers.getlist("Set-Cookie") if "device" in line]
+    cookie = SimpleCookie(header)[name]
+    assert (bool(cookie["httponly"]), cookie["samesite"], cookie["path"], cookie["domain"]) == (True, "Lax", "/", "")
+    assert (bool(cookie["secure"]), cookie["max-age"]) == (secure, str(365 * 24 * 3600))
+    for _ in range(10):
+        log_in(app.test_client(), "wrong", environ=environ)
+    for value, status in ((cookie.value, 303), (cookie.value[:-2], 429), ("", 429), ("a.b", 429)):
+        browser = app.test_client()
+        browser.set_cookie(name, value, secure=secure, domain="sign.example.com" if secure else "localhost")
+        assert log_in(browser, environ=environ).status_code == status
+
+
+@on_sqlite
+def test_device_cookie_ends_after_a_year_and_with_a_changed_secret(settings, clock):
+    """A device cookie is void after a year, and when a secret of the service changes."""
+    changed = settings.model_copy(update={"dashboard_password": SecretStr("another-full-password")})
+    apps = [create_app(given, handlers=Handlers(), clock=clock) for given in (settings, changed)]
+    first = apps[0].test_client()
+    log_in(first)
+    cookie = first.get_cookie("onespan_receiver_device").value
+
+    def status(app: Flask, password: str) -> int:
+        for _ in range(10):
+            log_in(app.test_client(), "wrong")
+        browser = app.test_client()
+        browser.set_cookie("onespan_receiver_device", cookie)
+        return log_in(browser, password).status_code
+
+    assert status(apps[0], PASSWORD) == 303
+    assert status(apps[1], "another-full-password") == 429
+    clock.forward(365 * 24 * HOUR)
+    assert status(apps[0], PASSWORD) == 429
+    for app in apps:
+        app.extensions[EXTENSION].database.close()
+
+
+ADA_PASSWORD, BEN_PASSWORD = "the-password-of-ada", "the-password-of-ben"
+
+
+@pytest.fixture
+def with_users(settings: Settings) -> Iterator[Callable[..., Flask]]:
+    """Return an app with the users Ada (full access) and Ben (view only), and further settings."""
+    hashes = [generate_password_hash(password, "pbkdf2:sha256:1") for password in (ADA_PASSWORD, BEN_PASSWORD)]
+    users = Settings(dashboard_users=f"ada:{hashes[0]}\nBen Smith:view:{hashes[1]}").dashboard_users
+    apps = []
+
+    def with_users(**other: Any) -> Flask:
+        given = settings.model_copy(update={"dashboard_users": users, **other})
+        apps.append(app := create_app(given, handlers=Handlers(), clock=lambda: NOON))
+        add_probe(app)
+        return app
+
+    yield with_users
+    for app in apps:
+        app.extensions[EXTENSION].database.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "user", "has_full_access"),
+    [
+        ("ada", ADA_PASSWORD, "ada", True),
+        (" ADA ", ADA_PASSWORD, "ada", True),
+        ("ben smith", BEN_PASSWORD, "Ben Smith", False),
+        ("ada", BEN_PASSWORD, None, None),
+        ("ada", PASSWORD, None, None),
+        ("", ADA_PASSWORD, None, None),
+        ("cleo", ADA_PASSWORD, None, None),
+        ("cleo", PASSWORD, "cleo", True),
+        ("", VIEW_ONLY_PASSWORD, DEFAULT_NAME, False),
+    ],
+)
+def test_named_user_logs_in_with_the_own_password(with_users, name, password, user, has_full_access):
+    """A named user needs the own password, and a shared password does not give their name to others."""
+    client = with_users().test_client()
+
+    answer = log_in(client, password, name=name)
+
+    if user is None:
+        assert answer.status_code == 401
+        assert "Incorrect name or password." in answer.text
+    else:
+        shown = client.get("/probe").json
+        assert (shown["user"], shown["has_full_access"]) == (user, has_full_access)
+        assert post_probe(client).status_code == (200 if has_full_access else 403)
+
+
+@on_sqlite
+def test_named_users_need_no_shared_password(with_users):
+    """Without shared passwords named users log in all the same, and then the form requires a name."""
+    client = with_users(dashboard_password=None, dashboard_readonly_password=None).test_client()
+
+    assert re.search(r'<input id="name"[^>]* required', client.get("/login").text)
+    assert log_in(client, "", name="").status_code == 401
+    assert log_in(client, ADA_PASSWORD, name="ada").status_code == 303
+    assert post_probe(client).json == {"changed_by": "ada"}
+
+
+@on_sqlite
+def test_actions_of_a_named_user_carry_the_name(with_users):
+    """The history shows who requested an action, with the verified name."""
+    app = with_users(onespan_url="https://onespan.example.com", onespan_api_key=SecretStr("x" * 76))
+    client = app.test_client()
+    service = app.extensions[EXTENSION]
+    service.intake.keep(journal_entry(b'{"name": "PACKAGE_ACTIVATE", "packageId": "pkg-1"}', received_at=NOON, key="k"))
+    service.digest.turn()
+    log_in(client, ADA_PASSWORD, name="Ada")
+
+    client.post("/transactions/pkg-1/read", data={"csrf_token": client.get("/probe").json["token"]})
+
+    history = client.get("/api/packages/pkg-1/history", headers={"Authorization": f"Bearer {TOKEN}"}).json["items"]
+    assert history[-1]["cause"] == {"kind": "person", "id": "ada"}
+
+
+def test_device_of_a_named_user_is_known_for_this_user_only(with_users):
+    """A device cookie counts for attempts at the account that logged in there, not for those of others."""
+    client = with_users().test_client()
+    become_known(client, BEN_PASSWORD, name="Ben Smith")
+    other = client.application.test_client()
+    for _ in range(10):
+        log_in(other, "wrong", name="ada")
+
+    assert log_in(client, ADA_PASSWORD, name="ada").status_code == 429
+    assert log_in(client, PASSWORD).status_code == 429
+    assert log_in(client, "wrong", name="ben smith").status_code == 401
+    assert log_in(client, BEN_PASSWORD, name="Ben Smith").status_code == 303
+
+
+@on_sqlite
+def test_removing_or_changing_a_user_ends_all_sessions(settings, with_users):
+    """When the setting of the users changes, all sessions end."""
+    first = with_users()
+    client = first.test_client()
+    log_in(client, ADA_PASSWORD, name="ada")
+    cookie = client.get_cookie("onespan_receiver").value
+    users = first.extensions[EXTENSION].settings.dashboard_users
+    for changed in (users[:1], (users[0]._replace(has_full_access=False), users[1]), ()):
+        other = with_users(dashboard_users=changed).test_client()
+        other.set_cookie("onespan_receiver", cookie)
+        assert not is_logged_in(other)
 
 
 def test_one_customer_network_locks_out_only_itself(client):

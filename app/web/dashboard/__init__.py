@@ -38,7 +38,7 @@ def add_dashboard(
         WTF_CSRF_SSL_STRICT=False,  # `AccessControl` checks Sec-Fetch-Site instead of the referrer
     )
     app.jinja_env.globals |= {"has_full_access": has_full_access, "user_name": user_name, "shown_name": shown_name}
-    sessions = Sessions(database, clock=clock, allow_full_access=bool(passwords.full_access))
+    sessions = Sessions(database, clock=clock, allow_full_access=passwords.can_give_full_access)
     access = AccessControl(sessions, CSRFProtect(app), has_password=bool(passwords))
     app.register_blueprint(login(access, database, passwords=passwords, clock=clock))
     return access

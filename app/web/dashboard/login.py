@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from flask import Blueprint, redirect, render_template, request
@@ -14,8 +15,9 @@ from werkzeug.exceptions import BadRequest
 from app.store import login_limit
 from app.store.db import Database
 from app.web.dashboard.access import AccessControl
+from app.web.dashboard.devices import known_device, remember_device
 from app.web.dashboard.passwords import Passwords
-from app.web.dashboard.user import MAX_NAME_LENGTH, User, clean_name
+from app.web.dashboard.user import MAX_NAME_LENGTH, VIEW_ACCESS, User
 from app.web.errors import error_response
 
 log = structlog.get_logger()
@@ -27,6 +29,7 @@ IPV6_PREFIX_BITS = 48
 WITH_PORT = re.compile(r"^\[(.*)\](?::\d+)?$|^([\d.]+):\d+$")
 MAX_NEXT_LENGTH = 2000  # maximum characters of the URL to return to after the login
 WRONG_PASSWORD = "Incorrect password."  # noqa: S105  (a message)
+WRONG_NAME = "Incorrect name or password."
 
 
 def login(
@@ -36,12 +39,23 @@ def login(
     blueprint = Blueprint("login", __name__)
     access.require_password(blueprint)
 
+    def form(problem: str | None = None) -> str:
+        return render_template(
+            "login.html",
+            problem=problem,
+            next=local_url(request.values.get("next")),
+            name=request.form.get("name", ""),
+            max_name_length=MAX_NAME_LENGTH,
+            has_users=bool(passwords.users),
+            has_shared=passwords.has_shared,
+        )
+
     @blueprint.get("/login")
     def show_form() -> ResponseReturnValue:
         """Show the login form. A logged-in user is redirected to the requested page."""
         if access.sessions.user():
             return redirect(local_url(request.args.get("next")))
-        return _form()
+        return form()
 
     @blueprint.post("/login")
     def log_in() -> ResponseReturnValue:
@@ -49,19 +63,15 @@ def login(
         try:
             access.check_csrf()
         except BadRequest as error:
-            return _form(error.description), 400
-        address, now = client_network(request.remote_addr), clock()
-        attempt = _attempt(database, address, now=now)
-        if isinstance(attempt, timedelta):
-            log.warning("login.refused", address=address)
-            return _too_many(attempt)
-        full_access = passwords.check(request.form.get("password", ""))
-        if full_access is None:
-            log.warning("login.failed", address=address)
-            return _form(WRONG_PASSWORD), 401
-        with database.write() as connection:
-            login_limit.succeed(connection, attempt)
-        access.sessions.begin(User(clean_name(request.form.get("name", "")), has_full_access=full_access))
+            return form(error.description), 400
+        now = clock()
+        result = check_login(database, passwords, now=now)
+        if isinstance(result, timedelta):
+            return _too_many(result)
+        if result is None:
+            return form(WRONG_NAME if passwords.users else WRONG_PASSWORD), 401
+        remember_device(result, now=now)
+        access.sessions.begin(result)
         return redirect(local_url(request.form.get("next")), 303)
 
     @blueprint.post("/logout")
@@ -94,6 +104,43 @@ def client_network(address: str | None) -> str:
     return str(client.ipv4_mapped or ipaddress.ip_network((int(client), IPV6_PREFIX_BITS), strict=False))
 
 
+def check_login(database: Database, passwords: Passwords, *, now: datetime) -> User | timedelta | None:
+    """Return the user who logs in, None for a wrong password, or how long to wait before the next attempt.
+
+    With a known device, an attempt at the account that logged in there before is counted apart, so that others cannot
+    lock out its user. What else it tries, such as more access than before, is counted like an attempt of anyone.
+    """
+    name, given = request.form.get("name", ""), request.form.get("password", "")
+    address, device = client_network(request.remote_addr), known_device(now=now)
+    if device is None or device.account not in passwords.accounts(name):
+        return _try(database, address, partial(passwords.user, name, given), now=now)
+    known = f"{login_limit.DEVICE}{device.id}"
+    if device.account != VIEW_ACCESS:
+        return _try(database, known, partial(passwords.user, name, given), now=now)
+    result = _try(database, known, partial(passwords.user, name, given, account=VIEW_ACCESS), now=now)
+    if result is not None:
+        return result
+    more = _try(database, address, partial(passwords.user, name, given), now=now)
+    return more if isinstance(more, User) else None
+
+
+def _try(
+    database: Database, address: str, check: Callable[[], User | None], *, now: datetime
+) -> User | timedelta | None:
+    """Count a login attempt of an address or device, check the password, and uncount the attempt if it is right."""
+    attempt = _attempt(database, address, now=now)
+    if isinstance(attempt, timedelta):
+        log.warning("login.refused", address=address)
+        return attempt
+    user = check()
+    if user is None:
+        log.warning("login.failed", address=address)
+        return None
+    with database.write() as connection:
+        login_limit.succeed(connection, attempt)
+    return user
+
+
 def _attempt(database: Database, address: str, *, now: datetime) -> int | timedelta:
     """Return the id of a counted login attempt, or how long the address must wait. A refused attempt is not stored."""
     with database.read() as connection:
@@ -107,13 +154,3 @@ def _too_many(wait: timedelta) -> ResponseReturnValue:
     minutes = math.ceil(wait / timedelta(minutes=1))
     message = f"Too many incorrect passwords. Try again in {minutes} minute{'s' * (minutes > 1)}."
     return error_response(429, "too_many_attempts", message, {"Retry-After": str(math.ceil(wait.total_seconds()))})
-
-
-def _form(problem: str | None = None) -> str:
-    return render_template(
-        "login.html",
-        problem=problem,
-        next=local_url(request.values.get("next")),
-        name=request.form.get("name", ""),
-        max_name_length=MAX_NAME_LENGTH,
-    )

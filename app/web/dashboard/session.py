@@ -4,11 +4,12 @@ import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from flask import Flask, request, session
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Response, request, session
+from flask.sessions import SecureCookieSessionInterface, SessionMixin
 
 from app.store import ended_sessions
 from app.store.db import Database
+from app.web.dashboard.devices import set_device_cookie
 from app.web.dashboard.user import User
 
 SESSION_LIFETIME = timedelta(hours=12)  # time from the login to the end of the session
@@ -26,6 +27,11 @@ class CookieSessionInterface(SecureCookieSessionInterface):
     def get_cookie_name(self, app: Flask) -> str:
         """Return the cookie's name. Browsers accept the prefix `__Host-` only over TLS and from this host."""
         return f"{'__Host-' * request.is_secure}{super().get_cookie_name(app)}"
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Add the session's cookie to an answer, and after a login the device's."""
+        super().save_session(app, session, response)
+        set_device_cookie(response)
 
 
 class Sessions:

@@ -11,15 +11,22 @@ from werkzeug.exceptions import Forbidden
 
 DEFAULT_NAME = "dashboard"  # name in the history for a user who gave no name
 MAX_NAME_LENGTH = 60
+FULL_ACCESS, VIEW_ACCESS = "full access", "view only"  # the accounts of the two shared passwords
 VIEW_ONLY = "Your access is view-only. Log in with the full-access password to do this."
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person who is logged in; the history shows their `name`."""
+    """A person who is logged in; the history shows their `name`. Without `is_named` the password is a shared one."""
 
     name: str
     has_full_access: bool
+    is_named: bool = False
+
+    @property
+    def account(self) -> str:
+        """What the password belongs to: a named user, or the shared password for full or view-only access."""
+        return f"user:{self.name}" if self.is_named else FULL_ACCESS if self.has_full_access else VIEW_ACCESS
 
 
 def clean_name(text: str) -> str:
