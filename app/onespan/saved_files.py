@@ -18,7 +18,7 @@ def durable_file(to: Path) -> Iterator[IO[bytes]]:
     """Open a new private file that replaces `to`, even a symbolic link, once it is complete and synced to disk.
 
     Missing folders are created. Raises `OSError` if a folder is a symbolic link in a folder that the service may write
-    to, or if the path has a `..`: the file could end up in a place that nobody chose.
+    to, or if the path has a `..`: the file could end up outside its folder.
     """
     if ".." in to.parts:
         raise OSError(errno.EINVAL, "a path with `..` is refused: write the whole path", str(to))

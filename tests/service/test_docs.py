@@ -107,7 +107,7 @@ def flask_calls(text: str) -> Iterator[tuple[str, list[str]]]:
     lines = [line for _, code in CODE.findall(text) for line in code.split("\n")]
     spans = [*re.findall(r"`([^`\n]+)`", CODE.sub("", text)), *lines]
     for span in spans:
-        if call := re.search(r"(?:^|[\s/(])flask ((?:callback|db) )?([a-z]+)([^#;|]*)", span):
+        if call := re.search(r"(?:^|[\s/(])flask ((?:callback|db) )?([a-z]+(?:-[a-z]+)*)([^#;|]*)", span):
             group, name, rest = call.groups()
             yield f"flask {group or ''}{name}", re.findall(r"(?<![\w-])--[a-z-]+", rest)
 
