@@ -15,8 +15,8 @@ MAX_BODY_BYTES = 64 * 1024
 SAFE_METHODS = ("GET", "HEAD")
 TRUSTED_SITES = ("same-origin", "none")  # allowed values of Sec-Fetch-Site: this site, or a URL that the user typed
 DASHBOARD_CLOSED = (
-    "The dashboard is off because no password is set. Set DASHBOARD_PASSWORD (full access) or "
-    "DASHBOARD_READONLY_PASSWORD (view only), and restart the service."
+    "The dashboard is off because no password is set. Set DASHBOARD_PASSWORD (full access), "
+    "DASHBOARD_READONLY_PASSWORD (view only) or DASHBOARD_USERS, and restart the service."
 )
 SESSION_EXPIRED = "Your session expired. Nothing was changed. Please log in and try again."
 CSRF_FAILED = (
