@@ -191,11 +191,12 @@ class People:
             is_own = who == own_id or own_id not in self.ever_seated
             shares = [(who, registers)] if is_own else [(own_id, _shown(registers)), (who, _acted(registers))]
             for signer_id, share in shares:
-                by_signer.setdefault(signer_id, []).extend([{"signed": share}] if share else [])
+                if share:
+                    by_signer.setdefault(signer_id, []).append({"signed": share})
         found = {
             signer_id: current_value(union(claims)["signed"] if len(claims) > 1 else claims[0]["signed"])[1]
             for signer_id, claims in by_signer.items()
-            if claims and signer_id and not self.is_stranger(signer_id)
+            if signer_id and not self.is_stranger(signer_id)
         }
         return {signer_id: at for signer_id, at in found.items() if isinstance(at, str)}
 
