@@ -98,14 +98,13 @@ def confirmed_event(
         if callback.name in BY_PERSON:
             found_by = {event.signer_id for event in candidates if event.signer_id}
             names |= {who for who in found_by if names & _names_of(who, people, callback, happened_at=happened_at)}
-        is_unknown = callback.session_user not in {*people.roles, *people.roles.values()}
-        if callback.name == "PACKAGE_ATTACHMENT" and is_unknown:  # perhaps the role was reassigned since
+        is_in_snapshots = callback.session_user in {*people.roles, *people.roles.values()}
+        if callback.name == "PACKAGE_ATTACHMENT" and not is_in_snapshots:  # perhaps a person who gave the role away
             names |= {event.signer_id for event in candidates}
         by_sender = callback.session_user == people.about.value("sender_id")
         if callback.name == "ROLE_REASSIGN" and by_sender and new_role is None:
             callback = replace(callback, session_user=None)  # the sender is not the signer whose role is reassigned
     confirmed = [event for event in candidates if event.is_reported_by(callback, who=names, happened_at=happened_at)]
-
     is_step = status_after(callback.name) is not None
 
     def rank(event: FoundEvent) -> tuple[bool, bool, timedelta]:

@@ -73,8 +73,8 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
 ) -> Blueprint:
     """Return the blueprint of `/api`.
 
-    `subscriptions` returns the event names of each handler. `max_held_requests`
-    limits how many requests for the change feed are held at a time.
+    `subscriptions` returns the event names of each handler. `max_held_requests` limits how many requests for the change
+    feed are held at a time.
     """
     blueprint = Blueprint("api", __name__, template_folder="templates")
     endpoints = Endpoints(blueprint)
