@@ -22,6 +22,7 @@ CONSENT = "default-consent"
 # OneSpan's API may lag its own callbacks. Delays of the fetches after a snapshot that shows less than a callback; the
 # last of them outranks the callback.
 LAG_DELAYS = (timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=5))
+DELIVERY_TIME = timedelta(hours=12)  # a callback that takes longer may be dated before the window of the next run
 COMPLETION_TOLERANCE = timedelta(minutes=1)  # how far the date of a completion and its callback's date may differ
 # Events that need a fetch unless this condition holds: then the callback describes the whole change.
 SELF_CONTAINED: Mapping[str, Callable[[Callback, Package | None], bool]] = {
@@ -34,7 +35,7 @@ def fetch_reason(callback: Callback, *, before: Package | None, after: Package, 
     """Return a short reason why the package must be fetched after this callback; None if no fetch is needed.
 
     `before` and `after` are the package before and after the callback. `late` says that the callback changed a
-    value although a newer snapshot or list page had already shown the package.
+    value although a newer snapshot or list page had already shown the package, or that no run will look for it.
     """
     reasons = {
         "unknown": before is None or before.read_at is None,
@@ -87,7 +88,7 @@ def is_unconfirmed(state: State, *, listed_at: datetime | None = None) -> bool:
     `listed_at` is when the list last showed the package. A row that shows it whole confirms what it equals, and
     other rows have been followed by a fetch.
     """
-    if last_snapshot_value(state, PACKAGE, "whole") is False:
+    if last_snapshot_value(state, PACKAGE, "whole") is False and not _last_answer(state)[1]:
         return True
     confirmed_until = max(_confirmed_until(state), iso(listed_at - MAX_LAG) if listed_at else EPOCH)
     return newest_claim_at(state, "event") > confirmed_until

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from app.onespan import merge
 from app.onespan.callbacks import Callback
 from app.onespan.confirmation import FoundEvent, KnownFingerprints, confirmed_event
-from app.onespan.fetch_rules import LAG_DELAYS, fetch_reason, is_behind, next_lag_fetch
+from app.onespan.fetch_rules import DELIVERY_TIME, LAG_DELAYS, fetch_reason, is_behind, next_lag_fetch
 from app.onespan.merge import State
 from app.onespan.projection import derive
 from app.onespan.snapshot import PackageSnapshot
@@ -131,7 +131,9 @@ class Batch:
             self._fetches.setdefault(entry.package_id, reason)
 
     def _is_late(self, entry: ParsedEntry) -> bool:
-        """Return whether an earlier list page or snapshot should already show what this callback reports."""
+        """Return whether OneSpan should have shown before what this callback reports, or the callback took too long."""
+        if entry.happened_at < self._onespan_now - DELIVERY_TIME:
+            return True
         listed = self._seen_at.get(entry.package_id, BEGINNING)
         read_at = merge.newest_claim_at(self._packages.states[entry.package_id], "snapshot")
         return entry.happened_at <= listed or iso(entry.happened_at) <= read_at

@@ -179,6 +179,21 @@ class TestLaw5:
 
         assert simulation.differences() == []
 
+    @pytest.mark.parametrize("name", ["PACKAGE_DELETE", "PACKAGE_TRASH"])
+    def test_law_5_false_callback_from_before_the_window_is_corrected(self, simulation, name):
+        """A callback that arrives days after its date makes the service fetch its package: no run would look for it."""
+        package = import_account(simulation, 5).packages()[0]
+        simulation.clock.forward(3 * DAY)
+        lies = simulation.act(package.id, "lie", text=name)
+        simulation.clock.forward(3 * DAY)
+        simulation.reconcile(RunRequest())
+        simulation.post(*lies)
+        simulation.settle()
+        simulation.clock.forward(SIX_HOURS)
+        simulation.reconcile()
+
+        assert simulation.differences() == []
+
     def test_law_5_second_completion_is_corrected_at_once(self, simulation):
         """A package is complete once, so a callback with another date of its completion makes the service fetch it."""
         account = import_account(simulation, 8)
@@ -229,6 +244,24 @@ class TestLaw5:
         requests = [request for request in simulation.requests if package_id in request]
         assert requests == [f"/api/packages/{package_id}?"]
         assert simulation.differences() == []
+
+    def test_law_5_deleted_package_that_was_read_in_part_is_requested_once(self, simulation):
+        """The answer that a package is deleted ends the search for what the last answer did not show."""
+        account = import_account(simulation, 8)
+        package_id = next(package.id for package in account.packages() if package.status == "COMPLETED")
+        simulation.clock.forward(3 * DAY)
+        simulation.connect(account, Faults(Random(0), {"wrong-types": 1.0}))
+        simulation.post(*simulation.act(package_id, "lie", text="PACKAGE_COMPLETE"))
+        simulation.settle()
+        simulation.connect(account)
+        simulation.act(package_id, "delete")
+        simulation.reconcile(RunRequest(backfill=True))
+        assert simulation.stored_package(package_id).deleted
+        simulation.requests.clear()
+        simulation.clock.forward(SIX_HOURS)
+        simulation.reconcile()
+
+        assert [request for request in simulation.requests if package_id in request] == []
 
     def test_law_5_answer_of_a_lagging_api_confirms_nothing(self, simulation):
         """The package was read just after the callback, as it was before. A later run reads it again."""
