@@ -24,8 +24,9 @@ These cases are excluded, because OneSpan shows too little:
 - A package that went from SENT to DRAFT with another due date was either taken back, or has expired and been extended.
   The service finds neither change (law 10).
 - A callback without a date arrives at once or never. Two equal ones within five minutes are one fact.
-- Handlers run for a lie of a callback, and for the deletion that a false 404 shows. The status is right again after the
-  next snapshot. A false 404 outside the window of the next run is corrected by the next sweep.
+- Handlers run for a lie of a callback, and for the deletion that a false 404 shows. The next run corrects the status. A
+  false 404 outside the run's window is corrected by the next sweep. After a false PACKAGE_COMPLETE, each step of the
+  package may be found once more.
 - Whether a signer with only optional signatures has finished, and for which of several groups a person acted who is not
   listed, only callbacks may show. In a complete package, a click counts as a signature.
 - An API that lags may show the trash and locks as they were: both count at once, so their events may be repeated.

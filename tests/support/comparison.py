@@ -39,7 +39,7 @@ def observable_facts(actual: SimulatedPackage) -> Counter[Fact]:
     if actual.deleted or actual.type == "LAYOUT":
         return facts
     facts["TEMPLATE_CREATE" if actual.type == "TEMPLATE" else "PACKAGE_CREATE", None] += 1
-    facts.update((name, None) for name in _STEPS_TO.get(actual.status, ()))
+    facts.update((name, None) for name in STEPS_TO.get(actual.status, ()))
     facts["PACKAGE_TRASH", None] += actual.trashed
     for place, role in enumerate(actual.roles):
         facts["SIGNER_LOCKED", None] += role.locked
@@ -55,7 +55,7 @@ def observable_facts(actual: SimulatedPackage) -> Counter[Fact]:
 
 
 # The events that must have happened before a package can have each status.
-_STEPS_TO = {
+STEPS_TO = {
     "SENT": ("PACKAGE_ACTIVATE",),
     "COMPLETED": ("PACKAGE_ACTIVATE", "PACKAGE_COMPLETE"),
     "ARCHIVED": ("PACKAGE_ACTIVATE", "PACKAGE_COMPLETE", "PACKAGE_ARCHIVE"),

@@ -92,7 +92,8 @@ class Scenario:
         self.happened: dict[str, Counter[Fact]] = {}
         self.delivered: dict[str, Counter[Fact]] = {}
         self._faults_met: Counter[str] = Counter()
-        self.lied_about: dict[str, set[str]] = {}
+        self.lied_about: dict[str, Counter[str]] = {}  # the names of each package's false callbacks
+        self._lies: set[bytes] = set()
         self.unreported: dict[str, Counter[Fact]] = {}  # facts whose undated callbacks were lost, or count as repeats
         self.silently_deleted = Counter[str]()  # how often a package was deleted without a callback
         self.brought_back = Counter[str]()  # how often a deleted package was brought back
@@ -136,13 +137,16 @@ class Scenario:
         if not possible:
             return
         package, act = packages[which % len(packages)], possible[what % len(possible)]
-        if act.verb == "lie":
-            self.lied_about.setdefault(package.id, set()).add(act.text)
         note(f"    {act.verb}, role {act.role}, document {act.document}, of {package.id}")
         try:
-            self._deliver_or_withhold(self.account.act(package.id, act, now=self.playground.onespan_now()), fate)
+            events = self.account.act(package.id, act, now=self.playground.onespan_now())
         except ImpossibleAction:
             note("    which is impossible")
+            return
+        if act.verb == "lie":
+            self.lied_about.setdefault(package.id, Counter())[act.text] += 1
+            self._lies |= {callbacks.reformatted(callbacks.body(event, quirks=self.account.quirks)) for event in events}
+        self._deliver_or_withhold(events, fate)
 
     def _possible(self, package: SimulatedPackage) -> Iterator[Action]:
         quirks = self.account.quirks
@@ -279,6 +283,13 @@ class Scenario:
             about = callback.document_id or _attachment(callback.name, callback.message)
             self.delivered.setdefault(callback.package_id, Counter())[callback.name, about] += 1
             self.delivered_bodies += [body, callbacks.reformatted(body)] * may_wait
+
+    def deliver_lies(self) -> None:
+        """Deliver the false callbacks that were withheld. The next reconcile run corrects what they change."""
+        false = [body for body in self.withheld if callbacks.reformatted(body) in self._lies]
+        self.withheld = [body for body in self.withheld if body not in false]
+        for body in false:
+            self.deliver(body)
 
     # Turns of the service
 

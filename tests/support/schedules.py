@@ -265,9 +265,14 @@ class Schedule(RuleBasedStateMachine):
             invariants.all_before_watermark_was_read(self.scenario, self.watermark)
 
     def teardown(self) -> None:
-        """End a schedule that has not failed: deliver the lost callbacks and check everything again."""
+        """End a schedule that has not failed: deliver the lost callbacks and check everything again.
+
+        Lost lies are delivered before the last run, because only a run can correct what they change.
+        """
         if sys.exc_info()[0] is not None or self.scenario is None:
             return
+        self.scenario.end_disturbances()
+        self.scenario.deliver_lies()
         self.reconcile_and_check()
         if self.scenario.dice.random() < SECOND_RUN_SHARE:
             invariants.second_run_adds_nothing(self.scenario)
