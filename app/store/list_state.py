@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, func, or_, select, text
+from sqlalchemy import bindparam, func, or_, select, text, update
 from sqlalchemy.engine import Connection
 
 from app.store.models import ListState, Package
@@ -69,6 +69,12 @@ def record_refusal(connection: Connection, package_id: str, *, at: datetime) -> 
     `at` is the time of OneSpan's clock.
     """
     connection.execute(_REFUSED, {"id": package_id, "at": at})
+
+
+def end_refusal(connection: Connection, package_id: str) -> None:
+    """Record that OneSpan answers requests for a package again."""
+    refused = ListState.package_id == package_id, ListState.refused_at.is_not(None)
+    connection.execute(update(ListState).where(*refused).values(refused_at=None))
 
 
 def unlisted(connection: Connection, *, run_id: int, since: datetime | None, after: str, limit: int) -> list[str]:

@@ -127,7 +127,8 @@ class Batch:
         after = self._packages.now[entry.package_id]
         late = changed and self._is_late(entry)
         reason = None if found else fetch_reason(callback, before=before, after=after, late=late)
-        if reason and (before is None or entry.package_id not in self._refused):
+        is_new = before is None or (before.deleted and not after.deleted)
+        if reason and (is_new or entry.package_id not in self._refused):
             self._fetches.setdefault(entry.package_id, reason)
 
     def _is_late(self, entry: ParsedEntry) -> bool:

@@ -131,6 +131,7 @@ class Fetcher:
             journal.add(connection, [entry])
             fetches.settle(connection, wanted, again_at=now + AGAIN_DELAY)
             self._onespan_answers(connection, now, wanted.package_id)
+            list_state.end_refusal(connection, wanted.package_id)
             onespan_clock.record(connection, answer.offset, now=now)
         log.info("package.read", package_id=wanted.package_id, kind=kind)
         self._wake()

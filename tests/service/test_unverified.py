@@ -141,6 +141,35 @@ def test_list_that_shows_a_package_verifies_it(simulation, read, clock, api_post
     assert changes(read, package.id)[-1] == ("refused", None, "reconcile")
 
 
+@on_both
+def test_package_that_is_back_after_a_refusal_is_read(simulation, clock, api_post):
+    """A callback that brings back a deleted package makes the service fetch it, even right after a refusal.
+
+    Once OneSpan has answered, the refusal is forgotten, so that a run finds the next deletion.
+    """
+    account, package_id = simulation.account, simulation.account.packages()[0].id
+    simulation.act(package_id, "delete")
+    api_post(f"/api/packages/{package_id}/read")
+    settle(simulation)
+    assert simulation.stored_package(package_id).deleted
+    back = simulation.act(package_id, "undelete")
+    simulation.refuse(package_id, status="403 Forbidden")
+    api_post(f"/api/packages/{package_id}/read")
+    settle(simulation)
+
+    simulation.connect(account)
+    answers_from = clock.now
+    simulation.post(*back)
+    settle(simulation)
+    assert not simulation.stored_package(package_id).deleted
+    assert simulation.stored_package(package_id).read_at >= answers_from
+
+    simulation.act(package_id, "delete")
+    clock.forward(HOUR)
+    simulation.reconcile(RunRequest(backfill=True))
+    assert simulation.stored_package(package_id).deleted
+
+
 def test_package_that_becomes_visible_is_verified(simulation, report, clock):
     """If the account later shows a package that was not found, a run verifies it."""
     report()
