@@ -136,13 +136,18 @@ class Interval:
                 yield event, {user_id for seat in seats for user_id in (seat.signer_id, seat.role_id)}
 
     def _seats_of(self, event: StoredEvent) -> Sequence[SeatDuty]:
-        """Return the seats for which the person in an event may have acted; empty if no snapshot shows any."""
+        """Return the seats for which the person in an event may have acted; empty if no snapshot shows any.
+
+        A condition that disables the last open signature completes a seat later than its last signature.
+        """
         for snapshot in (self.now, self.before):
             if event.who and snapshot:
                 duties, who = snapshot.duties, event.who
                 own = duties.own_seat(who) if event.found else None
                 at = None if event.name == "PACKAGE_ATTACHMENT" else event.at  # uploaded before or after the signature
                 seats = [own] if own else duties.seats_of(who, document_id=event.document_id, at=at)
+                if not seats and event.name == "SIGNER_COMPLETE":
+                    seats = duties.seats_of(who)
                 if seats:
                     return seats
         return ()

@@ -419,6 +419,19 @@ def test_found_completion_of_a_group_member_is_about_the_own_seat():
     assert missing(before, now, _as_known(event)) == []
 
 
+def test_completion_without_a_last_signature_is_known_for_the_only_group():
+    """A condition disables the last open signature of a group some time after an unknown member has signed."""
+    board = role(CLEO, "role-of-board")
+    board["signers"][0] |= {"signerType": "AD_HOC_GROUP_SIGNER", "group": {"name": "Board", "members": []}}
+    contract = document(CONTRACT, [approval("role-of-board", signed=NOON + HOUR / 6)])
+    annex = document("annex", [{**approval("role-of-board"), "disabled": True}], index=1)
+    now = snapshot("SENT", roles=[board], documents=[contract, annex])
+    completed = StoredEvent("SIGNER_COMPLETE", BETWEEN, "person-in-no-role")
+
+    assert names(missing(None, now)).count("SIGNER_COMPLETE") == 1
+    assert "SIGNER_COMPLETE" not in names(missing(None, now, completed))
+
+
 def test_new_signer_who_was_complete_before_yields_no_event():
     """A signer that the older snapshot lacks, with a signature older than that snapshot, completed before it."""
     done = {"roles": [role(ADA)], "documents": [document(CONTRACT, [approval(ROLE_OF_ADA, signed=NOON - HOUR)])]}

@@ -107,6 +107,29 @@ def test_an_unlisted_member_who_may_act_for_two_groups_is_no_signer(history):
     assert history.events >= Counter(SIGNING)
 
 
+@pytest.mark.parametrize("is_callback_first", [True, False], ids=["callback first", "snapshot first"])
+def test_a_group_completes_when_a_condition_disables_its_last_signature(history, is_callback_first):
+    """The callback is dated long after the group's last signature, and still both are one fact."""
+    seats = [group("board")]
+
+    def package(signed_at, **annex):
+        return [document(CONTRACT, [block("board", signed_at)]), document("annex", [block("board", **annex)], index=1)]
+
+    send(history, shown(seats, documents=package(None)))
+    signed_at = history.now
+    history.callback("DOCUMENT_SIGNED", STRANGER, documentId=CONTRACT)
+    history.wait(1200)
+    history.serve(complete(history, seats, documents=package(signed_at, disabled=True)))
+    if not is_callback_first:
+        history.fetch()
+    history.callback("SIGNER_COMPLETE", STRANGER, at=history.ago(3))
+    history.wait(30)
+    history.fetch()
+
+    assert history.runs == {"DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 1, "PACKAGE_COMPLETE": 1}
+    assert history.statuses == {"board": "COMPLETED"}
+
+
 def test_an_unlisted_member_acts_for_the_group_that_is_still_open(history):
     """Just after one of two groups has signed, a stranger's signature is the other's, and a late callback no third."""
     seats = [group("board", ADA), group("council")]
