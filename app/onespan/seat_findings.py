@@ -75,10 +75,18 @@ def _role_events(interval: Interval, role: _Role) -> Iterator[Finding]:
     if now.completed and is_new and not interval.has_event("SIGNER_COMPLETE", who=who, clicked_at=click):
         event = new_finding(interval, "SIGNER_COMPLETE", max(signed.values(), default=None), signer_id=role.signer_id)
         yield _since_click(event, click)
-    uploaded = before.uploaded if before else ()
+    uploaded = before.uploaded if before else _uploads_of_former(interval)
     for name in sorted({*(now.uploaded or ())} - {*uploaded}) if uploaded is not None else ():
         if not _is_upload_known(interval, name, who=who):
             yield new_finding(interval, "PACKAGE_ATTACHMENT", None, signer_id=role.signer_id, message=name)
+
+
+def _uploads_of_former(interval: Interval) -> tuple[str, ...]:
+    """Return the uploads of roles that are gone: a reassignment may give their attachments to a new role."""
+    present = {user_id for seat in interval.now.seats for user_id in (seat.role_id, seat.signer_id)}
+    old_seats = interval.before.seats if interval.before else ()
+    gone = [seat for seat in old_seats if not present & {seat.role_id, seat.signer_id}]
+    return tuple(name for seat in gone for name in seat.uploaded or ())
 
 
 def _since_click(event: Finding, clicked_at: str | None) -> Finding:

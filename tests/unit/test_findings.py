@@ -518,6 +518,17 @@ def test_reassignment_within_a_shared_role():
     assert (event.name, event.signer_id, event.extra) == ("ROLE_REASSIGN", BEN, {"newRoleId": "role-1"})
 
 
+def test_upload_that_a_new_role_takes_over_is_no_event():
+    """A reassignment may give a new role to a new person, with what the former person has uploaded."""
+    passport = {"id": "1", "name": "passport", "required": True, "status": "COMPLETE"}
+    before = snapshot("SENT", roles=[role(ADA, "role-1", attachmentRequirements=[passport])])
+    others = [role("dan", "role-2"), role(BEN, "role-3", attachmentRequirements=[passport])]
+    now = snapshot("SENT", roles=[role("dan", "role-2", attachmentRequirements=[passport])])
+
+    assert names(missing(before, now)) == []
+    assert names(missing(snapshot("SENT", roles=others[:1]), snapshot("SENT", roles=others))) == ["PACKAGE_ATTACHMENT"]
+
+
 def test_reviewer_who_is_a_member_of_a_group_uploads_for_the_own_role():
     """The upload belongs to the role that required it, although the person signs only for a group."""
     passport = {"id": "1", "name": "passport", "required": True, "status": "COMPLETE"}
