@@ -153,7 +153,7 @@ def _claims_about_seat(seat: Seat, snapshot: PackageSnapshot) -> dict[str, objec
         **({} if seat.locked is None else {"locked": seat.locked}),
         **({} if seat.owes is None else {"owes": seat.owes, "begun": seat.begun_at}),
         **({} if seat.completed is None else {"done": seat.completed, "done_at": seat.completed_at}),
-        **(RESOLVED if seat.completed else {}),
+        **({**RESOLVED, "has_disabled": seat.has_disabled} if seat.completed else {}),
         **_ended_by(seat.signer_id, snapshot),
         **{f"attachment {name}": True for name in seat.uploaded or ()},
         **({} if seat.attachments is None else {"requirements": _unfulfilled(seat.attachments)}),

@@ -117,15 +117,12 @@ def confirmed_event(
 def _names_of(name: str, people: People, callback: Callback, *, happened_at: datetime) -> set[object]:
     """Return the ids under which a snapshot may show a person. An undated callback may arrive a little late.
 
-    A person may upload an attachment after their seat has signed. A condition that disables the last open signature
-    completes a seat later than its last signature.
+    A person may upload an attachment after their seat has signed.
     """
     acted_at = happened_at if callback.happened_at else happened_at - REPEAT_WINDOW
     at = None if callback.name == "PACKAGE_ATTACHMENT" else iso(acted_at)
     person = people.person(name, document_id=callback.document_id, at=at)
     seats = people.duties.seats_of(name, document_id=callback.document_id, at=at, tolerance=DATE_TOLERANCE)
-    if callback.name == "SIGNER_COMPLETE":
-        seats = seats or people.duties.seats_of(name)
     of_role = (signer_id for signer_id, role_id in people.roles.items() if role_id == name)
     role_ids = (role_id for signer_id, role_id in people.roles.items() if signer_id == person)
     return {person, *role_ids, *of_role, *(seat.signer_id for seat in seats)}

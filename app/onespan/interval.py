@@ -100,13 +100,13 @@ class Interval:
         who: Collection[str] = (),
         document_id: str | None = None,
         since: str = "",
-        clicked_at: str | None = None,
+        earlier_since: str | None = None,
     ) -> bool:
         """Whether an event of this name is known: by one of the ids `who` and about `document_id`, if given.
 
-        If `before` shows a click at the time `clicked_at`, earlier events since the click count too.
+        If `earlier_since` is given, the earlier events after that time count too.
         """
-        earlier = (event for event in self.earlier if clicked_at and event.at >= before_click(clicked_at))
+        earlier = (event for event in self.earlier if earlier_since and event.at > earlier_since)
         return any(
             event.name == name
             and event.at > since
@@ -136,18 +136,13 @@ class Interval:
                 yield event, {user_id for seat in seats for user_id in (seat.signer_id, seat.role_id)}
 
     def _seats_of(self, event: StoredEvent) -> Sequence[SeatDuty]:
-        """Return the seats for which the person in an event may have acted; empty if no snapshot shows any.
-
-        A condition that disables the last open signature completes a seat later than its last signature.
-        """
+        """Return the seats for which the person in an event may have acted; empty if no snapshot shows any."""
         for snapshot in (self.now, self.before):
             if event.who and snapshot:
                 duties, who = snapshot.duties, event.who
                 own = duties.own_seat(who) if event.found else None
                 at = None if event.name == "PACKAGE_ATTACHMENT" else event.at  # uploaded before or after the signature
                 seats = [own] if own else duties.seats_of(who, document_id=event.document_id, at=at)
-                if not seats and event.name == "SIGNER_COMPLETE":
-                    seats = duties.seats_of(who)
                 if seats:
                     return seats
         return ()

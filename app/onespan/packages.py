@@ -114,6 +114,7 @@ def _seats(
             completed_at=ended if completed else None,
             begun_at=min(filter(None, (signature.begun_at for signature in signatures)), default=None),
             group=group,
+            has_disabled=any(role_id in item.disabled for item in documents),
         )
 
 
@@ -157,7 +158,13 @@ def _document(document: Mapping[str, object], *, is_complete: bool) -> DocumentS
     for approval in approvals or ():
         by_role.setdefault(approval.role_id, []).append(approval)
     owed = {role_id: seat_signature(of_role, is_complete=is_complete) for role_id, of_role in by_role.items()}
-    return DocumentSnapshot(_id(document) or "", _text(document.get("name")), None if approvals is None else owed)
+    disabled = frozenset(
+        role_id
+        for item in _objects(document.get("approvals"))
+        if _is_disabled(item) and (role_id := _text(item.get("role")))
+    )
+    signatures = None if approvals is None else owed
+    return DocumentSnapshot(_id(document) or "", _text(document.get("name")), signatures, disabled)
 
 
 def _position(document: Mapping[str, object]) -> tuple[bool, float]:
@@ -183,7 +190,7 @@ def _approvals(document: Mapping[str, object]) -> list[Approval] | None:
 
 def _approval(item: Mapping[str, object]) -> Approval | None:
     signed, fields = _instant(item.get("signed")), item.get("fields")
-    if item.get("disabled") is True and not signed:
+    if _is_disabled(item):
         return None
     return Approval(
         role_id=str(_text(item.get("role"))),
@@ -192,6 +199,10 @@ def _approval(item: Mapping[str, object]) -> Approval | None:
         required=item.get("optional") is not True,
         needs_confirmation=not isinstance(fields, list) or any(_is_signature(field) for field in fields),
     )
+
+
+def _is_disabled(approval: Mapping[str, object]) -> bool:
+    return approval.get("disabled") is True and not _instant(approval.get("signed"))
 
 
 def _is_signature(field: object) -> bool:

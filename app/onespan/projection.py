@@ -23,7 +23,7 @@ from app.onespan.values import (
 )
 
 # Raise the version with each change of the claims that a callback or snapshot makes, or of what is derived from them.
-PROJECTION_VERSION = 5
+PROJECTION_VERSION = 6
 
 # No one can sign in these statuses, so problems of signers need no attention.
 NOT_SIGNABLE = COMPLETE_STATUSES | {"DRAFT", "DECLINED", "OPTED_OUT", "EXPIRED"}

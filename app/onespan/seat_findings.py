@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from app.onespan.claims import UPDATED_RESOLUTION
 from app.onespan.interval import Finding, Interval, StoredEvent, before_click, new_finding
 from app.onespan.lifecycle import COMPLETE_STATUSES, status_after
 from app.onespan.seats import SIGNATURE_TOLERANCE
 from app.onespan.snapshot import Seat
+from app.types import iso
 
 # How much later than its signature an undated callback counts, which counts from its arrival.
 MAX_CALLBACK_DELAY = timedelta(minutes=5)
@@ -65,16 +67,18 @@ def _role_events(interval: Interval, role: _Role) -> Iterator[Finding]:
         if item.id in signed and (at := item.begun_at(role_id))
     }
     for document_id, at in signed.items():
-        click = clicks.get(document_id)
+        click = clicks.get(document_id) or (at if _was_shown_open(interval, document_id, at, role_id=role_id) else None)
+        since = before_click(click) if click else None
         is_new = click or (at > interval.after.settled and _was_open(interval, document_id, role_id=role_id))
-        if is_new and not interval.has_event("DOCUMENT_SIGNED", who=who, document_id=document_id, clicked_at=click):
+        if is_new and not interval.has_event("DOCUMENT_SIGNED", who=who, document_id=document_id, earlier_since=since):
             event = new_finding(interval, "DOCUMENT_SIGNED", at, signer_id=role.signer_id, document_id=document_id)
-            yield _since_click(event, click)
-    click = max(clicks.values(), default=None)
-    is_new = bool(click) or _was_incomplete(interval, before, now)
-    if now.completed and is_new and not interval.has_event("SIGNER_COMPLETE", who=who, clicked_at=click):
+            yield _since(event, since)
+    since = before_click(max(clicks.values())) if clicks else None
+    is_new = bool(clicks) or _was_incomplete(interval, before, now)
+    is_known_since = since or (_unsure_since(interval) if before and before.completed is False else None)
+    if now.completed and is_new and not interval.has_event("SIGNER_COMPLETE", who=who, earlier_since=is_known_since):
         event = new_finding(interval, "SIGNER_COMPLETE", max(signed.values(), default=None), signer_id=role.signer_id)
-        yield _since_click(event, click)
+        yield _since(replace(event, dated=event.dated and not now.has_disabled), since)
     uploaded = before.uploaded if before else _uploads_of_former(interval)
     for name in sorted({*(now.uploaded or ())} - {*uploaded}) if uploaded is not None else ():
         if not _is_upload_known(interval, name, who=who):
@@ -89,9 +93,9 @@ def _uploads_of_former(interval: Interval) -> tuple[str, ...]:
     return tuple(name for seat in gone for name in seat.uploaded or ())
 
 
-def _since_click(event: Finding, clicked_at: str | None) -> Finding:
-    """Return the event of a click that counts as a signature now: its callback may be as old as the click."""
-    return replace(event, after=min(event.after, before_click(clicked_at))) if clicked_at else event
+def _since(event: Finding, since: str | None) -> Finding:
+    """Return an event that may have happened since this time, and so may its callback be dated."""
+    return replace(event, after=min(event.after, since)) if since else event
 
 
 def _was_incomplete(interval: Interval, before: Seat | None, now: Seat) -> bool:
@@ -113,6 +117,21 @@ def _was_open(interval: Interval, document_id: str, *, role_id: str) -> bool:
     if old_document is None:
         return before is None or not before.documents_incomplete
     return old_document.signatures is not None and not old_document.signed_at(role_id)
+
+
+def _was_shown_open(interval: Interval, document_id: str, at: str, *, role_id: str) -> bool:
+    """Whether the older snapshot shows a document open that was signed so soon after that the dates cannot tell."""
+    if interval.before is None or not _unsure_since(interval) < at <= interval.after.settled:
+        return False
+    return any(
+        item.id == document_id and role_id in (item.signatures or ()) and not item.signed_at(role_id)
+        for item in interval.before.documents
+    )
+
+
+def _unsure_since(interval: Interval) -> str:
+    """Return since when an event, though earlier than the older snapshot, may not be in it."""
+    return iso(datetime.fromisoformat(interval.after.settled) - UPDATED_RESOLUTION)
 
 
 def _is_upload_known(interval: Interval, name: str, *, who: tuple[str, ...]) -> bool:

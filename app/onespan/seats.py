@@ -28,7 +28,8 @@ DONE_FOR_GROUP = ("done", "declined", "opted_out", "reason")
 class SeatDuty:
     """A seat, as far as it decides who is meant by an id. `documents` are those that the seat is asked to sign.
 
-    `members` are the ids of a group's members; None if the seat is no group.
+    `members` are the ids of a group's members; None if the seat is no group. `completed_at` is None if it is not known
+    exactly: a condition that disables the last open signature completes a seat later than its last signature.
     """
 
     signer_id: str
@@ -178,7 +179,8 @@ class People:
         }
         group = claims.value("group")
         members = frozenset(group.get("members", ())) if isinstance(group, Mapping) else None
-        completed_at = claims.text("done_at") if claims.flag("done") else None
+        is_dated = claims.flag("done") and not claims.flag("has_disabled")
+        completed_at = claims.text("done_at") if is_dated else None
         return SeatDuty(signer_id, role_id, claims.value("owes") is not False, documents, members, completed_at)
 
     def _signatures(self, document_id: str) -> dict[str, str]:

@@ -17,7 +17,8 @@ class Seat:
 
     `owes` says that the role has a signature in some document. `completed` says that the role has signed all it owes.
     `begun_at` is the time of its first click. `attachments` maps each attachment requirement to whether it is fulfilled
-    (COMPLETE), REJECTED, or MISSING though required. A value that is not known is None.
+    (COMPLETE), REJECTED, or MISSING though required. A value that is not known is None. `has_disabled` says that a
+    condition has disabled a block of the role, which then may have completed later than `completed_at`.
     """
 
     signer_id: str
@@ -33,6 +34,7 @@ class Seat:
     completed_at: str | None = None
     begun_at: str | None = None
     group: Group | None = None
+    has_disabled: bool = False
 
     @property
     def uploaded(self) -> tuple[str, ...] | None:
@@ -46,12 +48,14 @@ class Seat:
 class DocumentSnapshot:
     """A document of a snapshot. `signatures` maps the id of each role that is asked to sign it to what the role owes.
 
-    `signatures` itself is None if the signing roles are not known.
+    `signatures` itself is None if the signing roles are not known. `disabled` are the ids of the roles of which a
+    condition has disabled a block.
     """
 
     id: str
     name: str | None
     signatures: Mapping[str, SeatSignature] | None
+    disabled: frozenset[str] = frozenset()
 
     def begun_at(self, role_id: str) -> str | None:
         """Return when a role began to sign a document that it has not signed; None if it did not, or if not known."""
@@ -148,4 +152,5 @@ class PackageSnapshot:
             if seat.role_id in (document.signatures or ())
         }
         members = frozenset(seat.group.members) if seat.group else None
-        return SeatDuty(seat.signer_id, seat.role_id, seat.owes is not False, documents, members, seat.completed_at)
+        ended = None if seat.has_disabled else seat.completed_at
+        return SeatDuty(seat.signer_id, seat.role_id, seat.owes is not False, documents, members, ended)

@@ -89,13 +89,13 @@ class Fetcher:
         if not can_be_requested(wanted.package_id):
             self._drop(wanted)
             return
-        began_at, after = self._clock(), self._read_until(wanted.package_id)
+        began_at, (after, known) = self._clock(), self._known_before(wanted.package_id)
         try:
             answer = self._onespan.package(wanted.package_id)
             if _id_in(answer) != wanted.package_id:
                 raise UnreadableAnswer("it is another package")
         except OneSpanError as problem:
-            self._fetch_failed(wanted, problem, began_at=began_at, after=after)
+            self._fetch_failed(wanted, problem, began_at=began_at, after=after, known=known)
         else:
             self._keep(wanted, answer, kind=JournalKind.SNAPSHOT, after=after)
 
@@ -109,11 +109,15 @@ class Fetcher:
             packages.begin_unverified(connection, reasons, cause=Cause("fetch", UnusableId.__name__), now=now)
             fetches.settle(connection, wanted, again_at=now + AGAIN_DELAY)
 
-    def _read_until(self, package_id: str) -> datetime:
-        """Return the time of the newest snapshot, on OneSpan's clock; the beginning of time if there is none."""
+    def _known_before(self, package_id: str) -> tuple[datetime, bool]:
+        """Return the time of the newest snapshot, on OneSpan's clock, and whether these credentials saw the package.
+
+        The time is the beginning of time if there is no snapshot.
+        """
         with self._database.read() as connection:
             state = current_claims(connection, [package_id]).get(package_id, {})
-        return datetime.fromisoformat(newest_claim_at(state, "snapshot"))
+            known = was_read(connection, package_id, key=self._onespan.name)
+        return datetime.fromisoformat(newest_claim_at(state, "snapshot")), known
 
     def _keep(self, wanted: TakenFetch, answer: Answer, *, kind: str, after: datetime) -> None:
         """Journal the answer, a snapshot or an absence, and settle the fetch, in one transaction.
@@ -147,9 +151,14 @@ class Fetcher:
         self._pause_until = self._down_since = None
         self._failed.clear()
 
-    def _fetch_failed(self, wanted: TakenFetch, problem: OneSpanError, *, began_at: datetime, after: datetime) -> None:
+    def _fetch_failed(
+        self, wanted: TakenFetch, problem: OneSpanError, *, began_at: datetime, after: datetime, known: bool
+    ) -> None:
+        """Retry or settle a fetch that failed. `known` says that the package had been seen before the request.
+
+        What the list shows during the request may be newer than the answer, which then says nothing of a deletion.
+        """
         with self._database.read() as connection:
-            known = was_read(connection, wanted.package_id, key=self._onespan.name)
             # No refusal contradicts a deletion that a callback reported.
             is_refused = isinstance(problem, OneSpanNotFound | NotPermitted | RequestRejected)
             is_deleted = is_refused and _is_deleted(connection, wanted.package_id)

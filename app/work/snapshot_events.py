@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.onespan.callbacks import Callback
+from app.onespan.claims import UPDATED_RESOLUTION
 from app.onespan.findings import NEVER, findings
 from app.onespan.interval import Finding, SnapshotTimes, StoredEvent, before_click
 from app.onespan.merge import EPOCH
@@ -39,7 +40,7 @@ class DatedSnapshot:
         """The time since which known events may explain what a later snapshot shows."""
         clicked_at = self.package.clicked_at
         since_click = datetime.fromisoformat(before_click(clicked_at)) if clicked_at else self.settled_at
-        return min(self.settled_at, since_click)
+        return min(self.settled_at - UPDATED_RESOLUTION, since_click)
 
 
 def may_emit(package: PackageSnapshot, emit: str, *, began_at: datetime) -> bool:

@@ -85,7 +85,9 @@ def _of_package(actual: SimulatedPackage, stored: Package) -> Iterator[Pair]:
         "SIGNER_LOCKED": optional,
     }
     unclear |= {"READY_FOR_COMPLETION": {""}} if is_ready(actual) is None else {}
-    shown, was = _attention(actual), _stored_attention(stored)
+    shown, was = list(_attention(actual)), list(_stored_attention(stored))
+    if _is_end_unclear(actual):
+        unclear["DECLINED"] = {who for _, who, _ in (*shown, *was)}
     clear = [sorted(item for item in found if item[1] not in unclear.get(item[0], ())) for found in (shown, was)]
     yield "attention", *clear
 
@@ -204,7 +206,7 @@ def _status(actual: SimulatedPackage, place: int, stored: str | None) -> str | N
     if (signed is None or is_ready(actual) is None) and stored == "COMPLETED":
         return stored
     if actual.status in ("DECLINED", "OPTED_OUT") and _seat(actual.roles[place]) in _ended_by(actual):
-        return actual.status
+        return stored if _is_end_unclear(actual) and stored in WAITING else actual.status
     return "LOCKED" if actual.roles[place].locked else "PENDING"
 
 
@@ -212,6 +214,12 @@ def _ended_by(actual: SimulatedPackage) -> list[str]:
     """The seat of the person who declined or opted out, who may act for a group."""
     who = max(actual.messages, key=lambda message: message.at).by if actual.messages else None
     return [_seat(role) for place, role in enumerate(actual.roles) if who and who in _actors(actual, place)]
+
+
+def _is_end_unclear(actual: SimulatedPackage) -> bool:
+    """Whether a member of one of several groups ended the package: if members are hidden, nothing shows of which."""
+    groups = [_seat(role) for place, role in enumerate(actual.roles) if role.group and _asked(actual, place)]
+    return len(groups) > 1 and not {*groups}.isdisjoint(_ended_by(actual))
 
 
 def _actors(actual: SimulatedPackage, place: int) -> tuple[Person | None, ...]:

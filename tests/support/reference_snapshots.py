@@ -109,6 +109,12 @@ def approvals(shown: JSON, role_id: str) -> list[JSON]:
     ]
 
 
+def has_disabled(shown: JSON, role_id: str) -> bool:
+    """Whether a condition has disabled an approval of a role. The role's last signature may be older than its end."""
+    every = sum(approval["role"] == role_id for document in shown["documents"] for approval in document["approvals"])
+    return len(approvals(shown, role_id)) < every
+
+
 def by_document(shown: JSON, role_id: str) -> list[list[JSON]]:
     """What a role is asked to sign in each document that asks it."""
     documents = [approvals({"documents": [document]}, role_id) for document in shown["documents"]]
@@ -205,7 +211,7 @@ def seats_in(shown: JSON) -> list[Seat]:
                 if (in_document := approvals({"documents": [document]}, role["id"]))
             },
             completed_at=max(signatures(shown, approvals(shown, role["id"])), default=None)
-            if is_complete(shown, role["id"])
+            if is_complete(shown, role["id"]) and not has_disabled(shown, role["id"])
             else None,
             members=frozenset(member["userId"] for member in signer["group"]["members"])
             if signer.get("group")

@@ -226,3 +226,24 @@ def test_a_false_step_back_is_not_followed_by_the_step_again(history):
 
     assert history.package.status == "ARCHIVED"
     assert "PACKAGE_ARCHIVE" not in history.runs
+
+
+@pytest.mark.parametrize("is_reported", [True, False], ids=["reported", "lost"])
+@pytest.mark.parametrize("milliseconds", [1000, *in_all(500)])
+def test_a_signature_within_a_second_of_what_a_lagging_api_showed_is_one_fact(history, milliseconds, is_reported):
+    """The API shows the package as updated a second before the signature, whose date then tells nothing."""
+    seats = [seat(ADA), seat(BEN)]
+    begin(history, shown(seats, block(ADA), block(BEN)))
+    history.serve_changed(shown(seats, block(ADA), block(BEN), name="Renamed"))
+    signed_at = history.now + timedelta(milliseconds=milliseconds)
+    history.wait(2)
+    history.fetch_now()
+    history.wait(3)
+    history.serve_changed(shown(seats, block(ADA, signed_at), block(BEN)))
+    if is_reported:
+        for name in SIGNING:
+            history.callback(name, ADA, at=signed_at, documentId=CONTRACT if name == "DOCUMENT_SIGNED" else None)
+    history.fetch()
+    history.wait(60)
+
+    assert history.runs == {"DOCUMENT_SIGNED": 1, "SIGNER_COMPLETE": 1}
