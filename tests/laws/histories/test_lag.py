@@ -231,7 +231,7 @@ def test_a_false_step_back_is_not_followed_by_the_step_again(history):
 @pytest.mark.parametrize("is_reported", [True, False], ids=["reported", "lost"])
 @pytest.mark.parametrize("milliseconds", [1000, *in_all(500)])
 def test_a_signature_within_a_second_of_what_a_lagging_api_showed_is_one_fact(history, milliseconds, is_reported):
-    """The API shows the package as updated a second before the signature, whose date then tells nothing."""
+    """The API shows the package as updated a second before the signature, whose date then says nothing."""
     seats = [seat(ADA), seat(BEN)]
     begin(history, shown(seats, block(ADA), block(BEN)))
     history.serve_changed(shown(seats, block(ADA), block(BEN), name="Renamed"))
