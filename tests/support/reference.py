@@ -164,6 +164,7 @@ class ReferenceModel:
                 },
                 completed_at=self.latest(("person", signer_id), "complete_at")
                 if self.latest(("person", signer_id), "complete")
+                and not self.latest(("person", signer_id), "has_disabled")
                 else None,
                 members=None if members is None else frozenset(members),
             )
@@ -372,6 +373,7 @@ class ReferenceModel:
         if read.is_complete(shown, role["id"]):
             self.record(subject, complete=True, complete_at=max(read.signatures(shown, approvals), default=None))
             self.record(subject, kba=False, bounce=None, away=False)
+            self.record(subject, has_disabled=read.has_disabled(shown, role["id"]))
         requirements = role["attachmentRequirements"]
         self.uploads.setdefault(who, set()).update(
             requirement["name"] for requirement in requirements if requirement["status"] == "COMPLETE"
