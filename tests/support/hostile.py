@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tests.conftest import KEY, TOKEN
 
-HOLD_SECONDS = 0.05  # seconds between two looks at the held connections
+HOLD_SECONDS = 0.5  # seconds between two looks at the held connections
 DRIP_SECONDS = 1.0  # seconds between two pieces of a request that never ends
 CONNECT_SECONDS = 10.0
 SMALL_WINDOW = 2048  # bytes that a client takes which never reads
@@ -46,7 +46,7 @@ def _never_reads(request: bytes, times: int) -> Hostile:
 CALLBACK = "/onespan/callback"
 WITH_KEY, WITH_TOKEN = f"Authorization: Basic {KEY}", f"Authorization: Bearer {TOKEN}"
 LOGIN = _post("/login", "Content-Type: application/x-www-form-urlencoded", "Content-Length: 200", body=b"password=a")
-CHUNK = b'10\r\n{"name": "never\r\n'
+CHUNK = b'10\r\n{"name": "never \r\n'
 WEBSOCKET = (
     "Upgrade: websocket",
     "Connection: Upgrade",
