@@ -20,7 +20,7 @@ def reserve_threads_for_callbacks(app: Flask, *, threads: int, exempt: Collectio
     """Answer 503 to a request while all unreserved `threads` of this process are busy.
 
     Requests to endpoints in `exempt` may use the reserved threads. A slow database holds the threads of readers, and a
-    slow client holds the thread that writes to the client. OneSpan must still get an answer.
+    slow client holds the database connection of an export. OneSpan must still get an answer.
     """
     slots = threading.BoundedSemaphore(unreserved(threads))
 
