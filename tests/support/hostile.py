@@ -74,12 +74,12 @@ HOSTILE: dict[str, Hostile] = {
     "upgrade to a WebSocket": Hostile(
         _get("/", *WEBSOCKET)
     ),
-    "never reads a file": _never_reads(_get("/static/app.css"), 60),
-    "never reads a page": _never_reads(_get("/login"), 60),
-    "never reads the API's document": _never_reads(_get("/api/openapi.json"), 60),
-    "never reads the API": _never_reads(_get("/api/callbacks?limit=200", WITH_TOKEN), 60),
-    "never reads errors": _never_reads(_get("/nowhere"), 60),
-    "never reads answers to callbacks": _never_reads(_post(CALLBACK, "Content-Length: 2", body=b"{}"), 200),
+    "never reads a file": _never_reads(_get("/static/app.css"), 10),
+    "never reads a page": _never_reads(_get("/login"), 20),
+    "never reads the API's document": _never_reads(_get("/api/openapi.json"), 10),
+    "never reads the API": _never_reads(_get("/api/callbacks?limit=200", WITH_TOKEN), 10),
+    "never reads errors": _never_reads(_get("/nowhere"), 50),
+    "never reads answers to callbacks": _never_reads(_post(CALLBACK, "Content-Length: 2", body=b"{}"), 50),
 }  # fmt: skip
 
 
