@@ -6,6 +6,7 @@ gunicorn's main process runs this file, and must not import the service: after a
 import asyncio
 import os
 import resource
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -18,9 +19,10 @@ DRAIN_BYTES = 16 * 1024
 STOPPING_SECONDS = 1.0  # how long a stopping worker waits for a request on an idle connection
 CHECK_SECONDS = 1.0  # time between two checks of all connections
 ACCEPTS_AT_ONCE = 16  # connections that the event loop accepts before it does other work
+SWITCH_SECONDS = 0.0005  # after this time, a thread that computes lets the event loop go on
 MAX_CONNECTIONS = 2048  # of one process, to limit its memory
 FILES_PER_THREAD = 4  # a database connection, which is three files with SQLite, and a spool file
-OTHER_FILES = 128  # listeners, logs, handlers, the worker's turns, and connections that are being accepted
+OTHER_FILES = 128  # bound sockets, logs, handlers, the worker's turns, and connections that are being accepted
 
 
 def connection_limit(open_files: int, *, threads: int) -> int:
@@ -36,7 +38,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Start with the first request; at the limit, end the connection whose client has let us wait longest."""
         self._unread, self._unread_since = 0, 0.0
-        self._is_answering = self._is_answered = False
+        self._has_eof = False
         self._await_request(ARRIVAL_SECONDS)
         super().connection_made(transport)
         self.worker.add(self)
@@ -47,6 +49,11 @@ class Connection(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
         super().connection_lost(exc)
         self._request_ready.set()
         self._flow_control.resume_writing()
+
+    def eof_received(self) -> bool:
+        """Keep the connection of a client that sends no more, but still waits for an answer."""
+        self._has_eof = True
+        return self._is_answering
 
     @property
     def waiting_since(self) -> float | None:
@@ -64,13 +71,22 @@ class Connection(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
         elif not self._is_answering and now >= self._awaited_since + self._patience():
             if self._is_arriving and not self._is_answered:
                 self._send_error_response(408, "The request did not arrive in time.")
-            self._close_transport()
-            self._request_ready.set()
+            self._close()
 
     def end(self) -> None:
         """Close the connection at once, whatever the client has yet to read."""
         self.worker.connections.discard(self)
         self.transport.abort()
+
+    def _close_transport(self) -> None:
+        """Close the connection, also if the client has reset it, which gunicorn takes for closed."""
+        super()._close_transport()
+        if self.transport and not self.transport.is_closing():
+            self.transport.abort()
+
+    def _close(self) -> None:
+        self._close_transport()
+        self._request_ready.set()
 
     def resume_writing(self) -> None:
         """Count it as progress that the client has read most of what was left."""
@@ -107,7 +123,9 @@ class Connection(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
 
     def _arm_keepalive_timer(self) -> None:
         """Wait for the next request, unless its first bytes are there. `check` replaces gunicorn's timer."""
-        if not self._is_arriving:
+        if self._has_eof:
+            self._close()
+        elif not self._is_arriving:
             self._await_request(self._keepalive)
 
     def _cancel_task_if_pending(self) -> None:
@@ -151,20 +169,23 @@ class ReceiverWorker(ASGIWorker):  # type: ignore[misc]
 
     def close_idle(self) -> None:
         """End the connection whose client has let the service wait longest, if there is one."""
-        waiting = [(since, connection) for connection in self.connections if (since := connection.waiting_since)]
+        waiting = {
+            connection: since for connection in self.connections if (since := connection.waiting_since) is not None
+        }
         if waiting:
-            min(waiting, key=lambda pair: pair[0])[1].end()
+            min(waiting, key=waiting.__getitem__).end()
 
     async def _serve(self) -> None:
-        """Serve until the worker is told to stop, then let running requests finish."""
+        """Serve until the worker must stop, then let running requests finish."""
         open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.worker_connections = connection_limit(open_files, threads=self.cfg.threads)
-        for listener in self.sockets:
+        for bound in self.sockets:
             server = await self.loop.create_server(
-                lambda: Connection(self), sock=listener.sock, backlog=ACCEPTS_AT_ONCE, ssl=self._get_ssl_context()
+                lambda: Connection(self), sock=bound.sock, backlog=ACCEPTS_AT_ONCE, ssl=self._get_ssl_context()
             )
-            listener.sock.listen(self.cfg.backlog)  # asyncio uses its own `backlog` for this, too
+            bound.sock.listen(self.cfg.backlog)  # asyncio uses its own `backlog` for this, too
             self.servers.append(server)
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._check_connections()
         while self.alive and self.ppid == os.getppid():
             self.notify()

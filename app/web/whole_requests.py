@@ -49,18 +49,10 @@ class WholeRequests:
 
     async def _answer(self, call: "_Call", receive: Receive, send: Send, *, in_thread: InThread) -> None:
         await in_thread(call.begin)
-        try:
-            await send({"type": "http.response.start", "status": call.status, "headers": call.headers})
-            await send({"type": "http.response.body", "body": call.piece, "more_body": call.has_more})
-            if call.has_more:
-                gone = asyncio.ensure_future(_discard_body(receive))
-                while call.has_more and not gone.done():
-                    await in_thread(call.proceed)
-                    await send({"type": "http.response.body", "body": call.piece, "more_body": call.has_more})
-                gone.cancel()
-        finally:
-            if call.has_more:
-                await in_thread(call.close)
+        await send({"type": "http.response.start", "status": call.status, "headers": call.headers})
+        await send({"type": "http.response.body", "body": call.piece, "more_body": call.has_more})
+        if call.has_more:
+            await _send_rest(call, receive, send, in_thread)
 
     def _runner(self, scope: Message) -> InThread:
         """Return what runs a function for this request in a thread. Callbacks never wait for other requests."""
@@ -138,6 +130,18 @@ class _Call:
 
 def _no_write(_: bytes) -> None:
     raise NotImplementedError("Flask returns the body, and does not write it.")
+
+
+async def _send_rest(call: _Call, receive: Receive, send: Send, in_thread: InThread) -> None:
+    gone = asyncio.ensure_future(_discard_body(receive))
+    try:
+        while call.has_more and not gone.done():
+            await in_thread(call.proceed)
+            await send({"type": "http.response.body", "body": call.piece, "more_body": call.has_more})
+    finally:
+        gone.cancel()
+        if call.has_more:
+            await in_thread(call.close)
 
 
 async def _read_body(receive: Receive) -> tuple[bool, bytes]:
