@@ -105,7 +105,7 @@ def assert_all_are_taken(web: Web, hostile: Callable[[], contextlib.AbstractCont
     workers, load = sorted(web.children), os.getloadavg()[0] / len(os.sched_getaffinity(0))
 
     with hostile():
-        posted = post_callbacks_meanwhile(web.port, seconds=30)
+        posted = post_callbacks_meanwhile(web.port, seconds=10)
 
     assert posted.taken == len(posted.statuses), posted.statuses
     assert posted.p99 <= P99_SECONDS * max(1, load), (posted.p99, load)
