@@ -2,9 +2,10 @@
 
 import gc
 import sys
+from runpy import run_path
 from typing import Any
 
-from config import SettingsError, load_settings, require_settings_file
+from config import ROOT, SettingsError, load_settings, require_settings_file
 
 try:
     require_settings_file()
@@ -14,9 +15,9 @@ except SettingsError as error:
 
 bind = _settings.bind
 workers = _settings.web_concurrency
-worker_class = "gthread"
+worker_class = run_path(str(ROOT / "app/web/server.py"))["ReceiverWorker"]  # an import would load all of `app`
 threads = _settings.web_threads
-keepalive = 5
+keepalive = 75  # longer than a proxy in front keeps a connection that it does not use, usually 60 s
 # No header may change the path: by default gunicorn lets clients on this machine send SCRIPT_NAME and PATH_INFO.
 forwarder_headers = ""
 header_map = "drop"  # headers with an underscore, which could pass for others

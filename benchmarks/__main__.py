@@ -76,7 +76,7 @@ def _machine(databases: Databases) -> str:
         f"one write and fsync takes {_median_fsync_ms():.2f} ms (median)\n"
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version} (WAL, synchronous=FULL), "
         f"PostgreSQL {version} (fsync={fsync}, synchronous_commit={commit})\n"
-        "gunicorn: gthread, 2 workers, 16 threads; server, database and client share these cores"
+        "gunicorn: 2 workers of the service, 16 threads; server, database and client share these cores"
     )
 
 

@@ -27,7 +27,13 @@ from config import ROOT, Settings
 # The locale of most PostgreSQL servers. Trigrams of letters beyond ASCII need this locale.
 LOCALE = "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
 START_TIMEOUT_SECONDS = 20.0  # until a started server must answer
-GUNICORN = ("--worker-class=gthread", "--workers=2", "--threads=16", "--keep-alive=5", "--no-control-socket")
+GUNICORN = (
+    "--worker-class=app.web.server.ReceiverWorker",
+    "--workers=2",
+    "--threads=16",
+    "--keep-alive=5",
+    "--no-control-socket",
+)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,18 @@ from app.web.errors import error_response
 RESERVED_SHARE = 4  # one thread in four, and at least one, is reserved for callbacks
 
 
+def unreserved(threads: int) -> int:
+    """Return how many of the threads of a process all other requests may use."""
+    return threads - max(1, threads // RESERVED_SHARE)
+
+
 def reserve_threads_for_callbacks(app: Flask, *, threads: int, exempt: Collection[str]) -> None:
     """Answer 503 to a request while all unreserved `threads` of this process are busy.
 
     Requests to endpoints in `exempt` may use the reserved threads. A slow database holds the threads of readers, and a
-    slow client holds the thread that writes to the client. OneSpan must still get an answer.
+    slow client holds the database connection of an export. OneSpan must still get an answer.
     """
-    slots = threading.BoundedSemaphore(threads - max(1, threads // RESERVED_SHARE))
+    slots = threading.BoundedSemaphore(unreserved(threads))
 
     @app.before_request
     def acquire_slot() -> ResponseReturnValue | None:
@@ -30,8 +35,8 @@ def reserve_threads_for_callbacks(app: Flask, *, threads: int, exempt: Collectio
 
     @app.after_request
     def hold_slot_while_streaming(response: Response) -> Response:
-        is_file = response.direct_passthrough  # a file is sent quickly, and its close callbacks never run
-        if response.is_streamed and not is_file and g.pop("has_slot", False):
+        response.direct_passthrough = False  # a file, too, then calls its close callbacks
+        if response.is_streamed and g.pop("has_slot", False):
             response.call_on_close(slots.release)
         return response
 

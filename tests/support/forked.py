@@ -16,7 +16,7 @@ PROGRAMS = {
     "simulate": "app.simulator.command:simulate",
 }
 _forkserver = get_context("forkserver")
-_forkserver.set_forkserver_preload(["app", "gunicorn.app.wsgiapp", "gunicorn.workers.gthread", __name__])
+_forkserver.set_forkserver_preload(["app", "gunicorn.app.wsgiapp", "gunicorn.workers.gasgi", __name__])
 
 
 def start(command: list[str], *, env: dict[str, str], folder: Path, log: Path) -> BaseProcess:

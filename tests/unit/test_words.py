@@ -29,7 +29,7 @@ EXCUSED = (
     ("tests/support/dataset.py", r"no room left"),  # the error message of a server
     ("tests/unit/test_words.py", r".*"),  # the table of exceptions itself
 )
-# Names that APScheduler or file system functions use.
+# Names that APScheduler, file system functions or gunicorn use.
 EXTERNAL_NAMES = {
     "add_job",
     "add_listener",
@@ -37,6 +37,7 @@ EXTERNAL_NAMES = {
     "job_defaults",
     "EVENT_JOB_ERROR",
     "JobExecutionEvent",
+    "_cancel_task_if_pending",
     "_sync",
 }
 BAD_LOOP_VARIABLE = re.compile(r"\bfor (?:one|each|it|this|that|thing) in\b|\bone\.(?=\w)|\blambda one:")
