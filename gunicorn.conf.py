@@ -4,7 +4,13 @@ import gc
 import sys
 from typing import Any
 
+import structlog
+
+from app.library_logs import ServiceLogger
+from app.logs import configure
 from config import SettingsError, load_settings, require_settings_file
+
+log = structlog.get_logger()
 
 try:
     require_settings_file()
@@ -12,6 +18,8 @@ try:
 except SettingsError as error:
     sys.exit(str(error))
 
+configure(_settings.log_format)
+logger_class = ServiceLogger
 bind = _settings.bind
 workers = _settings.web_concurrency
 worker_class = "gthread"
@@ -31,10 +39,10 @@ def _service_of(app: Any) -> Any:
     return app.extensions[EXTENSION]
 
 
-def _warn(server: Any) -> None:
+def _warn(server: Any) -> None:  # noqa: ARG001  (gunicorn passes it)
     """Log what is not safe in the settings, once and not in each worker process."""
     for warning in _settings.warnings:
-        server.log.warning(warning)
+        log.warning("settings.unsafe", warning=warning)
 
 
 on_starting = on_reload = _warn
