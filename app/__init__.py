@@ -55,6 +55,7 @@ from app.web.metrics import metrics
 from app.web.misdirected import accept_near_addresses, count_misdirected_callbacks
 from app.web.probes import probes
 from app.web.receiver import receiver
+from app.web.request_logs import log_requests
 from app.web.security_headers import add_security_headers
 from app.work import replay as replaying
 from app.work.access import AccessCheck
@@ -271,6 +272,7 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     def spooled() -> int:
         return len(service.spool.waiting())
 
+    log_requests(app, has_proxy=settings.proxies > 0)
     register_error_handlers(app, is_behind=lambda: is_behind(database, MIGRATIONS))
     add_security_headers(app)
     version_assets(app)
