@@ -24,14 +24,13 @@ log = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_l
 
 LIBRARY_DIRS = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 GUNICORN = "gunicorn.error"
-# The beginnings of gunicorn's texts that quote no request.
+# Beginnings of gunicorn's texts that quote no request.
 GUNICORN_TEXTS = re.compile(
     r"Starting gunicorn|Listening at:|Using worker:|ASGI server listening on|Connection in use:|Invalid address:"
     r"|Can't (connect to|listen on)|Retrying in|Booting worker|Worker exiting \(pid:|Worker \(pid:|WORKER TIMEOUT"
     r"|Worker shutting down|Parent changed|Handling signal:|(Ignoring unknown|Unhandled) signal:|Hang up:"
     r"|Shutting down:|Quick shutdown|graceful stop of workers|Master has been promoted|USR2 signal ignored"
     r"|Waiting for \d+ connections|Forcing close of|Autorestarting worker|No keepalived connections"
-    r"|Socket error (processing request|writing response)|Error in ASGI application|Exception in worker process"
 )
 MALFORMED_REQUEST = re.compile(r"Invalid request from ip=([0-9A-Fa-f.:]*):")
 
@@ -60,6 +59,8 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         """Set the level, and send all lines to the service's log, whatever file gunicorn's options name."""
         super().setup(cfg)
         self.error_log.handlers = [LibraryRecords()]
+        for name in ("critical", "error", "warning", "info", "debug", "exception"):
+            setattr(self, name, getattr(self.error_log, name))  # without gunicorn's wrapper a record knows its caller
         capture_uncaught()
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
@@ -100,21 +101,20 @@ def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
     """Return the fields of a record's line; none if the record is not written."""
     error = record.exc_info[1] if record.exc_info else None
     described = error_fields(error) if error else {}
-    if record.name == GUNICORN:
-        return _gunicorn_fields(record) | described
     if not record.pathname.startswith(LIBRARY_DIRS):
         return {"event": record.getMessage(), "logger": record.name} | described
-    if record.levelno < logging.WARNING:
-        return {}
-    where = [f"{Path(record.pathname).name}:{record.lineno}"]
-    return {"event": "library.logged", "logger": record.name, "where": where} | described
+    described = {"where": [f"{Path(record.pathname).name}:{record.lineno}"]} | described
+    if record.name == GUNICORN:
+        return _gunicorn_fields(record, described)
+    return {"event": "library.logged", "logger": record.name} | described if record.levelno >= logging.WARNING else {}
 
 
-def _gunicorn_fields(record: logging.LogRecord) -> dict[str, Any]:
+def _gunicorn_fields(record: logging.LogRecord, described: dict[str, object]) -> dict[str, Any]:
     text = record.getMessage()
     if malformed := MALFORMED_REQUEST.match(text):
         # Gunicorn logs within the `except` block of the error.
         error = sys.exc_info()[1]
         return {"event": "request.malformed", "address": malformed[1] or "unknown", "error": type(error).__name__}
-    fields = {"event": "gunicorn.failed" if record.exc_info else "gunicorn.logged"}
-    return fields | ({"text": text} if GUNICORN_TEXTS.match(text) else {})
+    if record.exc_info:
+        return {"event": "gunicorn.failed"} | described
+    return {"event": "gunicorn.logged"} | ({"text": text} if GUNICORN_TEXTS.match(text) else described)
