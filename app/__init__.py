@@ -172,7 +172,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
     intake = Intake(database, spool)
     lease = timedelta(seconds=settings.handler_lease_seconds)
     wakeups, heartbeat = Wakeups(), Heartbeat(database, clock=clock)
-    lines = logs.configure(settings.log_format, process=lambda: heartbeat.name)
+    lines = logs.configure(settings.log_format, process=lambda: heartbeat.name if heartbeat.is_known else None)
     budget = Budget(settings.onespan_requests_per_minute)
     can_fetch = handlers.onespan.is_connected
     digest = Digest(database, handlers, clock=clock, wake=wakeups.dispatching.set, can_fetch=can_fetch)

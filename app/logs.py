@@ -105,11 +105,11 @@ class LineLimit:
                 contextvars.Context().run(log.warning, "lines.held_back", **fields)
 
 
-def configure(log_format: Literal["json", "text"], *, process: Callable[[], str] | None = None) -> LineLimit:
+def configure(log_format: Literal["json", "text"], *, process: Callable[[], str | None] = lambda: None) -> LineLimit:
     """Write log lines to standard error, as JSON or as readable text.
 
-    `process` returns the name of this process, which a fork may change. The result limits repeated lines; its `report`
-    must be called every minute.
+    `process` returns the name of this process, or None before it has one. The result limits repeated lines; call its
+    `report` every minute.
     """
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -123,7 +123,7 @@ def configure(log_format: Literal["json", "text"], *, process: Callable[[], str]
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _origin(process or _default_process),
+            _origin(process),
             _describe_error,
             _hide_addresses,
             renderer,
@@ -144,17 +144,13 @@ def code_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def _default_process() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _origin(process: Callable[[], str]) -> Processor:
+def _origin(process: Callable[[], str | None]) -> Processor:
     """Return a processor that adds where a line comes from; a field of the same name in the line remains."""
     fixed = {"host": socket.gethostname(), "version": code_version()}
 
     def add_origin(logger: WrappedLogger, method: str, line: EventDict) -> EventDict:  # noqa: ARG001  (structlog)
         first = {"timestamp": line["timestamp"], "level": line["level"], "event": line["event"]}
-        return {**first, "process": process(), **fixed, **line}
+        return {**first, "process": process() or f"{fixed['host']}:{os.getpid()}", **fixed, **line}
 
     return add_origin
 

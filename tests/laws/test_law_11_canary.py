@@ -176,7 +176,7 @@ def post_callbacks(web: Web) -> None:
         f"Basic {KEY}x",
         "",
     )
-    for form in forms * 4:
+    for form in forms * 6:  # more than the limit of lines, whichever process answers
         status, _ = web.request("POST", "/onespan/callback", body=body, headers={"Authorization": form})
         assert (form, status) == (form, 401)
 
@@ -240,7 +240,7 @@ def break_database(web: Web, database_url: str) -> None:
 
 def test_law_11_no_line_of_a_real_server_has_a_secret(site: Site, database_url: str):
     """After every kind of request, error and action no line has a canary, and each expected line is there."""
-    web = site.gunicorn(workers=1)
+    web = site.gunicorn(workers=2)
     post_callbacks(web)
     use_api(web)
     use_pages(web)
@@ -280,4 +280,5 @@ def check_fields(lines: list[dict[str, Any]]) -> None:
     assert {"package_id", "event_id", "dispatch_id", "handler"} <= by_event["invoice.sent"].keys()
     assert by_event["invoice for ***"]["event_id"] == by_event["invoice.sent"]["event_id"]
     started = {line["process"] for line in lines if line["event"] == "worker.started"}
-    assert started == {first["process"]}
+    assert len(started) == 2
+    assert {line["process"] for line in accepted} <= started
