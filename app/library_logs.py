@@ -27,7 +27,7 @@ GUNICORN = "gunicorn.error"
 # Beginnings of gunicorn's texts that quote no request.
 GUNICORN_TEXTS = re.compile(
     r"Starting gunicorn|Listening at:|Using worker:|ASGI server listening on|Connection in use:|Invalid address:"
-    r"|Can't (connect to|listen on)|Retrying in|Booting worker|Worker exiting \(pid:|Worker \(pid:|WORKER TIMEOUT"
+    r"|connection to .* failed:|Can't connect to|Booting worker|Worker exiting \(pid:|Worker \(pid:|WORKER TIMEOUT"
     r"|Worker shutting down|Parent changed|Handling signal:|(Ignoring unknown|Unhandled) signal:|Hang up:"
     r"|Shutting down:|Quick shutdown|graceful stop of workers|Master has been promoted|USR2 signal ignored"
     r"|Waiting for \d+ connections|Forcing close of|Autorestarting worker|No keepalived connections"
