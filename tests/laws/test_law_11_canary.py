@@ -14,11 +14,10 @@ import pytest
 import requests
 from sqlalchemy import create_engine, make_url, text
 
-from tests.conftest import on_both
 from tests.support.logins import token_in
 from tests.support.processes import Process, Site, Web, callback, until
 
-pytestmark = [on_both, pytest.mark.own_database]
+pytestmark = pytest.mark.own_database
 
 KEY, TOKEN, READING_TOKEN = "canary-callback-key", "canary-api-token-1", "canary-api-token-2"
 PASSWORD, READONLY_PASSWORD, API_KEY = "canary-full-access", "canary-view-only-1", "canary-onespan-api-key"
