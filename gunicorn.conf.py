@@ -2,10 +2,16 @@
 
 import gc
 import sys
-from runpy import run_path
 from typing import Any
 
-from config import ROOT, SettingsError, load_settings, require_settings_file
+import structlog
+
+from app.library_logs import ServiceLogger
+from app.logs import configure
+from app.web.server import ReceiverWorker
+from config import SettingsError, load_settings, require_settings_file
+
+log = structlog.get_logger()
 
 try:
     require_settings_file()
@@ -13,9 +19,11 @@ try:
 except SettingsError as error:
     sys.exit(str(error))
 
+configure(_settings.log_format)
+logger_class = ServiceLogger
 bind = _settings.bind
 workers = _settings.web_concurrency
-worker_class = run_path(str(ROOT / "app/web/server.py"))["ReceiverWorker"]  # an import would load all of `app`
+worker_class = ReceiverWorker
 threads = _settings.web_threads
 keepalive = 75  # longer than a proxy in front keeps a connection that it does not use, usually 60 s
 # No header may change the path: by default gunicorn lets clients on this machine send SCRIPT_NAME and PATH_INFO.
@@ -32,10 +40,10 @@ def _service_of(app: Any) -> Any:
     return app.extensions[EXTENSION]
 
 
-def _warn(server: Any) -> None:
+def _warn(server: Any) -> None:  # noqa: ARG001  (gunicorn passes it)
     """Log what is not safe in the settings, once and not in each worker process."""
     for warning in _settings.warnings:
-        server.log.warning(warning)
+        log.warning("settings.unsafe", warning=warning)
 
 
 on_starting = on_reload = _warn

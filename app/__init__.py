@@ -26,6 +26,7 @@ from app.checks import (
 )
 from app.cli import commands, with_database
 from app.cli.reconcile import Turns
+from app.library_logs import capture_records
 from app.onespan.auth import ApiConnection, api_connection
 from app.registry import Handlers
 from app.store import queries
@@ -54,6 +55,7 @@ from app.web.metrics import metrics
 from app.web.misdirected import accept_near_addresses, count_misdirected_callbacks
 from app.web.probes import probes
 from app.web.receiver import receiver
+from app.web.request_logs import log_requests
 from app.web.security_headers import add_security_headers
 from app.work import replay as replaying
 from app.work.access import AccessCheck
@@ -73,6 +75,7 @@ EXIT_NOT_LOADED = 4
 SPOOL_INTERVAL = timedelta(seconds=5)  # time between two attempts to journal spooled callbacks
 RECONCILE_INTERVAL = timedelta(seconds=5)  # time between two checks for a due reconcile run
 HOUSEKEEPING_INTERVAL = timedelta(minutes=1)
+HELD_LINES_INTERVAL = timedelta(minutes=1)  # time between two reports of log lines that were held back
 HEARTBEAT_INTERVAL = timedelta(seconds=15)
 MIGRATIONS = ROOT / "migrations"
 EXTENSION = "onespan_receiver"
@@ -111,6 +114,7 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
         except SettingsError as problem:
             _exit(problem)
     logs.configure(settings.log_format)
+    capture_records()
     app = Flask(
         __name__,
         instance_path=str(ROOT / "instance"),
@@ -168,6 +172,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
     intake = Intake(database, spool)
     lease = timedelta(seconds=settings.handler_lease_seconds)
     wakeups, heartbeat = Wakeups(), Heartbeat(database, clock=clock)
+    lines = logs.configure(settings.log_format, process=lambda: heartbeat.name if heartbeat.is_known else None)
     budget = Budget(settings.onespan_requests_per_minute)
     can_fetch = handlers.onespan.is_connected
     digest = Digest(database, handlers, clock=clock, wake=wakeups.dispatching.set, can_fetch=can_fetch)
@@ -193,6 +198,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
         ("drain", SPOOL_INTERVAL, intake.drain),
         ("beat", HEARTBEAT_INTERVAL, heartbeat.beat),
         ("watch", HOUSEKEEPING_INTERVAL, housekeeping.turn),
+        ("report", HELD_LINES_INTERVAL, lines.report),
         ("reconcile", RECONCILE_INTERVAL, wakeups.reconciling.set),
     )
     worker = Worker(
@@ -205,6 +211,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
         scheduler=scheduler,
         heartbeat=heartbeat,
         wakeups=wakeups,
+        report_held_lines=lines.report,
     )
     return Service(
         settings,
@@ -265,6 +272,7 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     def spooled() -> int:
         return len(service.spool.waiting())
 
+    log_requests(app, has_proxy=settings.proxies > 0)
     register_error_handlers(app, is_behind=lambda: is_behind(database, MIGRATIONS))
     add_security_headers(app)
     version_assets(app)

@@ -6,9 +6,13 @@ import threading
 from collections.abc import Callable, Sequence
 
 import click
+import structlog
 from click import Command
 
+from app.library_logs import capture_uncaught
 from app.work.worker import Worker
+
+log = structlog.get_logger()
 
 GRACE_SECONDS = 25.0  # seconds for running handlers to end after a stop signal
 
@@ -16,7 +20,7 @@ GRACE_SECONDS = 25.0  # seconds for running handlers to end after a stop signal
 def worker_command(worker: Worker, readiness: Callable[[], str | None], *, warnings: Sequence[str]) -> Command:
     """Create the command `flask worker`.
 
-    `readiness` returns what is wrong with the database, if anything. `warnings` are printed at the start.
+    `readiness` returns what is wrong with the database, if anything. `warnings` are logged at the start.
     """
 
     @click.command("worker")
@@ -29,13 +33,13 @@ def worker_command(worker: Worker, readiness: Callable[[], str | None], *, warni
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        capture_uncaught()
         gc.freeze()  # loaded modules stay in memory; exclude them from garbage collection
         for warning in warnings:
-            click.echo(f"Warning: {warning}", err=True)
+            log.warning("settings.unsafe", warning=warning)
         worker.start()
-        click.echo("Working. Press Ctrl-C to stop.", err=True)
         if problem := readiness():
-            click.echo(f"{problem} The worker waits until then.", err=True)
+            log.warning("worker.waits", problem=problem)
         stop.wait()
         worker.stop(grace=GRACE_SECONDS)
 

@@ -1,7 +1,7 @@
 """The actions of users, for the pages and the API. Each action records who requested it.
 
-The record is in the package's history, in the row of the reconcile run, or in the test callback. A package that is
-not in the status store has no history, so every fetch is logged too.
+The record is in the package's history, in the row of the reconcile run, or in the test callback. Each action is also
+a log line, with the user as `by`.
 """
 
 import json
@@ -95,7 +95,7 @@ class Actions:
             fetches.enqueue(connection, {package_id: FETCH_REASON}, now=now)
             is_known = package_id in packages.load_claims(connection, [package_id])
             packages.record_changes(connection, [change] if is_known else [], now=now)
-        log.info("package.fetch_requested", package_id=package_id, by=by)
+        log.info("package.fetch_requested", package_id=package_id)
         return FetchQueued(package_id, now, is_known)
 
     def send_test_callback(self, *, by: str) -> None:
@@ -106,6 +106,7 @@ class Actions:
         entry = journal_entry(json.dumps(callback).encode(), received_at=now, key=TEST_KEY_LABEL)
         self.keep(entry)
         self.wake_digest()
+        log.info("callback.test_sent")
 
     def read_again(self, journal_id: int | None, *, by: str) -> list[RereadCallback]:
         """Read an unreadable callback again, or all without a `journal_id`; those that can be read are digested."""
@@ -121,6 +122,7 @@ class Actions:
             if changes is None:
                 raise ResourceNotFound(f"no dispatch {dispatch_id}")
             packages.record_changes(connection, changes, now=now)
+        log.info("dispatch.replayed", dispatch_id=dispatch_id)
         self.wake()
 
     def count(self, chosen: ReplayFilter) -> ReplayCount:
@@ -142,7 +144,9 @@ class Actions:
         if counted.more:
             raise TooManyRuns(f"more than {MAX_REPLAYED}; narrow it with `since` and `until`, or use `flask replay`")
         batches = [ids[start : start + REPLAY_BATCH] for start in range(0, len(ids), REPLAY_BATCH)]
-        return ReplayCount(sum(self.make_due(replace(chosen, among=batch), by=by) for batch in batches), more=False)
+        replayed = sum(self.make_due(replace(chosen, among=batch), by=by) for batch in batches)
+        log.info("dispatches.replayed", dispatches=replayed)
+        return ReplayCount(replayed, more=False)
 
     def reconcile(self, request: ReconcileRequest, *, by: str) -> RunDetail:
         """Begin a reconcile run, or return the run in progress. Raises `ReconcileRunning` as `BeginReconcile` does."""
@@ -151,6 +155,7 @@ class Actions:
         if request.since is not None and not EARLIEST <= request.since <= self.clock():
             raise BadParameter(f"since: must be between {EARLIEST:%Y-%m-%d} and now")
         run_id = self.begin(since=request.since, backfill=request.backfill, fires=request.fire, by=by)
+        log.info("reconcile.requested", run=run_id)
         with self.database.read() as connection:
             run = queries.run(connection, run_id) if run_id else queries.run_page(connection, limit=1, before=None)[0]
         assert run

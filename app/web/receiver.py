@@ -1,6 +1,6 @@
 """The receiver: the endpoint that OneSpan calls."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import structlog
@@ -48,13 +48,15 @@ def receiver(
         for entry, journal_id in zip(entries, journal_ids, strict=True):
             if entry.error:
                 log.warning("callback.unreadable", journal_id=journal_id, key=key, reason=entry.error)
+            elif journal_id is not None:  # otherwise `callback.spooled` is the line
+                log.info("callback.accepted", journal_id=journal_id, package_id=entry.package_id, key=key)
         if all(entry.error for entry in entries):
             return error_response(400, "unreadable_callback", str(UnreadableCallback(entries[0].error)))
         return {"callback": journal_ids[0]}
 
     @blueprint.errorhandler(InvalidCallbackKey)
     def invalid_key(error: InvalidCallbackKey) -> ResponseReturnValue:
-        log.warning("callback.refused", reason="no valid callback key")
+        log.warning("callback.refused", reason=_why_refused(request.headers.get("Authorization"), callback_keys))
         hint = "Send the callback key as `Authorization: Basic <key>`, exactly as entered in OneSpan's settings."
         return error_response(
             401, "not_onespan", f"{error} {hint}", {"WWW-Authenticate": 'Basic realm="OneSpan callbacks"'}
@@ -72,3 +74,11 @@ def receiver(
         return error_response(503, "not_kept", f"{error} Send it again.", {"Retry-After": "30"})
 
     return blueprint
+
+
+def _why_refused(authorization: str | None, keys: Sequence[tuple[str, str]]) -> str:
+    if not keys:
+        return "ONESPAN_CALLBACK_KEYS is not set"
+    if not authorization:
+        return "no Authorization header"
+    return "unknown key" if authorization.lower().startswith("basic ") else "another scheme than Basic"

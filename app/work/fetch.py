@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.engine import Connection
+from structlog.contextvars import bound_contextvars
 
 from app.errors import (
     NotPermitted,
@@ -81,7 +82,8 @@ class Fetcher:
                 if taken:
                     self._budget.spend(connection, now=now)
             if taken:
-                self._fetch(taken)
+                with bound_contextvars(package_id=package_id):
+                    self._fetch(taken)
                 return True
         return False
 

@@ -27,6 +27,11 @@ class Heartbeat:
         self._started_at: datetime | None = None
         self._is_receiver = False
 
+    @property
+    def is_known(self) -> bool:
+        """Whether this process has sent a heartbeat, so that others know its name."""
+        return self._started_at is not None
+
     def mark_as_receiver(self) -> None:
         """Mark this process as one that receives callbacks."""
         self._is_receiver = True

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from app.errors import MAX_RETRY_AFTER_SECONDS, Discard, GiveUp, ReceiverError, RetryAfter
 from app.onespan.values import Event, Package
@@ -43,14 +44,17 @@ class HandlerRun:
 def attempt(run: HandlerRun, *, now: Clock) -> Outcome:
     """Run one handler for one event. The function never raises: the outcome has the error."""
     fields: dict[str, Any] = {
+        "package_id": run.taken.package_id,
         "event_id": run.event.id,
+        "dispatch_id": run.taken.id,
         "name": run.event.name,
         "handler": run.taken.handler,
         "attempt": run.taken.attempt,
     }
     try:
-        if inspect.isawaitable(run.handler(run.event, run.package)):
-            raise TypeError("the handler is async, so it did not run; handlers are plain functions")  # noqa: TRY301
+        with bound_contextvars(**fields):  # the handler's own lines carry them too
+            if inspect.isawaitable(run.handler(run.event, run.package)):
+                raise TypeError("the handler is async, so it did not run; handlers are plain functions")  # noqa: TRY301
     except BaseException as error:  # noqa: BLE001  (a handler may raise anything; only its own run ends)
         return _failure(run, error, now=now(), fields=fields)
     log.debug("handler.done", **fields)

@@ -100,6 +100,7 @@ class Worker:
         scheduler: Scheduler,
         heartbeat: Heartbeat,
         wakeups: Wakeups,
+        report_held_lines: Callable[[], None] = lambda: None,
     ) -> None:
         self._dispatcher = dispatcher
         self._scheduler = scheduler
@@ -113,6 +114,7 @@ class Worker:
         self._checking = TurnThread("access", access.turn, threading.Event(), poll=ACCESS_POLL_SECONDS)
         self._digesting = TurnThread("digest", digest.turn, wakeups.digesting)
         self._dispatching = TurnThread("dispatch", dispatcher.turn, wakeups.dispatching)
+        self._report_held_lines = report_held_lines
         self._started = False
 
     def start(self) -> None:
@@ -170,3 +172,4 @@ class Worker:
         else:
             log.info("worker.stopped", handed_back=handed_back)
         self._scheduler.stop()
+        self._report_held_lines()

@@ -198,11 +198,12 @@ def test_law_1_no_header_changes_the_path(database_url: str, tmp_path: Path):
 @on_sqlite
 @pytest.mark.own_database
 def test_start_warns_of_unsafe_settings(database_url: str, tmp_path: Path):
-    """Gunicorn and `flask worker` print once at the start what is not safe in the settings, without the secrets."""
+    """Gunicorn and `flask worker` log once at the start what is not safe in the settings, without the secrets."""
     unsafe = {"ONESPAN_URL": "http://onespan.example.com", "DASHBOARD_PASSWORD": "canary-15-chars"}
     with Site(tmp_path, database_url, WORKER="external", **unsafe) as site:
         for process in (site.gunicorn(workers=2), site.worker()):
             output = process.output()
+            assert all(json.loads(line)["event"] for line in output.splitlines())
             assert output.count("ONESPAN_URL begins with http://") == 1
             assert output.count("DASHBOARD_PASSWORD has fewer than 16 characters") == 1
             assert "canary" not in output

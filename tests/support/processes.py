@@ -195,7 +195,7 @@ class Site:
         log = self.folder / f"worker-{len(self.processes)}.log"
         process = Process(["flask", "worker"], env=self.env | env, folder=self.folder, log=log)
         self.processes.append(process)
-        until(lambda: "Working." in process.output() or process.ended, seconds=BOOT_SECONDS, what="the worker works")
+        until(lambda: "worker.started" in process.output() or process.ended, seconds=BOOT_SECONDS, what="it works")
         assert not process.ended, process.output()
         return process
 

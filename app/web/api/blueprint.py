@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
+import structlog
 from flask import Blueprint, g, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy.engine import Connection
@@ -30,6 +31,9 @@ from app.web.api.health import HealthSources
 from app.web.api.parameters import MAX_ID, BadParameter, ChangesQuery, CursorQuery, EventQuery, PackageQuery
 from app.web.auth import ApiToken, authenticate
 from app.web.errors import error_response
+from app.web.request_logs import log_user
+
+log = structlog.get_logger()
 
 CONFLICTS = {
     DispatchRunning: "still_running",
@@ -88,13 +92,17 @@ def api(  # noqa: C901, PLR0915  (a list of short views)
             return None
         g.token = authenticate(request.headers.get("Authorization"), scheme="bearer", keys=secrets)
         if g.token is None:
+            log.warning("token.refused", reason="unknown token" if request.headers.get("Authorization") else "no token")
             message = "Missing or invalid token. Send one of API_TOKENS as `Authorization: Bearer <token>`."
             return error_response(401, "no_token", message, {"WWW-Authenticate": "Bearer"})
+        log_user(f"api:{g.token}")
         token = api_tokens[g.token]
         if token.has_ended(clock()):
+            log.warning("token.refused", reason="its last day is over")
             headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
             return error_response(401, "token_ended", HAS_ENDED.format(token=token), headers)
         if request.method not in READING_METHODS and not token.may_act:
+            log.warning("token.refused", reason="it can only read")
             return error_response(403, "read_only_token", READS_ONLY.format(token=token))
         return None
 

@@ -9,6 +9,7 @@ from werkzeug.exceptions import BadRequest
 
 from app.web.dashboard.session import Sessions
 from app.web.errors import error_response
+from app.web.request_logs import log_user
 
 LIVE_HEADER = "X-Live"  # request header of an open page that refreshes itself
 MAX_BODY_BYTES = 64 * 1024
@@ -47,6 +48,7 @@ class AccessControl:
             if user is None:
                 return _login_required()
             g.user = user
+            log_user(user.name)
             if LIVE_HEADER not in request.headers:
                 self.sessions.touch()
             if request.method not in SAFE_METHODS:

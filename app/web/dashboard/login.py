@@ -2,7 +2,6 @@
 
 import ipaddress
 import math
-import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,6 +18,7 @@ from app.web.dashboard.devices import known_device, remember_device
 from app.web.dashboard.passwords import Passwords
 from app.web.dashboard.user import MAX_NAME_LENGTH, VIEW_ACCESS, User
 from app.web.errors import error_response
+from app.web.request_logs import ip_address, log_user
 
 log = structlog.get_logger()
 
@@ -26,7 +26,6 @@ log = structlog.get_logger()
 # smaller networks, such a customer alone could reach the limit for all addresses. Customers with smaller networks may
 # share one count.
 IPV6_PREFIX_BITS = 48
-WITH_PORT = re.compile(r"^\[(.*)\](?::\d+)?$|^([\d.]+):\d+$")
 MAX_NEXT_LENGTH = 2000  # maximum characters of the URL to return to after the login
 WRONG_PASSWORD = "Incorrect password."  # noqa: S105  (a message)
 WRONG_NAME = "Incorrect name or password."
@@ -67,19 +66,25 @@ def login(
         now = clock()
         result = check_login(database, passwords, now=now)
         if isinstance(result, timedelta):
+            log.warning("login.refused", account=_account(passwords))
             return _too_many(result)
         if result is None:
+            log.warning("login.failed", account=_account(passwords))
             return form(WRONG_NAME if passwords.users else WRONG_PASSWORD), 401
         remember_device(result, now=now)
         access.sessions.begin(result)
+        log_user(result.name)
+        log.info("login.succeeded", access="full" if result.has_full_access else "view only")
         return redirect(local_url(request.form.get("next")), 303)
 
     @blueprint.post("/logout")
     def log_out() -> ResponseReturnValue:
         """End the user's session for good."""
-        if access.sessions.user():
+        if user := access.sessions.user():
             access.check_csrf()
             access.sessions.end()
+            log_user(user.name)
+            log.info("session.ended")
         return redirect("/login", 303)
 
     return blueprint
@@ -95,13 +100,10 @@ def local_url(requested: str | None, *, default: str = "/") -> str:
 
 def client_network(address: str | None) -> str:
     """Return the address for which failed logins are counted: an IPv4 address, or the network of an IPv6 address."""
-    try:
-        client = ipaddress.ip_address(WITH_PORT.sub(r"\1\2", address or ""))
-    except ValueError:
-        return "unknown"  # the peer of a Unix socket has no address
-    if isinstance(client, ipaddress.IPv4Address):
-        return str(client)
-    return str(client.ipv4_mapped or ipaddress.ip_network((int(client), IPV6_PREFIX_BITS), strict=False))
+    client = ip_address(address)
+    if isinstance(client, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((int(client), IPV6_PREFIX_BITS), strict=False))
+    return str(client or "unknown")
 
 
 def check_login(database: Database, passwords: Passwords, *, now: datetime) -> User | timedelta | None:
@@ -124,17 +126,21 @@ def check_login(database: Database, passwords: Passwords, *, now: datetime) -> U
     return more if isinstance(more, User) else None
 
 
+def _account(passwords: Passwords) -> str:
+    """Return what a login tried, for the log: a named user, or the shared passwords. Names of no user are not shown."""
+    accounts = passwords.accounts(request.form.get("name", ""))
+    return accounts[0] if len(accounts) == 1 else "shared passwords"
+
+
 def _try(
     database: Database, address: str, check: Callable[[], User | None], *, now: datetime
 ) -> User | timedelta | None:
     """Count a login attempt of an address or device, check the password, and uncount the attempt if it is right."""
     attempt = _attempt(database, address, now=now)
     if isinstance(attempt, timedelta):
-        log.warning("login.refused", address=address)
         return attempt
     user = check()
     if user is None:
-        log.warning("login.failed", address=address)
         return None
     with database.write() as connection:
         login_limit.succeed(connection, attempt)

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from threading import BoundedSemaphore
 from typing import Annotated, Any, Literal
 
+import structlog
 from flask import Blueprint, Response, current_app, request
 from pydantic import BeforeValidator, Field
 from sqlalchemy.engine import Connection
@@ -18,6 +19,8 @@ from app.web.dashboard import export, labels
 from app.web.dashboard.layout import Layout
 from app.web.dashboard.page_query import PageQuery
 from app.web.errors import error_response
+
+log = structlog.get_logger()
 
 ROWS = 50
 CSV_ROWS = 200  # packages that the CSV export reads at once
@@ -127,6 +130,7 @@ def add_views(blueprint: Blueprint, layout: Layout) -> None:
         if not exports.acquire(blocking=False):
             message = "Too many exports are running. Try again in a few seconds."
             return error_response(503, "busy", message, {"Retry-After": "10"})
+        log.info("packages.exported")
         response = current_app.response_class(_csv(layout, query), mimetype="text/csv")
         response.call_on_close(exports.release)
         response.headers["Content-Disposition"] = "attachment; filename=transactions.csv"
