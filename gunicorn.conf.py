@@ -2,10 +2,12 @@
 
 import gc
 import sys
-from runpy import run_path
 from typing import Any
 
-from config import ROOT, SettingsError, load_settings, require_settings_file
+from app import EXTENSION
+from app.web.reload import MainProcess
+from app.web.server import ReceiverWorker
+from config import SettingsError, load_settings, require_settings_file
 
 try:
     require_settings_file()
@@ -13,9 +15,10 @@ try:
 except SettingsError as error:
     sys.exit(str(error))
 
+preload_app = True  # a worker that dies is replaced from memory, whatever lies on disk
 bind = _settings.bind
 workers = _settings.web_concurrency
-worker_class = run_path(str(ROOT / "app/web/server.py"))["ReceiverWorker"]  # an import would load all of `app`
+worker_class = ReceiverWorker
 threads = _settings.web_threads
 keepalive = 75  # longer than a proxy in front keeps a connection that it does not use, usually 60 s
 # No header may change the path: by default gunicorn lets clients on this machine send SCRIPT_NAME and PATH_INFO.
@@ -27,24 +30,22 @@ timeout = 60
 
 
 def _service_of(app: Any) -> Any:
-    from app import EXTENSION  # noqa: PLC0415  (gunicorn reads this file before it loads the app)
-
     return app.extensions[EXTENSION]
 
 
-def _warn(server: Any) -> None:
-    """Log what is not safe in the settings, once and not in each worker process."""
+def on_starting(server: Any) -> None:
+    """Log what is not safe in the settings, once and not in each worker process. Reload as `app.web.reload` does."""
     for warning in _settings.warnings:
         server.log.warning(warning)
-
-
-on_starting = on_reload = _warn
+    server.__class__ = MainProcess
+    server.take_over()
 
 
 def post_worker_init(worker: Any) -> None:
     """Start the worker threads in a forked process; with WORKER=external start only housekeeping."""
     gc.freeze()  # loaded modules stay in memory; exclude them from garbage collection
-    service = _service_of(worker.wsgi)
+    service = _service_of(worker.app.wsgi())
+    service.database.after_fork()
     service.heartbeat.mark_as_receiver()
     if service.settings.worker == "embedded":
         service.worker.start()
@@ -57,5 +58,4 @@ def worker_exit(
     worker: Any,
 ) -> None:
     """Wait up to 25 s for running handlers, then hand back their runs to other processes."""
-    if app := getattr(worker, "wsgi", None):  # `wsgi` is missing if the app could not be loaded
-        _service_of(app).worker.stop(grace=25)
+    _service_of(worker.app.wsgi()).worker.stop(grace=25)
