@@ -116,7 +116,7 @@ class MainProcess(Arbiter):  # type: ignore[misc]
         for worker in self.WORKERS.values():
             os.set_inheritable(worker.tmp.fileno(), True)  # noqa: FBT003
         replaced = {
-            "sockets": [listener.fileno() for listener in self.LISTENERS],
+            "sockets": [socket.fileno() for socket in self.LISTENERS],
             "address": str(self.address),
             "workers": {pid: worker.tmp.fileno() for pid, worker in self.WORKERS.items()},
         }

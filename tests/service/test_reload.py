@@ -108,7 +108,7 @@ def test_law_2_worker_that_dies_is_replaced_though_no_file_can_be_loaded(deploym
 
     until(lambda: handled(deployment, "first") == {"pkg-0", "pkg-1", "pkg-2"}, what="the handler has run for all")
     assert not {*first, *second} & {*web.children}
-    seen = until(lambda: [it for it in web.read("/api/health")["processes"] if it["is_alive"]])
+    seen = until(lambda: [process for process in web.read("/api/health")["processes"] if process["is_alive"]])
     assert len({process["name"] for process in seen}) == len(seen)
 
 
