@@ -50,7 +50,6 @@ WAYS_AROUND = [
 KINDS = (
     *("silent", "one byte", "half a head", "head by the byte", "no body, with a key", "no body, without a key"),
     *("body by the byte", "chunks without end", "half a login", "half a TLS hello", "never reads a page"),
-    "never reads the API's document",
 )
 MAX_CONNECTIONS = 100  # of a proxy to the service: 64 of people, 16 idle ones, and callbacks
 
