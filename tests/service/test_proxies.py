@@ -54,7 +54,7 @@ KINDS = (
 MAX_CONNECTIONS = 100  # of a proxy to the service: 64 of people, 16 idle ones, and callbacks
 
 
-@pytest.fixture(params=["nginx", "haproxy"])
+@pytest.fixture(params=["nginx", pytest.param("haproxy", marks=pytest.mark.all)])
 def name(request: pytest.FixtureRequest) -> str:
     """The name of a proxy."""
     return request.param
@@ -168,6 +168,7 @@ def test_law_1_no_callback_is_lost_on_an_idle_connection(name, tmp_path):
     assert statuses == {200: 40}
 
 
+@pytest.mark.all
 def test_law_1_no_callback_is_lost_while_workers_die(behind, name):
     """Callbacks that are being answered by a worker that is killed are sent again, and taken."""
     proxy, web = behind()
@@ -182,6 +183,7 @@ def test_law_1_no_callback_is_lost_while_workers_die(behind, name):
     assert set(callers.answers) == {200}, callers.answers
 
 
+@pytest.mark.all
 def test_law_1_no_callback_is_lost_on_reload(behind, name):
     """Callbacks that arrive while gunicorn reloads are taken."""
     proxy, web = behind()
@@ -234,16 +236,16 @@ def test_callbacks_and_tls(behind, tmp_path, name):
     assert send("/onespan/callback", body, {}) == 401
 
 
-@pytest.mark.parametrize("host", ["evil.example.net", f"{HOST}.evil.example.net", HOST])
-def test_redirects_name_the_configured_host(behind, host):
+def test_redirects_name_the_configured_host(behind):
     """A client's Host header is in no redirect, neither of the proxy nor of the service."""
     proxy, _ = behind(workers=1)
 
-    status, headers, _ = proxy.request("GET", "/login?next=x", headers={"Host": host}, port=proxy.plain_port)
-    assert (status, headers["location"]) == (301, f"https://{HOST}/login?next=x")
-    status, headers, _ = proxy.request("GET", "/", headers={"Host": host, "Accept": "text/html"})
-    assert status == 302
-    assert headers["location"].startswith("/login") or headers["location"].startswith(f"http://{HOST}/login")
+    for host in ("evil.example.net", f"{HOST}.evil.example.net", HOST):
+        status, headers, _ = proxy.request("GET", "/login?next=x", headers={"Host": host}, port=proxy.plain_port)
+        assert (status, headers["location"]) == (301, f"https://{HOST}/login?next=x")
+        status, headers, _ = proxy.request("GET", "/", headers={"Host": host, "Accept": "text/html"})
+        assert status == 302
+        assert headers["location"].startswith(("/login", f"http://{HOST}/login"))
 
 
 def test_gunicorn_keeps_an_idle_connection_longer_than_the_proxy():
