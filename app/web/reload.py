@@ -52,10 +52,10 @@ class MainProcess(Arbiter):  # type: ignore[misc]
         self.LISTENERS = sock.create_sockets(self.cfg, self.log, replaced["sockets"])
         if replaced["address"] != str(self.address):
             log.warning("reload.address_kept", address=replaced["address"], advice="a new BIND needs a restart")
-        for pid, file in replaced["workers"].items():
+        for pid, (file, is_ending) in replaced["workers"].items():
             worker = self.worker_class(0, self.pid, self.LISTENERS, self.app, self.timeout / 2, self.cfg, self.log)
             worker.tmp.close()
-            worker.pid, worker.tmp = int(pid), _InheritedTmp(file)
+            worker.pid, worker.tmp, worker.is_ending = int(pid), _InheritedTmp(file), is_ending
             self.WORKERS[worker.pid] = worker
         self._replaced = len(self.WORKERS)
         self.num_workers += self._replaced
@@ -72,6 +72,15 @@ class MainProcess(Arbiter):  # type: ignore[misc]
             self.num_workers -= self._replaced
             self._replaced = 0
         super().manage_workers()
+
+    def kill_worker(self, pid: int, sig: int) -> None:
+        """Send a signal to a worker, SIGTERM only once: a second would end one that waits for its handlers."""
+        worker = self.WORKERS.get(pid)
+        if sig == signal.SIGTERM and worker:
+            if _is_ending(worker):
+                return
+            worker.is_ending = True
+        super().kill_worker(pid, sig)
 
     def handle_hup(self) -> None:
         """Begin a reload: load in a separate process what lies on disk. A reload that is under way begins again."""
@@ -118,7 +127,7 @@ class MainProcess(Arbiter):  # type: ignore[misc]
         replaced = {
             "sockets": [socket.fileno() for socket in self.LISTENERS],
             "address": str(self.address),
-            "workers": {pid: worker.tmp.fileno() for pid, worker in self.WORKERS.items()},
+            "workers": {pid: (worker.tmp.fileno(), _is_ending(worker)) for pid, worker in self.WORKERS.items()},
         }
         if self.pidfile is not None:
             self.pidfile.unlink()
@@ -145,6 +154,10 @@ class _InheritedTmp(WorkerTmp):  # type: ignore[misc]
 
     def __init__(self, file: int) -> None:
         self._tmp = os.fdopen(file, "w+b", 0)
+
+
+def _is_ending(worker: Any) -> bool:
+    return getattr(worker, "is_ending", False)
 
 
 def _serves(worker: Any) -> bool:

@@ -18,10 +18,24 @@ from tests.support.processes import Web, callback, until
 pytestmark = pytest.mark.own_database
 
 FIRST = '''
+import time
+
+
 @handlers.on("PACKAGE_ACTIVATE")
 def file_it(event, package):
     """Record which process ran which version for which package."""
     note("first", package.id, os.getpid())
+
+
+@handlers.on("PACKAGE_COMPLETE")
+def wait(event, package):
+    """Run until the test lets it end."""
+    note("begins", package.id, os.getpid())
+    for _ in range(1000):
+        if os.path.exists(os.environ["HANDLER_LOG"] + ".end"):
+            break
+        time.sleep(0.02)
+    note("ends", package.id, os.getpid())
 
 
 @handlers.on("PACKAGE_DELETE")
@@ -60,7 +74,7 @@ class Callers:
 
     def _post(self, client: int) -> None:
         for number in range(100_000):
-            if self._over.wait(0.02):
+            if self._over.wait(0.1):
                 return
             package = f"pkg-{client}-{number}"
             try:
@@ -167,7 +181,11 @@ def test_law_1_reload_takes_new_code_and_settings_and_loses_no_callback(deployme
         callers.go_on()
 
     assert callers.errors == []
-    until(lambda: handled(deployment, "first") | handled(deployment, "second") >= {*callers.sent}, what="all is done")
+    until(
+        lambda: handled(deployment, "first") | handled(deployment, "second") >= {*callers.sent},
+        seconds=60,
+        what="the handler has run for all",
+    )
     assert len(handled(deployment, "second")) > 10
     assert json.loads(web.request("GET", "/healthz", headers={})[1]) == {"status": "alive and new"}
     assert web.request("GET", "/api/packages", headers={"Authorization": "Bearer the-later-token"})[0] == 200
@@ -178,6 +196,24 @@ def test_law_1_reload_takes_new_code_and_settings_and_loses_no_callback(deployme
     web.terminate()
     assert web.wait() == 0
     assert not any(map(is_alive, replaced))
+
+
+@pytest.mark.all
+@on_sqlite
+def test_law_7_reload_lets_running_handlers_finish(deployment: Deployment):
+    """An old worker that waits for its handlers is left alone until they are done."""
+    web = deployment.serve()
+    assert web.post(callback("PACKAGE_COMPLETE", package="pkg-1"))[0] == 200
+    until(lambda: handled(deployment, "begins"), what="the handler runs")
+    ((_, _, worker),) = deployment.handler_lines()
+
+    web.terminate(number=signal.SIGHUP)
+    until(lambda: f"Worker exiting (pid: {worker})" in web.output(), seconds=60, what="the worker ends")
+    threading.Event().wait(3)  # the main process looks after its workers every second
+    deployment.handler_log.with_suffix(".log.end").touch()
+
+    until(lambda: not is_alive(int(worker)), what="the worker has ended")
+    assert deployment.handler_lines() == [["begins", "pkg-1", worker], ["ends", "pkg-1", worker]]
 
 
 @pytest.mark.all
