@@ -217,6 +217,12 @@ def without_scheme(key: str) -> str:
     return PASTED_SCHEME.sub("", key)
 
 
+PUBLIC_WITHOUT_PROXY = (
+    "Other machines reach BIND without a proxy, so secrets travel in plain text: put a proxy in front, such as that of "
+    "deploy/nginx.conf.example, and set PROXIES=1."
+)
+
+
 class Settings(BaseSettings):
     """The operator's settings: immutable, and safe to print because `repr` hides secrets."""
 
@@ -366,7 +372,7 @@ class Settings(BaseSettings):
 
     @property
     def warnings(self) -> list[str]:
-        """What is accepted but not safe: short secrets, and addresses to which secrets travel in plain text."""
+        """What is accepted but not safe: short secrets, plain HTTP, and a public address without a proxy."""
         secrets_by_name = {
             **{f"the callback key {key.label}": key.secret for key in self.onespan_callback_keys},
             **{f"the API token {key.label}": key.secret for key in self.api_tokens},
@@ -389,7 +395,12 @@ class Settings(BaseSettings):
                 for name, url in urls.items()
                 if url and url.lower().startswith("http://") and not _is_loopback(url)
             ),
+            *([PUBLIC_WITHOUT_PROXY] if self.proxies == 0 and self._is_public else []),
         ]
+
+    @property
+    def _is_public(self) -> bool:
+        return not (self.bind.startswith("unix:") or _is_loopback(f"http://{self.bind}"))
 
     @property
     def address(self) -> str:

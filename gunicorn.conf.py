@@ -6,8 +6,10 @@ from typing import Any
 
 import structlog
 
+from app import EXTENSION
 from app.library_logs import ServiceLogger
 from app.logs import configure
+from app.web.reload import MainProcess
 from app.web.server import ReceiverWorker
 from config import SettingsError, load_settings, require_settings_file
 
@@ -21,6 +23,7 @@ except SettingsError as error:
 
 configure(_settings.log_format)
 logger_class = ServiceLogger
+preload_app = True  # a worker that dies is replaced from memory, whatever lies on disk
 bind = _settings.bind
 workers = _settings.web_concurrency
 worker_class = ReceiverWorker
@@ -35,24 +38,22 @@ timeout = 60
 
 
 def _service_of(app: Any) -> Any:
-    from app import EXTENSION  # noqa: PLC0415  (gunicorn reads this file before it loads the app)
-
     return app.extensions[EXTENSION]
 
 
-def _warn(server: Any) -> None:  # noqa: ARG001  (gunicorn passes it)
-    """Log what is not safe in the settings, once and not in each worker process."""
+def on_starting(server: Any) -> None:
+    """Log what is not safe in the settings, once and not in each worker process. Reload as `app.web.reload` does."""
     for warning in _settings.warnings:
         log.warning("settings.unsafe", warning=warning)
-
-
-on_starting = on_reload = _warn
+    server.__class__ = MainProcess
+    server.take_over()
 
 
 def post_worker_init(worker: Any) -> None:
     """Start the worker threads in a forked process; with WORKER=external start only housekeeping."""
     gc.freeze()  # loaded modules stay in memory; exclude them from garbage collection
-    service = _service_of(worker.wsgi)
+    service = _service_of(worker.app.wsgi())
+    service.database.after_fork()
     service.heartbeat.mark_as_receiver()
     if service.settings.worker == "embedded":
         service.worker.start()
@@ -65,5 +66,4 @@ def worker_exit(
     worker: Any,
 ) -> None:
     """Wait up to 25 s for running handlers, then hand back their runs to other processes."""
-    if app := getattr(worker, "wsgi", None):  # `wsgi` is missing if the app could not be loaded
-        _service_of(app).worker.stop(grace=25)
+    _service_of(worker.app.wsgi()).worker.stop(grace=25)

@@ -36,7 +36,7 @@ from app.store.models import Base
 from app.store.queries import PipelineState
 from app.store.replay_filter import ReplayFilter
 from app.store.request_budget import Budget
-from app.store.schema import is_behind, upgrade_obstacle
+from app.store.schema import is_behind, load_migrations, upgrade_obstacle
 from app.store.spool import Spool
 from app.types import Clock
 from app.web.actions import Actions, BeginReconcile, ReplayAll
@@ -115,6 +115,7 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
             _exit(problem)
     logs.configure(settings.log_format)
     capture_records()
+    load_migrations(MIGRATIONS)
     app = Flask(
         __name__,
         instance_path=str(ROOT / "instance"),
@@ -183,7 +184,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
         clock=clock,
         every=timedelta(hours=settings.reconcile_hours),
         budget=budget,
-        process=heartbeat.name,
+        process=lambda: heartbeat.name,
         wake=wakeups.digesting.set,
     )
     upgrader = Upgrader(database, clock=clock)

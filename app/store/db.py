@@ -109,7 +109,7 @@ class UTCDateTime(TypeDecorator[datetime]):
 
 
 class Database:
-    """A database engine and its transactions. Threads may share an instance; a forked process must create its own."""
+    """A database engine and its transactions. Threads may share an instance; a forked process calls `after_fork`."""
 
     def __init__(self, url: str) -> None:
         self.engine = make_engine(url)
@@ -154,6 +154,11 @@ class Database:
     def close(self) -> None:
         """Close all connections to the database."""
         self.engine.dispose()
+
+    def after_fork(self) -> None:
+        """Share no connection and no lock with the process that forked this one."""
+        self.engine.dispose(close=False)
+        self._file_lock = _file_lock(self.engine.url)
 
 
 class FileLock:

@@ -36,7 +36,7 @@ NO_TRIGRAM_INDEX = (
 
 def is_behind(database: Database, migrations: Path) -> bool:
     """Whether a database lacks migrations. A database that a newer version of this service has migrated lacks none."""
-    known, newest = _migrations(migrations)
+    known, newest = load_migrations(migrations)
     applied = revisions(database)
     return not applied or bool(applied & UNRELEASED) or (applied <= known and applied != newest)
 
@@ -83,7 +83,7 @@ LACKS_INDEX = """SELECT to_regclass('searches') IS NOT NULL AND NOT EXISTS (
 
 
 @cache
-def _migrations(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
-    """Return all migrations and the newest of them, loaded once, because readiness is checked often."""
+def load_migrations(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Return all migrations and the newest of them, loaded once: the files may change while the service runs."""
     scripts = ScriptDirectory(str(folder), version_locations=[str(folder)])
     return frozenset(script.revision for script in scripts.walk_revisions()), frozenset(scripts.get_heads())

@@ -1,17 +1,15 @@
-"""gunicorn's worker class of the service. An event loop owns all connections, so no client can hold a thread.
-
-gunicorn's main process runs this file, and must not import the service: after a reload, workers load the new code.
-"""
+"""gunicorn's worker class of the service. An event loop owns all connections, so no client can hold a thread."""
 
 import asyncio
 import os
 import resource
 import sys
-from importlib import import_module
 from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gasgi import ASGIWorker
+
+from app.web.whole_requests import WholeRequests
 
 ARRIVAL_SECONDS = 10.0  # time for a request to arrive whole, and for a new connection to send its first byte
 DRAIN_SECONDS = 10.0  # time for a client to read `DRAIN_BYTES` of an answer, or all that is left
@@ -158,8 +156,7 @@ class ReceiverWorker(ASGIWorker):  # type: ignore[misc]
         """Load the app, which is WSGI and not ASGI."""
         super().load_wsgi()
         self.wsgi = self.asgi
-        gate = import_module("app.web.whole_requests")  # not before the fork
-        self.asgi = gate.WholeRequests(self.wsgi, threads=self.cfg.threads)
+        self.asgi = WholeRequests(self.wsgi, threads=self.cfg.threads)
 
     def add(self, connection: Connection) -> None:
         """Add a connection; at the limit, end the one whose client has let the service wait longest."""

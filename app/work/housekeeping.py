@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import structlog
 
@@ -18,10 +19,9 @@ ANALYZE_INTERVAL = timedelta(minutes=10)
 
 
 class Heartbeat:
-    """The heartbeat of this process, which other processes can see. `name` is unique and never changes."""
+    """The heartbeat of this process, which other processes can see."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
-        self.name = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(4)}"
         self._database = database
         self._clock = clock
         self._started_at: datetime | None = None
@@ -31,6 +31,11 @@ class Heartbeat:
     def is_known(self) -> bool:
         """Whether this process has sent a heartbeat, so that others know its name."""
         return self._started_at is not None
+
+    @cached_property
+    def name(self) -> str:
+        """The unique name of this process. It never changes, so gunicorn must not read it before the fork."""
+        return f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(4)}"
 
     def mark_as_receiver(self) -> None:
         """Mark this process as one that receives callbacks."""

@@ -77,7 +77,7 @@ class Reconciler:
         clock: Clock,
         every: timedelta,
         budget: Budget,
-        process: str,
+        process: Callable[[], str],
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
@@ -132,7 +132,7 @@ class Reconciler:
         with self._database.write() as connection:
             if reason and reconciles.running(connection) is None:
                 self._begin(connection, now=now)
-            run = reconciles.take(connection, now=now, lease=LEASE, process=self._process)
+            run = reconciles.take(connection, now=now, lease=LEASE, process=self._process())
         try:
             return run is not None and self._step(run)
         except RunLost:

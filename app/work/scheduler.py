@@ -9,6 +9,7 @@ from datetime import timedelta
 import structlog
 from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
 
 from app.logs import error_fields
 
@@ -29,7 +30,7 @@ class Scheduler:
         )
         self._scheduler.add_listener(_log_failure, EVENT_JOB_ERROR)
         for name, every, turn in self._turns:
-            self._scheduler.add_job(turn, "interval", seconds=every.total_seconds(), id=name)
+            self._scheduler.add_job(turn, IntervalTrigger(seconds=every.total_seconds()), id=name)
         self._scheduler.start()
 
     def stop(self) -> None:

@@ -159,12 +159,13 @@ def test_an_empty_database_names_the_migration_command(doctor_of, tmp_path):
 def test_unsafe_settings_are_warnings(doctor_of, clock):
     """Short secrets, plain HTTP and tokens that end soon are warnings that name the setting and no secret."""
     tokens = Settings(api_tokens=f"short=canary-15-chars,soon:{clock().date()}={TOKEN}").api_tokens
-    result = doctor_of(api_tokens=tokens, onespan_url="http://onespan.example.com")
+    result = doctor_of(api_tokens=tokens, onespan_url="http://onespan.example.com", bind=":8000")
 
     output = result.output
     assert "the API token short has fewer than 16 characters" in output
     assert "ONESPAN_URL begins with http://" in output
     assert f"API tokens that end soon or have ended: soon ({clock().date()})" in output
+    assert "Other machines reach BIND without a proxy" in output
     assert "canary" not in output
 
 

@@ -36,6 +36,8 @@ def _run(command: list[str], env: dict[str, str], folder: Path, log: Path) -> No
     os.environ.clear()
     os.environ.update(env)
     sys.path[:0] = env.get("PYTHONPATH", "").split(os.pathsep)
+    if command[0] not in PROGRAMS:  # a program that runs other code than that which this process has imported
+        os.execve(command[0], command, env)
     sys.argv = command
     module, _, function = PROGRAMS[command[0]].partition(":")
     sys.exit(getattr(import_module(module), function)())

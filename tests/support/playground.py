@@ -84,7 +84,12 @@ class Process:
         self.fetcher = Fetcher(database, handlers.onespan, clock=clock, budget=requests)
         self.dispatcher = Dispatcher(database, handlers, clock=clock, threads=4, lease=HANDLER_LEASE)
         self.reconcile = Reconciler(
-            database, handlers.onespan, clock=clock, every=RECONCILE_EVERY, budget=requests, process=heartbeat.name
+            database,
+            handlers.onespan,
+            clock=clock,
+            every=RECONCILE_EVERY,
+            budget=requests,
+            process=lambda: heartbeat.name,
         )
         self.turns: Mapping[str, Callable[[], bool]] = {
             "digest": self.digest.turn,

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -169,19 +169,35 @@ class Site:
             **settings,
         }
 
-    def gunicorn(self, *, workers: int = 2, port: int | None = None, app: str = "service:app", **env: str) -> Web:
+    def gunicorn(
+        self,
+        *,
+        workers: int = 2,
+        port: int | None = None,
+        app: str = "service:app",
+        options: Sequence[str] = (),
+        **env: str,
+    ) -> Web:
         """Start gunicorn with the project's `gunicorn.conf.py` and wait until it answers."""
-        web = self.boot(workers=workers, port=port, app=app, **env)
+        web = self.boot(workers=workers, port=port, app=app, options=options, **env)
         until(lambda: web.answers() or web.ended, seconds=BOOT_SECONDS, what="gunicorn answers")
         assert not web.ended, web.output()
         return web
 
-    def boot(self, *, workers: int = 2, port: int | None = None, app: str = "service:app", **env: str) -> Web:
+    def boot(
+        self,
+        *,
+        workers: int = 2,
+        port: int | None = None,
+        app: str = "service:app",
+        options: Sequence[str] = (),
+        **env: str,
+    ) -> Web:
         """Start gunicorn without waiting for it."""
         port = port or free_port()
         env |= {"BIND": f"127.0.0.1:{port}", "WEB_CONCURRENCY": str(workers)}
         web = Web(
-            ["gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), app],
+            ["gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), *options, app],
             env=self.env | env,
             folder=self.folder,
             log=self.folder / f"gunicorn-{port}.log",

@@ -448,6 +448,27 @@ def test_plain_http_is_accepted_with_a_warning(load, url, is_safe):
         assert all(f"{name}" in warning and "use https://" in warning for warning in warnings)
 
 
+@pytest.mark.parametrize(
+    ("bind", "is_public"),
+    [
+        ("127.0.0.1:8000", False),
+        ("[::1]:8000", False),
+        ("localhost:8000", False),
+        ("unix:/run/onespan.sock", False),
+        ("0.0.0.0:8000", True),
+        ("[::]:8000", True),
+        (":8000", True),
+        ("10.0.0.1:8000", True),
+    ],
+)
+def test_public_address_without_a_proxy_is_accepted_with_a_warning(load, bind, is_public):
+    """An address that other machines reach needs a proxy, which `PROXIES` counts."""
+    warnings = load(BIND=bind).warnings
+    assert [warning.startswith("Other machines reach BIND") for warning in warnings] == [True] * is_public
+    assert all("PROXIES=1" in warning for warning in warnings)
+    assert load(BIND=bind, PROXIES="1").warnings == []
+
+
 @pytest.mark.parametrize("text", ["first=", "first= ", "good=key,second=", "first=,second="])
 def test_law_2_label_without_key_authenticates_no_one(load, text):
     """A label without a key never becomes a valid key, as in `first=$KEY` with an empty KEY."""

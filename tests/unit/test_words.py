@@ -39,6 +39,7 @@ EXTERNAL_NAMES = {
     "JobExecutionEvent",
     "_cancel_task_if_pending",
     "_sync",
+    "LISTENERS",
 }
 BAD_LOOP_VARIABLE = re.compile(r"\bfor (?:one|each|it|this|that|thing) in\b|\bone\.(?=\w)|\blambda one:")
 

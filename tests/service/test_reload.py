@@ -1,0 +1,228 @@
+"""A file that cannot be loaded never closes the port, and a reload with new code and settings loses no callback."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.conftest import TOKEN, on_sqlite
+from tests.support.deployment import BROKEN, Deployment, is_alive
+from tests.support.processes import Web, callback, until
+
+pytestmark = pytest.mark.own_database
+
+FIRST = '''
+import time
+
+
+@handlers.on("PACKAGE_ACTIVATE")
+def file_it(event, package):
+    """Record which process ran which version for which package."""
+    note("first", package.id, os.getpid())
+
+
+@handlers.on("PACKAGE_COMPLETE")
+def wait(event, package):
+    """Run until the test lets it end."""
+    note("begins", package.id, os.getpid())
+    for _ in range(1000):
+        if os.path.exists(os.environ["HANDLER_LOG"] + ".end"):
+            break
+        time.sleep(0.02)
+    note("ends", package.id, os.getpid())
+
+
+@handlers.on("PACKAGE_DELETE")
+def end_process(event, package):
+    """End the process with the code with which gunicorn's workers say that they cannot start."""
+    os._exit(3)
+'''
+SECOND = FIRST.replace('"first"', '"second"')
+
+
+class Callers:
+    """Clients that post callbacks on new connections until the end of a `with` block."""
+
+    def __init__(self, web: Web, *, clients: int = 3) -> None:
+        self.sent: list[str] = []
+        self.errors: list[str] = []
+        self._web = web
+        self._clients = clients
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._threads = ThreadPoolExecutor(self._clients)
+        self._running = [self._threads.submit(self._post, client) for client in range(self._clients)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._threads.shutdown()
+        for client in self._running:
+            client.result()
+
+    def go_on(self) -> None:
+        """Wait until some more callbacks are acknowledged."""
+        enough = len(self.sent) + 10
+        until(lambda: len(self.sent) >= enough, what="callbacks are acknowledged")
+
+    def _post(self, client: int) -> None:
+        for number in range(100_000):
+            if self._over.wait(0.1):
+                return
+            package = f"pkg-{client}-{number}"
+            try:
+                status, answer = self._web.post(callback("PACKAGE_ACTIVATE", package=package))
+            except OSError as error:
+                self.errors.append(f"{package}: {error!r}")
+                continue
+            if status == 200:
+                self.sent.append(package)
+            else:
+                self.errors.append(f"{package}: {status} {answer!r}")
+
+
+@pytest.fixture
+def deployment(database_url: str, tmp_path: Path) -> Iterator[Deployment]:
+    """An installation with its own copy of the code and one handler."""
+    with Deployment(tmp_path, database_url, handlers=FIRST) as deployment:
+        yield deployment
+
+
+def reload(web: Web, line: str = "") -> None:
+    """Ask for a reload and wait for a line of the log, or by default until other workers have taken over."""
+    old, seen = web.children, len(web.output())
+    web.terminate(number=signal.SIGHUP)
+    if line:
+        until(lambda: line in web.output()[seen:], seconds=60, what=line)
+    else:
+        until(lambda: not any(map(is_alive, old)), seconds=60, what="the old workers have ended")
+
+
+def handled(deployment: Deployment, version: str) -> set[str]:
+    """The packages for which a version of the handler ran."""
+    return {package for name, package, _ in deployment.handler_lines() if name == version}
+
+
+def test_law_2_worker_that_dies_is_replaced_though_no_file_can_be_loaded(deployment: Deployment):
+    """Each worker that dies is replaced from memory and works, whatever lies on disk."""
+    web = deployment.serve()
+    first = web.children
+
+    deployment.break_all()
+    for number, worker in enumerate(first):
+        os.kill(worker, signal.SIGKILL)
+        assert web.post(callback("PACKAGE_ACTIVATE", package=f"pkg-{number}"))[0] == 200
+        until(lambda gone=worker: gone not in web.children and len(web.children) == 2, what="the worker is replaced")
+    second = web.children
+    for worker in second:
+        os.kill(worker, signal.SIGKILL)
+    assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-2"))[0] == 200
+
+    until(lambda: handled(deployment, "first") == {"pkg-0", "pkg-1", "pkg-2"}, what="the handler has run for all")
+    third = web.children
+    assert not {*first, *second} & {*third}
+    assert web.post(callback("PACKAGE_DELETE", package="pkg-3"))[0] == 200
+    until(lambda: not {*third} <= {*web.children} and len(web.children) == 2, what="the ended worker is replaced")
+    seen = until(lambda: [process for process in web.read("/api/health")["processes"] if process["is_alive"]])
+    assert len({process["name"] for process in seen}) == len(seen)
+
+
+@on_sqlite
+def test_reload_is_refused_with_the_reason_until_the_file_is_repaired(deployment: Deployment, tier: str):
+    """While a file cannot be loaded, a reload changes nothing and the log says why; then it takes the new code."""
+    web = deployment.serve()
+    workers = web.children
+    faults = [
+        ("app/handlers.py", BROKEN, "see line 1"),
+        ("app/handlers.py", "import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
+        ("app/store/journal.py", BROKEN, "SyntaxError"),
+        ("config.py", BROKEN, "SyntaxError"),
+        ("gunicorn.conf.py", BROKEN, "SyntaxError"),
+        ("wsgi.py", "raise SystemExit", "without a message"),
+    ]
+    for count, (name, text, reason) in enumerate(faults if tier == "all" else faults[:1], 1):
+        right = (deployment.code / name).read_text()
+        deployment.write(name, text)
+        reload(web, "reload.refused")
+        assert reason in next(line for line in reversed(web.output().splitlines()) if "reload.refused" in line)
+        assert web.post(callback("PACKAGE_ACTIVATE", package=f"pkg-{count}"))[0] == 200
+        deployment.write(name, right)
+    assert web.children == workers
+
+    deployment.write_handlers(SECOND)
+    reload(web)
+    assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-new"))[0] == 200
+    until(lambda: handled(deployment, "second") == {"pkg-new"}, what="the new handler has run")
+
+
+@pytest.mark.all
+def test_law_1_reload_takes_new_code_and_settings_and_loses_no_callback(deployment: Deployment):
+    """While callbacks are posted, reloads take new code and settings; no callback is refused, and each is handled."""
+    web = deployment.serve()
+    deployment.write_settings(WEB_CONCURRENCY="3", API_TOKENS=f"test={TOKEN},later=the-later-token")
+
+    with Callers(web) as callers:
+        callers.go_on()
+        deployment.write_handlers(SECOND)
+        deployment.replace("app/web/probes.py", '"alive"', '"alive and new"')
+        deployment.replace("config.py", "SAFE_SECRET_LENGTH = 16", "SAFE_SECRET_LENGTH = 40")
+        reload(web)
+        callers.go_on()
+        reload(web, "reload.begun")
+        reload(web, "reload.loaded")
+        reload(web)  # while another reload is under way
+        callers.go_on()
+
+    assert callers.errors == []
+    until(
+        lambda: handled(deployment, "first") | handled(deployment, "second") >= {*callers.sent},
+        seconds=60,
+        what="the handler has run for all",
+    )
+    assert len(handled(deployment, "second")) > 10
+    assert json.loads(web.request("GET", "/healthz", headers={})[1]) == {"status": "alive and new"}
+    assert web.request("GET", "/api/packages", headers={"Authorization": "Bearer the-later-token"})[0] == 200
+    assert "has fewer than 40 characters" in web.output()
+    until(lambda: len(web.children) == 3, what="three workers run")
+    replaced = web.children
+    reload(web, "reload.loaded")
+    web.terminate()
+    assert web.wait() == 0
+    assert not any(map(is_alive, replaced))
+
+
+@pytest.mark.all
+@on_sqlite
+def test_law_7_reload_lets_running_handlers_finish(deployment: Deployment):
+    """An old worker that waits for its handlers is left alone until they are done."""
+    web = deployment.serve()
+    assert web.post(callback("PACKAGE_COMPLETE", package="pkg-1"))[0] == 200
+    until(lambda: handled(deployment, "begins"), what="the handler runs")
+    ((_, _, worker),) = deployment.handler_lines()
+
+    web.terminate(number=signal.SIGHUP)
+    until(lambda: f"Worker exiting (pid: {worker})" in web.output(), seconds=60, what="the worker ends")
+    threading.Event().wait(3)  # the main process looks after its workers every second
+    deployment.handler_log.with_suffix(".log.end").touch()
+
+    until(lambda: not is_alive(int(worker)), what="the worker has ended")
+    assert deployment.handler_lines() == [["begins", "pkg-1", worker], ["ends", "pkg-1", worker]]
+
+
+@pytest.mark.all
+@on_sqlite
+def test_reload_ends_a_worker_that_hangs(deployment: Deployment):
+    """The main process kills an old worker that does not end, as it does with its own workers."""
+    web = deployment.serve("--timeout", "10")
+
+    os.kill(web.children[0], signal.SIGSTOP)
+    reload(web)
+
+    assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-1"))[0] == 200
