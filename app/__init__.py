@@ -171,7 +171,14 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
     budget = Budget(settings.onespan_requests_per_minute)
     can_fetch = handlers.onespan.is_connected
     digest = Digest(database, handlers, clock=clock, wake=wakeups.dispatching.set, can_fetch=can_fetch)
-    fetcher = Fetcher(database, handlers.onespan, clock=clock, budget=budget, wake=wakeups.digesting.set)
+    fetcher = Fetcher(
+        database,
+        handlers.onespan,
+        clock=clock,
+        budget=budget,
+        process=heartbeat.name,
+        wake=wakeups.digesting.set,
+    )
     reconcile = Reconciler(
         database,
         handlers.onespan,

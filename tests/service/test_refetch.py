@@ -98,8 +98,10 @@ def test_a_fetch_requested_again_by_a_process_with_another_clock_stays_queued(se
     """A fetch that is requested again while it runs stays queued, even if the clocks differ by a second."""
     with service.database.write() as connection:
         fetches.enqueue(connection, {"pkg-1": "unknown"}, now=NOON)
-        taken = fetches.take(connection, "pkg-1", now=NOON, lease=HOUR)
+        taken = fetches.take(connection, "pkg-1", now=NOON, lease=HOUR, process="this")
         fetches.enqueue(connection, {"pkg-1": "structure"}, now=NOON - SECOND)
         fetches.settle(connection, taken, again_at=NOON + MINUTE)
 
-        assert fetches.due(connection, now=NOON + MINUTE, limit=1) == [("pkg-1", fetches.AFTER_CALLBACK)]
+        assert fetches.due(connection, now=NOON + MINUTE, limit=1, process="this") == [
+            ("pkg-1", fetches.AFTER_CALLBACK)
+        ]
