@@ -22,7 +22,7 @@ from app.store.spool import SharedFolder, Spool
 
 T = TypeVar("T")
 PROBE_INTERVAL = timedelta(seconds=5)  # time for which a good answer of a probe counts
-QUICK_SECONDS = 1.0  # seconds to wait for a check that has answered before
+QUICK_SECONDS = 2.0  # seconds to wait for a check that has answered before
 READ_ONLY = "The database takes no callbacks, because it is read-only: check its disk, and DATABASE_URL."
 DISK_FULL = "The database takes no callbacks, because its disk is full: free some space."
 MEANWHILE = "Callbacks go to the spool meanwhile."

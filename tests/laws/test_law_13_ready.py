@@ -249,6 +249,27 @@ def test_law_13_full_disk_of_sqlite(on_disk, settings: Settings, migrated_sqlite
             app.extensions[EXTENSION].database.close()
 
 
+@on_sqlite
+def test_law_13_service_starts_on_a_read_only_disk(settings: Settings, migrated_sqlite: Path, clock):
+    """A service whose SQLite file is on a read-only disk starts, and its spool keeps callbacks."""
+    with small_disk(megabytes=4) as disk:
+        file = disk.folder / "status.db"
+        file.write_bytes(migrated_sqlite.read_bytes())
+        disk.make_read_only()
+        app = _app_on(f"sqlite:///{file}", settings, clock)
+        service = app.extensions[EXTENSION]
+        service.worker.start_scheduler()
+        client = app.test_client()
+        ready = client.get("/readyz")
+        kept = client.post("/onespan/callback", data=BODY, headers={"Authorization": f"Basic {KEY}"})
+        service.worker.stop(grace=0)
+        service.database.close()
+
+    assert (ready.status_code, ready.json["reasons"]) == (200, [])
+    assert any("go to the spool meanwhile" in note for note in ready.json["notes"])
+    assert kept.json == {"callback": None}
+
+
 @on_postgresql
 @pytest.mark.parametrize("spool_works", [True, False])
 def test_law_13_full_disk_of_postgresql(spool_works, database_url, settings: Settings, clock):

@@ -131,6 +131,10 @@ class Disk:
                     while True:
                         file.write(b"?" * size)
 
+    def make_read_only(self) -> None:
+        """Refuse every write from now on."""
+        subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
+
     def free(self) -> None:
         """Delete what `fill` wrote."""
         (self.folder / FILLER).unlink()
