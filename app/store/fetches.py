@@ -85,12 +85,13 @@ def enqueue_again(connection: Connection, lagging: Iterable[LagFetch], *, now: d
 def due(connection: Connection, *, now: datetime, limit: int, process: str) -> list[tuple[str, int]]:
     """Return the packages whose fetch is due, with their ranks: the most urgent first, then the longest waiting.
 
-    Before them come fetches that have lost their process, see `outages.has_lost`.
+    Of equal ranks, those that have lost their process come first, see `outages.has_lost`.
     """
     fetch = select(Fetch.package_id, Fetch.rank)
     lost = fetch.where(Fetch.process.is_not(None), outages.has_lost(Fetch.process, own=process, now=now)).limit(limit)
     found = fetch.where(Fetch.due_at <= now).order_by(Fetch.rank, Fetch.due_at).limit(limit)
-    return [(row.package_id, row.rank) for query in (lost, found) for row in connection.execute(query)]
+    rows = [*connection.execute(lost), *connection.execute(found)]
+    return [(row.package_id, row.rank) for row in sorted(rows, key=lambda row: row.rank)]
 
 
 @dataclass(frozen=True, slots=True)
