@@ -112,7 +112,7 @@ class Readiness:
         return Report(list(filter(None, reasons)), list(filter(None, notes)), database is None, spool is None)
 
     def checks(self) -> list[Check]:
-        """Return the checks of `flask doctor` for what an operator must mend at once."""
+        """Return the checks of `flask doctor` for what an operator must fix at once."""
         return [
             Check("database", lambda: next(filter(None, self._database_problems()), None), self._schema.ok_message),
             self._keys,

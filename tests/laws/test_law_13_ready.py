@@ -77,7 +77,7 @@ def test_law_13_ready_while_the_spool_keeps_callbacks(fault, fault_of, client, p
         doctor = flask("doctor")
         kept = post(BODY)
     clock.forward(KNOWN_AFTER)
-    mended = client.get("/readyz").json["notes"]
+    repaired = client.get("/readyz").json["notes"]
 
     (note,) = [note for note in ready.json["notes"] if FAULTS[fault][1] in note]
     assert (ready.status_code, ready.json["reasons"]) == (200, [])
@@ -87,7 +87,7 @@ def test_law_13_ready_while_the_spool_keeps_callbacks(fault, fault_of, client, p
     assert doctor.exit_code == 1
     assert "FAIL  database" in doctor.output
     assert FAULTS[fault][1] in " ".join(doctor.output.split())
-    assert FAULTS[fault][1] not in str(mended)
+    assert FAULTS[fault][1] not in str(repaired)
     assert figures()["database_writable"] == 1
 
 
