@@ -19,15 +19,18 @@ from app import logs
 from app.checks import (
     access_checks,
     credentials_checks,
+    keys_check,
     note_checks,
-    readiness_checks,
     reconcile_checks,
+    schema_check,
+    spool_checks,
     upgrade_check,
 )
 from app.cli import commands, with_database
 from app.cli.reconcile import Turns
 from app.library_logs import capture_records
 from app.onespan.auth import ApiConnection, api_connection
+from app.readiness import Readiness
 from app.registry import Handlers
 from app.store import queries
 from app.store.db import Database
@@ -76,6 +79,7 @@ SPOOL_INTERVAL = timedelta(seconds=5)  # time between two attempts to journal sp
 RECONCILE_INTERVAL = timedelta(seconds=5)  # time between two checks for a due reconcile run
 HOUSEKEEPING_INTERVAL = timedelta(minutes=1)
 HELD_LINES_INTERVAL = timedelta(minutes=1)  # time between two reports of log lines that were held back
+CANNOT_WAIT = ("receiver.receive", "probes.healthz", "probes.readyz")  # endpoints that are never refused as busy
 HEARTBEAT_INTERVAL = timedelta(seconds=15)
 MIGRATIONS = ROOT / "migrations"
 EXTENSION = "onespan_receiver"
@@ -95,6 +99,7 @@ class Service:
     reconcile: Reconciler
     upgrader: Upgrader
     access: AccessCheck
+    readiness: Readiness
     housekeeping: Housekeeping
     heartbeat: Heartbeat
     worker: Worker
@@ -177,7 +182,14 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
     budget = Budget(settings.onespan_requests_per_minute)
     can_fetch = handlers.onespan.is_connected
     digest = Digest(database, handlers, clock=clock, wake=wakeups.dispatching.set, can_fetch=can_fetch)
-    fetcher = Fetcher(database, handlers.onespan, clock=clock, budget=budget, wake=wakeups.digesting.set)
+    fetcher = Fetcher(
+        database,
+        handlers.onespan,
+        clock=clock,
+        budget=budget,
+        process=heartbeat.name,
+        wake=wakeups.digesting.set,
+    )
     reconcile = Reconciler(
         database,
         handlers.onespan,
@@ -214,6 +226,13 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
         wakeups=wakeups,
         report_held_lines=lines.report,
     )
+    readiness = Readiness(
+        database,
+        spool,
+        schema=schema_check(database, migrations=MIGRATIONS),
+        keys=keys_check([key.label for key in settings.onespan_callback_keys]),
+        clock=clock,
+    )
     return Service(
         settings,
         database,
@@ -225,6 +244,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
         reconcile,
         upgrader,
         access,
+        readiness,
         housekeeping,
         heartbeat,
         worker,
@@ -278,17 +298,15 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     add_security_headers(app)
     version_assets(app)
     accept_near_addresses(app)
-    reserve_threads_for_callbacks(app, threads=settings.web_threads, exempt=("receiver.receive", "probes.healthz"))
+    reserve_threads_for_callbacks(app, threads=settings.web_threads, exempt=CANNOT_WAIT)
     keys, tokens = _pairs(settings.callback_keys), _tokens(settings.api_tokens)
     app.register_blueprint(
         receiver(keys=keys, keep=service.intake.keep, wake=service.wakeups.digesting.set, clock=clock)
     )
     count_misdirected_callbacks(app, database, keys=keys, clock=clock)
-    needed = readiness_checks(
-        database, migrations=MIGRATIONS, keys=[key.label for key in settings.onespan_callback_keys]
-    )
+    readiness, files = service.readiness, spool_checks(service.spool)
     here = [
-        *note_checks(database, service.spool, clock=clock, why_not_connected=_not_connected(settings, handlers)),
+        *note_checks(database, clock=clock, why_not_connected=_not_connected(settings, handlers)),
         *access_checks(database, clock=clock),
         *credentials_checks(
             api_key_length=_api_key_length(settings), pasted_schemes=settings.pasted_schemes, clock=clock
@@ -297,8 +315,8 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     notes = [*reconcile_checks(database), upgrade_check(database, clock=clock), *here]
     max_held_requests = max(1, settings.web_threads // 4)
     health_sources = HealthSources(
-        needed,
-        here,
+        readiness.report,
+        [*files, *here],
         spooled=spooled,
         every=timedelta(hours=settings.reconcile_hours),
         why_not_connected=lambda: _not_connected(settings, handlers),
@@ -325,7 +343,9 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     )
     app.register_blueprint(read, url_prefix="/api")
     add_cors_headers(app, origins=settings.cors_origins)
-    app.register_blueprint(metrics(pipeline=_pipeline_state(database, clock), spooled=spooled))
+    app.register_blueprint(
+        metrics(readiness=readiness.report, pipeline=_pipeline_state(database, clock), spooled=spooled)
+    )
     access = app.extensions["access"] = add_dashboard(
         app,
         database,
@@ -351,7 +371,7 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
     )
     app.register_blueprint(pages(layout, access))
     register_template_helpers(app)
-    app.register_blueprint(probes(checks=needed, notes=notes))
+    app.register_blueprint(probes(readiness=readiness.report, notes=[files, notes]))
     turns = Turns(service.reconcile, service.fetcher, service.digest, service.heartbeat)
     for command in commands(
         settings,
@@ -360,8 +380,9 @@ def _register_edges(app: Flask, service: Service, *, handlers: Handlers, clock: 
         worker=service.worker,
         turns=turns,
         clock=clock,
-        readiness_checks=needed,
-        note_checks=notes,
+        schema_problem=schema_check(database, migrations=MIGRATIONS).problem,
+        critical_checks=readiness.checks(),
+        note_checks=[readiness.spool_check(), *files, *notes],
     ):
         app.cli.add_command(command)
     app.cli.add_command(with_database(app.cli.commands["db"], lambda: upgrade_obstacle(database)))

@@ -1,4 +1,4 @@
-"""The checks of `/readyz` and `flask doctor`: readiness, and notes for the operator."""
+"""The checks of `/readyz` and `flask doctor`: the schema, the keys, and notes for the operator."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ from app.store import onespan_clock, queries
 from app.store.db import Database
 from app.store.queries import RunDetail, Silence, UpgradeProgress
 from app.store.schema import is_behind
-from app.store.spool import SharedFolder, Spool
+from app.store.spool import Spool
 from app.store.states import RunState
 
 RUN_PROBLEMS: dict[str, str] = {RunState.RUNNING: "waits", RunState.FAILED: "failed", RunState.DONE: "is incomplete"}
+NO_ANSWER = "The database does not respond: check DATABASE_URL and that the database runs."
 MAX_CLOCK_DIFFERENCE_SECONDS = 10
 API_KEY_LENGTH = 76  # characters of an API key of OneSpan's release 26.R5 or later
 OLD_KEYS_STOP = datetime(2026, 12, 1, tzinfo=UTC)  # when shorter API keys stop, by the notes of release 26.R5
@@ -36,18 +37,21 @@ class Check:
     ok_message: str = ""
 
 
-def readiness_checks(database: Database, *, migrations: Path, keys: Sequence[str]) -> list[Check]:
-    """Return the checks that decide readiness, the database check first. `keys` are the labels of the callback keys."""
+def schema_check(database: Database, *, migrations: Path) -> Check:
+    """Return the check whether the database responds and lacks no migration."""
 
-    def database_problem() -> str | None:
+    def problem() -> str | None:
         try:
             behind = is_behind(database, migrations)
         except SQLAlchemyError:
-            return (
-                "The database does not respond: check DATABASE_URL and that the database runs. "
-                "Callbacks go to the spool meanwhile."
-            )
+            return NO_ANSWER
         return "The database schema is not up to date: run `flask db upgrade`." if behind else None
+
+    return Check("database", problem, f"{_location(database.engine.url)}, schema up to date")
+
+
+def keys_check(keys: Sequence[str]) -> Check:
+    """Return the check whether there is a callback key. `keys` are the labels of the callback keys."""
 
     def keys_problem() -> str | None:
         if keys:
@@ -55,19 +59,11 @@ def readiness_checks(database: Database, *, migrations: Path, keys: Sequence[str
         return "Every callback is refused: set ONESPAN_CALLBACK_KEYS to the callback key that is entered in OneSpan."
 
     labels = ", ".join(keys)
-    return [
-        Check("database", database_problem, f"{_location(database.engine.url)}, schema up to date"),
-        Check(
-            "callback keys",
-            keys_problem,
-            f"{len(keys)} keys: {labels} (the first is the newest)" if len(keys) > 1 else f"1 key: {labels}",
-        ),
-    ]
+    listed = f"{len(keys)} keys: {labels} (the first is the newest)" if len(keys) > 1 else f"1 key: {labels}"
+    return Check("callback keys", keys_problem, listed)
 
 
-def note_checks(
-    database: Database, spool: Spool, *, clock: Callable[[], datetime], why_not_connected: str | None
-) -> list[Check]:
+def note_checks(database: Database, *, clock: Callable[[], datetime], why_not_connected: str | None) -> list[Check]:
     """Return the checks that only yield notes. `why_not_connected` is why OneSpan's API cannot be called, or None."""
 
     def clock_problem() -> str | None:
@@ -95,19 +91,12 @@ def note_checks(
     return [
         Check("clock", clock_problem, "agrees with the database's clock"),
         Check("clock", onespan_clock_problem),
-        *_spool_checks(spool),
         Check("OneSpan", connection_problem),
     ]
 
 
-def _spool_checks(spool: Spool) -> list[Check]:
-    def spool_problem() -> str | None:
-        try:
-            spool.probe()
-        except OSError as problem:
-            fault = "is not safe" if isinstance(problem, SharedFolder) else "is not writable"
-            return f"SPOOL_DIR {fault} ({problem.strerror}): callbacks are refused while the database is down."
-        return None
+def spool_checks(spool: Spool) -> list[Check]:
+    """Return the checks of the files in the spool, which need no database."""
 
     def spooled_callbacks() -> str | None:
         waiting = len(spool.waiting())
@@ -123,7 +112,6 @@ def _spool_checks(spool: Spool) -> list[Check]:
         return f"{what}. Remove them, or `chown` those that are callbacks." if files else None
 
     return [
-        Check("spool", spool_problem, "ready to keep callbacks while the database is down"),
         Check("spool", spooled_callbacks),
         Check("spool", damaged_files),
         Check("spool", foreign_files),

@@ -37,25 +37,25 @@ def commands(
     worker: Worker,
     turns: Turns,
     clock: Clock,
-    readiness_checks: Sequence[Check],
+    schema_problem: Callable[[], str | None],
+    critical_checks: Sequence[Check],
     note_checks: Sequence[Check],
 ) -> list[Command]:
-    """Create all commands except `flask db`. The checks are those of `/readyz`, beginning with the database."""
-    readiness = readiness_checks[0].problem
+    """Create all commands except `flask db`. Most of them need a database without a `schema_problem`."""
     return [
         setup_command(),
         hash_password_command(),
-        with_database(worker_command(worker, readiness, warnings=settings.warnings)),
-        with_database(replay_command(database, handlers, clock), readiness),
-        with_database(rebuild_command(database, clock), readiness),
-        with_database(reconcile_command(database, handlers.onespan, turns, clock), readiness),
+        with_database(worker_command(worker, schema_problem, warnings=settings.warnings)),
+        with_database(replay_command(database, handlers, clock), schema_problem),
+        with_database(rebuild_command(database, clock), schema_problem),
+        with_database(reconcile_command(database, handlers.onespan, turns, clock), schema_problem),
         with_database(callback_group(settings, handlers)),
         doctor_command(
             settings,
             handlers,
             database=database,
             clock=clock,
-            readiness_checks=readiness_checks,
+            critical_checks=critical_checks,
             note_checks=note_checks,
         ),
         _simulate_command(settings.callback_keys),

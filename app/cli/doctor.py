@@ -38,10 +38,10 @@ def doctor_command(
     *,
     database: Database,
     clock: Clock,
-    readiness_checks: Sequence[Check],
+    critical_checks: Sequence[Check],
     note_checks: Sequence[Check],
 ) -> Command:
-    """Create `flask doctor`. Problems of `readiness_checks` are failures, problems of `note_checks` are warnings."""
+    """Create `flask doctor`. Problems of `critical_checks` are failures, problems of `note_checks` are warnings."""
 
     @click.command("doctor")
     def command() -> None:
@@ -50,7 +50,7 @@ def doctor_command(
         Checks settings, database, callbacks, spool, handlers, the connection to OneSpan and the callback registration.
         Changes nothing but the record of OneSpan's last answer. Exits with 1 if a check FAILs; warnings do not count.
         """
-        critical = [_settings_file(), *readiness_checks, _pending_callbacks(database, clock)]
+        critical = [_settings_file(), *critical_checks, _pending_callbacks(database, clock)]
         others = [*note_checks, *_access(settings, clock), _registered(handlers), *_failures(database, clock)]
         marks = Counter[str]()
         results = [

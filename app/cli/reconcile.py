@@ -3,18 +3,20 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import click
 from click import Command
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.cli.terminal import Moment, Unusable, counted, operator
 from app.errors import OneSpanError, OneSpanNotConfigured, ReconcileRunning
 from app.onespan.client import OneSpan
 from app.onespan.list_scan import EARLIEST
-from app.store import queries
+from app.store import queries, reconciles
 from app.store.db import Database
 from app.store.queries import RunDetail
 from app.store.states import RunState
@@ -29,6 +31,8 @@ from app.work.reconcile import Reconciler, RunRequest
 PERSONAL = ("name", "email", "sender_id")
 MAX_PRINTED = 50  # number of differences to print; further differences are only counted
 POLL_SECONDS = 0.2  # seconds between two turns while the run waits
+RETRY_SECONDS = 2.0  # seconds until the next turn after a fault of the database
+HELD_BY = "for the request of process"
 MAX_IDLE_SECONDS = 600.0  # seconds without progress, after which the run is left to the service
 MAX_WAIT = timedelta(seconds=90)  # a run that must wait longer than this is left to the service
 PROGRESS_SECONDS = 5.0  # seconds between two lines of progress, if the output is not a terminal
@@ -144,12 +148,20 @@ def _drive(
     """Work on the reconcile run until it ends, must wait for long, or makes no progress."""
     deadline = time.monotonic() + MAX_IDLE_SECONDS
     while True:
-        beat()
-        worked = any([turns.reconcile.turn(), turns.fetcher.turn(), turns.digest.turn()])
-        with database.read() as connection:
-            run = queries.run(connection, run_id)
+        try:
+            beat()
+            worked = any([turns.reconcile.turn(), turns.fetcher.turn(), turns.digest.turn()])
+            with database.read() as connection:
+                run, holder = queries.run(connection, run_id), reconciles.holder(connection)
+        except (OperationalError, PoolTimeout):
+            if time.monotonic() > deadline:
+                raise
+            say("the database does not answer; trying again")
+            time.sleep(RETRY_SECONDS)
+            continue
         assert run
-        say(f"{_counts(run)}{f'; waiting: {run.error}' if run.error else ''}")
+        waits_for = run.error or (f"{HELD_BY} {holder}, or its last heartbeat to be a minute old" if holder else "")
+        say(f"{_counts(run)}{f'; waiting: {waits_for}' if waits_for else ''}")
         if worked:
             deadline = time.monotonic() + MAX_IDLE_SECONDS
         must_wait = run.error and run.due_at - clock() > MAX_WAIT
@@ -209,4 +221,5 @@ def _present(heartbeat: Heartbeat, clock: Clock) -> Iterator[Callable[[], None]]
     try:
         yield beat
     finally:
-        heartbeat.record_stop()
+        with suppress(SQLAlchemyError):  # another process takes the run over when this heartbeat is a minute old
+            heartbeat.record_stop()

@@ -185,7 +185,10 @@ class FileLock:
 
     def _lock_file(self) -> None:
         if self._handle is None:
-            self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as problem:  # callers expect the errors of a database
+                raise OperationalError(None, None, problem) from None
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -226,7 +229,8 @@ def make_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            Path(parsed.database).touch(mode=0o600)  # only its owner may read the file with personal data
+            if not Path(parsed.database).exists():  # an existing file may be on a read-only disk
+                Path(parsed.database).touch(mode=0o600)  # only its owner may read the file with personal data
         engine = create_engine(parsed, **ENGINE, **POOL)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -117,6 +117,14 @@ def _settled_values(outcome: Outcome, now: datetime) -> dict[str, object]:
     }
 
 
+def give_back(connection: Connection, ids: Sequence[int], *, lease_end: datetime, now: datetime) -> None:
+    """Make those of the given dispatches due again that are leased until `lease_end`, as if they had not been taken.
+
+    The end of the lease identifies the lease, because a taken fence may have been rolled back and given to another.
+    """
+    connection.execute(_GIVE_BACK, {"ids": ids, "lease_end": lease_end, "due_at": now})
+
+
 def renew(connection: Connection, running: Iterable[TakenDispatch], *, until: datetime) -> None:
     """Extend the leases of running dispatches."""
     for taken in sorted(running, key=lambda taken: taken.id):
@@ -257,6 +265,20 @@ _SETTLE = (
         error=bindparam("error"),
         finished_at=bindparam("finished_at"),
         attempts=bindparam("attempts"),
+        fence=Dispatch.fence + 1,
+    )
+)
+_GIVE_BACK = (
+    update(Dispatch)
+    .where(
+        Dispatch.id.in_(bindparam("ids", expanding=True)),
+        Dispatch.state == DispatchState.RUNNING,
+        Dispatch.due_at == bindparam("lease_end", type_=Dispatch.due_at.type),
+    )
+    .values(
+        state=DispatchState.DUE.value,
+        due_at=bindparam("due_at"),
+        attempts=Dispatch.attempts - 1,
         fence=Dispatch.fence + 1,
     )
 )

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import bindparam, case, delete, false, func, select, text, update
+from sqlalchemy import bindparam, case, delete, false, func, or_, select, text, update
 from sqlalchemy.engine import Connection
 
+from app.store import outages
 from app.store.models import Fetch
 from app.store.states import Emit
 
@@ -80,12 +82,16 @@ def enqueue_again(connection: Connection, lagging: Iterable[LagFetch], *, now: d
         connection.execute(_AGAIN, rows)
 
 
-def due(connection: Connection, *, now: datetime, limit: int) -> list[tuple[str, int]]:
-    """Return the packages whose fetch is due, with their ranks: the most urgent first, then the longest waiting."""
-    found = (
-        select(Fetch.package_id, Fetch.rank).where(Fetch.due_at <= now).order_by(Fetch.rank, Fetch.due_at).limit(limit)
-    )
-    return [(row.package_id, row.rank) for row in connection.execute(found)]
+def due(connection: Connection, *, now: datetime, limit: int, process: str) -> list[tuple[str, int]]:
+    """Return the packages whose fetch is due, with their ranks: the most urgent first, then the longest waiting.
+
+    Of equal ranks, those that have lost their process come first, see `outages.has_lost`.
+    """
+    fetch = select(Fetch.package_id, Fetch.rank)
+    lost = fetch.where(Fetch.process.is_not(None), outages.has_lost(Fetch.process, own=process, now=now)).limit(limit)
+    found = fetch.where(Fetch.due_at <= now).order_by(Fetch.rank, Fetch.due_at).limit(limit)
+    rows = [*connection.execute(lost), *connection.execute(found)]
+    return [(row.package_id, row.rank) for row in sorted(rows, key=lambda row: row.rank)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +137,20 @@ def expedite(connection: Connection, *, now: datetime) -> None:
     connection.execute(update(Fetch).where(*is_waiting).values(due_at=now))
 
 
-def take(connection: Connection, package_id: str, *, now: datetime, lease: timedelta) -> TakenFetch | None:
+def take(
+    connection: Connection, package_id: str, *, now: datetime, lease: timedelta, process: str
+) -> TakenFetch | None:
     """Lease the fetch of a package to this process. Returns None if the fetch is not due or is leased elsewhere.
 
     If several processes want a lease at once, exactly one process gets it. The lease clears the error of the previous
-    attempt.
+    attempt. A process that takes its own lease again after a failed turn makes the same attempt.
     """
+    is_lost = outages.has_lost(Fetch.process, own=process, now=now)
+    attempts = Fetch.attempts + case((Fetch.process == process, 0), else_=1)
     taken = (
         update(Fetch)
-        .where(Fetch.package_id == package_id, Fetch.due_at <= now)
-        .values(attempts=Fetch.attempts + 1, fence=Fetch.fence + 1, due_at=now + lease, error=None)
+        .where(Fetch.package_id == package_id, or_(Fetch.due_at <= now, is_lost))
+        .values(attempts=attempts, fence=Fetch.fence + 1, due_at=now + lease, error=None, process=process)
         .returning(
             *(Fetch.package_id, Fetch.wanted_at, Fetch.attempts, Fetch.fence, Fetch.rank, Fetch.emit, Fetch.asked_at),
             *(Fetch.lag_fetches, Fetch.lagged_at),
@@ -160,16 +170,23 @@ def settle(connection: Connection, wanted: TakenFetch, *, again_at: datetime) ->
     connection.execute(delete(Fetch).where(*is_leased, Fetch.wanted_at == wanted.wanted_at))
     is_answered = Fetch.asked_at == wanted.asked_at if wanted.asked_at else false()
     asked_at = case((is_answered, None), else_=Fetch.asked_at)  # no reconcile run waits for an answered fetch
-    again = {"due_at": again_at, "asked_at": asked_at, "attempts": 0, "fence": Fetch.fence + 1, "lag_fetches": 0}
-    connection.execute(update(Fetch).where(*is_leased).values(again))
+    again = {"due_at": again_at, "asked_at": asked_at, "attempts": 0, "lag_fetches": 0}
+    connection.execute(update(Fetch).where(*is_leased).values(**again, **_RELEASED))
 
 
 def postpone(connection: Connection, wanted: TakenFetch, *, until: datetime, error: str) -> None:
     """Store the error of a failed fetch and the time of its next attempt."""
     is_leased = (Fetch.package_id == wanted.package_id, Fetch.fence == wanted.fence)
-    connection.execute(update(Fetch).where(*is_leased).values(due_at=until, error=error, fence=Fetch.fence + 1))
+    connection.execute(update(Fetch).where(*is_leased).values(due_at=until, error=error, **_RELEASED))
 
 
+def give_back(connection: Connection, wanted: TakenFetch, *, now: datetime) -> None:
+    """Make a fetch due again whose turn a fault of the database ended, which is no failed attempt."""
+    is_leased = (Fetch.package_id == wanted.package_id, Fetch.fence == wanted.fence)
+    connection.execute(update(Fetch).where(*is_leased).values(due_at=now, attempts=wanted.attempt - 1, **_RELEASED))
+
+
+_RELEASED: Mapping[str, Any] = {"fence": Fetch.fence + 1, "process": None}
 _WANT = text(
     """INSERT INTO fetches (package_id, reason, wanted_at, asked_at, due_at, rank, emit)
     VALUES (:package_id, :reason, :wanted_at, :asked_at, :due_at, :rank, :emit)

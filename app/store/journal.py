@@ -1,5 +1,6 @@
 """The journal: callbacks and snapshots as received. Only this module writes the journal's table."""
 
+import secrets
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -8,7 +9,7 @@ from datetime import datetime
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from sqlalchemy import Integer, Row, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import Integer, Row, and_, bindparam, delete, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.store.counters import add_callbacks
@@ -19,6 +20,7 @@ from app.store.states import Emit, JournalKind, JournalState, literal
 CHUNK = 500  # journal rows that are read into memory at a time
 DATABASE_TIMEOUT_SECONDS = 5.0  # seconds that a callback waits for the database before it goes to the spool
 IDLE_SECONDS = 5.0  # seconds without anything to write after which the writer thread ends
+PROBE_BODY = b"?" * 1024  # larger than most callbacks
 COMMIT_PAUSE_SECONDS = 0.001  # seconds between two commits; callbacks that share a commit cost less
 
 
@@ -169,6 +171,16 @@ def add(connection: Connection, entries: Sequence[Entry]) -> list[int]:
         for entry in entries
     ]
     return list(connection.execute(_ADD, rows).scalars())
+
+
+def write_and_remove(connection: Connection, *, now: datetime) -> None:
+    """Insert an entry as of a callback and delete it again, to see whether the database takes callbacks.
+
+    Its id is negative, so that it takes no id of a callback. Commit the transaction: SQLite writes only then.
+    """
+    probe = {"id": -secrets.randbelow(2**62) - 1, "kind": KIND_CALLBACK, "received_at": now, "body": PROBE_BODY}
+    connection.execute(insert(Journal).values(state=JournalState.UNREADABLE, emit=Emit.NONE, **probe))
+    connection.execute(delete(Journal).where(Journal.id == probe["id"]))
 
 
 def contains(connection: Connection, spooled: Entry) -> bool:

@@ -29,10 +29,13 @@ def postpone(connection: Connection, key: str, *, due_at: datetime) -> None:
     connection.execute(update(OneSpanAccess).where(OneSpanAccess.key == key).values(due_at=due_at))
 
 
-def take(connection: Connection, key: str, *, now: datetime, due_at: datetime) -> bool:
-    """Take the check if it is due, for one of all processes. What was known of other credentials is deleted."""
+def take(connection: Connection, key: str, *, now: datetime, due_at: datetime, again: bool) -> bool:
+    """Take the check if it is due, for one of all processes; with `again` in any case.
+
+    What was known of other credentials is deleted.
+    """
     connection.execute(delete(OneSpanAccess).where(OneSpanAccess.key != key))
-    row = {"key": key, "now": now, "due_at": due_at, "latest": now + LONGEST_WAIT}
+    row = {"key": key, "now": now, "due_at": due_at, "latest": now if again else now + LONGEST_WAIT}
     return connection.execute(_TAKE, row).first() is not None
 
 

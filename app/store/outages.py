@@ -2,8 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, or_, select, text, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.onespan.projection import PROJECTION_VERSION
 from app.store.models import Outage, Process
@@ -42,6 +43,15 @@ def beat(connection: Connection, name: str, *, takes_callbacks: bool, started_at
     row = {"name": name, "takes": takes_callbacks, "started": started_at, "now": now, "version": PROJECTION_VERSION}
     connection.execute(_BEAT, row)
     connection.execute(delete(Process).where(Process.seen_at < now - RETENTION))
+
+
+def has_lost(process: InstrumentedAttribute[str | None], *, own: str, now: datetime) -> ColumnElement[bool]:
+    """Return whether the process named in this column does not need its lease any more.
+
+    It has stopped, it has sent no heartbeat for a while, or it is this process (`own`), whose turn has failed.
+    """
+    is_gone = or_(Process.stopped_at.is_not(None), Process.seen_at < now - HEARTBEAT_TIMEOUT)
+    return or_(process == own, exists().where(Process.name == process, is_gone))
 
 
 def record_stop(connection: Connection, name: str, *, now: datetime) -> None:

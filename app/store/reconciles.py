@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import exists, func, insert, or_, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.claims import MAX_CLOCK_AHEAD
 from app.onespan.list_scan import ScanState
+from app.store import outages
 from app.store.db import take_write_lock
-from app.store.models import SOURCE_RECONCILE, Event, Process, Run
-from app.store.outages import HEARTBEAT_TIMEOUT
+from app.store.models import SOURCE_RECONCILE, Event, Run
 from app.store.states import RunKind, RunState
 
 LONGEST_WAIT = timedelta(days=1)  # a `due_at` further in the future was set while a clock was ahead
@@ -93,6 +93,11 @@ def waiting_reason(connection: Connection) -> str | None:
     return f"reconcile {row.id} waits: {row.error}; it goes on at {row.due_at:%H:%M:%S} UTC"
 
 
+def holder(connection: Connection) -> str | None:
+    """Return the name of the process that holds the lease of the reconcile run in progress; None if none does."""
+    return connection.scalar(select(Run.process).where(Run.state == RunState.RUNNING))
+
+
 def last_began(connection: Connection) -> datetime | None:
     """Return when the newest reconcile run began, by the clock of the process that began the run."""
     return connection.scalar(select(Run.began_at).order_by(Run.id.desc()).limit(1))
@@ -160,15 +165,14 @@ def _first_progress(connection: Connection) -> Progress:
 def take(connection: Connection, *, now: datetime, lease: timedelta, process: str) -> TakenRun | None:
     """Lease the reconcile run in progress to this process if it is due or its process is gone. Returns None otherwise.
 
-    A process without a recent heartbeat loses its lease. A wait beyond `LONGEST_WAIT` is ignored, because a clock was
-    ahead. The lease counts as an attempt of the run; `advance` resets the count.
+    A process without a recent heartbeat loses its lease. A process takes its own lease again after a failed turn. A
+    wait beyond `LONGEST_WAIT` is ignored, because a clock was ahead. The lease counts as an attempt of the run;
+    `advance` resets the count.
     """
-    gone = exists().where(
-        Process.name == Run.process, or_(Process.stopped_at.is_not(None), Process.seen_at < now - HEARTBEAT_TIMEOUT)
-    )
+    is_lost = outages.has_lost(Run.process, own=process, now=now)
     taken = (
         update(Run)
-        .where(Run.state == RunState.RUNNING, or_(Run.due_at <= now, Run.due_at > now + LONGEST_WAIT, gone))
+        .where(Run.state == RunState.RUNNING, or_(Run.due_at <= now, Run.due_at > now + LONGEST_WAIT, is_lost))
         .values(fence=Run.fence + 1, attempts=Run.attempts + 1, due_at=now + lease, process=process)
         .returning(*_TAKEN)
     )

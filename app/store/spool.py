@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from app.store.states import JournalKind
 
 log = structlog.get_logger()
 
+PROBE_BYTES = 2048  # larger than the files of most callbacks
 MAX_FILE_BYTES = 1024 * 1024  # a callback of 64 KiB takes a tenth of it
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 CHECKSUM = "sha256"  # the member that files of earlier versions do not have
@@ -43,23 +44,29 @@ class Spool:
         """Write one journal entry to a file and return its spool id. Raises `OSError` if that is not possible."""
         self._make_folder()
         spool_id = f"{entry.received_at:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:18]}"  # file names sort by arrival
-        unfinished = self._folder / f"{spool_id}.part"
-        try:
-            with open(unfinished, "xb", opener=_open_private) as file:
-                file.write(_write(entry))
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.rename(self._folder / f"{spool_id}.json")
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with self._unfinished(spool_id, _write(entry)) as file:
+            file.rename(self._folder / f"{spool_id}.json")
         _sync(self._folder)
         return spool_id
 
     def probe(self) -> None:
-        """Raise `OSError` if the spool cannot store an entry now."""
+        """Write a file as `keep` does and delete it. Raises `OSError` if the spool cannot store an entry now."""
         self._make_folder()
-        with tempfile.TemporaryFile(dir=self._folder) as file:
-            file.write(b"?")
+        with self._unfinished(f"probe-{uuid.uuid4().hex[:18]}", b"?" * PROBE_BYTES):
+            pass
+
+    @contextmanager
+    def _unfinished(self, name: str, content: bytes) -> Iterator[Path]:
+        """Write a file with this content to the disk. At the end the file is deleted, unless it has been renamed."""
+        unfinished = self._folder / f"{name}.part"
+        try:
+            with open(unfinished, "xb", opener=_open_private) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            yield unfinished
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     def _make_folder(self) -> None:
         _make_durably(self._folder)

@@ -8,6 +8,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.readiness import Bounded, Report
+from app.store.journal import DATABASE_TIMEOUT_SECONDS
 from app.store.queries import PipelineState
 from app.store.queries.bounded import COUNT_LIMIT
 from app.store.states import MissedCause
@@ -15,27 +17,46 @@ from app.store.states import MissedCause
 QUANTILES = (0.5, 0.95, 0.99)
 
 
-def metrics(*, pipeline: Callable[[], PipelineState | None], spooled: Callable[[], int]) -> Blueprint:
+def metrics(
+    *, readiness: Callable[[], Report], pipeline: Callable[[], PipelineState | None], spooled: Callable[[], int]
+) -> Blueprint:
     """Return the blueprint of `/metrics`. `pipeline` returns None while the database does not respond."""
     blueprint = Blueprint("metrics", __name__)
+    bounded = Bounded(pipeline, quick=DATABASE_TIMEOUT_SECONDS)
 
     @blueprint.get("/metrics")
     def scrape() -> ResponseReturnValue:
         """Return all metrics as Prometheus text. The metrics contain no names and no ids."""
         registry = CollectorRegistry()
-        registry.register(_ServiceCollector(pipeline(), spooled()))
+        wait = bounded.begin()
+        report = readiness()
+        try:
+            state = wait()
+        except TimeoutError:
+            state = None
+        registry.register(_ServiceCollector(report, state, spooled()))
         return generate_latest(registry), {"Content-Type": CONTENT_TYPE_LATEST}
 
     return blueprint
 
 
 class _ServiceCollector(Collector):
-    def __init__(self, pipeline: PipelineState | None, spooled: int) -> None:
+    def __init__(self, report: Report, pipeline: PipelineState | None, spooled: int) -> None:
+        self._report = report
         self._pipeline = pipeline
         self._spooled = spooled
 
     def collect(self) -> Iterable[Metric]:
         """Yield each metric under the name that it has in the logs."""
+        yield GaugeMetricFamily(
+            "ready", "1 if a callback posted now would be kept, else 0.", value=not self._report.reasons
+        )
+        yield GaugeMetricFamily(
+            "database_writable", "1 if the database takes callbacks, else 0.", value=self._report.is_database_writable
+        )
+        yield GaugeMetricFamily(
+            "spool_writable", "1 if the local spool takes callbacks, else 0.", value=self._report.is_spool_writable
+        )
         yield GaugeMetricFamily(
             "callbacks_spooled", "Callbacks in the local spool, waiting for the database.", value=self._spooled
         )

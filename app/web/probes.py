@@ -1,22 +1,21 @@
 """The probes of operators and load balancers: liveness and readiness."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.checks import Check
+from app.readiness import Bounded, Report
 
 
-def probes(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
-    """Return the blueprint of `/healthz` and `/readyz`.
-
-    A failing check in `checks` makes the service not ready. A failing check in `notes` is only reported.
-    """
+def probes(*, readiness: Callable[[], Report], notes: Iterable[Sequence[Check]]) -> Blueprint:
+    """Return the blueprint of `/healthz` and `/readyz`. Each group of `notes` is left out while it hangs."""
     blueprint = Blueprint("probes", __name__)
-    readiness, warnings = tuple(checks), tuple(notes)
+    groups = [Bounded(partial(problems, checks)) for checks in notes]
 
     @blueprint.get("/healthz")
     def healthz() -> ResponseReturnValue:
@@ -26,17 +25,26 @@ def probes(*, checks: Iterable[Check], notes: Iterable[Check]) -> Blueprint:
     @blueprint.get("/readyz")
     def readyz() -> ResponseReturnValue:
         """Answer 200 if a callback posted now would be kept, otherwise 503 with the reasons."""
-        reasons, messages = list(problems(readiness)), list(problems(warnings))
-        if reasons:
-            return {"status": "not ready", "reasons": reasons, "notes": messages}, 503
-        return {"status": "ready", "reasons": [], "notes": messages}
+        begun = [group.begin() for group in groups]
+        report = readiness()
+        notes = [*report.notes, *(note for wait in begun for note in _without_hanging(wait))]
+        status = ("not ready", 503) if report.reasons else ("ready", 200)
+        return {"status": status[0], "reasons": report.reasons, "notes": notes}, status[1]
 
     return blueprint
 
 
-def problems(checks: Iterable[Check]) -> Iterator[str]:
-    """Yield the problem of each failing check. Checks that cannot reach the database are skipped."""
+def _without_hanging(wait: Callable[[], list[str]]) -> list[str]:
+    try:
+        return wait()
+    except TimeoutError:
+        return []
+
+
+def problems(checks: Iterable[Check]) -> list[str]:
+    """Return the problem of each failing check. Checks that cannot reach the database are skipped."""
+    found = []
     for check in checks:
         with suppress(SQLAlchemyError):  # a separate check reports that the database is unreachable
-            if problem := check.problem():
-                yield problem
+            found.append(check.problem())
+    return list(filter(None, found))

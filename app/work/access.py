@@ -1,6 +1,5 @@
 """The access check: whether OneSpan accepts the credentials, known within a minute and not at the next reconcile."""
 
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
@@ -38,17 +37,20 @@ class AccessCheck:
         self._onespan = onespan
         self._clock = clock
         self._budget = budget
+        self._is_due_again = False  # because the database failed before it had the last answer
 
     def report(self, problem: OneSpanError | None) -> None:
-        """Record what a request shows about the credentials. If the database fails, the next request shows it again."""
+        """Record what a request shows about the credentials. If the database fails, the next turn checks again."""
         key, now = self._onespan.name, self._clock()
         if key is None:
             return
-        with suppress(SQLAlchemyError):
+        try:
             if problem is None or isinstance(problem, (*REFUSALS, RequestRejected)):
                 self._record(key, str(problem) if isinstance(problem, REFUSALS) else None, now=now)
             elif not isinstance(problem, OF_ONE_PACKAGE):
                 self._postpone(key, problem, now=now)
+        except SQLAlchemyError:
+            self._is_due_again = True
 
     def turn(self) -> bool:
         """Send the cheapest request if the check is due. Returns False.
@@ -56,27 +58,36 @@ class AccessCheck:
         `report` records the answer, except that these credentials may not list packages, or that there is no list.
         """
         key, now = self._onespan.name, self._clock()
-        if key is None:
-            self._forget()
-        elif self._take(key, now=now):
-            try:
-                self._onespan.packages(**{"from": 0, "to": 0})
-            except NotPermitted:
-                self._record(key, MAY_NOT_LIST, now=now)
-            except (OneSpanNotFound, WrongAddress) as problem:
-                self._record(key, str(WrongAddress(problem.detail)), now=now)
-            except OneSpanError:
-                pass
+        try:
+            if key is None:
+                self._forget()
+            elif self._take(key, now=now):
+                self._check(key, now=now)
+        except Exception:
+            self._is_due_again = True
+            raise
         return False
 
+    def _check(self, key: str, *, now: datetime) -> None:
+        try:
+            self._onespan.packages(**{"from": 0, "to": 0})
+        except NotPermitted:
+            self._record(key, MAY_NOT_LIST, now=now)
+        except (OneSpanNotFound, WrongAddress) as problem:
+            self._record(key, str(WrongAddress(problem.detail)), now=now)
+        except OneSpanError:
+            pass
+
     def _take(self, key: str, *, now: datetime) -> bool:
+        again = self._is_due_again
         with self._database.read() as connection:
-            if not onespan_access.is_due(connection, key, now=now):
+            if not again and not onespan_access.is_due(connection, key, now=now):
                 return False
         with self._database.write() as connection:
-            is_taken = onespan_access.take(connection, key, now=now, due_at=now + CHECK_INTERVAL)
+            is_taken = onespan_access.take(connection, key, now=now, due_at=now + CHECK_INTERVAL, again=again)
             if is_taken:
                 self._budget.spend(connection, now=now)
+        self._is_due_again = False
         return is_taken
 
     def _forget(self) -> None:

@@ -9,12 +9,11 @@ import dataclasses
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import immutabledict
 
 from app.onespan.values import Event
@@ -57,6 +56,7 @@ class Dispatcher:
         self._wake = wake
         self._running: dict[int, TakenDispatch] = {}
         self._ended: deque[Outcome] = deque()
+        self._unsure: dict[datetime, list[int]] = {}  # ids that failed turns may have taken, by the end of the lease
         self._open = True
         self._suspect: int | None = None  # id of a dispatch that may have killed a process and runs again
         self._suspect_until = datetime.min.replace(tzinfo=UTC)  # no second suspect dispatch starts before
@@ -118,23 +118,35 @@ class Dispatcher:
                 for taken in self._running.values()
                 if taken.id not in ended_ids
             ]
-            if ended or unfinished:
+            if ended or unfinished or self._unsure:
                 with self._database.write() as connection:
+                    self._give_back(connection, self._unsure, now=now)
                     self._settle(connection, [*ended, *unfinished], now=now)
             self._running.clear()
+            self._unsure.clear()
         return len(unfinished)
 
     def _settle_and_take(self, ended: list[Outcome]) -> list[HandlerRun]:
         now = self._clock()
         with self._database.read() as connection:
             ids = self._due(connection, ended, now=now) if self._open else []
-        if not ended and not ids:
+        if not ended and not ids and not self._unsure:
             return []
+        unsure = {end: held for end, held in self._unsure.items() if held and end > now}
+        self._unsure = unsure | {now + self._lease: ids}  # even a commit that fails may have its effect
         with self._database.write() as connection:
+            self._give_back(connection, unsure, now=now)
             taken = dispatches.take(connection, ids, now=now, lease=self._lease) if ids else []
             poison = [poisoned(dispatch, now) for dispatch in taken if dispatch.attempt > ATTEMPTS]
             self._settle(connection, [*ended, *poison], now=now)
-        return self._prepare([dispatch for dispatch in taken if dispatch.attempt <= ATTEMPTS])
+        runs = self._prepare([dispatch for dispatch in taken if dispatch.attempt <= ATTEMPTS])
+        self._unsure = {}
+        return runs
+
+    def _give_back(self, connection: Connection, unsure: Mapping[datetime, list[int]], *, now: datetime) -> None:
+        """Give back what failed turns may have taken, which no thread runs."""
+        for end, held in unsure.items():
+            dispatches.give_back(connection, held, lease_end=end, now=now)
 
     def _due(self, connection: Connection, ended: list[Outcome], *, now: datetime) -> list[int]:
         """Return the ids of the dispatches to take.
@@ -167,14 +179,9 @@ class Dispatcher:
     def _prepare(self, taken: list[TakenDispatch]) -> list[HandlerRun]:
         if not taken:
             return []
-        try:
-            with self._database.read() as connection:
-                events = queries.handler_events(connection, {dispatch.event_id for dispatch in taken})
-                packages = queries.packages(connection, {dispatch.package_id for dispatch in taken})
-        except SQLAlchemyError:
-            self._running |= {dispatch.id: dispatch for dispatch in taken}
-            self._ended.extend(self._not_started(dispatch, "the database was away") for dispatch in taken)
-            raise
+        with self._database.read() as connection:
+            events = queries.handler_events(connection, {dispatch.event_id for dispatch in taken})
+            packages = queries.packages(connection, {dispatch.package_id for dispatch in taken})
         return [
             HandlerRun(
                 dispatch,
@@ -193,10 +200,8 @@ class Dispatcher:
         except RuntimeError:  # the machine has no thread left
             self._count_thread(-1)
             log.error("handler.not_started", handler=run.taken.handler)
-            self._ended.append(self._not_started(run.taken, "the machine had no thread left"))
-
-    def _not_started(self, taken: TakenDispatch, reason: str) -> Outcome:
-        return Outcome(taken, DispatchState.DUE, self._clock() + HANDLER_RETRY_DELAYS[0], reason, counts=False)
+            due_at, reason = self._clock() + HANDLER_RETRY_DELAYS[0], "the machine had no thread left"
+            self._ended.append(Outcome(run.taken, DispatchState.DUE, due_at, reason, counts=False))
 
     def _run(self, run: HandlerRun) -> None:
         self._ended.append(attempt(run, now=self._clock))

@@ -1,11 +1,13 @@
 """The fetcher, which reads the packages of the fetch queue from OneSpan and journals the answers."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from structlog.contextvars import bound_contextvars
 
 from app.errors import (
@@ -23,13 +25,13 @@ from app.onespan.merge import newest_claim_at
 from app.onespan.packages import parse_package
 from app.onespan.projection import derive
 from app.store import fetches, journal, list_state, onespan_clock, outages, packages
-from app.store.db import Database, take_write_lock
+from app.store.db import Database, is_row_error, take_write_lock
 from app.store.fetches import TakenFetch
 from app.store.packages import Cause
 from app.store.request_budget import Budget
 from app.store.states import JournalKind, OutageKind, UnverifiedReason
 from app.types import Clock
-from app.work.fetch_failures import failure_rule, retry_delay
+from app.work.fetch_failures import delay_after_error, failure_rule, retry_delay
 from app.work.snapshots import snapshot_entry, was_read
 from app.work.upgrade import current_claims
 
@@ -55,12 +57,14 @@ class Fetcher:
         *,
         clock: Clock,
         budget: Budget,
+        process: str,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._budget = budget
         self._database = database
         self._onespan = onespan
         self._clock = clock
+        self._process = process
         self._wake = wake
         self._pause_until: datetime | None = None
         self._down_since: datetime | None = None
@@ -73,19 +77,33 @@ class Fetcher:
             return False
         with self._database.read() as connection:
             has_capacity = self._budget.has_capacity(connection, now=now)
-            due = fetches.due(connection, now=now, limit=CANDIDATES)
+            due = fetches.due(connection, now=now, limit=CANDIDATES, process=self._process)
         for package_id, rank in due:
             if rank == fetches.FOR_RECONCILE and not has_capacity:
                 return False
             with self._database.write() as connection:
-                taken = fetches.take(connection, package_id, now=now, lease=LEASE)
+                taken = fetches.take(connection, package_id, now=now, lease=LEASE, process=self._process)
                 if taken:
                     self._budget.spend(connection, now=now)
             if taken:
-                with bound_contextvars(package_id=package_id):
-                    self._fetch(taken)
+                try:
+                    with bound_contextvars(package_id=package_id):
+                        self._fetch(taken)
+                except Exception as error:
+                    self._give_back(taken, error)
+                    raise
                 return True
         return False
+
+    def _give_back(self, wanted: TakenFetch, error: Exception) -> None:
+        """Give a fetch back whose turn failed. If that fails too, the next turn of this process takes it again."""
+        now, name = self._clock(), type(error).__name__
+        with suppress(SQLAlchemyError), self._database.write() as connection:
+            if is_row_error(error):
+                until = now + delay_after_error(wanted.attempt)
+                fetches.postpone(connection, wanted, until=until, error=name)
+            else:
+                fetches.give_back(connection, wanted, now=now)
 
     def _fetch(self, wanted: TakenFetch) -> None:
         if not can_be_requested(wanted.package_id):

@@ -69,6 +69,11 @@ def failure_rule(problem: OneSpanError) -> FailureRule:
     return FAILURE_RULES.get(type(problem), OTHER_ERRORS)
 
 
+def delay_after_error(attempt: int) -> timedelta:
+    """Return the delay after an error of this service itself: none after the first, then the usual delays."""
+    return FETCH_RETRY_DELAYS[min(attempt - 1, len(FETCH_RETRY_DELAYS)) - 1] if attempt > 1 else timedelta(0)
+
+
 def retry_delay(attempt: int, problem: OneSpanError) -> timedelta:
     """Return the delay after attempt number `attempt`, counted from 1. OneSpan's `Retry-After` can make it longer."""
     seconds = problem.seconds or 0 if isinstance(problem, Throttled) else 0

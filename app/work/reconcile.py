@@ -10,25 +10,27 @@ watermark.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import InconsistentList, NotPermitted, OneSpanError, OneSpanNotFound, ReconcileRunning, RequestRejected
 from app.onespan.client import Answer, OneSpan
 from app.onespan.fetch_rules import is_missing
 from app.onespan.list_scan import ListItem, ListPage, list_query, next_step, parse_page, restart
 from app.store import fetches, journal, list_state, onespan_clock, outages, packages, reconciles
-from app.store.db import Database, take_write_lock
+from app.store.db import Database, is_row_error, take_write_lock
 from app.store.journal import Entry
 from app.store.packages import Cause
 from app.store.reconciles import Progress, RunCounts, TakenRun
 from app.store.request_budget import Budget, next_minute
 from app.store.states import Emit, RunKind, UnverifiedReason
 from app.types import Clock, iso
-from app.work.fetch_failures import PACKAGE_ONLY_FROM, retry_delay
+from app.work.fetch_failures import PACKAGE_ONLY_FROM, delay_after_error, retry_delay
 from app.work.run_plan import Folder, current_folder, is_unread, next_folder, pass_of, since_of, skip_folder
 from app.work.snapshots import LIST_LAG, is_conclusive, is_known, listed_entry, listed_snapshot
 from app.work.upgrade import current_claims
@@ -137,6 +139,23 @@ class Reconciler:
             return run is not None and self._step(run)
         except RunLost:
             return False
+        except Exception as error:
+            assert run
+            self._give_back(run, error)
+            raise
+
+    def _give_back(self, run: TakenRun, error: Exception) -> None:
+        """Let any process go on after a failed step. If that fails too, the next turn takes this process's run again.
+
+        A fault of the database is no failed attempt. After an error of this service itself the delay grows.
+        """
+        now = self._clock()
+        with suppress(SQLAlchemyError), self._database.write() as connection:
+            if is_row_error(error):
+                until = now + delay_after_error(run.attempts)
+                reconciles.postpone(connection, run, until=until, error=type(error).__name__, progress=run.progress)
+            else:
+                reconciles.pause(connection, run, until=now, error=None)
 
     def _due_reason(self, connection: Connection, now: datetime) -> str | None:
         """Return why a run is due; None if no run is due."""

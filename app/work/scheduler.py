@@ -4,6 +4,7 @@ The intervals of APScheduler start again with every process, so only the delay o
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -14,6 +15,33 @@ from apscheduler.triggers.interval import IntervalTrigger
 from app.logs import error_fields
 
 log = structlog.get_logger()
+
+RETRY_INTERVAL = timedelta(seconds=5)  # a turn that failed is taken again this soon, however long its interval is
+
+
+@dataclass
+class PeriodicTurn:
+    """A turn that is offered every `tick`, and taken at every n-th offer (`ticks`) or if it failed before."""
+
+    turn: Callable[[], object]
+    tick: timedelta
+    ticks: int
+    offers: int = 0
+    has_failed: bool = False
+
+    @classmethod
+    def every(cls, interval: timedelta, turn: Callable[[], object]) -> "PeriodicTurn":
+        """Return a turn to be taken once per interval."""
+        ticks = max(1, round(interval / RETRY_INTERVAL))
+        return cls(turn, interval / ticks, ticks)
+
+    def offer(self) -> None:
+        """Take the turn if it is its time."""
+        self.offers += 1
+        if self.has_failed or self.offers % self.ticks == 0:
+            self.has_failed = True
+            self.turn()
+            self.has_failed = False
 
 
 class Scheduler:
@@ -30,7 +58,8 @@ class Scheduler:
         )
         self._scheduler.add_listener(_log_failure, EVENT_JOB_ERROR)
         for name, every, turn in self._turns:
-            self._scheduler.add_job(turn, IntervalTrigger(seconds=every.total_seconds()), id=name)
+            periodic = PeriodicTurn.every(every, turn)
+            self._scheduler.add_job(periodic.offer, IntervalTrigger(seconds=periodic.tick.total_seconds()), id=name)
         self._scheduler.start()
 
     def stop(self) -> None:

@@ -359,10 +359,10 @@ def test_law_9_only_one_of_many_takes_a_fetch(life, deliver, work, service, cloc
     clock.forward(MINUTE)
     start = threading.Barrier(6)
 
-    def take(_: int) -> Any:
+    def take(number: int) -> Any:
         start.wait(10)
         with service.database.write() as connection:
-            return fetches.take(connection, life[-1].package_id, now=clock.now, lease=MINUTE)
+            return fetches.take(connection, life[-1].package_id, now=clock.now, lease=MINUTE, process=str(number))
 
     with ThreadPoolExecutor(6) as pool:
         taken = [row for row in pool.map(take, range(6)) if row]

@@ -5,12 +5,15 @@ from datetime import timedelta
 from random import Random
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from app.onespan.auth import ApiConnection, ApiKey
 from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.population import populated
 from app.simulator.quirks import Quirks
+from app.store import outages, reconciles
 from app.work.reconcile import RunRequest
 from tests.conftest import HOUR, TOKEN
 from tests.service.test_reconcile import all_runs, row_counts
@@ -178,6 +181,48 @@ def test_refused_credentials_are_reported(simulation, runner, faults):
     assert result.exit_code == 2
     assert "rejected the credentials" in result.output
     assert API_KEY not in result.output
+
+
+def test_law_9_run_of_a_killed_process_goes_on(simulation, runner, service, clock, monkeypatch):
+    """`flask reconcile` says which process holds the run, and continues it when its heartbeats have ended."""
+    monkeypatch.setattr("app.cli.reconcile.PROGRESS_SECONDS", -1)
+    service.reconcile.begin(RunRequest())
+    with service.database.write() as connection:
+        outages.beat(connection, "host:1:dead", takes_callbacks=False, started_at=clock.now, now=clock.now)
+        reconciles.take(connection, now=clock.now, lease=timedelta(minutes=10), process="host:1:dead")
+    began = clock.now
+    result = runner.invoke(args=["reconcile"])
+
+    assert "waiting: for the request of process host:1:dead" in result.output
+    assert "Reconcile 1 (backfill) done." in result.output
+    assert clock.now - began < timedelta(seconds=75)
+
+
+@pytest.mark.parametrize("at", [0, 21, 42])
+def test_law_9_command_goes_on_after_a_fault_of_the_database(simulation, runner, service, at, monkeypatch):
+    """If a statement fails during `flask reconcile`, the command says so and goes on."""
+    monkeypatch.setattr("app.cli.reconcile.PROGRESS_SECONDS", -1)
+    left = [at]
+
+    def fail_once(*_):
+        if left and not left[0]:
+            left.clear()
+            raise OperationalError("a statement", {}, Exception("a fault of this test"))
+        left[:] = [number - 1 for number in left]
+
+    def begin(*arguments, **options):
+        run_id = original(*arguments, **options)
+        event.listen(service.database.engine, "before_cursor_execute", fail_once)
+        return run_id
+
+    original = service.reconcile.begin
+    monkeypatch.setattr(service.reconcile, "begin", begin)
+    result = runner.invoke(args=["reconcile"])
+    event.remove(service.database.engine, "before_cursor_execute", fail_once)
+
+    assert not left
+    assert "the database does not answer; trying again" in result.output
+    assert "Reconcile 1 (backfill) done." in result.output
 
 
 def test_a_run_that_must_wait_long_is_left_to_the_service(simulation, runner, faults, clock):

@@ -9,7 +9,7 @@ from app.simulator import people
 from app.simulator.account import Account
 from app.simulator.faults import Faults
 from app.simulator.quirks import Quirks
-from app.store import fetches
+from app.store import fetches, outages
 from app.work.reconcile import RunRequest
 from tests.conftest import HOUR, NOON
 from tests.support.simulation import MINUTE, SECOND, Simulation, with_onespan
@@ -98,8 +98,26 @@ def test_a_fetch_requested_again_by_a_process_with_another_clock_stays_queued(se
     """A fetch that is requested again while it runs stays queued, even if the clocks differ by a second."""
     with service.database.write() as connection:
         fetches.enqueue(connection, {"pkg-1": "unknown"}, now=NOON)
-        taken = fetches.take(connection, "pkg-1", now=NOON, lease=HOUR)
+        taken = fetches.take(connection, "pkg-1", now=NOON, lease=HOUR, process="this")
         fetches.enqueue(connection, {"pkg-1": "structure"}, now=NOON - SECOND)
         fetches.settle(connection, taken, again_at=NOON + MINUTE)
 
-        assert fetches.due(connection, now=NOON + MINUTE, limit=1) == [("pkg-1", fetches.AFTER_CALLBACK)]
+        assert fetches.due(connection, now=NOON + MINUTE, limit=1, process="this") == [
+            ("pkg-1", fetches.AFTER_CALLBACK)
+        ]
+
+
+def test_law_9_fetch_of_a_dead_process_is_due_after_those_of_callbacks(service):
+    """A fetch whose process stopped is due at once, but does not come before what a callback requested."""
+    with service.database.write() as connection:
+        outages.beat(connection, "dead", takes_callbacks=False, started_at=NOON, now=NOON)
+        fetches.enqueue(connection, {"pkg-1": "drift"}, now=NOON, rank=fetches.FOR_RECONCILE)
+        assert fetches.take(connection, "pkg-1", now=NOON, lease=HOUR, process="dead")
+        fetches.enqueue(connection, {"pkg-2": "unknown"}, now=NOON)
+        while_alive = fetches.due(connection, now=NOON, limit=9, process="this")
+        outages.record_stop(connection, "dead", now=NOON)
+
+        due = fetches.due(connection, now=NOON, limit=9, process="this")
+
+    assert while_alive == [("pkg-2", fetches.AFTER_CALLBACK)]
+    assert due == [("pkg-2", fetches.AFTER_CALLBACK), ("pkg-1", fetches.FOR_RECONCILE)]

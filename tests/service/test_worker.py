@@ -18,7 +18,7 @@ from app.handling import Event, Handlers, Package
 from app.store.models import Dispatch, Journal
 from config import Settings
 from tests.conftest import on_sqlite
-from tests.laws.test_law_2_spool import database_unavailable
+from tests.support.broken_storage import unavailable
 from tests.support.processes import Process, Site, Web, until
 
 pytestmark = pytest.mark.own_database
@@ -166,7 +166,7 @@ def test_a_turn_that_fails_does_not_end_the_worker(database_url, handlers, worki
 
     send_callback("PACKAGE_ACTIVATE", package="pkg-1")
     until(lambda: seen == ["pkg-1"])
-    with database_unavailable(database_url, working):
+    with unavailable(database_url, working):
         assert post(b'{"name": "PACKAGE_ACTIVATE", "packageId": "pkg-2"}').json == {"callback": None}
         threading.Event().wait(1.2)  # each thread of the worker takes at least two turns
 
@@ -176,7 +176,7 @@ def test_a_turn_that_fails_does_not_end_the_worker(database_url, handlers, worki
 def test_a_worker_stops_while_the_database_is_away(database_url, service):
     """A worker stops without an error while the database is unavailable."""
     service.worker.start()
-    with database_unavailable(database_url, service):
+    with unavailable(database_url, service):
         service.worker.stop(grace=1)
 
 

@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "app.store": ("app.store", "app.onespan", "app.types"),
     "app.work": ("app.work", "app.store", "app.registry", "app.onespan", "app.types", "app.logs"),
     "app.checks": ("app.store",),
-    "app.web": ("app.web", "app.checks", "app.store", "app.onespan", "app.logs"),
+    "app.readiness": ("app.checks", "app.store"),
+    "app.web": ("app.web", "app.checks", "app.readiness", "app.store", "app.onespan", "app.logs"),
     "app.cli": (
         *("app.cli", "app.checks", "app.work", "app.store", "app.registry", "app.onespan", "app.types"),
         *("app.library_logs", "app.simulator.command", "config"),

@@ -12,11 +12,11 @@ from app.store.models.base import Base, Id, Serial
 class Fetch(Base):
     """A package to be fetched, and the reason.
 
-    `due_at` is when the fetch may start or, while it runs, when its lease ends. `wanted_at` is the time of the newest
-    reason; an older snapshot does not satisfy the fetch. `asked_at` is when a reconcile run, which waits for the fetch,
-    enqueued it. `rank` is 0 for fetches after callbacks and 1 for fetches for reconcile, which come later. `emit` is
-    copied to the snapshot, and `error` names the error of the last attempt. `lag_fetches` counts the fetches since the
-    snapshot of `lagged_at`, which showed less than an earlier callback; both are copied to the snapshot too.
+    `due_at` is when the fetch may start or, while `process` fetches it, when its lease ends. `wanted_at` is the time of
+    the newest reason; an older snapshot does not satisfy the fetch. `asked_at` is when a reconcile run, which waits for
+    the fetch, enqueued it. `rank` is 0 for fetches after callbacks and 1 for fetches for reconcile, which come later.
+    `emit` is copied to the snapshot, and `error` names the error of the last attempt. `lag_fetches` counts the fetches
+    since the snapshot of `lagged_at`, which showed less than an earlier callback; both are copied to the snapshot too.
     """
 
     __tablename__ = "fetches"
@@ -33,6 +33,7 @@ class Fetch(Base):
     fence: Mapped[int] = mapped_column(Integer, server_default="0")
     lag_fetches: Mapped[int] = mapped_column(Integer, server_default="0")
     lagged_at: Mapped[datetime | None]
+    process: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         Index("ix_fetches_rank_due_at", "rank", "due_at"),
@@ -41,6 +42,12 @@ class Fetch(Base):
             "error",
             postgresql_where=text("error IS NOT NULL"),
             sqlite_where=text("error IS NOT NULL"),
+        ),
+        Index(
+            "ix_fetches_process",
+            "process",
+            postgresql_where=text("process IS NOT NULL"),
+            sqlite_where=text("process IS NOT NULL"),
         ),
     )
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.engine import Connection
 
 from app.checks import Check, reconcile_note, silence_note, upgrade_note
+from app.readiness import Report
 from app.store import queries
 from app.store.db import Database
 from app.store.queries import CallbackRates, PipelineState, RunDetail
@@ -23,7 +24,7 @@ RECENT_RUNS = 10  # enough runs to find the last run that is done, because newer
 class HealthSources:
     """The sources of the health report besides the database."""
 
-    checks: Sequence[Check]
+    readiness: Callable[[], Report]
     notes: Sequence[Check]
     spooled: Callable[[], int]
     every: timedelta
@@ -31,7 +32,8 @@ class HealthSources:
 
     def run_checks(self) -> tuple[list[str], list[str]]:
         """Run the health checks. Return the reasons why the service is not ready, and the notes."""
-        return list(problems(self.checks)), list(problems(self.notes))
+        report = self.readiness()
+        return report.reasons, [*report.notes, *problems(self.notes)]
 
 
 def add_views(
