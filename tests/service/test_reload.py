@@ -91,7 +91,7 @@ class Callers:
 @pytest.fixture
 def deployment(database_url: str, tmp_path: Path) -> Iterator[Deployment]:
     """An installation with its own copy of the code and one handler."""
-    with Deployment(tmp_path, database_url, handlers=FIRST) as deployment:
+    with Deployment(tmp_path, database_url, handlers=FIRST, HANDLER_LEASE_SECONDS="3") as deployment:
         yield deployment
 
 
