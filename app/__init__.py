@@ -187,7 +187,7 @@ def _assemble(settings: Settings, handlers: Handlers, clock: Clock) -> Service:
         handlers.onespan,
         clock=clock,
         budget=budget,
-        process=heartbeat.name,
+        process=lambda: heartbeat.name,
         wake=wakeups.digesting.set,
     )
     reconcile = Reconciler(

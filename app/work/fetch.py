@@ -57,7 +57,7 @@ class Fetcher:
         *,
         clock: Clock,
         budget: Budget,
-        process: str,
+        process: Callable[[], str],
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._budget = budget
@@ -77,12 +77,12 @@ class Fetcher:
             return False
         with self._database.read() as connection:
             has_capacity = self._budget.has_capacity(connection, now=now)
-            due = fetches.due(connection, now=now, limit=CANDIDATES, process=self._process)
+            due = fetches.due(connection, now=now, limit=CANDIDATES, process=self._process())
         for package_id, rank in due:
             if rank == fetches.FOR_RECONCILE and not has_capacity:
                 return False
             with self._database.write() as connection:
-                taken = fetches.take(connection, package_id, now=now, lease=LEASE, process=self._process)
+                taken = fetches.take(connection, package_id, now=now, lease=LEASE, process=self._process())
                 if taken:
                     self._budget.spend(connection, now=now)
             if taken:

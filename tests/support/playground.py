@@ -81,7 +81,7 @@ class Process:
         heartbeat = Heartbeat(database, clock=clock)
         self.beat = heartbeat.beat
         self.digest = Digest(database, handlers, clock=clock, can_fetch=True)
-        self.fetcher = Fetcher(database, handlers.onespan, clock=clock, budget=requests, process=heartbeat.name)
+        self.fetcher = Fetcher(database, handlers.onespan, clock=clock, budget=requests, process=lambda: heartbeat.name)
         self.dispatcher = Dispatcher(database, handlers, clock=clock, threads=4, lease=HANDLER_LEASE)
         self.reconcile = Reconciler(
             database,
