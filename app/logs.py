@@ -129,7 +129,7 @@ def configure(log_format: Literal["json", "text"], *, process: Callable[[], str 
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _SafeStream(sys.stderr))),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _SafeStream(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     return limit
