@@ -178,9 +178,13 @@ class Site:
         options: Sequence[str] = (),
         **env: str,
     ) -> Web:
-        """Start gunicorn with the project's `gunicorn.conf.py` and wait until it answers."""
+        """Start gunicorn with the project's `gunicorn.conf.py` and wait until it answers and has all its workers."""
         web = self.boot(workers=workers, port=port, app=app, options=options, **env)
-        until(lambda: web.answers() or web.ended, seconds=BOOT_SECONDS, what="gunicorn answers")
+        until(
+            lambda: (web.answers() and len(web.children) >= workers) or web.ended,
+            seconds=BOOT_SECONDS,
+            what="gunicorn answers",
+        )
         assert not web.ended, web.output()
         return web
 
