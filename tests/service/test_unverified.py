@@ -170,6 +170,32 @@ def test_package_that_is_back_after_a_refusal_is_read(simulation, clock, api_pos
     assert simulation.stored_package(package_id).deleted
 
 
+@on_both
+def test_law_10_not_found_before_the_list_shows_a_package_is_no_deletion(simulation):
+    """OneSpan answers 404 for a package that is too new. Meanwhile a run sees the package in the list."""
+    account, old = simulation.account, {package.id for package in simulation.account.packages()}
+    account._to_create += 1
+    while not (created := {package.id for package in account.packages()} - old):
+        simulation.clock.forward(MINUTE)
+        bodies = simulation.step()
+    (package_id,) = created
+    listed = []
+
+    def change(environ: Any, answer: Any) -> None:
+        if environ["PATH_INFO"].endswith(package_id) and not listed:
+            simulation.service.reconcile.begin(RunRequest())
+            listed.append(simulation.service.reconcile.turn())
+            answer.status, answer.body = "404 Not Found", b"{}"
+
+    simulation.change_answers(change)
+    simulation.post(*bodies)
+    settle(simulation)
+
+    assert listed == [True]
+    assert not simulation.stored_package(package_id).deleted
+    assert "PACKAGE_DELETE" not in simulation.handled[package_id]
+
+
 def test_package_that_becomes_visible_is_verified(simulation, report, clock):
     """If the account later shows a package that was not found, a run verifies it."""
     report()
