@@ -99,14 +99,18 @@ def web(shared: Web) -> Web:
 
 
 def assert_all_are_taken(web: Web, hostile: Callable[[], contextlib.AbstractContextManager[object]]) -> None:
-    """Assert that callbacks are taken in time while hostile connections are held, and that no worker process ends."""
+    """Assert that callbacks are taken in time while hostile connections are held, and that no worker process ends.
+
+    Beside other tests the server has a part of the machine, so its callbacks may take as many times longer.
+    """
     workers, load = sorted(web.children), os.getloadavg()[0] / len(os.sched_getaffinity(0))
+    load = max(1, load, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
     with hostile():
         posted = post_callbacks_meanwhile(web.port, seconds=10)
 
     assert posted.taken == len(posted.statuses), posted.statuses
-    assert posted.p99 <= P99_SECONDS * max(1, load), (posted.p99, load)
+    assert posted.p99 <= P99_SECONDS * load, (posted.p99, load)
     assert sorted(web.children) == workers
 
 
