@@ -46,10 +46,12 @@ CLEO, ADA, BEN = "cleo-the-sender", "ada-who-signs", "ben-who-declines"
 
 # These marks choose the databases of a test. An unmarked test runs on SQLite in `make test`, and on SQLite and
 # PostgreSQL in `make test-all`.
-# `on_both` is for tests about SQL, locks or processes. `pytest.mark.all` is for tests that only `make test-all` runs.
+# `on_both` is for tests about SQL, locks or processes; slow ones are `on_sqlite_first` or left to `make test-all` by
+# `pytest.mark.all`.
 on_sqlite = pytest.mark.databases("sqlite")
 on_postgresql = pytest.mark.databases("postgresql")
 on_both = pytest.mark.databases("sqlite", "postgresql")
+on_sqlite_first = pytest.mark.databases()  # as if unmarked, in a module whose tests are marked
 
 
 def in_all(*parameters: Any) -> list[Any]:
@@ -99,7 +101,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = any("database_url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "database_url" in metafunc.fixturenames and not chosen:
         mark = metafunc.definition.get_closest_marker("databases")
-        kinds = mark.args if mark else ("sqlite",) if metafunc.config.is_quick else ("sqlite", "postgresql")
+        usual = ("sqlite",) if metafunc.config.is_quick else ("sqlite", "postgresql")
+        kinds = (mark.args if mark else ()) or usual
         metafunc.parametrize("database_url", kinds, indirect=True)
 
 

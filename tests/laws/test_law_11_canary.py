@@ -237,6 +237,7 @@ def break_database(web: Web, database_url: str) -> None:
     until(lambda: "spool.drained" in events_of(web))
 
 
+@pytest.mark.all
 def test_law_11_no_line_of_a_real_server_has_a_secret(site: Site, database_url: str):
     """After every kind of request, error and action no line has a canary, and each expected line is there."""
     web = site.gunicorn(workers=2)

@@ -20,7 +20,7 @@ from app import EXTENSION, Service, create_app, readiness
 from app.handling import Handlers
 from app.store.models import Journal
 from config import Settings
-from tests.conftest import KEY, Clock, on_both, on_postgresql, on_sqlite
+from tests.conftest import KEY, Clock, on_both, on_postgresql, on_sqlite, on_sqlite_first
 from tests.support import broken_storage
 from tests.support.broken_storage import Disk, small_disk
 from tests.support.processes import callback, until
@@ -174,6 +174,7 @@ def test_law_13_probe_leaves_nothing_and_runs_every_few_seconds(service, client,
     assert post(BODY).json == {"callback": 1}
 
 
+@on_sqlite_first
 def test_law_13_hanging_database_delays_readyz_once(service, client, post, clock, monkeypatch):
     """While the database hangs, `/readyz` answers within some seconds, and then at once."""
     go_on = threading.Event()

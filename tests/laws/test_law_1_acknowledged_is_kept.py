@@ -14,7 +14,7 @@ from sqlalchemy import make_url, select, text
 
 from app.store.db import Database
 from app.store.models import Journal
-from tests.conftest import on_both, on_postgresql
+from tests.conftest import on_both, on_postgresql, on_sqlite_first
 from tests.support.processes import TRANSPORT, Site, Web, callback, until
 
 pytestmark = [on_both, pytest.mark.own_database]
@@ -78,6 +78,7 @@ class Clients:
             self.acknowledged[journal_id] = body
 
 
+@on_sqlite_first
 @pytest.mark.timeout(300)
 def test_law_1_acknowledged_callbacks_survive_sigkill(database_url: str, tmp_path: Path, tier: str):
     """Under load and repeated kills, every acknowledged callback is stored and every handler runs for it."""

@@ -29,7 +29,7 @@ from app.store.journal import Entry
 from app.store.models import Journal
 from app.store.spool import Spool
 from config import Settings
-from tests.conftest import NOON, on_both, on_postgresql, on_sqlite
+from tests.conftest import NOON, on_both, on_postgresql, on_sqlite, on_sqlite_first
 from tests.support.broken_storage import locked, unavailable
 from tests.support.processes import Site, callback, until
 
@@ -224,6 +224,7 @@ def test_law_2_unreadable_callback_is_spooled_too(database_down, post, spooled, 
     assert row.error
 
 
+@on_sqlite_first
 def test_law_2_receiver_gives_up_on_a_locked_database(database_url, service, post, spooled, journaled):
     """While the database is locked, a callback is spooled; its late write and its spool file become one row."""
     with locked(database_url):
@@ -236,6 +237,7 @@ def test_law_2_receiver_gives_up_on_a_locked_database(database_url, service, pos
     assert spooled() == []
 
 
+@on_sqlite_first
 def test_law_2_hanging_database_delays_only_one_callback(service, post, spooled, journaled):
     """While one write hangs, the next callbacks go to the spool at once, so that threads do not run out."""
     go_on, write = threading.Event(), service.database.write
@@ -264,6 +266,7 @@ def test_law_2_hanging_database_delays_only_one_callback(service, post, spooled,
     assert spooled() == []
 
 
+@pytest.mark.all
 @on_sqlite
 def test_law_2_stalled_thread_does_not_block_callbacks(database_url, service, post):
     """While a thread stalls inside its database transaction, other callbacks are still kept."""
@@ -298,6 +301,7 @@ def test_law_2_any_database_error_spools_the_callback(database_url, service, pos
     assert len(spooled()) == 1
 
 
+@pytest.mark.all
 @on_postgresql
 def test_law_2_receiver_drains_its_own_spool(database_url: str, tmp_path: Path):
     """When PostgreSQL is available again, gunicorn without any worker journals all spooled callbacks."""
@@ -315,6 +319,7 @@ def test_law_2_receiver_drains_its_own_spool(database_url: str, tmp_path: Path):
         assert web.send_callback("PACKAGE_ACTIVATE", package="pkg-10") is not None
 
 
+@pytest.mark.all
 @on_sqlite
 def test_law_2_kill_while_draining_loses_and_doubles_nothing(database_url: str, tmp_path: Path):
     """A worker that is killed while it drains the spool loses no callback and journals none twice."""

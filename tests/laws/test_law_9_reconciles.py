@@ -93,6 +93,7 @@ def runs_of(database: Database) -> list[Any]:
         return list(connection.execute(select(*Run.__table__.c).order_by(Run.id)))
 
 
+@pytest.mark.all
 @pytest.mark.timeout(240)
 def test_law_9_one_reconcile_per_interval_despite_kills(
     database_url: str, tmp_path: Path, shared_time: SharedClock, onespan: str, tier: str

@@ -25,7 +25,7 @@ from app.store.models import Change, Dispatch, Event, Journal, Run
 from app.store.request_budget import Budget
 from app.work.fetch_failures import FETCH_RETRY_DELAYS
 from app.work.reconcile import RunRequest
-from tests.conftest import HOUR, on_both
+from tests.conftest import HOUR, in_all, on_both, on_sqlite_first
 from tests.support.simulation import ADDRESS, API_KEY, MINUTE, SECOND, ChangedAnswer, Simulation
 
 DAY = timedelta(days=1)
@@ -306,7 +306,7 @@ class TestLaw5:
 
         assert simulation.differences() == []
 
-    @pytest.mark.parametrize("items", ["whole", "summary"])
+    @pytest.mark.parametrize("items", ["summary", *in_all("whole")])
     def test_rows_of_the_list_are_confirmed_once(self, simulation, items):
         """The weekly list of all ids causes no fetch of packages whose callbacks a run has confirmed."""
         account = import_account(simulation, 4, quirks=Quirks(list_items=items))
@@ -511,6 +511,7 @@ class TestLaw9:
 
         assert len(all_runs(simulation.service)) == 2
 
+    @on_sqlite_first
     def test_law_9_run_of_a_dead_process_goes_on_at_the_last_committed_page(self, simulation, start_process, clock):
         """A process that continues the run of a dead process does not request committed pages again."""
         account = populated(1, 300, now=clock.now - DAY)

@@ -156,6 +156,7 @@ def test_a_run_that_ended_after_the_last_turn_is_not_run_again(handlers, service
     assert [(row.state, row.attempts) for row in runs()] == [("done", 1)]
 
 
+@pytest.mark.all
 def test_a_turn_that_fails_does_not_end_the_worker(database_url, handlers, working, send_callback, post):
     """After an outage of the database, spooled callbacks are journaled and their handlers run."""
     seen: list[str] = []

@@ -42,6 +42,7 @@ def test_the_demo_shows_packages_and_ends_with_ctrl_c(database_url: str, tmp_pat
     assert package_count(address) == 0
 
 
+@pytest.mark.all
 @on_sqlite
 @pytest.mark.own_database
 def test_ctrl_c_in_a_terminal_ends_the_demo_with_one_line(database_url: str, tmp_path: Path):
