@@ -32,7 +32,6 @@ GUNICORN_TEXTS = re.compile(
     r"|Shutting down:|Quick shutdown|graceful stop of workers|Master has been promoted|USR2 signal ignored"
     r"|Waiting for \d+ connections|Forcing close of|Autorestarting worker|No keepalived connections"
 )
-MALFORMED_REQUEST = re.compile(r"Invalid request from ip=([0-9A-Fa-f.:]*):")
 
 
 class LibraryRecords(logging.Handler):
@@ -111,10 +110,6 @@ def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
 
 def _gunicorn_fields(record: logging.LogRecord, described: dict[str, object]) -> dict[str, Any]:
     text = record.getMessage()
-    if malformed := MALFORMED_REQUEST.match(text):
-        # Gunicorn logs within the `except` block of the error.
-        error = sys.exc_info()[1]
-        return {"event": "request.malformed", "address": malformed[1] or "unknown", "error": type(error).__name__}
     if record.exc_info:
         return {"event": "gunicorn.failed"} | described
     return {"event": "gunicorn.logged"} | ({"text": text} if GUNICORN_TEXTS.match(text) else described)

@@ -13,6 +13,8 @@ def request_body() -> bytes:
     Raises `RequestEntityTooLarge` beyond `MAX_BODY_BYTES` and `BadRequest` if the body breaks off. The reading limit is
     one byte higher, because a chunked body is cut at the limit without an error.
     """
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
     request.max_content_length = MAX_BODY_BYTES + 1
     try:
         body = request.get_data(cache=False)

@@ -6,14 +6,22 @@ import resource
 import sys
 from typing import Any
 
+import structlog
+from gunicorn.asgi.parser import ParseError
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gasgi import ASGIWorker
 
+from app.onespan.compression import MAX_BODY_BYTES
 from app.web.whole_requests import WholeRequests
+
+log = structlog.get_logger()
 
 ARRIVAL_SECONDS = 10.0  # time for a request to arrive whole, and for a new connection to send its first byte
 DRAIN_SECONDS = 10.0  # time for a client to read `DRAIN_BYTES` of an answer, or all that is left
 DRAIN_BYTES = 16 * 1024
+READ_BYTES = 16 * 1024  # bytes that the event loop reads from a connection before it does other work
+MAX_PIECES = 1024  # of one body: each chunk takes the event loop some time, however short it is
+NEW_SECONDS = 1.0  # a connection that is younger is not ended for others
 STOPPING_SECONDS = 1.0  # how long a stopping worker waits for a request on an idle connection
 CHECK_SECONDS = 1.0  # time between two checks of all connections
 ACCEPTS_AT_ONCE = 16  # connections that the event loop accepts before it does other work
@@ -38,7 +46,11 @@ class Connection(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
         self._unread, self._unread_since = 0, 0.0
         self._has_eof = False
         self._await_request(ARRIVAL_SECONDS)
+        self.opened_at = self._awaited_since
         super().connection_made(transport)
+        self._max_buffer_size = 2 * MAX_BODY_BYTES
+        if hasattr(transport, "max_size"):  # TLS has its own sizes
+            transport.max_size = READ_BYTES
         self.worker.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -101,7 +113,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
 
     def _await_request(self, seconds: float, *, is_arriving: bool = False) -> None:
         self._awaited_since, self._allowed = self.worker.loop.time(), seconds
-        self._is_arriving = is_arriving
+        self._is_arriving, self._pieces = is_arriving, 0
         self._is_answering = self._is_answered = False
 
     def _feed_callback_parser(self, data: bytes) -> bool:
@@ -110,6 +122,19 @@ class Connection(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
         if is_between_requests and not self._is_arriving:
             self._await_request(ARRIVAL_SECONDS, is_arriving=True)
         return bool(super()._feed_callback_parser(data))
+
+    def _on_body(self, chunk: bytes) -> None:
+        """Refuse a body in very many chunks, which would keep the event loop from other connections."""
+        self._pieces += 1
+        if self._pieces > MAX_PIECES:
+            raise ParseError("The body has too many chunks.")
+        super()._on_body(chunk)
+
+    def _send_error_response(self, status: int, message: str, *args: Any) -> None:
+        """Answer a request that is malformed or late. The message may quote the request, so no log line has it."""
+        address = self.transport.get_extra_info("peername") if self.transport else None
+        log.warning("request.malformed", status=status, address=address[0] if address else None)
+        super()._send_error_response(status, message, *args)
 
     def _on_message_complete(self) -> None:
         self._is_arriving, self._is_answering = False, True
@@ -165,12 +190,17 @@ class ReceiverWorker(ASGIWorker):  # type: ignore[misc]
         self.connections.add(connection)
 
     def close_idle(self) -> None:
-        """End the connection whose client has let the service wait longest, if there is one."""
-        waiting = {
-            connection: since for connection in self.connections if (since := connection.waiting_since) is not None
-        }
+        """End the connection whose client has let the service wait longest, otherwise that which is open longest.
+
+        New connections may be about to send a callback, so they are ended only if there are no others.
+        """
+        now = self.loop.time()
+        old = [connection for connection in self.connections if now - connection.opened_at >= NEW_SECONDS]
+        waiting = [connection for connection in old or self.connections if connection.waiting_since is not None]
         if waiting:
-            min(waiting, key=waiting.__getitem__).end()
+            min(waiting, key=lambda connection: connection.waiting_since or 0).end()
+        elif old:
+            min(old, key=lambda connection: connection.opened_at).end()
 
     async def _serve(self) -> None:
         """Serve until the worker must stop, then let running requests finish."""

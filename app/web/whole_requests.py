@@ -164,11 +164,18 @@ async def _discard_body(receive: Receive) -> None:
         pass
 
 
+def _path_of(url: bytes) -> bytes:
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return b""
+
+
 def environ(scope: Message, body: bytes) -> Message:
     """Return the WSGI environment of an ASGI request, as gunicorn's other workers set it."""
     path, query = scope["raw_path"], scope["query_string"].decode("latin-1")
     if not path.startswith(b"/"):  # a request to a proxy: `GET http://host/path`
-        path = urlsplit(path).path
+        path = _path_of(path)
     address, port = scope["client"] or ("", "")  # a Unix socket has no address
     server, server_port = scope["server"] if scope["client"] else ("localhost", "80")
     request: Message = {

@@ -3,15 +3,20 @@
 import contextlib
 import errno
 import http.client
+import json
 import os
 import resource
+import selectors
 import shutil
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -239,6 +244,74 @@ def test_too_large_body_gets_its_answer(web: Web, framing: str):
     answer = raw(web, f"POST {CALLBACK} HTTP/1.1\r\nHost: x\r\n{WITH_KEY}\r\n{framing}\r\n\r\n".encode() + body)
 
     assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(("size", "status"), [(65_536, 200), (65_537, 413), (65_538, 413)])
+def test_largest_body_is_taken_whole_and_no_larger_one(web: Web, size: int, status: int):
+    """A body of 64 KiB is kept; one of a byte more is refused, and not taken for an empty one."""
+    body = b'{"name":"PACKAGE_CREATE","packageId":"pkg-large","message":"%s"}'
+    body %= b"x" * (size - len(body) + 2)
+
+    answer = raw(
+        web, f"POST {CALLBACK} HTTP/1.1\r\nHost: x\r\n{WITH_KEY}\r\nContent-Length: {size}\r\n\r\n".encode() + body
+    )
+
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_malformed_requests_are_refused_and_logged(site: Site):
+    """A request that is malformed, or would keep the event loop busy, gets a 400 and a line with the address."""
+    web, head = site.gunicorn(workers=1), f"POST {CALLBACK} HTTP/1.1\r\nHost: x\r\n{WITH_KEY}\r\n".encode()
+    many_chunks = b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n"
+    two_framings = b"Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n"
+    two_lengths = b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n"
+
+    answers = [raw(web, head + rest) for rest in (many_chunks, two_framings, two_lengths)]
+    web.kill()
+
+    assert [answer[:13] for answer in answers] == [b"HTTP/1.1 400 "] * 3
+    lines = [json.loads(line) for line in web.output().splitlines()]
+    malformed = [line for line in lines if line["event"] == "request.malformed"]
+    assert [(line["status"], line["address"]) for line in malformed] == [(400, "127.0.0.1")] * 3
+
+
+@pytest.mark.all
+def test_busy_connections_beyond_the_limit_keep_nothing_out(site: Site):
+    """A thousand connections that always wait for an answer are ended for new ones, which may send a callback."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, most), most))
+    web = site.gunicorn(workers=1, app="limited:app")
+    request = f"POST {CALLBACK} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    stop = threading.Event()
+
+    def keep_busy() -> None:
+        with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+            while not stop.is_set():
+                while len(selector.get_map()) < 250:
+                    client = stack.enter_context(socket.create_connection(("127.0.0.1", web.port), timeout=10))
+                    selector.register(client, selectors.EVENT_READ)
+                    client.sendall(request)
+                for key, _ in selector.select(0.05):
+                    answer_or_end(selector, key.fileobj)
+
+    def answer_or_end(selector: selectors.BaseSelector, client: Any) -> None:
+        with contextlib.suppress(OSError):
+            if client.recv(65536):
+                client.sendall(request)
+                return
+        selector.unregister(client)
+        client.close()
+
+    with ThreadPoolExecutor(4) as clients:
+        for _ in range(4):
+            clients.submit(keep_busy)
+        files = Path(f"/proc/{web.children[0]}/fd")
+        until(lambda: len(list(files.iterdir())) > 850, seconds=30, what="the limit is reached")
+        posted = post_callbacks_meanwhile(web.port, count=20, per_second=10, seconds=10)
+        stop.set()
+
+    assert posted.taken == 20, posted.statuses
+    web.kill()
 
 
 def test_stream_ends_when_its_client_leaves(site: Site, web: Web):
