@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import immutabledict
 
 from app.onespan.values import Event
@@ -23,7 +24,7 @@ from app.store.db import Database
 from app.store.dispatches import Outcome, TakenDispatch
 from app.store.states import DispatchState
 from app.types import Clock
-from app.work.retry import ATTEMPTS, HANDLER_RETRY_DELAYS, HandlerRun, attempt, poisoned
+from app.work.retry import ATTEMPTS, HANDLER_RETRY_DELAYS, HandlerRun, attempt, failed, poisoned
 
 log = structlog.get_logger()
 
@@ -139,7 +140,7 @@ class Dispatcher:
             taken = dispatches.take(connection, ids, now=now, lease=self._lease) if ids else []
             poison = [poisoned(dispatch, now) for dispatch in taken if dispatch.attempt > ATTEMPTS]
             self._settle(connection, [*ended, *poison], now=now)
-        runs = self._prepare([dispatch for dispatch in taken if dispatch.attempt <= ATTEMPTS])
+        runs = self._prepare_all([dispatch for dispatch in taken if dispatch.attempt <= ATTEMPTS])
         self._unsure = {}
         return runs
 
@@ -175,6 +176,20 @@ class Dispatcher:
         freed = [outcome.taken.handler for outcome in ended]
         capacity = {name: self._threads - busy.count(name) + freed.count(name) for name in self.handlers}
         return {name: free for name, free in capacity.items() if free > 0}
+
+    def _prepare_all(self, taken: list[TakenDispatch]) -> list[HandlerRun]:
+        """Prepare runs. A dispatch that cannot be prepared counts as a failed attempt, so that it delays no other."""
+        try:
+            return self._prepare(taken)
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # noqa: BLE001  (a row that cannot be read)
+            if len(taken) > 1:
+                return [run for dispatch in taken for run in self._prepare_all([dispatch])]
+            (dispatch,) = taken
+            fields = {"dispatch_id": dispatch.id, "handler": dispatch.handler, "package_id": dispatch.package_id}
+            self._ended.append(failed(dispatch, error, now=self._clock(), **fields))
+            return []
 
     def _prepare(self, taken: list[TakenDispatch]) -> list[HandlerRun]:
         if not taken:

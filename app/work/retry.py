@@ -2,7 +2,6 @@
 
 import inspect
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,25 +55,26 @@ def attempt(run: HandlerRun, *, now: Clock) -> Outcome:
             if inspect.isawaitable(run.handler(run.event, run.package)):
                 raise TypeError("the handler is async, so it did not run; handlers are plain functions")  # noqa: TRY301
     except BaseException as error:  # noqa: BLE001  (a handler may raise anything; only its own run ends)
-        return _failure(run, error, now=now(), fields=fields)
+        return failed(run.taken, error, now=now(), **fields)
     log.debug("handler.done", **fields)
     return Outcome(run.taken, DispatchState.DONE, now())
 
 
-def _failure(run: HandlerRun, error: BaseException, *, now: datetime, fields: Mapping[str, Any]) -> Outcome:
+def failed(taken: TakenDispatch, error: BaseException, *, now: datetime, **fields: Any) -> Outcome:
+    """Return the outcome of an attempt that raised this error, and log it with these fields."""
     if isinstance(error, Discard):
         log.info("handler.discarded", **fields)
-        return Outcome(run.taken, DispatchState.DISCARDED, now, _reason(error))
+        return Outcome(taken, DispatchState.DISCARDED, now, _reason(error))
     if isinstance(error, GiveUp):
         log.warning("handler.parked", **fields)
-        return Outcome(run.taken, DispatchState.PARKED, now, _reason(error))
+        return Outcome(taken, DispatchState.PARKED, now, _reason(error))
     text = _reason(error) if isinstance(error, RetryAfter) else _explain(error)
-    if run.taken.attempt >= ATTEMPTS:
+    if taken.attempt >= ATTEMPTS:
         log.warning("handler.parked", error=type(error).__name__, **fields)
-        return Outcome(run.taken, DispatchState.PARKED, now, text)
-    delay = _delay(error, run.taken.attempt)
+        return Outcome(taken, DispatchState.PARKED, now, text)
+    delay = _delay(error, taken.attempt)
     log.warning("handler.failed", error=type(error).__name__, retry_in=delay.total_seconds(), **fields)
-    return Outcome(run.taken, DispatchState.DUE, now + delay, text)
+    return Outcome(taken, DispatchState.DUE, now + delay, text)
 
 
 def _delay(error: BaseException, attempt: int) -> timedelta:

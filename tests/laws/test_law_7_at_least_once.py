@@ -7,7 +7,7 @@ import functools
 import json
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
 from app import EXTENSION, Service, create_app
@@ -643,6 +644,33 @@ def test_law_7_hanging_handler_delays_no_other(send_callback, turn, run_until, h
     run_until("file_it")
     send_callback("PACKAGE_DECLINE", package="pkg-9", sessionUser=BEN)
     run_until("file_it")
+
+
+def test_law_7_run_that_cannot_be_prepared_delays_no_other(send_callback, turn, handlers, read, monkeypatch):
+    """A run whose package cannot be read counts as a failed attempt. The runs that were taken with it begin."""
+    from_database = queries.packages
+
+    def packages(connection: Connection, package_ids: Iterable[str]) -> dict[str, Package]:
+        if "pkg-broken" in (ids := list(package_ids)):
+            raise KeyError("an error of this test")
+        return from_database(connection, ids)
+
+    monkeypatch.setattr(queries, "packages", packages)
+
+    @handlers.on("PACKAGE_COMPLETE")
+    def file_it(event: Event, package: Package) -> None:
+        return
+
+    for package_id in ("pkg-broken", "pkg-1"):
+        send_callback("PACKAGE_COMPLETE", package=package_id)
+
+    def runs() -> dict[str, dict[str, Any]]:
+        turn()
+        return {item["state"]: item for item in read("/api/dispatches")["items"]}
+
+    until(lambda: runs().keys() == {"done", "due"} and runs()["due"]["error"], what="both runs are settled")
+    assert runs()["due"]["attempts"] == 1
+    assert runs()["due"]["error"].startswith("KeyError: ")
 
 
 def test_law_7_handler_uses_at_most_its_threads(send_callback, turn, run_until, handlers, hang, read):
