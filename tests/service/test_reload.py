@@ -226,3 +226,58 @@ def test_reload_ends_a_worker_that_hangs(deployment: Deployment):
     reload(web)
 
     assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-1"))[0] == 200
+
+
+@pytest.mark.all
+@on_sqlite
+def test_law_2_worker_that_cannot_be_started_is_started_later(deployment: Deployment):
+    """While no worker can be started, the others serve on, also after a reload; then the number is whole again."""
+    folder = deployment.folder / "alive"
+    folder.mkdir()
+    web = deployment.serve("--worker-tmp-dir", str(folder))
+    old = web.children
+
+    folder.rmdir()
+    os.kill(old[0], signal.SIGKILL)
+    until(lambda: "worker.not_started" in web.output() or web.ended, what="no worker can be started")
+    assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-1"))[0] == 200
+    folder.mkdir()
+    until(lambda: len(web.children) == 2, what="two workers run")
+    assert {umask(worker) for worker in web.children} == {umask(old[1])}
+
+    folder.rmdir()
+    reload(web, "reload.loaded")
+    until(lambda: web.output().rpartition("reload.loaded")[2].count("worker.not_started") or web.ended, seconds=60)
+    assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-2"))[0] == 200
+    folder.mkdir()
+    until(lambda: not is_alive(old[1]) and len(web.children) == 2, what="two new workers run")
+    assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-3"))[0] == 200
+
+
+def umask(pid: int) -> str:
+    """The bits that a process removes from the mode of files that it creates."""
+    return Path(f"/proc/{pid}/status").read_text().partition("Umask:")[2].split()[0]
+
+
+@pytest.mark.all
+@on_sqlite
+def test_law_2_worker_is_replaced_while_an_old_one_waits_for_its_handlers(deployment: Deployment):
+    """An old worker that ends slowly does not count: a new one that dies is replaced at once."""
+    web = deployment.serve(workers=1)
+    (old,) = web.children
+    assert web.post(callback("PACKAGE_COMPLETE", package="pkg-1"))[0] == 200
+    until(lambda: handled(deployment, "begins"), what="the handler runs")
+    web.terminate(number=signal.SIGHUP)
+    until(lambda: f"Worker exiting (pid: {old})" in web.output(), seconds=60, what="the old worker ends")
+
+    for worker in {*web.children} - {old}:
+        os.kill(worker, signal.SIGKILL)
+
+    until(web.answers, seconds=8, what="the port answers")
+    assert is_alive(old)
+    reload(web, "reload.loaded")  # while the worker still ends
+    until(lambda: len(web.children) == 2 and web.answers(), what="one worker beside the old one")
+    assert is_alive(old)
+    deployment.handler_log.with_suffix(".log.end").touch()
+    until(lambda: old not in web.children, what="the old worker has ended")
+    until(lambda: len(web.children) == 1, what="one worker runs")
