@@ -48,9 +48,12 @@ class MainProcess(Arbiter):  # type: ignore[misc]
 
     def take_over(self) -> None:
         """Take over the sockets and workers of the replaced main process, if there is one."""
+        # Not by path: the folder of `gunicorn` has modules with names of Python's own.
+        self.START_CTX["args"] = [sys.executable, "-m", "gunicorn", *sys.argv[1:]]
         replaced = json.loads(os.environ.pop(REPLACED, "null"))
         if replaced is None:
             return
+        self.cfg.env_orig.pop(REPLACED, None)  # with which SIGUSR2 starts a second main process
         self.LISTENERS = sock.create_sockets(self.cfg, self.log, replaced["sockets"])
         if replaced["address"] != str(self.address):
             log.warning("reload.address_kept", address=replaced["address"], advice="a new BIND needs a restart")
@@ -153,7 +156,7 @@ class MainProcess(Arbiter):  # type: ignore[misc]
             os.chdir(self.START_CTX["cwd"])
             os.execve(  # noqa: S606
                 sys.executable,
-                [sys.executable, "-m", "gunicorn", *sys.argv[1:]],
+                self.START_CTX["args"],
                 self.cfg.env_orig | {REPLACED: json.dumps(replaced)},
             )
         except OSError as error:

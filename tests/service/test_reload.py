@@ -281,3 +281,21 @@ def test_law_2_worker_is_replaced_while_an_old_one_waits_for_its_handlers(deploy
     deployment.handler_log.with_suffix(".log.end").touch()
     until(lambda: old not in web.children, what="the old worker has ended")
     until(lambda: len(web.children) == 1, what="one worker runs")
+
+
+@pytest.mark.all
+@on_sqlite
+def test_second_main_process_starts_after_a_reload(deployment: Deployment):
+    """SIGUSR2 starts a second main process, which takes over nothing that belonged to the replaced one."""
+    web = deployment.serve(workers=1)
+    reload(web)
+    others = {*web.children}
+
+    web.terminate(number=signal.SIGUSR2)
+    (second,) = until(lambda: {*web.children} - others, what="the second main process runs")
+    children = Path(f"/proc/{second}/task/{second}/children")
+    until(lambda: children.exists() and children.read_text(), seconds=60, what="its worker runs")
+    os.kill(web.pid, signal.SIGTERM)
+    assert web.wait() == 0
+
+    until(web.answers, what="the second main process serves")
