@@ -120,8 +120,8 @@ class MainProcess(Arbiter):  # type: ignore[misc]
         except OSError as error:
             self._refuse(str(error))
 
-    def handle_chld(self) -> None:
-        """Reap children. If the check has ended, replace this process, or log why not."""
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        """When all signals are handled: if the check has ended, replace this process, or log why not."""
         check = self._check
         if check and check.poll() is not None:
             self._check = None
@@ -132,9 +132,7 @@ class MainProcess(Arbiter):  # type: ignore[misc]
                 self._replace()
             else:
                 self._refuse(printed[-MAX_REASON_BYTES:].decode(errors="replace").strip())
-        super().handle_chld()
-
-    handle_cld = handle_chld
+        return list(super().wait_for_signals(timeout))
 
     def _refuse(self, reason: str) -> None:
         log.error("reload.refused", reason=reason or "the new code ended its process without a message")
@@ -152,6 +150,8 @@ class MainProcess(Arbiter):  # type: ignore[misc]
             self.pidfile.unlink()
         log.info("reload.loaded")
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        while not self.SIG_QUEUE.empty():
+            os.kill(self.pid, self.SIG_QUEUE.get_nowait())  # held until the new main process handles signals
         try:
             os.chdir(self.START_CTX["cwd"])
             os.execve(  # noqa: S606

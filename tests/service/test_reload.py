@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +15,7 @@ import pytest
 
 from tests.conftest import TOKEN, on_sqlite
 from tests.support.deployment import BROKEN, Deployment, is_alive
-from tests.support.processes import Web, callback, until
+from tests.support.processes import ROOT, Web, callback, until
 
 pytestmark = pytest.mark.own_database
 
@@ -281,6 +283,43 @@ def test_law_2_worker_is_replaced_while_an_old_one_waits_for_its_handlers(deploy
     deployment.handler_log.with_suffix(".log.end").touch()
     until(lambda: old not in web.children, what="the old worker has ended")
     until(lambda: len(web.children) == 1, what="one worker runs")
+
+
+@pytest.mark.all
+@on_sqlite
+def test_reload_loses_no_signal(deployment: Deployment):
+    """A signal that arrives together with the end of the check is handled before the process is replaced."""
+    web = deployment.serve(workers=1)
+    (worker,) = web.children
+    web.terminate(number=signal.SIGHUP)
+    (check,) = until(lambda: {*web.children} - {worker}, what="the check runs")
+
+    web.terminate(number=signal.SIGSTOP)
+    until(lambda: not is_alive(check), seconds=60, what="the check has ended")
+    web.terminate(number=signal.SIGWINCH)
+    web.terminate(number=signal.SIGCONT)
+
+    until(lambda: "reload.loaded" in web.output(), what="the process is replaced")
+    assert "Handling signal: winch" in web.output()
+
+
+def test_replaced_process_keeps_the_signals_that_are_queued():
+    """Signals that arrive after the last look at the queue wait for the new main process."""
+    script = """
+import os, queue, signal, sys
+from types import SimpleNamespace
+from app.web.reload import MainProcess
+
+main = MainProcess.__new__(MainProcess)
+main.pid, main.pidfile, main.address, main.SIG_QUEUE = os.getpid(), None, "", queue.SimpleQueue()
+main.cfg = SimpleNamespace(env_orig=dict(os.environ))
+new = "import signal; print([number.name for number in signal.sigpending()])"
+main.START_CTX = {"cwd": os.getcwd(), "args": [sys.executable, "-c", new]}
+main.SIG_QUEUE.put(signal.SIGTERM)
+main._replace()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.endswith("['SIGTERM']\n")
 
 
 @pytest.mark.all
