@@ -35,6 +35,7 @@ from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.arbiter import Arbiter
 Arbiter(WSGIApplication(prog="gunicorn"))
 os.write(1, {LOADED!r})
+os._exit(0)  # whatever the code does at its end
 """
 
 

@@ -324,6 +324,22 @@ main._replace()
 
 @pytest.mark.all
 @on_sqlite
+def test_reload_takes_code_that_prints_or_waits_at_its_end(deployment: Deployment):
+    """What the loaded code does when its process ends is no reason to refuse it."""
+    web = deployment.serve(workers=1)
+    deployment.write_handlers(
+        SECOND + "import atexit\nimport threading\n\n\natexit.register(print, 'The end.')\n"
+        "threading.Thread(target=threading.Event().wait, args=(100,)).start()\n"
+    )
+
+    reload(web)
+
+    assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-1"))[0] == 200
+    until(lambda: handled(deployment, "second") == {"pkg-1"}, what="the new handler has run")
+
+
+@pytest.mark.all
+@on_sqlite
 def test_second_main_process_starts_after_a_reload(deployment: Deployment):
     """SIGUSR2 starts a second main process, which takes over nothing that belonged to the replaced one."""
     web = deployment.serve(workers=1)
