@@ -282,7 +282,10 @@ def test_law_2_worker_is_replaced_while_an_old_one_waits_for_its_handlers(deploy
     assert is_alive(old)
     deployment.handler_log.with_suffix(".log.end").touch()
     until(lambda: old not in web.children, what="the old worker has ended")
-    until(lambda: len(web.children) == 1, what="one worker runs")
+    until(
+        lambda: len(web.children) == 1 and web.output().count("Booting worker") == 4,
+        what="one worker runs, after one start for each of the four",
+    )
 
 
 @pytest.mark.all
