@@ -1,6 +1,7 @@
 """Gunicorn's configuration, which it loads by itself. Command-line options override these values."""
 
 import gc
+import os
 import sys
 from typing import Any
 
@@ -29,6 +30,8 @@ workers = _settings.web_concurrency
 worker_class = ReceiverWorker
 threads = _settings.web_threads
 keepalive = 75  # longer than a proxy in front keeps a connection that it does not use, usually 60 s
+# In memory where possible: a full or slow disk must not keep workers from starting.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108
 # No header may change the path: by default gunicorn lets clients on this machine send SCRIPT_NAME and PATH_INFO.
 forwarder_headers = ""
 header_map = "drop"  # headers with an underscore, which could pass for others

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import structlog
@@ -21,6 +22,7 @@ from gunicorn.workers.workertmp import WorkerTmp
 
 log = structlog.get_logger()
 
+START_SECONDS = 0.05  # pause after the start of a worker, so that workers that end at once do not use all CPU time
 CHECK_SECONDS = 120  # seconds after which code that is still loading counts as broken
 MAX_REASON_BYTES = 4000  # at the end of what the check printed
 REPLACED = "ONESPAN_RECEIVER_REPLACED"  # environment variable in which a main process leaves its sockets and workers
@@ -33,6 +35,7 @@ from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.arbiter import Arbiter
 Arbiter(WSGIApplication(prog="gunicorn"))
 os.write(1, {LOADED!r})
+os._exit(0)  # whatever the code does at its end
 """
 
 
@@ -46,18 +49,20 @@ class MainProcess(Arbiter):  # type: ignore[misc]
 
     def take_over(self) -> None:
         """Take over the sockets and workers of the replaced main process, if there is one."""
+        # Not by path: the folder of `gunicorn` has modules with names of Python's own.
+        self.START_CTX["args"] = [sys.executable, "-m", "gunicorn", *sys.argv[1:]]
         replaced = json.loads(os.environ.pop(REPLACED, "null"))
         if replaced is None:
             return
+        self.cfg.env_orig.pop(REPLACED, None)  # with which SIGUSR2 starts a second main process
         self.LISTENERS = sock.create_sockets(self.cfg, self.log, replaced["sockets"])
         if replaced["address"] != str(self.address):
             log.warning("reload.address_kept", address=replaced["address"], advice="a new BIND needs a restart")
         for pid, (file, is_ending) in replaced["workers"].items():
-            worker = self.worker_class(0, self.pid, self.LISTENERS, self.app, self.timeout / 2, self.cfg, self.log)
-            worker.tmp.close()
-            worker.pid, worker.tmp, worker.is_ending = int(pid), _InheritedTmp(file), is_ending
-            self.WORKERS[worker.pid] = worker
-        self._replaced = len(self.WORKERS)
+            self.WORKERS[int(pid)] = SimpleNamespace(
+                age=0, pid=int(pid), app=self.app, tmp=_InheritedTmp(file), aborted=False, is_ending=is_ending
+            )
+        self._replaced = len(self.WORKERS) - self._ending
         self.num_workers += self._replaced
 
     def init_signals(self) -> None:
@@ -71,7 +76,22 @@ class MainProcess(Arbiter):  # type: ignore[misc]
         if self._replaced and len(new) >= self.cfg.workers and all(map(_serves, new)):
             self.num_workers -= self._replaced
             self._replaced = 0
-        super().manage_workers()
+        os.umask(umask := os.umask(0o077))
+        try:
+            for _ in range(self.num_workers - len(self.WORKERS) + self._ending):
+                self.spawn_worker()
+                time.sleep(START_SECONDS)
+            super().manage_workers()
+        except (OSError, RuntimeError) as error:
+            if os.getpid() != self.pid:
+                sys.exit(1)  # the new worker, which must not go on as a second main process
+            os.umask(umask)  # gunicorn leaves another one
+            log.error("worker.not_started", error=type(error).__name__)  # the main loop tries again in a second
+
+    @property
+    def _ending(self) -> int:
+        """Number of workers that end, but may take a while. Others take their place."""
+        return sum(map(_is_ending, self.WORKERS.values()))
 
     def kill_worker(self, pid: int, sig: int) -> None:
         """Send a signal to a worker, SIGTERM only once: a second would end one that waits for its handlers."""
@@ -101,8 +121,8 @@ class MainProcess(Arbiter):  # type: ignore[misc]
         except OSError as error:
             self._refuse(str(error))
 
-    def handle_chld(self) -> None:
-        """Reap children. If the check has ended, replace this process, or log why not."""
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        """When all signals are handled: if the check has ended, replace this process, or log why not."""
         check = self._check
         if check and check.poll() is not None:
             self._check = None
@@ -113,9 +133,7 @@ class MainProcess(Arbiter):  # type: ignore[misc]
                 self._replace()
             else:
                 self._refuse(printed[-MAX_REASON_BYTES:].decode(errors="replace").strip())
-        super().handle_chld()
-
-    handle_cld = handle_chld
+        return list(super().wait_for_signals(timeout))
 
     def _refuse(self, reason: str) -> None:
         log.error("reload.refused", reason=reason or "the new code ended its process without a message")
@@ -133,11 +151,13 @@ class MainProcess(Arbiter):  # type: ignore[misc]
             self.pidfile.unlink()
         log.info("reload.loaded")
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        while not self.SIG_QUEUE.empty():
+            os.kill(self.pid, self.SIG_QUEUE.get_nowait())  # held until the new main process handles signals
         try:
             os.chdir(self.START_CTX["cwd"])
             os.execve(  # noqa: S606
                 sys.executable,
-                [sys.executable, "-m", "gunicorn", *sys.argv[1:]],
+                self.START_CTX["args"],
                 self.cfg.env_orig | {REPLACED: json.dumps(replaced)},
             )
         except OSError as error:

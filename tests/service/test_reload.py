@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +15,7 @@ import pytest
 
 from tests.conftest import TOKEN, on_sqlite
 from tests.support.deployment import BROKEN, Deployment, is_alive
-from tests.support.processes import Web, callback, until
+from tests.support.processes import ROOT, Web, callback, until
 
 pytestmark = pytest.mark.own_database
 
@@ -226,3 +228,132 @@ def test_reload_ends_a_worker_that_hangs(deployment: Deployment):
     reload(web)
 
     assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-1"))[0] == 200
+
+
+@pytest.mark.all
+@on_sqlite
+def test_law_2_worker_that_cannot_be_started_is_started_later(deployment: Deployment):
+    """While no worker can be started, the others serve on, also after a reload; then the number is whole again."""
+    folder = deployment.folder / "alive"
+    folder.mkdir()
+    web = deployment.serve("--worker-tmp-dir", str(folder))
+    old = web.children
+
+    folder.rmdir()
+    os.kill(old[0], signal.SIGKILL)
+    until(lambda: "worker.not_started" in web.output() or web.ended, what="no worker can be started")
+    assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-1"))[0] == 200
+    folder.mkdir()
+    until(lambda: len(web.children) == 2, what="two workers run")
+    assert {umask(worker) for worker in web.children} == {umask(old[1])}
+
+    folder.rmdir()
+    reload(web, "reload.loaded")
+    until(lambda: web.output().rpartition("reload.loaded")[2].count("worker.not_started") or web.ended, seconds=60)
+    assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-2"))[0] == 200
+    folder.mkdir()
+    until(lambda: not is_alive(old[1]) and len(web.children) == 2, what="two new workers run")
+    assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-3"))[0] == 200
+
+
+def umask(pid: int) -> str:
+    """The bits that a process removes from the mode of files that it creates."""
+    return Path(f"/proc/{pid}/status").read_text().partition("Umask:")[2].split()[0]
+
+
+@pytest.mark.all
+@on_sqlite
+def test_law_2_worker_is_replaced_while_an_old_one_waits_for_its_handlers(deployment: Deployment):
+    """An old worker that ends slowly does not count: a new one that dies is replaced at once."""
+    web = deployment.serve(workers=1)
+    (old,) = web.children
+    assert web.post(callback("PACKAGE_COMPLETE", package="pkg-1"))[0] == 200
+    until(lambda: handled(deployment, "begins"), what="the handler runs")
+    web.terminate(number=signal.SIGHUP)
+    until(lambda: f"Worker exiting (pid: {old})" in web.output(), seconds=60, what="the old worker ends")
+
+    for worker in {*web.children} - {old}:
+        os.kill(worker, signal.SIGKILL)
+
+    until(web.answers, seconds=8, what="the port answers")
+    assert is_alive(old)
+    reload(web, "reload.loaded")  # while the worker still ends
+    until(lambda: len(web.children) == 2 and web.answers(), what="one worker beside the old one")
+    assert is_alive(old)
+    deployment.handler_log.with_suffix(".log.end").touch()
+    until(lambda: old not in web.children, what="the old worker has ended")
+    until(
+        lambda: len(web.children) == 1 and web.output().count("Booting worker") == 4,
+        what="one worker runs, after one start for each of the four",
+    )
+
+
+@pytest.mark.all
+@on_sqlite
+def test_reload_loses_no_signal(deployment: Deployment):
+    """A signal that arrives together with the end of the check is handled before the process is replaced."""
+    web = deployment.serve(workers=1)
+    (worker,) = web.children
+    web.terminate(number=signal.SIGHUP)
+    (check,) = until(lambda: {*web.children} - {worker}, what="the check runs")
+
+    web.terminate(number=signal.SIGSTOP)
+    until(lambda: not is_alive(check), seconds=60, what="the check has ended")
+    web.terminate(number=signal.SIGWINCH)
+    web.terminate(number=signal.SIGCONT)
+
+    until(lambda: "reload.loaded" in web.output(), what="the process is replaced")
+    assert "Handling signal: winch" in web.output()
+
+
+def test_replaced_process_keeps_the_signals_that_are_queued():
+    """Signals that arrive after the last look at the queue wait for the new main process."""
+    script = """
+import os, queue, signal, sys
+from types import SimpleNamespace
+from app.web.reload import MainProcess
+
+main = MainProcess.__new__(MainProcess)
+main.pid, main.pidfile, main.address, main.SIG_QUEUE = os.getpid(), None, "", queue.SimpleQueue()
+main.cfg = SimpleNamespace(env_orig=dict(os.environ))
+new = "import signal; print([number.name for number in signal.sigpending()])"
+main.START_CTX = {"cwd": os.getcwd(), "args": [sys.executable, "-c", new]}
+main.SIG_QUEUE.put(signal.SIGTERM)
+main._replace()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.endswith("['SIGTERM']\n")
+
+
+@pytest.mark.all
+@on_sqlite
+def test_reload_takes_code_that_prints_or_waits_at_its_end(deployment: Deployment):
+    """What the loaded code does when its process ends is no reason to refuse it."""
+    web = deployment.serve(workers=1)
+    deployment.write_handlers(
+        SECOND + "import atexit\nimport threading\n\n\natexit.register(print, 'The end.')\n"
+        "threading.Thread(target=threading.Event().wait, args=(100,)).start()\n"
+    )
+
+    reload(web)
+
+    assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-1"))[0] == 200
+    until(lambda: handled(deployment, "second") == {"pkg-1"}, what="the new handler has run")
+
+
+@pytest.mark.all
+@on_sqlite
+def test_second_main_process_starts_after_a_reload(deployment: Deployment):
+    """SIGUSR2 starts a second main process, which takes over nothing that belonged to the replaced one."""
+    web = deployment.serve(workers=1)
+    reload(web)
+    others = {*web.children}
+
+    web.terminate(number=signal.SIGUSR2)
+    (second,) = until(lambda: {*web.children} - others, what="the second main process runs")
+    children = Path(f"/proc/{second}/task/{second}/children")
+    until(lambda: children.exists() and children.read_text(), seconds=60, what="its worker runs")
+    os.kill(web.pid, signal.SIGTERM)
+    assert web.wait() == 0
+
+    until(web.answers, what="the second main process serves")
