@@ -190,15 +190,17 @@ class ReceiverWorker(ASGIWorker):  # type: ignore[misc]
         self.connections.add(connection)
 
     def close_idle(self) -> None:
-        """End the connection whose client has let the service wait longest, otherwise that which is open longest.
+        """End the connection whose client has let the service wait longest.
 
-        New connections may be about to send a callback, so they are ended only if there are no others.
+        A new connection may be about to send a callback. So if only new ones wait, and most connections are answered,
+        the connection that is open longest ends.
         """
         now = self.loop.time()
+        waiting = [connection for connection in self.connections if connection.waiting_since is not None]
         old = [connection for connection in self.connections if now - connection.opened_at >= NEW_SECONDS]
-        waiting = [connection for connection in old or self.connections if connection.waiting_since is not None]
-        if waiting:
-            min(waiting, key=lambda connection: connection.waiting_since or 0).end()
+        long_waiting = [connection for connection in old if connection.waiting_since is not None]
+        if long_waiting or len(waiting) > len(old):
+            min(long_waiting or waiting, key=lambda connection: connection.waiting_since or 0).end()
         elif old:
             min(old, key=lambda connection: connection.opened_at).end()
 

@@ -118,7 +118,7 @@ def test_the_demo_refuses_an_address_in_use():
         answer = subprocess.run(
             ["sh", "deploy/demo.sh"],
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "BIND": url.split("/")[2]},
+            env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "BIND": url.split("/")[2]},
             capture_output=True,
             text=True,
             timeout=60,
