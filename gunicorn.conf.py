@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from app import EXTENSION
-from app.library_logs import ServiceLogger
+from app.captured_logs import ServiceLogger
 from app.logs import configure
 from app.web.reload import MainProcess
 from app.web.server import ReceiverWorker

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import logs
+from app.captured_logs import capture_records
 from app.checks import (
     access_checks,
     credentials_checks,
@@ -28,7 +29,6 @@ from app.checks import (
 )
 from app.cli import commands, with_database
 from app.cli.reconcile import Turns
-from app.library_logs import capture_records
 from app.onespan.auth import ApiConnection, api_connection
 from app.readiness import Readiness
 from app.registry import Handlers

@@ -9,7 +9,7 @@ import click
 import structlog
 from click import Command
 
-from app.library_logs import capture_uncaught
+from app.captured_logs import capture_uncaught
 from app.work.worker import Worker
 
 log = structlog.get_logger()

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "config": (),
     "app.errors": (),
     "app.logs": (),
-    "app.library_logs": ("app.logs",),
+    "app.captured_logs": ("app.logs",),
     "app.types": (),
     "app.onespan": ("app.onespan", "app.types"),
     "app.registry": ("app.onespan",),
@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "app.web": ("app.web", "app.checks", "app.readiness", "app.store", "app.onespan", "app.logs"),
     "app.cli": (
         *("app.cli", "app.checks", "app.work", "app.store", "app.registry", "app.onespan", "app.types"),
-        *("app.library_logs", "app.simulator.command", "config"),
+        *("app.captured_logs", "app.simulator.command", "config"),
     ),
     "app.simulator": ("app.simulator", "app.onespan.event_catalogue"),
     "app.handlers": ("app.handling", "app.onespan.event_catalogue"),

@@ -13,12 +13,12 @@ import pytest
 import structlog
 from gunicorn.config import Config
 
-from app import library_logs, logs
-from app.library_logs import LibraryRecords, ServiceLogger
+from app import captured_logs, logs
+from app.captured_logs import LibraryRecords, ServiceLogger
 from app.logs import LINES_PER_MINUTE, LineLimit
 
 PERSON = "ada@example.com"
-LIBRARY = f"{library_logs.LIBRARY_DIRS[0]}/library.py"
+LIBRARY = f"{captured_logs.LIBRARY_DIRS[0]}/library.py"
 
 
 @pytest.fixture
