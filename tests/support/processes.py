@@ -21,6 +21,7 @@ from tests.support.forked import start
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
+WORKERS = 2  # worker processes of gunicorn
 BOOT_SECONDS = 30.0  # seconds that a process may take to start
 TRANSPORT = (OSError, http.client.HTTPException)  # errors which mean that no answer arrived
 
@@ -169,17 +170,9 @@ class Site:
             **settings,
         }
 
-    def gunicorn(
-        self,
-        *,
-        workers: int = 2,
-        port: int | None = None,
-        app: str = "service:app",
-        options: Sequence[str] = (),
-        **env: str,
-    ) -> Web:
-        """Start gunicorn with the project's `gunicorn.conf.py` and wait until it answers and has all its workers."""
-        web = self.boot(workers=workers, port=port, app=app, options=options, **env)
+    def gunicorn(self, **how: Any) -> Web:
+        """Start gunicorn as `boot` does, and wait until it answers and has all its workers."""
+        web, workers = self.boot(**how), how.get("workers", WORKERS)
         until(
             lambda: (web.answers() and len(web.children) >= workers) or web.ended,
             seconds=BOOT_SECONDS,
@@ -191,13 +184,13 @@ class Site:
     def boot(
         self,
         *,
-        workers: int = 2,
+        workers: int = WORKERS,
         port: int | None = None,
         app: str = "service:app",
         options: Sequence[str] = (),
         **env: str,
     ) -> Web:
-        """Start gunicorn without waiting for it."""
+        """Start gunicorn with the project's `gunicorn.conf.py`, without waiting for it."""
         port = port or free_port()
         env |= {"BIND": f"127.0.0.1:{port}", "WEB_CONCURRENCY": str(workers)}
         web = Web(
