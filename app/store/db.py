@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg.errors import QueryCanceled
 from sqlalchemy import (
     URL,
@@ -48,23 +49,26 @@ WRITE_LOCK_KEY = 0x6F6E6573  # key of PostgreSQL's advisory lock for changes to 
 
 _TAKE_WRITE_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
-POSTGRESQL_SETTINGS = (
+# SQL expressions of the settings' values.
+POSTGRESQL_SETTINGS = {
     # `synchronous_commit` must be "on" or stronger, because an acknowledged callback must survive a power cut.
-    """SELECT set_config('synchronous_commit', 'on', false)
-       WHERE current_setting('synchronous_commit') IN ('off', 'local')""",
-    "SET timezone = 'UTC'",
+    "synchronous_commit": """CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
+                             ELSE current_setting('synchronous_commit') END""",
+    "timezone": "'UTC'",
     # A process that stalls inside a transaction must not hold the write lock for ever.
-    "SET idle_in_transaction_session_timeout = '60s'",
-    f"SET lock_timeout = '{BUSY_SECONDS}s'",
+    "idle_in_transaction_session_timeout": "'60s'",
+    "lock_timeout": f"'{BUSY_SECONDS}s'",
     # A cached plan ignores parameter values. A plan made for a small table would scan the table when it is large.
-    "SET plan_cache_mode = 'force_custom_plan'",
+    "plan_cache_mode": "'force_custom_plan'",
     # JIT compilation and parallel workers take longer than most queries here, and callbacks need the cores.
-    "SET jit = off",
-    "SET max_parallel_workers_per_gather = 0",
+    "jit": "'off'",
+    "max_parallel_workers_per_gather": "'0'",
     # Most database pages are in memory or on an SSD, where random reads are cheap and index lookups cost CPU time.
-    "SET random_page_cost = 1.1",
-    "SET cpu_operator_cost = 0.005",
-)
+    "random_page_cost": "'1.1'",
+    "cpu_operator_cost": "'0.005'",
+}
+_SET_ALL = ", ".join(f"set_config('{name}', {value}, {{is_local}})" for name, value in POSTGRESQL_SETTINGS.items())
+_SET_FOR_SESSION, _SET_FOR_TRANSACTION = (f"SELECT {_SET_ALL.format(is_local=local)}" for local in ("false", "true"))
 # These timeouts detect within seconds a server that vanished without closing its connections.
 POSTGRESQL_CONNECTION = {
     "client_encoding": "utf8",
@@ -243,6 +247,7 @@ def make_engine(url: str) -> Engine:
         connect_args=POSTGRESQL_CONNECTION,
     )
     event.listen(engine, "connect", _prepare_postgresql)
+    event.listen(engine, "begin", _begin_postgresql)
     return engine
 
 
@@ -328,8 +333,26 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _prepare_postgresql(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()
-    for setting in POSTGRESQL_SETTINGS:
-        cursor.execute(setting)
-    cursor.close()
+    assert isinstance(connection, psycopg.Connection)
+    if is_pooled(connection):
+        connection.prepare_threshold = None  # the next transaction may be in a session without the prepared statements
+    else:
+        connection.execute(_SET_FOR_SESSION)
     connection.commit()
+
+
+def is_pooled(connection: psycopg.Connection) -> bool:
+    """Whether a pooler such as PgBouncer is in between, which may give each transaction another session.
+
+    A pooler cannot name the session's process when a client connects, so it names another.
+    """
+    (backend,) = connection.execute("SELECT pg_backend_pid()").fetchone() or (None,)
+    return bool(backend != connection.info.backend_pid)
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    """Apply the settings to this transaction alone, if the session may not be this connection's own."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    if driver.prepare_threshold is None:
+        driver.execute(_SET_FOR_TRANSACTION)
