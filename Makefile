@@ -7,7 +7,7 @@ export FLASK_APP := wsgi.py
 # Tests start many processes, so compiled modules are kept, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run demo test test-all prove prove-core lint format docs bench screenshots clean
+.PHONY: help run demo test test-all prove prove-core siege lint format docs bench screenshots clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ prove: $(VENV)/.tests ## test random schedules until you stop it, or for PROVE_S
 
 prove-core: $(VENV)/.tests ## test a million random histories on the core alone, or PROVE_HISTORIES
 	@$(BIN)/python -m tests.support.prove_core --processes 2 $(if $(PROVE_HISTORIES),--histories $(PROVE_HISTORIES))
+
+siege: export SETTINGS_FILE := /dev/null
+siege: $(VENV)/.tests ## kill, freeze and cut a real installation for ten minutes, or SIEGE_SECONDS; as root
+	@PATH="$$PATH:/usr/sbin" $(BIN)/python -m tests.siege --seconds $(or $(SIEGE_SECONDS),600) $(if $(SIEGE_SEED),--seed $(SIEGE_SEED))
 
 lint: $(VENV)/.tests ## check style and types with ruff and mypy
 	@$(BIN)/ruff check .
