@@ -1,6 +1,7 @@
 """The examples for nginx and HAProxy, in front of a real gunicorn: no callback is lost, and no rule is evaded."""
 
 import http.client
+import itertools
 import os
 import re
 import signal
@@ -130,10 +131,29 @@ def connections(port: int) -> int:
     return sum(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "01" for line in lines)
 
 
-class ClosesIdleConnections(BaseHTTPRequestHandler):
-    """Answers the first request of a connection, and closes the connection when the second arrives."""
+class Answers(BaseHTTPRequestHandler):
+    """Answers each callback with a status."""
 
     protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """Answer."""
+        self.answer(200)
+
+    def answer(self, status: int) -> None:
+        """Read the callback and send an empty answer."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+class ClosesIdleConnections(Answers):
+    """Answers the first request of a connection, and closes the connection when the second arrives."""
+
     is_answered = False
 
     def do_POST(self) -> None:
@@ -142,19 +162,24 @@ class ClosesIdleConnections(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+        self.answer(200)
         self.is_answered = True
 
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+
+class CannotStoreEverySecond(Answers):
+    """Answers 503 and 200 in turn, as two hosts of which one is full."""
+
+    statuses = itertools.cycle((503, 200))
+
+    def do_POST(self) -> None:
+        """Answer."""
+        self.answer(next(self.statuses))
 
 
-def test_law_1_no_callback_is_lost_on_an_idle_connection(name, tmp_path):
-    """A callback that meets the moment at which an idle connection is closed is sent again."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), ClosesIdleConnections)
+@pytest.mark.parametrize("service", [ClosesIdleConnections, CannotStoreEverySecond])
+def test_law_1_a_callback_is_sent_again(service, name, tmp_path):
+    """A callback that meets the end of an idle connection, or a host that cannot store it, is sent again."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), service)
     serving = threading.Thread(target=server.serve_forever)
     serving.start()
     try:
