@@ -20,7 +20,7 @@ from app.registry import Handlers
 from app.store import journal, queries
 from app.store.db import Database
 from app.store.queries import PipelineState
-from app.store.schema import slow_search
+from app.store.schema import slow_search, synchronous_standbys
 from app.store.states import DispatchState
 from app.types import Clock
 from app.work.reconcile import window_start
@@ -29,6 +29,7 @@ from config import Settings, SettingsError, require_settings_file, settings_file
 MAX_WAIT_SECONDS = 300  # a callback that is not digested after this time is reported
 TOKEN_NOTICE = timedelta(days=14)  # how long before its end an API token is reported
 READABLE_BY_OTHERS = 0o004  # the bit of a file's mode that lets all users read the file
+NO_STANDBY = "none is synchronous; keeping every acknowledged callback through a failover needs one"
 Result = tuple[Mark, str, str]
 
 
@@ -56,6 +57,7 @@ def doctor_command(
         results = [
             *_results(critical, "FAIL"),
             *_results(others, "warn"),
+            *_standby(database),
             *_onespan(settings, handlers, database=database, clock=clock),
         ]
         for result in results:
@@ -86,6 +88,14 @@ def _run(check: Check, mark: Mark) -> Iterator[Result]:
             yield mark, check.about, problem
         elif check.ok_message:
             yield "ok", check.about, check.ok_message
+
+
+def _standby(database: Database) -> Iterator[Result]:
+    """Say on PostgreSQL whether a failover can lose acknowledged callbacks, which is no problem without failovers."""
+    with suppress(SQLAlchemyError):
+        names = synchronous_standbys(database)
+        if names is not None:
+            yield "ok", "standby", f"synchronous: {names}" if names else NO_STANDBY
 
 
 def _onespan(settings: Settings, handlers: Handlers, *, database: Database, clock: Clock) -> Iterator[Result]:

@@ -1,4 +1,4 @@
-"""Schema checks: whether migrations are missing, whether they can run, and what makes searches slow."""
+"""Checks of the schema and server: missing migrations, whether they can run, slow searches, synchronous standbys."""
 
 from functools import cache
 from pathlib import Path
@@ -63,6 +63,12 @@ def slow_search(database: Database) -> str | None:
     if ctype is not None and "utf" not in ctype.lower():
         return WRONG_CTYPE.format(ctype)
     return NO_TRIGRAM_INDEX.format(_query(database, SCHEMA)) if _query(database, LACKS_INDEX) else None
+
+
+def synchronous_standbys(database: Database) -> str | None:
+    """Return PostgreSQL's names of synchronous standbys, empty if it has none; None for SQLite."""
+    names: str | None = _query(database, "SELECT current_setting('synchronous_standby_names')")
+    return names
 
 
 def _query(database: Database, sql: str) -> Any:

@@ -20,7 +20,7 @@ from app.onespan.event_catalogue import CATALOGUE
 from app.simulator.account import Account, Registration
 from app.simulator.server import api
 from config import Settings
-from tests.conftest import ADA, HOUR, KEY, TOKEN, Clock, on_sqlite
+from tests.conftest import ADA, HOUR, KEY, TOKEN, Clock, on_postgresql, on_sqlite
 from tests.support.simulated import ADDRESS, API_KEY, connect
 
 URL = "https://sign.example.com/onespan/callback"
@@ -123,6 +123,8 @@ def test_a_healthy_service_has_no_problems(flask, database_url):
     assert result.exit_code == 0, result.output
     assert problems(result) == {}
     passed = lines(result, "ok")
+    standby = passed.pop("standby", "none is synchronous")
+    assert standby.startswith("none is synchronous")
     assert set(passed) == {
         *("settings", "database", "callback keys", "journal", "clock", "spool", "JSON API", "dashboard"),
         *("handlers", "digest", "handler runs", "search", "credentials", "OneSpan", "registration"),
@@ -132,6 +134,17 @@ def test_a_healthy_service_has_no_problems(flask, database_url):
     assert passed["handlers"] == "1 handler for 1 event"
     assert ADDRESS in passed["OneSpan"]
     assert result.output.endswith("\n\n0 failures, 0 warnings.\n")
+
+
+@on_postgresql
+def test_the_doctor_says_whether_a_failover_may_lose_callbacks(flask, monkeypatch):
+    """A server without a synchronous standby is no problem, but the doctor says what it lacks."""
+    without = lines(flask("doctor"), "ok")["standby"]
+    monkeypatch.setattr("app.cli.doctor.synchronous_standbys", lambda _: "FIRST 1 (*)")  # a setting of the server
+    with_one = lines(flask("doctor"), "ok")["standby"]
+
+    assert without == "none is synchronous; keeping every acknowledged callback through a failover needs one"
+    assert with_one == "synchronous: FIRST 1 (*)"
 
 
 def test_without_the_database_the_other_checks_run(doctor_of):
