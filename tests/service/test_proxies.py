@@ -17,7 +17,7 @@ from typing import Self
 
 import pytest
 
-from tests.conftest import KEY, TOKEN, on_sqlite
+from tests.conftest import KEY, TOKEN, in_all, on_sqlite
 from tests.support.hostile import hold, post_callbacks_meanwhile
 from tests.support.processes import ROOT, Site, Web, callback, until
 from tests.support.proxies import (
@@ -191,6 +191,29 @@ def test_law_1_a_callback_is_sent_again(service, name, tmp_path):
         server.server_close()
 
     assert statuses == {200: 40}
+
+
+@pytest.mark.parametrize("stops", ["refuses", *in_all("freezes")])
+def test_law_1_no_callback_is_lost_with_one_of_two_servers(stops, name, tmp_path):
+    """A callback whose server refuses connections, or takes them but never answers, goes to the other server."""
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    thread = threading.Thread(target=serving.serve_forever)
+    thread.start()
+    frozen = socket.create_server(("127.0.0.1", 0))
+    port = frozen.getsockname()[1]
+    if stops == "refuses":
+        frozen.close()
+    try:
+        proxies = running(name, tmp_path / name, upstream=port, second=serving.server_port)
+        with proxies as proxy, ThreadPoolExecutor(20) as pool:
+            statuses = Counter(pool.map(lambda number: post(proxy, f"pkg-{number}"), range(20)))
+    finally:
+        frozen.close()
+        serving.shutdown()
+        thread.join()
+        serving.server_close()
+
+    assert statuses == {200: 20}
 
 
 @pytest.mark.all

@@ -74,12 +74,15 @@ class Proxy(NamedTuple):
 
 
 @contextlib.contextmanager
-def running(name: str, folder: Path, *, upstream: int) -> Iterator[Proxy]:
-    """Run a proxy with its example in front of the service on the port `upstream`, until the block ends."""
+def running(name: str, folder: Path, *, upstream: int, second: int | None = None) -> Iterator[Proxy]:
+    """Run a proxy with its example in front of the service on the port `upstream`, until the block ends.
+
+    `second` is the port of another server of the service.
+    """
     proxy = Proxy(name, free_port(), free_port(), free_port())
     folder.mkdir()
     _make_certificate(folder)
-    command = {"nginx": _nginx, "haproxy": _haproxy}[name](proxy, folder, upstream)
+    command = {"nginx": _nginx, "haproxy": _haproxy}[name](proxy, folder, [upstream, second or upstream])
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen([shutil.which(command[0], path=PATH), *command[1:]], stdout=output, stderr=output)
     try:
@@ -107,12 +110,15 @@ def replaced(name: str, *replacements: tuple[str, str, int]) -> str:
     return text
 
 
-def _nginx(proxy: Proxy, folder: Path, upstream: int) -> list[str]:
+def _nginx(proxy: Proxy, folder: Path, upstreams: list[int]) -> list[str]:
+    entry = "    server 127.0.0.1:{} max_fails=0;\n"
+    callbacks = [entry.format(port) for port in dict.fromkeys(upstreams)] * 2
     example = replaced(
         "nginx",
         ("listen 80;", f"listen 127.0.0.1:{proxy.plain_port};", 1),
         ("listen 443 ssl;", f"listen 127.0.0.1:{proxy.tls_port} ssl; listen 127.0.0.1:{proxy.port};", 1),
-        ("server 127.0.0.1:8000 ", f"server 127.0.0.1:{upstream} ", 3),
+        (entry.format(8000) * 2, "".join(callbacks), 1),
+        ("server 127.0.0.1:8000 max_conns", f"server 127.0.0.1:{upstreams[0]} max_conns", 1),
         ("/etc/letsencrypt/live/sign.example.com/fullchain.pem", f"{folder}/both.pem", 1),
         ("/etc/letsencrypt/live/sign.example.com/privkey.pem", f"{folder}/both.pem", 1),
         ("/var/log/nginx/", f"{folder}/", 2),
@@ -124,13 +130,14 @@ def _nginx(proxy: Proxy, folder: Path, upstream: int) -> list[str]:
     return ["nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder)]
 
 
-def _haproxy(proxy: Proxy, folder: Path, upstream: int) -> list[str]:
+def _haproxy(proxy: Proxy, folder: Path, upstreams: list[int]) -> list[str]:
+    servers = [f"server receiver-{port} 127.0.0.1:{port} maxconn 64" for port in dict.fromkeys(upstreams)]
     tls = "bind :443 ssl crt /etc/haproxy/sign.example.com.pem"
     example = replaced(
         "haproxy",
         ("bind :80\n", f"bind 127.0.0.1:{proxy.plain_port}\n", 1),
         (tls, f"bind 127.0.0.1:{proxy.port}\n    bind 127.0.0.1:{proxy.tls_port} ssl crt {folder}/both.pem", 1),
-        ("server receiver 127.0.0.1:8000", f"server receiver 127.0.0.1:{upstream}", 2),
+        ("server receiver 127.0.0.1:8000 maxconn 64", "\n    ".join(servers), 2),
         ("10.0.0.0/8", INSIDE, 1),
         *([] if os.geteuid() == 0 else [("    user haproxy\n    group haproxy\n", "", 1)]),
     )
