@@ -77,6 +77,8 @@ def callback_bodies(body: bytes) -> list[bytes]:
     request.
     """
     objects = [item for value in _all_values(_decode(body)) for item in _callbacks(value)]
+    if len(objects) <= 1:
+        return [body]
     bodies = list(dict.fromkeys(json.dumps(within_depth(item)).encode() for item in objects))
     return bodies if len(bodies) > 1 else [body]
 

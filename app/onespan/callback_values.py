@@ -43,6 +43,11 @@ def is_usual_name(text: str) -> bool:
     return bool(_USUAL_NAME.fullmatch(text))
 
 
+def is_plain_id(text: str) -> bool:
+    """Whether a package id has only letters, digits and the punctuation of base64, as OneSpan's ids."""
+    return len(text) <= MAX_LENGTHS["packageId"] and bool(_PLAIN_ID.fullmatch(text))
+
+
 def true_id(text: str) -> str:
     """Return a package id without blanks around it, and decoded if it is percent-encoded.
 

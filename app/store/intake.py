@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import EntryRejected, StorageUnavailable, UnreadableCallback
 from app.onespan.callback_members import callback_bodies
-from app.onespan.callbacks import package_of
+from app.onespan.callbacks import package_of, usual_package
 from app.store import journal, outages
 from app.store.db import Database, is_row_error
 from app.store.journal import Entry, Writer
@@ -92,6 +92,8 @@ def journal_entries(body: bytes, *, received_at: datetime, key: str | None) -> l
 
     An entry in which no package can be recognised has the reason as its `error`.
     """
+    if package_id := usual_package(body):
+        return [Entry(JournalKind.CALLBACK, received_at, body, key=key, package_id=package_id)]
     entries = [journal_entry(part, received_at=received_at, key=key) for part in callback_bodies(body)]
     return [journal_entry(body, received_at=received_at, key=key)] if all(entry.error for entry in entries) else entries
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import UnreadableCallback
-from app.onespan.callbacks import Callback, parse_callback
+from app.onespan.callback_members import callback_bodies
+from app.onespan.callbacks import Callback, package_of, parse_callback, usual_package
 from app.onespan.event_catalogue import CATALOGUE
 from tests.conftest import ADA, NOON
 from tests.support import fixtures
@@ -265,6 +266,26 @@ def test_any_json_is_parsed_or_rejected(value):
 def test_any_additional_members_are_parsed_or_rejected(more, package_id):
     """A name and a package id are the only required members of a callback; all others are parsed or rejected."""
     _parse_or_reject(json.dumps({**more, "name": "PACKAGE_COMPLETE", "packageId": package_id}).encode())
+
+
+@ARBITRARY
+@given(
+    st.dictionaries(members | st.text(max_size=5), anything, max_size=6),
+    st.text(min_size=1, max_size=300) | st.from_regex(r"[A-Za-z0-9_%=+/ -]{1,40}", fullmatch=True) | anything,
+)
+def test_shortcut_for_usual_bodies_reads_what_the_parser_reads(more, package_id):
+    """A body that is taken for usual is one callback about the same package as for the full parser."""
+    body = json.dumps({"name": "PACKAGE_COMPLETE", **more, "packageId": package_id}).encode()
+
+    if (usual := usual_package(body)) is not None:
+        assert usual == package_of(body)
+        assert callback_bodies(body) == [body]
+
+
+def test_documented_callback_is_usual():
+    """A callback as OneSpan documents it takes the shortcut."""
+    assert usual_package(json.dumps(FULL).encode()) == FULL["packageId"]
+    assert usual_package(fixtures.body("captured_package_activate")) is not None
 
 
 def _parse_or_reject(body: bytes) -> None:
