@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from app.onespan.merge import EPOCH, NO_CLAIM, Registers, TimedValue, current_value, valid_since
+from app.onespan.merge import EPOCH, NO_CLAIM, Registers, current_value, valid_since
 
 
 class SubjectClaims:
@@ -14,11 +14,13 @@ class SubjectClaims:
 
     def value(self, attribute: str) -> object:
         """Return the current value of an attribute, or None."""
-        return self._current(attribute)[1]
+        registers = self.attributes.get(attribute)
+        return current_value(registers)[1] if registers else None
 
     def at(self, attribute: str) -> str:
         """Return the time of the newest claim of an attribute; `EPOCH` if no claim exists."""
-        return self._current(attribute)[0]
+        registers = self.attributes.get(attribute)
+        return current_value(registers)[0] if registers else EPOCH
 
     def reported_at(self, attribute: str) -> str:
         """Return the time of the newest event that claims an attribute; `EPOCH` if none does."""
@@ -28,10 +30,6 @@ class SubjectClaims:
     def newest(self) -> str:
         """The time of the newest claim of any attribute."""
         return max(current_value(registers)[0] for registers in self.attributes.values())
-
-    def _current(self, attribute: str) -> TimedValue:
-        registers = self.attributes.get(attribute)
-        return current_value(registers) if registers else NO_CLAIM
 
     def since(self, attribute: str) -> datetime | None:
         """Return the time since which the current value of an attribute holds."""

@@ -43,6 +43,7 @@ from app.errors import QueryTimeout
 
 BUSY_SECONDS = 10  # seconds that a writer waits for another writer before it gives up
 PROGRESS_STEPS = 10_000  # SQLite instructions between two checks of a query's time limit; they take far less than 1 ms
+RECYCLE_SECONDS = 600  # age of a connection to SQLite, which reads the statistics of the planner only when it opens
 LOCK_POLL_SECONDS = 0.001  # seconds between two attempts to take a file lock that another process holds
 LOCK_TIMEOUT = "timed out waiting for another writer of the SQLite file"
 WRITE_LOCK_KEY = 0x6F6E6573  # key of PostgreSQL's advisory lock for changes to the status store
@@ -235,7 +236,7 @@ def make_engine(url: str) -> Engine:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             if not Path(parsed.database).exists():  # an existing file may be on a read-only disk
                 Path(parsed.database).touch(mode=0o600)  # only its owner may read the file with personal data
-        engine = create_engine(parsed, **ENGINE, **POOL)
+        engine = create_engine(parsed, **ENGINE, **POOL, pool_recycle=RECYCLE_SECONDS)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

@@ -6,19 +6,20 @@ from datetime import datetime, timedelta
 from functools import cache
 
 from sqlalchemy import (
+    Text,
     TextClause,
     and_,
     bindparam,
+    cast,
     func,
     select,
     text,
-    tuple_,
     update,
 )
 from sqlalchemy.engine import Connection, Row
 
 from app.errors import DispatchRunning
-from app.store.bulk import insert_all
+from app.store.bulk import any_of, insert_all
 from app.store.db import take_write_lock
 from app.store.models import DUE, PARKED, RUNNING, Dispatch
 from app.store.packages import Cause, NewChange
@@ -97,9 +98,10 @@ def take(connection: Connection, ids: Sequence[int], *, now: datetime, lease: ti
 def settle(connection: Connection, outcomes: Iterable[Outcome], *, now: datetime) -> list[Outcome]:
     """Store the results of runs, except results with an old fence. Returns the outcomes that parked a dispatch."""
     ended = sorted(outcomes, key=lambda outcome: outcome.taken.id)
-    done = [(outcome.taken.id, outcome.taken.fence) for outcome in ended if outcome.state == DispatchState.DONE]
+    done = [outcome.taken for outcome in ended if outcome.state == DispatchState.DONE]
     if done:
-        connection.execute(_DONE, {"leases": done, "now": now})
+        leases = [f"{taken.id} {taken.fence}" for taken in done]
+        connection.execute(_DONE, {"ids": [taken.id for taken in done], "leases": leases, "now": now})
     others = [outcome for outcome in ended if outcome.state != DispatchState.DONE]
     settled = [outcome for outcome in others if connection.execute(_SETTLE, _settled_values(outcome, now)).rowcount]
     return [outcome for outcome in settled if outcome.state == DispatchState.PARKED]
@@ -227,14 +229,14 @@ _IS_LEASED = and_(
 )
 _FREE = (
     select(Dispatch.id)
-    .where(Dispatch.id.in_(bindparam("ids", expanding=True)), _IS_DUE)
+    .where(any_of(Dispatch.id, "ids"), _IS_DUE)
     .order_by(Dispatch.id)
     .with_for_update(skip_locked=True)
 )
 _SUSPECT = (
     select(Dispatch.id)
     .where(
-        Dispatch.handler.in_(bindparam("handlers", expanding=True)),
+        any_of(Dispatch.handler, "handlers"),
         _IS_DUE,
         Dispatch.state == DispatchState.RUNNING,
         Dispatch.attempts > 1,
@@ -247,7 +249,7 @@ _TAKEN = tuple(
 )
 _TAKE = (
     update(Dispatch)
-    .where(Dispatch.id.in_(bindparam("ids", expanding=True)))
+    .where(any_of(Dispatch.id, "ids"))
     .values(
         state=DispatchState.RUNNING.value,
         attempts=Dispatch.attempts + 1,
@@ -271,7 +273,7 @@ _SETTLE = (
 _GIVE_BACK = (
     update(Dispatch)
     .where(
-        Dispatch.id.in_(bindparam("ids", expanding=True)),
+        any_of(Dispatch.id, "ids"),
         Dispatch.state == DispatchState.RUNNING,
         Dispatch.due_at == bindparam("lease_end", type_=Dispatch.due_at.type),
     )
@@ -282,9 +284,10 @@ _GIVE_BACK = (
         fence=Dispatch.fence + 1,
     )
 )
+_LEASE = cast(Dispatch.id, Text) + " " + cast(Dispatch.fence, Text)
 _DONE = (
     update(Dispatch)
-    .where(tuple_(Dispatch.id, Dispatch.fence).in_(bindparam("leases", expanding=True)), Dispatch.state == RUNNING)
+    .where(any_of(Dispatch.id, "ids"), any_of(_LEASE, "leases"), Dispatch.state == RUNNING)
     .values(
         state=DispatchState.DONE.value,
         due_at=bindparam("now"),

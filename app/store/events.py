@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, bindparam, func, or_, select, update
+from sqlalchemy import Row, bindparam, func, or_, select, union_all, update
 from sqlalchemy.engine import Connection
 
 from app.onespan.callbacks import Callback
 from app.onespan.confirmation import REPEAT_WINDOW, FoundEvent, undated
 from app.onespan.interval import StoredEvent
-from app.store.bulk import insert_all
+from app.store.bulk import any_of, insert_all
 from app.store.counters import EventKind, add_events, day_of
+from app.store.db import unindexed
 from app.store.models import Event
-from app.store.states import EventSource
+from app.store.states import EventSource, literal
 from app.types import iso
 
 
@@ -50,18 +51,15 @@ def find_known(connection: Connection, callbacks: Iterable[tuple[Callback, datet
             near += [column.between(earliest, latest) for column in (Event.fingerprint, Event.confirmation)]
         else:
             exact.append(callback.fingerprint)
-    matches = or_(Event.fingerprint.in_(exact), Event.confirmation.in_(exact), *near)
-    found = select(Event.fingerprint, Event.confirmation, Event.id).where(matches)
-    return {fingerprint: row.id for row in connection.execute(found) for fingerprint in row[:2] if fingerprint}
+    rows = list(connection.execute(_WITH_FINGERPRINT, {"fingerprints": exact}))
+    if near:
+        rows += connection.execute(select(Event.fingerprint, Event.confirmation, Event.id).where(or_(*near)))
+    return {fingerprint: row.id for row in rows for fingerprint in row[:2] if fingerprint}
 
 
 def unconfirmed(connection: Connection, package_ids: Iterable[str]) -> list[FoundEvent]:
     """Return the unconfirmed events of the given packages, in the order in which snapshots found the events."""
-    columns = (Event.id, Event.package_id, Event.name, Event.signer_id, Event.document_id, Event.message)
-    found = select(*columns, Event.extra, Event.happened_at, Event.found_after, Event.found_until).where(
-        Event.package_id.in_(package_ids), Event.source == EventSource.RECONCILE, Event.confirmation.is_(None)
-    )
-    return [FoundEvent(*row) for row in connection.execute(found.order_by(Event.id))]
+    return [FoundEvent(*row) for row in connection.execute(_UNCONFIRMED, {"ids": list(package_ids)})]
 
 
 class Confirmation(NamedTuple):
@@ -150,6 +148,25 @@ def count_repeats(connection: Connection, repeats: Mapping[int, int]) -> None:
         connection.execute(statement, [{"event": event, "more": more} for event, more in repeats.items()])
 
 
+# These statements are built once, because building them for every batch costs more than running them.
+_WITH_FINGERPRINT = union_all(  # of two queries, because for `or_` SQLite may read the whole table
+    *(
+        select(Event.fingerprint, Event.confirmation, Event.id).where(any_of(column, "fingerprints"))
+        for column in (Event.fingerprint, Event.confirmation)
+    )
+)
+_UNCONFIRMED = (
+    select(
+        *(Event.id, Event.package_id, Event.name, Event.signer_id, Event.document_id, Event.message),
+        *(Event.extra, Event.happened_at, Event.found_after, Event.found_until),
+    )
+    .where(
+        any_of(Event.package_id, "ids"),
+        Event.source == literal(EventSource.RECONCILE),
+        unindexed(Event.confirmation).is_(None),  # most events have none
+    )
+    .order_by(Event.id)
+)
 _CONFIRM = (
     update(Event)
     .where(Event.id == bindparam("event"))

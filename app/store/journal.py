@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Integer, Row, and_, bindparam, delete, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
+from app.store.bulk import update_all
 from app.store.counters import add_callbacks
 from app.store.db import Database, is_row_error
 from app.store.models import KIND_CALLBACK, Event, Journal
@@ -193,11 +194,6 @@ def contains(connection: Connection, spooled: Entry) -> bool:
     return bool(connection.scalar(select(exists().where(or_(Journal.spool_id == spooled.spool_id, late)))))
 
 
-def is_pending(connection: Connection) -> bool:
-    """Whether any journal entry is pending."""
-    return bool(connection.scalar(_ANY_PENDING))
-
-
 def pending(connection: Connection, *, limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
     """Return the oldest pending journal entries, in order of arrival."""
     return connection.execute(_PENDING, {"limit": limit}).all()
@@ -278,9 +274,8 @@ def settle(
     `callbacks` are the arrival times of the callbacks. `clock_offset` is the offset of OneSpan's clock that was used.
     """
     add_callbacks(connection, callbacks)
-    if digested:
-        of_all = {"now": now, "offset": clock_offset}
-        connection.execute(_SETTLE, [{"entry": entry, "event": event, **of_all} for entry, event in digested.items()])
+    settled = {"state": JournalState.DIGESTED, "digested_at": now, "clock_offset": clock_offset}
+    update_all(connection, Journal, [{"id": entry, "event_id": event, **settled} for entry, event in digested.items()])
 
 
 def count_failed(connection: Connection) -> int:
@@ -337,15 +332,4 @@ _READ = tuple(
 )
 # These statements are built once, because building them for every callback costs more than running them.
 _ADD = insert(Journal).returning(Journal.id, sort_by_parameter_order=True)
-_ANY_PENDING = select(exists().where(_IS_PENDING))
 _PENDING = select(*_READ).where(_IS_PENDING).order_by(Journal.id).limit(bindparam("limit", type_=Integer))
-_SETTLE = (
-    update(Journal)
-    .where(Journal.id == bindparam("entry"))
-    .values(
-        state=JournalState.DIGESTED.value,
-        digested_at=bindparam("now"),
-        event_id=bindparam("event"),
-        clock_offset=bindparam("offset"),
-    )
-)

@@ -6,10 +6,12 @@ Only this module writes the table `list_state`.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import bindparam, func, or_, select, text, update
 from sqlalchemy.engine import Connection
 
+from app.store.bulk import any_of
 from app.store.models import ListState, Package
 
 
@@ -33,18 +35,17 @@ def seen_in_passes(connection: Connection, package_ids: Collection[str], *, unti
     return {row.package_id: row.pass_number for row in connection.execute(found)}
 
 
-def seen_at(connection: Connection, package_ids: Collection[str]) -> dict[str, datetime]:
-    """Return when OneSpan's list last contained each of the given packages, by OneSpan's clock."""
-    found = select(ListState.package_id, ListState.seen_at).where(
-        ListState.package_id.in_(package_ids), ListState.seen_at.is_not(None)
-    )
-    return {row.package_id: row.seen_at for row in connection.execute(found)}
+class ListTimes(NamedTuple):
+    """When OneSpan's list last contained a package, and when OneSpan last refused to show it, by OneSpan's clock."""
+
+    seen_at: datetime | None = None
+    refused_at: datetime | None = None
 
 
-def refused_since(connection: Connection, package_ids: Collection[str], *, since: datetime) -> set[str]:
-    """Return those of the given packages that OneSpan has refused to show since the time `since` of its clock."""
-    found = select(ListState.package_id).where(ListState.package_id.in_(package_ids), ListState.refused_at >= since)
-    return set(connection.execute(found).scalars())
+def times(connection: Connection, package_ids: Collection[str]) -> dict[str, ListTimes]:
+    """Return the times of the given packages, by package id. A package that has none may be left out."""
+    rows = connection.execute(_TIMES, {"ids": list(package_ids)})
+    return {row.package_id: ListTimes(row.seen_at, row.refused_at) for row in rows}
 
 
 def was_listed(connection: Connection, package_id: str, *, key: str | None) -> bool:
@@ -123,6 +124,9 @@ def overdue(connection: Connection, *, now: datetime, limit: int) -> list[str]:
     return list(connection.execute(found).scalars())
 
 
+_TIMES = select(ListState.package_id, ListState.seen_at, ListState.refused_at).where(
+    any_of(ListState.package_id, "ids")
+)
 _NOTE = text(
     """INSERT INTO list_state (package_id, run_id, folder, pass_number, seen_at, key)
     VALUES (:id, :run, :folder, :pass, :at, :key)

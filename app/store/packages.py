@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.engine import Connection
@@ -20,7 +20,7 @@ from app.onespan.values import Group, Signature
 from app.onespan.values import Package as PackageValue
 from app.onespan.values import Signer as SignerValue
 from app.store import counters, search
-from app.store.bulk import insert_all, upsert_all
+from app.store.bulk import any_of, insert_all, upsert_all
 from app.store.counters import PackageKind
 from app.store.models import Attention, Change, Document, Fetch, Package, Search, Signer
 from app.store.states import UnverifiedReason
@@ -63,7 +63,15 @@ class NewChange:
 
 def load_claims(connection: Connection, package_ids: Iterable[str]) -> dict[str, State]:
     """Return the merged claims of the given packages, by package id; unknown packages are left out."""
-    return {row.id: row.claims for row in connection.execute(_CLAIMS, {"ids": list(package_ids)})}
+    return {package_id: stored.claims for package_id, stored in load(connection, package_ids).items()}
+
+
+def load(connection: Connection, package_ids: Iterable[str]) -> dict[str, "StoredPackage"]:
+    """Return what is stored of the given packages, by package id; unknown packages are left out."""
+    return {
+        row.id: StoredPackage(row.claims, row.projection_version, _list_entry(row))
+        for row in connection.execute(_STORED, {"ids": list(package_ids)})
+    }
 
 
 def packages_after(connection: Connection, package_id: str, *, limit: int) -> list[str]:
@@ -81,12 +89,21 @@ class ListEntry:
     text: str | None
 
 
+class StoredPackage(NamedTuple):
+    """The merged claims of a package, the version of the code that derived it, and its list entry."""
+
+    claims: State
+    version: int
+    entry: ListEntry
+
+
 def list_entries(connection: Connection, package_ids: Iterable[str]) -> dict[str, ListEntry]:
     """Return the stored list entries of the given packages, by package id."""
-    return {
-        row.id: ListEntry(PackageKind(row.trashed, row.deleted, row.type, row.status), row.sort_name, row.text)
-        for row in connection.execute(_LIST_ENTRIES, {"ids": list(package_ids)})
-    }
+    return {row.id: _list_entry(row) for row in connection.execute(_LIST_ENTRIES, {"ids": list(package_ids)})}
+
+
+def _list_entry(row: Any) -> ListEntry:
+    return ListEntry(PackageKind(row.trashed, row.deleted, row.type, row.status), row.sort_name, row.text)
 
 
 def list_entry(package: PackageValue) -> ListEntry:
@@ -205,14 +222,17 @@ def write_packages(
     new: Mapping[str, tuple[State, PackageValue]],
     old: Mapping[str, PackageValue],
     *,
+    entries: Mapping[str, ListEntry],
     version: int,
 ) -> None:
-    """Overwrite the rows of packages with new values and merged claims. `old` are the packages as stored before.
+    """Overwrite the rows of packages with new values and merged claims.
 
-    `version` comes from `versions.version_to_write`.
+    `old` are the packages and `entries` the list entries as stored before; both may have more packages. `version` comes
+    from `versions.version_to_write`.
     """
     packages = [package for _, package in new.values()]
-    before, after = list_entries(connection, new), {package.id: list_entry(package) for package in packages}
+    before = {package_id: entries[package_id] for package_id in new if package_id in entries}
+    after = {package.id: list_entry(package) for package in packages}
     upsert_all(
         connection,
         Package,
@@ -259,6 +279,8 @@ def begin_unverified(
 
 def end_unverified(connection: Connection, shown: Mapping[str, Cause], *, now: datetime) -> None:
     """Record that the given packages are verified again, each with its cause."""
+    if not shown:
+        return
     stored = select(Package.id, Package.unverified_reason).where(
         Package.id.in_(shown), Package.unverified_since.is_not(None)
     )
@@ -381,12 +403,12 @@ def _write_attention(connection: Connection, packages: Sequence[PackageValue]) -
     insert_all(connection, Attention, rows)
 
 
-_CLAIMS = select(Package.id, Package.claims).where(Package.id.in_(bindparam("ids", expanding=True)))
 _LIST_ENTRIES = (
     select(Package.id, Package.trashed, Package.deleted, Package.type, Package.status, Package.sort_name, Search.text)
     .outerjoin(Search, Search.package_id == Package.id)
-    .where(Package.id.in_(bindparam("ids", expanding=True)))
+    .where(any_of(Package.id, "ids"))
 )
+_STORED = _LIST_ENTRIES.add_columns(Package.claims, Package.projection_version)
 _PLAIN_PACKAGE = (
     "id",
     "name",

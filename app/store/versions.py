@@ -11,6 +11,7 @@ from sqlalchemy import Integer, Select, bindparam, func, select, union_all
 from sqlalchemy.engine import Connection
 
 from app.onespan.projection import PROJECTION_VERSION
+from app.store.bulk import any_of
 from app.store.models import Package, Process
 from app.store.outages import HEARTBEAT_TIMEOUT
 
@@ -58,7 +59,7 @@ _OUTDATED = union_all(
 )
 _COUNTS = select(*(select(func.count(Package.id)).where(versions).scalar_subquery() for versions in _RANGES))
 _OUTDATED_AMONG: Select[str] = select(Package.id).where(
-    Package.projection_version != PROJECTION_VERSION, Package.id.in_(bindparam("ids", expanding=True))
+    Package.projection_version != PROJECTION_VERSION, any_of(Package.id, "ids")
 )
 _OTHER_PROCESS: Select[str] = (
     select(Process.name)

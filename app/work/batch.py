@@ -21,13 +21,14 @@ from app.registry import Handlers
 from app.store import dispatches, events, fetches, journal, list_state, missed, onespan_clock, packages, versions
 from app.store.events import NewEvent
 from app.store.fetches import LagFetch
+from app.store.list_state import ListTimes
 from app.store.packages import Cause, NewChange
 from app.store.receiving_since import receiving_since
 from app.store.states import Emit
 from app.types import iso
 from app.work.parsing import ParsedEntry, parse
 from app.work.snapshot_events import DatedSnapshot, may_emit, unreported_deletion, unreported_events
-from app.work.upgrade import derive_again
+from app.work.upgrade import load_current
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 REFUSED_FOR = timedelta(hours=1)  # a package that OneSpan refused is not fetched again for this long
@@ -82,11 +83,10 @@ class Batch:
         callbacks = [(entry.callback, entry.received_at) for entry in self._entries if entry.callback]
         self._ids = events.find_known(connection, callbacks)
         self._facts = KnownFingerprints(self._ids)
-        derive_again(connection, package_ids, now=now)
-        self._packages = BatchPackages(packages.load_claims(connection, package_ids))
+        self._stored = load_current(connection, package_ids, now=now)
+        self._packages = BatchPackages({package_id: stored.claims for package_id, stored in self._stored.items()})
         self._unconfirmed = events.unconfirmed(connection, package_ids)
-        self._seen_at = list_state.seen_at(connection, package_ids)
-        self._refused = list_state.refused_since(connection, package_ids, since=self._onespan_now - REFUSED_FOR)
+        self._list_times = list_state.times(connection, package_ids)
         self._stored_snapshots: dict[str, list[DatedSnapshot]] = {}
         self._new_snapshots: dict[str, list[DatedSnapshot]] = {}
         self._fingerprints: dict[int, str] = {}
@@ -128,16 +128,21 @@ class Batch:
         late = changed and self._is_late(entry)
         reason = None if found else fetch_reason(callback, before=before, after=after, late=late)
         is_new = before is None or (before.deleted and not after.deleted)
-        if reason and (is_new or entry.package_id not in self._refused):
+        if reason and (is_new or not self._is_refused(entry.package_id)):
             self._fetches.setdefault(entry.package_id, reason)
 
     def _is_late(self, entry: ParsedEntry) -> bool:
         """Return whether OneSpan should have shown before what this callback reports, or the callback took too long."""
         if entry.happened_at < self._onespan_now - DELIVERY_TIME:
             return True
-        listed = self._seen_at.get(entry.package_id, BEGINNING)
+        listed = self._list_times.get(entry.package_id, ListTimes()).seen_at or BEGINNING
         read_at = merge.newest_claim_at(self._packages.states[entry.package_id], "snapshot")
         return entry.happened_at <= listed or iso(entry.happened_at) <= read_at
+
+    def _is_refused(self, package_id: str) -> bool:
+        """Return whether OneSpan has just refused to show a package."""
+        refused_at = self._list_times.get(package_id, ListTimes()).refused_at
+        return refused_at is not None and refused_at >= self._onespan_now - REFUSED_FOR
 
     def _apply_snapshot(self, entry: ParsedEntry) -> None:
         self._add_new()  # so that events of the callbacks before this snapshot count as reported
@@ -225,7 +230,9 @@ class Batch:
         events.count_repeats(connection, {self._ids[fingerprint]: times for fingerprint, times in repeats.items()})
         self._confirm()
         version = versions.version_to_write(connection, now=now)
-        packages.write_packages(connection, self._packages.changed(), self._packages.before, version=version)
+        entries = {package_id: stored.entry for package_id, stored in self._stored.items()}
+        changed, before = self._packages.changed(), self._packages.before
+        packages.write_packages(connection, changed, before, entries=entries, version=version)
         packages.record_changes(connection, self._packages.changes, now=now)
         packages.end_unverified(connection, self._verified(), now=now)
         dispatches.enqueue(connection, self._dispatches, now=now)

@@ -44,14 +44,11 @@ class Digest:
         self._clock = clock
         self._wake = wake
 
-    def turn(self, *, limit: int = BATCH) -> bool:
-        """Digest one batch of journal rows and wake the dispatcher. Returns whether there was work.
+    def turn(self, *, limit: int = BATCH) -> int:
+        """Digest one batch of journal rows and wake the dispatcher. Returns the number of rows.
 
         A row that cannot be digested is marked with the reason, so that later rows do not wait for it.
         """
-        with self._database.read() as connection:
-            if not journal.is_pending(connection):
-                return False
         try:
             count = self._digest_batch(limit)
         except Exception as error:
@@ -62,7 +59,7 @@ class Digest:
             count = self._digest_next()
         if count:
             self._wake()
-        return bool(count)
+        return count
 
     def _digest_batch(self, limit: int) -> int:
         now = self._clock()

@@ -89,7 +89,9 @@ def _rebuild_chunk(connection: Connection, ids: list[str], *, clock: Clock, writ
         for key, package in derived.items()
         for change in packages.changes_between(stored.get(key), package, happened_at=now, cause=cause)
     ]
-    stored_states, entries = packages.load_claims(connection, ids), packages.list_entries(connection, ids)
+    loaded = packages.load(connection, ids)
+    stored_states = {key: package.claims for key, package in loaded.items()}
+    entries = {key: package.entry for key, package in loaded.items()}
     surplus = stored.keys() - derived.keys()
     other_claims = {key for key in derived if _plain(stored_states.get(key)) != _plain(states[key])}
     misplaced = {key for key, package in derived.items() if entries.get(key) != packages.list_entry(package)}
@@ -97,7 +99,7 @@ def _rebuild_chunk(connection: Connection, ids: list[str], *, clock: Clock, writ
     if write:
         new = {key: (states[key], derived[key]) for key in differing | (outdated & derived.keys())}
         version = versions.version_to_write(connection, now=now)
-        packages.write_packages(connection, new, stored, version=version)
+        packages.write_packages(connection, new, stored, entries=entries, version=version)
         packages.record_changes(connection, changes, now=now)
         packages.erase(connection, sorted(surplus))
     yield from map(_difference, changes)

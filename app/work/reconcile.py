@@ -240,12 +240,13 @@ class Reconciler:
     ) -> tuple[list[Entry], dict[str, str]]:
         """Return the entries to journal, and the packages to fetch with the reason for each."""
         ids = [item.snapshot.id for item in items]
-        states, listed_at = current_claims(connection, ids), list_state.seen_at(connection, ids)
+        states, times = current_claims(connection, ids), list_state.times(connection, ids)
         entries, to_fetch = [], {}
         for item in items:
             state = states.get(item.snapshot.id, {})
             snapshot = listed_snapshot(item, state)
-            if not run.fires and is_known(snapshot, state, at=answer.read_at, listed_at=listed_at.get(snapshot.id)):
+            listed_at = times.get(snapshot.id, list_state.ListTimes()).seen_at
+            if not run.fires and is_known(snapshot, state, at=answer.read_at, listed_at=listed_at):
                 continue
             if is_conclusive(snapshot, state, answer):
                 emit = Emit.ALL if run.fires else Emit.NONE if snapshot.id in unheard else Emit.NEW

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from app.logs import error_fields
 from app.onespan import merge
 from app.onespan.merge import State
-from app.onespan.projection import derive
+from app.onespan.projection import PROJECTION_VERSION, derive
 from app.onespan.values import AttentionReason, Package
 from app.store import journal, packages, queries, versions
 from app.store.db import Database, is_row_error, take_write_lock
@@ -57,11 +57,17 @@ def current_claims(connection: Connection, package_ids: Collection[str]) -> dict
     return packages.load_claims(connection, package_ids) | claims_of_journal(connection, outdated)
 
 
-def derive_again(connection: Connection, package_ids: Collection[str], *, now: datetime) -> None:
-    """Derive those of the given packages again that are outdated. The caller holds the write lock."""
-    if outdated := versions.outdated_among(connection, package_ids):
-        version = versions.version_to_write(connection, now=now)
-        _write(connection, outdated, claims_of_journal(connection, outdated), version=version, now=now)
+def load_current(
+    connection: Connection, package_ids: Collection[str], *, now: datetime
+) -> dict[str, packages.StoredPackage]:
+    """Return the given packages after deriving those again that are outdated. The caller holds the write lock."""
+    stored = packages.load(connection, package_ids)
+    outdated = [package_id for package_id, package in stored.items() if package.version != PROJECTION_VERSION]
+    if not outdated:
+        return stored
+    version = versions.version_to_write(connection, now=now)
+    _write(connection, outdated, claims_of_journal(connection, outdated), version=version, now=now)
+    return packages.load(connection, package_ids)
 
 
 def _write(
@@ -75,7 +81,8 @@ def _write(
         for key, (_, package) in new.items()
         for change in packages.changes_between(stored.get(key), package, happened_at=now, cause=cause)
     ]
-    packages.write_packages(connection, new, stored, version=version)
+    entries = packages.list_entries(connection, new)
+    packages.write_packages(connection, new, stored, entries=entries, version=version)
     packages.record_changes(connection, changes, now=now)
     packages.set_version(connection, [key for key in package_ids if key not in new], version)
 

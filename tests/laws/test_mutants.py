@@ -129,7 +129,7 @@ def crash_after_answer(harness: Harness) -> None:
     """An acknowledged callback is in the database, where another process finds it."""
     harness.send_callback("PACKAGE_ACTIVATE", 1)
     with harness.start_process().database.read() as connection:
-        assert journal.is_pending(connection)
+        assert journal.pending(connection, limit=1)
 
 
 def order_of_arrival(harness: Harness) -> None:

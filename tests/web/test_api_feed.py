@@ -154,7 +154,7 @@ def test_law_9_no_change_appears_below_one_already_seen(database_url, send_callb
         seen = following.result(timeout=60)
     with reader.read() as connection:
         everything = [change.id for change in queries.changes(connection, after=0, limit=10_000)]
-        waiting = journal.is_pending(connection)
+        waiting = journal.pending(connection, limit=1)
     for database in (*databases, reader):
         database.close()
 
@@ -177,4 +177,4 @@ def test_law_9_uncommitted_callback_delays_no_other(database_url, send_callback,
 
     with service.database.read() as connection:
         assert set(queries.packages(connection, ["slow", "quick"])) == {"slow", "quick"}
-        assert not journal.is_pending(connection)
+        assert not journal.pending(connection, limit=1)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, literal, null, select
+from sqlalchemy import Row, Select, literal, null, select
 from sqlalchemy.engine import Connection
 
 from app.onespan.values import AttentionReason, Sender
+from app.store.bulk import any_of
 from app.store.models import PARKED, Attention, Dispatch, Package, Signer
 from app.store.queries.bounded import count_rows, count_statement
 from app.store.queries.paging import BadCursor, Page, following, read_cursor, write_cursor
@@ -153,5 +154,5 @@ _OF_PACKAGE = select(
     Package.sender_id,
     Package.sender_name,
     Package.sender_email,
-).where(Package.id.in_(bindparam("ids", expanding=True)))
+).where(any_of(Package.id, "ids"))
 _COUNTS = count_statement(*(_open(reason)[0] for reason in REASONS))  # built once, because every page shows the counts

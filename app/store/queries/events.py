@@ -4,11 +4,12 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.engine import Connection
 
 from app.onespan import values
 from app.store import onespan_clock, versions
+from app.store.bulk import any_of
 from app.store.models import DUE, PARKED, RUNNING, SOURCE_RECONCILE, Change, Dispatch, Event, Journal, Package
 from app.store.packages import Cause
 from app.store.queries.access import misdirected_callbacks, onespan_access
@@ -191,7 +192,7 @@ _DISPATCH = tuple(
 )
 _CALLBACK = (Journal.id, Journal.event_id, Journal.received_at, Journal.key, Journal.body)
 # These queries are built once, because they run at every turn of the dispatcher and in every health report.
-_FACTS = select(*_EVENT, Event.fingerprint).where(Event.id.in_(bindparam("ids", expanding=True)))
+_FACTS = select(*_EVENT, Event.fingerprint).where(any_of(Event.id, "ids"))
 _UNDIGESTED = select(Journal.received_at).where(Journal.state == literal(JournalState.PENDING)).order_by(Journal.id)
 _UNVERIFIED = select(func.count()).where(Package.unverified_since.is_not(None))  # a partial index finds them
 _IN_STATES = (select(Dispatch.id).where(Dispatch.state == state) for state in OPEN_OR_PARKED.values())

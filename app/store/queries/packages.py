@@ -5,13 +5,14 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Row, Select, bindparam, select
+from sqlalchemy import Row, Select, select
 from sqlalchemy.engine import Connection
 
 from app.errors import QueryTimeout
 from app.onespan import values
 from app.onespan.values import AttentionReason
 from app.onespan.values import Package as PackageValue
+from app.store.bulk import any_of
 from app.store.db import Database
 from app.store.models import PARKED, Attention, Dispatch, Document, Package, Signer
 from app.store.queries.filters import HasWords, PackageFilter, alternatives
@@ -178,11 +179,10 @@ _ATTENTION = tuple(Attention.__table__.c)
 _PARKED = (Dispatch.package_id, Dispatch.handler, Dispatch.finished_at, Dispatch.error)
 
 # These queries are built once, because they run at every turn of the dispatcher.
-_IDS: BindParameter[str] = bindparam("ids", expanding=True)
-_PACKAGES = select(*_PACKAGE).where(Package.id.in_(_IDS))
+_PACKAGES = select(*_PACKAGE).where(any_of(Package.id, "ids"))
 _PARTS: tuple[AnySelect, ...] = (
-    select(*_SIGNER).where(Signer.package_id.in_(_IDS)),
-    select(*_DOCUMENT).where(Document.package_id.in_(_IDS)).order_by(Document.position),
-    select(*_ATTENTION).where(Attention.package_id.in_(_IDS)).order_by(Attention.position),
-    select(*_PARKED).where(Dispatch.package_id.in_(_IDS), Dispatch.state == PARKED).order_by(Dispatch.id),
+    select(*_SIGNER).where(any_of(Signer.package_id, "ids")),
+    select(*_DOCUMENT).where(any_of(Document.package_id, "ids")).order_by(Document.position),
+    select(*_ATTENTION).where(any_of(Attention.package_id, "ids")).order_by(Attention.position),
+    select(*_PARKED).where(any_of(Dispatch.package_id, "ids"), Dispatch.state == PARKED).order_by(Dispatch.id),
 )
