@@ -1,7 +1,6 @@
 """The dispatcher, which runs handlers: it settles the runs that ended, takes due dispatches and starts them.
 
-Each run has its own thread and no transaction. The number of concurrent runs is limited per handler,
-so a slow or failing handler does not delay the others.
+A run has no transaction. Each handler has its own threads, so a slow or failing handler does not delay the others.
 """
 
 import copy
@@ -12,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-import structlog
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import immutabledict
@@ -24,10 +22,8 @@ from app.store.db import Database
 from app.store.dispatches import Outcome, TakenDispatch
 from app.store.states import DispatchState
 from app.types import Clock
-from app.work.retry import ATTEMPTS, HANDLER_RETRY_DELAYS, HandlerRun, attempt, failed, poisoned
-
-log = structlog.get_logger()
-
+from app.work.lane import Lane
+from app.work.retry import ATTEMPTS, HandlerRun, failed, poisoned
 
 SUSPECT_LEASES = 2  # number of lease times for which only one dispatch runs that may have killed a process
 
@@ -52,7 +48,6 @@ class Dispatcher:
         self._database = database
         self.handlers = handlers
         self._clock = clock
-        self._threads = threads
         self._lease = lease
         self._wake = wake
         self._running: dict[int, TakenDispatch] = {}
@@ -68,13 +63,16 @@ class Dispatcher:
         self.idle = threading.Event()  # set while no handler runs and every run is settled
         self.handlers_done.set()
         self.idle.set()
+        self._threads = threads
+        self._lanes: dict[str, Lane] = {}
 
-    def turn(self) -> bool:
-        """Settle the runs that ended, take due dispatches and start them. Returns whether there was work."""
+    def turn(self) -> int:
+        """Settle the runs that ended, take due dispatches and start them. Returns how many there were."""
         with self._turn_lock:
             return self._turn()
 
-    def _turn(self) -> bool:
+    def _turn(self) -> int:
+        self._ended.extend(self._stuck())
         ended = [self._ended.popleft() for _ in range(len(self._ended))]
         try:
             runs = self._settle_and_take(ended)
@@ -89,9 +87,18 @@ class Dispatcher:
             self.idle.clear()
         else:
             self.idle.set()
-        for run in runs:
-            self._start(run)
-        return bool(ended or runs)
+        for name in {run.taken.handler for run in runs}:
+            self._lanes[name].add([run for run in runs if run.taken.handler == name])
+        return max(len(ended), len(runs))
+
+    def _stuck(self) -> list[Outcome]:
+        """Take back the runs that wait for a thread too long, for other processes. They do not count as attempts."""
+        now = self._clock()
+        return [
+            Outcome(taken, DispatchState.DUE, now, taken.error, counts=False)
+            for lane in self._lanes.values()
+            for taken in lane.withdraw(stuck=True)
+        ]
 
     def renew(self) -> None:
         """Extend the leases of all running dispatches."""
@@ -104,6 +111,8 @@ class Dispatcher:
         """Stop taking dispatches. No run starts after this method returns."""
         with self._turn_lock:
             self._open = False
+            for lane in self._lanes.values():
+                lane.withdraw(stuck=False)  # `hand_back` makes these runs due
 
     def hand_back(self) -> int:
         """Make unfinished dispatches due for other processes at once. Returns their number.
@@ -130,7 +139,7 @@ class Dispatcher:
     def _settle_and_take(self, ended: list[Outcome]) -> list[HandlerRun]:
         now = self._clock()
         with self._database.read() as connection:
-            ids = self._due(connection, ended, now=now) if self._open else []
+            ids = self._due(connection, now=now) if self._open else []
         if not ended and not ids and not self._unsure:
             return []
         unsure = {end: held for end, held in self._unsure.items() if held and end > now}
@@ -149,12 +158,12 @@ class Dispatcher:
         for end, held in unsure.items():
             dispatches.give_back(connection, held, lease_end=end, now=now)
 
-    def _due(self, connection: Connection, ended: list[Outcome], *, now: datetime) -> list[int]:
+    def _due(self, connection: Connection, *, now: datetime) -> list[int]:
         """Return the ids of the dispatches to take.
 
         An unsettled run of this process is not taken again, even if its lease has ended.
         """
-        capacity = self._capacity(ended)
+        capacity = {name: free for name in self.handlers if (free := self._lane(name).capacity)}
         ids = dispatches.due(connection, capacity, now=now)
         if self._suspect not in self._running or now >= self._suspect_until:
             suspects = [
@@ -167,15 +176,16 @@ class Dispatcher:
             ids += suspects
         return [dispatch for dispatch in ids if dispatch not in self._running]
 
+    def _lane(self, handler: str) -> Lane:
+        if handler not in self._lanes:
+            self._lanes[handler] = Lane(
+                handler, threads=self._threads, clock=self._clock, done=self._end, count=self._count_threads
+            )
+        return self._lanes[handler]
+
     def _settle(self, connection: Connection, outcomes: list[Outcome], *, now: datetime) -> None:
         if parked := dispatches.settle(connection, outcomes, now=now):
             packages.record_changes(connection, dispatches.parked_changes(connection, parked, now=now), now=now)
-
-    def _capacity(self, ended: list[Outcome]) -> dict[str, int]:
-        busy = [taken.handler for taken in self._running.values()]
-        freed = [outcome.taken.handler for outcome in ended]
-        capacity = {name: self._threads - busy.count(name) + freed.count(name) for name in self.handlers}
-        return {name: free for name, free in capacity.items() if free > 0}
 
     def _prepare_all(self, taken: list[TakenDispatch]) -> list[HandlerRun]:
         """Prepare runs. A dispatch that cannot be prepared counts as a failed attempt, so that it delays no other."""
@@ -207,23 +217,11 @@ class Dispatcher:
             for dispatch in taken
         ]
 
-    def _start(self, run: HandlerRun) -> None:
-        thread = threading.Thread(target=self._run, args=(run,), name=f"handler {run.taken.handler}", daemon=True)
-        self._count_thread(1)
-        try:
-            thread.start()
-        except RuntimeError:  # the machine has no thread left
-            self._count_thread(-1)
-            log.error("handler.not_started", handler=run.taken.handler)
-            due_at, reason = self._clock() + HANDLER_RETRY_DELAYS[0], "the machine had no thread left"
-            self._ended.append(Outcome(run.taken, DispatchState.DUE, due_at, reason, counts=False))
-
-    def _run(self, run: HandlerRun) -> None:
-        self._ended.append(attempt(run, now=self._clock))
-        self._count_thread(-1)
+    def _end(self, outcome: Outcome) -> None:
+        self._ended.append(outcome)
         self._wake()
 
-    def _count_thread(self, change: int) -> None:
+    def _count_threads(self, change: int) -> None:
         with self._count_lock:
             self._threads_alive += change
             if self._threads_alive:

@@ -85,6 +85,12 @@ def _delay(error: BaseException, attempt: int) -> timedelta:
     return HANDLER_RETRY_DELAYS[attempt - 1]
 
 
+def not_started(taken: TakenDispatch, *, now: datetime) -> Outcome:
+    """Return the outcome of a run that got no thread. It does not count as an attempt."""
+    due_at = now + HANDLER_RETRY_DELAYS[0]
+    return Outcome(taken, DispatchState.DUE, due_at, "the machine had no thread left", counts=False)
+
+
 def poisoned(taken: TakenDispatch, now: datetime) -> Outcome:
     """Park a dispatch whose last attempt has no result, because its process was killed during that attempt."""
     earlier = f"; before that: {taken.error}" if taken.error else ""

@@ -890,6 +890,80 @@ def test_law_7_handler_that_runs_alone_is_blamed_for_a_death(
     assert {run["state"] for run in runs.values()} == {"done"}
 
 
+def finish(process: Service) -> None:
+    """Take turns until nothing is left to do for a process."""
+    until(
+        lambda: not process.digest.turn() + process.dispatcher.turn() and process.dispatcher.idle.is_set(),
+        what="all is done",
+    )
+
+
+def test_law_7_runs_behind_hung_ones_are_taken_by_another_process(send_callback, service, handlers, hang, other):
+    """While all threads of a quick handler hang, the runs that wait for them go to another process, uncounted."""
+
+    @handlers.on("*")
+    def file_it(event: Event, package: Package) -> None:
+        if event.package_id.startswith("hangs") and not other_runs:
+            hang()
+
+    other_runs: list[str] = []
+    for number in range(60):  # after which the handler counts as quick
+        send_callback("PACKAGE_ACTIVATE", package=f"pkg-{number}")
+    finish(service)
+    for number in range(4):
+        send_callback("PACKAGE_ACTIVATE", package=f"hangs-{number}")
+    for number in range(10):
+        send_callback("PACKAGE_ACTIVATE", package=f"waits-{number}")
+    service.digest.turn()
+    service.dispatcher.turn()
+    for _ in range(4):
+        assert hang.started.acquire(timeout=WAIT_SECONDS)
+    with service.database.read() as connection:
+        waiting = select(Dispatch.package_id).where(Dispatch.state == "running", Dispatch.package_id.like("waits-%"))
+        assert len(list(connection.execute(waiting))) == 10
+
+    second = other(handlers)
+    other_runs.append("from now on nothing hangs")
+    until(lambda: service.dispatcher.turn() == 10, what="the runs that wait are given back")
+    finish(second)
+
+    with service.database.read() as connection:
+        found = select(Dispatch.attempts, Dispatch.state).where(Dispatch.package_id.like("waits-%"))
+        assert {tuple(row) for row in connection.execute(found)} == {(1, "done")}
+
+
+def test_law_7_no_waiting_run_begins_after_the_stop(send_callback, service, handlers, hang):
+    """When the process stops, runs that wait for a thread do not begin, and are due again without an attempt."""
+    runs = []
+
+    @handlers.on("*")
+    def file_it(event: Event, package: Package) -> None:
+        runs.append(event.package_id)
+        if event.package_id.startswith("hangs"):
+            hang()
+
+    for number in range(60):
+        send_callback("PACKAGE_ACTIVATE", package=f"pkg-{number}")
+    finish(service)
+    for number in range(4):
+        send_callback("PACKAGE_ACTIVATE", package=f"hangs-{number}")
+    for number in range(10):
+        send_callback("PACKAGE_ACTIVATE", package=f"waits-{number}")
+    service.digest.turn()
+    service.dispatcher.turn()
+    for _ in range(4):
+        assert hang.started.acquire(timeout=WAIT_SECONDS)
+    service.dispatcher.close()
+    hang.end()
+    assert service.dispatcher.handlers_done.wait(WAIT_SECONDS)
+    service.dispatcher.hand_back()
+
+    assert not [package for package in runs if package.startswith("waits")]
+    with service.database.read() as connection:
+        found = select(Dispatch.attempts, Dispatch.state).where(Dispatch.package_id.like("waits-%"))
+        assert [tuple(row) for row in connection.execute(found)] == [(0, "due")] * 10
+
+
 KILLER = '''
 import signal
 
