@@ -318,13 +318,14 @@ class Settings(BaseSettings):
     )
     worker: Literal["embedded", "external"] = Field(
         default="embedded",
-        description="Where handlers run: embedded, in each gunicorn process, or external, only in `flask worker`.",
+        description="Where handlers run: embedded, in a process of gunicorn that does nothing else, "
+        "or external, only in `flask worker`.",
     )
     handler_threads: int = Field(
         default=4,
         ge=1,
         le=64,
-        description="The number of events that one handler processes at once, in each process.",
+        description="The number of events that one handler processes at once, in each process that runs handlers.",
     )
     handler_lease_seconds: float = Field(
         default=60,

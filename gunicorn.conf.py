@@ -12,6 +12,7 @@ from app.captured_logs import ServiceLogger
 from app.logs import configure
 from app.web.reload import MainProcess
 from app.web.server import ReceiverWorker
+from app.web.work_process import WorkProcess
 from config import SettingsError, load_settings, require_settings_file
 
 log = structlog.get_logger()
@@ -49,18 +50,18 @@ def on_starting(server: Any) -> None:
     for warning in _settings.warnings:
         log.warning("settings.unsafe", warning=warning)
     server.__class__ = MainProcess
-    server.take_over()
+    server.take_over(has_work=_settings.worker == "embedded")
 
 
 def post_worker_init(worker: Any) -> None:
-    """Start the worker threads in a forked process; with WORKER=external start only housekeeping."""
+    """Start the worker's threads in a `WorkProcess`, and only the scheduler in a process that serves."""
     gc.freeze()  # loaded modules stay in memory; exclude them from garbage collection
     service = _service_of(worker.app.wsgi())
     service.database.after_fork()
-    service.heartbeat.mark_as_receiver()
-    if service.settings.worker == "embedded":
+    if isinstance(worker, WorkProcess):
         service.worker.start()
     else:
+        service.heartbeat.mark_as_receiver()
         service.worker.start_scheduler()
 
 

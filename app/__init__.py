@@ -70,7 +70,8 @@ from app.work.reconcile import Reconciler, RunRequest
 from app.work.reread import reread
 from app.work.scheduler import Scheduler
 from app.work.upgrade import Upgrader
-from app.work.worker import Wakeups, Worker
+from app.work.wakeup import Wakeups
+from app.work.worker import Worker
 from config import ROOT, Key, Settings, SettingsError, load_settings, without_scheme
 
 # Gunicorn stops if a worker exits with this code. After other codes, gunicorn starts the worker again, without end.
@@ -129,7 +130,8 @@ def create_app(settings: Settings | None = None, *, handlers: Handlers | None = 
         template_folder="web/templates",
     )
     proxies = settings.proxies
-    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=min(proxies, 1))  # type: ignore[method-assign]
+    if proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies)  # type: ignore[method-assign]
     app.url_map.merge_slashes = False  # ids in URLs may contain `//`
     app.url_map.converters["id"] = AnyId
     app.config["ALEMBIC"] = {"script_location": str(MIGRATIONS)}

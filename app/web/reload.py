@@ -20,6 +20,8 @@ from gunicorn import sock
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.workertmp import WorkerTmp
 
+from app.web.work_process import WorkProcess
+
 log = structlog.get_logger()
 
 START_SECONDS = 0.05  # pause after the start of a worker, so that workers that end at once do not use all CPU time
@@ -46,9 +48,15 @@ class MainProcess(Arbiter):  # type: ignore[misc]
     _check: subprocess.Popen[bytes] | None = None
     _output: BinaryIO  # the file in memory to which the check prints
     _replaced = 0  # number of old workers that go on until the new ones serve
+    _has_work = False  # whether one of the workers is a `WorkProcess`
 
-    def take_over(self) -> None:
-        """Take over the sockets and workers of the replaced main process, if there is one."""
+    def take_over(self, *, has_work: bool) -> None:
+        """Take over the sockets and workers of the replaced main process, if there is one.
+
+        With `has_work`, one worker more than those that serve is a `WorkProcess`.
+        """
+        self._has_work = has_work
+        self.num_workers += has_work
         # Not by path: the folder of `gunicorn` has modules with names of Python's own.
         self.START_CTX["args"] = [sys.executable, "-m", "gunicorn", *sys.argv[1:]]
         replaced = json.loads(os.environ.pop(REPLACED, "null"))
@@ -73,7 +81,7 @@ class MainProcess(Arbiter):  # type: ignore[misc]
     def manage_workers(self) -> None:
         """Keep the number of workers; once all new workers serve, end the old ones."""
         new = [worker for worker in self.WORKERS.values() if worker.age]
-        if self._replaced and len(new) >= self.cfg.workers and all(map(_serves, new)):
+        if self._replaced and len(new) >= self.cfg.workers + self._has_work and all(map(_serves, new)):
             self.num_workers -= self._replaced
             self._replaced = 0
         os.umask(umask := os.umask(0o077))
@@ -81,12 +89,29 @@ class MainProcess(Arbiter):  # type: ignore[misc]
             for _ in range(self.num_workers - len(self.WORKERS) + self._ending):
                 self.spawn_worker()
                 time.sleep(START_SECONDS)
+            if self._lacks_work_process:  # the number of workers was reduced
+                self.spawn_worker()
             super().manage_workers()
         except (OSError, RuntimeError) as error:
             if os.getpid() != self.pid:
                 sys.exit(1)  # the new worker, which must not go on as a second main process
             os.umask(umask)  # gunicorn leaves another one
             log.error("worker.not_started", error=type(error).__name__)  # the main loop tries again in a second
+
+    def handle_ttou(self) -> None:
+        """Reduce the number of workers by one, but keep one that serves."""
+        if self.num_workers > 1 + self._has_work:
+            super().handle_ttou()
+
+    def spawn_worker(self) -> int:
+        """Start a worker: the `WorkProcess` if it is missing, else one that serves."""
+        self.worker_class = WorkProcess if self._lacks_work_process else self.cfg.worker_class
+        return int(super().spawn_worker())
+
+    @property
+    def _lacks_work_process(self) -> bool:
+        running = (worker for worker in self.WORKERS.values() if not _is_ending(worker))
+        return self._has_work and not any(isinstance(worker, WorkProcess) for worker in running)
 
     @property
     def _ending(self) -> int:

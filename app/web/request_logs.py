@@ -3,6 +3,7 @@
 import ipaddress
 import re
 import secrets
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from flask import Flask, Response, g, request
@@ -42,6 +43,7 @@ def log_user(name: str) -> None:
     bind_contextvars(by=name)
 
 
+@lru_cache(maxsize=1024)
 def ip_address(text: str | None) -> IPv4Address | IPv6Address | None:
     """Return the IP address in a text such as `[2001:db8::1]:443`, or None; the peer of a Unix socket has none."""
     try:

@@ -21,7 +21,7 @@ def add_security_headers(app: Flask) -> None:
 
     @app.after_request
     def add_headers(response: Response) -> Response:
-        response.headers.update(SECURITY_HEADERS)
+        response.headers.extend(SECURITY_HEADERS)  # no view sets one of these
         response.headers.setdefault("Cache-Control", "no-store")
         if request.is_secure:
             response.headers["Strict-Transport-Security"] = HSTS

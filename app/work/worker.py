@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,9 +16,13 @@ from app.work.housekeeping import Heartbeat
 from app.work.reconcile import Reconciler
 from app.work.scheduler import Scheduler
 from app.work.upgrade import Upgrader
+from app.work.wakeup import Wakeup, Wakeups
 
 log = structlog.get_logger()
 
+# Pause after a turn for each row or run of it, and at most: when much arrives, much shares a transaction.
+DIGEST_GATHER = (0.004, 0.06)
+DISPATCH_GATHER = (0.001, 0.02)
 POLL_SECONDS = 0.5  # time between turns without a wakeup, which find other processes' callbacks and retries
 ACCESS_POLL_SECONDS = 5.0  # time after which the access check may be due
 RECONCILE_POLL_SECONDS = 60.0  # longer than other polls, because the scheduler wakes the reconcile turn
@@ -29,19 +32,24 @@ BACKOFF_SECONDS = 2.0  # pause after a turn that failed
 
 
 class TurnThread:
-    """A thread that takes one kind of turn while there is work, with a `pause` after each, then waits for a wakeup."""
+    """A thread that takes one kind of turn while there is work, then waits for a wakeup.
+
+    A turn returns how much work there was. After a turn with work there is a `pause`, and a longer one for more work.
+    """
 
     def __init__(
         self,
         name: str,
-        turn: Callable[[], bool],
-        wakeup: threading.Event,
+        turn: Callable[[], int],
+        wakeup: Wakeup,
         *,
         poll: float = POLL_SECONDS,
         pause: float = 0,
+        gather: tuple[float, float] = (0, 0),
     ) -> None:
         self._poll = poll
         self._pause = pause
+        self._gather = gather
         self._name = name
         self._turn = turn
         self._wakeup = wakeup
@@ -68,21 +76,11 @@ class TurnThread:
                 log.error("turn.failed", turn=self._name, **error_fields(error))
                 self._stopped.wait(BACKOFF_SECONDS)
                 continue
-            if not worked or self._pause:
-                self._wakeup.wait(self._pause if worked else self._poll)
-
-
-@dataclass(frozen=True, slots=True)
-class Wakeups:
-    """The signals that start a turn without waiting for its poll.
-
-    `digesting` says that a row was journaled, `dispatching` that a dispatch is due or has ended, `reconciling` that a
-    reconcile run may be due.
-    """
-
-    digesting: threading.Event = field(default_factory=threading.Event)
-    dispatching: threading.Event = field(default_factory=threading.Event)
-    reconciling: threading.Event = field(default_factory=threading.Event)
+            if worked:
+                per_item, limit = self._gather
+                self._stopped.wait(self._pause + min(worked * per_item, limit))
+            else:
+                self._wakeup.wait(self._poll)
 
 
 class Worker:
@@ -106,14 +104,14 @@ class Worker:
         self._scheduler = scheduler
         self._presence = heartbeat
         self._retry_failed = reconcile.expedite
-        self._fetching = TurnThread("fetch", fetcher.turn, threading.Event())
+        self._fetching = TurnThread("fetch", fetcher.turn, Wakeup())
         self._reconciling = TurnThread("reconcile", reconcile.turn, wakeups.reconciling, poll=RECONCILE_POLL_SECONDS)
         self._upgrading = TurnThread(
-            "upgrade", upgrader.turn, threading.Event(), poll=UPGRADE_POLL_SECONDS, pause=UPGRADE_PAUSE_SECONDS
+            "upgrade", upgrader.turn, Wakeup(), poll=UPGRADE_POLL_SECONDS, pause=UPGRADE_PAUSE_SECONDS
         )
-        self._checking = TurnThread("access", access.turn, threading.Event(), poll=ACCESS_POLL_SECONDS)
-        self._digesting = TurnThread("digest", digest.turn, wakeups.digesting)
-        self._dispatching = TurnThread("dispatch", dispatcher.turn, wakeups.dispatching)
+        self._checking = TurnThread("access", access.turn, Wakeup(), poll=ACCESS_POLL_SECONDS)
+        self._digesting = TurnThread("digest", digest.turn, wakeups.digesting, gather=DIGEST_GATHER)
+        self._dispatching = TurnThread("dispatch", dispatcher.turn, wakeups.dispatching, gather=DISPATCH_GATHER)
         self._report_held_lines = report_held_lines
         self._started = False
 

@@ -121,7 +121,7 @@ def test_law_2_worker_that_dies_is_replaced_though_no_file_can_be_loaded(deploym
     for number, worker in enumerate(first):
         os.kill(worker, signal.SIGKILL)
         assert web.post(callback("PACKAGE_ACTIVATE", package=f"pkg-{number}"))[0] == 200
-        until(lambda gone=worker: gone not in web.children and len(web.children) == 2, what="the worker is replaced")
+        until(lambda gone=worker: gone not in web.children and len(web.children) == 3, what="the worker is replaced")
     second = web.children
     for worker in second:
         os.kill(worker, signal.SIGKILL)
@@ -131,7 +131,7 @@ def test_law_2_worker_that_dies_is_replaced_though_no_file_can_be_loaded(deploym
     third = web.children
     assert not {*first, *second} & {*third}
     assert web.post(callback("PACKAGE_DELETE", package="pkg-3"))[0] == 200
-    until(lambda: not {*third} <= {*web.children} and len(web.children) == 2, what="the ended worker is replaced")
+    until(lambda: not {*third} <= {*web.children} and len(web.children) == 3, what="the ended worker is replaced")
     seen = until(lambda: [process for process in web.read("/api/health")["processes"] if process["is_alive"]])
     assert len({process["name"] for process in seen}) == len(seen)
 
@@ -192,7 +192,7 @@ def test_law_1_reload_takes_new_code_and_settings_and_loses_no_callback(deployme
     assert json.loads(web.request("GET", "/healthz", headers={})[1]) == {"status": "alive and new"}
     assert web.request("GET", "/api/packages", headers={"Authorization": "Bearer the-later-token"})[0] == 200
     assert "has fewer than 40 characters" in web.output()
-    until(lambda: len(web.children) == 3, what="three workers run")
+    until(lambda: len(web.children) == 4, what="three workers and the one with the handlers run")
     replaced = web.children
     reload(web, "reload.loaded")
     web.terminate()
@@ -224,7 +224,8 @@ def test_reload_ends_a_worker_that_hangs(deployment: Deployment):
     """The main process kills an old worker that does not end, as it does with its own workers."""
     web = deployment.serve("--timeout", "10")
 
-    os.kill(web.children[0], signal.SIGSTOP)
+    for worker in web.children[:2]:  # the one with the handlers, and one that serves
+        os.kill(worker, signal.SIGSTOP)
     reload(web)
 
     assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-1"))[0] == 200
@@ -244,7 +245,7 @@ def test_law_2_worker_that_cannot_be_started_is_started_later(deployment: Deploy
     until(lambda: "worker.not_started" in web.output() or web.ended, what="no worker can be started")
     assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-1"))[0] == 200
     folder.mkdir()
-    until(lambda: len(web.children) == 2, what="two workers run")
+    until(lambda: len(web.children) == 3, what="all workers run")
     assert {umask(worker) for worker in web.children} == {umask(old[1])}
 
     folder.rmdir()
@@ -252,7 +253,7 @@ def test_law_2_worker_that_cannot_be_started_is_started_later(deployment: Deploy
     until(lambda: web.output().rpartition("reload.loaded")[2].count("worker.not_started") or web.ended, seconds=60)
     assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-2"))[0] == 200
     folder.mkdir()
-    until(lambda: not is_alive(old[1]) and len(web.children) == 2, what="two new workers run")
+    until(lambda: not is_alive(old[1]) and len(web.children) == 3, what="all new workers run")
     assert web.post(callback("PACKAGE_ACTIVATE", package="pkg-3"))[0] == 200
 
 
@@ -266,11 +267,15 @@ def umask(pid: int) -> str:
 def test_law_2_worker_is_replaced_while_an_old_one_waits_for_its_handlers(deployment: Deployment):
     """An old worker that ends slowly does not count: a new one that dies is replaced at once."""
     web = deployment.serve(workers=1)
-    (old,) = web.children
     assert web.post(callback("PACKAGE_COMPLETE", package="pkg-1"))[0] == 200
     until(lambda: handled(deployment, "begins"), what="the handler runs")
+    old = int(deployment.handler_lines()[0][2])
     web.terminate(number=signal.SIGHUP)
-    until(lambda: f"Worker exiting (pid: {old})" in web.output(), seconds=60, what="the old worker ends")
+    until(
+        lambda: f"Worker exiting (pid: {old})" in web.output() and len(web.children) == 3,
+        seconds=60,
+        what="the old worker ends, and two new ones run",
+    )
 
     for worker in {*web.children} - {old}:
         os.kill(worker, signal.SIGKILL)
@@ -278,13 +283,13 @@ def test_law_2_worker_is_replaced_while_an_old_one_waits_for_its_handlers(deploy
     until(web.answers, seconds=8, what="the port answers")
     assert is_alive(old)
     reload(web, "reload.loaded")  # while the worker still ends
-    until(lambda: len(web.children) == 2 and web.answers(), what="one worker beside the old one")
+    until(lambda: len(web.children) == 3 and web.answers(), what="two workers beside the old one")
     assert is_alive(old)
     deployment.handler_log.with_suffix(".log.end").touch()
     until(lambda: old not in web.children, what="the old worker has ended")
     until(
-        lambda: len(web.children) == 1 and web.output().count("Booting worker") == 4,
-        what="one worker runs, after one start for each of the four",
+        lambda: len(web.children) == 2 and web.output().count("Booting worker") == 8,
+        what="two workers run, after one start for each of the eight",
     )
 
 
@@ -293,9 +298,9 @@ def test_law_2_worker_is_replaced_while_an_old_one_waits_for_its_handlers(deploy
 def test_reload_loses_no_signal(deployment: Deployment):
     """A signal that arrives together with the end of the check is handled before the process is replaced."""
     web = deployment.serve(workers=1)
-    (worker,) = web.children
+    workers = {*web.children}
     web.terminate(number=signal.SIGHUP)
-    (check,) = until(lambda: {*web.children} - {worker}, what="the check runs")
+    (check,) = until(lambda: {*web.children} - workers, what="the check runs")
 
     web.terminate(number=signal.SIGSTOP)
     until(lambda: not is_alive(check), seconds=60, what="the check has ended")

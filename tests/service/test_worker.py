@@ -270,3 +270,48 @@ def _done(web: Web) -> int:
 def _stops(process: Process) -> int:
     process.terminate()
     return process.wait()
+
+
+KILLS = '''
+import signal
+
+@handlers.on("PACKAGE_COMPLETE")
+def kill(event, package):
+    """Kill the whole process once, as a fault in a C library would."""
+    note(os.getpid(), event.package_id)
+    if len(open(os.environ["HANDLER_LOG"]).readlines()) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+@on_sqlite
+def test_handlers_run_beside_the_processes_that_receive(database_url: str, tmp_path: Path):
+    """Gunicorn runs handlers in a process of its own: when a handler kills it, those that receive live on."""
+    with Site(tmp_path, database_url, handlers=KILLS, HANDLER_LEASE_SECONDS="1") as site:
+        web = site.gunicorn(workers=2)
+        before = until(lambda: len(web.children) == 3 and set(web.children), what="all processes run")
+        web.send_callback("PACKAGE_COMPLETE", package="pkg-1")
+        until(lambda: len(site.handler_lines()) == 2, what="the handler ran again")
+        killed, again = (int(pid) for pid, _ in site.handler_lines())
+
+        assert killed in before
+        assert again not in before
+        assert set(web.children) == before - {killed} | {again}
+
+
+@on_sqlite
+@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU], ids=lambda number: number.name)
+def test_handlers_still_run_after_a_change_of_the_number_of_processes(
+    database_url: str, tmp_path: Path, number: signal.Signals
+):
+    """SIGTTIN and SIGTTOU change how many processes receive; one more still runs handlers."""
+    with Site(tmp_path, database_url, handlers=HANDLERS) as site:
+        (site.folder / "release").touch()
+        web = site.gunicorn(workers=2)
+        until(lambda: len(web.children) == 3, what="all processes run")
+        web.terminate(number=number)
+        expected = 4 if number == signal.SIGTTIN else 2
+        until(lambda: len(web.children) == expected, what="the number has changed")
+        web.send_callback("PACKAGE_COMPLETE", package="pkg-1")
+
+        until(lambda: _done(web) == 1, what="the handler ran")

@@ -17,7 +17,7 @@ from tests.siege.callers import OneSpan
 from tests.siege.cluster import Cluster
 from tests.siege.front import FRONT_PORT
 from tests.siege.hosts import wait_for, with_all
-from tests.siege.service import WORKERS, Installation
+from tests.siege.service import PROCESSES, Installation
 from tests.support.hostile import HOSTILE, hold
 
 
@@ -59,7 +59,9 @@ def ready(siege: Siege) -> None:
     """Wait until all parts run again."""
     siege.cluster.wait()
     for site in siege.sites:
-        wait_for(lambda site=site: len(site.workers) >= WORKERS, seconds=180, what=f"gunicorn runs on {site.host.name}")
+        wait_for(
+            lambda site=site: len(site.workers) >= PROCESSES, seconds=180, what=f"gunicorn runs on {site.host.name}"
+        )
 
 
 def worker(siege: Siege) -> int:
@@ -128,7 +130,7 @@ def reload(site: Installation) -> Callable[[], Any]:
     with_all(lambda pid: os.kill(pid, signal.SIGHUP), [site.main] if site.main else [])
 
     def is_done() -> bool:
-        return len(set(site.workers) - old) >= WORKERS and not old & set(site.workers)
+        return len(set(site.workers) - old) >= PROCESSES and not old & set(site.workers)
 
     return lambda: wait_for(is_done, seconds=240, what=f"{site.host.name} is reloaded")
 

@@ -10,7 +10,8 @@ from tests.siege.hosts import SWITCH, FullDisk, Host, Unit, children, run
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
 PORT = 8000
-WORKERS = 2  # processes of gunicorn on each host
+WORKERS = 2  # processes of gunicorn on each host that serve
+PROCESSES = WORKERS + 1  # one more runs handlers
 ONESPAN_PORT = 8090
 API_KEY = f"the-api-key-of-the-siege-{'x' * 60}"
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), Path("/missing"))

@@ -56,7 +56,7 @@ class Deployment(Site):
             shutil.rmtree(folder)
 
     def serve(self, *arguments: str, workers: int = 2) -> Web:
-        """Start gunicorn as systemd does, and wait until it answers."""
+        """Start gunicorn as systemd does, and wait until it answers. One more process than `workers` runs handlers."""
         port = free_port()
         self.write_settings(WEB_CONCURRENCY=str(workers), BIND=f"127.0.0.1:{port}")
         web = Web(
@@ -69,7 +69,7 @@ class Deployment(Site):
         self.processes.append(web)
         until(lambda: web.answers() or web.ended, seconds=BOOT_SECONDS, what="gunicorn answers")
         assert not web.ended, web.output()
-        until(lambda: len(web.children) == workers, what="all workers run")
+        until(lambda: len(web.children) == workers + 1, what="all workers run")
         return web
 
 
