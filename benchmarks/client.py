@@ -78,10 +78,11 @@ class Load:
         """Send callbacks until time is up, wait for the last answers, and return the results."""
         for client in self.clients:
             self.selector.register(client.connection, selectors.EVENT_READ, client)
-        started = time.perf_counter()
+        began_at, started = time.time(), time.perf_counter()
         (self._run_at_rate if self.rate else self._run_at_full_speed)(started)
         latencies = sorted(self.latencies)
         return {
+            "began_at": began_at,
             "statuses": self.statuses,
             "per_second": self.accepted / self.seconds,
             "p50": _quantile_ms(latencies, 0.50),

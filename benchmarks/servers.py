@@ -26,6 +26,7 @@ from config import ROOT, Settings
 
 # The locale of most PostgreSQL servers. Trigrams of letters beyond ASCII need this locale.
 LOCALE = "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
+HANDLED_TIMEOUT_SECONDS = 300.0  # until the handlers of all callbacks must have run
 START_TIMEOUT_SECONDS = 20.0  # until a started server must answer
 GUNICORN = (
     "--worker-class=app.web.server.ReceiverWorker",
@@ -160,6 +161,23 @@ def count_rows(url: str, table: str) -> int:
         rows = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
     engine.dispose()
     return rows
+
+
+def wait_until_handled(url: str) -> float:
+    """Wait until every stored callback is digested and all its handlers have run. Returns that time (epoch seconds)."""
+    engine = create_engine(url)
+    deadline = time.monotonic() + HANDLED_TIMEOUT_SECONDS
+    left = text(
+        "SELECT (SELECT count(*) FROM journal WHERE state = 'pending')"
+        " + (SELECT count(*) FROM dispatches WHERE state IN ('due', 'running'))"
+    )
+    while time.monotonic() < deadline:
+        with engine.connect() as connection:
+            if not connection.execute(left).scalar_one():
+                engine.dispose()
+                return time.time()
+        time.sleep(0.1)
+    raise RuntimeError(f"not handled within {HANDLED_TIMEOUT_SECONDS:g} s")
 
 
 def _free_port() -> int:
