@@ -171,8 +171,9 @@ class Site:
         }
 
     def gunicorn(self, **how: Any) -> Web:
-        """Start gunicorn as `boot` does, and wait until it answers and has all its workers."""
-        web, workers = self.boot(**how), how.get("workers", WORKERS)
+        """Start gunicorn as `boot` does, and wait until it answers and has all its workers, also that for handlers."""
+        web = self.boot(**how)
+        workers = how.get("workers", WORKERS) + ({**self.env, **how}.get("WORKER") != "external")
         until(
             lambda: (web.answers() and len(web.children) >= workers) or web.ended,
             seconds=BOOT_SECONDS,
