@@ -48,8 +48,10 @@ class Dispatcher:
         self._database = database
         self.handlers = handlers
         self._clock = clock
+        self._threads = threads
         self._lease = lease
         self._wake = wake
+        self._lanes: dict[str, Lane] = {}
         self._running: dict[int, TakenDispatch] = {}
         self._ended: deque[Outcome] = deque()
         self._unsure: dict[datetime, list[int]] = {}  # ids that failed turns may have taken, by the end of the lease
@@ -63,8 +65,6 @@ class Dispatcher:
         self.idle = threading.Event()  # set while no handler runs and every run is settled
         self.handlers_done.set()
         self.idle.set()
-        self._threads = threads
-        self._lanes: dict[str, Lane] = {}
 
     def turn(self) -> int:
         """Settle the runs that ended, take due dispatches and start them. Returns how many there were."""

@@ -898,15 +898,8 @@ def finish(process: Service) -> None:
     )
 
 
-def test_law_7_runs_behind_hung_ones_are_taken_by_another_process(send_callback, service, handlers, hang, other):
-    """While all threads of a quick handler hang, the runs that wait for them go to another process, uncounted."""
-
-    @handlers.on("*")
-    def file_it(event: Event, package: Package) -> None:
-        if event.package_id.startswith("hangs") and not other_runs:
-            hang()
-
-    other_runs: list[str] = []
+def let_ten_wait(send_callback: Callable[..., Any], service: Service, hang: Any) -> None:
+    """Make all threads of a quick handler hang in runs for `hangs-*`, while ten runs for `waits-*` wait for them."""
     for number in range(60):  # after which the handler counts as quick
         send_callback("PACKAGE_ACTIVATE", package=f"pkg-{number}")
     finish(service)
@@ -918,6 +911,18 @@ def test_law_7_runs_behind_hung_ones_are_taken_by_another_process(send_callback,
     service.dispatcher.turn()
     for _ in range(4):
         assert hang.started.acquire(timeout=WAIT_SECONDS)
+
+
+def test_law_7_runs_behind_hung_ones_are_taken_by_another_process(send_callback, service, handlers, hang, other):
+    """While all threads of a quick handler hang, the runs that wait for them go to another process, uncounted."""
+
+    @handlers.on("*")
+    def file_it(event: Event, package: Package) -> None:
+        if event.package_id.startswith("hangs") and not other_runs:
+            hang()
+
+    other_runs: list[str] = []
+    let_ten_wait(send_callback, service, hang)
     with service.database.read() as connection:
         waiting = select(Dispatch.package_id).where(Dispatch.state == "running", Dispatch.package_id.like("waits-%"))
         assert len(list(connection.execute(waiting))) == 10
@@ -942,17 +947,7 @@ def test_law_7_no_waiting_run_begins_after_the_stop(send_callback, service, hand
         if event.package_id.startswith("hangs"):
             hang()
 
-    for number in range(60):
-        send_callback("PACKAGE_ACTIVATE", package=f"pkg-{number}")
-    finish(service)
-    for number in range(4):
-        send_callback("PACKAGE_ACTIVATE", package=f"hangs-{number}")
-    for number in range(10):
-        send_callback("PACKAGE_ACTIVATE", package=f"waits-{number}")
-    service.digest.turn()
-    service.dispatcher.turn()
-    for _ in range(4):
-        assert hang.started.acquire(timeout=WAIT_SECONDS)
+    let_ten_wait(send_callback, service, hang)
     service.dispatcher.close()
     hang.end()
     assert service.dispatcher.handlers_done.wait(WAIT_SECONDS)

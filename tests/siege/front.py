@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.siege.hosts import Host
 from tests.siege.service import PORT
-from tests.support.proxies import NGINX_MAIN, PATH, _make_certificate, replaced
+from tests.support.proxies import NGINX_MAIN, PATH, make_certificate, replaced
 
 FRONT_PORT = 8080  # answers as the TLS port does, without TLS
 ENTRY = "    server {}:{} {};\n"
@@ -15,7 +15,7 @@ ENTRY = "    server {}:{} {};\n"
 def start_nginx(folder: Path, hosts: list[Host]) -> subprocess.Popen[bytes]:
     """Start nginx. Only addresses, the certificate and paths differ from the example."""
     folder.mkdir()
-    _make_certificate(folder)
+    make_certificate(folder)
     callbacks = "".join(ENTRY.format(host.address, PORT, "max_fails=0") for host in hosts * 2)
     people = "".join(ENTRY.format(host.address, PORT, "max_conns=64") for host in hosts)
     example = replaced(

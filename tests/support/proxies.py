@@ -81,7 +81,7 @@ def running(name: str, folder: Path, *, upstream: int, second: int | None = None
     """
     proxy = Proxy(name, free_port(), free_port(), free_port())
     folder.mkdir()
-    _make_certificate(folder)
+    make_certificate(folder)
     command = {"nginx": _nginx, "haproxy": _haproxy}[name](proxy, folder, [upstream, second or upstream])
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen([shutil.which(command[0], path=PATH), *command[1:]], stdout=output, stderr=output)
@@ -145,7 +145,7 @@ def _haproxy(proxy: Proxy, folder: Path, upstreams: list[int]) -> list[str]:
     return ["haproxy", "-f", str(folder / "example.cfg")]
 
 
-def _make_certificate(folder: Path) -> None:
+def make_certificate(folder: Path) -> None:
     """Write a key and a certificate for the host into one file."""
     options = f"-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={HOST}"
     files = "-keyout key.pem -out certificate.pem"
