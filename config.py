@@ -345,7 +345,9 @@ class Settings(BaseSettings):
         default="127.0.0.1:8000",
         description="Where gunicorn listens: address:port, or unix:/path/of/a/socket.",
     )
-    web_concurrency: int = Field(default=2, ge=1, le=64, description="The number of gunicorn processes.")
+    web_concurrency: int = Field(
+        default=2, ge=1, le=64, description="The number of gunicorn processes that answer requests."
+    )
     web_threads: int = Field(
         default=16,
         ge=4,
